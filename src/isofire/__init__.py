@@ -1,0 +1,46 @@
+"""isofire: quantize spiking neural networks, and keep their firing."""
+
+from isofire import data, firing, models, neurons, quantizers, training
+from isofire.errors import CheckpointError, DataError, IsofireError, ModelError, OutputError, SpecError
+from isofire.firing import (
+    Comparison,
+    FiringRecorder,
+    SpikeCounts,
+    compare,
+    dead_share,
+    emd,
+    mean_firing_rate,
+)
+from isofire.quantization import calibrate, convert, explain, integer_weights, prepare, quantize_
+from isofire.spec import QuantSpec
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CheckpointError",
+    "Comparison",
+    "DataError",
+    "FiringRecorder",
+    "IsofireError",
+    "ModelError",
+    "OutputError",
+    "QuantSpec",
+    "SpecError",
+    "SpikeCounts",
+    "calibrate",
+    "compare",
+    "convert",
+    "data",
+    "dead_share",
+    "emd",
+    "explain",
+    "firing",
+    "integer_weights",
+    "mean_firing_rate",
+    "models",
+    "neurons",
+    "prepare",
+    "quantize_",
+    "quantizers",
+    "training",
+]

@@ -1,0 +1,87 @@
+"""The forms in which a comparison takes its data, brought to one: checked batches of (inputs, labels)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol, cast, runtime_checkable
+
+from torch import Tensor
+
+from isofire.errors import DataError, SpecError
+
+
+@runtime_checkable
+class BatchSource(Protocol):
+    """A data set that cuts itself into batches, such as `isofire.data.ImageSet`."""
+
+    def batches(self, batch_size: int) -> Iterable[tuple[Tensor, Tensor]]:
+        """Batches of (inputs [N, ...], labels [N])."""
+        ...
+
+
+Data = BatchSource | tuple[Tensor, Tensor] | Iterable[tuple[Tensor, Tensor]]
+
+
+def read_batches(data: Data, batch_size: int, max_images: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (inputs [N, ...], labels int [N]) until the data or `max_images` end; the last batch may be shorter.
+
+    Parameters
+    ----------
+    data
+        A `BatchSource`, a pair of tensors (inputs, labels), or an iterable of batches.
+    batch_size
+        For the first two; an iterable keeps its own batches.
+
+    Raises
+    ------
+    SpecError
+        If `batch_size` or `max_images` is below 1.
+    DataError
+        If there is no image, or a batch is not a pair of inputs and as many integer labels.
+    """
+    for name, value in (("batch_size", batch_size), ("max_images", max_images)):
+        if value is not None and value < 1:
+            raise SpecError(f"{name} must be at least 1, got {value}")
+    return _limited(_open(data, batch_size), max_images)
+
+
+def _open(data: Data, batch_size: int) -> Iterable[Any]:
+    if isinstance(data, BatchSource):
+        return data.batches(batch_size)
+    if isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], Tensor):
+        inputs, labels = cast(tuple[Tensor, Tensor], data)
+        _check((inputs, labels), "data")
+        return zip(inputs.split(batch_size), labels.split(batch_size), strict=True)
+    if isinstance(data, Iterable) and not isinstance(data, Tensor):
+        return data
+    raise DataError(
+        f"data must be an image set, a pair of tensors (inputs, labels) or an iterable of such pairs, "
+        f"got {type(data).__name__}"
+    )
+
+
+def _limited(batches: Iterable[Any], max_images: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+    seen = 0
+    for number, batch in enumerate(batches):
+        inputs, labels = _check(batch, f"batch {number}")
+        if max_images is not None and seen + len(labels) >= max_images:
+            yield inputs[: max_images - seen], labels[: max_images - seen]
+            return
+        seen += len(labels)
+        yield inputs, labels
+    if seen == 0:
+        raise DataError("data must hold at least one image, got none; an iterator that was used up gives none either")
+
+
+def _check(batch: Any, place: str) -> tuple[Tensor, Tensor]:
+    if not isinstance(batch, tuple | list) or len(batch) != 2 or not all(isinstance(part, Tensor) for part in batch):
+        raise DataError(f"{place} must be a pair of tensors (inputs, labels), got {type(batch).__name__}")
+    inputs, labels = batch
+    if labels.ndim != 1 or labels.is_floating_point() or inputs.ndim < 1 or len(inputs) != len(labels):
+        raise DataError(
+            f"{place} must hold inputs [N, ...] and integer labels [N], got {list(inputs.shape)} and "
+            f"{labels.dtype} {list(labels.shape)}"
+        )
+    if len(labels) == 0:
+        raise DataError(f"{place} must hold at least one image, got none")
+    return inputs, labels

@@ -1,0 +1,166 @@
+"""Running a baseline and its quantized version on the same images, and measuring how the firing changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from isofire.errors import DataError, ModelError
+from isofire.batches import Data, read_batches
+from isofire.firing.comparison import Comparison
+from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN, FiringRecorder
+
+
+def compare(
+    baseline: nn.Module,
+    quantized: nn.Module,
+    data: Data,
+    *,
+    max_images: int | None = None,
+    batch_size: int = 64,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+    blocks: int = DEFAULT_BLOCKS,
+    run: int = DEFAULT_RUN,
+) -> Comparison:
+    """Measure accuracy and firing of two versions of a network on the same images.
+
+    Each batch goes through both models before the next is read, in eval and inference mode; afterwards every module
+    has its own mode back. Both may be the same object, or share layers.
+
+    Parameters
+    ----------
+    baseline, quantized
+        Models from inputs [N, ...] to logits [T, N, classes], averaged over T, or [N, classes], with the same neurons
+        under the same names.
+    data
+        An image set with `.batches(batch_size)`, a pair of tensors (inputs, labels), or an iterable of such pairs.
+    max_images
+        Stop after this many images; None takes all.
+    batch_size
+        Images per batch, unless `data` comes in batches. The result does not depend on it.
+    device
+        Where to run; both models go there and come back. None leaves each model where it is.
+    progress
+        Show a progress bar on stderr.
+    blocks, run
+        How images are split into blocks, see `FiringRecorder`.
+
+    Raises
+    ------
+    ModelError
+        If a model has no spiking neurons, the two do not match, or logits are NaN or of another shape.
+    DataError
+        If there is no image, or labels do not fit the inputs or the classes.
+    SpecError
+        If a number is below 1.
+
+    Examples
+    --------
+    >>> result = compare(model, quantized, test_set)  # doctest: +SKIP
+    >>> result.overall["emd_layer_mean"], result.accuracy  # doctest: +SKIP
+    """
+    batches = read_batches(data, batch_size, max_images)
+    recorders = FiringRecorder(baseline, blocks, run), FiringRecorder(quantized, blocks, run)
+    tally = _Tally()
+    with _evaluating(baseline, quantized, device=device), torch.inference_mode():
+        for inputs, labels in _shown(batches) if progress else batches:
+            votes = [
+                _predict(model, recorder, inputs, labels)
+                for model, recorder in zip((baseline, quantized), recorders, strict=True)
+            ]
+            tally.add(votes[0], votes[1], labels.cpu())
+    counts = recorders[0].counts, recorders[1].counts
+    if counts[0].n_images != tally.images:
+        raise ModelError(
+            f"neurons must see [T, N, ...] with the batch's N: {tally.images} images went in, the neurons of the "
+            f"baseline saw {counts[0].n_images}"
+        )
+    return Comparison.of(
+        *counts,
+        accuracy=tally.correct / tally.images,
+        accuracy_fp=tally.correct_fp / tally.images,
+        agreement=tally.agreed / tally.images,
+    )
+
+
+@dataclass
+class _Tally:
+    images: int = 0
+    correct_fp: int = 0
+    correct: int = 0
+    agreed: int = 0
+
+    def add(self, votes_fp: Tensor, votes: Tensor, labels: Tensor) -> None:
+        self.images += labels.numel()
+        self.correct_fp += int((votes_fp == labels).sum())
+        self.correct += int((votes == labels).sum())
+        self.agreed += int((votes_fp == votes).sum())
+
+
+def _predict(model: nn.Module, recorder: FiringRecorder, inputs: Tensor, labels: Tensor) -> Tensor:
+    """Predicted class of each image, int64 [N] on the CPU; the spikes go to the recorder."""
+    # recording one model at a time keeps the counts apart where the two share modules
+    with recorder:
+        logits = model(inputs.to(_device(model, inputs.device), non_blocking=True))
+    if not isinstance(logits, Tensor) or logits.ndim not in (2, 3) or logits.shape[-2] != len(inputs):
+        given = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        n = len(inputs)
+        raise ModelError(f"a model must give logits [T, {n}, classes] or [{n}, classes], got {given}")
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    mean = logits.mean(0) if logits.ndim == 3 else logits
+    if bool(mean.isnan().any()):
+        raise ModelError(f"logits must not be NaN, those of {type(model).__name__} are; look for NaN weights")
+    low, high, top = int(labels.min()), int(labels.max()), mean.shape[1] - 1
+    if low < 0 or high > top:
+        raise DataError(f"labels must lie in 0..{top}, the model's classes, got {low}..{high}")
+    return mean.argmax(1).cpu()
+
+
+@contextmanager
+def _evaluating(*models: nn.Module, device: torch.device | str | None) -> Iterator[None]:
+    """Models in eval mode and on `device`; at the end each module has its own mode, each model its place back."""
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    homes = [(model, _single_device(model)) for model in models] if device is not None else []
+    try:
+        for model in models:
+            model.eval()
+        for model, _ in homes:
+            model.to(device)
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for model, home in homes:
+            model.to(home)
+
+
+def _device(model: nn.Module, default: torch.device) -> torch.device:
+    """Where the model's first tensor is; `default` for a model without any."""
+    return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), default)
+
+
+def _single_device(model: nn.Module) -> torch.device:
+    places = {tensor.device for tensor in (*model.parameters(), *model.buffers())} or {torch.device("cpu")}
+    if len(places) > 1:
+        raise ModelError(
+            f"device can only be set for a model on one device, {type(model).__name__} lies on "
+            f"{', '.join(sorted(map(str, places)))}; leave device out"
+        )
+    return places.pop()
+
+
+def _shown(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = SpinnerColumn(), TextColumn("comparing, images"), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("comparing", total=None)
+        for inputs, labels in batches:
+            yield inputs, labels
+            bar.advance(task, len(labels))

@@ -1,0 +1,208 @@
+"""Spike counts per neuron and image block: what a recording leaves behind, small enough to store for every run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from isofire.errors import CheckpointError, DataError, SpecError
+from isofire.files import write_atomic
+
+_FORMAT = "isofire.spike_counts"
+_VERSION = 1
+_INT32_MAX = 2**31 - 1
+
+
+@dataclass(frozen=True, eq=False)
+class SpikeCounts:
+    """Spikes counted per layer, image block and neuron.
+
+    Images are split into blocks so that error bars can be had by resampling blocks, without keeping single images.
+    Two recordings of the same images in the same order have the same images in the same block.
+
+    Parameters
+    ----------
+    counts
+        Layer name -> int32 [blocks, *neuron_shape], with the neuron shape in its natural order (C, H, W for a
+        convolution). In the order of the layers in the model.
+    images_per_block
+        int64 [blocks].
+    steps
+        Time steps T of one image.
+
+    Raises
+    ------
+    DataError
+        If a tensor has another dtype or shape, a count is negative, or there is no layer, image or step.
+
+    Examples
+    --------
+    >>> counts = SpikeCounts({"lif": torch.tensor([[3, 0], [1, 0]], dtype=torch.int32)}, torch.tensor([1, 1]), steps=4)
+    >>> counts.n_images, counts.rates("lif").tolist(), counts.total("lif")
+    (2, [0.5, 0.0], 4)
+    """
+
+    counts: Mapping[str, Tensor]
+    images_per_block: Tensor
+    steps: int
+
+    def __post_init__(self) -> None:
+        _check_images(self.images_per_block, self.steps)
+        if not self.counts:
+            raise DataError("spike counts need at least one layer, got none")
+        for name, tensor in self.counts.items():
+            _check_layer(name, tensor, self.blocks)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Layer names in the model's order."""
+        return tuple(self.counts)
+
+    @property
+    def blocks(self) -> int:
+        """Number of image blocks; a block may be empty."""
+        return self.images_per_block.numel()
+
+    @property
+    def n_images(self) -> int:
+        """Number of images counted."""
+        return int(self.images_per_block.sum())
+
+    @property
+    def denominator(self) -> int:
+        """`T * n_images`: a neuron's count divided by it is the neuron's rate."""
+        return self.steps * self.n_images
+
+    def shape(self, layer: str) -> tuple[int, ...]:
+        """Shape of the neurons of `layer`, for instance (C, H, W)."""
+        return tuple(self._get(layer).shape[1:])
+
+    def n_neurons(self, layer: str | None = None) -> int:
+        """Number of neurons of `layer`, or of all layers."""
+        layers = self.layers if layer is None else (layer,)
+        return sum(self._get(name)[0].numel() for name in layers)
+
+    def per_neuron(self, layer: str | None = None) -> Tensor:
+        """Spikes of each neuron over all images: int64 [n], of `layer` or of all layers one after the other."""
+        if layer is None:
+            return torch.cat([self.per_neuron(name) for name in self.layers])
+        return self._get(layer).sum(0, dtype=torch.int64).flatten()
+
+    def rates(self, layer: str | None = None) -> Tensor:
+        """Firing rates in spikes per neuron per step: float64 [n], of `layer` or of all layers one after the other."""
+        return self.per_neuron(layer).double() / self.denominator
+
+    def total(self, layer: str | None = None) -> int:
+        """Spikes of `layer`, or of all layers, over all images."""
+        return int(self.per_neuron(layer).sum())
+
+    def merge(self, other: SpikeCounts) -> SpikeCounts:
+        """Counts of both recordings together: counts add, and blocks add element by element.
+
+        Raises
+        ------
+        DataError
+            If the layers, neuron shapes, T or number of blocks differ, or a sum leaves int32.
+        """
+        difference = self.difference(other)
+        if difference is None and self.blocks != other.blocks:
+            difference = f"{self.blocks} against {other.blocks} blocks"
+        if difference is not None:
+            raise DataError(f"only recordings of the same network can be merged: {difference}")
+        return SpikeCounts(
+            {name: _add(name, self.counts[name], other.counts[name]) for name in self.layers},
+            self.images_per_block + other.images_per_block,
+            self.steps,
+        )
+
+    def difference(self, other: SpikeCounts) -> str | None:
+        """The first thing that keeps two recordings from being compared neuron by neuron, or None."""
+        if missing := [name for name in self.layers if name not in other.counts]:
+            return f"layer {missing[0]!r} is only in the first"
+        if missing := [name for name in other.layers if name not in self.counts]:
+            return f"layer {missing[0]!r} is only in the second"
+        for name in self.layers:
+            if self.shape(name) != other.shape(name):
+                return f"layer {name!r} has neurons {self.shape(name)} against {other.shape(name)}"
+        return None if self.steps == other.steps else f"T = {self.steps} against {other.steps} steps"
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write a safetensors file; the format, its version, T and the order of the layers go in its header.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be written.
+        """
+        header = {"format": _FORMAT, "version": _VERSION, "steps": self.steps, "layers": list(self.layers)}
+        tensors = {f"counts/{name}": tensor.contiguous() for name, tensor in self.counts.items()}
+        tensors["images_per_block"] = self.images_per_block.contiguous()
+        metadata = {"isofire": json.dumps(header)}
+        return write_atomic(path, lambda part: save_file(tensors, part, metadata=metadata))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> SpikeCounts:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is missing, truncated, altered, of another format, or of a version this isofire does not read.
+        """
+        try:
+            with safe_open(os.fspath(path), framework="pt") as file:
+                header = _read_header(file.metadata())
+                counts = {name: file.get_tensor(f"counts/{name}") for name in header["layers"]}
+                return cls(counts, file.get_tensor("images_per_block"), header["steps"])
+        except (OSError, SafetensorError, DataError, TypeError, KeyError, ValueError) as error:
+            reason = f"{type(error).__name__}: {error}" if isinstance(error, KeyError | TypeError) else str(error)
+            raise CheckpointError(f"{path} cannot be read as spike counts ({reason}); record and save again") from error
+
+    def _get(self, layer: str) -> Tensor:
+        if layer not in self.counts:
+            raise SpecError(f"layer must be one of {', '.join(self.layers)}, got {layer!r}")
+        return self.counts[layer]
+
+
+def _check_images(images: Tensor, steps: int) -> None:
+    if images.dtype != torch.int64 or images.ndim != 1:
+        raise DataError(f"images_per_block must be int64 [blocks], got {images.dtype} {list(images.shape)}")
+    if images.numel() == 0 or bool((images < 0).any()) or not bool(images.any()):
+        raise DataError("images_per_block must count at least one image and hold no negative number")
+    if not isinstance(steps, int) or steps < 1:
+        raise DataError(f"steps must be a whole number >= 1, got {steps!r}")
+
+
+def _check_layer(name: str, tensor: Tensor, blocks: int) -> None:
+    if tensor.dtype != torch.int32 or tensor.ndim < 2 or tensor.shape[0] != blocks or tensor.numel() == 0:
+        given = f"{tensor.dtype} {list(tensor.shape)}"
+        raise DataError(f"counts must be int32 [{blocks}, *neuron_shape] with neurons, got {given} (layer {name!r})")
+    if int(tensor.min()) < 0:
+        raise DataError(f"counts must not be negative, got {int(tensor.min())} (layer {name!r})")
+
+
+def _add(name: str, first: Tensor, second: Tensor) -> Tensor:
+    total = first.long() + second
+    if int(total.max()) > _INT32_MAX:
+        raise DataError(f"merged counts must fit int32, got {int(total.max())} (layer {name!r}); use more blocks")
+    return total.int()
+
+
+def _read_header(metadata: Mapping[str, str] | None) -> dict[str, Any]:
+    if not metadata or "isofire" not in metadata:
+        raise CheckpointError("it holds no isofire header")
+    header = json.loads(metadata["isofire"])
+    if header["format"] != _FORMAT:
+        raise CheckpointError(f"its format must be {_FORMAT!r}, is {header['format']!r}")
+    if header["version"] != _VERSION:
+        raise CheckpointError(f"its version must be {_VERSION}, is {header['version']!r}")
+    return header

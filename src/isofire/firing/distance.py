@@ -1,0 +1,192 @@
+"""Distances between the firing rates of two networks: pure functions on rates or counts.
+
+For rates r (baseline) and r' of the same n neurons, with W1 their earth mover's distance,
+
+    |mean r - mean r'|  <=  W1  <=  (1/n) sum |r_i - r'_i|
+
+because every transport moves the mean, and leaving each neuron where it is is one transport. `decompose` splits the
+right side along this chain. W1 alone cannot see a permutation: shuffled neurons have W1 = 0.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from isofire.errors import DataError
+from isofire.firing.rates import RateLike, as_rate_pair, as_rates
+
+_SPARE_LEVELS = 2**20
+
+
+class Drift(NamedTuple):
+    """The mean absolute rate change of a layer, in three parts that add up to it (spikes per neuron per step).
+
+    shift
+        |change of the mean rate|: all neurons moved alike.
+    shape
+        EMD - shift: the distribution changed its form.
+    reshuffle
+        Mean absolute change - EMD: neurons swapped places within the distribution.
+    """
+
+    shift: float
+    shape: float
+    reshuffle: float
+
+
+def emd(a: RateLike, b: RateLike) -> float:
+    """Exact earth mover's distance (Wasserstein-1) between two populations of rates.
+
+    Parameters
+    ----------
+    a, b
+        Rates [n] and [m] in spikes per neuron per step; n and m may differ.
+
+    Returns
+    -------
+    float
+        In spikes per neuron per step: the integral of the absolute difference of the two distribution functions.
+
+    Raises
+    ------
+    DataError
+        If a population is empty, not 1-D, negative, or not finite.
+
+    Examples
+    --------
+    >>> emd([0.0, 0.5, 1.0], [0.25, 0.5, 1.0])
+    0.08333333333333333
+    """
+    first, second = np.sort(as_rates(a, "a")), np.sort(as_rates(b, "b"))
+    if first.size == second.size:
+        return float(np.abs(first - second).mean())
+    values = np.sort(np.concatenate([first, second]))
+    below_first = np.searchsorted(first, values[:-1], side="right") / first.size
+    below_second = np.searchsorted(second, values[:-1], side="right") / second.size
+    return float(np.abs(below_first - below_second) @ np.diff(values))
+
+
+def emd_from_counts(
+    a: torch.Tensor | NDArray[np.integer],
+    b: torch.Tensor | NDArray[np.integer],
+    denominator_a: int,
+    denominator_b: int | None = None,
+) -> float:
+    """`emd(a / denominator_a, b / denominator_b)`, in whole numbers where both counts share a denominator.
+
+    Counts out of D = T * images are rates on a grid of step 1 / D, so the distribution functions are cumulated
+    histograms and their distance is a sum of integers: no sorting, no rounding but the last division.
+
+    Parameters
+    ----------
+    a, b
+        Spikes per neuron: integers [n] and [m], >= 0.
+    denominator_a, denominator_b
+        T * images behind each; the second is as the first if left out.
+
+    Raises
+    ------
+    DataError
+        If a population is empty, not 1-D, negative or not of an integer type, or a denominator is below 1.
+
+    Examples
+    --------
+    >>> emd_from_counts(torch.tensor([0, 4, 8]), torch.tensor([2, 4, 8]), 8)
+    0.08333333333333333
+    """
+    first, second = _as_counts(a, "a"), _as_counts(b, "b")
+    denominator_b = denominator_a if denominator_b is None else denominator_b
+    if denominator_a < 1 or denominator_b < 1:
+        raise DataError(f"denominators must be T * images >= 1, got {denominator_a} and {denominator_b}")
+    levels = int(max(first.max(), second.max())) + 1
+    # a histogram far longer than the populations would cost more memory and time than sorting them
+    if denominator_a != denominator_b or levels > 8 * (first.size + second.size) + _SPARE_LEVELS:
+        return emd(first / denominator_a, second / denominator_b)
+    histograms = np.bincount(first, minlength=levels), np.bincount(second, minlength=levels)
+    if first.size == second.size:
+        work = int(np.abs(np.cumsum(histograms[0] - histograms[1])).sum())
+        return work / (denominator_a * first.size)
+    gap = np.cumsum(histograms[0] * second.size - histograms[1] * first.size)
+    # floats here: the sum of up to n * m * D whole numbers can leave int64
+    return float(np.abs(gap).astype(np.float64).sum()) / (float(first.size) * second.size * denominator_a)
+
+
+def paired_mae(a: RateLike, b: RateLike) -> float:
+    """Mean absolute rate change of the same neurons, in spikes per neuron per step.
+
+    Raises
+    ------
+    DataError
+        If `a` and `b` are not rates of the same neurons.
+    """
+    first, second = as_rate_pair(a, b)
+    return float(np.abs(first - second).mean())
+
+
+def decompose(a: RateLike, b: RateLike) -> Drift:
+    """Split the mean absolute rate change of the same neurons into shift, shape and reshuffle.
+
+    Raises
+    ------
+    DataError
+        If `a` and `b` are not rates of the same neurons.
+
+    Examples
+    --------
+    >>> decompose([0.0, 0.5], [0.5, 0.0])  # two neurons swapped: the EMD is 0
+    Drift(shift=0.0, shape=0.0, reshuffle=0.5)
+    """
+    first, second = as_rate_pair(a, b)
+    shift, distance, change = abs(float((first - second).mean())), emd(first, second), paired_mae(first, second)
+    rounding = 1e-12 * max(first.max(), second.max())
+    return Drift(shift, _positive(distance - shift, rounding), _positive(change - distance, rounding))
+
+
+def spearman(a: RateLike, b: RateLike) -> float:
+    """Spearman's rank correlation of the same neurons' rates, from -1 to 1; equal rates share their average rank.
+
+    Returns
+    -------
+    float
+        NaN if all rates of `a`, or all of `b`, are equal (one neuron, a silent layer): there is no order to compare.
+
+    Raises
+    ------
+    DataError
+        If `a` and `b` are not rates of the same neurons.
+
+    Examples
+    --------
+    >>> round(spearman([0.1, 0.2, 0.3], [0.1, 0.2, 0.9]), 12)
+    1.0
+    """
+    first, second = as_rate_pair(a, b)
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
+    ranks = _centred_ranks(first), _centred_ranks(second)
+    return float((ranks[0] @ ranks[1]) / np.sqrt((ranks[0] @ ranks[0]) * (ranks[1] @ ranks[1])))
+
+
+def _centred_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Average ranks minus their mean, so that no large constant eats the precision of the correlation."""
+    _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
+    average = np.cumsum(sizes) - (sizes - 1) / 2
+    return average[group] - (values.size + 1) / 2
+
+
+def _as_counts(values: torch.Tensor | NDArray[np.integer], name: str) -> NDArray[np.int64]:
+    array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+    if array.ndim != 1 or array.size == 0 or not np.issubdtype(array.dtype, np.integer):
+        raise DataError(f"{name} must be integers [n] with n >= 1, got {array.dtype} {list(array.shape)}")
+    if array.min() < 0:
+        raise DataError(f"{name} must not be negative, got {array.min()} at neuron {int(array.argmin())}")
+    return array.astype(np.int64, copy=False)
+
+
+def _positive(value: float, rounding: float) -> float:
+    """0 for a value that only rounding made negative."""
+    return 0.0 if -rounding <= value < 0 else value

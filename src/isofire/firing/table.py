@@ -1,0 +1,52 @@
+"""Layer drift as plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from isofire.firing.drift import LayerDrift
+
+_NAME_WIDTH = 22
+_COLUMNS = (
+    ("mfr fp", "mfr_fp", 4), ("mfr", "mfr", 4), ("dead fp", "dead_05_fp", 3), ("dead", "dead_05", 3),
+    ("EMD", "emd", 5), ("shift", "shift", 5), ("shape", "shape", 5), ("shuffle", "reshuffle", 5),
+    ("rank r", "spearman", 3),
+)  # fmt: skip
+
+
+def layer_table(layers: Sequence[LayerDrift], overall: Mapping[str, float | int]) -> str:
+    """At most 100 columns: a heading, one line per layer, one for all neurons, and the other overall distances."""
+    widths = [max(len(title), digits + 2) for title, _, digits in _COLUMNS]
+    titles = [title.rjust(width) for (title, _, _), width in zip(_COLUMNS, widths, strict=True)]
+    neurons = sum(layer.neurons for layer in layers)
+    head = " ".join(["layer".ljust(_NAME_WIDTH), "neurons".rjust(9), *titles])
+    all_neurons = {**overall, "emd": overall["emd_weighted"]}
+    return "\n".join(
+        [
+            f"accuracy {overall['accuracy']:.4f} (fp {overall['accuracy_fp']:.4f}), "
+            f"agreement {overall['agreement']:.4f}, n = {overall['n_images']:,} images, T = {overall['T']}",
+            "rates and distances in spikes per neuron per step; dead: share of neurons with rate < 0.05",
+            "",
+            head,
+            "-" * len(head),
+            *(_line(layer.layer, layer.neurons, vars(layer), widths) for layer in layers),
+            "-" * len(head),
+            _line("all neurons", neurons, all_neurons, widths),
+            f"EMD: layer mean {overall['emd_layer_mean']:.5f}, neuron-weighted {overall['emd_weighted']:.5f}, "
+            f"pooled {overall['emd_pooled']:.5f}, max {overall['emd_max']:.5f}",
+        ]
+    )
+
+
+def _line(name: str, neurons: int, values: Mapping[str, Any], widths: Sequence[int]) -> str:
+    cells = [f"{values[key]:.{digits}f}".rjust(width) for (_, key, digits), width in zip(_COLUMNS, widths, strict=True)]
+    return " ".join([shortened(name, _NAME_WIDTH).ljust(_NAME_WIDTH), f"{neurons:,}".rjust(9), *cells])
+
+
+def shortened(name: str, width: int) -> str:
+    """A name of at most `width` characters; a longer one loses its middle, since layers differ at both ends."""
+    if len(name) <= width:
+        return name
+    front = (width - 1) // 2
+    return f"{name[:front]}…{name[len(name) - (width - 1 - front) :]}"

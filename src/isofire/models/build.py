@@ -1,0 +1,29 @@
+"""Models by name and plain settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from isofire.errors import SpecError
+from isofire.models.sew_resnet import SEWResNet, sew_resnet8, sew_resnet18
+
+BUILDERS: dict[str, Callable[..., SEWResNet]] = {"sew_resnet8": sew_resnet8, "sew_resnet18": sew_resnet18}
+
+
+def build(config: Mapping[str, Any]) -> SEWResNet:
+    """A freshly initialised model from ``{"builder": name, **arguments}``; a model's `config` builds its like.
+
+    Raises
+    ------
+    SpecError
+        If the builder or an argument is unknown, or a value is out of range.
+    """
+    arguments = dict(config)
+    name = arguments.pop("builder", None)
+    if name not in BUILDERS:
+        raise SpecError(f"builder must be one of {', '.join(BUILDERS)}, got {name!r}")
+    try:
+        return BUILDERS[name](**arguments)
+    except TypeError as error:
+        raise SpecError(f"model settings for {name}: {error}") from error

@@ -1,0 +1,559 @@
+// Neuron dynamics over T steps for CPUs: affine (folded batch norm) -> charge -> [quantize] -> fire -> reset -> [quantize].
+//
+// Every elementwise expression is written in the order of isofire/neurons/reference.py and compiled without contraction to
+// fused multiply-add, so that spikes equal the reference bit for bit. Work is cut into blocks that stay in the L1 cache over
+// all T steps; each tensor is read or written once. Reductions are summed per task and then in task order, so results don't
+// depend on the number of threads.
+
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <atomic>
+#include <vector>
+#ifndef _WIN32
+#include <dlfcn.h>
+#endif
+
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__linux__)
+#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define CLONES
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+extern "C" {
+
+enum Charge { IF = 0, LIF_DECAY = 1, LIF_UNDECAYED = 2, PLIF_DECAY = 3, PLIF_UNDECAYED = 4 };
+enum Placement { NONE = 0, PRE_FIRE = 1, POST_RESET = 2 };
+enum Surrogate { SIGMOID = 0, ATAN = 1, TRIANGLE = 2 };
+
+// Mirrors isofire.neurons.kernels.Problem (ctypes); keep the order of the fields.
+struct Problem {
+  int64_t steps, images, channels, plane;  // x is [steps or 1, images, channels x plane]
+  int32_t channels_last, repeat;           // channels_last: memory is [plane, channels]; repeat: x has one step, used `steps` times
+  int32_t charge, hard_reset, detach_reset, placement, clipped, surrogate, threads, pad;
+  float tau, threshold, reset, alpha, k_min, k_max;  // tau: LIF time constant, or PLIF's 1/tau
+  const float *scale, *shift;                        // [channels] or null
+  const float *origin, *step;                        // [channels] or null: the quantizer's levels origin + step * k
+  const float *lo, *hi;                              // [channels] or null: its range, outside of which no gradient passes
+  const float *mean;                                 // [channels] or null: batch mean, for the reduction below
+  const float *x;
+  float *spikes;             // forward out, [steps, images, ...]
+  uint8_t *counts;           // forward out, [images, ...]: spikes of each neuron over all steps (<= 255), or null
+  const float *grad_spikes;  // backward in
+  float *grad_in;            // backward out: gradient at the neuron's input, [steps or 1, images, ...]
+  double *sums;              // backward out, [tasks, 2, channels] (grad, grad * (x - mean)) or null; PLIF: see decay_sum
+  double *decay_sum;         // backward out, [tasks]: gradient at 1/tau, or null
+};
+}
+
+namespace {
+
+using ParallelFn = void (*)(void (*)(void *), void *, unsigned, unsigned);
+
+ParallelFn find_parallel() {
+#ifdef _WIN32
+  return nullptr;
+#else
+  // torch loads its OpenMP runtime into the global scope; sharing it avoids a second pool of spinning threads
+  return reinterpret_cast<ParallelFn>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+#endif
+}
+
+template <class Body>
+struct Loop {
+  const Body *body;
+  int64_t tasks;
+  std::atomic<int64_t> next;
+};
+
+template <class Body>
+void run_tasks(void *raw) {
+  auto *loop = static_cast<Loop<Body> *>(raw);
+  for (int64_t i; (i = loop->next.fetch_add(1)) < loop->tasks;) (*loop->body)(i);
+}
+
+template <class Body>
+void parallel(int64_t tasks, int threads, const Body &body) {
+  static const ParallelFn start = find_parallel();
+  Loop<Body> loop{&body, tasks, {0}};
+  if (start && threads > 1 && tasks > 1)
+    start(&run_tasks<Body>, &loop, static_cast<unsigned>(threads < tasks ? threads : tasks), 0);
+  else
+    run_tasks<Body>(&loop);
+}
+
+// How an image's elements are cut into blocks whose channel pattern is the same tile.
+struct Blocks {
+  int64_t size, per_image, per_task, tasks_per_image;
+};
+
+Blocks blocks_of(const Problem &p) {
+  const int64_t image = p.channels * p.plane;
+  int64_t target = 16384 / (p.steps > 0 ? p.steps : 1);
+  target = target < 64 ? 64 : (target > 1024 ? 1024 : target);
+  Blocks b;
+  if (p.channels_last) {
+    const int64_t rows = target / p.channels > 0 ? target / p.channels : 1;
+    b.size = p.channels * (rows < p.plane ? rows : p.plane);
+    b.per_image = (image + b.size - 1) / b.size;
+  } else {
+    b.size = p.plane < target ? p.plane : target;
+    b.per_image = p.channels * ((p.plane + b.size - 1) / b.size);
+  }
+  b.per_task = 16384 / b.size > 0 ? 16384 / b.size : 1;
+  b.tasks_per_image = (b.per_image + b.per_task - 1) / b.per_task;
+  return b;
+}
+
+struct Span {
+  int64_t offset, length, channel;
+};
+
+Span span_of(const Problem &p, const Blocks &b, int64_t index) {
+  if (p.channels_last) {
+    const int64_t offset = index * b.size, image = p.channels * p.plane;
+    return {offset, image - offset < b.size ? image - offset : b.size, 0};
+  }
+  const int64_t per_plane = (p.plane + b.size - 1) / b.size;
+  const int64_t channel = index / per_plane, start = (index % per_plane) * b.size;
+  return {channel * p.plane + start, p.plane - start < b.size ? p.plane - start : b.size, channel};
+}
+
+// Per-channel values laid out along a block.
+void fill_tile(const Problem &p, const float *values, int64_t channel, int64_t length, float *tile) {
+  if (!values) return;
+  if (!p.channels_last) {
+    for (int64_t i = 0; i < length; ++i) tile[i] = values[channel];
+    return;
+  }
+  for (int64_t i = 0; i < length; i += p.channels) std::memcpy(tile + i, values, sizeof(float) * p.channels);
+}
+
+struct Tiles {
+  std::vector<float> memory;
+  float *scale, *shift, *origin, *step, *lo, *hi, *mean;
+  explicit Tiles(int64_t size) : memory(7 * size) {
+    scale = memory.data();
+    shift = scale + size;
+    origin = shift + size;
+    step = origin + size;
+    lo = step + size;
+    hi = lo + size;
+    mean = hi + size;
+  }
+  void fill(const Problem &p, int64_t channel, int64_t length) {
+    fill_tile(p, p.scale, channel, length, scale);
+    fill_tile(p, p.shift, channel, length, shift);
+    fill_tile(p, p.origin, channel, length, origin);
+    fill_tile(p, p.step, channel, length, step);
+    fill_tile(p, p.lo, channel, length, lo);
+    fill_tile(p, p.hi, channel, length, hi);
+    fill_tile(p, p.mean, channel, length, mean);
+  }
+};
+
+INLINE void affine(const float *__restrict x, const float *__restrict scale, const float *__restrict shift, int64_t n,
+                   float *__restrict y) {
+  for (int64_t i = 0; i < n; ++i) y[i] = x[i] * scale[i] + shift[i];
+}
+
+INLINE void charge(const Problem &p, const float *__restrict x, const float *__restrict v, int64_t n, float *__restrict h) {
+  const float tau = p.tau, reset = p.reset;
+  switch (p.charge) {
+    case IF:
+      for (int64_t i = 0; i < n; ++i) h[i] = v[i] + x[i];
+      break;
+    case LIF_DECAY:
+      for (int64_t i = 0; i < n; ++i) h[i] = v[i] + (x[i] - (v[i] - reset)) / tau;
+      break;
+    case LIF_UNDECAYED:
+      for (int64_t i = 0; i < n; ++i) h[i] = v[i] - (v[i] - reset) / tau + x[i];
+      break;
+    case PLIF_DECAY:
+      for (int64_t i = 0; i < n; ++i) h[i] = v[i] + (x[i] - (v[i] - reset)) * tau;
+      break;
+    default:
+      for (int64_t i = 0; i < n; ++i) h[i] = v[i] - (v[i] - reset) * tau + x[i];
+  }
+}
+
+// rint as two additions: exact for |k| < 2^22, which k_min and k_max guarantee, and it vectorises everywhere
+INLINE float round_half_even(float k) {
+  const float magic = 12582912.0f;
+  return (k + magic) - magic;
+}
+
+INLINE void quantize(const Problem &p, const Tiles &tile, int64_t n, float *__restrict v) {
+  const float lo = p.k_min, hi = p.k_max;
+  const float *__restrict origin = tile.origin, *__restrict step = tile.step;
+  for (int64_t i = 0; i < n; ++i) {
+    float k = (v[i] - origin[i]) / step[i];
+    k = k < lo ? lo : (k > hi ? hi : k);
+    v[i] = origin[i] + step[i] * round_half_even(k);
+  }
+}
+
+INLINE void fire(const Problem &p, const float *__restrict h, int64_t n, float *__restrict s) {
+  const float threshold = p.threshold;
+  for (int64_t i = 0; i < n; ++i) s[i] = h[i] >= threshold ? 1.0f : 0.0f;
+}
+
+INLINE void reset(const Problem &p, const float *__restrict h, const float *__restrict s, int64_t n, float *__restrict v) {
+  const float to = p.reset, threshold = p.threshold;
+  if (p.hard_reset)
+    for (int64_t i = 0; i < n; ++i) v[i] = s[i] * to + (1.0f - s[i]) * h[i];
+  else
+    for (int64_t i = 0; i < n; ++i) v[i] = h[i] - s[i] * threshold;
+}
+
+INLINE float exp_small(float x) {
+  // 2^(x log2 e) by range reduction and a degree-6 polynomial: relative error < 2e-7, vectorisable
+  x = x < -87.0f ? -87.0f : (x > 87.0f ? 87.0f : x);
+  const float magic = 12582912.0f;
+  const float n = (x * 1.44269504f + magic) - magic;
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  float e = 1.9875691500e-4f;
+  e = e * r + 1.3981999507e-3f;
+  e = e * r + 8.3334519073e-3f;
+  e = e * r + 4.1665795894e-2f;
+  e = e * r + 1.6666665459e-1f;
+  e = e * r + 5.0000001201e-1f;
+  e = e * r * r + r + 1.0f;
+  const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
+  float two_n;
+  std::memcpy(&two_n, &bits, sizeof two_n);
+  return e * two_n;
+}
+
+INLINE void surrogate(const Problem &p, const float *__restrict h, int64_t n, float *__restrict slope) {
+  const float alpha = p.alpha, threshold = p.threshold;
+  switch (p.surrogate) {
+    case SIGMOID:
+      for (int64_t i = 0; i < n; ++i) {
+        const float e = exp_small(-alpha * std::fabs(h[i] - threshold));
+        slope[i] = alpha * e / ((1.0f + e) * (1.0f + e));
+      }
+      break;
+    case ATAN: {
+      const float k = 1.57079632679f * alpha;
+      for (int64_t i = 0; i < n; ++i) {
+        const float u = k * (h[i] - threshold);
+        slope[i] = alpha / (2.0f * (1.0f + u * u));
+      }
+      break;
+    }
+    default:
+      for (int64_t i = 0; i < n; ++i) {
+        const float d = alpha - alpha * alpha * std::fabs(h[i] - threshold);
+        slope[i] = d > 0.0f ? d : 0.0f;
+      }
+  }
+}
+
+struct Step {
+  float *h, *v;  // membrane before fire (after a pre-fire quantizer) and after reset (after a post-reset quantizer)
+};
+
+// One step for one block. `raw`, if given, receives the value that entered the quantizer.
+INLINE void advance(const Problem &p, const Tiles &tile, const float *x, const float *v_before, int64_t n, Step out, float *s,
+                    float *y, float *raw) {
+  const float *input = x;
+  if (p.scale) {
+    affine(x, tile.scale, tile.shift, n, y);
+    input = y;
+  }
+  charge(p, input, v_before, n, out.h);
+  if (p.placement == PRE_FIRE) {
+    if (raw) std::memcpy(raw, out.h, sizeof(float) * n);
+    quantize(p, tile, n, out.h);
+  }
+  fire(p, out.h, n, s);
+  reset(p, out.h, s, n, out.v);
+  if (p.placement == POST_RESET) {
+    if (raw) std::memcpy(raw, out.v, sizeof(float) * n);
+    quantize(p, tile, n, out.v);
+  }
+}
+
+CLONES void forward_block(const Problem &p, const Tiles &tile, int64_t at, int64_t n, float *scratch, int64_t size) {
+  const int64_t stride = p.images * p.channels * p.plane;
+  float *h = scratch, *v = h + size, *y = v + size, *total = y + size;
+  for (int64_t i = 0; i < n; ++i) v[i] = p.hard_reset ? p.reset : 0.0f;
+  if (p.counts) std::memset(total, 0, sizeof(float) * n);
+  for (int64_t t = 0; t < p.steps; ++t) {
+    const float *x = p.x + at + (p.repeat ? 0 : t * stride);
+    float *s = p.spikes + at + t * stride;
+    advance(p, tile, x, v, n, {h, v}, s, y, nullptr);
+    if (p.counts)
+      for (int64_t i = 0; i < n; ++i) total[i] += s[i];
+  }
+  if (p.counts)
+    for (int64_t i = 0; i < n; ++i) p.counts[at + i] = static_cast<uint8_t>(total[i]);
+}
+
+// g *= 1 inside the quantizer's range, 0 outside (clipped straight-through)
+INLINE void mask_range(const Problem &p, const Tiles &tile, const float *__restrict raw, int64_t n, float *__restrict g) {
+  if (!p.clipped) return;
+  const float *__restrict lo = tile.lo, *__restrict hi = tile.hi;
+  for (int64_t i = 0; i < n; ++i) g[i] = raw[i] >= lo[i] && raw[i] <= hi[i] ? g[i] : 0.0f;
+}
+
+// Adds one step's gradient through fire and reset: g_v becomes the gradient at the charged membrane.
+INLINE void through_reset(const Problem &p, const float *__restrict h, const float *__restrict gs, const float *__restrict slope,
+                          int64_t n, float *__restrict g) {
+  const float threshold = p.threshold, to = p.reset;
+  if (p.hard_reset && p.detach_reset)
+    for (int64_t i = 0; i < n; ++i) g[i] = (h[i] >= threshold ? 0.0f : g[i]) + gs[i] * slope[i];
+  else if (p.hard_reset)
+    for (int64_t i = 0; i < n; ++i)
+      g[i] = (h[i] >= threshold ? 0.0f : g[i]) + (gs[i] + g[i] * (to - h[i])) * slope[i];
+  else if (p.detach_reset)
+    for (int64_t i = 0; i < n; ++i) g[i] = g[i] + gs[i] * slope[i];
+  else
+    for (int64_t i = 0; i < n; ++i) g[i] = g[i] + (gs[i] - g[i] * threshold) * slope[i];
+}
+
+// From the gradient at the charged membrane: the gradients at the input (gx) and at the previous membrane (g, in place).
+INLINE void through_charge(const Problem &p, int64_t n, float *__restrict g, float *__restrict gx) {
+  const float tau = p.tau;
+  switch (p.charge) {
+    case IF:
+      for (int64_t i = 0; i < n; ++i) gx[i] = g[i];
+      break;
+    case LIF_DECAY:
+      for (int64_t i = 0; i < n; ++i) {
+        gx[i] = g[i] / tau;
+        g[i] = g[i] - gx[i];
+      }
+      break;
+    case LIF_UNDECAYED:
+      for (int64_t i = 0; i < n; ++i) {
+        gx[i] = g[i];
+        g[i] = g[i] - g[i] / tau;
+      }
+      break;
+    case PLIF_DECAY:
+      for (int64_t i = 0; i < n; ++i) {
+        gx[i] = g[i] * tau;
+        g[i] = g[i] - gx[i];
+      }
+      break;
+    default:
+      for (int64_t i = 0; i < n; ++i) {
+        gx[i] = g[i];
+        g[i] = g[i] - g[i] * tau;
+      }
+  }
+}
+
+// d loss / d (1/tau) of one step, summed over the block
+INLINE double decay_gradient(const Problem &p, const float *__restrict y, const float *__restrict v, const float *__restrict g,
+                             int64_t n) {
+  double sum = 0.0;
+  for (int64_t i = 0; i < n; ++i) {
+    const float drive = p.charge == PLIF_DECAY ? y[i] - (v[i] - p.reset) : -(v[i] - p.reset);
+    sum += static_cast<double>(g[i]) * drive;
+  }
+  return sum;
+}
+
+// sums[0][c] += grad, sums[1][c] += grad * (x - mean)
+INLINE void add_channel_sums(const Problem &p, const Tiles &tile, const float *__restrict g, const float *__restrict x, int64_t n,
+                             int64_t channel, double *__restrict sums) {
+  double *__restrict plain = sums, *__restrict cross = sums + p.channels;
+  if (p.channels_last) {
+    const int64_t channels = p.channels;
+    for (int64_t row = 0; row < n; row += channels)
+      for (int64_t c = 0; c < channels; ++c) {
+        plain[c] += g[row + c];
+        cross[c] += static_cast<double>(g[row + c]) * (x[row + c] - tile.mean[c]);
+      }
+    return;
+  }
+  double a[8] = {0}, b[8] = {0};
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8)
+    for (int64_t j = 0; j < 8; ++j) {
+      a[j] += g[i + j];
+      b[j] += static_cast<double>(g[i + j]) * (x[i + j] - tile.mean[0]);
+    }
+  for (; i < n; ++i) {
+    a[0] += g[i];
+    b[0] += static_cast<double>(g[i]) * (x[i] - tile.mean[0]);
+  }
+  for (int64_t j = 0; j < 8; ++j) {
+    plain[channel] += a[j];
+    cross[channel] += b[j];
+  }
+}
+
+CLONES void backward_block(const Problem &p, const Tiles &tile, int64_t at, int64_t n, int64_t channel, float *scratch, int64_t size,
+                           double *sums, double *decay_sum) {
+  const int64_t stride = p.images * p.channels * p.plane;
+  const bool quantized = p.placement != NONE, learns_decay = decay_sum != nullptr;
+  float *spike = scratch, *g = spike + size, *slope = g + size, *repeated = slope + size;
+  float *h = repeated + size, *v = h + p.steps * size, *raw = v + (p.steps + 1) * size;
+  float *y = raw + (quantized ? p.steps : 0) * size;
+  for (int64_t i = 0; i < n; ++i) v[i] = p.hard_reset ? p.reset : 0.0f;
+  for (int64_t t = 0; t < p.steps; ++t) {
+    const float *x = p.x + at + (p.repeat ? 0 : t * stride);
+    advance(p, tile, x, v + t * size, n, {h + t * size, v + (t + 1) * size}, spike, learns_decay ? y + t * size : y,
+            quantized ? raw + t * size : nullptr);
+  }
+  std::memset(g, 0, sizeof(float) * n);
+  if (p.repeat) std::memset(repeated, 0, sizeof(float) * n);
+  for (int64_t t = p.steps - 1; t >= 0; --t) {
+    const float *ht = h + t * size, *gs = p.grad_spikes + at + t * stride;
+    float *gx = p.repeat ? spike : p.grad_in + at + t * stride;
+    surrogate(p, ht, n, slope);
+    if (p.placement == POST_RESET) mask_range(p, tile, raw + t * size, n, g);
+    through_reset(p, ht, gs, slope, n, g);
+    if (p.placement == PRE_FIRE) mask_range(p, tile, raw + t * size, n, g);
+    if (learns_decay) {
+      const float *input = p.scale ? y + t * size : p.x + at + (p.repeat ? 0 : t * stride);
+      *decay_sum += decay_gradient(p, input, v + t * size, g, n);
+    }
+    through_charge(p, n, g, gx);
+    if (p.repeat)
+      for (int64_t i = 0; i < n; ++i) repeated[i] += gx[i];
+    else if (sums)
+      add_channel_sums(p, tile, gx, p.x + at + t * stride, n, channel, sums);
+  }
+  if (p.repeat) {
+    std::memcpy(p.grad_in + at, repeated, sizeof(float) * n);
+    if (sums) add_channel_sums(p, tile, repeated, p.x + at, n, channel, sums);
+  }
+}
+
+CLONES void moments_rows(const float *__restrict x, int64_t rows, int64_t channels, double *__restrict sums) {
+  double *__restrict plain = sums, *__restrict square = sums + channels;
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = 0; c < channels; ++c) {
+      const double value = x[r * channels + c];
+      plain[c] += value;
+      square[c] += value * value;
+    }
+}
+
+CLONES void moments_plane(const float *__restrict x, int64_t n, double *plain, double *square) {
+  double a[8] = {0}, b[8] = {0};
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8)
+    for (int64_t j = 0; j < 8; ++j) {
+      const double value = x[i + j];
+      a[j] += value;
+      b[j] += value * value;
+    }
+  for (; i < n; ++i) {
+    a[0] += x[i];
+    b[0] += static_cast<double>(x[i]) * x[i];
+  }
+  for (int64_t j = 0; j < 8; ++j) {
+    *plain += a[j];
+    *square += b[j];
+  }
+}
+
+CLONES void add_bytes(const uint8_t *__restrict bytes, int64_t n, int32_t *__restrict sums) {
+  for (int64_t i = 0; i < n; ++i) sums[i] += bytes[i];
+}
+
+CLONES void combine_rows(const float *__restrict x, const float *__restrict a, const float *__restrict b, const float *__restrict c,
+                         int64_t rows, int64_t channels, float *__restrict g) {
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t k = 0; k < channels; ++k) {
+      const int64_t i = r * channels + k;
+      g[i] = a[k] * g[i] + (b[k] * x[i] + c[k]);
+    }
+}
+
+CLONES void combine_plane(const float *__restrict x, float a, float b, float c, int64_t n, float *__restrict g) {
+  for (int64_t i = 0; i < n; ++i) g[i] = a * g[i] + (b * x[i] + c);
+}
+
+}  // namespace
+
+extern "C" {
+
+// 1 if kernels share torch's thread pool, 0 if they run on one thread
+int isofire_parallel(void) { return find_parallel() != nullptr; }
+
+int64_t isofire_problem_size(void) { return sizeof(Problem); }
+
+// Tasks of a backward pass: the first dimension of `sums` and `decay_sum`.
+int64_t isofire_tasks(const Problem *p) { return p->images * blocks_of(*p).tasks_per_image; }
+
+void isofire_forward(const Problem *problem) {
+  const Problem p = *problem;
+  const Blocks b = blocks_of(p);
+  parallel(p.images * b.tasks_per_image, p.threads, [&](int64_t task) {
+    const int64_t image = task / b.tasks_per_image, first = (task % b.tasks_per_image) * b.per_task;
+    Tiles tile(b.size);
+    std::vector<float> scratch(4 * b.size);
+    if (p.channels_last) tile.fill(p, 0, b.size);
+    for (int64_t i = first; i < first + b.per_task && i < b.per_image; ++i) {
+      const Span span = span_of(p, b, i);
+      if (!p.channels_last) tile.fill(p, span.channel, span.length);
+      forward_block(p, tile, image * p.channels * p.plane + span.offset, span.length, scratch.data(), b.size);
+    }
+  });
+}
+
+void isofire_backward(const Problem *problem) {
+  const Problem p = *problem;
+  const Blocks b = blocks_of(p);
+  parallel(p.images * b.tasks_per_image, p.threads, [&](int64_t task) {
+    const int64_t image = task / b.tasks_per_image, first = (task % b.tasks_per_image) * b.per_task;
+    Tiles tile(b.size);
+    std::vector<float> scratch((4 + 4 * p.steps + 1) * b.size);
+    if (p.channels_last) tile.fill(p, 0, b.size);
+    double *sums = p.sums ? p.sums + task * 2 * p.channels : nullptr;
+    double *decay = p.decay_sum ? p.decay_sum + task : nullptr;
+    for (int64_t i = first; i < first + b.per_task && i < b.per_image; ++i) {
+      const Span span = span_of(p, b, i);
+      if (!p.channels_last) tile.fill(p, span.channel, span.length);
+      backward_block(p, tile, image * p.channels * p.plane + span.offset, span.length, span.channel, scratch.data(), b.size, sums,
+                     decay);
+    }
+  });
+}
+
+// Per image and channel: sums[i] = (sum x, sum x^2), [images, 2, channels], zeroed by the caller. `images` counts T * N.
+void isofire_moments(const float *x, int64_t images, int64_t channels, int64_t plane, int32_t channels_last, int32_t threads,
+                     double *sums) {
+  parallel(images, threads, [&](int64_t image) {
+    const float *at = x + image * channels * plane;
+    double *out = sums + image * 2 * channels;
+    if (channels_last) {
+      moments_rows(at, plane, channels, out);
+      return;
+    }
+    for (int64_t c = 0; c < channels; ++c) moments_plane(at + c * plane, plane, out + c, out + channels + c);
+  });
+}
+
+// sums[row[image]][i] += counts[image][i] for counts [images, size] and sums [rows, size].
+void isofire_tally(const uint8_t *counts, const int64_t *row, int64_t images, int64_t size, int32_t threads, int32_t *sums) {
+  const int64_t slice = 4096;
+  parallel((size + slice - 1) / slice, threads, [&](int64_t task) {
+    const int64_t from = task * slice, n = size - from < slice ? size - from : slice;
+    for (int64_t image = 0; image < images; ++image)
+      add_bytes(counts + image * size + from, n, sums + row[image] * size + from);
+  });
+}
+
+// In place: g = a[c] * g + (b[c] * x + c[c]), the second pass of batch norm's backward.
+void isofire_combine(const float *x, const float *a, const float *b, const float *c, int64_t images, int64_t channels, int64_t plane,
+                     int32_t channels_last, int32_t threads, float *g) {
+  parallel(images, threads, [&](int64_t image) {
+    const int64_t at = image * channels * plane;
+    if (channels_last) {
+      combine_rows(x + at, a, b, c, plane, channels, g + at);
+      return;
+    }
+    for (int64_t k = 0; k < channels; ++k) combine_plane(x + at + k * plane, a[k], b[k], c[k], plane, g + at + k * plane);
+  });
+}
+}

@@ -1,0 +1,170 @@
+"""The neuron modules' common base: state, path selection, fusion with a batch norm."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from isofire.errors import ModelError, SpecError
+from isofire.neurons import fused, native, reference
+from isofire.neurons.dynamics import Dynamics
+from isofire.neurons.fold import apply_per_step
+from isofire.neurons.membrane import Membrane
+from isofire.quantizers import Uniform
+
+Backend = Literal["auto", "native", "torch", "reference"]
+
+
+class Neuron(nn.Module):
+    """A layer of spiking neurons over T steps, starting at rest in every forward call.
+
+    Attributes
+    ----------
+    dynamics
+        The layer's constants.
+    membrane
+        None, or the quantizer of the membrane potential and its place in the step.
+    backend
+        "auto" takes the fastest path that computes the same; "native" (compiled, CPU, float32), "torch" and
+        "reference" force one and raise ModelError where it cannot run.
+    counting, spike_counts
+        While `counting` is set, the native path leaves each neuron's spikes of the last forward, summed over T, in
+        `spike_counts`: uint8 [N, ...]. None where another path ran; count the output then. For recorders.
+    """
+
+    def __init__(self, dynamics: Dynamics, backend: Backend = "auto") -> None:
+        super().__init__()
+        if backend not in get_args(Backend):
+            raise SpecError(f"backend must be one of {', '.join(get_args(Backend))}, got {backend!r}")
+        self.dynamics = dynamics
+        self.membrane: Membrane | None = None
+        self.backend: Backend = backend
+        self.counting = False
+        self.spike_counts: Tensor | None = None
+
+    def decay(self) -> Tensor | None:
+        """PLIF's 1/tau as a scalar tensor that carries gradient; None for the others."""
+        return None
+
+    def forward(self, x: Tensor, norm: _BatchNorm | None = None, repeat: int | None = None) -> Tensor:
+        """Spikes, 0. or 1., float32.
+
+        Parameters
+        ----------
+        x
+            Input currents [T, N, ...]; with `repeat`, [N, ...].
+        norm
+            A batch norm to apply to the input first, over [T * N, ...]. Its running statistics are updated as its own
+            forward would; where nothing forbids it the two run as one kernel and `norm`'s forward is not called.
+        repeat
+            Present the input `x` [N, ...] at each of this many steps (direct coding).
+
+        Returns
+        -------
+        Tensor
+            [T, N, ...].
+
+        Raises
+        ------
+        ModelError
+            If T is 0, `x` has no [T, N] axes, or a forced backend cannot run this call.
+        """
+        steps = self._steps(x, repeat)
+        self.spike_counts = None
+        path = self._path(x)
+        if path == "native" and (norm is None or _can_fuse(norm, x)):
+            return self._run_native(x, norm, steps, repeat is not None)
+        if norm is not None:
+            x = norm(x) if repeat is not None else apply_per_step(norm, x)
+        if repeat is not None:
+            x = x.unsqueeze(0).expand(steps, *x.shape)
+        if x.dtype != torch.float32 and x.dtype != torch.float64:
+            x = x.float()
+        if path == "native":
+            return self._run_native(x, None, steps, False)
+        if path == "torch":
+            plan = fused.Plan(self.dynamics, steps, state=self._state_plan())
+            return fused.run_torch(x, self.decay(), plan)
+        return reference.run(self.dynamics, x, self.decay(), self.membrane)
+
+    def _steps(self, x: Tensor, repeat: int | None) -> int:
+        steps = x.shape[0] if repeat is None and x.ndim else repeat
+        if x.ndim < (2 if repeat is None else 1) or not steps or steps < 1:
+            raise ModelError(
+                f"{type(self).__name__} needs inputs [T, N, ...] with T >= 1 steps, got shape {tuple(x.shape)}"
+                + (f" with repeat={repeat}" if repeat is not None else "")
+            )
+        return steps
+
+    def _path(self, x: Tensor) -> str:
+        fixed = self.membrane is None or self.membrane.is_fixed_affine
+        if self.backend == "reference" or (self.backend == "auto" and not fixed):
+            return "reference"
+        if not fixed:
+            raise ModelError(f"backend {self.backend!r} cannot learn or observe a membrane quantizer; use 'auto'")
+        if self.backend == "native" and not native.usable(x):
+            raise ModelError(
+                f"backend 'native' needs the compiled kernels and float32 on a CPU, got {x.dtype} on {x.device}"
+                f"{'' if native.library() else ' and no kernels'}; use 'auto'"
+            )
+        return "native" if self.backend != "torch" and native.usable(x) else "torch"
+
+    def _state_plan(self) -> fused.StatePlan | None:
+        if self.membrane is None:
+            return None
+        quantizer = self.membrane.quantizer
+        assert isinstance(quantizer, Uniform)
+        quantizer._require_ready()
+        lo, hi, clipped = quantizer.lo.float(), quantizer.hi.float(), quantizer.ste == "clipped"
+        return fused.StatePlan(self.membrane.placement, quantizer.affine(), lo, hi, clipped)
+
+    def _run_native(self, x: Tensor, norm: _BatchNorm | None, steps: int, repeat: bool) -> Tensor:
+        gamma, beta, affine = None, None, None
+        if norm is not None:
+            x = native.dense(x, 1 if repeat else 2)
+            affine, gamma, beta = _normalise(norm, x, repeat), norm.weight, norm.bias
+        counts: list[Tensor] | None = [] if self.counting else None
+        plan = fused.Plan(self.dynamics, steps, repeat, self._state_plan(), affine, counts)
+        spikes = fused.run_native(x, gamma, beta, self.decay(), plan)
+        self.spike_counts = counts[0] if counts else None
+        return spikes
+
+    def extra_repr(self) -> str:
+        d = self.dynamics
+        leak = "" if d.kind == "if" else f"tau={d.tau:g}, decay_input={d.decay_input}, "
+        return f"{leak}v_threshold={d.v_threshold:g}, v_reset={d.v_reset}, surrogate={d.surrogate}"
+
+
+def _can_fuse(norm: _BatchNorm, x: Tensor) -> bool:
+    """A plain batch norm in float32 whose own forward nobody listens to."""
+    plain = type(norm) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    hooked = norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or norm._backward_pre_hooks
+    return plain and not hooked and (norm.weight is None or norm.weight.dtype == torch.float32) and x.ndim > 2
+
+
+def _normalise(norm: _BatchNorm, x: Tensor, repeat: bool) -> fused.Norm:
+    """Statistics for this call; in training, from the batch, and the running ones are updated."""
+    layout = native.Layout.of(x, 1 if repeat else 2)
+    if layout.channels != norm.num_features:
+        raise ModelError(f"batch norm expects {norm.num_features} channels, got input {tuple(x.shape)}")
+    if not norm.training and norm.running_mean is not None and norm.running_var is not None:
+        return fused.Norm(norm.running_mean, _invstd(norm.running_var, norm.eps), False)
+    count = layout.images * layout.plane
+    if count < 2:
+        raise ModelError(f"batch norm in training needs more than one value per channel, got input {tuple(x.shape)}")
+    mean, var = native.moments(x.detach(), layout)
+    if norm.training and norm.running_mean is not None and norm.running_var is not None:
+        with torch.no_grad():
+            assert norm.num_batches_tracked is not None
+            norm.num_batches_tracked += 1
+            rate = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+            norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), rate)
+            norm.running_var.lerp_((var * (count / (count - 1))).to(norm.running_var.dtype), rate)
+    return fused.Norm(mean, _invstd(var, norm.eps), True)
+
+
+def _invstd(var: Tensor, eps: float) -> Tensor:
+    return torch.rsqrt(var.double() + eps)

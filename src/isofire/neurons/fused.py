@@ -1,0 +1,260 @@
+"""The fast paths: one autograd node over all T steps, the membrane recomputed in backward instead of stored.
+
+`run_native` uses the compiled CPU kernels and can take a batch norm with it; `run_torch` works on any device. Both equal
+`isofire.neurons.reference` in spikes, and in gradients up to rounding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from isofire.neurons import native
+from isofire.neurons.dynamics import PLIF, Dynamics, charge, fire, reset
+from isofire.quantizers import Affine
+
+MOST_COUNTED = 255
+"""Spikes of a neuron that a byte can count."""
+
+
+@dataclass(frozen=True)
+class StatePlan:
+    """A frozen uniform membrane quantizer. `affine`'s tensors, `lo` and `hi` are float32 [1] or [C].
+
+    `clipped`: no gradient passes outside [lo, hi] (else the plain straight-through gradient).
+    """
+
+    placement: str
+    affine: Affine
+    lo: Tensor
+    hi: Tensor
+    clipped: bool
+
+    @property
+    def groups(self) -> int:
+        """1, or the number of channels."""
+        return max(self.affine.origin.numel(), self.affine.step.numel())
+
+    def quantize(self, v: Tensor) -> Tensor:
+        """Values on the grid: origin + step * round(clamp((v - origin) / step, k_min, k_max))."""
+        origin, step = _per_channel(self.affine.origin, v), _per_channel(self.affine.step, v)
+        k = torch.clamp((v - origin) / step, self.affine.k_min, self.affine.k_max).round_()
+        return origin + step * k
+
+    def mask(self, raw: Tensor, g: Tensor) -> Tensor:
+        """Gradient through the quantizer whose input was `raw`."""
+        if not self.clipped:
+            return g
+        inside = (raw >= _per_channel(self.lo, raw)) & (raw <= _per_channel(self.hi, raw))
+        return torch.where(inside, g, torch.zeros_like(g))
+
+
+def _per_channel(values: Tensor, state: Tensor) -> Tensor:
+    """[1] or [C] shaped to broadcast with states [N, C, ...]."""
+    return values if values.numel() == 1 else values.view(-1, *(1,) * (state.ndim - 2))
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A batch norm as an affine map per channel; in training `mean` and `invstd` are the batch's own."""
+
+    mean: Tensor
+    invstd: Tensor
+    batch_statistics: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Constants of one call."""
+
+    dynamics: Dynamics
+    steps: int
+    repeat: bool = False
+    state: StatePlan | None = None
+    norm: Norm | None = None
+    counts: list[Tensor] | None = None
+    """If given (and T <= 255), receives the spikes of each neuron summed over T: uint8 [N, ...]; native path only."""
+
+
+def run_torch(x: Tensor, decay: Tensor | None, plan: Plan) -> Tensor:
+    """Spikes [T, N, ...] for inputs [T, N, ...] on any device."""
+    return _TorchFire.apply(x, decay, plan)  # type: ignore[return-value]
+
+
+def run_native(x: Tensor, gamma: Tensor | None, beta: Tensor | None, decay: Tensor | None, plan: Plan) -> Tensor:
+    """Spikes [T, N, ...] for float32 CPU inputs [T, N, ...], or [N, ...] with `plan.repeat` (the same at every step).
+
+    With `plan.norm`, inputs are normalised first: x * (gamma * invstd) + (beta - mean * gamma * invstd).
+    """
+    return _NativeFire.apply(x, gamma, beta, decay, plan)  # type: ignore[return-value]
+
+
+class _TorchFire(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, decay: Tensor | None, plan: Plan) -> Tensor:
+        ctx.save_for_backward(x, decay)
+        ctx.plan = plan
+        spikes = torch.empty_like(x)
+        v = torch.full_like(x[0], plan.dynamics.rest)
+        for t in range(plan.steps):
+            _, s, v, _ = _step(plan, x[t], v, decay)
+            spikes[t] = s
+        return spikes
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        x, decay = ctx.saved_tensors
+        plan: Plan = ctx.plan
+        d, state = plan.dynamics, plan.state
+        befores, charged, raws = [], [], []
+        v = torch.full_like(x[0], d.rest)
+        for t in range(plan.steps):
+            befores.append(v)
+            h, _, v, raw = _step(plan, x[t], v, decay)
+            charged.append(h)
+            raws.append(raw)
+        grad_x, g = torch.empty_like(x), torch.zeros_like(x[0])
+        grad_decay = None if decay is None else torch.zeros((), dtype=torch.float64, device=x.device)
+        for t in reversed(range(plan.steps)):
+            h, gs = charged[t], grads[0][t]
+            if state is not None and state.placement == "post_reset":
+                g = state.mask(raws[t], g)
+            g = _through_reset(d, h, gs, g)
+            if state is not None and state.placement == "pre_fire":
+                g = state.mask(raws[t], g)
+            if grad_decay is not None:
+                leak = befores[t] - d.rest
+                grad_decay += (g * (x[t] - leak if d.decay_input else -leak)).sum(dtype=torch.float64)
+            grad_x[t], g = _through_charge(d, g, decay)
+        return grad_x, None if grad_decay is None else grad_decay.to(decay.dtype), None
+
+
+def _step(plan: Plan, x: Tensor, v: Tensor, decay: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """One step: membrane at the threshold, spikes, stored membrane, and the value that entered the quantizer."""
+    d, state, raw = plan.dynamics, plan.state, None
+    h = charge(d, x, v, decay)
+    if state is not None and state.placement == "pre_fire":
+        raw, h = h, state.quantize(h)
+    s = fire(d, h)
+    v = reset(d, h, s)
+    if state is not None and state.placement == "post_reset":
+        raw, v = v, state.quantize(v)
+    return h, s, v, raw
+
+
+def _through_reset(d: Dynamics, h: Tensor, gs: Tensor, g: Tensor) -> Tensor:
+    """Gradient at the membrane before fire, from that at the spikes (gs) and at the membrane after reset (g)."""
+    slope = d.surrogate.slope(h - d.v_threshold)
+    if d.v_reset is None:
+        return g + (gs if d.detach_reset else gs - g * d.v_threshold) * slope
+    kept = torch.where(h >= d.v_threshold, torch.zeros_like(g), g)
+    return kept + (gs if d.detach_reset else gs + g * (d.v_reset - h)) * slope
+
+
+def _through_charge(d: Dynamics, g: Tensor, decay: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Gradients at the input and at the previous membrane, from that at the charged membrane."""
+    if d.kind == "if":
+        return g, g
+    leak = g / d.tau if decay is None else g * decay
+    return (leak if d.decay_input else g), g - leak
+
+
+class _NativeFire(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, gamma: Tensor | None, beta: Tensor | None, decay: Tensor | None, plan: Plan
+    ) -> Tensor:
+        batch_dims = 1 if plan.repeat else 2
+        x = native.dense(x, batch_dims)
+        ctx.save_for_backward(x, gamma, beta, decay)
+        ctx.plan = plan
+        problem, layout, kept = _problem(plan, x, gamma, beta, decay)
+        shape = (plan.steps, *x.shape) if plan.repeat else x.shape
+        spikes = native.empty(shape, layout, 2)
+        problem.spikes = native.floats(spikes)
+        if plan.counts is not None and plan.steps <= MOST_COUNTED:
+            counts = native.empty(shape[1:], layout, 1, torch.uint8)
+            problem.counts = native.bytes_(counts)
+            plan.counts.append(counts)
+        native.forward(problem)
+        del kept
+        return spikes
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, None]:
+        x, gamma, beta, decay = ctx.saved_tensors
+        plan: Plan = ctx.plan
+        problem, layout, kept = _problem(plan, x, gamma, beta, decay)
+        incoming = native.dense(grads[0].float(), 2, layout)
+        grad_in = native.empty(x.shape, layout, 1 if plan.repeat else 2)
+        tasks = native.tasks(problem)
+        sums = torch.zeros(tasks, 2, layout.channels, dtype=torch.float64) if plan.norm is not None else None
+        decay_sums = torch.zeros(tasks, dtype=torch.float64) if plan.dynamics.kind == PLIF else None
+        problem.grad_spikes, problem.grad_in = native.floats(incoming), native.floats(grad_in)
+        problem.sums, problem.decay_sum = native.doubles(sums), native.doubles(decay_sums)
+        native.backward(problem)
+        del kept
+        grad_gamma, grad_beta = None, None
+        if plan.norm is not None and sums is not None:
+            grad_gamma, grad_beta = _norm_backward(plan.norm, grad_in, x, gamma, sums.sum(0), plan.repeat)
+        grad_decay = None if decay_sums is None else decay_sums.sum().to(torch.float32)
+        return grad_in, grad_gamma if gamma is not None else None, grad_beta if beta is not None else None, grad_decay, None
+
+
+def _problem(
+    plan: Plan, x: Tensor, gamma: Tensor | None, beta: Tensor | None, decay: Tensor | None
+) -> tuple[native.Problem, native.Layout, list[Tensor]]:
+    """The kernel's view of a call, with the tensors that it points to (keep them until the kernel has run)."""
+    flat = plan.norm is None and (plan.state is None or plan.state.groups == 1)
+    batch_dims = 1 if plan.repeat else 2
+    layout = native.Layout.of(x, batch_dims)
+    images = layout.images if plan.repeat else layout.images // plan.steps
+    layout = native.Layout(images, layout.channels, layout.plane, layout.channels_last)
+    seen = native.Layout(images, 1, layout.channels * layout.plane, False) if flat else layout
+    p = native.problem(plan.dynamics, seen, plan.steps, plan.repeat, None if decay is None else float(decay))
+    kept = [x]
+    p.x = native.floats(x)
+    if plan.norm is not None:
+        scale, shift = affine_of(plan.norm, gamma, beta)
+        mean = plan.norm.mean.float().contiguous()
+        p.scale, p.shift, p.mean = native.floats(scale), native.floats(shift), native.floats(mean)
+        kept += [scale, shift, mean]
+    if plan.state is not None:
+        affine = plan.state.affine
+        rows = [affine.origin, affine.step, plan.state.lo, plan.state.hi]
+        rows = [row.float().expand(seen.channels).contiguous() for row in rows]
+        p.origin, p.step, p.lo, p.hi = (native.floats(row) for row in rows)
+        p.k_min, p.k_max = affine.k_min, affine.k_max
+        p.placement, p.clipped = (1 if plan.state.placement == "pre_fire" else 2), plan.state.clipped
+        kept += rows
+    return p, layout, kept
+
+
+def affine_of(norm: Norm, gamma: Tensor | None, beta: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Float32 scale and shift [C] of a batch norm: y = x * scale + shift; worked out in float64."""
+    scale = norm.invstd.double() if gamma is None else norm.invstd.double() * gamma.detach().double()
+    shift = -norm.mean.double() * scale
+    if beta is not None:
+        shift = shift + beta.detach().double()
+    return scale.float().contiguous(), shift.float().contiguous()
+
+
+def _norm_backward(
+    norm: Norm, grad: Tensor, x: Tensor, gamma: Tensor | None, sums: Tensor, repeat: bool
+) -> tuple[Tensor, Tensor]:
+    """Turn the gradient at the norm's output into that at its input, in place; returns those of gamma and beta."""
+    layout = native.Layout.of(x, 1 if repeat else 2)
+    total, cross = sums
+    invstd = norm.invstd.double()
+    grad_gamma = invstd * cross
+    a = invstd if gamma is None else invstd * gamma.detach().double()
+    b, c = torch.zeros_like(a), torch.zeros_like(a)
+    if norm.batch_statistics:
+        count = layout.images * layout.plane
+        b = -a * invstd * grad_gamma / count
+        c = -a * total / count - b * norm.mean.double()
+    native.combine_(grad, x, a.float().contiguous(), b.float().contiguous(), c.float().contiguous(), layout)
+    return grad_gamma.float(), total.float()

@@ -1,0 +1,196 @@
+"""The compiled CPU kernels behind a typed Python face; absent where the package was installed without a compiler."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.machinery
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from isofire.neurons.dynamics import IF, LIF, Dynamics
+
+_F, _D = ctypes.POINTER(ctypes.c_float), ctypes.POINTER(ctypes.c_double)
+
+
+class Problem(ctypes.Structure):
+    """Mirrors `struct Problem` of _kernels.cpp, field by field."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("steps", "images", "channels", "plane")),
+        *((name, ctypes.c_int32) for name in ("channels_last", "repeat", "charge", "hard_reset", "detach_reset")),
+        *((name, ctypes.c_int32) for name in ("placement", "clipped", "surrogate", "threads", "pad")),
+        *((name, ctypes.c_float) for name in ("tau", "threshold", "reset", "alpha", "k_min", "k_max")),
+        *((name, _F) for name in ("scale", "shift", "origin", "step", "lo", "hi", "mean")),
+        *((name, _F) for name in ("x", "spikes")),
+        ("counts", ctypes.POINTER(ctypes.c_uint8)),
+        *((name, _F) for name in ("grad_spikes", "grad_in")),
+        *((name, _D) for name in ("sums", "decay_sum")),
+    )
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The kernels, or None if they were not built. Raises nothing: `isofire doctor` tells which it is."""
+    for suffix in importlib.machinery.EXTENSION_SUFFIXES:
+        path = Path(__file__).with_name(f"_kernels{suffix}")
+        if path.exists():
+            lib = ctypes.CDLL(str(path))
+            lib.isofire_problem_size.restype = ctypes.c_int64
+            lib.isofire_tasks.restype = ctypes.c_int64
+            if lib.isofire_problem_size() != ctypes.sizeof(Problem):
+                raise ImportError(f"{path} was built from another version of isofire; reinstall the package")
+            return lib
+    return None
+
+
+def usable(x: Tensor) -> bool:
+    """Whether the kernels take this tensor: float32 on a CPU, not empty, kernels built."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and x.numel() > 0 and library() is not None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Memory order of a batch of images [M, C, ...]: `channels_last` is [M, plane, C], else [M, C, plane]."""
+
+    images: int
+    channels: int
+    plane: int
+    channels_last: bool
+
+    @classmethod
+    def of(cls, x: Tensor, batch_dims: int) -> Layout:
+        """Layout of `x` [*batch, C, ...], which `dense` has made contiguous in one of the two orders."""
+        folded = x.flatten(0, batch_dims - 1)
+        channels = folded.shape[1] if folded.ndim > 1 else 1
+        plane = folded[0, 0].numel() if folded.ndim > 1 else 1
+        last = folded.ndim == 2 or not folded.is_contiguous()
+        return cls(folded.shape[0], channels, plane, last)
+
+
+def dense(x: Tensor, batch_dims: int, like: Layout | None = None) -> Tensor:
+    """`x` [*batch, C, ...] contiguous in its own memory order, or in that of `like`; copies only if it must."""
+    folded = x.flatten(0, batch_dims - 1) if batch_dims > 1 else x
+    if folded.ndim == 4 and (like.channels_last if like else _is_channels_last(folded)):
+        folded = folded.contiguous(memory_format=torch.channels_last)
+    else:
+        folded = folded.contiguous()
+    return folded.unflatten(0, x.shape[:batch_dims]) if batch_dims > 1 else folded
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def empty(
+    shape: torch.Size | tuple[int, ...], layout: Layout, batch_dims: int, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Uninitialised tensor [*batch, C, ...] in the memory order of `layout`."""
+    lead = 1
+    for n in shape[:batch_dims]:
+        lead *= n
+    last = layout.channels_last and len(shape) - batch_dims == 3
+    order = torch.channels_last if last else torch.contiguous_format
+    return torch.empty((lead, *shape[batch_dims:]), dtype=dtype, memory_format=order).unflatten(0, tuple(shape[:batch_dims]))
+
+
+def floats(x: Tensor | None) -> ctypes._Pointer | None:
+    """Pointer to a float32 tensor's memory; the caller keeps the tensor alive."""
+    return None if x is None else ctypes.cast(x.data_ptr(), _F)
+
+
+def doubles(x: Tensor | None) -> ctypes._Pointer | None:
+    """Pointer to a float64 tensor's memory; the caller keeps the tensor alive."""
+    return None if x is None else ctypes.cast(x.data_ptr(), _D)
+
+
+def bytes_(x: Tensor) -> ctypes._Pointer:
+    """Pointer to a uint8 tensor's memory; the caller keeps the tensor alive."""
+    return ctypes.cast(x.data_ptr(), ctypes.POINTER(ctypes.c_uint8))
+
+
+def problem(d: Dynamics, layout: Layout, steps: int, repeat: bool, decay: float | None) -> Problem:
+    """A problem with the neuron's constants set; the caller adds the tensors."""
+    p = Problem()
+    p.steps, p.images, p.channels, p.plane = steps, layout.images, layout.channels, layout.plane
+    p.channels_last, p.repeat, p.threads = layout.channels_last, repeat, torch.get_num_threads()
+    p.charge = 0 if d.kind == IF else (1 if d.kind == LIF else 3) + (not d.decay_input)
+    p.hard_reset, p.detach_reset = d.v_reset is not None, d.detach_reset
+    p.surrogate, p.alpha = d.surrogate.code, d.surrogate.alpha
+    p.tau = d.tau if decay is None else decay
+    p.threshold, p.reset = d.v_threshold, d.rest
+    return p
+
+
+def forward(p: Problem) -> None:
+    """Fill `p.spikes`."""
+    lib = library()
+    assert lib is not None
+    lib.isofire_forward(ctypes.byref(p))
+
+
+def backward(p: Problem) -> None:
+    """Fill `p.grad_in`, `p.sums`, `p.decay_sum`."""
+    lib = library()
+    assert lib is not None
+    lib.isofire_backward(ctypes.byref(p))
+
+
+def tasks(p: Problem) -> int:
+    """First dimension of `p.sums` and `p.decay_sum`."""
+    lib = library()
+    assert lib is not None
+    return lib.isofire_tasks(ctypes.byref(p))
+
+
+def moments(x: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance per channel, float64 [C], over images and plane of a dense `x`."""
+    lib = library()
+    assert lib is not None
+    sums = torch.zeros(layout.images, 2, layout.channels, dtype=torch.float64)
+    lib.isofire_moments(
+        floats(x),
+        ctypes.c_int64(layout.images),
+        ctypes.c_int64(layout.channels),
+        ctypes.c_int64(layout.plane),
+        ctypes.c_int32(layout.channels_last),
+        ctypes.c_int32(torch.get_num_threads()),
+        doubles(sums),
+    )
+    mean, square = sums.sum(0) / (layout.images * layout.plane)
+    return mean, (square - mean * mean).clamp(min=0.0)
+
+
+def tally_(sums: Tensor, counts: Tensor, rows: Tensor) -> None:
+    """sums[rows[image]] += counts[image]: int32 [R, n], uint8 [N, n], int64 [N], all contiguous on the CPU."""
+    lib = library()
+    assert lib is not None
+    lib.isofire_tally(
+        bytes_(counts),
+        ctypes.cast(rows.data_ptr(), ctypes.POINTER(ctypes.c_int64)),
+        ctypes.c_int64(counts.shape[0]),
+        ctypes.c_int64(counts[0].numel()),
+        ctypes.c_int32(torch.get_num_threads()),
+        ctypes.cast(sums.data_ptr(), ctypes.POINTER(ctypes.c_int32)),
+    )
+
+
+def combine_(g: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, layout: Layout) -> None:
+    """In place g = a * g + (b * x + c), float32 a, b, c [C], dense g and x in the same layout."""
+    lib = library()
+    assert lib is not None
+    lib.isofire_combine(
+        floats(x),
+        floats(a),
+        floats(b),
+        floats(c),
+        ctypes.c_int64(layout.images),
+        ctypes.c_int64(layout.channels),
+        ctypes.c_int64(layout.plane),
+        ctypes.c_int32(layout.channels_last),
+        ctypes.c_int32(torch.get_num_threads()),
+        floats(g),
+    )

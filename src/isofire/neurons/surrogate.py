@@ -1,0 +1,80 @@
+"""Surrogate gradients: what replaces the derivative of the spike's step function in the backward pass."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from isofire.errors import SpecError
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """Base of the surrogates; `alpha` is the sharpness, the peak slope is stated by each child."""
+
+    alpha: float
+    code: ClassVar[int]
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.alpha) and self.alpha > 0):
+            raise SpecError(f"surrogate alpha must be positive and finite, got {self.alpha}; the usual values are 2 to 4")
+
+    def slope(self, distance: Tensor) -> Tensor:
+        """d spike / d h at `distance` = h - v_threshold, element by element."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Sigmoid(Surrogate):
+    """alpha * s * (1 - s) with s = sigmoid(alpha * distance); peak alpha / 4."""
+
+    alpha: float = 4.0
+    code: ClassVar[int] = 0
+
+    def slope(self, distance: Tensor) -> Tensor:
+        s = torch.sigmoid(self.alpha * distance)
+        return self.alpha * s * (1.0 - s)
+
+
+@dataclass(frozen=True)
+class ATan(Surrogate):
+    """alpha / 2 / (1 + (pi / 2 * alpha * distance)^2); peak alpha / 2 (Fang et al. 2021, PLIF)."""
+
+    alpha: float = 2.0
+    code: ClassVar[int] = 1
+
+    def slope(self, distance: Tensor) -> Tensor:
+        u = math.pi / 2.0 * self.alpha * distance
+        return self.alpha / (2.0 * (1.0 + u * u))
+
+
+@dataclass(frozen=True)
+class Triangle(Surrogate):
+    """max(0, alpha - alpha^2 * |distance|); peak alpha (Bellec et al. 2018; SpikingJelly's PiecewiseQuadratic)."""
+
+    alpha: float = 1.0
+    code: ClassVar[int] = 2
+
+    def slope(self, distance: Tensor) -> Tensor:
+        return torch.clamp(self.alpha - self.alpha * self.alpha * distance.abs(), min=0.0)
+
+
+SURROGATES: dict[str, type[Surrogate]] = {"sigmoid": Sigmoid, "atan": ATan, "triangle": Triangle}
+
+
+def surrogate(name: str, alpha: float | None = None) -> Surrogate:
+    """A surrogate by name: sigmoid (alpha 4), atan (alpha 2) or triangle (alpha 1).
+
+    Raises
+    ------
+    SpecError
+        If the name is unknown or alpha is not positive.
+    """
+    if name not in SURROGATES:
+        raise SpecError(f"surrogate must be one of {', '.join(sorted(SURROGATES))}, got {name!r}")
+    kind = SURROGATES[name]
+    return kind() if alpha is None else kind(alpha)

@@ -1,0 +1,41 @@
+"""Quantizing a model: the verbs prepare, calibrate, convert, and `quantize_` for all at once."""
+
+from isofire.quantization.describe import describe, range_label
+from isofire.quantization.labels import labels_of
+from isofire.quantization.plan import Choice, QuantPlan, explain, make_plan
+from isofire.quantization.reestimate import reestimate_batch_norm
+from isofire.quantization.verbs import (
+    calibrate,
+    calibrate_,
+    convert,
+    convert_,
+    integer_weights,
+    is_converted,
+    prepare,
+    prepare_,
+    quantize_,
+    spec_of,
+    weight_quantizers,
+)
+
+__all__ = [
+    "Choice",
+    "QuantPlan",
+    "calibrate",
+    "calibrate_",
+    "convert",
+    "convert_",
+    "describe",
+    "explain",
+    "integer_weights",
+    "is_converted",
+    "labels_of",
+    "make_plan",
+    "prepare",
+    "prepare_",
+    "quantize_",
+    "range_label",
+    "reestimate_batch_norm",
+    "spec_of",
+    "weight_quantizers",
+]

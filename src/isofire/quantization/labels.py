@@ -1,0 +1,47 @@
+"""The columns of a results row that say what was quantized."""
+
+from __future__ import annotations
+
+from isofire.quantization.describe import range_label
+from isofire.spec import MembraneSetting, QuantSpec, TaWQWeights, UniformMembrane, WeightSetting
+
+TERNARY_BITS = 1.585
+
+
+def labels_of(spec: QuantSpec | None) -> dict[str, str | float | None]:
+    """target, method, bits, range, granularity and placement of a spec's defaults.
+
+    With both targets quantized, each value is "weights's | membranes's", except where the two are the same. A spec with
+    rules says so in `method` ("lsq + 2 rules"); None is the full-precision model.
+    """
+    if spec is None:
+        return dict.fromkeys(("method", "range", "granularity", "placement"), None) | {"target": "none", "bits": 32}
+    parts = [_labels(setting) for setting in (spec.weights, spec.membrane) if setting is not None]
+    target = "both" if len(parts) == 2 else "weights" if spec.weights is not None else "membrane"
+    labels = {key: _joined([part[key] for part in parts]) for key in ("method", "bits", "range", "granularity", "placement")}
+    if spec.rules:
+        labels["method"] = f"{labels['method'] or 'rules'} + {len(spec.rules)} rules"
+    return {"target": target if parts else "rules", **labels}
+
+
+def _labels(setting: WeightSetting | MembraneSetting) -> dict[str, str | float | None]:
+    membrane = isinstance(setting, UniformMembrane)
+    grid = getattr(setting, "grid", None)
+    method = {"UniformWeights": "uniform", "UniformMembrane": "uniform", "LSQWeights": "lsq", "LQNetWeights": "lqnet"}.get(
+        type(setting).__name__, "tawq"
+    )
+    granularity = getattr(setting, "granularity", "channel")
+    return {
+        "method": method if grid in (None, "endpoint") else f"{method}-{grid}",
+        "bits": TERNARY_BITS if isinstance(setting, TaWQWeights) else setting.bits,
+        "range": range_label(setting),
+        "granularity": "layer" if membrane and granularity == "tensor" else granularity,
+        "placement": setting.placement if membrane else None,
+    }
+
+
+def _joined(values: list[str | float | None]) -> str | float | None:
+    kept = [value for value in dict.fromkeys(values) if value is not None]
+    if len(kept) < 2:
+        return kept[0] if kept else None
+    return " | ".join(str(value) for value in kept)

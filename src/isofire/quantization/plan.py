@@ -1,0 +1,126 @@
+"""Which setting each module gets: the spec's rules resolved against a model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from isofire.errors import ModelError, SpecError
+from isofire.neurons import Neuron
+from isofire.quantization.describe import describe
+from isofire.spec import MembraneSetting, QuantSpec, Rule, WeightSetting
+
+WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What happens to one module: its setting (None leaves it alone) and the rule that says so."""
+
+    name: str
+    kind: str
+    target: str
+    setting: WeightSetting | MembraneSetting | None
+    rule: str
+
+
+@dataclass(frozen=True)
+class QuantPlan:
+    """Every weighted layer and every layer of neurons with its choice, in the model's order."""
+
+    choices: tuple[Choice, ...]
+
+    def __str__(self) -> str:
+        rows = [("module", "kind", "target", "setting", "rule")]
+        rows += [(c.name, c.kind, c.target, describe(c.setting), c.rule) for c in self.choices]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines.insert(1, "  ".join("-" * width for width in widths))
+        return "\n".join(lines)
+
+
+def make_plan(model: nn.Module, spec: QuantSpec) -> QuantPlan:
+    """Resolve the spec against the model.
+
+    Raises
+    ------
+    ModelError
+        If the model has no spiking neuron.
+    SpecError
+        If a rule matches nothing, its pattern is not valid, or it sets a target that its modules don't have.
+    """
+    weighted = [name for name, module in model.named_modules() if isinstance(module, WEIGHTED)]
+    neurons = [name for name, module in model.named_modules() if isinstance(module, Neuron)]
+    if not neurons:
+        raise ModelError(
+            f"{type(model).__name__} has no spiking neuron; build it from isofire.neurons (IF, LIF, ParametricLIF)"
+        )
+    _check_rules(spec.rules, weighted, neurons)
+    policy = {}
+    if weighted and spec.last_layer == "float":
+        policy[weighted[-1]] = "last_layer"
+    if weighted and spec.first_layer == "float":
+        policy[weighted[0]] = "first_layer"
+    choices = []
+    for name, module in model.named_modules():
+        if isinstance(module, WEIGHTED):
+            setting, rule = _resolve(name, "weights", spec, policy.get(name))
+            choices.append(Choice(name, type(module).__name__, "weights", setting, rule))
+        elif isinstance(module, Neuron):
+            setting, rule = _resolve(name, "membrane", spec, None)
+            choices.append(Choice(name, type(module).__name__, "membrane", setting, rule))
+    return QuantPlan(tuple(choices))
+
+
+def explain(model: nn.Module, spec: QuantSpec) -> QuantPlan:
+    """Print module -> setting -> rule for every layer that could be quantized, and return the plan."""
+    plan = make_plan(model, spec)
+    print(plan)
+    return plan
+
+
+def _resolve(
+    name: str, target: str, spec: QuantSpec, policy: str | None
+) -> tuple[WeightSetting | MembraneSetting | None, str]:
+    rule = _rule_for(name, target, spec.rules)
+    if rule is not None:
+        setting = getattr(rule, target)
+        return (None if setting == "float" else setting), rule.match
+    if policy is not None:
+        return None, f"{policy} = 'float'"
+    return getattr(spec, target), "default"
+
+
+def _rule_for(name: str, target: str, rules: Sequence[Rule]) -> Rule | None:
+    relevant = [rule for rule in rules if getattr(rule, target) is not None]
+    for rule in relevant:
+        if rule.match == name:
+            return rule
+    for rule in relevant:
+        if _matches(rule.match, name):
+            return rule
+    return None
+
+
+def _matches(match: str, name: str) -> bool:
+    return re.fullmatch(match[3:], name) is not None if match.startswith("re:") else match == name
+
+
+def _check_rules(rules: Sequence[Rule], weighted: Sequence[str], neurons: Sequence[str]) -> None:
+    for i, rule in enumerate(rules):
+        place = f"rules[{i}], match {rule.match!r}"
+        if rule.match.startswith("re:"):
+            try:
+                re.compile(rule.match[3:])
+            except re.error as error:
+                raise SpecError(f"not a valid regular expression: {error} ({place})") from error
+        if rule.weights is None and rule.membrane is None:
+            raise SpecError(f"a rule must set weights or membrane ({place})")
+        for target, names in (("weights", weighted), ("membrane", neurons)):
+            if getattr(rule, target) is not None and not any(_matches(rule.match, name) for name in names):
+                known = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+                kind = "layer with weights" if target == "weights" else "layer of neurons"
+                raise SpecError(f"the rule's {target} setting matches no {kind} ({place}); there are: {known}")

@@ -1,0 +1,83 @@
+"""Batch normalization statistics measured again, for weights that changed after training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from isofire.errors import DataError
+from isofire.modes import evaluating
+
+
+def reestimate_batch_norm(
+    model: nn.Module, batches: Iterable[Tensor | Sequence[Tensor]], *, device: torch.device | str | None = None
+) -> int:
+    """Replace the running statistics of every batch normalization by the mean over `batches`.
+
+    Only those layers run in train mode; dropout, quantizers and neurons stay in eval mode. All layers are measured in
+    one pass, so a later layer sees its input as the earlier ones normalize it with the statistics of the batch at hand.
+    Each batch counts the same, so let them be of one size; the variance is the mean of the variances within the
+    batches, so let them be large. Modes and momenta are put back; layers without running statistics are left alone.
+
+    Parameters
+    ----------
+    model
+        The network, modified in place.
+    batches
+        Inputs as the model takes them, or pairs of them and labels, such as `ImageSet.batches`.
+    device
+        Where to move the inputs; `None` leaves them.
+
+    Returns
+    -------
+    int
+        Number of layers measured; 0, and nothing runs, if the model has none.
+
+    Raises
+    ------
+    DataError
+        If `batches` is empty. Whatever fails, the former statistics are put back.
+
+    Examples
+    --------
+    >>> bn = nn.BatchNorm1d(1)
+    >>> reestimate_batch_norm(bn, [torch.tensor([[1.0], [3.0]]), torch.tensor([[5.0], [7.0]])]), bn.running_mean
+    (1, tensor([4.]))
+    """
+    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    if not layers:
+        return 0
+    feed = iter(batches)
+    first = next(feed, None)
+    if first is None:
+        raise DataError("batch normalization needs at least one batch to be measured on, got none; give some images")
+    with torch.no_grad(), evaluating(model), _measuring(layers):
+        for batch in chain([first], feed):
+            inputs = batch if isinstance(batch, Tensor) else batch[0]
+            model(inputs if device is None else inputs.to(device))
+    return len(layers)
+
+
+@contextmanager
+def _measuring(layers: Sequence[_BatchNorm]) -> Iterator[None]:
+    momenta = [layer.momentum for layer in layers]
+    former = [[buffer.clone() for buffer in layer.buffers(recurse=False)] for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None
+        layer.training = True
+    try:
+        yield
+    except BaseException:
+        for layer, buffers in zip(layers, former, strict=True):
+            for buffer, value in zip(layer.buffers(recurse=False), buffers, strict=True):
+                buffer.copy_(value)
+        raise
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum

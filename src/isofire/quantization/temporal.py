@@ -1,0 +1,63 @@
+"""Convolution and linear layers whose weights change with the step, for TaWQ."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from isofire.errors import ModelError, SpecError
+from isofire.neurons import StepLayer
+
+KINDS = (nn.Conv1d, nn.Conv2d, nn.Linear)
+
+
+class TemporalLayer(StepLayer):
+    """A layer applied to [T, N, ...] with weights [T, *shape], one set a step."""
+
+    def __init__(self, layer: nn.Conv1d | nn.Conv2d | nn.Linear) -> None:
+        super().__init__()
+        self.weight = layer.weight
+        self.bias = layer.bias
+        # outside the module tree: it lends its settings, not its parameters
+        self._template = (copy.copy(layer),)
+        self._template[0]._parameters = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, N, ...] -> [T, N, ...], step t with weights t."""
+        weights = self.weight
+        if x.shape[0] != weights.shape[0]:
+            raise ModelError(
+                f"these weights were made for T={weights.shape[0]} steps, got input {tuple(x.shape)}; "
+                "set `steps` of the tawq setting to the model's T and pass [T, N, ...] through PerStep"
+            )
+        return torch.cat([self._apply_one(step, weight) for step, weight in zip(x, weights, strict=True)]).unflatten(
+            0, x.shape[:2]
+        )
+
+    def _apply_one(self, x: Tensor, weight: Tensor) -> Tensor:
+        layer = self._template[0]
+        if isinstance(layer, nn.Linear):
+            return F.linear(x, weight, self.bias)
+        return layer._conv_forward(x, weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return self._template[0].extra_repr()
+
+
+def make_temporal_(model: nn.Module, name: str) -> TemporalLayer:
+    """Replace the layer `name` of `model` by its time-varying form, sharing the parameters.
+
+    Raises
+    ------
+    SpecError
+        If the layer is of a kind that has no time-varying form.
+    """
+    layer = model.get_submodule(name)
+    if not isinstance(layer, KINDS):
+        raise SpecError(f"tawq works on Conv1d, Conv2d and Linear, {name!r} is {type(layer).__name__}; leave it float")
+    temporal = TemporalLayer(layer)
+    model.set_submodule(name, temporal)
+    return temporal

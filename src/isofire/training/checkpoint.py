@@ -1,0 +1,242 @@
+"""Weights and training states on disk: one safetensors file each, whole or absent.
+
+The tensors are named `model/<name in the state dict>` and `optimizer/<parameter>/<key>`; a JSON header in the file's
+metadata says what they belong to. Nothing is pickled. No generator state is stored, as `isofire.training.seeds`
+derives every draw from the position of the run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from isofire.errors import CheckpointError, ModelError
+from isofire.files import write_atomic
+
+Kind = Literal["weights", "training"]
+_FORMAT = 1
+_NAMES_SHOWN = 5
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a file says about itself.
+
+    Attributes
+    ----------
+    kind
+        `"weights"`, or `"training"` with the optimizer's state.
+    architecture
+        See `architecture`.
+    versions
+        Of isofire, torch and Python.
+    note
+        JSON values of the writer.
+    """
+
+    kind: Kind
+    architecture: str
+    versions: dict[str, str]
+    note: dict[str, Any]
+    format: int = _FORMAT
+
+
+def architecture(model: nn.Module) -> str:
+    """Hash the names, shapes and dtypes of a model's state dict (SHA-256, hex); the values do not matter.
+
+    Examples
+    --------
+    >>> architecture(nn.Linear(2, 3)) == architecture(nn.Linear(2, 3)) != architecture(nn.Linear(3, 2))
+    True
+    """
+    lines = [f"{name} {list(t.shape)} {t.dtype}" for name, t in sorted(_model_tensors(model).items())]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def save_weights(path: str | os.PathLike[str], model: nn.Module, note: Mapping[str, Any] | None = None) -> Path:
+    """Write the state dict of a model, quantizer parameters and buffers included.
+
+    Parameters
+    ----------
+    path
+        Ends in `.safetensors` by custom.
+    model
+        Its state dict must hold nothing but tensors.
+    note
+        JSON values to keep with it.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    ModelError
+        If the state dict holds something else than tensors.
+    """
+    return _write(path, "weights", model, _prefixed("model", _model_tensors(model)), note or {})
+
+
+def load_weights(path: str | os.PathLike[str], model: nn.Module) -> dict[str, Any]:
+    """Copy the weights of a file, of either kind, into `model` and return the file's note.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, truncated, of another format, or of another architecture. The model is then untouched.
+    """
+    header, tensors = _read(path)
+    _load_model(path, model, tensors)
+    return header.note
+
+
+def save_training(
+    path: str | os.PathLike[str], model: nn.Module, optimizer: torch.optim.Optimizer, note: Mapping[str, Any]
+) -> Path:
+    """Write a model's state dict and its optimizer's state; see `save_weights`."""
+    tensors = _prefixed("model", _model_tensors(model)) | _prefixed("optimizer", _optimizer_tensors(model, optimizer))
+    return _write(path, "training", model, tensors, note)
+
+
+def read_note(path: str | os.PathLike[str], kind: Kind) -> dict[str, Any]:
+    """Read the note of a file and check its kind, without touching a model.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read or is of the other kind.
+    """
+    header, _ = _read(path, with_tensors=False)
+    if header.kind != kind:
+        raise CheckpointError(f"{path} holds {header.kind}, not {kind}; name another file or folder")
+    return header.note
+
+
+def load_training(path: str | os.PathLike[str], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Copy weights and optimizer state of a file into `model` and `optimizer`.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read or belongs to another architecture. Both are then untouched.
+    """
+    _, tensors = _read(path)
+    _load_model(path, model, tensors)
+    parameters = dict(model.named_parameters())
+    for full, tensor in _under("optimizer", tensors).items():
+        name, _, key = full.rpartition("/")
+        parameter = parameters[name]
+        # torch keeps its step counter on the CPU and lays out all else like the parameter (channels_last or not)
+        place = torch.empty_like(tensor if key == "step" else parameter, requires_grad=False)
+        optimizer.state[parameter][key] = place.copy_(tensor)
+
+
+def _write(
+    path: str | os.PathLike[str], kind: Kind, model: nn.Module, tensors: dict[str, Tensor], note: Mapping[str, Any]
+) -> Path:
+    header = Header(kind=kind, architecture=architecture(model), versions=_versions(), note=dict(note))
+    plain = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
+    text = msgspec.json.encode(header).decode()
+    return write_atomic(path, lambda part: save_file(plain, part, metadata={"isofire": text}))
+
+
+def _read(path: str | os.PathLike[str], with_tensors: bool = True) -> tuple[Header, dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get("isofire")
+            tensors = {name: file.get_tensor(name) for name in (file.keys() if with_tensors else ())}
+    except FileNotFoundError as error:
+        raise CheckpointError(f"there is no checkpoint at {path}; name another file or train first") from error
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is truncated or no safetensors file ({error}); remove it or restore it"
+        ) from error
+    if text is None:
+        raise CheckpointError(f"{path} was not written by isofire (no header); load its tensors yourself")
+    return _header(path, text), tensors
+
+
+def _header(path: str | os.PathLike[str], text: str) -> Header:
+    try:
+        found = msgspec.json.decode(text)
+        if not isinstance(found, dict) or found.get("format") != _FORMAT:
+            raise CheckpointError(f"the format of {path} is not {_FORMAT}; read it with the isofire that wrote it")
+        return msgspec.convert(found, Header)
+    except msgspec.MsgspecError as error:
+        raise CheckpointError(
+            f"the header of {path} cannot be read ({error}); remove the file or restore it"
+        ) from error
+
+
+def _load_model(path: str | os.PathLike[str], model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    stored, own = _under("model", tensors), _model_tensors(model)
+    differences = []
+    if missing := sorted(own.keys() - stored.keys()):
+        differences.append(f"missing there: {_some(missing)}")
+    if surplus := sorted(stored.keys() - own.keys()):
+        differences.append(f"surplus there: {_some(surplus)}")
+    unlike = [name for name in sorted(own.keys() & stored.keys()) if _form(own[name]) != _form(stored[name])]
+    if unlike:
+        shown = _some([f"{name} is {_form(stored[name])} there, {_form(own[name])} here" for name in unlike])
+        differences.append(shown)
+    if differences:
+        raise CheckpointError(
+            f"{path} belongs to another architecture: {'; '.join(differences)}; "
+            "build the model as it was when the file was written"
+        )
+    model.load_state_dict(stored)
+
+
+def _model_tensors(model: nn.Module) -> dict[str, Tensor]:
+    state = model.state_dict()
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise ModelError(
+                f"a checkpoint holds tensors only, but {name} of the state dict is a {type(value).__name__}; "
+                "register it as a buffer"
+            )
+    return state
+
+
+def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    return {
+        f"{name}/{key}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+        if value is not None
+    }
+
+
+def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{prefix}/"
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+
+
+def _form(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+
+
+def _some(items: Iterable[str]) -> str:
+    items = list(items)
+    rest = len(items) - _NAMES_SHOWN
+    return ", ".join(items[:_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _versions() -> dict[str, str]:
+    try:
+        own = metadata.version("isofire")
+    except metadata.PackageNotFoundError:
+        own = "not installed"
+    return {"isofire": own, "torch": str(torch.__version__), "python": platform.python_version()}

@@ -1,0 +1,72 @@
+"""Accuracy and loss of a model on a data set."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from isofire.training.distributed import Group, pick_device
+from isofire.training.feed import AnySet, Feed
+from isofire.training.losses import check_classes, hits, mean_logit
+from isofire.modes import evaluating
+from isofire.training.records import Evaluation
+
+
+def evaluate(
+    model: nn.Module,
+    data: AnySet,
+    device: torch.device | str | None = None,
+    batch_size: int = 256,
+    *,
+    precision: str = "float32",
+    channels_last: bool = True,
+) -> Evaluation:
+    """Classify every sample once, in eval mode and without gradients; the modes are put back afterwards.
+
+    Parameters
+    ----------
+    model
+        Maps a batch to logits `[T, N, classes]` or `[N, classes]`. It is moved to `device`.
+    data
+        Any split.
+    device
+        `None` stays where the model's first parameter is.
+    batch_size
+        Samples per batch.
+    precision
+        `"bf16"` runs the model under autocast.
+    channels_last
+        Memory layout of the batches.
+
+    Returns
+    -------
+    Evaluation
+        Prediction is the argmax of the mean over time; the loss is `mean_logit` without label smoothing.
+
+    Raises
+    ------
+    ModelError
+        If the output is no logits, or too few.
+    """
+    own = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    place = own if device is None else pick_device(device)
+    feed = Feed(data, place, channels_last)
+    return evaluate_feed(model.to(place), feed, batch_size, precision, Group(place))
+
+
+def evaluate_feed(model: nn.Module, feed: Feed, batch_size: int, precision: str, group: Group) -> Evaluation:
+    """Evaluate with the samples shared out among the processes of `group`; all of them get the same result."""
+    exact = torch.float32 if group.device.type == "mps" else torch.float64
+    sums = torch.zeros(2, dtype=exact, device=group.device)
+    with torch.no_grad(), evaluating(model):
+        for index in torch.arange(group.rank, len(feed), group.world).split(batch_size):
+            sums += _sums(model, *feed.cut(index), classes=len(feed.data.classes), precision=precision).to(sums)
+    loss, right = group.gather(sums).sum(0).tolist()
+    return Evaluation(accuracy=right / len(feed), loss=loss / len(feed), n=len(feed))
+
+
+def _sums(model: nn.Module, inputs: Tensor, labels: Tensor, *, classes: int, precision: str) -> Tensor:
+    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        output = model(inputs)
+    check_classes(output, classes)
+    return torch.stack([mean_logit(output, labels) * len(labels), hits(output, labels).float()])

@@ -1,0 +1,319 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from isofire.data import Augment, ImageSet
+from isofire.errors import ModelError, OutputError, SpecError
+from isofire.files import writable_folder
+from isofire.training.checkpoint import load_training, read_note, save_training, save_weights
+from isofire.training.distributed import Group, join
+from isofire.training.evaluation import evaluate_feed
+from isofire.training.feed import AnySet, Feed, refuse_test_split
+from isofire.training.losses import LOSSES, check_classes, hits
+from isofire.training.optimizer import make_optimizer, set_learning_rate
+from isofire.training.progress import Reporter, reporter
+from isofire.training.recipe import Recipe
+from isofire.training.records import EpochRecord, TrainingResult, best_of
+from isofire.training.resume import Identity, Position, RunNote, identity, position_of
+from isofire.training.schedule import learning_rate
+from isofire.training.seeds import augment_generator, epoch_order, seed_model
+
+# reading the loss back from a CUDA device stalls it, so there it happens now and then
+_LOOK_EVERY = 50
+
+
+def train(
+    model: nn.Module,
+    train_set: AnySet,
+    valid_set: AnySet | None,
+    recipe: Recipe,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = True,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+    checkpoint_every: int | None = None,
+) -> TrainingResult:
+    """Train `model` in place and leave it with the weights of the last epoch.
+
+    Started by torchrun, all processes train one model together; see `isofire.training.distributed`.
+
+    Parameters
+    ----------
+    model
+        Maps `[N, C, H, W]` (or event frames `[T, N, 2, H, W]`) to logits `[T, N, classes]` or `[N, classes]`. It is
+        moved to `device` and, if the recipe says so, to channels_last. Every module is put into train mode at the
+        start of each epoch.
+    train_set
+        Images stay on the device as bytes; shuffle, augmentation and normalization happen there.
+    valid_set
+        Decides which epoch is the best. With `None` none is chosen, and the last weights are all there is.
+    recipe
+        Everything that decides the result.
+    out
+        Folder for `last.safetensors` (after every epoch) and `best.safetensors`. With `None` nothing is written.
+        Processes on several machines must see the same folder.
+    resume
+        Go on from `last.safetensors` if the folder has one. On the CPU, one process ends with the very bits of an
+        uninterrupted run; several processes do up to the order of summation between them.
+    device
+        `None` takes CUDA if there is one, else the CPU.
+    progress
+        Show a bar on a terminal, else a line per epoch; on stderr. `False` is silent.
+    on_epoch
+        Called with each new record, after the checkpoint is written, in process 0.
+    checkpoint_every
+        Also write `last.safetensors` after this many steps within an epoch.
+
+    Raises
+    ------
+    SpecError
+        If settings and data do not fit together.
+    OutputError
+        If `out` cannot be written, or holds a run while `resume` is false.
+    CheckpointError
+        If the stored run is damaged, or has another recipe, architecture or data.
+    ModelError
+        If nothing is trainable, the output is no logits, or the loss or a weight stops being finite. A checkpoint
+        already written then stays as it is.
+    """
+    if checkpoint_every is not None and (out is None or checkpoint_every < 1):
+        raise SpecError(f"checkpoint_every must be at least 1 and needs a folder out, got {checkpoint_every} and {out}")
+    group = join(device)
+    run = _Run(model, train_set, valid_set, recipe, group, None if out is None else Path(out), checkpoint_every)
+    run.open_folder(resume)
+    with _own_random_state(group.device):
+        return run.train(reporter(progress and group.leads, recipe.epochs, run.steps, run.steps_done), on_epoch)
+
+
+class _Run:
+    """One training run: what it works on, and where it stands (`at`)."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train_set: AnySet,
+        valid_set: AnySet | None,
+        recipe: Recipe,
+        group: Group,
+        out: Path | None,
+        checkpoint_every: int | None,
+    ) -> None:
+        self.recipe, self.group, self.out, self.checkpoint_every = recipe, group, out, checkpoint_every
+        self.steps = _steps(train_set, valid_set, recipe, group.world)
+        self.model = model.to(group.device)
+        if recipe.channels_last:
+            self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.optimizer = make_optimizer(self.model, recipe)
+        self.feed = Feed(train_set, group.device, recipe.channels_last)
+        self.valid = None if valid_set is None else Feed(valid_set, group.device, recipe.channels_last)
+        self.augment = _augmentation(train_set, recipe)
+        self.classes = len(train_set.classes)
+        self.fingerprints = (train_set.fingerprint, None if valid_set is None else valid_set.fingerprint)
+        self.at = Position()
+        self.new_sums()
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    def train(self, show: Reporter, on_epoch: Callable[[EpochRecord], None] | None) -> TrainingResult:
+        wrapped = self.group.wrap(self.model)
+        try:
+            if self.valid is None:
+                show.say("no validation set: no epoch is chosen, the last weights are kept")
+            while self.at.epoch < self.recipe.epochs:
+                record = self.train_epoch(wrapped, show)
+                show.epoch(record)
+                if on_epoch is not None and self.group.leads:
+                    on_epoch(record)
+        finally:
+            show.close()
+        self.group.wait()
+        return TrainingResult(history=tuple(self.at.history), out=self.out)
+
+    def train_epoch(self, wrapped: nn.Module, show: Reporter) -> EpochRecord:
+        epoch, started = self.at.epoch, time.perf_counter() - self.at.seconds
+        order = epoch_order(len(self.feed), self.recipe.seed, epoch)
+        wrapped.train()
+        for step in range(self.at.step, self.steps):
+            self.train_step(wrapped, order, step)
+            self.at.step = step + 1
+            if self.is_time_to_look:
+                self.check_loss()
+                loss, right, images = self.sums.tolist()
+                pace = images * self.group.world / (time.perf_counter() - started)
+                show.step(epoch, step + 1, loss / images, right / images, pace)
+            if self.is_time_to_save:
+                self.check_weights()
+                self.at.seconds = time.perf_counter() - started
+                self.save_last()
+        loss, right, images = self.gathered_sums().sum(0).tolist()
+        seconds = time.perf_counter() - started
+        self.check_loss()
+        return self.close_epoch(loss / images, right / images, seconds, images / seconds)
+
+    def train_step(self, wrapped: nn.Module, order: Tensor, step: int) -> None:
+        recipe, rank, epoch = self.recipe, self.group.rank, self.at.epoch
+        first = (step * self.group.world + rank) * recipe.batch_size
+        generator = augment_generator(recipe.seed, epoch, step, rank, self.group.device) if self.augment else None
+        inputs, labels = self.feed.cut(order[first : first + recipe.batch_size], self.augment, generator)
+        seed_model(recipe.seed, epoch, step, rank, self.group.device)
+        set_learning_rate(self.optimizer, self.lr(step))
+        with torch.autocast(self.group.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+            output = wrapped(inputs)
+        check_classes(output, self.classes)
+        loss = LOSSES[recipe.loss](output, labels, recipe.label_smoothing)
+        self.note(loss.detach(), hits(output.detach(), labels), len(labels), step)
+        self.optimizer.zero_grad()
+        loss.backward()
+        if recipe.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip_norm)
+        self.optimizer.step()
+
+    def close_epoch(self, loss: float, accuracy: float, seconds: float, pace: float) -> EpochRecord:
+        self.group.share_buffers(self.model)
+        found = None
+        if self.valid is not None:
+            found = evaluate_feed(
+                self.model, self.valid, self.recipe.eval_batch_size, self.recipe.precision, group=self.group
+            )
+        record = EpochRecord(
+            epoch=self.at.epoch + 1,
+            train_loss=loss,
+            train_accuracy=accuracy,
+            valid_loss=found and found.loss,
+            valid_accuracy=found and found.accuracy,
+            lr=self.lr(self.steps - 1),
+            seconds=seconds,
+            images_per_second=pace,
+        )
+        self.check_weights()
+        self.at = Position(epoch=self.at.epoch + 1, history=[*self.at.history, record])
+        self.new_sums()
+        if self.out is not None and self.group.leads and best_of(self.at.history) is record:
+            save_weights(self.out / "best.safetensors", self.model, {"epoch": msgspec.to_builtins(record)})
+        self.save_last()
+        return record
+
+    def lr(self, step: int) -> float:
+        return learning_rate(
+            self.at.epoch * self.steps + step,
+            self.recipe.epochs * self.steps,
+            peak=self.recipe.lr,
+            warmup=self.recipe.warmup_epochs * self.steps,
+            schedule=self.recipe.schedule,
+            final_fraction=self.recipe.final_lr_fraction,
+        )
+
+    # -- sums over the epoch, and the watch for a loss that is not finite -------------------------------------------
+
+    def new_sums(self, values: list[float] | None = None) -> None:
+        device = self.group.device
+        exact = torch.float32 if device.type == "mps" else torch.float64
+        self.sums = torch.tensor(values or [0.0, 0.0, 0.0], dtype=exact, device=device)
+        self.bad_step = torch.tensor(-1, device=device)
+
+    def note(self, loss: Tensor, right: Tensor, images: int, step: int) -> None:
+        self.sums += torch.stack([loss.to(self.sums) * images, right.to(self.sums), self.sums.new_tensor(images)])
+        self.bad_step = torch.where((self.bad_step < 0) & ~loss.isfinite(), step, self.bad_step)
+
+    def gathered_sums(self) -> Tensor:
+        return self.group.gather(self.sums)
+
+    def check_loss(self) -> None:
+        bad = [step for step in self.group.gather(self.bad_step).tolist() if step >= 0]
+        if bad:
+            raise self.diverged("the loss", min(bad))
+
+    def check_weights(self) -> None:
+        if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
+            raise self.diverged("a weight", self.at.step - 1)
+
+    def diverged(self, what: str, step: int) -> ModelError:
+        kept = f"; {self.last} keeps the state before" if self.last is not None and self.last.exists() else ""
+        return ModelError(
+            f"{what} stopped being finite at epoch {self.at.epoch + 1}, step {step + 1} of {self.steps}, with learning "
+            f"rate {self.lr(step):.3g}; lower lr, lengthen warmup_epochs or set clip_norm{kept}"
+        )
+
+    @property
+    def is_time_to_look(self) -> bool:
+        alone_on_cpu = self.group.world == 1 and self.group.device.type == "cpu"
+        return alone_on_cpu or self.is_time_to_save or self.at.step % _LOOK_EVERY == 0
+
+    # -- the folder --------------------------------------------------------------------------------------------------
+
+    @property
+    def last(self) -> Path | None:
+        return None if self.out is None else self.out / "last.safetensors"
+
+    @property
+    def steps_done(self) -> int:
+        return self.at.epoch * self.steps + self.at.step
+
+    @property
+    def is_time_to_save(self) -> bool:
+        every = self.checkpoint_every
+        return every is not None and self.steps_done % every == 0 and self.at.step < self.steps
+
+    def identity(self) -> Identity:
+        return identity(self.model, self.recipe, *self.fingerprints, self.group.world)
+
+    def open_folder(self, resume: bool) -> None:
+        if self.out is None or self.last is None:
+            return
+        writable_folder(self.out)
+        if not self.last.exists():
+            return
+        if not resume:
+            raise OutputError(f"{self.out} already holds a training run; resume it or choose another folder")
+        self.at = position_of(self.last, read_note(self.last, "training"), self.identity())
+        load_training(self.last, self.model, self.optimizer)
+        self.new_sums(self.at.sums[self.group.rank] if self.at.sums else None)
+
+    def save_last(self) -> None:
+        self.at.sums = self.gathered_sums().tolist() if self.at.step else []
+        if self.last is None or not self.group.leads:
+            return
+        note: dict[str, Any] = msgspec.to_builtins(RunNote(identity=self.identity(), position=self.at))
+        save_training(self.last, self.model, self.optimizer, note)
+
+
+def _steps(train_set: AnySet, valid_set: AnySet | None, recipe: Recipe, world: int) -> int:
+    refuse_test_split(train_set, "train_set")
+    if valid_set is not None:
+        refuse_test_split(valid_set, "valid_set")
+    steps = math.floor(len(train_set) / (recipe.batch_size * world))
+    if steps == 0:
+        raise SpecError(
+            f"batch_size times processes must not exceed the training samples, got {recipe.batch_size} x {world} for "
+            f"{len(train_set)} (recipe, {train_set.name}); lower batch_size"
+        )
+    return steps
+
+
+def _augmentation(train_set: AnySet, recipe: Recipe) -> Augment | None:
+    if not (recipe.pad or recipe.flip or recipe.cutout):
+        return None
+    if not isinstance(train_set, ImageSet):
+        raise SpecError(f"pad, flip and cutout are for images, {train_set.name} holds events (recipe); leave them out")
+    return Augment(pad=recipe.pad, flip=recipe.flip, cutout=recipe.cutout)
+
+
+@contextmanager
+def _own_random_state(device: torch.device) -> Iterator[None]:
+    """Give torch's global generators back as they were, since every step seeds them."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield

@@ -1,0 +1,213 @@
+"""Comparing two models: scores and drift by brute force, data in every form, and models left as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from isofire.errors import DataError, ModelError, SpecError
+from isofire.firing import Comparison, compare, emd
+
+Spikes = Callable[..., Tensor]
+
+
+@pytest.fixture
+def data(spikes: Spikes) -> tuple[Tensor, Tensor]:
+    """23 spike trains [T=3, 2, 3] with two classes."""
+    return spikes(23, 2, 3, top=3), torch.arange(23) % 2
+
+
+class Batched:
+    """A data set as `isofire.data` has them."""
+
+    def __init__(self, inputs: Tensor, labels: Tensor) -> None:
+        self.inputs, self.labels = inputs, labels
+
+    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return zip(self.inputs.split(batch_size), self.labels.split(batch_size), strict=True)
+
+
+def test_scores_and_rates_by_brute_force(echo: type[nn.Module], data: tuple[Tensor, Tensor]) -> None:
+    inputs, labels = data
+    result = compare(echo(), echo(gain=2.0, classes=3), data, batch_size=4)
+    logits_fp = inputs.flip(-1).flatten(2).mean(1)[:, :2]
+    logits = inputs.flip(-1).flatten(2).mean(1)[:, :3]
+    votes_fp, votes = logits_fp.argmax(1), logits.argmax(1)
+    assert result.accuracy_fp == int((votes_fp == labels).sum()) / 23
+    assert result.accuracy == int((votes == labels).sum()) / 23
+    assert result.agreement == int((votes == votes_fp).sum()) / 23
+    assert (result.n_images, result.T) == (23, 3)
+    first, second = result.layers
+    assert (first.layer, first.neurons, first.emd, first.paired_mae, first.spearman) == ("first", 6, 0, 0, 1)
+    rates = inputs.double().mean((0, 1)).flatten()
+    assert second.layer == "block.1"
+    assert second.emd == pytest.approx(emd(rates, 2 * rates), abs=1e-14)
+    assert second.shift == pytest.approx(float(rates.mean()), abs=1e-14)
+    assert second.reshuffle == pytest.approx(0, abs=1e-14)
+    assert result.overall["mfr"] == pytest.approx(1.5 * float(rates.mean()), abs=1e-14)
+
+
+def test_every_form_of_data_and_batch_size_gives_the_same(echo: type[nn.Module], data: tuple[Tensor, Tensor]) -> None:
+    base, other = echo(), echo(gain=3.0)
+    expected = compare(base, other, data).to_dict()
+    assert compare(base, other, data, batch_size=5).to_dict() == expected
+    assert compare(base, other, Batched(*data), batch_size=7).to_dict() == expected
+    assert compare(base, other, list(Batched(*data).batches(6))).to_dict() == expected
+    assert compare(base, other, Batched(*data).batches(1)).to_dict() == expected
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*data), batch_size=10)
+    assert compare(base, other, loader).to_dict() == expected
+    assert compare(base, other, data, progress=True).to_dict() == expected
+
+
+@pytest.mark.parametrize("count", [1, 8, 9, 22, 23, 24])
+def test_max_images_cuts_the_last_batch(echo: type[nn.Module], data: tuple[Tensor, Tensor], count: int) -> None:
+    cut = compare(echo(), echo(gain=3.0), data, max_images=count, batch_size=8)
+    assert cut.n_images == min(count, 23)
+    alone = compare(echo(), echo(gain=3.0), (data[0][:count], data[1][:count]))
+    assert cut.to_dict() == alone.to_dict()
+
+
+def test_an_iterator_is_not_read_past_max_images(echo: type[nn.Module], data: tuple[Tensor, Tensor]) -> None:
+    batches = Batched(*data).batches(4)
+    compare(echo(), echo(), batches, max_images=8)
+    assert torch.equal(next(batches)[1], data[1][8:12])
+
+
+def test_blocks_of_both_models_hold_the_same_images(echo: type[nn.Module], data: tuple[Tensor, Tensor]) -> None:
+    result = compare(echo(), echo(), data, batch_size=4, blocks=3, run=2)
+    assert result.baseline.images_per_block.tolist() == [8, 8, 7]
+    assert torch.equal(result.baseline.counts["first"], result.quantized.counts["first"])
+
+
+def test_a_model_against_itself(echo: type[nn.Module], data: tuple[Tensor, Tensor]) -> None:
+    model = echo()
+    result = compare(model, model, data)
+    assert result.agreement == 1
+    assert result.baseline.total("first") == result.quantized.total("first") == int(data[0].sum())
+    assert all(result.overall[key] == 0 for key in ("emd_layer_mean", "emd_max", "emd_pooled", "paired_mae"))
+
+
+def test_models_that_share_a_layer(echo: type[nn.Module], data: tuple[Tensor, Tensor]) -> None:
+    base, other = echo(), echo(gain=2.0)
+    other.first = base.first
+    assert compare(base, other, data).baseline.total("first") == int(data[0].sum())
+
+
+def test_models_are_left_as_they_were(echo: type[nn.Module], data: tuple[Tensor, Tensor]) -> None:
+    base, other = echo().train(), echo().train()
+    base.block.eval()
+    compare(base, other, data)
+    with pytest.raises(DataError):
+        compare(base, other, (data[0], data[1] + 5))
+    for model in (base, other):
+        assert model.training
+        assert model.dropout.training
+        assert not any(module._forward_hooks for module in model.modules())
+    assert not base.block.training
+    assert not base.block[0].training
+
+
+def test_models_return_from_another_device(echo: type[nn.Module], data: tuple[Tensor, Tensor]) -> None:
+    base = echo()
+    assert compare(base, echo(), data, device="cpu").n_images == 23
+    base.register_buffer("elsewhere", torch.zeros(1, device="meta"))
+    with pytest.raises(ModelError, match=r"lies on cpu, meta; leave device out"):
+        compare(base, echo(), data, device="cpu")
+
+
+def test_logits_without_time_are_taken_as_they_are(
+    echo: type[nn.Module], given_neuron: type[nn.Module], data: tuple[Tensor, Tensor]
+) -> None:
+    class Averaged(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = echo()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x).mean(0)
+
+    assert compare(Averaged(), Averaged(), data).accuracy == compare(echo(), echo(), data).accuracy
+
+
+def test_models_that_do_not_match_are_refused(
+    echo: type[nn.Module], given_neuron: type[nn.Module], data: tuple[Tensor, Tensor]
+) -> None:
+    with pytest.raises(ModelError, match="Linear without any"):
+        compare(echo(), nn.Linear(3, 2), data)
+    renamed = nn.Sequential(echo())
+    with pytest.raises(ModelError, match=r"same neurons .* 'first' is only in the first"):
+        compare(echo(), renamed, data)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda out: out[:, :-1], r"logits \[T, 23, classes\]"),
+        (lambda out: out.sum(), "logits"),
+        (lambda out: (out, out), "got tuple"),
+        (lambda out: out * float("nan"), "must not be NaN, those of Changed"),
+    ],
+)
+def test_bad_logits_are_refused(
+    echo: type[nn.Module], data: tuple[Tensor, Tensor], change: Callable[[Tensor], Tensor], match: str
+) -> None:
+    class Changed(echo):
+        def forward(self, x: Tensor) -> Tensor:
+            return change(super().forward(x))
+
+    with pytest.raises(ModelError, match=match):
+        compare(echo(), Changed(), data)
+
+
+def test_neurons_that_see_another_batch_are_refused(given_neuron: type[nn.Module], data: tuple[Tensor, Tensor]) -> None:
+    class Folded(nn.Module):
+        """Hands its neuron [1, T * N, ...]."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.sn = given_neuron()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.sn(x.flatten(0, 1)[None]).view(*x.shape[:2], -1).mean(1)
+
+    with pytest.raises(ModelError, match="23 images went in, the neurons of the baseline saw 69"):
+        compare(Folded(), Folded(), data)
+
+
+def test_bad_data_is_refused(echo: type[nn.Module], data: tuple[Tensor, Tensor]) -> None:
+    inputs, labels = data
+    cases: list[tuple[object, str]] = [
+        ((inputs, labels[:-1]), r"data must hold inputs \[N, \.\.\.\] and integer labels"),
+        ((inputs, labels.float()), "integer labels"),
+        ((inputs[:0], labels[:0]), "at least one image"),
+        ([], "at least one image, got none"),
+        ([inputs], "batch 0 must be a pair of tensors"),
+        ([(inputs, labels), (inputs, labels[:3])], "batch 1 must hold"),
+        (inputs, "got Tensor"),
+        (3, "got int"),
+        ((inputs, labels - 1), r"labels must lie in 0\.\.1, .* got -1\.\.0"),
+        ((inputs, labels + 1), r"labels must lie in 0\.\.1, .* got 1\.\.2"),
+    ]
+    for bad, match in cases:
+        with pytest.raises(DataError, match=match):
+            compare(echo(), echo(), bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("setting", ["max_images", "batch_size", "blocks", "run"])
+def test_numbers_below_one_are_refused(echo: type[nn.Module], data: tuple[Tensor, Tensor], setting: str) -> None:
+    with pytest.raises(SpecError, match=f"{setting} must be at least 1, got 0"):
+        compare(echo(), echo(), data, **{setting: 0})  # type: ignore[arg-type]
+
+
+def test_a_used_up_iterator_is_told(echo: type[nn.Module], data: tuple[Tensor, Tensor]) -> None:
+    batches = Batched(*data).batches(4)
+    compare(echo(), echo(), batches)
+    with pytest.raises(DataError, match="used up"):
+        compare(echo(), echo(), batches)
+
+
+def test_the_result_is_a_comparison(echo: type[nn.Module], data: tuple[Tensor, Tensor]) -> None:
+    assert isinstance(compare(echo(), echo(), data), Comparison)

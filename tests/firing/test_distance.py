@@ -1,0 +1,164 @@
+"""Distances against scipy and POT, and the chain |dMFR| <= EMD <= paired MAE."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import ot
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import stats
+
+from isofire.errors import DataError
+from isofire.firing import decompose, emd, emd_from_counts, paired_mae, spearman
+from isofire.firing.distance import _positive
+
+RATE = st.floats(0, 1, allow_subnormal=False) | st.sampled_from([0.0, 0.05, 0.25, 1.0])
+POPULATION = st.lists(RATE, min_size=1, max_size=40)
+PAIRS = st.lists(st.tuples(RATE, RATE), min_size=1, max_size=40)
+
+
+@settings(deadline=None, max_examples=200)
+@given(a=POPULATION, b=POPULATION)
+def test_emd_equals_scipy_for_any_sizes(a: list[float], b: list[float]) -> None:
+    assert emd(a, b) == pytest.approx(stats.wasserstein_distance(a, b), abs=1e-12)
+
+
+@settings(deadline=None, max_examples=60)
+@given(a=POPULATION, b=POPULATION)
+def test_emd_equals_optimal_transport(a: list[float], b: list[float]) -> None:
+    plan_cost = ot.emd2_1d(np.array(a), np.array(b), metric="euclidean")
+    quantile = ot.wasserstein_1d(np.array(a), np.array(b), p=1)
+    assert emd(a, b) == pytest.approx(float(plan_cost), abs=1e-9)
+    assert emd(a, b) == pytest.approx(float(quantile), abs=1e-9)
+
+
+@pytest.mark.parametrize(("n", "m"), [(20_000, 20_000), (20_000, 13_001)])
+def test_emd_of_large_populations(n: int, m: int) -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.beta(0.5, 4, n), rng.beta(0.6, 4, m)
+    reference = stats.wasserstein_distance(a, b)
+    assert emd(a, b) == pytest.approx(reference, abs=1e-12)
+    assert emd(torch.tensor(a), torch.tensor(b)) == emd(a, b)
+
+
+@settings(deadline=None, max_examples=60)
+@given(a=POPULATION, b=POPULATION, c=POPULATION)
+def test_emd_is_a_metric(a: list[float], b: list[float], c: list[float]) -> None:
+    assert emd(a, a[::-1]) == 0
+    assert emd(a, b) == pytest.approx(emd(b, a), abs=1e-15)
+    assert emd(a, c) <= emd(a, b) + emd(b, c) + 1e-12
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    a=st.lists(st.integers(0, 60), min_size=1, max_size=40),
+    b=st.lists(st.integers(0, 60), min_size=1, max_size=40),
+    denominators=st.tuples(st.integers(1, 80), st.integers(1, 80)) | st.integers(1, 80).map(lambda d: (d, d)),
+)
+def test_emd_from_counts_equals_emd_of_rates(a: list[int], b: list[int], denominators: tuple[int, int]) -> None:
+    first, second = np.array(a), np.array(b)
+    expected = emd(first / denominators[0], second / denominators[1])
+    assert emd_from_counts(first, second, *denominators) == pytest.approx(expected, rel=1e-13, abs=1e-15)
+
+
+@pytest.mark.parametrize(("n", "m"), [(50_000, 50_000), (50_000, 30_000)])
+def test_emd_from_counts_equals_scipy(n: int, m: int) -> None:
+    rng = np.random.default_rng(1)
+    a, b = rng.binomial(40_000, rng.beta(0.5, 4, n)), rng.binomial(40_000, rng.beta(0.6, 4, m))
+    reference = stats.wasserstein_distance(a / 40_000, b / 40_000)
+    assert emd_from_counts(torch.tensor(a), torch.tensor(b), 40_000) == pytest.approx(reference, rel=1e-12)
+
+
+def test_counts_on_a_huge_grid_are_sorted_instead() -> None:
+    a, b = np.array([0, 2**40]), np.array([2**39, 2**40])
+    assert emd_from_counts(a, b, 2**41) == 0.125
+
+
+def test_counts_as_int32_do_not_overflow() -> None:
+    a, b = torch.zeros(70_000, dtype=torch.int32), torch.full((50_000,), 100_000, dtype=torch.int32)
+    assert emd_from_counts(a, b, 100_000) == 1.0
+    assert emd_from_counts(a, torch.full((70_000,), 100_000, dtype=torch.int32), 100_000) == 1.0
+
+
+@settings(deadline=None, max_examples=200)
+@given(pairs=PAIRS)
+def test_shift_below_emd_below_paired_mae(pairs: list[tuple[float, float]]) -> None:
+    a, b = np.array(pairs).T
+    parts = decompose(a, b)
+    assert min(parts) >= 0
+    assert parts.shift == pytest.approx(abs(a.mean() - b.mean()), abs=1e-12)
+    assert parts.shift + parts.shape == pytest.approx(stats.wasserstein_distance(a, b), abs=1e-12)
+    assert sum(parts) == pytest.approx(np.abs(a - b).mean(), abs=1e-12)
+
+
+def test_each_part_alone() -> None:
+    base = np.array([0.1, 0.2, 0.3, 0.4])
+    assert decompose(base, base + 0.25) == pytest.approx((0.25, 0.0, 0.0), abs=1e-15)
+    assert decompose(base, base[[1, 0, 3, 2]]) == pytest.approx((0.0, 0.0, 0.1), abs=1e-15)
+    # spread around an unchanged mean, order kept
+    assert decompose(base, [0.0, 0.2, 0.3, 0.5]) == pytest.approx((0.0, 0.05, 0.0), abs=1e-15)
+
+
+def test_only_rounding_is_clamped() -> None:
+    assert _positive(-1e-17, 1e-12) == 0
+    assert _positive(-1e-6, 1e-12) == -1e-6
+    assert _positive(1e-17, 1e-12) == 1e-17
+
+
+@settings(deadline=None, max_examples=150)
+@given(pairs=PAIRS)
+def test_spearman_equals_scipy(pairs: list[tuple[float, float]]) -> None:
+    a, b = np.array(pairs).T
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        assert math.isnan(spearman(a, b))
+    else:
+        assert spearman(a, b) == pytest.approx(stats.spearmanr(a, b).statistic, abs=1e-12)
+
+
+def test_spearman_with_many_ties() -> None:
+    rng = np.random.default_rng(2)
+    a, b = rng.integers(0, 5, 5_000) / 4, rng.integers(0, 3, 5_000) / 4
+    assert spearman(a, b + a) == pytest.approx(stats.spearmanr(a, b + a).statistic, abs=1e-12)
+
+
+def test_paired_mae_sees_what_the_emd_cannot() -> None:
+    rates = np.array([0.0, 0.1, 0.9])
+    shuffled = rates[[2, 0, 1]]
+    assert emd(rates, shuffled) == 0
+    assert paired_mae(rates, shuffled) == pytest.approx((0.9 + 0.1 + 0.8) / 3)
+
+
+@pytest.mark.parametrize("call", [emd, paired_mae, decompose, spearman])
+@pytest.mark.parametrize(
+    ("rates", "match"),
+    [([], "b must hold"), ([float("nan")], "b must be finite"), ([-1.0], "b must not be"), ([[0.1]], "b must be one-")],
+)
+def test_bad_rates_are_refused(call: object, rates: list[float], match: str) -> None:
+    with pytest.raises(DataError, match=match):
+        call([0.1], rates)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("call", [paired_mae, decompose, spearman])
+def test_pairs_need_the_same_neurons(call: object) -> None:
+    with pytest.raises(DataError, match="same neurons, got 1 against 2"):
+        call([0.1], [0.1, 0.2])  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("counts", "denominator", "match"),
+    [
+        (np.array([], dtype=int), 4, "b must be integers"),
+        (np.array([0.5]), 4, "b must be integers .* got float64"),
+        (np.array([[1]]), 4, "b must be integers"),
+        (np.array([3, -1]), 4, "b must not be negative, got -1 at neuron 1"),
+        (np.array([1]), 0, "denominators must be"),
+    ],
+)
+def test_bad_counts_are_refused(counts: NDArray[np.integer], denominator: int, match: str) -> None:
+    with pytest.raises(DataError, match=match):
+        emd_from_counts(np.array([1]), counts, denominator)

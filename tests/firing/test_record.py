@@ -1,0 +1,232 @@
+"""The recorder against brute force on networks whose spikes are their inputs, and on hand-computed neurons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from isofire.errors import DataError, ModelError, SpecError
+from isofire.firing import FiringRecorder, SpikeCounts, mean_firing_rate, spiking_layers
+from isofire.neurons import LIF
+
+Spikes = Callable[..., Tensor]
+
+
+def recorded(model: nn.Module, inputs: Tensor, batch_size: int, **settings: int) -> SpikeCounts:
+    with FiringRecorder(model.eval(), **settings) as recorder:
+        for batch in inputs.split(batch_size):
+            model(batch)
+    return recorder.counts
+
+
+def test_counts_equal_brute_force(echo: type[nn.Module], spikes: Spikes) -> None:
+    data = spikes(23, 2, 3, top=4)
+    counts = recorded(echo(gain=2.0), data, batch_size=5, blocks=3, run=4)
+    blocks = [image // 4 % 3 for image in range(23)]
+    for layer, fired in (("first", data), ("block.1", 2 * data.flip(-1))):
+        expected = torch.zeros(3, 2, 3, dtype=torch.int64)
+        for image, block in enumerate(blocks):
+            expected[block] += fired[image].sum(0).long()
+        assert torch.equal(counts.counts[layer].long(), expected)
+        assert torch.equal(counts.rates(layer), fired.double().mean((0, 1)).flatten())
+    assert counts.layers == ("first", "block.1")
+    assert counts.images_per_block.tolist() == [blocks.count(block) for block in range(3)]
+    assert counts.steps == 3
+
+
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(images=st.integers(1, 40), batch=st.integers(1, 41), blocks=st.integers(1, 6), run=st.integers(1, 9))
+def test_the_batch_size_does_not_matter(echo: type[nn.Module], images: int, batch: int, blocks: int, run: int) -> None:
+    data = torch.randint(0, 2, (images, 2, 5)).float()
+    once = recorded(echo(), data, images, blocks=blocks, run=run)
+    split = recorded(echo(), data, batch, blocks=blocks, run=run)
+    assert all(torch.equal(once.counts[layer], split.counts[layer]) for layer in once.layers)
+    assert torch.equal(once.images_per_block, split.images_per_block)
+    assert once.total("first") == int(data.sum())
+
+
+def test_channels_last_spikes_are_stored_in_natural_order(given_neuron: type[nn.Module]) -> None:
+    data = torch.randint(0, 2, (3, 5, 4, 6, 7)).float()
+    strided = data.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+    model = given_neuron()
+    with FiringRecorder(model, blocks=2, run=2) as recorder:
+        model(strided)
+        model(data)
+    both = torch.cat([data, data], 1)
+    expected = torch.stack([both[:, [0, 1, 4, 5, 8, 9]].sum((0, 1)), both[:, [2, 3, 6, 7]].sum((0, 1))])
+    counts = recorder.counts.counts["model"]
+    assert counts.is_contiguous()
+    assert torch.equal(counts, expected.int())
+
+
+def test_three_neurons_by_hand() -> None:
+    # tau 2, threshold 1, hard reset: input 2 gives V = 1 at once; 1.5 gives 0.75, then 1.125; 0.9 stays below 0.9
+    model = LIF()
+    current = torch.tensor([2.0, 1.5, 0.9]).expand(4, 6, 3)
+    with FiringRecorder(model) as recorder:
+        model(current)
+    assert recorder.counts.rates("model").tolist() == [1.0, 0.5, 0.0]
+    assert mean_firing_rate(recorder.counts) == 0.5
+
+
+def test_only_passes_inside_the_context_count(echo: type[nn.Module], spikes: Spikes) -> None:
+    model, data = echo().eval(), spikes(4, 3)
+    model(data)
+    recorder = FiringRecorder(model)
+    model(data)
+    with recorder:
+        model(data)
+    model(data)
+    assert recorder.counts.n_images == 4
+    before = recorder.counts
+    with recorder:
+        model(data)
+    assert recorder.counts.n_images == 8
+    assert recorder.counts.total() == 2 * before.total()
+    assert before.n_images == 4
+
+
+def test_hooks_are_gone_after_the_context(echo: type[nn.Module]) -> None:
+    model = echo()
+    with pytest.raises(ZeroDivisionError), FiringRecorder(model):
+        raise ZeroDivisionError
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_recording_works_in_and_out_of_inference_mode(echo: type[nn.Module], spikes: Spikes) -> None:
+    model, data = echo().eval(), spikes(4, 3)
+    with FiringRecorder(model) as recorder:
+        with torch.inference_mode():
+            model(data)
+        model(data)
+        with torch.no_grad():
+            model(data)
+        loss = model(data).sum()
+    loss.backward()
+    assert recorder.counts.total("first") == 4 * int(data.sum())
+    assert not recorder.counts.counts["first"].is_inference()
+
+
+def test_a_choice_of_layers(echo: type[nn.Module], spikes: Spikes) -> None:
+    model, data = echo().eval(), spikes(4, 3)
+    with FiringRecorder(model, layers=["block.1"]) as recorder:
+        model(data)
+    assert recorder.counts.layers == ("block.1",)
+    with pytest.raises(SpecError, match=r"got 'second'; it has first, block\.1"):
+        FiringRecorder(model, layers=["block.1", "second"])
+    with pytest.raises(SpecError, match="got none"):
+        FiringRecorder(model, layers=[])
+
+
+def test_a_model_without_spikes_is_refused() -> None:
+    with pytest.raises(ModelError, match="got Linear without any"):
+        FiringRecorder(nn.Linear(2, 2))
+    with pytest.raises(ModelError, match=r"must be a torch\.nn\.Module, got str"):
+        FiringRecorder("resnet")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("setting", ["blocks", "run"])
+def test_settings_below_one_are_refused(echo: type[nn.Module], setting: str) -> None:
+    with pytest.raises(SpecError, match=f"{setting} must be at least 1, got 0"):
+        FiringRecorder(echo(), **{setting: 0})
+
+
+def test_a_neuron_called_twice_is_refused(given_neuron: type[nn.Module]) -> None:
+    neuron = given_neuron()
+    model = nn.Sequential(neuron, nn.Identity(), neuron)
+    assert list(spiking_layers(model)) == ["0"]
+    with pytest.raises(ModelError, match="'0' was called more than once"), FiringRecorder(model):
+        model(torch.ones(2, 1, 3))
+
+
+def test_a_neuron_that_is_skipped_is_refused(echo: type[nn.Module], given_neuron: type[nn.Module]) -> None:
+    model = echo()
+    model.spare = given_neuron()
+    with pytest.raises(ModelError, match="'spare' was not"), FiringRecorder(model):
+        model(torch.ones(1, 2, 3))
+    with FiringRecorder(model, layers=["first"]) as recorder:
+        model(torch.ones(1, 2, 3))
+    assert recorder.counts.total() == 6
+
+
+def test_changing_shapes_are_refused(echo: type[nn.Module], spikes: Spikes) -> None:
+    def second_batch(data: Tensor) -> None:
+        model = echo()
+        with FiringRecorder(model) as recorder:
+            model(spikes(4, 3))
+            model(data)
+        recorder.counts  # noqa: B018
+
+    second_batch(spikes(2, 3))
+    with pytest.raises(ModelError, match=r"'first' must keep its shape \(3,\), got \(5,\)"):
+        second_batch(spikes(4, 5))
+    with pytest.raises(ModelError, match=r"T must stay 3 .* got T = 2"):
+        second_batch(spikes(4, 3, steps=2))
+
+
+def test_layers_that_disagree_on_images_are_refused(given_neuron: type[nn.Module]) -> None:
+    class Halving(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = given_neuron(), given_neuron()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(self.a(x)[:, ::2])
+
+    model = Halving()
+    with pytest.raises(ModelError, match=r"N be 4 .* N = 2 \(neuron 'b'\)"), FiringRecorder(model):
+        model(torch.ones(2, 4, 3))
+
+
+def test_outputs_without_time_and_batch_are_refused(given_neuron: type[nn.Module]) -> None:
+    model = given_neuron()
+    with pytest.raises(ModelError, match=r"spikes \[T, N, \.\.\.\], got \[2, 3\]"), FiringRecorder(model):
+        model(torch.ones(2, 3))
+
+
+def test_a_neuron_called_past_the_model_is_refused(echo: type[nn.Module]) -> None:
+    model = echo()
+    with pytest.raises(ModelError, match="'first' was called outside"), FiringRecorder(model):
+        model.first(torch.ones(2, 1, 3))
+
+
+@pytest.mark.parametrize("value", [0.5, -1.0, float("nan")])
+def test_values_that_are_no_spikes_are_refused(echo: type[nn.Module], value: float) -> None:
+    model = echo(gain=value).eval()
+    with FiringRecorder(model) as recorder:
+        model(torch.ones(1, 1, 3))
+    with pytest.raises(ModelError, match=r"'block\.1' did not"):
+        recorder.counts  # noqa: B018
+    with FiringRecorder(model) as recorder:
+        model(torch.ones(1, 1, 3))
+        with pytest.raises(ModelError, match=r"'block\.1' did not"):
+            model(torch.ones(1, 1, 3))
+
+
+def test_counts_of_a_broken_pass_are_refused(echo: type[nn.Module]) -> None:
+    class Breaking(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise RuntimeError("out of memory")
+
+    model = echo()
+    with FiringRecorder(model) as recorder:
+        model(torch.ones(1, 1, 3))
+        model.block[0] = Breaking()
+        with pytest.raises(RuntimeError, match="out of memory"):
+            model(torch.ones(1, 1, 3))
+        with pytest.raises(ModelError, match="broke off"):
+            model(torch.ones(1, 1, 3))
+    with pytest.raises(ModelError, match="broke off"):
+        recorder.counts  # noqa: B018
+
+
+def test_nothing_recorded_and_nested_contexts_are_refused(echo: type[nn.Module]) -> None:
+    with FiringRecorder(echo()) as recorder, pytest.raises(ModelError, match="already recording"), recorder:
+        pass
+    with pytest.raises(DataError, match="no image"):
+        recorder.counts  # noqa: B018

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from isofire.errors import DataError
+from isofire.training import reestimate_batch_norm
+
+
+def _batches(n: int = 5, size: int = 16) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(size, 3, 4, 4, generator=generator) * 2 + 1 for _ in range(n)]
+
+
+def test_statistics_are_the_mean_over_batches() -> None:
+    norm = nn.BatchNorm2d(3)
+    norm.running_mean.fill_(99)
+    batches = _batches()
+    assert reestimate_batch_norm(norm, [(batch, torch.zeros(16)) for batch in batches]) == 1
+    torch.testing.assert_close(norm.running_mean, torch.stack([b.mean((0, 2, 3)) for b in batches]).mean(0))
+    torch.testing.assert_close(norm.running_var, torch.stack([b.var((0, 2, 3)) for b in batches]).mean(0))
+
+
+def test_a_later_layer_sees_the_batch_normalized_by_its_own_statistics() -> None:
+    first, second = nn.BatchNorm2d(3, affine=False), nn.BatchNorm2d(3, affine=False)
+    assert reestimate_batch_norm(nn.Sequential(first, second), _batches()) == 2
+    torch.testing.assert_close(second.running_mean, torch.zeros(3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(second.running_var, torch.full((3,), 256 / 255), atol=1e-4, rtol=0)
+
+
+def test_what_comes_before_a_layer_runs_in_eval_mode() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Dropout(0.5), nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5)).train()
+    reestimate_batch_norm(model, _batches())
+    inputs = [model[1](batch) for batch in _batches()]
+    torch.testing.assert_close(model[2].running_mean, torch.stack([x.mean((0, 2, 3)) for x in inputs]).mean(0))
+    torch.testing.assert_close(model[2].running_var, torch.stack([x.var((0, 2, 3)) for x in inputs]).mean(0))
+
+
+def test_only_batch_norm_trains_and_everything_is_put_back() -> None:
+    modes = {}
+    model = nn.Sequential(nn.Dropout(0.9), nn.BatchNorm2d(3, momentum=0.3), nn.BatchNorm2d(3))
+    model.train()
+    model[2].eval()
+    for module in model:
+        module.register_forward_hook(lambda m, *_: modes.__setitem__(m, (m.training, torch.is_grad_enabled())))
+    reestimate_batch_norm(model, _batches())
+    assert [modes[module] for module in model] == [(False, False), (True, False), (True, False)]
+    assert [module.training for module in model] == [True, True, False]
+    assert model.training
+    assert [model[1].momentum, model[2].momentum] == [0.3, 0.1]
+    assert model[1].num_batches_tracked == 5
+
+
+def test_a_model_without_batch_norm_is_not_run() -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError
+
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, track_running_stats=False))
+    model.register_forward_hook(fail)
+    assert reestimate_batch_norm(model, [torch.zeros(1, 2)]) == 0
+
+
+def test_no_batches_are_refused_and_the_statistics_kept() -> None:
+    norm = nn.BatchNorm2d(3)
+    norm.running_mean.fill_(7)
+    with pytest.raises(DataError, match="needs at least one batch to be measured on, got none"):
+        reestimate_batch_norm(norm, [])
+    assert norm.running_mean.tolist() == [7, 7, 7]
+
+
+def test_a_failure_puts_statistics_momentum_and_modes_back() -> None:
+    norm = nn.BatchNorm2d(3).eval()
+    norm.running_mean.fill_(7)
+    with pytest.raises(RuntimeError):
+        reestimate_batch_norm(norm, [*_batches(1), torch.zeros(2, 9, 4, 4)])
+    assert norm.running_mean.tolist() == [7, 7, 7]
+    assert (norm.momentum, norm.training, int(norm.num_batches_tracked)) == (0.1, False, 0)

@@ -1,0 +1,60 @@
+"""A process killed outright, and what the next one makes of what it left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from isofire.training.checkpoint import read_note
+
+SCRIPT = """
+import sys, time
+import torch
+from torch import nn
+from isofire.data import ImageSet
+from isofire.training import Recipe, train
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+images = torch.randint(0, 256, (60, 1, 6, 6), dtype=torch.uint8)
+data = ImageSet("noise", "train", images, torch.arange(60) % 3, ("a", "b", "c"), (0.5,), (0.3,))
+net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(), nn.Linear(64, 3))
+net.register_forward_pre_hook(lambda *_: time.sleep(float(sys.argv[2])))
+recipe = Recipe(epochs=5, lr=0.1, batch_size=6, flip=True)
+train(net, data, None, recipe, out=sys.argv[1], checkpoint_every=3, progress=False, device="cpu")
+"""
+
+
+def _command(out: Path, pause: float) -> list[str]:
+    return [sys.executable, "-c", SCRIPT, str(out), str(pause)]
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    last = tmp_path / "killed" / "last.safetensors"
+    whole = subprocess.Popen(_command(tmp_path / "whole", 0.0))
+    killed = subprocess.Popen(_command(tmp_path / "killed", 0.05))
+    try:
+        deadline = time.monotonic() + 60
+        while not (last.exists() and read_note(last, "training")["position"]["epoch"] >= 1):
+            assert killed.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.kill(killed.pid, signal.SIGKILL)
+        assert killed.wait(30) == -signal.SIGKILL
+        assert whole.wait(60) == 0
+    finally:
+        killed.kill()
+        whole.kill()
+    assert read_note(last, "training")["position"]["epoch"] < 5
+    subprocess.run(_command(tmp_path / "killed", 0.0), check=True, timeout=60)
+    one, two = load_file(tmp_path / "whole" / "last.safetensors"), load_file(last)
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert any(name.startswith("optimizer/") for name in one)
