@@ -23,7 +23,7 @@ Data = BatchSource | tuple[Tensor, Tensor] | Iterable[tuple[Tensor, Tensor]]
 
 
 def read_batches(data: Data, batch_size: int, max_images: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (inputs [N, ...], labels int [N]) until the data or `max_images` end; the last batch may be shorter.
+    """Yield (inputs [N, ...] or frames [T, N, ...], labels int [N]) until the data or `max_images` end; the last batch may be shorter.
 
     Parameters
     ----------
@@ -51,7 +51,8 @@ def _open(data: Data, batch_size: int) -> Iterable[Any]:
     if isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], Tensor):
         inputs, labels = cast(tuple[Tensor, Tensor], data)
         _check((inputs, labels), "data")
-        return zip(inputs.split(batch_size), labels.split(batch_size), strict=True)
+        axis = image_axis(inputs, labels)
+        return zip(inputs.split(batch_size, axis), labels.split(batch_size), strict=True)
     if isinstance(data, Iterable) and not isinstance(data, Tensor):
         return data
     raise DataError(
@@ -65,7 +66,8 @@ def _limited(batches: Iterable[Any], max_images: int | None) -> Iterator[tuple[T
     for number, batch in enumerate(batches):
         inputs, labels = _check(batch, f"batch {number}")
         if max_images is not None and seen + len(labels) >= max_images:
-            yield inputs[: max_images - seen], labels[: max_images - seen]
+            left = max_images - seen
+            yield inputs.narrow(image_axis(inputs, labels), 0, left), labels[:left]
             return
         seen += len(labels)
         yield inputs, labels
@@ -73,13 +75,20 @@ def _limited(batches: Iterable[Any], max_images: int | None) -> Iterator[tuple[T
         raise DataError("data must hold at least one image, got none; an iterator that was used up gives none either")
 
 
+def image_axis(inputs: Tensor, labels: Tensor) -> int:
+    """Axis of the images: 1 for frames [T, N, C, H, W] and where only that axis is as long as the labels, else 0."""
+    time_first = inputs.ndim > 1 and inputs.shape[1] == len(labels)
+    return 1 if time_first and (inputs.ndim == 5 or inputs.shape[0] != len(labels)) else 0
+
+
 def _check(batch: Any, place: str) -> tuple[Tensor, Tensor]:
     if not isinstance(batch, tuple | list) or len(batch) != 2 or not all(isinstance(part, Tensor) for part in batch):
         raise DataError(f"{place} must be a pair of tensors (inputs, labels), got {type(batch).__name__}")
     inputs, labels = batch
-    if labels.ndim != 1 or labels.is_floating_point() or inputs.ndim < 1 or len(inputs) != len(labels):
+    fits = inputs.ndim > 0 and len(labels) in inputs.shape[:2]
+    if labels.ndim != 1 or labels.is_floating_point() or not fits:
         raise DataError(
-            f"{place} must hold inputs [N, ...] and integer labels [N], got {list(inputs.shape)} and "
+            f"{place} must hold inputs [N, ...] or [T, N, ...] and integer labels [N], got {list(inputs.shape)} and "
             f"{labels.dtype} {list(labels.shape)}"
         )
     if len(labels) == 0:

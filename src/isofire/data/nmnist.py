@@ -69,8 +69,8 @@ def parse_events(data: bytes, place: str, height: int = SIDE, width: int = SIDE)
 
     Examples
     --------
-    >>> parse_events(bytes([3, 5, 0x80, 0x01, 0x00]), "one event")
-    Events(x=tensor([3], ...), y=tensor([5], ...), p=tensor([1], ...), t_us=tensor([256], ...))
+    >>> [values.tolist() for values in parse_events(bytes([3, 5, 0x80, 0x01, 0x00]), "one event")]
+    [[3], [5], [1], [256]]
     """
     if len(data) % 5:
         raise DataError(f"a recording's size must be a multiple of 5 bytes, got {len(data)} ({place}); it is truncated")

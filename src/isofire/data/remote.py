@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import os
 import tarfile
 import tempfile
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from isofire.data.checksum import check_file
-from isofire.errors import DataError
+from isofire.errors import DataError, OutputError
 from isofire.files import writable_folder, write_atomic
 
 Progress = Callable[[str, int, int | None], None]
@@ -22,6 +24,7 @@ Progress = Callable[[str, int, int | None], None]
 
 _BLOCK = 1 << 18
 _TIMEOUT_SECONDS = 60
+_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ def missing(what: str, wanted: Sequence[RemoteFile], root: Path) -> DataError:
 def obtain(wanted: Sequence[RemoteFile], root: Path, progress: Progress | None = None) -> None:
     """Download, check and unpack each file that is not yet in its place.
 
-    A file gets its final name only once its checksum is right, an unpacked folder only once it is complete.
+    A file gets its final name only once its checksum is right, an unpacked folder only once it is complete. Archives
+    are kept.
 
     Raises
     ------
@@ -134,6 +138,8 @@ def unpack(archive: Path, makes: str) -> Path:
     ------
     DataError
         If the archive is damaged, holds an unsafe entry, or lacks the folder.
+    OutputError
+        If the folder is full or cannot be written.
     """
     with tempfile.TemporaryDirectory(prefix=f".{archive.name}.", suffix=".part", dir=archive.parent) as part:
         try:
@@ -142,8 +148,10 @@ def unpack(archive: Path, makes: str) -> Path:
             else:
                 with tarfile.open(archive) as tar:
                     tar.extractall(part, filter="data")
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError, ValueError) as error:
+        except _DAMAGED as error:
             raise DataError(f"cannot unpack {archive}: {error}; delete it and fetch it again") from error
+        except OSError as error:
+            raise OutputError(f"cannot unpack {archive}: {error.strerror}; make room there, then try again") from error
         made = Path(part) / makes
         if not made.is_dir():
             raise DataError(f"{archive} holds no folder {makes}; delete it and fetch it again")

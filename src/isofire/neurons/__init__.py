@@ -2,7 +2,7 @@
 
 from isofire.neurons.base import Neuron
 from isofire.neurons.dynamics import Dynamics
-from isofire.neurons.fold import PerStep, StepLayer, apply_per_step
+from isofire.neurons.fold import PerStep, Repeat, StepLayer, apply_per_step
 from isofire.neurons.integrate_and_fire import IF, LIF, ParametricLIF
 from isofire.neurons.membrane import Membrane
 from isofire.neurons.surrogate import ATan, Sigmoid, Surrogate, Triangle, surrogate
@@ -16,6 +16,7 @@ __all__ = [
     "Neuron",
     "ParametricLIF",
     "PerStep",
+    "Repeat",
     "Sigmoid",
     "StepLayer",
     "Surrogate",

@@ -16,6 +16,7 @@ from isofire.neurons.membrane import Membrane
 from isofire.quantizers import Uniform
 
 Backend = Literal["auto", "native", "torch", "reference"]
+_AXES: dict[type, tuple[int, ...]] = {nn.BatchNorm1d: (2, 3), nn.BatchNorm2d: (4,), nn.BatchNorm3d: (5,)}
 
 
 class Neuron(nn.Module):
@@ -75,7 +76,7 @@ class Neuron(nn.Module):
         steps = self._steps(x, repeat)
         self.spike_counts = None
         path = self._path(x)
-        if path == "native" and (norm is None or _can_fuse(norm, x)):
+        if path == "native" and (norm is None or _can_fuse(norm, x.ndim - (repeat is None))):
             return self._run_native(x, norm, steps, repeat is not None)
         if norm is not None:
             x = norm(x) if repeat is not None else apply_per_step(norm, x)
@@ -86,7 +87,7 @@ class Neuron(nn.Module):
         if path == "native":
             return self._run_native(x, None, steps, False)
         if path == "torch":
-            plan = fused.Plan(self.dynamics, steps, state=self._state_plan())
+            plan = fused.Plan(self.dynamics, steps, state=self._state_plan(x[0]))
             return fused.run_torch(x, self.decay(), plan)
         return reference.run(self.dynamics, x, self.decay(), self.membrane)
 
@@ -112,12 +113,13 @@ class Neuron(nn.Module):
             )
         return "native" if self.backend != "torch" and native.usable(x) else "torch"
 
-    def _state_plan(self) -> fused.StatePlan | None:
+    def _state_plan(self, state: Tensor) -> fused.StatePlan | None:
         if self.membrane is None:
             return None
         quantizer = self.membrane.quantizer
         assert isinstance(quantizer, Uniform)
         quantizer._require_ready()
+        quantizer._check_shape(state)
         lo, hi, clipped = quantizer.lo.float(), quantizer.hi.float(), quantizer.ste == "clipped"
         return fused.StatePlan(self.membrane.placement, quantizer.affine(), lo, hi, clipped)
 
@@ -127,7 +129,7 @@ class Neuron(nn.Module):
             x = native.dense(x, 1 if repeat else 2)
             affine, gamma, beta = _normalise(norm, x, repeat), norm.weight, norm.bias
         counts: list[Tensor] | None = [] if self.counting else None
-        plan = fused.Plan(self.dynamics, steps, repeat, self._state_plan(), affine, counts)
+        plan = fused.Plan(self.dynamics, steps, repeat, self._state_plan(x if repeat else x[0]), affine, counts)
         spikes = fused.run_native(x, gamma, beta, self.decay(), plan)
         self.spike_counts = counts[0] if counts else None
         return spikes
@@ -138,11 +140,11 @@ class Neuron(nn.Module):
         return f"{leak}v_threshold={d.v_threshold:g}, v_reset={d.v_reset}, surrogate={d.surrogate}"
 
 
-def _can_fuse(norm: _BatchNorm, x: Tensor) -> bool:
-    """A plain batch norm in float32 whose own forward nobody listens to."""
-    plain = type(norm) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+def _can_fuse(norm: _BatchNorm, ndim: int) -> bool:
+    """A plain batch norm in float32 that takes inputs of `ndim` axes, and whose own forward nobody listens to."""
+    plain = ndim in _AXES.get(type(norm), ())
     hooked = norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or norm._backward_pre_hooks
-    return plain and not hooked and (norm.weight is None or norm.weight.dtype == torch.float32) and x.ndim > 2
+    return plain and not hooked and (norm.weight is None or norm.weight.dtype == torch.float32)
 
 
 def _normalise(norm: _BatchNorm, x: Tensor, repeat: bool) -> fused.Norm:
@@ -151,7 +153,7 @@ def _normalise(norm: _BatchNorm, x: Tensor, repeat: bool) -> fused.Norm:
     if layout.channels != norm.num_features:
         raise ModelError(f"batch norm expects {norm.num_features} channels, got input {tuple(x.shape)}")
     if not norm.training and norm.running_mean is not None and norm.running_var is not None:
-        return fused.Norm(norm.running_mean, _invstd(norm.running_var, norm.eps), False)
+        return fused.Norm(norm.running_mean.clone(), _invstd(norm.running_var, norm.eps), False)
     count = layout.images * layout.plane
     if count < 2:
         raise ModelError(f"batch norm in training needs more than one value per channel, got input {tuple(x.shape)}")

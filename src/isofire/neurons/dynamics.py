@@ -46,9 +46,9 @@ class Dynamics:
             raise SpecError(f"tau must be finite and at least 1 (in steps), got {self.tau}; use IF for no leak")
         if not math.isfinite(self.v_threshold):
             raise SpecError(f"v_threshold must be finite, got {self.v_threshold}")
-        if self.v_reset is not None and not self.v_reset < self.v_threshold:
+        if self.v_reset is not None and not (math.isfinite(self.v_reset) and self.v_reset < self.v_threshold):
             raise SpecError(
-                f"v_reset must lie below v_threshold ({self.v_threshold}), got {self.v_reset}; "
+                f"v_reset must be finite and lie below v_threshold ({self.v_threshold}), got {self.v_reset}; "
                 "for a soft reset give v_reset=None"
             )
         if self.v_reset is None and self.v_threshold <= 0:

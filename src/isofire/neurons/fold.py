@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from isofire.errors import SpecError
+
 
 class StepLayer(nn.Module):
     """Base of layers that see the time axis: they are handed [T, N, ...] unfolded."""
@@ -35,3 +37,19 @@ class PerStep(nn.Sequential):
         for layer in self:
             input = apply_per_step(layer, input)
         return input
+
+
+class Repeat(nn.Module):
+    """Direct coding: a static input [N, ...] presented at each of `T` steps, [T, N, ...], without a copy."""
+
+    def __init__(self, T: int) -> None:
+        super().__init__()
+        if T < 1:
+            raise SpecError(f"T must be at least 1 step, got {T}")
+        self.T = T
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unsqueeze(0).expand(self.T, *x.shape)
+
+    def extra_repr(self) -> str:
+        return f"T={self.T}"

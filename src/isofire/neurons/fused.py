@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from isofire.neurons import native
 from isofire.neurons.dynamics import PLIF, Dynamics, charge, fire, reset
@@ -39,10 +40,10 @@ class StatePlan:
         return max(self.affine.origin.numel(), self.affine.step.numel())
 
     def quantize(self, v: Tensor) -> Tensor:
-        """Values on the grid: origin + step * round(clamp((v - origin) / step, k_min, k_max))."""
+        """Values on the grid: origin + step * round(clamp((v - origin) / step, k_min, k_max)), in float32."""
         origin, step = _per_channel(self.affine.origin, v), _per_channel(self.affine.step, v)
-        k = torch.clamp((v - origin) / step, self.affine.k_min, self.affine.k_max).round_()
-        return origin + step * k
+        k = torch.clamp((v.float() - origin) / step, self.affine.k_min, self.affine.k_max).round_()
+        return (origin + step * k).to(v.dtype)
 
     def mask(self, raw: Tensor, g: Tensor) -> Tensor:
         """Gradient through the quantizer whose input was `raw`."""
@@ -105,6 +106,7 @@ class _TorchFire(torch.autograd.Function):
         return spikes
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None]:
         x, decay = ctx.saved_tensors
         plan: Plan = ctx.plan
@@ -184,6 +186,7 @@ class _NativeFire(torch.autograd.Function):
         return spikes
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, None]:
         x, gamma, beta, decay = ctx.saved_tensors
         plan: Plan = ctx.plan

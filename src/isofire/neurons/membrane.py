@@ -30,6 +30,8 @@ class Membrane(nn.Module):
         super().__init__()
         if placement not in get_args(Placement):
             raise SpecError(f"placement must be one of {', '.join(get_args(Placement))}, got {placement!r}")
+        if quantizer.axis not in (None, 1):
+            raise SpecError(f"a membrane's channels lie on axis 1 of [N, C, ...], got channel_axis={quantizer.axis}")
         self.quantizer = quantizer
         self.placement: Placement = placement
         self.observer: RangeObserver | None = None
@@ -37,7 +39,9 @@ class Membrane(nn.Module):
     @property
     def is_fixed_affine(self) -> bool:
         """Whether the fast paths can run it: levels on a frozen uniform grid, nothing to learn or observe."""
-        return self.observer is None and isinstance(self.quantizer, Uniform)
+        if self.observer is not None or not isinstance(self.quantizer, Uniform):
+            return False
+        return not (self.quantizer.training and self.quantizer.refresh)
 
     def forward(self, state: Tensor) -> Tensor:
         """Quantized state, same shape."""

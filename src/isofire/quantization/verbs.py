@@ -137,7 +137,9 @@ def convert_(model: nn.Module) -> nn.Module:
         raise ModelError("convert needs a prepared model; call prepare(model, spec) and calibrate first")
     model.eval()
     for name, _ in list(weight_quantizers(model)):
-        parametrize.remove_parametrizations(model.get_submodule(name), "weight", leave_parametrized=True)
+        layer = model.get_submodule(name)
+        _own_class_(layer)
+        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
     return model
 
 
@@ -199,6 +201,17 @@ def _copy(model: nn.Module) -> nn.Module:
         return copy.deepcopy(model)
     except RuntimeError as error:
         raise ModelError(f"cannot copy {type(model).__name__}: {error}; use the in-place verb on a fresh model") from error
+
+
+def _own_class_(layer: nn.Module) -> None:
+    """Detach a parametrized layer from the class that its deep copies share.
+
+    torch injects a class with the property `weight` and deletes that property when the parametrization is removed, which
+    would break every copy of the layer.
+    """
+    shared = type(layer)
+    content = {key: value for key, value in shared.__dict__.items() if key not in ("__dict__", "__weakref__")}
+    layer.__class__ = type(shared.__name__, shared.__bases__, content)
 
 
 def _check_weights(model: nn.Module, choices: list[Choice]) -> None:

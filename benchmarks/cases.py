@@ -1,0 +1,146 @@
+"""What is timed, against what."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import scipy.stats
+import torch
+from torch import Tensor, nn
+
+import isofire
+from benchmarks.peers import peer_of, same_spikes
+from isofire.models import SEWResNet, pretrained, sew_resnet8
+from isofire.models.pretrained import REGISTER
+from isofire.quantization import calibrate_, prepare
+
+Case = dict[str, Callable[[], object]]
+BATCH = 128
+
+
+def network() -> SEWResNet:
+    """The trained SEW-ResNet-8 where there is one, else a random one (spike rates then differ from a trained one's)."""
+    torch.manual_seed(0)
+    name = "sew_resnet8-cifar10"
+    model = pretrained(name) if name in REGISTER else sew_resnet8()
+    assert isinstance(model, SEWResNet)
+    return model
+
+
+def images(count: int = BATCH) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(count, 3, 32, 32, generator=generator)
+
+
+def training_step() -> Case:
+    """One step (forward, backward, SGD) of SEW-ResNet-8 at batch 128, T = 4; base: SpikingJelly 2.0 as it comes."""
+    ours = network().train()
+    assert same_spikes(copy.deepcopy(ours), images(8))
+    tuned = peer_of(ours).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    labels = torch.arange(BATCH) % 10
+    return {
+        "spikingjelly": _step(peer_of(ours), images(), labels),
+        "spikingjelly, channels_last": _step(tuned, _last(images()), labels),
+        "isofire, reference path": _step(_backend(ours, "reference"), _last(images()), labels),
+        "isofire, torch path": _step(_backend(ours, "torch"), _last(images()), labels),
+        "isofire": _step(_backend(ours, "auto"), _last(images()), labels),
+    }
+
+
+def qat_step() -> Case:
+    """One training step with quantizers; base: the same step in full precision (higher is faster)."""
+    model = network().train()
+    labels = torch.arange(BATCH) % 10
+    cases = {"full precision": _step(_backend(model, "auto"), _last(images()), labels)}
+    specs = {
+        "uniform 4 bit": {"weights": {"method": "uniform", "bits": 4, "range": "minmax"}},
+        "lsq 4 bit": {"weights": {"method": "lsq", "bits": 4}},
+        "lqnet 3 bit": {"weights": {"method": "lqnet", "bits": 3}},
+        "membrane 4 bit pre_fire": {"membrane": {"bits": 4}},
+        "membrane 4 bit post_reset": {"membrane": {"bits": 4, "placement": "post_reset"}},
+    }
+    for name, spec in specs.items():
+        prepared = prepare(model, isofire.QuantSpec(**spec))
+        calibrate_(prepared, images())
+        cases[name] = _step(prepared.train(), _last(images()), labels)
+    return cases
+
+
+def inference() -> Case:
+    """A batch of 128 in eval mode; base: SpikingJelly 2.0 as it comes."""
+    ours = network().eval()
+    tuned = peer_of(ours).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return {
+        "spikingjelly": _infer(peer_of(ours), images()),
+        "spikingjelly, channels_last": _infer(tuned, _last(images())),
+        "isofire, torch path": _infer(_backend(ours, "torch"), _last(images())),
+        "isofire": _infer(_backend(ours, "auto"), _last(images())),
+    }
+
+
+def recording() -> Case:
+    """A batch of 128 in eval mode with every neuron's spikes counted; base: the same without counting."""
+    model = _backend(network().eval(), "auto")
+    batch = _last(images())
+    recorder = isofire.FiringRecorder(model)
+
+    def record() -> None:
+        with recorder, torch.inference_mode():
+            model(batch)
+
+    return {"inference": _infer(model, batch), "inference and recording": record}
+
+
+def distance() -> Case:
+    """Exact EMD of two sets of 1,000,000 rates (counts out of 40,000); base: scipy.stats.wasserstein_distance."""
+    generator = np.random.default_rng(0)
+    a, b = (generator.binomial(40_000, generator.beta(1, 8, 1_000_000)) for _ in range(2))
+    rates = [torch.from_numpy(x / 40_000) for x in (a, b)]
+    counts = [torch.from_numpy(x) for x in (a, b)]
+    return {
+        "scipy": lambda: scipy.stats.wasserstein_distance(a / 40_000, b / 40_000),
+        "isofire.emd (rates, sorting)": lambda: isofire.emd(*rates),
+        "isofire emd_from_counts (integers)": lambda: isofire.firing.emd_from_counts(*counts, 40_000, 40_000),
+    }
+
+
+CASES: dict[str, Callable[[], Case]] = {
+    "training step": training_step,
+    "QAT step": qat_step,
+    "inference": inference,
+    "recording": recording,
+    "EMD": distance,
+}
+
+
+def _step(model: nn.Module, batch: Tensor, labels: Tensor) -> Callable[[], None]:
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, nesterov=True)
+
+    def run() -> None:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(batch).mean(0), labels).backward()
+        optimizer.step()
+
+    return run
+
+
+def _infer(model: nn.Module, batch: Tensor) -> Callable[[], None]:
+    def run() -> None:
+        with torch.inference_mode():
+            model(batch)
+
+    return run
+
+
+def _backend(model: SEWResNet, backend: str) -> SEWResNet:
+    model = copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for module in model.modules():
+        if isinstance(module, isofire.neurons.Neuron):
+            module.backend = backend  # type: ignore[assignment]
+    return model
+
+
+def _last(batch: Tensor) -> Tensor:
+    return batch.contiguous(memory_format=torch.channels_last)

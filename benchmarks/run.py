@@ -1,0 +1,57 @@
+"""`python -m benchmarks.run [CASE ...]`: time every case, store the figures, write the table in docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from benchmarks.cases import CASES
+from benchmarks.measure import interleaved, ratios
+from isofire.files import write_text
+from isofire.study.environment import environment
+
+RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+
+
+def main() -> None:
+    wanted = sys.argv[1:] or list(CASES)
+    for name in wanted:
+        cases = CASES[name]()
+        base = next(iter(cases))
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        result = {
+            "case": name,
+            "about": " ".join((CASES[name].__doc__ or "").split()),
+            "base": base,
+            "environment": environment(),
+            "results": ratios(interleaved(cases), base),
+        }
+        write_text(RESULTS / f"{name.replace(' ', '-').lower()}.json", json.dumps(result, indent=2) + "\n")
+    write_text(PAGE, page())
+
+
+def page() -> str:
+    """docs/benchmarks.md, from the stored results alone."""
+    lines = [
+        "# Benchmarks",
+        "",
+        "Written by `python -m benchmarks.run` from `benchmarks/results/`. Each table is one run in which the rows took turns;",
+        "a ratio is base time / row time round by round (above 1: faster than the base), median [minimum, maximum].",
+        "",
+    ]
+    for path in sorted(RESULTS.glob("*.json")):
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        lines += [f"## {stored['case']}", "", stored["about"], "", "| | median ms | base / row |", "|---|---|---|"]
+        for name, row in stored["results"].items():
+            span = f"{row['ratio_median']:.2f} [{row['ratio_min']:.2f}, {row['ratio_max']:.2f}]"
+            lines.append(f"| {name} | {row['seconds_median'] * 1e3:.1f} | {span} |")
+        env = stored["environment"]
+        about = ", ".join(f"{key} {env[key]}" for key in ("date", "torch", "threads", "commit", "cpu") if env.get(key))
+        lines += ["", f"{next(iter(stored['results'].values()))['rounds']} rounds; {about}.", ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Where real data may lie; a test that needs a set skips if it is not there."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data, which may not exist."""
+    default = Path(__file__).resolve().parents[3] / "shared" / "data"
+    return Path(os.environ.get("ISOFIRE_TEST_DATA", default))
+
+
+@pytest.fixture(scope="session")
+def cifar10_root(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with the real CIFAR-10 in its binary layout, unpacked from lossless sheets if need be."""
+    if (shared_data / "cifar-10-batches-bin").is_dir():
+        return shared_data
+    script = shared_data / "unpack-cifar10"
+    if not script.is_file():
+        pytest.skip(f"no real CIFAR-10: neither cifar-10-batches-bin nor unpack-cifar10 in {shared_data}")
+    if importlib.util.find_spec("PIL") is None:
+        pytest.skip("the sheets of CIFAR-10 need Pillow to unpack")
+    root = tmp_path_factory.mktemp("cifar10")
+    subprocess.run([sys.executable, script, root], check=True, capture_output=True)
+    return root
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist_root(shared_data: Path) -> Path:
+    """A data root with the real Fashion-MNIST, e.g. from Debian's dataset-fashion-mnist."""
+    for root in (shared_data, Path("/usr/share/datasets")):
+        if (root / "fashion-mnist" / "train-images-idx3-ubyte.gz").is_file():
+            return root
+    pytest.skip(f"no real Fashion-MNIST in {shared_data} or from the Debian package dataset-fashion-mnist")
+
+
+@pytest.fixture(scope="session")
+def nmnist_root(shared_data: Path) -> Path:
+    """A data root with the real extract of N-MNIST."""
+    if not (shared_data / "n-mnist" / "nmnist-small.tar").is_file():
+        pytest.skip(f"no real N-MNIST: n-mnist/nmnist-small.tar is not in {shared_data}")
+    return shared_data

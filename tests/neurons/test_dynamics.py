@@ -1,0 +1,86 @@
+"""One step of each neuron against numbers worked out by hand, and the constants that are refused."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from isofire.errors import SpecError
+from isofire.neurons import IF, LIF, ParametricLIF
+from isofire.neurons.dynamics import Dynamics, charge, fire, reset
+from isofire.neurons.surrogate import Sigmoid
+
+V, X = torch.tensor([0.5]), torch.tensor([1.0])
+
+
+@pytest.mark.parametrize(
+    ("options", "decay", "expected"),
+    [
+        ({"kind": "if"}, None, 1.5),
+        ({"kind": "lif", "tau": 4.0}, None, 0.625),  # .5 + (1 - .5) / 4
+        ({"kind": "lif", "tau": 4.0, "decay_input": False}, None, 1.375),  # .5 - .5 / 4 + 1
+        ({"kind": "lif", "tau": 4.0, "v_reset": -0.5}, None, 0.5),  # .5 + (1 - (.5 + .5)) / 4
+        ({"kind": "lif", "tau": 4.0, "v_reset": -0.5, "decay_input": False}, None, 1.25),  # .5 - 1 / 4 + 1
+        ({"kind": "lif", "tau": 4.0, "v_reset": None}, None, 0.625),  # soft reset rests at 0
+        ({"kind": "plif"}, 0.75, 0.875),  # .5 + (1 - .5) * .75
+        ({"kind": "plif", "decay_input": False}, 0.75, 1.125),  # .5 - .5 * .75 + 1
+    ],
+)
+def test_charge(options: dict[str, Any], decay: float | None, expected: float) -> None:
+    d = Dynamics(surrogate=Sigmoid(), **options)
+    assert charge(d, X, V, None if decay is None else torch.tensor(decay)).item() == expected
+
+
+def test_a_neuron_fires_at_its_threshold_and_not_below() -> None:
+    d = Dynamics("if", Sigmoid(), v_threshold=0.5)
+    below = math.nextafter(0.5, 0.0)
+    assert fire(d, torch.tensor([below, 0.5, 0.75], dtype=torch.float64)).tolist() == [0.0, 1.0, 1.0]
+
+
+def test_reset() -> None:
+    h, s = torch.tensor([0.75, 1.75]), torch.tensor([0.0, 1.0])
+    assert reset(Dynamics("if", Sigmoid()), h, s).tolist() == [0.75, 0.0]
+    assert reset(Dynamics("if", Sigmoid(), v_reset=-0.5), h, s).tolist() == [0.75, -0.5]
+    assert reset(Dynamics("if", Sigmoid(), v_reset=None, v_threshold=1.5), h, s).tolist() == [0.75, 0.25]
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch", "auto"])
+def test_three_steps_by_hand(backend: Any) -> None:
+    # hard reset to -.5, tau 2: h = (v + x - .5) / 2 at the threshold 1
+    # step 1: (-.5 + 2 - .5) / 2 = .5; step 2: (.5 + 2 - .5) / 2 = 1 fires; step 3: (-.5 + 4 - .5) / 2 = 1.5 fires
+    x = torch.tensor([2.0, 2.0, 4.0]).view(3, 1, 1)
+    assert LIF(2.0, v_reset=-0.5, backend=backend)(x).flatten().tolist() == [0.0, 1.0, 1.0]
+    # soft reset, tau 4 undecayed: h = .75 v + x. 1.5 fires, .5 stays; .375 + .5 = .875; .65625 + .5 = 1.15625 fires
+    x = torch.tensor([1.5, 0.5, 0.5]).view(3, 1, 1)
+    assert LIF(4.0, decay_input=False, v_reset=None, backend=backend)(x).flatten().tolist() == [1.0, 0.0, 1.0]
+    # IF, soft: 2.5 fires, 1.5 stays; 1.5 fires without input, .5 stays; .5 does not
+    x = torch.tensor([2.5, 0.0, 0.0]).view(3, 1, 1)
+    assert IF(v_reset=None, backend=backend)(x).flatten().tolist() == [1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"tau": 0.99}, "tau must be finite and at least 1 .*got 0.99; use IF"),
+        ({"tau": math.nan}, "tau must be finite"),
+        ({"tau": math.inf}, "tau must be finite"),
+        ({"v_threshold": math.nan}, "v_threshold must be finite, got nan"),
+        ({"v_threshold": math.inf}, "v_threshold must be finite, got inf"),
+        ({"v_reset": 1.0}, "v_reset must be finite and lie below v_threshold \\(1.0\\), got 1.0; for a soft reset"),
+        ({"v_reset": math.nan}, "v_reset must be finite"),
+        ({"v_reset": -math.inf}, "v_reset must be finite"),
+        ({"v_reset": None, "v_threshold": 0.0}, "soft reset needs v_threshold > 0, got 0.0"),
+    ],
+)
+def test_bad_constants(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        LIF(**arguments)
+
+
+@pytest.mark.parametrize("tau", [1.0, 0.5, math.nan, math.inf])
+def test_a_learned_tau_starts_above_one(tau: float) -> None:
+    with pytest.raises(SpecError, match="init_tau must be finite and greater than 1"):
+        ParametricLIF(tau)

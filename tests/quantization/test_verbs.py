@@ -1,0 +1,195 @@
+"""prepare, calibrate, convert, quantize_ on a small network."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+import isofire
+from isofire.errors import ModelError, SpecError
+from isofire.neurons import LIF, PerStep, Repeat
+from isofire.quantization import calibrate_, is_converted, prepare_, spec_of, weight_quantizers
+from isofire.spec import QuantSpec
+
+WEIGHTS = [
+    {"method": "uniform", "bits": 3},
+    {"method": "uniform", "bits": 4, "range": [-1, 1], "granularity": "tensor"},
+    {"method": "uniform", "bits": 4, "range": "minmax", "grid": "midtread", "power_of_two": True},
+    {"method": "lsq", "bits": 3},
+    {"method": "lqnet", "bits": 2},
+    {"method": "lqnet", "bits": 3, "restarts": 2, "clip": [-1, 1], "granularity": "tensor"},
+    {"method": "tawq", "steps": 4},
+]
+IDS = [f"{w['method']}-{i}" for i, w in enumerate(WEIGHTS)]
+
+
+@pytest.mark.parametrize("weights", WEIGHTS, ids=IDS)
+def test_converted_weights_are_those_that_the_prepared_model_used(net, images, weights: dict) -> None:
+    spec = QuantSpec(weights=weights, membrane={"bits": 4, "placement": "post_reset"}, first_layer="float")
+    prepared = isofire.prepare(net, spec)
+    calibrate_(prepared, images)
+    prepared.eval()
+    converted = isofire.convert(prepared)
+    assert is_converted(converted)
+    assert not is_converted(prepared)
+    assert not any(parametrize.is_parametrized(module) for module in converted.modules())
+    assert torch.equal(prepared(images[0]), converted(images[0]))
+    kept = dict(converted.named_parameters())["conv1.0.weight"]
+    assert torch.equal(kept, net.conv1[0].weight)
+
+
+@pytest.mark.parametrize("weights", WEIGHTS[:-1], ids=IDS[:-1])
+def test_integer_codes_and_levels_give_the_weights_back(net, images, weights: dict) -> None:
+    prepared = isofire.calibrate(isofire.prepare(net, QuantSpec(weights=weights)), images).eval()
+    for name, (codes, levels) in isofire.integer_weights(prepared).items():
+        module = prepared.get_submodule(name)
+        rows = codes.flatten(1).long() if levels.shape[0] > 1 else codes.reshape(1, -1).long()
+        decoded = levels.gather(1, rows).view_as(codes)
+        assert torch.equal(decoded, module.weight)
+        assert levels.shape[1] <= 2 ** weights["bits"]
+
+
+@pytest.mark.parametrize("weights", WEIGHTS, ids=IDS)
+def test_quantization_aware_training_reaches_the_weights(net, images, weights: dict) -> None:
+    spec = QuantSpec(weights=weights, membrane={"bits": 4, "range": [-1, 1]})
+    model = isofire.calibrate(isofire.prepare(net, spec), images).train()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    first = None
+    for _ in range(12):
+        loss = nn.functional.cross_entropy(model(images[0]).mean(0), images[1])
+        first = first if first is not None else loss.item()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < first
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert {n for n in moved if n.endswith("original")} == {n for n in before if n.endswith("original")}
+    if weights["method"] == "lsq":
+        assert any(name.endswith("0.step") or "log" in name for name in moved if "parametrizations" in name)
+
+
+def test_copies_leave_the_model_alone_and_in_place_verbs_do_not(net, images) -> None:
+    state = copy.deepcopy(net.state_dict())
+    spec = QuantSpec(weights={"method": "lsq", "bits": 4}, membrane={"bits": 4})
+    prepared = isofire.prepare(net, spec)
+    isofire.convert(isofire.calibrate(prepared, images))
+    assert spec_of(net) is None
+    assert net.fire1.membrane is None
+    assert all(torch.equal(a, b) for a, b in zip(state.values(), net.state_dict().values(), strict=True))
+    assert isofire.quantize_(net, spec, images) is net
+    assert spec_of(net) == spec
+    assert not torch.equal(state["hidden.1.weight"], net.hidden[1].weight)
+
+
+def test_quantize_equals_the_three_verbs(net, images) -> None:
+    spec = QuantSpec(weights={"method": "lqnet", "bits": 2}, membrane={"bits": 3, "range": "percentile"})
+    whole = isofire.quantize_(copy.deepcopy(net), spec, images)
+    parts = isofire.convert(isofire.calibrate(isofire.prepare(net, spec), images))
+    for (name, a), b in zip(whole.state_dict().items(), parts.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_batch_norm_is_measured_anew_with_quantized_weights_or_left(net, images) -> None:
+    weights = {"method": "uniform", "bits": 2}
+    fresh = isofire.quantize_(copy.deepcopy(net), QuantSpec(weights=weights), images)
+    left = isofire.quantize_(copy.deepcopy(net), QuantSpec(weights=weights, reestimate_bn="never"))
+    assert torch.equal(left.conv2[1].running_var, net.conv2[1].running_var)
+    with torch.no_grad():
+        x = fresh.fire1(fresh.conv1(images[0].unsqueeze(0).expand(4, -1, -1, -1, -1)))
+        conv = fresh.conv2[0](x.flatten(0, 1))
+    # one batch of 96 images: the cumulative average is that batch's own statistics, except that conv1's own norm also
+    # ran on batch statistics while it was measured
+    assert torch.allclose(fresh.conv2[1].running_mean, conv.mean((0, 2, 3)), atol=0.15)
+    assert not torch.allclose(left.conv2[1].running_mean, conv.mean((0, 2, 3)), atol=0.15)
+
+
+def test_membranes_alone_leave_batch_norm_unless_always(net, images) -> None:
+    before = net.conv2[1].running_mean.clone()
+    only = QuantSpec(membrane={"bits": 2, "range": [0, 1]})
+    assert torch.equal(isofire.quantize_(copy.deepcopy(net), only).conv2[1].running_mean, before)
+    always = QuantSpec(membrane={"bits": 2, "range": [0, 1]}, reestimate_bn="always")
+    assert not torch.equal(isofire.quantize_(copy.deepcopy(net), always, images).conv2[1].running_mean, before)
+
+
+def test_calibrated_membrane_range_is_that_of_the_full_precision_states(net, images) -> None:
+    spec = QuantSpec(membrane={"bits": 4, "range": "minmax", "placement": "pre_fire"})
+    model = isofire.calibrate(isofire.prepare(net, spec), images)
+    with torch.no_grad():
+        x = net.conv1(images[0].unsqueeze(0).expand(4, -1, -1, -1, -1))
+        v, largest = torch.zeros_like(x[0]), 0.0
+        for step in x:
+            h = v + (step - v) / 2.0
+            largest = max(largest, h.abs().max().item())
+            v = torch.where(h >= 1.0, 0.0, h)
+    quantizer = model.fire1.membrane.quantizer
+    assert quantizer.hi.item() == pytest.approx(largest, rel=1e-6)
+    assert quantizer.lo.item() == pytest.approx(-largest, rel=1e-6)
+
+
+def test_per_channel_membrane_ranges(net, images) -> None:
+    spec = QuantSpec(membrane={"bits": 4, "range": "minmax", "granularity": "channel", "placement": "post_reset"})
+    model = isofire.quantize_(copy.deepcopy(net), spec, images)
+    assert model.fire1.membrane.quantizer.hi.shape == (4,)
+    assert model.fire3.membrane.quantizer.hi.shape == (8,)
+    assert model(images[0]).shape == (4, 96, 3)
+
+
+def test_data_is_asked_for_only_when_it_is_needed(net, images) -> None:
+    spec = QuantSpec(weights={"method": "uniform", "bits": 4})
+    with pytest.raises(SpecError, match=r"batch-norm statistics are estimated from data: pass data"):
+        isofire.quantize_(copy.deepcopy(net), spec)
+    with pytest.raises(SpecError, match="membrane ranges are estimated from data"):
+        isofire.quantize_(copy.deepcopy(net), QuantSpec(membrane={"bits": 4, "range": "mse"}))
+    isofire.quantize_(copy.deepcopy(net), QuantSpec(membrane={"bits": 4, "range": [0, 1]}))
+    isofire.quantize_(copy.deepcopy(net), spec, images[0])
+
+
+def test_a_model_can_be_prepared_only_once_and_only_then_calibrated(net) -> None:
+    with pytest.raises(ModelError, match="call prepare"):
+        isofire.calibrate(net)
+    with pytest.raises(ModelError, match="call prepare"):
+        isofire.convert(net)
+    prepare_(net, QuantSpec(membrane={"bits": 4}))
+    with pytest.raises(ModelError, match="already prepared"):
+        isofire.prepare(net, QuantSpec(membrane={"bits": 2}))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_named_and_nothing_is_changed(net, bad: float) -> None:
+    with torch.no_grad():
+        net.hidden[1].weight[0, 0] = bad
+    with pytest.raises(ModelError, match=r"'hidden\.1' has 1 NaN or infinite"):
+        prepare_(net, QuantSpec(weights={"method": "lsq", "bits": 4}, membrane={"bits": 4}))
+    assert spec_of(net) is None
+    assert net.fire1.membrane is None
+    assert not list(weight_quantizers(net))
+
+
+def test_tawq_needs_the_right_number_of_steps(net, images) -> None:
+    model = isofire.prepare(net, QuantSpec(weights={"method": "tawq", "steps": 3}))
+    with pytest.raises(ModelError, match="made for T=3 steps"):
+        model(images[0])
+
+
+def test_tawq_refuses_a_layer_outside_of_per_step() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(64, 3), Repeat(4), LIF())
+    spec = QuantSpec(weights={"method": "tawq", "steps": 4}, last_layer="quantize")
+    with pytest.raises(ModelError, match="made for T=4 steps"):
+        isofire.prepare(model, spec)(torch.zeros(96, 1, 6, 6))
+
+
+def test_ten_lines_of_a_newcomer(images) -> None:
+    model = nn.Sequential(
+        Repeat(4), PerStep(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)), LIF(), PerStep(nn.Flatten(), nn.Linear(64, 3))
+    )
+    quantized = copy.deepcopy(model.eval())
+    spec = isofire.QuantSpec(weights={"method": "lsq", "bits": 4}, last_layer="quantize", membrane={"bits": 4})
+    isofire.quantize_(quantized, spec, images)
+    result = isofire.compare(model, quantized, images)
+    assert result.n_images == 96
+    assert quantized(images[0]).shape == (4, 96, 3)
