@@ -132,6 +132,17 @@ def test_logits_without_time_are_taken_as_they_are(
     assert compare(Averaged(), Averaged(), data).accuracy == compare(echo(), echo(), data).accuracy
 
 
+def test_frames_with_time_first(echo: type[nn.Module], data: tuple[Tensor, Tensor]) -> None:
+    class TimeFirst(echo):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.transpose(0, 1))
+
+    inputs, labels = data
+    frames = inputs.transpose(0, 1).unsqueeze(2)  # [T, N, C, H, W]
+    result = compare(TimeFirst(), TimeFirst(gain=2.0), (frames, labels), batch_size=4, max_images=22)
+    assert result.to_dict() == compare(echo(), echo(gain=2.0), data, max_images=22).to_dict()
+
+
 def test_models_that_do_not_match_are_refused(
     echo: type[nn.Module], given_neuron: type[nn.Module], data: tuple[Tensor, Tensor]
 ) -> None:
@@ -180,12 +191,12 @@ def test_neurons_that_see_another_batch_are_refused(given_neuron: type[nn.Module
 def test_bad_data_is_refused(echo: type[nn.Module], data: tuple[Tensor, Tensor]) -> None:
     inputs, labels = data
     cases: list[tuple[object, str]] = [
-        ((inputs, labels[:-1]), r"data must hold inputs \[N, \.\.\.\] and integer labels"),
+        ((inputs, labels[:-1]), r"data must hold inputs \[N, \.\.\.\] .* and integer labels"),
         ((inputs, labels.float()), "integer labels"),
         ((inputs[:0], labels[:0]), "at least one image"),
         ([], "at least one image, got none"),
         ([inputs], "batch 0 must be a pair of tensors"),
-        ([(inputs, labels), (inputs, labels[:3])], "batch 1 must hold"),
+        ([(inputs, labels), (inputs, labels[:5])], "batch 1 must hold"),
         (inputs, "got Tensor"),
         (3, "got int"),
         ((inputs, labels - 1), r"labels must lie in 0\.\.1, .* got -1\.\.0"),

@@ -40,7 +40,7 @@ def currents() -> Callable[..., Tensor]:
 
     def draw(*shape: int, seed: int = 0, channels_last: bool = False, dtype: torch.dtype = torch.float32) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
-        x = (torch.randn(shape, generator=generator) * 0.9 + 0.4).to(dtype)
+        x = (torch.randn(shape, generator=generator) * 1.5 + 0.8).to(dtype)
         if channels_last:
             x = x.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, shape[:2])
         return x

@@ -22,7 +22,11 @@ SURROGATES: dict[str, tuple[Surrogate, Callable[[], Any]]] = {
     "atan": (ATan(2.0), lambda: sj_surrogate.ATan(2.0)),
     "triangle": (Triangle(1.0), lambda: sj_surrogate.PiecewiseQuadratic(1.0)),
 }
-RESETS = [{"v_threshold": 1.0, "v_reset": 0.0}, {"v_threshold": 0.75, "v_reset": -0.25}, {"v_threshold": 1.0, "v_reset": None}]
+RESETS = [
+    {"v_threshold": 1.0, "v_reset": 0.0},
+    {"v_threshold": 0.75, "v_reset": -0.25},
+    {"v_threshold": 1.0, "v_reset": None},
+]
 
 
 def pairs(kind: str, surrogate: str) -> list[tuple[Neuron, Any]]:
@@ -33,7 +37,8 @@ def pairs(kind: str, surrogate: str) -> list[tuple[Neuron, Any]]:
         options = {**common, "detach_reset": detach}
         outside = {**options, "surrogate_function": theirs(), "step_mode": "m"}
         if kind == "lif":
-            found.append((LIF(tau, decay_input=decay, surrogate=ours, **options), sj_neuron.LIFNode(tau, decay, **outside)))
+            neuron = LIF(tau, decay_input=decay, surrogate=ours, **options)
+            found.append((neuron, sj_neuron.LIFNode(tau, decay, **outside)))
         elif kind == "plif":
             neuron = ParametricLIF(tau, decay_input=decay, surrogate=ours, **options)
             found.append((neuron, sj_neuron.ParametricLIFNode(tau, decay, **outside)))

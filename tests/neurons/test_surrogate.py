@@ -39,7 +39,9 @@ def test_slope_is_the_derivative_of_its_primitive(
     torch.testing.assert_close(kind(alpha).slope(x.detach()), derivative, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize(("kind", "peak"), [(Sigmoid(4.0), 1.0), (ATan(2.0), 1.0), (Triangle(1.0), 1.0), (Triangle(3.0), 3.0)])
+@pytest.mark.parametrize(
+    ("kind", "peak"), [(Sigmoid(4.0), 1.0), (ATan(2.0), 1.0), (Triangle(1.0), 1.0), (Triangle(3.0), 3.0)]
+)
 def test_peak_slope_lies_at_the_threshold(kind: Surrogate, peak: float) -> None:
     slopes = kind.slope(torch.tensor([-0.1, 0.0, 0.1], dtype=torch.float64))
     assert slopes[1].item() == pytest.approx(peak)

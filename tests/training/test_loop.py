@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from isofire.data import Events, EventSet, ImageSet
 from isofire.errors import CheckpointError, ModelError, OutputError, SpecError
+from isofire.quantizers import LSQ, LQNet, Quantizer
 from isofire.training import EpochRecord, Recipe, evaluate, load_weights, train
 from isofire.training.checkpoint import read_note
 from isofire.training.losses import mean_logit, tet
@@ -109,6 +111,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(
 ) -> None:
     nets = [make_net() for _ in range(3)]
     results = []
+    nets[1].eval()
     for net, seed in zip(nets, (0, 0, 1), strict=True):
         torch.rand(seed + 5)
         values = {name: getattr(RECIPE, name) for name in RECIPE.__struct_fields__} | {"seed": seed}
@@ -360,25 +363,34 @@ def test_event_recordings_train_too() -> None:
         _run(net, data, None, recipe=Recipe(epochs=1, lr=0.1, batch_size=8, flip=True))
 
 
+def _quantized(net: nn.Module, quantizer: Quantizer) -> nn.Module:
+    quantizer.calibrate(net.conv.weight)
+    with torch.no_grad():
+        parametrize.register_parametrization(net.conv, "weight", quantizer)
+    return net
+
+
 def test_quantizer_rate_zero_freezes_quantizers_only(make_net: MakeNet, train_set: ImageSet) -> None:
-    from isofire.quantizers import Quantizer
+    steps, weights = [], []
+    for rate in (0.0, 1.0):
+        net = _quantized(make_net(), LSQ(3))
+        before = net.conv.parametrizations.weight.original.clone()
+        steps.append(net.conv.parametrizations.weight[0].step.item())
+        _run(net, train_set, None, recipe=_change(quantizer_lr=rate))
+        steps.append(net.conv.parametrizations.weight[0].step.item())
+        weights.append(torch.equal(before, net.conv.parametrizations.weight.original))
+    assert steps[0] == steps[1] == steps[2] != steps[3]
+    assert weights == [False, False]
 
-    class Scale(Quantizer):
-        def __init__(self) -> None:
-            nn.Module.__init__(self)
-            self.step = nn.Parameter(torch.ones(1))
 
-        def forward(self, x: Tensor) -> Tensor:
-            return x * self.step
-
-    def build() -> nn.Module:
-        net = make_net()
-        nn.utils.parametrize.register_parametrization(net.conv, "weight", Scale())
-        return net
-
-    frozen, free = build(), build()
-    _run(frozen, train_set, None, recipe=_change(quantizer_lr=0.0))
-    _run(free, train_set, None)
-    assert frozen.conv.parametrizations.weight[0].step.item() == 1.0
-    assert free.conv.parametrizations.weight[0].step.item() != 1.0
-    assert not torch.equal(frozen.conv.parametrizations.weight.original, build().conv.parametrizations.weight.original)
+@pytest.mark.parametrize("make", [lambda: LSQ(3), lambda: LQNet(2, channels=6)], ids=["lsq", "lqnet"])
+def test_quantizers_travel_with_the_checkpoint(
+    tmp_path: Path, make_net: MakeNet, train_set: ImageSet, make: Callable[[], Quantizer]
+) -> None:
+    whole, cut, resumed = (_quantized(make_net(seed), make()) for seed in (0, 0, 9))
+    _run(whole, train_set, None)
+    with pytest.raises(Stop):
+        _run(cut, train_set, None, out=tmp_path, on_epoch=_stop_at(2))
+    _run(resumed, train_set, None, out=tmp_path)
+    assert _same(whole, resumed)
+    assert any("parametrizations.weight.0" in name for name in whole.state_dict())

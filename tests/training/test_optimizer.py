@@ -6,25 +6,16 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from isofire.errors import ModelError
-from isofire.quantizers import Quantizer
+from isofire.quantizers import LSQ
 from isofire.training import Recipe
 from isofire.training.optimizer import make_optimizer, parameter_groups, set_learning_rate
 
 
-class Step(Quantizer):
-    """A quantizer with a learned step per output channel."""
-
-    def __init__(self) -> None:
-        nn.Module.__init__(self)
-        self.step = nn.Parameter(torch.ones(3, 1))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.step
-
-
 def _model() -> nn.Module:
     model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
-    parametrize.register_parametrization(model[0], "weight", Step())
+    quantizer = LSQ(3, granularity="channel", channels=3)
+    quantizer.calibrate(model[0].weight)
+    parametrize.register_parametrization(model[0], "weight", quantizer)
     return model
 
 

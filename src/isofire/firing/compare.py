@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from isofire.errors import DataError, ModelError
 from isofire.batches import Data, read_batches
+from isofire.errors import DataError, ModelError
 from isofire.firing.comparison import Comparison
 from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN, FiringRecorder
+from isofire.modes import evaluating
 
 
 def compare(
@@ -35,8 +36,8 @@ def compare(
     Parameters
     ----------
     baseline, quantized
-        Models from inputs [N, ...] to logits [T, N, classes], averaged over T, or [N, classes], with the same neurons
-        under the same names.
+        Models from inputs [N, ...], or frames [T, N, ...], to logits [T, N, classes], averaged over T, or
+        [N, classes], with the same neurons under the same names.
     data
         An image set with `.batches(batch_size)`, a pair of tensors (inputs, labels), or an iterable of such pairs.
     max_images
@@ -67,7 +68,7 @@ def compare(
     batches = read_batches(data, batch_size, max_images)
     recorders = FiringRecorder(baseline, blocks, run), FiringRecorder(quantized, blocks, run)
     tally = _Tally()
-    with _evaluating(baseline, quantized, device=device), torch.inference_mode():
+    with evaluating(baseline), evaluating(quantized), _placed(baseline, quantized, device=device):
         for inputs, labels in _shown(batches) if progress else batches:
             votes = [
                 _predict(model, recorder, inputs, labels)
@@ -105,11 +106,11 @@ class _Tally:
 def _predict(model: nn.Module, recorder: FiringRecorder, inputs: Tensor, labels: Tensor) -> Tensor:
     """Predicted class of each image, int64 [N] on the CPU; the spikes go to the recorder."""
     # recording one model at a time keeps the counts apart where the two share modules
-    with recorder:
+    with recorder, torch.inference_mode():
         logits = model(inputs.to(_device(model, inputs.device), non_blocking=True))
-    if not isinstance(logits, Tensor) or logits.ndim not in (2, 3) or logits.shape[-2] != len(inputs):
+    n = len(labels)
+    if not isinstance(logits, Tensor) or logits.ndim not in (2, 3) or logits.shape[-2] != n:
         given = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        n = len(inputs)
         raise ModelError(f"a model must give logits [T, {n}, classes] or [{n}, classes], got {given}")
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     mean = logits.mean(0) if logits.ndim == 3 else logits
@@ -122,19 +123,14 @@ def _predict(model: nn.Module, recorder: FiringRecorder, inputs: Tensor, labels:
 
 
 @contextmanager
-def _evaluating(*models: nn.Module, device: torch.device | str | None) -> Iterator[None]:
-    """Models in eval mode and on `device`; at the end each module has its own mode, each model its place back."""
-    modes = [(module, module.training) for model in models for module in model.modules()]
+def _placed(*models: nn.Module, device: torch.device | str | None) -> Iterator[None]:
+    """Models on `device`, and back where they were at the end; None leaves them alone."""
     homes = [(model, _single_device(model)) for model in models] if device is not None else []
     try:
-        for model in models:
-            model.eval()
         for model, _ in homes:
             model.to(device)
         yield
     finally:
-        for module, mode in modes:
-            module.training = mode
         for model, home in homes:
             model.to(home)
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from isofire.neurons import native
+
 _EXACT = 2**24
 """float32 holds every whole number below this, so sums that stay below it are exact in any order."""
 
@@ -59,6 +61,27 @@ def add_counts(accumulator: Tensor, spikes: Tensor, block_ids: Tensor) -> Tensor
         target[block].add_(row.view(target.shape[1:]))
     low, high = torch.aminmax(sums)
     return (sums == whole).all() & (low >= 0) & (high < _EXACT)
+
+
+def add_image_counts(accumulator: Tensor, counts: Tensor, block_ids: Tensor) -> None:
+    """Add spikes that a neuron has already summed over T to the rows of their images' blocks, in `accumulator` itself.
+
+    Parameters
+    ----------
+    accumulator
+        As in `add_counts`.
+    counts
+        uint8 [N, *neuron_shape] on the CPU: `Neuron.spike_counts`.
+    block_ids
+        int64 [N].
+    """
+    order = _memory_order(counts.unsqueeze(0))
+    ordered = counts.permute(0, *(1 + dim for dim in order))
+    target = accumulator.permute(0, *(1 + dim for dim in order))
+    if ordered.is_contiguous() and target.is_contiguous():
+        native.tally_(target, ordered, block_ids.contiguous())
+    else:
+        accumulator.index_add_(0, block_ids, counts.to(torch.int32))
 
 
 def _sum_by_vector(ordered: Tensor, runs: list[tuple[int, int, int]]) -> Tensor:

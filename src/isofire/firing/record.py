@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from isofire.errors import DataError, ModelError, SpecError
-from isofire.firing.counting import add_counts, zero_counts
+from isofire.firing.counting import add_counts, add_image_counts, zero_counts
 from isofire.firing.counts import SpikeCounts
 
 DEFAULT_BLOCKS = 40
@@ -113,6 +113,7 @@ class FiringRecorder:
             raise ModelError("this recorder is already recording; leave its context first or make a second one")
         for name, module in self._modules.items():
             self._handles.append(module.register_forward_hook(self._neuron_hook(name)))
+            module.counting = True
         self._handles.append(self._model.register_forward_pre_hook(self._begin_forward))
         self._handles.append(self._model.register_forward_hook(self._end_forward))
         return self
@@ -121,6 +122,8 @@ class FiringRecorder:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        for module in self._modules.values():
+            module.counting, module.spike_counts = False, None
 
     @property
     def counts(self) -> SpikeCounts:
@@ -161,14 +164,14 @@ class FiringRecorder:
         self._in_forward = False
 
     def _neuron_hook(self, name: str) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        def hook(module: Any, _inputs: Any, output: Any) -> None:
             # outside of inference mode, so that counts can be added to in any mode later
             with torch.inference_mode(False), torch.no_grad():
-                self._count(name, self._layers[name], output)
+                self._count(name, self._layers[name], output, module.spike_counts)
 
         return hook
 
-    def _count(self, name: str, layer: _Layer, spikes: Any) -> None:
+    def _count(self, name: str, layer: _Layer, spikes: Any, summed: Tensor | None) -> None:
         if not self._in_forward:
             raise ModelError(
                 f"neuron {name!r} was called outside of the recorded model's forward; record the module you call"
@@ -187,7 +190,10 @@ class FiringRecorder:
         if layer.counts is None:
             layer.counts = zero_counts(self._images_per_block.numel(), spikes)
             layer.exact = layer.exact.to(spikes.device)
-        layer.exact = layer.exact & add_counts(layer.counts, spikes, self._block_ids)
+        if summed is not None:
+            add_image_counts(layer.counts, summed, self._block_ids)
+        else:
+            layer.exact = layer.exact & add_counts(layer.counts, spikes, self._block_ids)
 
     def _check_shape(self, name: str, layer: _Layer, spikes: Tensor) -> None:
         steps, images, *shape = spikes.shape

@@ -25,7 +25,7 @@ def neuron_factory(name: str, options: dict[str, Any], surrogate_name: str, alph
 
     def make() -> Neuron:
         try:
-            return NEURONS[name](**{"surrogate": slope, **options})
+            return NEURONS[name](surrogate=slope, **options)
         except TypeError as error:
             raise SpecError(f"neuron_options for {name!r}: {error}") from error
 

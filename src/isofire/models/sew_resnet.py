@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ class SEWBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int, connect: str, neuron: Callable[[], Neuron]) -> None:
         super().__init__()
+        _check_connect(connect)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(outputs)
         self.sn1 = neuron()
@@ -65,7 +67,7 @@ class SEWResNet(nn.Module):
     neuron
         Makes one layer of neurons.
     zero_init_residual
-        Start each block as identity: the last batch norm's gain is 0 (for AND also its bias 1).
+        Start each block as identity: the last batch norm's gain is 0, and for AND its bias makes the neuron fire always.
     """
 
     def __init__(
@@ -130,7 +132,7 @@ class SEWResNet(nn.Module):
             elif isinstance(module, SEWBlock) and zero_init_residual:
                 nn.init.zeros_(module.bn2.weight)
                 if connect == "and":
-                    nn.init.ones_(module.bn2.bias)
+                    nn.init.constant_(module.bn2.bias, _firing_input(module.sn2))
 
 
 def sew_resnet8(
@@ -201,21 +203,30 @@ def _build(builder: str, blocks: Sequence[int], widths: Sequence[int], config: d
     return model
 
 
+def _firing_input(neuron: Neuron) -> float:
+    """A constant input a little above the least that makes a neuron at rest fire at every step."""
+    d = neuron.dynamics
+    return 1.01 * (d.v_threshold - d.rest) * (d.tau if d.kind != "if" and d.decay_input else 1.0)
+
+
 def _scaled(base: int, width: float) -> int:
-    channels = round(base * width)
-    if channels < 1:
-        raise SpecError(f"width must leave at least one channel, got {width} (of {base})")
-    return channels
+    if not math.isfinite(width) or round(base * width) < 1:
+        raise SpecError(f"width must be finite and leave at least one channel, got {width} (of {base})")
+    return round(base * width)
 
 
 def _check(
     blocks: Sequence[int], widths: Sequence[int], T: int, connect: str, in_channels: int, num_classes: int
 ) -> None:
-    if len(blocks) != len(widths) or not blocks or min(blocks) < 1:
+    if len(blocks) != len(widths) or not blocks or min(*blocks, *widths) < 1:
         raise SpecError(f"blocks and widths need one entry >= 1 a stage, got {list(blocks)} and {list(widths)}")
     for name, value in (("T", T), ("in_channels", in_channels), ("num_classes", num_classes)):
         if not isinstance(value, int) or value < 1:
             raise SpecError(f"{name} must be a whole number of at least 1, got {value!r}")
+    _check_connect(connect)
+
+
+def _check_connect(connect: str) -> None:
     if connect not in CONNECT:
         raise SpecError(f"connect must be one of {', '.join(CONNECT)}, got {connect!r}")
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from isofire.quantizers.cells import SortedRows
-from isofire.quantizers.ranges import SMALLEST, aciq_ratio
+from isofire.quantizers.ranges import SMALLEST, mse
 
 # Median of |x| for a standard normal x: where the paper puts the centre of its first levels.
 _MEDIAN = 0.6745
@@ -90,6 +90,12 @@ def paper_start(bits: int, sigma: Tensor) -> Tensor:
     return _doubling(bits, sigma.double() * (_MEDIAN / 2 ** (bits - 1)))
 
 
+def uniform_start(bits: int, rows: Tensor) -> Tensor:
+    """Return the basis `[G, K]` of each row's best uniform mid-rise grid among 100, by squared error."""
+    _, hi = mse(rows, bits, "midrise")
+    return _doubling(bits, hi.double() / 2**bits)
+
+
 def spanning_start(bits: int, largest: Tensor) -> Tensor:
     """Return the uniform basis whose outermost levels are +-`largest` (`[G]`)."""
     return _doubling(bits, largest.double().clamp(min=SMALLEST) / (2**bits - 1))
@@ -98,7 +104,8 @@ def spanning_start(bits: int, largest: Tensor) -> Tensor:
 def fit(rows: SortedRows, starts: list[Tensor], *, ridge: float, iterations: int) -> tuple[Tensor, Tensor]:
     """Alternate assignment and least squares from each start until nothing moves; keep each row's best basis.
 
-    Rows whose problem is singular (see `solve`), for example because all their values are equal, take `spanning_start`.
+    Rows whose problem is singular (see `solve`), for example because all their values are equal, go to `spanning_start`.
+    The first start itself is a candidate too, so no row ends above its error there.
 
     Parameters
     ----------
@@ -118,9 +125,9 @@ def fit(rows: SortedRows, starts: list[Tensor], *, ridge: float, iterations: int
     error
         Mean squared error of each row, `[G]` float64.
     """
-    best = converge(rows, starts[0], ridge=ridge, iterations=iterations)
+    best = canonical(starts[0])
     error = mean_squared_error(rows, best)
-    for start in starts[1:]:
+    for start in starts:
         other = converge(rows, start, ridge=ridge, iterations=iterations)
         other_error = mean_squared_error(rows, other)
         best = torch.where((other_error < error).unsqueeze(1), other, best)
@@ -157,15 +164,19 @@ def mean_squared_error(rows: SortedRows, basis: Tensor) -> Tensor:
 def further_starts(bits: int, energy: Tensor, restarts: int, seed: int) -> list[Tensor]:
     """Return `restarts` starts for rows of mean square `energy` (`[G]`), the same for a given seed on every device.
 
-    The first is the uniform mid-rise grid that suits a Gaussian best, the others have random entries; all rows get the
-    same, scaled to their root mean square.
+    The first grows by 1.6 from entry to entry, which leads a Gaussian to a better optimum than doubling does; the others
+    have random entries. All rows get the same, scaled to sum v^2 = energy.
     """
-    rms = energy.double().sqrt().clamp(min=SMALLEST)
-    starts = [_doubling(bits, rms * (aciq_ratio(bits) / 2**bits))][:restarts]
+    rms = energy.double().sqrt().clamp(min=SMALLEST).unsqueeze(1)
     generator = torch.Generator().manual_seed(seed)
-    for _ in range(restarts - 1):
-        direction = torch.randn(bits, generator=generator, dtype=torch.float64)
-        starts.append(rms.unsqueeze(1) * (direction / direction.norm()).to(rms.device))
+    starts = []
+    for i in range(restarts):
+        direction = (
+            torch.randn(bits, generator=generator, dtype=torch.float64)
+            if i
+            else 1.6 ** torch.arange(bits, dtype=torch.float64)
+        )
+        starts.append(rms * (direction / direction.norm()).to(rms.device))
     return starts
 
 

@@ -1,12 +1,12 @@
 """Training: a loop one can read, with schedules, losses, exact checkpoints and several processes."""
 
+from isofire.quantization.reestimate import reestimate_batch_norm
 from isofire.training.checkpoint import architecture, load_weights, save_weights
 from isofire.training.evaluation import evaluate
 from isofire.training.loop import train
 from isofire.training.losses import mean_logit, readout, tet
 from isofire.training.recipe import Recipe
 from isofire.training.records import EpochRecord, Evaluation, TrainingResult
-from isofire.quantization.reestimate import reestimate_batch_norm
 from isofire.training.schedule import learning_rate
 
 __all__ = [

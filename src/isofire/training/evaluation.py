@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from isofire.modes import evaluating
 from isofire.training.distributed import Group, pick_device
 from isofire.training.feed import AnySet, Feed
 from isofire.training.losses import check_classes, hits, mean_logit
-from isofire.modes import evaluating
 from isofire.training.records import Evaluation
 
 

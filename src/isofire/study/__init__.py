@@ -1,0 +1,31 @@
+"""Studies: a cell (one way of quantizing one network) in, a result row out; tables, figures and files of rows."""
+
+from isofire.study.cell import CONTROLS, Cell, is_control, name_of, run_cell
+from isofire.study.environment import environment
+from isofire.study.figures import rates_figure, scatter_figure
+from isofire.study.rows import COLUMNS, read_rows, to_csv, to_json, write_rows
+from isofire.study.splits import DataSettings, Splits, load_split, load_splits, sample
+from isofire.study.tables import markdown_table, text_table
+
+__all__ = [
+    "COLUMNS",
+    "CONTROLS",
+    "Cell",
+    "DataSettings",
+    "Splits",
+    "environment",
+    "is_control",
+    "load_split",
+    "load_splits",
+    "markdown_table",
+    "name_of",
+    "rates_figure",
+    "read_rows",
+    "run_cell",
+    "sample",
+    "scatter_figure",
+    "text_table",
+    "to_csv",
+    "to_json",
+    "write_rows",
+]

@@ -1,0 +1,195 @@
+"""One cell of a study: quantize a network in one way, compare it with its baseline, and give one result row."""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import msgspec
+import torch
+from torch import nn
+
+from isofire.data import Batches
+from isofire.errors import SpecError
+from isofire.firing import Comparison, compare
+from isofire.quantization import calibrate_, convert_, labels_of, prepare, quantize_, reestimate_batch_norm
+from isofire.quantization.verbs import CALIBRATION_BATCH, CALIBRATION_IMAGES
+from isofire.spec import QuantSpec
+from isofire.study.splits import AnySet, sample
+from isofire.training import EpochRecord, Recipe, train
+from isofire.training.distributed import pick_device
+
+Mode = Literal["ptq", "qat"]
+
+CONTROLS = {"ptq": "BN re-estimated", "qat": "continued"}
+"""What stands in the column `method` of the controls, which quantize nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A finished cell.
+
+    Attributes
+    ----------
+    row
+        Labels, measures and provenance, see `isofire.study.COLUMNS`.
+    comparison
+        The layers behind the row.
+    model
+        The quantized network, in eval mode.
+    history
+        The epochs of quantization-aware training; empty after post-training quantization.
+    """
+
+    row: dict[str, Any]
+    comparison: Comparison
+    model: nn.Module
+    history: tuple[EpochRecord, ...]
+
+
+def run_cell(
+    baseline: nn.Module,
+    spec: QuantSpec | None,
+    *,
+    mode: Mode,
+    train_set: AnySet,
+    test_set: AnySet,
+    valid_set: AnySet | None = None,
+    recipe: Recipe | None = None,
+    seed: int = 0,
+    start: nn.Module | None = None,
+    model_name: str | None = None,
+    calibration_images: int = CALIBRATION_IMAGES,
+    max_images: int | None = None,
+    batch_size: int = 128,
+    device: torch.device | str | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+) -> Cell:
+    """Quantize a copy of `baseline` and measure how its accuracy and firing changed on the same images.
+
+    The result depends on the arguments alone, so a caller that stores the row need never run the cell again.
+
+    Parameters
+    ----------
+    baseline
+        The full-precision network; it is not changed.
+    spec
+        What to quantize. None is a control, which shows what the procedure itself does to the firing: batch-norm
+        statistics re-estimated on the calibration images ("ptq"), or training continued by the same recipe ("qat").
+    mode
+        "ptq" quantizes the trained weights; "qat" also trains with the quantizers in place, by `recipe`, and keeps
+        the weights of the last epoch.
+    train_set
+        To calibrate on and to train with.
+    test_set
+        To compare on.
+    valid_set
+        Only watched during training; it chooses nothing.
+    seed
+        Decides which images calibrate, and replaces the seed of `recipe`.
+    start
+        Where "qat" starts instead of at `baseline`, for instance an untrained network; it is not changed.
+    model_name
+        For the column `model`; None takes it from the baseline's `config`.
+    calibration_images
+        Images for batch-norm statistics and membrane ranges; all, if the train set has fewer.
+    max_images, batch_size
+        How many test images to compare on (None: all), and how many at once.
+    device
+        None takes CUDA if there is one, else the CPU.
+    folder
+        Where training keeps its state, so that a cell that was cut off goes on there.
+    progress, on_epoch
+        As in `isofire.training.train`.
+
+    Raises
+    ------
+    SpecError
+        If "qat" has no recipe, or settings do not fit the model or the data.
+    ModelError
+        If the model cannot be quantized, or training diverges.
+    """
+    if mode not in get_args(Mode):
+        raise SpecError(f"mode must be ptq or qat, got {mode!r}")
+    if mode == "qat" and recipe is None:
+        raise SpecError("mode 'qat' trains, so it needs a recipe; give one or use mode 'ptq'")
+    if mode == "ptq" and start is not None:
+        raise SpecError("mode 'ptq' quantizes the baseline, so it takes no other start; leave it out or use mode 'qat'")
+    began, place = time.perf_counter(), pick_device(device)
+    calibration = _calibration(train_set, calibration_images, seed)
+    batches = calibration.batches(CALIBRATION_BATCH, device=place)
+    history: tuple[EpochRecord, ...] = ()
+    if mode == "ptq":
+        model = _post_training(baseline, spec, batches, place, len(calibration))
+    else:
+        model = copy.deepcopy(baseline if start is None else start).to(place)
+        if spec is not None:
+            model = calibrate_(prepare(model, spec), batches, max_images=len(calibration))
+        assert recipe is not None
+        recipe = msgspec.structs.replace(recipe, seed=seed)
+        history = train(
+            model, train_set, valid_set, recipe, out=folder, device=place, progress=progress, on_epoch=on_epoch
+        ).history
+        if spec is not None:
+            convert_(model)
+    comparison = compare(
+        baseline, model.eval(), test_set, max_images=max_images, batch_size=batch_size, device=place, progress=progress
+    )
+    labels = {
+        "model": model_name or name_of(baseline),
+        "data": test_set.name if test_set.split == "test" else f"{test_set.name} {test_set.split}",
+        **(labels_of(spec) if spec is not None else _control_labels(mode)),
+        "mode": mode,
+        "seed": seed,
+        "epochs": len(history),
+        "calibration_images": len(calibration),
+        "seconds": round(time.perf_counter() - began, 3),
+        "spec": None if spec is None else spec.hash(),
+    }
+    return Cell(comparison.row(**labels), comparison, model, history)
+
+
+def name_of(model: nn.Module) -> str:
+    """A short name: the builder and what sets the size, such as "sew_resnet8 x0.5"; else the class.
+
+    Examples
+    --------
+    >>> name_of(nn.Identity())
+    'Identity'
+    """
+    config = model.__dict__.get("config")
+    if not isinstance(config, dict) or "builder" not in config:
+        return type(model).__name__
+    width = config.get("width", 1.0)
+    return config["builder"] if width == 1.0 else f"{config['builder']} x{width:g}"
+
+
+def is_control(row: dict[str, Any]) -> bool:
+    """Whether a row is of a control, in which nothing was quantized."""
+    return row.get("target") == "none"
+
+
+def _control_labels(mode: Mode) -> dict[str, Any]:
+    return {**labels_of(None), "method": CONTROLS[mode]}
+
+
+def _calibration(train_set: AnySet, images: int, seed: int) -> AnySet:
+    if images < 1:
+        raise SpecError(f"calibration images must be at least 1, got {images}")
+    return train_set if images >= len(train_set) else sample(train_set, images, seed, "calibration.images")
+
+
+def _post_training(
+    baseline: nn.Module, spec: QuantSpec | None, batches: Batches, place: torch.device, images: int
+) -> nn.Module:
+    model = copy.deepcopy(baseline).to(place)
+    if spec is not None:
+        return quantize_(model, spec, batches, max_images=images)
+    reestimate_batch_norm(model, batches)
+    return model

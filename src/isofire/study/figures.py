@@ -1,0 +1,239 @@
+"""Figures of a study: accuracy against drift, and rate distributions before and after."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isofire.errors import DataError, OutputError, SpecError
+from isofire.firing import Comparison
+from isofire.firing.rates import PAPER_CUT
+from isofire.study.cell import is_control
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette without its black and yellow: told apart in every common form of colour blindness
+_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_GREY, _BAND = "#666666", "#DDDDDD"
+_SHAPES = ("v", "s", "o", "D", "^", "P", "X", "p")
+_UNIT = "spikes per neuron per step"
+EMD_NAMES = {
+    "emd_layer_mean": "EMD to the baseline's firing, mean over layers",
+    "emd_weighted": "EMD to the baseline's firing, neuron-weighted",
+    "emd_pooled": "EMD to the baseline's firing, all neurons pooled",
+    "emd_max": "EMD to the baseline's firing, worst layer",
+    "paired_mae": "mean absolute rate change of a neuron",
+}
+
+
+def scatter_figure(
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    measure: str = "emd_layer_mean",
+    scale: Literal["log", "linear"] = "log",
+    title: str | None = None,
+) -> Figure:
+    """Accuracy against drift: a point per row, colour by target, method and placement, shape by bits.
+
+    Points of post-training quantization are open, those of quantization-aware training filled. Control rows (nothing
+    quantized) are crosses; up to the largest of them drift says nothing about quantization, and that part is shaded.
+    The dashed line is the baseline.
+
+    Parameters
+    ----------
+    measure
+        A key of `EMD_NAMES`.
+    scale
+        Of the drift axis. On a log axis, a drift of 0 is drawn at the left edge.
+    title
+        None: model, data, n and T.
+
+    Raises
+    ------
+    DataError
+        If there is no row.
+    SpecError
+        If the measure or the scale is unknown.
+    OutputError
+        If matplotlib is not installed.
+    """
+    if not rows:
+        raise DataError("a scatter figure needs at least one row, got none")
+    if measure not in EMD_NAMES or scale not in ("log", "linear"):
+        raise SpecError(
+            f"measure must be one of {', '.join(EMD_NAMES)} and scale log or linear, got {measure!r} and {scale!r}"
+        )
+    figure = _new_figure((7.2, 4.4))
+    axis = figure.subplots()
+    drift = _drift(rows, measure, scale)
+    controls = [i for i, row in enumerate(rows) if is_control(dict(row))]
+    if controls:
+        axis.axvspan(0, max(drift[i] for i in controls), color=_BAND, alpha=0.55, linewidth=0, zorder=0)
+    for value in sorted({row["accuracy_fp"] for row in rows}):
+        axis.axhline(100 * value, color=_GREY, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
+    families = list(dict.fromkeys(family_of(row) for row in rows if not is_control(dict(row))))
+    colours = {family: _PALETTE[i % len(_PALETTE)] for i, family in enumerate(families)}
+    shapes = _shapes(rows)
+    for i, row in enumerate(rows):
+        _draw_point(axis, row, drift[i], colours, shapes)
+    axis.set_xscale(scale)
+    low, high = min(drift), max(drift)
+    axis.set_xlim((low / 1.4, high * 1.4) if scale == "log" else (0, 1.05 * high or 1.0))
+    axis.set_xlabel(f"{EMD_NAMES[measure]} ({_UNIT})", fontsize=9)
+    axis.set_ylabel("accuracy (%)", fontsize=9)
+    axis.tick_params(labelsize=8)
+    axis.grid(color="#EEEEEE", linewidth=0.6)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.set_title(_sample(rows) if title is None else title, fontsize=9.5, loc="left")
+    _legend(figure, rows, colours, shapes, has_controls=bool(controls))
+    return figure
+
+
+def rates_figure(comparisons: Mapping[str, Comparison]) -> Figure:
+    """A column per network: histogram (above) and distribution function (below) of all neurons' rates.
+
+    The shaded area between the two distribution functions is their EMD, all neurons pooled.
+
+    Parameters
+    ----------
+    comparisons
+        Title -> comparison, at most six.
+
+    Raises
+    ------
+    DataError
+        If there is none, or more than six.
+    OutputError
+        If matplotlib is not installed.
+    """
+    if not 1 <= len(comparisons) <= 6:
+        raise DataError(f"a figure of rates takes 1 to 6 comparisons, got {len(comparisons)}; choose among them")
+    figure = _new_figure((2.45 * len(comparisons) + 1.0, 4.6))
+    axes = figure.subplots(2, len(comparisons), sharex=True, sharey="row", squeeze=False)
+    pairs = {name: (c.baseline.rates().numpy(), c.quantized.rates().numpy()) for name, c in comparisons.items()}
+    end = max(2 * PAPER_CUT, *(float(np.quantile(rates, 0.995)) for pair in pairs.values() for rates in pair))
+    for column, (name, result) in enumerate(comparisons.items()):
+        _draw_histograms(axes[0, column], pairs[name], end)
+        _draw_distributions(axes[1, column], pairs[name], end)
+        axes[0, column].set_title(f"{name}\nEMD (pooled) {result.overall['emd_pooled']:.4f}", fontsize=8.5)
+        for axis in axes[:, column]:
+            axis.tick_params(labelsize=7.5)
+            axis.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].set_ylabel("share of neurons", fontsize=8.5)
+    axes[1, 0].set_ylabel("share at or below", fontsize=8.5)
+    figure.supxlabel(f"firing rate ({_UNIT})", fontsize=9)
+    handles, names = axes[1, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=4, fontsize=8, frameon=False)
+    first = next(iter(comparisons.values()))
+    sample = f"{first.baseline.n_neurons():,} neurons, n = {first.n_images:,} images, T = {first.T}"
+    figure.suptitle(f"Firing before and after quantization  ({sample})", fontsize=10)
+    return figure
+
+
+def family_of(row: Mapping[str, Any]) -> str:
+    """What shares a colour: target, method and, where there is one, range and placement."""
+    parts = [row.get("target"), row.get("method"), row.get("range"), row.get("placement")]
+    return " ".join(str(part) for part in parts if part not in (None, "learned"))
+
+
+def _new_figure(size: tuple[float, float]) -> Figure:
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+    except ImportError as error:
+        raise OutputError("a figure needs matplotlib, which is not installed; pip install 'isofire[report]'") from error
+    return Figure(figsize=size, facecolor="white", layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05))
+
+
+def _drift(rows: Sequence[Mapping[str, Any]], measure: str, scale: str) -> list[float]:
+    values = [float(row[measure]) for row in rows]
+    if scale == "linear":
+        return values
+    floor = min((value for value in values if value > 0), default=1e-4) / 2
+    return [max(value, floor) for value in values]
+
+
+def _shapes(rows: Sequence[Mapping[str, Any]]) -> dict[Any, str]:
+    bits = {row["bits"] for row in rows if not is_control(dict(row))}
+    ordered = sorted(bits, key=lambda b: (isinstance(b, str), b if isinstance(b, int | float) else math.inf, str(b)))
+    return {value: _SHAPES[i % len(_SHAPES)] for i, value in enumerate(ordered)}
+
+
+def _draw_point(
+    axis: Axes, row: Mapping[str, Any], drift: float, colours: Mapping[str, str], shapes: Mapping[Any, str]
+) -> None:
+    y = 100 * row["accuracy"]
+    if is_control(dict(row)):
+        shape = "+" if row["mode"] == "ptq" else "x"
+        axis.plot(drift, y, marker=shape, color="black", markersize=8, markeredgewidth=1.4, zorder=4)
+        return
+    colour = colours[family_of(row)]
+    face = colour if row["mode"] == "qat" else "white"
+    axis.plot(
+        drift, y, marker=shapes[row["bits"]], color=colour, markerfacecolor=face, markersize=6.5,
+        markeredgewidth=1.3, linestyle="none", zorder=3,
+    )  # fmt: skip
+
+
+def _legend(
+    figure: Figure, rows: Sequence[Mapping[str, Any]], colours: Mapping[str, str], shapes: Mapping[Any, str],
+    has_controls: bool,
+) -> None:  # fmt: skip
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    def mark(shape: str, label: str, colour: str = _GREY, face: str = "white") -> Line2D:
+        return Line2D(
+            [], [], marker=shape, color=colour, markerfacecolor=face, markeredgewidth=1.3, markersize=6.5,
+            linestyle="none", label=label,
+        )  # fmt: skip
+
+    handles: list[Any] = [Patch(color=colour, label=family) for family, colour in colours.items()]
+    handles += [mark(shape, f"{bits:g} bit" if isinstance(bits, int | float) else f"{bits} bit")
+                for bits, shape in shapes.items()]  # fmt: skip
+    modes = {row["mode"] for row in rows if not is_control(dict(row))}
+    if "ptq" in modes:
+        handles.append(mark("o", "open: post-training"))
+    if "qat" in modes:
+        handles.append(mark("o", "filled: trained with it", face=_GREY))
+    for mode, shape in (("ptq", "+"), ("qat", "x")):
+        found = [row["method"] for row in rows if is_control(dict(row)) and row["mode"] == mode]
+        if found:
+            handles.append(mark(shape, f"control: {found[0]}", colour="black"))
+    if has_controls:
+        handles.append(Patch(color=_BAND, label="drift of controls"))
+    handles.append(Line2D([], [], color=_GREY, linewidth=0.9, linestyle=(0, (4, 2)), label="baseline accuracy"))
+    figure.legend(handles=handles, loc="outside right upper", fontsize=7.5, frameon=False, handlelength=1.4)
+
+
+def _sample(rows: Sequence[Mapping[str, Any]]) -> str:
+    def shared(key: str) -> str:
+        return ", ".join(dict.fromkeys(f"{row[key]:,}" if isinstance(row[key], int) else str(row[key]) for row in rows))
+
+    return f"{shared('model')} on {shared('data')}  (n = {shared('n_images')} images, T = {shared('T')})"
+
+
+def _draw_histograms(axis: Axes, pair: tuple[NDArray[np.float64], NDArray[np.float64]], end: float) -> None:
+    edges = np.linspace(0, end, 31)
+    shares = [np.histogram(np.minimum(rates, end), edges)[0] / rates.size for rates in pair]
+    axis.stairs(shares[0], edges, fill=True, color=_PALETTE[0], alpha=0.35)
+    axis.stairs(shares[0], edges, color=_PALETTE[0], linewidth=1.2)
+    axis.stairs(shares[1], edges, color=_PALETTE[1], linewidth=1.2)
+    axis.set_yscale("log")
+
+
+def _draw_distributions(axis: Axes, pair: tuple[NDArray[np.float64], NDArray[np.float64]], end: float) -> None:
+    grid = np.linspace(0, end, 600)
+    before, after = (np.searchsorted(np.sort(rates), grid, side="right") / rates.size for rates in pair)
+    axis.fill_between(grid, before, after, step="post", color="#BBBBBB", alpha=0.6, linewidth=0, label="area = EMD")
+    axis.step(grid, before, where="post", color=_PALETTE[0], linewidth=1.4, label="baseline")
+    axis.step(grid, after, where="post", color=_PALETTE[1], linewidth=1.2, linestyle=(0, (4, 1.2)), label="quantized")
+    axis.axvline(PAPER_CUT, color=_GREY, linewidth=0.8, linestyle=":", label=f"dead below {PAPER_CUT}")
+    axis.set(xlim=(0, end), ylim=(0, 1.02))

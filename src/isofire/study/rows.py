@@ -1,0 +1,169 @@
+"""Result rows: their columns, and CSV and JSON files of them that read back to the same values."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from isofire.errors import DataError
+from isofire.files import write_text
+
+Row = dict[str, Any]
+
+LABELS = ("model", "data", "target", "method", "bits", "range", "granularity", "placement", "mode", "seed")
+MEASURES = (
+    "n_images", "T", "accuracy", "accuracy_fp", "agreement", "mfr", "mfr_fp", "dead_00", "dead_01", "dead_05",
+    "emd_layer_mean", "emd_weighted", "emd_pooled", "emd_max", "paired_mae", "shift", "shape", "reshuffle", "spearman",
+    "dead_00_fp", "dead_01_fp", "dead_05_fp",
+)  # fmt: skip
+PROVENANCE = ("epochs", "calibration_images", "seconds", "spec")
+COLUMNS = (*LABELS, *MEASURES, *PROVENANCE)
+"""The order in files: what was done, what was measured, how it was made. Further columns follow them."""
+
+_WHOLE = {"seed", "n_images", "T", "epochs", "calibration_images"}
+_TEXT = {*LABELS, "spec"} - {"bits", "seed"}
+_NUMBERS = {*MEASURES, "seconds"} - _WHOLE
+_VERSION = 1
+
+
+def columns_of(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """`COLUMNS` that occur in any row, in their order, then the others as they first appear.
+
+    Examples
+    --------
+    >>> columns_of([{"note": "a", "bits": 4}, {"model": "m", "other": 1}])
+    ['model', 'bits', 'note', 'other']
+    """
+    found = dict.fromkeys(key for row in rows for key in row)
+    return [key for key in COLUMNS if key in found] + [key for key in found if key not in COLUMNS]
+
+
+def write_rows(
+    folder: str | os.PathLike[str],
+    rows: Sequence[Mapping[str, Any]],
+    environment: Mapping[str, Any] | None = None,
+    *,
+    stem: str = "results",
+) -> tuple[Path, Path]:
+    """Write `<stem>.csv` and `<stem>.json` (with the environment) whole, each in one stroke.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written.
+    """
+    target = Path(folder)
+    return (
+        write_text(target / f"{stem}.csv", to_csv(rows)),
+        write_text(target / f"{stem}.json", to_json(rows, environment)),
+    )
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A heading and a line per row; None is an empty field, NaN is `nan`, floats read back to the same bits."""
+    stream = io.StringIO()
+    columns = columns_of(rows)
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_to_field(row.get(key)) for key in columns] for row in rows)
+    return stream.getvalue()
+
+
+def to_json(rows: Sequence[Mapping[str, Any]], environment: Mapping[str, Any] | None = None) -> str:
+    """`{"version": 1, "environment": {...}, "rows": [...]}`; NaN is null, as JSON has none."""
+    document = {"version": _VERSION, "environment": dict(environment or {}), "rows": [dict(row) for row in rows]}
+    return json.dumps(plain(document), indent=2, allow_nan=False) + "\n"
+
+
+def read_rows(path: str | os.PathLike[str]) -> list[Row]:
+    """Rows of a file that `write_rows` wrote, with the types they had; `.csv` or `.json`.
+
+    In columns that are not in `COLUMNS`, a CSV field that looks like a number becomes one.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, of another form, or a value is not of its column's type; says where.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read rows from {file}: {error}; name a file that isofire wrote") from error
+    return _from_json(text, file) if file.suffix == ".json" else _from_csv(text, file)
+
+
+def plain(value: Any) -> Any:
+    """A copy for JSON: NaN and infinities become None, tuples lists, paths text."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, os.PathLike) else value
+
+
+def _to_field(value: Any) -> str:
+    if value is None:
+        return ""
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def _from_csv(text: str, file: Path) -> list[Row]:
+    lines = list(csv.reader(io.StringIO(text)))
+    if not lines or len(set(lines[0])) != len(lines[0]):
+        raise DataError(f"{file} has no heading with one name a column; write it with isofire.study.write_rows")
+    head = lines[0]
+    if wrong := [number for number, line in enumerate(lines, 1) if len(line) != len(head)]:
+        raise DataError(f"{file}, line {wrong[0]}: {len(head)} fields are needed, got {len(lines[wrong[0] - 1])}")
+    return [
+        {key: _parse(key, field, f"{file}, line {number}") for key, field in zip(head, line, strict=True)}
+        for number, line in enumerate(lines[1:], 2)
+    ]
+
+
+def _from_json(text: str, file: Path) -> list[Row]:
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{file} is not JSON: {error}; it was cut off or edited") from error
+    if not isinstance(document, dict) or document.get("version") != _VERSION or not _are_rows(document.get("rows")):
+        raise DataError(f"{file} holds no rows of version {_VERSION}; read it with the isofire that wrote it")
+    return [{key: math.nan if item is None and key in _NUMBERS else item for key, item in row.items()}
+            for row in document["rows"]]  # fmt: skip
+
+
+def _are_rows(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(row, dict) for row in value)
+
+
+def _parse(column: str, field: str, place: str) -> Any:
+    if column in _TEXT:
+        return field or None
+    readers: tuple[Callable[[str], Any], ...] = (int, float, str)
+    if column in _WHOLE:
+        readers = (int,)
+    elif column in _NUMBERS:
+        return _read(float, field or "nan", column, place)
+    if field == "":
+        return None
+    for reader in readers[:-1]:
+        try:
+            return reader(field)
+        except ValueError:
+            continue
+    return _read(readers[-1], field, column, place)
+
+
+def _read(reader: Callable[[str], Any], field: str, column: str, place: str) -> Any:
+    try:
+        return reader(field)
+    except ValueError as error:
+        raise DataError(f"{column} must be a number, got {field!r} ({place})") from error

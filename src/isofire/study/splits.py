@@ -1,0 +1,135 @@
+"""Which images a run trains on, chooses epochs by, and is tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from isofire.data import EventSet, ImageSet, hold_out, load
+from isofire.data.split import stratified_sample
+from isofire.errors import SpecError
+
+AnySet = ImageSet | EventSet
+Count = Annotated[int, Meta(ge=1)]
+
+
+class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A data set and how it is cut.
+
+    Parameters
+    ----------
+    name
+        One of `isofire.data.NAMES`.
+    root
+        Data folder; None: the folder named by ISOFIRE_DATA, else ~/.cache/isofire.
+    valid
+        Images held out of the train split, stratified by class; 0: none.
+    train_images
+        Keep this many of what is left to train on, stratified by class; None: all.
+    test_images
+        Keep the first so many test images; None: all.
+    seed
+        Decides which images are held out and kept.
+    download
+        Fetch what is missing.
+    options
+        What `isofire.data.load` takes besides, such as `steps` for events.
+    """
+
+    name: str
+    root: str | None = None
+    valid: Annotated[int, Meta(ge=0)] = 0
+    train_images: Count | None = None
+    test_images: Count | None = None
+    seed: Annotated[int, Meta(ge=0)] = 0
+    download: bool = False
+    options: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The images of a run; `test` is read only when it is asked for.
+
+    Attributes
+    ----------
+    train, valid
+        What to train on, and what was held out of it (None: nothing).
+    """
+
+    train: AnySet
+    valid: AnySet | None
+    _load_test: Callable[[], AnySet]
+
+    @cached_property
+    def test(self) -> AnySet:
+        """The test images."""
+        return self._load_test()
+
+    def fingerprints(self) -> dict[str, str | None]:
+        """Content hashes of the train and valid images; `test` joins them once it was used."""
+        found = {"train": self.train.fingerprint, "valid": self.valid.fingerprint if self.valid else None}
+        return found | ({"test": self.test.fingerprint} if "test" in self.__dict__ else {})
+
+
+def load_splits(settings: DataSettings) -> Splits:
+    """Load and cut a data set.
+
+    Raises
+    ------
+    SpecError
+        If a number does not fit the set.
+    DataError
+        If the set is missing or damaged.
+    """
+    train, valid = load_split(settings, "train"), None
+    if settings.valid:
+        train, valid = _hold_out(train, settings)
+    if settings.train_images is not None:
+        train = sample(train, settings.train_images, settings.seed, "data.train_images")
+    return Splits(train, valid, lambda: load_split(settings, "test"))
+
+
+def load_split(settings: DataSettings, split: str) -> AnySet:
+    """One part alone: "train" whole, "test" as limited by `test_images`, or "valid" as `load_splits` cuts it."""
+    if split == "valid":
+        if not settings.valid:
+            raise SpecError("a valid split is asked for but none is held out; set data.valid to a number of images")
+        return _hold_out(load_split(settings, "train"), settings)[1]
+    found = load(settings.name, split, root=settings.root, download=settings.download, **settings.options)
+    if split == "test" and settings.test_images is not None:
+        if settings.test_images > len(found):
+            raise SpecError(
+                f"data.test_images must be at most {len(found)}, the size of {settings.name}'s test split, "
+                f"got {settings.test_images}"
+            )
+        return found.first(settings.test_images)
+    return found
+
+
+def sample(data: AnySet, images: int, seed: int, place: str) -> AnySet:
+    """Draw images without replacement, each class in proportion, in the set's order.
+
+    Parameters
+    ----------
+    place
+        The setting to name if there are not so many.
+
+    Raises
+    ------
+    SpecError
+        If `images` does not lie in 1..len(data).
+    """
+    if not 1 <= images <= len(data):
+        raise SpecError(f"{place} must lie in 1..{len(data)}, the images of {data.name} ({data.split}), got {images}")
+    return data.take(stratified_sample(data.labels.tolist(), images, seed))
+
+
+def _hold_out(train: AnySet, settings: DataSettings) -> tuple[AnySet, AnySet]:
+    if not settings.valid < len(train):
+        raise SpecError(f"data.valid must be below {len(train)}, the train images of {train.name}, got {settings.valid}")
+    return hold_out(train, settings.valid, settings.seed)

@@ -1,0 +1,163 @@
+"""Result rows as tables: plain text for a terminal, Markdown for a document."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from isofire.errors import DataError
+
+Format = Callable[[Any], str]
+WIDTH = 100
+_GAP = 2
+_SHORTEST = 6
+
+
+def _text(value: Any) -> str:
+    return "-" if value is None else str(value)
+
+
+def _whole(value: Any) -> str:
+    return "-" if value is None else f"{value:,}"
+
+
+def _bits(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else _text(value)
+
+
+def _decimals(digits: int, scale: float = 1.0) -> Format:
+    def form(value: Any) -> str:
+        return "-" if value is None or math.isnan(value) else f"{scale * value:.{digits}f}"
+
+    return form
+
+
+_COLUMNS: tuple[tuple[str, str, Format], ...] = (
+    ("model", "model", _text),
+    ("data", "data", _text),
+    ("target", "target", _text),
+    ("method", "method", _text),
+    ("bits", "bits", _bits),
+    ("range", "range", _text),
+    ("per", "granularity", _text),
+    ("placement", "placement", _text),
+    ("mode", "mode", _text),
+    ("seed", "seed", _text),
+    ("images", "n_images", _whole),
+    ("T", "T", _text),
+    ("acc %", "accuracy", _decimals(2, 100)),
+    ("agree %", "agreement", _decimals(1, 100)),
+    ("rate", "mfr", _decimals(4)),
+    ("dead %", "dead_05", _decimals(1, 100)),
+    ("EMD", "emd_layer_mean", _decimals(5)),
+    ("paired", "paired_mae", _decimals(4)),
+    ("rank r", "spearman", _decimals(2)),
+)
+_TEXTUAL = {"model", "data", "target", "method", "range", "granularity", "placement", "mode"}
+_NOTES = (
+    "acc: accuracy; agree: same class as the baseline; rate: mean, in spikes per neuron per step; dead: rate < 0.05;",
+    "EMD: mean over layers; paired: mean absolute rate change of a neuron; rank r: Spearman, within layers",
+)
+
+
+def text_table(rows: Sequence[Mapping[str, Any]], width: int = WIDTH) -> str:
+    """Heading, baseline and a line per row in at most `width` columns.
+
+    What is the same in all rows moves to the heading; text that does not fit loses its middle.
+
+    Raises
+    ------
+    DataError
+        If there is no row.
+    """
+    head, columns = _layout(rows)
+    cells = [[title for title, _, _ in columns], *([form(row.get(key)) for _, key, form in columns] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    _shrink(widths, [key for _, key, _ in columns], width)
+    lines = [_line(line, widths, [key in _TEXTUAL for _, key, _ in columns]) for line in cells]
+    rule = "-" * (sum(widths) + _GAP * (len(widths) - 1))
+    return "\n".join([*_wrapped(head, width), "", lines[0], rule, *lines[1:], rule, *_NOTES])
+
+
+def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The same columns as a Markdown table, below a line with what all rows share.
+
+    Raises
+    ------
+    DataError
+        If there is no row.
+    """
+    head, columns = _layout(rows)
+    lines = [
+        "| " + " | ".join(title for title, _, _ in columns) + " |",
+        "|" + "|".join(" --- " if key in _TEXTUAL else " ---: " for _, key, _ in columns) + "|",
+    ]
+    lines += [
+        "| " + " | ".join(form(row.get(key)).replace("|", "/") for _, key, form in columns) + " |" for row in rows
+    ]
+    return "\n".join([", ".join(head) + ".", "", *lines, "", *_NOTES]) + "\n"
+
+
+def _layout(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[tuple[str, str, Format]]]:
+    """What all rows share, as phrases, and the columns that are left."""
+    if not rows:
+        raise DataError("a table needs at least one row, got none")
+    head, columns = [], []
+    for title, key, form in _COLUMNS:
+        values = {form(row.get(key)) for row in rows}
+        measured = key not in _TEXTUAL | {"bits", "seed", "n_images", "T"}
+        if len(values) > 1 or measured or key == "method":
+            columns.append((title, key, form))
+        elif values != {"-"}:
+            head.append(f"{title} {values.pop()}")
+    head += _baseline(rows)
+    return head, columns
+
+
+def _baseline(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    phrases = []
+    for title, key, form in (("accuracy", "accuracy_fp", _decimals(2, 100)), ("rate", "mfr_fp", _decimals(4))):
+        values = [row[key] for row in rows if row.get(key) is not None]
+        if values:
+            span = form(min(values)) if min(values) == max(values) else f"{form(min(values))} to {form(max(values))}"
+            phrases.append(f"baseline {title} {span}{' %' if key == 'accuracy_fp' else ''}")
+    return phrases
+
+
+def _shrink(widths: list[int], keys: Sequence[str], width: int) -> None:
+    excess = sum(widths) + _GAP * (len(widths) - 1) - width
+    while excess > 0:
+        texts = [i for i, key in enumerate(keys) if key in _TEXTUAL | {"bits"} and widths[i] > _SHORTEST]
+        if not texts:
+            return
+        widths[max(texts, key=widths.__getitem__)] -= 1
+        excess -= 1
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], left: Sequence[bool]) -> str:
+    fitted = [_fit(cell, width) for cell, width in zip(cells, widths, strict=True)]
+    padded = [
+        cell.ljust(width) if to_left else cell.rjust(width)
+        for cell, width, to_left in zip(fitted, widths, left, strict=True)
+    ]
+    return (" " * _GAP).join(padded).rstrip()
+
+
+def _fit(text: str, width: int) -> str:
+    if len(text) <= width:
+        return text
+    front = (width - 1) // 2
+    return f"{text[:front]}…{text[len(text) - (width - 1 - front) :]}"
+
+
+def _wrapped(phrases: Sequence[str], width: int) -> list[str]:
+    lines = [""]
+    for phrase in phrases:
+        joined = f"{lines[-1]}, {phrase}" if lines[-1] else phrase
+        if len(joined) <= width:
+            lines[-1] = joined
+        else:
+            lines[-1] += ","
+            lines.append(phrase)
+    return lines
