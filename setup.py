@@ -6,9 +6,17 @@ from setuptools import Extension, setup
 
 WINDOWS = sys.platform == "win32"
 # no contraction to fused multiply-add: spikes must equal the reference bit for bit
-FLAGS = ["/O2", "/std:c++17", "/fp:precise"] if WINDOWS else [
-    "-O3", "-std=c++17", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno",
-]
+FLAGS = (
+    ["/O2", "/std:c++17", "/fp:precise"]
+    if WINDOWS
+    else [
+        "-O3",
+        "-std=c++17",
+        "-ffp-contract=off",
+        "-fno-trapping-math",
+        "-fno-math-errno",
+    ]
+)
 
 setup(
     ext_modules=[

@@ -34,7 +34,8 @@ class PeerNet(nn.Module):
         self.stem, self.stem_bn, self.stem_sn = _unit(3, widths[0], 3, 1)
         inputs = (widths[0], *widths[:2])
         self.stages = nn.ModuleList(
-            nn.Sequential(PeerBlock(a, b, 1 if i == 0 else 2)) for i, (a, b) in enumerate(zip(inputs, widths, strict=True))
+            nn.Sequential(PeerBlock(a, b, 1 if i == 0 else 2))
+            for i, (a, b) in enumerate(zip(inputs, widths, strict=True))
         )
         self.fc = layer.Linear(widths[-1], classes)
         functional.set_step_mode(self, "m")

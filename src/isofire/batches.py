@@ -23,7 +23,7 @@ Data = BatchSource | tuple[Tensor, Tensor] | Iterable[tuple[Tensor, Tensor]]
 
 
 def read_batches(data: Data, batch_size: int, max_images: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (inputs [N, ...] or frames [T, N, ...], labels int [N]) until the data or `max_images` end; the last batch may be shorter.
+    """Yield (inputs [N, ...] or frames [T, N, ...], labels int [N]) until the data or `max_images` end.
 
     Parameters
     ----------

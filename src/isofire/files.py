@@ -49,7 +49,11 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[Path], None]) ->
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
     """Write UTF-8 text atomically; see `write_atomic`."""
-    return write_atomic(path, lambda part: part.write_text(text, encoding="utf-8") and None)
+
+    def write(part: Path) -> None:
+        part.write_text(text, encoding="utf-8")
+
+    return write_atomic(path, write)
 
 
 def writable_folder(path: str | os.PathLike[str]) -> Path:
@@ -77,7 +81,7 @@ def _cannot_write(path: Path, error: BaseException) -> OutputError:
 
 def _is_io_failure(error: BaseException) -> bool:
     # safetensors reports a full disk as its own error class with the OS text inside
-    return type(error).__name__ == "SafetensorError" and "I/O" in str(error) or "IoError" in str(error)
+    return type(error).__name__ == "SafetensorError" and ("I/O" in str(error) or "IoError" in str(error))
 
 
 def _umask() -> int:

@@ -32,7 +32,8 @@ class _Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         bits = getattr(self, "bits", 1)
         if not (isinstance(bits, int) and 1 <= bits <= self.max_bits):
             raise SpecError(
-                f"bits must be a whole number in 1..{self.max_bits}, got {bits!r}; for full precision leave the rule out"
+                f"bits must be a whole number in 1..{self.max_bits}, got {bits!r}; "
+                "for full precision leave the rule out"
             )
         for name in ("range", "clip"):
             span = getattr(self, name, None)
@@ -170,7 +171,9 @@ class QuantSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for name, value in checked.items():
             msgspec.structs.force_setattr(self, name, value)
         if self.version != VERSION:
-            raise SpecError(f"spec version must be {VERSION}, got {self.version}; update the file or install its isofire")
+            raise SpecError(
+                f"spec version must be {VERSION}, got {self.version}; update the file or install its isofire"
+            )
         for name, allowed in (
             ("first_layer", ("float", "quantize")),
             ("last_layer", ("float", "quantize")),

@@ -9,14 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from isofire.firing import SpikeCounts
-from isofire.neurons import Neuron
+from isofire.neurons import IF
 
 
-class Given(Neuron):
+class Given(IF):
     """A neuron layer that fires exactly what it is given."""
-
-    def __init__(self) -> None:
-        nn.Module.__init__(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return x

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from isofire.firing import add_counts, zero_counts
-from isofire.firing.counting import _memory_order, _runs, _sum_by_product, _sum_by_vector
+from isofire.firing.counting import _memory_order, _runs, _sum_by_product, _sum_by_vector, add_image_counts
+from isofire.neurons import native
 
 
 def brute_force(spikes: Tensor, block_ids: Tensor, blocks: int) -> Tensor:
@@ -65,6 +66,20 @@ def test_the_gpu_path_counts_the_same() -> None:
     runs = list(_runs(torch.tensor([0, 0, 0, 1, 1, 2, 0, 0, 0])))
     assert runs == [(0, 0, 3), (1, 3, 5), (2, 5, 6), (0, 6, 9)]
     assert torch.equal(_sum_by_product(ordered, runs), _sum_by_vector(ordered, runs))
+
+
+@pytest.mark.skipif(native.library() is None, reason="the compiled kernels are not built here")
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("other", ["contiguous", "channels_last"])
+def test_counts_per_image_in_any_layout(layout: str, other: str) -> None:
+    spikes = LAYOUTS[layout](torch.randint(0, 2, (3, 7, 2, 4, 5)))
+    per_image = LAYOUTS[layout](spikes.sum(0, keepdim=True))[0].to(torch.uint8)
+    ids = torch.tensor([2, 2, 0, 0, 0, 1, 2])
+    counts = zero_counts(4, LAYOUTS[other](spikes))
+    add_image_counts(counts, per_image, ids)
+    add_image_counts(counts, per_image, ids)
+    expected = brute_force(per_image.unsqueeze(0), ids, 4)
+    assert torch.equal(counts.long(), 2 * expected)
 
 
 def test_counts_are_added_to_what_is_there() -> None:

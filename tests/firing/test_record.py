@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from isofire.errors import DataError, ModelError, SpecError
 from isofire.firing import FiringRecorder, SpikeCounts, mean_firing_rate, spiking_layers
-from isofire.neurons import LIF
+from isofire.neurons import IF, LIF, Neuron
 
 Spikes = Callable[..., Tensor]
 
@@ -74,6 +74,33 @@ def test_three_neurons_by_hand() -> None:
     assert mean_firing_rate(recorder.counts) == 0.5
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("backend", ["auto", "torch", "reference"])
+@pytest.mark.parametrize("make", [IF, LIF])
+def test_the_neurons_own_counts_are_those_of_their_spikes(
+    make: Callable[..., Neuron], backend: str, channels_last: bool
+) -> None:
+    torch.manual_seed(0)
+    linear = nn.Linear(48, 6)
+    nn.init.normal_(linear.weight)
+    model = nn.Sequential(make(backend=backend), nn.Flatten(2), linear, make(backend=backend))
+    currents = torch.rand(5, 11, 3, 4, 4) * 3
+    if channels_last:
+        currents = currents.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+    outputs: list[Tensor] = []
+    for index in (0, 3):
+        model[index].register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    with FiringRecorder(model, blocks=2, run=3) as recorder, torch.no_grad():
+        for batch in currents.split(4, dim=1):
+            model(batch)
+    ids = [image // 3 % 2 for image in range(11)]
+    for layer, fired in (("0", torch.cat(outputs[::2], 1)), ("3", torch.cat(outputs[1::2], 1))):
+        assert fired.sum() > 0
+        for block in (0, 1):
+            expected = fired[:, [image for image in range(11) if ids[image] == block]].sum((0, 1))
+            assert torch.equal(recorder.counts.counts[layer][block], expected.int())
+
+
 def test_only_passes_inside_the_context_count(echo: type[nn.Module], spikes: Spikes) -> None:
     model, data = echo().eval(), spikes(4, 3)
     model(data)
@@ -96,6 +123,7 @@ def test_hooks_are_gone_after_the_context(echo: type[nn.Module]) -> None:
     with pytest.raises(ZeroDivisionError), FiringRecorder(model):
         raise ZeroDivisionError
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert not model.first.counting
 
 
 def test_recording_works_in_and_out_of_inference_mode(echo: type[nn.Module], spikes: Spikes) -> None:

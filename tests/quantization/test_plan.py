@@ -65,7 +65,10 @@ def test_explain_prints_every_module_with_its_rule(net, capsys) -> None:
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ({"match": "conv9", "weights": "float"}, r"matches no layer with weights \(rules\[0\], match 'conv9'\); there are: conv1.0"),
+        (
+            {"match": "conv9", "weights": "float"},
+            r"matches no layer with weights \(rules\[0\], match 'conv9'\); there are: conv1.0",
+        ),
         ({"match": "re:conv1.*", "membrane": "float"}, "matches no layer of neurons"),
         ({"match": "re:conv1", "weights": "float"}, "matches no layer"),
         ({"match": "re:(", "weights": "float"}, "not a valid regular expression"),

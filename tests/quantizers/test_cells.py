@@ -29,7 +29,7 @@ def test_all_ways_agree_with_brute_force(count: int, monkeypatch: pytest.MonkeyP
     wanted = [reference(r.numpy(), v.numpy(), u.numpy()) for r, v, u in zip(rows, levels, t, strict=True)]
     assert cells.assign(rows, t).tolist() == [w[0].tolist() for w in wanted]
     for block in (100, 700, 1 << 20):
-        monkeypatch.setitem(cells._BLOCK, "cpu", block)
+        monkeypatch.setattr(cells, "_BLOCK", block)
         values, counts, sums = cells.quantize_and_count(rows, levels, t)
         assert torch.equal(values, levels.gather(1, torch.tensor(np.stack([w[0] for w in wanted]))))
         assert torch.equal(cells.quantize(rows, levels, t), values)

@@ -111,6 +111,21 @@ def test_dtype_is_kept_and_values_are_the_float32_levels(kind: str, dtype: torch
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_autocast_changes_nothing(kind: str) -> None:
+    w = weights()
+    results = []
+    for enabled in (False, True):
+        quantizer = KINDS[kind](3, **CHANNELS)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            quantizer.calibrate(w)
+            x = w.clone().requires_grad_()
+            outputs = [quantizer(x), quantizer(x)]
+        sum(q.square().sum() for q in outputs).backward()
+        results.append((*outputs, x.grad, quantizer.levels()))
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_state_dict_fits_a_fresh_quantizer(kind: str) -> None:
     w = weights()
     quantizer = frozen(kind, 3, w, **CHANNELS)

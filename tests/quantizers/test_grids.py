@@ -25,7 +25,7 @@ values = st.lists(st.floats(-3, 3, width=32), min_size=1, max_size=40)
 
 
 def test_levels_by_hand() -> None:
-    assert grids.levels(symmetric("endpoint", 2, 10)).tolist() == pytest.approx([[-10, -10 / 3, 10 / 3, 10]], rel=1e-6)
+    assert grids.levels(symmetric("endpoint", 2, 10))[0].tolist() == pytest.approx([-10, -10 / 3, 10 / 3, 10], rel=1e-6)
     assert grids.levels(symmetric("midtread", 3, 3)).tolist() == [[-3, -2, -1, 0, 1, 2, 3]]
     assert grids.levels(symmetric("twos_complement", 2, 10)).tolist() == [[-10, -5, 0, 5]]
     assert grids.levels(symmetric("midrise", 2, 2)).tolist() == [[-1.5, -0.5, 0.5, 1.5]]

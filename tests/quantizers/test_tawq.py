@@ -71,15 +71,9 @@ def test_gradient_is_that_of_the_sigmoids() -> None:
 
 
 def test_ties_are_zero() -> None:
-    # normalised to +-0.5 and some others, so that V = +-1/4 exactly after one step
-    w = torch.tensor([[-0.5, 0.5, 0.0, 0.0]])
-    w = w / w.std()
-    normal = (w - w.mean()) / w.std()
-    edge = normal[0, 1].item()
-    assert edge != 0.5
-    from isofire.quantizers.tawq import _Ternary
-
-    assert _Ternary.apply(torch.tensor([-0.25, 0.25, 0.2500001, -0.2500001]), 4.0).tolist() == [0, 0, 1, -1]
+    # mean 0 and standard deviation 2, so that +-1 normalise to +-1/2 and V = +-1/4 exactly at the first step
+    w = torch.tensor([[1.0, -1.0, 3.0, -3.0, 0.0, 0.0]])
+    assert (TaWQ(2).codes(w)[:, 0] - 1).tolist() == [[0, 0, 1, -1, 0, 0], [1, -1, 1, -1, 0, 0]]
 
 
 def test_codes_decode_and_levels() -> None:

@@ -72,6 +72,17 @@ def test_refresh_counts_training_forwards_and_survives_a_state_dict() -> None:
     assert torch.equal(resumed.hi, quantizer.hi)
 
 
+def test_first_training_forward_calibrates_even_without_gradients() -> None:
+    w = weights()
+    quantizer = Uniform(4, range="mse", granularity="channel")
+    with torch.no_grad():
+        quantizer(w)
+    reference = Uniform(4, range="mse", granularity="channel")
+    reference.calibrate(w)
+    assert torch.equal(quantizer.hi, reference.hi)
+    assert quantizer.channels == 6
+
+
 def test_refresh_zero_keeps_the_calibrated_range_in_training() -> None:
     w = weights()
     quantizer = Uniform(4, range="mse", refresh=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +14,16 @@ from isofire.errors import DataError, ModelError, SpecError
 from isofire.firing.counting import add_counts, add_image_counts, zero_counts
 from isofire.firing.counts import SpikeCounts
 
+if TYPE_CHECKING:
+    from isofire.neurons import Neuron
+
 DEFAULT_BLOCKS = 40
 DEFAULT_RUN = 25
 ROOT_NAME = "model"
 """Layer name of a model that is itself a single neuron layer."""
 
 
-def spiking_layers(model: nn.Module) -> dict[str, nn.Module]:
+def spiking_layers(model: nn.Module) -> dict[str, Neuron]:
     """The spiking neurons of a model by module name, in the model's order; a neuron under two names has the first.
 
     Raises
@@ -32,7 +35,7 @@ def spiking_layers(model: nn.Module) -> dict[str, nn.Module]:
 
     if not isinstance(model, nn.Module):
         raise ModelError(f"a model must be a torch.nn.Module, got {type(model).__name__}")
-    found: dict[str, nn.Module] = {
+    found: dict[str, Neuron] = {
         name or ROOT_NAME: module for name, module in model.named_modules() if isinstance(module, Neuron)
     }
     if not found:
@@ -217,7 +220,7 @@ class FiringRecorder:
             raise ModelError("a recorded forward pass broke off, so the counts are incomplete; start a new recorder")
 
 
-def _choose(found: dict[str, nn.Module], layers: Sequence[str] | None) -> dict[str, nn.Module]:
+def _choose(found: dict[str, Neuron], layers: Sequence[str] | None) -> dict[str, Neuron]:
     if layers is None:
         return found
     unknown = [name for name in layers if name not in found]

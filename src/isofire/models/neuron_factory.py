@@ -8,10 +8,12 @@ from typing import Any
 from isofire.errors import SpecError
 from isofire.neurons import IF, LIF, Neuron, ParametricLIF, surrogate
 
-NEURONS: dict[str, type[Neuron]] = {"if": IF, "lif": LIF, "plif": ParametricLIF}
+NEURONS: dict[str, Callable[..., Neuron]] = {"if": IF, "lif": LIF, "plif": ParametricLIF}
 
 
-def neuron_factory(name: str, options: dict[str, Any], surrogate_name: str, alpha: float | None) -> Callable[[], Neuron]:
+def neuron_factory(
+    name: str, options: dict[str, Any], surrogate_name: str, alpha: float | None
+) -> Callable[[], Neuron]:
     """A function that makes one layer of neurons.
 
     Raises

@@ -67,7 +67,7 @@ class SEWResNet(nn.Module):
     neuron
         Makes one layer of neurons.
     zero_init_residual
-        Start each block as identity: the last batch norm's gain is 0, and for AND its bias makes the neuron fire always.
+        Start each block as identity: the last batch norm's gain is 0; for AND its bias makes the neuron always fire.
     """
 
     def __init__(
@@ -192,9 +192,7 @@ def _build(builder: str, blocks: Sequence[int], widths: Sequence[int], config: d
         widths,
         T=config["T"],
         connect=config["connect"],
-        neuron=neuron_factory(
-            config["neuron"], config["neuron_options"] or {}, config["surrogate"], config["alpha"]
-        ),
+        neuron=neuron_factory(config["neuron"], config["neuron_options"] or {}, config["surrogate"], config["alpha"]),
         in_channels=config["in_channels"],
         num_classes=config["num_classes"],
         zero_init_residual=config["zero_init_residual"],

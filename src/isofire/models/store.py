@@ -36,7 +36,7 @@ def save_model(path: str | os.PathLike[str], model: nn.Module, note: Mapping[str
     config = model.__dict__.get("config")
     if not isinstance(config, dict):
         raise ModelError(
-            f"{type(model).__name__} has no `config` to build it from; keep its weights with isofire.training.save_weights"
+            f"{type(model).__name__} has no `config` to build it from; use isofire.training.save_weights"
         )
     spec = spec_of(model)
     about = {

@@ -36,6 +36,9 @@ class Neuron(nn.Module):
         `spike_counts`: uint8 [N, ...]. None where another path ran; count the output then. For recorders.
     """
 
+    counting: bool = False
+    spike_counts: Tensor | None = None
+
     def __init__(self, dynamics: Dynamics, backend: Backend = "auto") -> None:
         super().__init__()
         if backend not in get_args(Backend):
@@ -43,8 +46,6 @@ class Neuron(nn.Module):
         self.dynamics = dynamics
         self.membrane: Membrane | None = None
         self.backend: Backend = backend
-        self.counting = False
-        self.spike_counts: Tensor | None = None
 
     def decay(self) -> Tensor | None:
         """PLIF's 1/tau as a scalar tensor that carries gradient; None for the others."""

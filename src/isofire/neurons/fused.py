@@ -1,7 +1,7 @@
 """The fast paths: one autograd node over all T steps, the membrane recomputed in backward instead of stored.
 
-`run_native` uses the compiled CPU kernels and can take a batch norm with it; `run_torch` works on any device. Both equal
-`isofire.neurons.reference` in spikes, and in gradients up to rounding.
+`run_native` uses the compiled CPU kernels and can take a batch norm with it; `run_torch` works on any device. Both
+equal `isofire.neurons.reference` in spikes, and in gradients up to rounding.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class _TorchFire(torch.autograd.Function):
                 leak = befores[t] - d.rest
                 grad_decay += (g * (x[t] - leak if d.decay_input else -leak)).sum(dtype=torch.float64)
             grad_x[t], g = _through_charge(d, g, decay)
-        return grad_x, None if grad_decay is None else grad_decay.to(decay.dtype), None
+        return grad_x, None if grad_decay is None else grad_decay.to(x.dtype), None
 
 
 def _step(plan: Plan, x: Tensor, v: Tensor, decay: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
@@ -204,7 +204,13 @@ class _NativeFire(torch.autograd.Function):
         if plan.norm is not None and sums is not None:
             grad_gamma, grad_beta = _norm_backward(plan.norm, grad_in, x, gamma, sums.sum(0), plan.repeat)
         grad_decay = None if decay_sums is None else decay_sums.sum().to(torch.float32)
-        return grad_in, grad_gamma if gamma is not None else None, grad_beta if beta is not None else None, grad_decay, None
+        return (
+            grad_in,
+            grad_gamma if gamma is not None else None,
+            grad_beta if beta is not None else None,
+            grad_decay,
+            None,
+        )
 
 
 def _problem(

@@ -94,7 +94,9 @@ def empty(
         lead *= n
     last = layout.channels_last and len(shape) - batch_dims == 3
     order = torch.channels_last if last else torch.contiguous_format
-    return torch.empty((lead, *shape[batch_dims:]), dtype=dtype, memory_format=order).unflatten(0, tuple(shape[:batch_dims]))
+    return torch.empty((lead, *shape[batch_dims:]), dtype=dtype, memory_format=order).unflatten(
+        0, tuple(shape[:batch_dims])
+    )
 
 
 def floats(x: Tensor | None) -> ctypes._Pointer | None:

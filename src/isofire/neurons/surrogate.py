@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,7 +22,9 @@ class Surrogate:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.alpha) and self.alpha > 0):
-            raise SpecError(f"surrogate alpha must be positive and finite, got {self.alpha}; the usual values are 2 to 4")
+            raise SpecError(
+                f"surrogate alpha must be positive and finite, got {self.alpha}; the usual values are 2 to 4"
+            )
 
     def slope(self, distance: Tensor) -> Tensor:
         """d spike / d h at `distance` = h - v_threshold, element by element."""
@@ -63,7 +66,7 @@ class Triangle(Surrogate):
         return torch.clamp(self.alpha - self.alpha * self.alpha * distance.abs(), min=0.0)
 
 
-SURROGATES: dict[str, type[Surrogate]] = {"sigmoid": Sigmoid, "atan": ATan, "triangle": Triangle}
+SURROGATES: dict[str, Callable[..., Surrogate]] = {"sigmoid": Sigmoid, "atan": ATan, "triangle": Triangle}
 
 
 def surrogate(name: str, alpha: float | None = None) -> Surrogate:

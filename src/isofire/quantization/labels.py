@@ -18,7 +18,9 @@ def labels_of(spec: QuantSpec | None) -> dict[str, str | float | None]:
         return dict.fromkeys(("method", "range", "granularity", "placement"), None) | {"target": "none", "bits": 32}
     parts = [_labels(setting) for setting in (spec.weights, spec.membrane) if setting is not None]
     target = "both" if len(parts) == 2 else "weights" if spec.weights is not None else "membrane"
-    labels = {key: _joined([part[key] for part in parts]) for key in ("method", "bits", "range", "granularity", "placement")}
+    labels = {
+        key: _joined([part[key] for part in parts]) for key in ("method", "bits", "range", "granularity", "placement")
+    }
     if spec.rules:
         labels["method"] = f"{labels['method'] or 'rules'} + {len(spec.rules)} rules"
     return {"target": target if parts else "rules", **labels}
@@ -27,9 +29,12 @@ def labels_of(spec: QuantSpec | None) -> dict[str, str | float | None]:
 def _labels(setting: WeightSetting | MembraneSetting) -> dict[str, str | float | None]:
     membrane = isinstance(setting, UniformMembrane)
     grid = getattr(setting, "grid", None)
-    method = {"UniformWeights": "uniform", "UniformMembrane": "uniform", "LSQWeights": "lsq", "LQNetWeights": "lqnet"}.get(
-        type(setting).__name__, "tawq"
-    )
+    method = {
+        "UniformWeights": "uniform",
+        "UniformMembrane": "uniform",
+        "LSQWeights": "lsq",
+        "LQNetWeights": "lqnet",
+    }.get(type(setting).__name__, "tawq")
     granularity = getattr(setting, "granularity", "channel")
     return {
         "method": method if grid in (None, "endpoint") else f"{method}-{grid}",

@@ -1,4 +1,4 @@
-"""The verbs, in their order: prepare, calibrate, (train), convert; and `quantize_`, which does all for post-training."""
+"""The verbs, prepare, calibrate, (train), convert, in this order; and `quantize_`, which does all after training."""
 
 from __future__ import annotations
 
@@ -59,12 +59,16 @@ def prepare_(model: nn.Module, spec: QuantSpec) -> nn.Module:
     return model
 
 
-def calibrate(model: nn.Module, data: Data | Tensor | None = None, *, max_images: int = CALIBRATION_IMAGES) -> nn.Module:
+def calibrate(
+    model: nn.Module, data: Data | Tensor | None = None, *, max_images: int = CALIBRATION_IMAGES
+) -> nn.Module:
     """A copy of a prepared model with ranges, steps and bases chosen; see `calibrate_`."""
     return calibrate_(_copy(model), data, max_images=max_images)
 
 
-def calibrate_(model: nn.Module, data: Data | Tensor | None = None, *, max_images: int = CALIBRATION_IMAGES) -> nn.Module:
+def calibrate_(
+    model: nn.Module, data: Data | Tensor | None = None, *, max_images: int = CALIBRATION_IMAGES
+) -> nn.Module:
     """Choose every quantizer's range from the weights and, for membranes, from the states that `data` evokes.
 
     In this order: weight quantizers; batch-norm statistics (as `spec.reestimate_bn` says) and membrane ranges, both
@@ -200,18 +204,20 @@ def _copy(model: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(model)
     except RuntimeError as error:
-        raise ModelError(f"cannot copy {type(model).__name__}: {error}; use the in-place verb on a fresh model") from error
+        raise ModelError(
+            f"cannot copy {type(model).__name__}: {error}; use the in-place verb on a fresh model"
+        ) from error
 
 
 def _own_class_(layer: nn.Module) -> None:
     """Detach a parametrized layer from the class that its deep copies share.
 
-    torch injects a class with the property `weight` and deletes that property when the parametrization is removed, which
-    would break every copy of the layer.
+    torch injects a class with the property `weight` and deletes that property when the parametrization is removed,
+    which would break every copy of the layer.
     """
     shared = type(layer)
     content = {key: value for key, value in shared.__dict__.items() if key not in ("__dict__", "__weakref__")}
-    layer.__class__ = type(shared.__name__, shared.__bases__, content)
+    layer.__class__ = type(shared.__name__, shared.__bases__, content)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _check_weights(model: nn.Module, choices: list[Choice]) -> None:
@@ -250,7 +256,8 @@ def _channels_before(model: nn.Module, name: str) -> int:
 
 
 def _attach_weight_quantizer_(model: nn.Module, choice: Choice) -> None:
-    assert choice.setting is not None and not isinstance(choice.setting, UniformMembrane)
+    assert choice.setting is not None
+    assert not isinstance(choice.setting, UniformMembrane)
     layer = model.get_submodule(choice.name)
     temporal = isinstance(choice.setting, TaWQWeights)
     if temporal:

@@ -135,7 +135,9 @@ class Quantizer(nn.Module, ABC):
         axis = self.axis
         if axis is not None and x.ndim <= axis:
             raise ModelError(f"{type(self).__name__} has channel_axis={axis}, but the input has shape {tuple(x.shape)}")
-        if axis is not None and not any_channels and x.shape[axis] != self.channels and not self._same_for_all():
+        if axis is None or any_channels or not self._is_ready() or self._same_for_all():
+            return
+        if x.shape[axis] != self.channels:
             raise ModelError(
                 f"{type(self).__name__} holds {self.channels} channels, but the input has {x.shape[axis]} along axis "
                 f"{axis} (shape {tuple(x.shape)}); build it with that number, or calibrate it on such a tensor"

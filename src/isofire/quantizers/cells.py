@@ -11,11 +11,9 @@ from torch import Tensor
 
 # Up to this many thresholds, comparing with each of them beats a binary search (measured on one core).
 _COMPARE = 63
-# On an accelerator, up to this many thresholds are held against all values at once.
-_BROADCAST = 31
-# Elements worked on at a time: a core's cache on a CPU; enough to fill the device elsewhere.
-_BLOCK = {"cpu": 1 << 16}
-_BLOCK_DEVICE = 1 << 24
+# Elements worked on at a time: a core's cache on a CPU. Elsewhere, elements times levels: enough to fill the device.
+_BLOCK = 1 << 16
+_BLOCK_DEVICE = 1 << 26
 
 
 def assign(rows: Tensor, thresholds: Tensor) -> Tensor:
@@ -57,7 +55,7 @@ def _pass(rows: Tensor, levels: Tensor, thresholds: Tensor, *, count: bool) -> t
     values = torch.empty_like(rows)
     counts = rows.new_zeros((groups, cells), dtype=torch.float64)
     sums = torch.zeros_like(counts)
-    block = _BLOCK.get(rows.device.type, _BLOCK_DEVICE)
+    block = _BLOCK if rows.device.type == "cpu" else max(1, _BLOCK_DEVICE // cells)
     columns = max(1, min(width, block))
     height = max(1, block // columns)
     for g in range(0, groups, height):
@@ -86,8 +84,6 @@ def count_by_key(rows: Tensor, key: Tensor, cells: int) -> tuple[Tensor, Tensor]
 
 def count_by_threshold(rows: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
     """Count and sum `[G, L]` without atomics: the same result in every run, on any device."""
-    if thresholds.shape[1] > _BROADCAST:
-        return SortedRows(rows).cells(thresholds)
     above = rows.unsqueeze(1) > thresholds.unsqueeze(2)
     counts = above.sum(2).double()
     sums = torch.where(above, rows.unsqueeze(1), 0).sum(2, dtype=torch.float64)
@@ -102,7 +98,7 @@ def _steps(total: Tensor, above: Tensor) -> Tensor:
 
 
 class SortedRows:
-    """Rows sorted once, so that counting any number of threshold sets costs a few look-ups each.
+    """Rows sorted once, so that counting for any number of threshold sets costs a few look-ups each.
 
     Parameters
     ----------

@@ -27,6 +27,7 @@ class Counter(nn.Module):
         super()._save_to_state_dict(*args, **kwargs)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self.stored.fill_(self.value)
         super()._load_from_state_dict(*args, **kwargs)
         self.value = int(self.stored)
 

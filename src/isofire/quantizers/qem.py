@@ -104,7 +104,7 @@ def spanning_start(bits: int, largest: Tensor) -> Tensor:
 def fit(rows: SortedRows, starts: list[Tensor], *, ridge: float, iterations: int) -> tuple[Tensor, Tensor]:
     """Alternate assignment and least squares from each start until nothing moves; keep each row's best basis.
 
-    Rows whose problem is singular (see `solve`), for example because all their values are equal, go to `spanning_start`.
+    Rows whose problem is singular (see `solve`), as when all their values are equal, go to `spanning_start`.
     The first start itself is a candidate too, so no row ends above its error there.
 
     Parameters
@@ -164,8 +164,8 @@ def mean_squared_error(rows: SortedRows, basis: Tensor) -> Tensor:
 def further_starts(bits: int, energy: Tensor, restarts: int, seed: int) -> list[Tensor]:
     """Return `restarts` starts for rows of mean square `energy` (`[G]`), the same for a given seed on every device.
 
-    The first grows by 1.6 from entry to entry, which leads a Gaussian to a better optimum than doubling does; the others
-    have random entries. All rows get the same, scaled to sum v^2 = energy.
+    The first grows by 1.6 from entry to entry, which leads a Gaussian to a better optimum than doubling does; the
+    others have random entries. All rows get the same, scaled to sum v^2 = energy.
     """
     rms = energy.double().sqrt().clamp(min=SMALLEST).unsqueeze(1)
     generator = torch.Generator().manual_seed(seed)

@@ -61,9 +61,9 @@ def percentile(
     y = _magnitude(x, signed)
     position = percentile / 100 * (y.shape[1] - 1)
     below = min(int(position), y.shape[1] - 1)
-    c = y.kthvalue(below + 1, dim=1).values
+    c = _smallest(y, below)
     if position > below:
-        c = torch.lerp(c, y.kthvalue(below + 2, dim=1).values, position - below)
+        c = torch.lerp(c, _smallest(y, below + 1), position - below)
     return _bounds(torch.where(c > 0, c, y.amax(1)), signed)
 
 
@@ -71,11 +71,13 @@ def ksigma(x: Tensor, bits: int, grid: Grid, *, k: float = 3.0, signed: bool = T
     """Cover k standard deviations around the mean: c = |mean| + k sigma, or mean + k sigma when unsigned.
 
     That is the smallest symmetric range with both mean - k sigma and mean + k sigma in it (Bhalgat et al. 2020,
-    arXiv 2004.09576, for its initial weight step, k = 3). sigma is the population's (divisor n).
+    arXiv 2004.09576, for its initial weight step, k = 3). sigma is the population's (divisor n). If mean + k sigma is
+    not positive, an unsigned range ends at the maximum.
     """
     check_k(k)
     variance, mean = torch.var_mean(x.float(), dim=1, correction=0)
-    return _bounds((mean.abs() if signed else mean) + k * variance.sqrt(), signed)
+    c = (mean.abs() if signed else mean) + k * variance.sqrt()
+    return _bounds(torch.where(c > 0, c, x.amax(1)), signed)
 
 
 @torch.no_grad()
@@ -166,6 +168,12 @@ def _magnitude(x: Tensor, signed: bool) -> Tensor:
     return x.float().abs() if signed else x.float().clamp(min=0)
 
 
+def _smallest(y: Tensor, rank: int) -> Tensor:
+    """The value of each row that has `rank` values below it."""
+    # Selection is faster, but elsewhere than on a CPU it counts as non-deterministic and is refused when that matters.
+    return y.kthvalue(rank + 1, dim=1).values if y.device.type == "cpu" else y.sort(dim=1).values[:, rank]
+
+
 def _bounds(c: Tensor, signed: bool) -> tuple[Tensor, Tensor]:
     c = c.float().clamp(SMALLEST, _LARGEST)
     return (-c if signed else torch.zeros_like(c)), c
@@ -185,5 +193,5 @@ def _squared_error(x: Tensor, candidates: grids.Affine) -> Tensor:
                 origin, step = candidates.origin[cell].unsqueeze(-1), candidates.step[cell].unsqueeze(-1)
                 k = (block - origin).div_(step).clamp_(candidates.k_min, candidates.k_max).round_()
                 k.mul_(step).add_(origin).sub_(block)
-                error[cell] += torch.linalg.vecdot(k, k).double()
+                error[cell] += k.square_().sum(-1).double()
     return error

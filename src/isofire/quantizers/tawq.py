@@ -84,7 +84,7 @@ class TaWQ(Quantizer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `[T, *x.shape]` ternary weights times their scales, in the dtype of `x`."""
-        self._checked(x, any_channels=not self._is_ready())
+        self._checked(x)
         spikes = _spikes(x.float(), self.steps, self.alpha)
         scales = self._scales(x, spikes)
         return (spikes * along_steps(scales, spikes)).to(x.dtype)
@@ -98,7 +98,7 @@ class TaWQ(Quantizer):
     @torch.no_grad()
     def codes(self, x: Tensor) -> Tensor:
         """Return `[T, *x.shape]` int32: 0, 1, 2 for o = -1, 0, 1."""
-        self._checked(x, any_channels=not self._is_ready())
+        self._checked(x)
         spikes = _spikes(x.float(), self.steps, self.alpha)
         self._scales(x, spikes)
         return spikes.to(torch.int32).add_(1)

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette without its black and yellow: told apart in every common form of colour blindness
-_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Okabe and Ito's palette without its black and yellow, told apart in every common form of colour blindness; what
+# follows, from Tol's muted scheme, is only reached by figures of more than six families
+_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933", "#332288", "#44AA99")
 _GREY, _BAND = "#666666", "#DDDDDD"
 _SHAPES = ("v", "s", "o", "D", "^", "P", "X", "p")
 _UNIT = "spikes per neuron per step"
@@ -43,7 +44,7 @@ def scatter_figure(
 
     Points of post-training quantization are open, those of quantization-aware training filled. Control rows (nothing
     quantized) are crosses; up to the largest of them drift says nothing about quantization, and that part is shaded.
-    The dashed line is the baseline.
+    The dashed line is the baseline's accuracy, in a band of one standard error, sqrt(p (1 - p) / n), to either side.
 
     Parameters
     ----------
@@ -75,16 +76,16 @@ def scatter_figure(
     controls = [i for i, row in enumerate(rows) if is_control(dict(row))]
     if controls:
         axis.axvspan(0, max(drift[i] for i in controls), color=_BAND, alpha=0.55, linewidth=0, zorder=0)
-    for value in sorted({row["accuracy_fp"] for row in rows}):
+    for value, images in sorted({(row["accuracy_fp"], row["n_images"]) for row in rows}):
+        error = math.sqrt(value * (1 - value) / images)
+        axis.axhspan(100 * (value - error), 100 * (value + error), color="#BBDDEE", alpha=0.35, linewidth=0, zorder=0)
         axis.axhline(100 * value, color=_GREY, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
     families = list(dict.fromkeys(family_of(row) for row in rows if not is_control(dict(row))))
     colours = {family: _PALETTE[i % len(_PALETTE)] for i, family in enumerate(families)}
     shapes = _shapes(rows)
     for i, row in enumerate(rows):
         _draw_point(axis, row, drift[i], colours, shapes)
-    axis.set_xscale(scale)
-    low, high = min(drift), max(drift)
-    axis.set_xlim((low / 1.4, high * 1.4) if scale == "log" else (0, 1.05 * high or 1.0))
+    _scale_drift(axis, drift, scale)
     axis.set_xlabel(f"{EMD_NAMES[measure]} ({_UNIT})", fontsize=9)
     axis.set_ylabel("accuracy (%)", fontsize=9)
     axis.tick_params(labelsize=8)
@@ -128,9 +129,9 @@ def rates_figure(comparisons: Mapping[str, Comparison]) -> Figure:
             axis.spines[["top", "right"]].set_visible(False)
     axes[0, 0].set_ylabel("share of neurons", fontsize=8.5)
     axes[1, 0].set_ylabel("share at or below", fontsize=8.5)
-    figure.supxlabel(f"firing rate ({_UNIT})", fontsize=9)
+    figure.supxlabel(f"firing rate ({_UNIT}; last bin: that or more)", fontsize=9)
     handles, names = axes[1, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=4, fontsize=8, frameon=False)
+    figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     first = next(iter(comparisons.values()))
     sample = f"{first.baseline.n_neurons():,} neurons, n = {first.n_images:,} images, T = {first.T}"
     figure.suptitle(f"Firing before and after quantization  ({sample})", fontsize=10)
@@ -158,6 +159,20 @@ def _drift(rows: Sequence[Mapping[str, Any]], measure: str, scale: str) -> list[
         return values
     floor = min((value for value in values if value > 0), default=1e-4) / 2
     return [max(value, floor) for value in values]
+
+
+def _scale_drift(axis: Axes, drift: Sequence[float], scale: str) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = min(drift), max(drift)
+    if scale == "linear":
+        axis.set_xlim(0, 1.05 * high or 1.0)
+        return
+    axis.set_xscale("log")
+    axis.set_xlim(low / 1.4, high * 1.4)
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 200 * low else (1.0,)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _shapes(rows: Sequence[Mapping[str, Any]]) -> dict[Any, str]:
@@ -210,6 +225,7 @@ def _legend(
     if has_controls:
         handles.append(Patch(color=_BAND, label="drift of controls"))
     handles.append(Line2D([], [], color=_GREY, linewidth=0.9, linestyle=(0, (4, 2)), label="baseline accuracy"))
+    handles.append(Patch(color="#BBDDEE", alpha=0.6, label="± 1 standard error"))
     figure.legend(handles=handles, loc="outside right upper", fontsize=7.5, frameon=False, handlelength=1.4)
 
 

@@ -107,9 +107,7 @@ def run_grid(grid: Grid, baseline: nn.Module, out: str | os.PathLike[str], *, pr
     return rows
 
 
-def cell_key(
-    grid: Grid, baseline: nn.Module, splits: Splits, mode: Mode, spec: QuantSpec | None, seed: int
-) -> str:
+def cell_key(grid: Grid, baseline: nn.Module, splits: Splits, mode: Mode, spec: QuantSpec | None, seed: int) -> str:
     """Hash of what decides a cell's row: weights, spec, mode, seed, data, and the recipe if it trains."""
     digest = hashlib.sha256()
     for name, tensor in baseline.state_dict().items():
@@ -130,7 +128,9 @@ def cell_key(
 
 def line_of(row: Row) -> str:
     """A finished cell in one line."""
-    what = " ".join(str(row[key]) for key in ("method", "bits", "range", "placement", "mode") if row.get(key) is not None)
+    what = " ".join(
+        str(row[key]) for key in ("method", "bits", "range", "placement", "mode") if row.get(key) is not None
+    )
     return (
         f"{what}: accuracy {row['accuracy']:.4f} (fp {row['accuracy_fp']:.4f}), EMD {row['emd_layer_mean']:.5f}, "
         f"rate {row['mfr']:.4f} (fp {row['mfr_fp']:.4f}), {row['seconds']:.0f} s"

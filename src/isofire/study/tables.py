@@ -10,8 +10,9 @@ from isofire.errors import DataError
 
 Format = Callable[[Any], str]
 WIDTH = 100
-_GAP = 2
 _SHORTEST = 6
+# what a narrow table leaves out first
+_DROPPED = ("spearman", "agreement", "granularity")
 
 
 def _text(value: Any) -> str:
@@ -55,16 +56,22 @@ _COLUMNS: tuple[tuple[str, str, Format], ...] = (
     ("rank r", "spearman", _decimals(2)),
 )
 _TEXTUAL = {"model", "data", "target", "method", "range", "granularity", "placement", "mode"}
-_NOTES = (
-    "acc: accuracy; agree: same class as the baseline; rate: mean, in spikes per neuron per step; dead: rate < 0.05;",
-    "EMD: mean over layers; paired: mean absolute rate change of a neuron; rank r: Spearman, within layers",
-)
+_NOTES = {
+    "accuracy": "acc: accuracy",
+    "agreement": "agree: same class as the baseline",
+    "mfr": "rate: mean, in spikes per neuron per step",
+    "dead_05": "dead: rate below 0.05",
+    "emd_layer_mean": "EMD: mean over layers",
+    "paired_mae": "paired: mean absolute rate change of a neuron",
+    "spearman": "rank r: Spearman, within layers",
+}
 
 
 def text_table(rows: Sequence[Mapping[str, Any]], width: int = WIDTH) -> str:
     """Heading, baseline and a line per row in at most `width` columns.
 
-    What is the same in all rows moves to the heading; text that does not fit loses its middle.
+    What is the same in all rows moves to the heading. What does not fit goes in this order: rank correlation, agreement,
+    granularity, then the middle of long texts.
 
     Raises
     ------
@@ -72,12 +79,16 @@ def text_table(rows: Sequence[Mapping[str, Any]], width: int = WIDTH) -> str:
         If there is no row.
     """
     head, columns = _layout(rows)
-    cells = [[title for title, _, _ in columns], *([form(row.get(key)) for _, key, form in columns] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    _shrink(widths, [key for _, key, _ in columns], width)
-    lines = [_line(line, widths, [key in _TEXTUAL for _, key, _ in columns]) for line in cells]
-    rule = "-" * (sum(widths) + _GAP * (len(widths) - 1))
-    return "\n".join([*_wrapped(head, width), "", lines[0], rule, *lines[1:], rule, *_NOTES])
+    for dropped in range(len(_DROPPED) + 1):
+        kept = [column for column in columns if column[1] not in _DROPPED[:dropped]]
+        cells = [[title for title, _, _ in kept], *([form(row.get(key)) for _, key, form in kept] for row in rows)]
+        widths = [max(len(line[i]) for line in cells) for i in range(len(kept))]
+        if _total(widths) <= width:
+            break
+    _shrink(widths, [key for _, key, _ in kept], width)
+    lines = [_line(line, widths, [key in _TEXTUAL for _, key, _ in kept]) for line in cells]
+    rule = "-" * _total(widths)
+    return "\n".join([*_wrapped(head, width), "", lines[0], rule, *lines[1:], rule, *_notes([k for _, k, _ in kept])])
 
 
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -96,7 +107,8 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines += [
         "| " + " | ".join(form(row.get(key)).replace("|", "/") for _, key, form in columns) + " |" for row in rows
     ]
-    return "\n".join([", ".join(head) + ".", "", *lines, "", *_NOTES]) + "\n"
+    notes = "; ".join(_NOTES[key] for _, key, _ in columns if key in _NOTES)
+    return "\n".join([", ".join(head) + ".", "", *lines, "", f"{notes}."]) + "\n"
 
 
 def _layout(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[tuple[str, str, Format]]]:
@@ -125,8 +137,16 @@ def _baseline(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return phrases
 
 
+def _notes(keys: Sequence[str]) -> list[str]:
+    return _wrapped([_NOTES[key] for key in keys if key in _NOTES], WIDTH, "; ")
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + len(widths) - 1
+
+
 def _shrink(widths: list[int], keys: Sequence[str], width: int) -> None:
-    excess = sum(widths) + _GAP * (len(widths) - 1) - width
+    excess = _total(widths) - width
     while excess > 0:
         texts = [i for i, key in enumerate(keys) if key in _TEXTUAL | {"bits"} and widths[i] > _SHORTEST]
         if not texts:
@@ -141,7 +161,7 @@ def _line(cells: Sequence[str], widths: Sequence[int], left: Sequence[bool]) -> 
         cell.ljust(width) if to_left else cell.rjust(width)
         for cell, width, to_left in zip(fitted, widths, left, strict=True)
     ]
-    return (" " * _GAP).join(padded).rstrip()
+    return " ".join(padded).rstrip()
 
 
 def _fit(text: str, width: int) -> str:
@@ -151,13 +171,13 @@ def _fit(text: str, width: int) -> str:
     return f"{text[:front]}…{text[len(text) - (width - 1 - front) :]}"
 
 
-def _wrapped(phrases: Sequence[str], width: int) -> list[str]:
+def _wrapped(phrases: Sequence[str], width: int, between: str = ", ") -> list[str]:
     lines = [""]
     for phrase in phrases:
-        joined = f"{lines[-1]}, {phrase}" if lines[-1] else phrase
-        if len(joined) <= width:
+        joined = f"{lines[-1]}{between}{phrase}" if lines[-1] else phrase
+        if len(joined) < width:
             lines[-1] = joined
         else:
-            lines[-1] += ","
+            lines[-1] += between.rstrip()
             lines.append(phrase)
     return lines

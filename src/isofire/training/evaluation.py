@@ -59,7 +59,7 @@ def evaluate_feed(model: nn.Module, feed: Feed, batch_size: int, precision: str,
     exact = torch.float32 if group.device.type == "mps" else torch.float64
     sums = torch.zeros(2, dtype=exact, device=group.device)
     with torch.no_grad(), evaluating(model):
-        for index in torch.arange(group.rank, len(feed), group.world).split(batch_size):
+        for index in feed.place(torch.arange(group.rank, len(feed), group.world)).split(batch_size):
             sums += _sums(model, *feed.cut(index), classes=len(feed.data.classes), precision=precision).to(sums)
     loss, right = group.gather(sums).sum(0).tolist()
     return Evaluation(accuracy=right / len(feed), loss=loss / len(feed), n=len(feed))

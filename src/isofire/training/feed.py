@@ -32,16 +32,20 @@ class Feed:
     def __len__(self) -> int:
         return len(self.data)
 
+    def place(self, order: Tensor) -> Tensor:
+        """Put sample numbers where `cut` wants them, once for many batches: a copy per batch would stall a GPU."""
+        return order.to(self.device) if isinstance(self.data, ImageSet) else order
+
     def cut(
         self, index: Tensor, augment: Augment | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Give the samples of `index` as `(inputs, labels)`: normalized images or event frames, and int64 `[N]`.
+        """Give the samples of `index`, from `place`, as `(inputs, labels)`.
 
-        Images are augmented once they are normalized, so that padding and cut-outs show the mean of the set.
+        Inputs are normalized images or event frames, labels int64 `[N]`. Images are augmented once they are
+        normalized, so that padding and cut-outs show the mean of the set.
         """
         if isinstance(self.data, EventSet):
             return next(iter(self.data.take(index).batches(len(index), self.device, self.channels_last)))
-        index = index.to(self.device)
         images = self.data.images[index]
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)

@@ -129,8 +129,8 @@ class _Run:
     # -- the loop ------------------------------------------------------------------------------------------------
 
     def train(self, show: Reporter, on_epoch: Callable[[EpochRecord], None] | None) -> TrainingResult:
-        wrapped = self.group.wrap(self.model)
         try:
+            wrapped = self.group.wrap(self.model)
             if self.valid is None:
                 show.say("no validation set: no epoch is chosen, the last weights are kept")
             while self.at.epoch < self.recipe.epochs:
@@ -145,7 +145,7 @@ class _Run:
 
     def train_epoch(self, wrapped: nn.Module, show: Reporter) -> EpochRecord:
         epoch, started = self.at.epoch, time.perf_counter() - self.at.seconds
-        order = epoch_order(len(self.feed), self.recipe.seed, epoch)
+        order = self.feed.place(epoch_order(len(self.feed), self.recipe.seed, epoch))
         wrapped.train()
         for step in range(self.at.step, self.steps):
             self.train_step(wrapped, order, step)
@@ -162,6 +162,7 @@ class _Run:
         loss, right, images = self.gathered_sums().sum(0).tolist()
         seconds = time.perf_counter() - started
         self.check_loss()
+        self.check_weights()
         return self.close_epoch(loss / images, right / images, seconds, images / seconds)
 
     def train_step(self, wrapped: nn.Module, order: Tensor, step: int) -> None:
@@ -199,7 +200,6 @@ class _Run:
             seconds=seconds,
             images_per_second=pace,
         )
-        self.check_weights()
         self.at = Position(epoch=self.at.epoch + 1, history=[*self.at.history, record])
         self.new_sums()
         if self.out is not None and self.group.leads and best_of(self.at.history) is record:
@@ -226,7 +226,7 @@ class _Run:
         self.bad_step = torch.tensor(-1, device=device)
 
     def note(self, loss: Tensor, right: Tensor, images: int, step: int) -> None:
-        self.sums += torch.stack([loss.to(self.sums) * images, right.to(self.sums), self.sums.new_tensor(images)])
+        self.sums += torch.stack([loss.to(self.sums) * images, right.to(self.sums), self.sums.new_full((), images)])
         self.bad_step = torch.where((self.bad_step < 0) & ~loss.isfinite(), step, self.bad_step)
 
     def gathered_sums(self) -> Tensor:
