@@ -14,8 +14,10 @@ def test_an_unknown_name() -> None:
         pretrained("sew_resnet1001")
 
 
-@pytest.mark.parametrize("name", REGISTER)
-def test_every_registered_network_loads(name: str) -> None:
-    model = pretrained(name)
-    assert not model.training
-    assert next(model.parameters()).isfinite().all()
+def test_every_registered_network_loads() -> None:
+    if not REGISTER:
+        pytest.skip("no network is registered yet")
+    for name in REGISTER:
+        model = pretrained(name)
+        assert not model.training
+        assert all(value.isfinite().all() for value in model.state_dict().values()), name

@@ -116,7 +116,7 @@ def test_the_stem_runs_once_a_forward(images: Any) -> None:
 
 @pytest.mark.parametrize("connect", list(CONNECT))
 def test_a_static_image_equals_its_copies_in_time(connect: str, lively: Any, images: Any) -> None:
-    model, x = lively(sew_resnet8(width=0.25, connect=connect)), images(3, 3, 12, 12)
+    model, x = lively(sew_resnet8(width=0.25, connect=connect)).double(), images(3, 3, 12, 12).double()
     with torch.no_grad():
         torch.testing.assert_close(model(x), model(x.expand(4, *x.shape)))
 
@@ -199,7 +199,7 @@ def test_a_model_is_rebuilt_from_json_and_its_weights(arguments: dict[str, Any],
     model = lively(sew_resnet8(**{"width": 0.25, **arguments}))
     again = build(json.loads(json.dumps(model.config)))
     assert again.config == model.config
-    assert again.T == arguments.get("T", 4)
+    assert again.T == model.T
     assert str(again) == str(model)
     x = images(2, arguments.get("in_channels", 3), 8, 8)
     again.eval()
@@ -210,7 +210,7 @@ def test_a_model_is_rebuilt_from_json_and_its_weights(arguments: dict[str, Any],
 
 
 def test_weights_of_another_width_do_not_load() -> None:
-    with pytest.raises(RuntimeError, match="size mismatch for stem.weight"):
+    with pytest.raises(RuntimeError, match=r"size mismatch for stem\.weight"):
         sew_resnet8(width=0.5).load_state_dict(sew_resnet8(width=0.25).state_dict())
 
 
@@ -240,7 +240,7 @@ def test_no_frames() -> None:
         ({"num_classes": 0}, "num_classes must be a whole number of at least 1, got 0"),
         ({"in_channels": -1}, "in_channels must be a whole number of at least 1, got -1"),
         ({"connect": "or"}, "connect must be one of add, and, iand, got 'or'"),
-        ({"width": 0.01}, r"width must be finite and leave at least one channel, got 0.01 \(of 16\)"),
+        ({"width": 0.001}, r"width must be finite and leave at least one channel, got 0.001 \(of (16|64)\)"),
         ({"width": -1.0}, "width must be finite and leave at least one channel, got -1.0"),
         ({"width": math.nan}, "width must be finite and leave at least one channel, got nan"),
         ({"width": math.inf}, "width must be finite and leave at least one channel, got inf"),
@@ -264,7 +264,8 @@ def test_a_block_with_an_unknown_connection() -> None:
 
 
 def test_logits_do_not_depend_on_the_rest_of_the_batch(lively: Any, images: Any) -> None:
-    model, x = lively(sew_resnet8(width=0.25)), images(4, 3, 12, 12)
+    # float64: convolutions of another batch size round differently, which may move a membrane over the threshold
+    model, x = lively(sew_resnet8(width=0.25)).double(), images(4, 3, 12, 12).double()
     with torch.no_grad():
         together: Tensor = model(x)
         apart = torch.cat([model(image.unsqueeze(0)) for image in x], 1)

@@ -163,11 +163,12 @@ class _Places:
         self.overrides: list[str] = []
 
     def of(self, key: str) -> str:
-        """`--set key` if that brought it, else the file."""
+        """`--set key` if that brought it, else the file, with the settings that changed parts of it."""
         for override in self.overrides:
-            if key == override or key.startswith(f"{override}.") or override.startswith(f"{key}."):
+            if f"{key}.".startswith(f"{override}."):
                 return f"--set {override}"
-        return self.source
+        within = [f" with --set {override}" for override in self.overrides if override.startswith(f"{key}.")]
+        return self.source + "".join(within)
 
     def check_keys(self, table: Any, allowed: Iterable[str], path: str) -> None:
         if not isinstance(table, dict):
@@ -190,7 +191,10 @@ class _Places:
                 raise self.placed(error.__cause__, path) from error
             reason, _, inner = str(error).partition(" - at `$")
             full = path + inner.rstrip("`")
-            raise SpecError(f"{full}: {reason}, got {_found(value, inner)} ({self.of(full)})") from error
+            if "missing required field" in reason:
+                raise SpecError(f"{full} needs the key {reason.split()[-1]} ({self.of(full)})") from error
+            rule = reason.partition(", got")[0].lower()
+            raise SpecError(f"{full}: {rule}, got {_found(value, inner)} ({self.of(full)})") from error
 
     def placed(self, error: SpecError, path: str) -> SpecError:
         return SpecError(f"{error} ([{path}], {self.of(path)})")

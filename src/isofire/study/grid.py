@@ -14,11 +14,12 @@ import msgspec
 from msgspec import Struct
 from torch import nn
 
-from isofire.errors import CheckpointError, SpecError
-from isofire.files import writable_folder, write_text
+from isofire.errors import CheckpointError, OutputError, SpecError
+from isofire.files import writable_folder, write_atomic, write_text
 from isofire.spec import QuantSpec, read_toml
 from isofire.study.cell import Mode, run_cell
 from isofire.study.environment import environment
+from isofire.study.figures import scatter_figure
 from isofire.study.rows import Row, plain, write_rows
 from isofire.study.splits import DataSettings, Splits, load_splits
 from isofire.study.tables import markdown_table
@@ -104,6 +105,7 @@ def run_grid(grid: Grid, baseline: nn.Module, out: str | os.PathLike[str], *, pr
             print(f"[{number}/{len(cells)}] {line_of(rows[-1])}", file=sys.stderr, flush=True)
     write_rows(folder, rows, environment() | {"data": splits.fingerprints()})
     write_text(folder / "table.md", markdown_table(rows))
+    _write_figure(rows, folder / "accuracy-emd.png")
     return rows
 
 
@@ -171,6 +173,15 @@ def _spec(group: CellGroup, bits: int | None) -> QuantSpec | None:
     if not targets:
         return None
     return QuantSpec.from_dict({**targets, **group.spec})
+
+
+def _write_figure(rows: list[Row], path: Path) -> None:
+    try:
+        figure = scatter_figure(rows)
+    except OutputError as error:
+        print(error, file=sys.stderr)
+        return
+    write_atomic(path, lambda part: figure.savefig(part, dpi=160, format="png"))
 
 
 def _stored(path: Path) -> Row:

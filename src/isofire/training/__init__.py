@@ -1,6 +1,5 @@
 """Training: a loop one can read, with schedules, losses, exact checkpoints and several processes."""
 
-from isofire.quantization.reestimate import reestimate_batch_norm
 from isofire.training.checkpoint import architecture, load_weights, save_weights
 from isofire.training.evaluation import evaluate
 from isofire.training.loop import train
@@ -20,7 +19,6 @@ __all__ = [
     "load_weights",
     "mean_logit",
     "readout",
-    "reestimate_batch_norm",
     "save_weights",
     "tet",
     "train",

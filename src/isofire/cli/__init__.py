@@ -1,0 +1,5 @@
+"""The command line: `isofire --help`."""
+
+from isofire.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,131 @@
+"""The program: its commands, and what becomes of an error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from cyclopts import App, CycloptsError
+from rich.console import Console
+
+from isofire.cli.compare import compare
+from isofire.cli.demo import demo
+from isofire.cli.doctor import doctor
+from isofire.cli.evaluate import evaluate
+from isofire.cli.explain import explain
+from isofire.cli.options import Output
+from isofire.cli.quantize import quantize
+from isofire.cli.screen import Report, print_error, print_report
+from isofire.cli.train import train
+from isofire.errors import IsofireError
+from isofire.study.environment import version
+
+USER, INTERNAL, INTERRUPTED = 2, 1, 130
+
+_HELP = """Quantize spiking neural networks, and measure whether they still fire the same way.
+
+First steps:
+
+    isofire doctor                                  what is installed, and does it work
+    isofire demo --out demo-output                  everything once, on small digits, in about a minute
+    isofire train --config configs/digits-demo.toml --out runs/digits
+    isofire quantize runs/digits/model.safetensors --config configs/digits-demo.toml --out runs/digits-lsq4
+    isofire compare runs/digits/model.safetensors runs/digits-lsq4/model.safetensors --data digits
+
+Every command takes --help and --json. Exit status: 0 done, 2 something to correct in what was asked, 1 a failure of
+isofire itself, 130 interrupted."""
+
+app = App(name="isofire", help=_HELP, help_format="plaintext", version=lambda: version("isofire") or "not installed")
+for _command, _name in (
+    (train, "train"),
+    (quantize, "quantize"),
+    (compare, "compare"),
+    (evaluate, "eval"),
+    (explain, "explain"),
+    (demo, "demo"),
+    (doctor, "doctor"),
+):
+    app.command(_command, name=_name)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status; never raises.
+
+    Parameters
+    ----------
+    arguments
+        Without the program's name; None takes those of the process.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in given
+    debug = "--debug" in given or os.environ.get("ISOFIRE_DEBUG", "") not in ("", "0")
+    try:
+        return _run(given)
+    except KeyboardInterrupt:
+        print_error("interrupted", "the same command goes on where its output folder has a training state")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # whoever read stdout is gone; keep the interpreter from complaining when it closes the stream
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except IsofireError as error:
+        return _fail(error, USER, as_json, debug)
+    except Exception as error:
+        hint = "" if debug else "this is a fault of isofire; run it again with --debug and report what it prints"
+        return _fail(error, INTERNAL, as_json, debug, hint)
+
+
+def _run(given: list[str]) -> int:
+    try:
+        command, bound, _ = app.parse_args(
+            given, print_error=False, exit_on_error=False, console=Console(), error_console=Console(stderr=True)
+        )
+    except CycloptsError as error:
+        raise _Usage(_explained(error, given)) from error
+    result = command(*bound.args, **bound.kwargs)
+    if not isinstance(result, Report):
+        return 0
+    output = bound.arguments.get("output")
+    print_report(result, as_json=isinstance(output, Output) and output.json)
+    return result.code
+
+
+class _Usage(IsofireError):
+    """An option or argument that the command does not take."""
+
+
+def _explained(error: CycloptsError, given: list[str]) -> str:
+    error.verbose = False
+    words = [word for word in given if not word.startswith("-")]
+    name = f"isofire {words[0]}" if words and words[0] in _names() else "isofire"
+    return f"{str(error).strip()} (see {name} --help)"
+
+
+def _names() -> set[str]:
+    return {name for name in app if not name.startswith("-")}
+
+
+def _fail(error: Exception, code: int, as_json: bool, debug: bool, hint: str = "") -> int:
+    if debug:
+        traceback.print_exception(error)
+    kind = "UsageError" if isinstance(error, _Usage) else type(error).__name__
+    message = str(error) if isinstance(error, IsofireError) else f"{kind}: {error}"
+    print_error(message, hint)
+    if as_json:
+        _print_quietly({"error": {"type": kind, "message": str(error), "exit_status": code}})
+    return code
+
+
+def _print_quietly(document: dict[str, Any]) -> None:
+    try:
+        print(json.dumps(document, indent=2))
+        sys.stdout.flush()
+    except OSError:
+        # stdout itself may be what failed; the message is on stderr
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+

@@ -1,0 +1,144 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from cyclopts import Group, Parameter
+
+from isofire.cli.config import read_config, require
+from isofire.errors import SpecError
+from isofire.study import AnySet, DataSettings, load_split
+from isofire.training.distributed import pick_device
+
+_DATA = Group("Data")
+_MACHINE = Group("Machine")
+_OUTPUT = Group("Output")
+
+ConfigFile = Annotated[Path, Parameter(name=["--config", "-c"], help="TOML file; configs/ holds some that run as is.")]
+Settings = Annotated[
+    tuple[str, ...],
+    Parameter(name="--set", help="Change one setting, e.g. train.epochs=2; may be repeated.", negative=()),
+]
+Seed = Annotated[int | None, Parameter(name="--seed", help="Replaces the configuration's seed.")]
+Out = Annotated[Path | None, Parameter(name=["--out", "-o"], help="Folder for results; made if it is missing.")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """How results and errors are told.
+
+    Parameters
+    ----------
+    json
+        Print one JSON document on stdout and nothing else there.
+    debug
+        Show the traceback of an error (also: ISOFIRE_DEBUG=1).
+    """
+
+    json: Annotated[bool, Parameter(negative=(), group=_OUTPUT)] = False
+    debug: Annotated[bool, Parameter(negative=(), group=_OUTPUT)] = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where the work runs.
+
+    Parameters
+    ----------
+    device
+        cpu, cuda or cuda:1; by default CUDA if there is one.
+    threads
+        CPU threads; by default as many as torch finds cores.
+    """
+
+    device: Annotated[str | None, Parameter(group=_MACHINE)] = None
+    threads: Annotated[int | None, Parameter(group=_MACHINE)] = None
+
+    def claim(self) -> torch.device:
+        """Set the threads and return the device.
+
+        Raises
+        ------
+        SpecError
+            If there is no such device, or `threads` is below 1.
+        """
+        if self.threads is not None:
+            if self.threads < 1:
+                raise SpecError(f"--threads must be at least 1, got {self.threads}")
+            torch.set_num_threads(self.threads)
+        return pick_device(self.device)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class DataChoice:
+    """Which images.
+
+    Parameters
+    ----------
+    config
+        TOML file whose [data] table to use.
+    set
+        Change one setting of the file, e.g. data.root=DIR; may be repeated.
+    data
+        Instead of a file: digits, cifar10, cifar100, fashion-mnist, mnist, nmnist or nmnist-small.
+    root
+        Data folder; by default the one that ISOFIRE_DATA names, else ~/.cache/isofire.
+    split
+        test, or valid as the file's [data] table cuts it.
+    n
+        How many images; by default all.
+    """
+
+    config: Annotated[Path | None, Parameter(name=["--config", "-c"], group=_DATA)] = None
+    set: Annotated[tuple[str, ...], Parameter(negative=(), group=_DATA)] = ()
+    data: Annotated[str | None, Parameter(group=_DATA)] = None
+    root: Annotated[str | None, Parameter(group=_DATA)] = None
+    split: Annotated[Literal["test", "valid"], Parameter(group=_DATA)] = "test"
+    n: Annotated[int | None, Parameter(group=_DATA)] = None
+
+    def load(self) -> AnySet:
+        """The first `n` images of the split.
+
+        Raises
+        ------
+        SpecError
+            Unless just one of `config` and `data` is given, or if a setting does not fit the data.
+        DataError
+            If the data are missing or damaged.
+        """
+        found = load_split(self.settings(), self.split)
+        if self.n is None:
+            return found
+        if not 1 <= self.n <= len(found):
+            raise SpecError(f"--n must lie in 1..{len(found)}, the images of {found.name} ({found.split}), got {self.n}")
+        return found.first(self.n)
+
+    def settings(self) -> DataSettings:
+        """The data settings of the file or of the options."""
+        if (self.config is None) == (self.data is None):
+            raise SpecError("name the data by --config FILE or by --data NAME, one of the two")
+        if self.config is None:
+            assert self.data is not None
+            if self.set:
+                raise SpecError("--set changes a configuration; give --config FILE, or --root for the folder")
+            return DataSettings(name=self.data, root=self.root)
+        if self.root is not None:
+            raise SpecError("--root goes with --data; with --config use --set data.root=DIR")
+        config = read_config(self.config, self.set)
+        require(config, "data")
+        assert config.data is not None
+        return config.data
+
+
+def out_folder(given: Path | None, configured: str | None, default: str) -> Path:
+    """Where results go: --out, else the configuration's `out`, else a folder below runs/."""
+    return given or Path(configured or f"runs/{default}")
+
+
