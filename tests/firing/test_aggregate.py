@@ -42,8 +42,10 @@ def test_a_layer_by_hand() -> None:
 def test_the_dead_cuts_differ() -> None:
     # one image in 40,000 steps: rates 0, 0.0025, 0.01, 0.049
     counts = SpikeCounts({"x": torch.tensor([[0, 100, 400, 1960]]).int()}, torch.tensor([10_000]), 4)
-    drift = layer_drift(counts, counts, "x")
-    assert (drift.dead_00, drift.dead_01, drift.dead_05) == (0.25, 0.5, 1.0)
+    busy = SpikeCounts({"x": torch.tensor([[100, 400, 400, 40_000]]).int()}, torch.tensor([10_000]), 4)
+    drift = layer_drift(counts, busy, "x")
+    assert (drift.dead_00_fp, drift.dead_01_fp, drift.dead_05_fp) == (0.25, 0.5, 1.0)
+    assert (drift.dead_00, drift.dead_01, drift.dead_05) == (0.0, 0.25, 0.75)
 
 
 NUMBERS = st.lists(st.integers(0, 20), min_size=6, max_size=6)

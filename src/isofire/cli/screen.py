@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from rich.text import Text
 
 from isofire.errors import OutputError
 from isofire.files import writable_folder, write_atomic
-from isofire.study.rows import plain
+from isofire.study.rows import to_json_text
 
 _PROBE_BYTES = 1 << 20
 
@@ -82,7 +81,7 @@ def print_report(report: Report, *, as_json: bool) -> None:
     OutputError
         If stdout cannot be written (a full disk); a closed pipe stays a `BrokenPipeError`.
     """
-    text = json.dumps(plain(report.document), indent=2, allow_nan=False) if as_json else report.text
+    text = to_json_text(report.document).rstrip() if as_json else report.text
     try:
         print(text)
         sys.stdout.flush()

@@ -192,11 +192,10 @@ class FiringRecorder:
         assert self._block_ids is not None
         if layer.counts is None:
             layer.counts = zero_counts(self._images_per_block.numel(), spikes)
-            layer.exact = layer.exact.to(spikes.device)
         if summed is not None:
             add_image_counts(layer.counts, summed, self._block_ids)
         else:
-            layer.exact = layer.exact & add_counts(layer.counts, spikes, self._block_ids)
+            layer.exact = add_counts(layer.counts, spikes, self._block_ids)
 
     def _check_shape(self, name: str, layer: _Layer, spikes: Tensor) -> None:
         steps, images, *shape = spikes.shape

@@ -1,5 +1,6 @@
 """Studies: a cell (one way of quantizing one network) in, a result row out; tables, figures and files of rows."""
 
+from isofire.study.baseline import Baseline, fresh_model, train_baseline
 from isofire.study.cell import CONTROLS, Cell, is_control, name_of, run_cell
 from isofire.study.environment import environment
 from isofire.study.figures import rates_figure, scatter_figure
@@ -11,10 +12,12 @@ __all__ = [
     "COLUMNS",
     "CONTROLS",
     "AnySet",
+    "Baseline",
     "Cell",
     "DataSettings",
     "Splits",
     "environment",
+    "fresh_model",
     "is_control",
     "load_split",
     "load_splits",
@@ -28,5 +31,6 @@ __all__ = [
     "text_table",
     "to_csv",
     "to_json",
+    "train_baseline",
     "write_rows",
 ]

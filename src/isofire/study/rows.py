@@ -78,7 +78,12 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 def to_json(rows: Sequence[Mapping[str, Any]], environment: Mapping[str, Any] | None = None) -> str:
     """`{"version": 1, "environment": {...}, "rows": [...]}`; NaN is null, as JSON has none."""
     document = {"version": _VERSION, "environment": dict(environment or {}), "rows": [dict(row) for row in rows]}
-    return json.dumps(plain(document), indent=2, allow_nan=False) + "\n"
+    return to_json_text(document)
+
+
+def to_json_text(value: Any) -> str:
+    """Indented JSON with a newline at its end; see `plain`."""
+    return json.dumps(plain(value), indent=2, allow_nan=False) + "\n"
 
 
 def read_rows(path: str | os.PathLike[str]) -> list[Row]:

@@ -1,0 +1,73 @@
+"""`isofire compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from isofire.cli.figures import save_figure
+from isofire.cli.options import DataChoice, Machine, Out, Output
+from isofire.cli.screen import Log, Report, open_folder
+from isofire.files import write_text
+from isofire.firing import Comparison
+from isofire.firing import compare as measure
+from isofire.models import load_model
+from isofire.quantization import labels_of, spec_of
+from isofire.study import environment, name_of, write_rows
+from isofire.study.rows import to_json_text
+
+
+def compare(
+    baseline: Path,
+    quantized: Path,
+    /,
+    *,
+    out: Out = None,
+    batch_size: int = 128,
+    choice: DataChoice | None = None,
+    machine: Machine | None = None,
+    output: Output | None = None,
+) -> Report:
+    """Compare the firing of two networks on the same images, layer by layer.
+
+    With --out it writes comparison.json, row.csv, row.json, environment.json and, where matplotlib is installed,
+    figure.png.
+
+    Examples:
+
+        isofire compare runs/digits/model.safetensors runs/digits-lsq4/model.safetensors --data digits
+        isofire compare A.safetensors B.safetensors -c configs/cifar10-sew8.toml --n 2000 --out runs/a-b
+
+    Parameters
+    ----------
+    baseline
+        The network to measure against, usually in full precision.
+    quantized
+        The network to measure.
+    batch_size
+        Images at once.
+    """
+    place = (machine or Machine()).claim()
+    folder = open_folder(out) if out is not None else None
+    networks = [load_model(path)[0] for path in (baseline, quantized)]
+    data = (choice or DataChoice()).load()
+    found = measure(networks[0], networks[1], data, batch_size=batch_size, device=place, progress=True)
+    labels = {"model": name_of(networks[0]), "data": data.name, **labels_of(spec_of(networks[1]))}
+    row = found.row(**labels)
+    about = environment(place)
+    files = [] if folder is None else keep_comparison(folder, found, row, about, Log())
+    document = {"row": row, **found.to_dict(), "environment": about, "files": [str(file) for file in files]}
+    written = "".join(f"\nwrote {file}" for file in files)
+    return Report(document, found.table() + (f"\n{written}" if written else ""))
+
+
+def keep_comparison(
+    folder: Path, found: Comparison, row: dict[str, Any], about: dict[str, Any], log: Log
+) -> list[Path]:
+    """Write a comparison, its row, the environment and a figure; returns the files."""
+    files = [folder / "comparison.json"]
+    found.to_json(files[0])
+    files += write_rows(folder, [row], about, stem="row")
+    files.append(write_text(folder / "environment.json", to_json_text(about)))
+    figure = save_figure(folder / "figure.png", found.figure, log)
+    return files + ([figure] if figure else [])

@@ -1,0 +1,79 @@
+"""`isofire explain`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cyclopts import Parameter
+
+from isofire.cli.config import read_config, require
+from isofire.cli.options import Output, Settings
+from isofire.cli.screen import Report
+from isofire.errors import CheckpointError, SpecError
+from isofire.models import build
+from isofire.quantization import QuantPlan, describe, make_plan
+from isofire.spec import QuantSpec
+from isofire.training.checkpoint import read_note
+
+
+def explain(
+    model: Path | None = None,
+    /,
+    *,
+    config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
+    set: Settings = (),
+    output: Output | None = None,
+) -> Report:
+    """Show what is quantized in which module, how, and which rule says so.
+
+    Examples:
+
+        isofire explain runs/digits-lsq4/model.safetensors
+        isofire explain --config configs/digits-demo.toml
+        isofire explain runs/digits/model.safetensors -c configs/digits-demo.toml --set quant.weights.bits=2
+
+    Parameters
+    ----------
+    model
+        A file that isofire wrote: its architecture, and what it was quantized with unless --config says something else.
+    config
+        TOML file whose [quant] table to explain, and whose [model] table where no model is given.
+    """
+    if model is None and config is None:
+        raise SpecError("explain needs a model file or --config FILE")
+    if config is None and set:
+        raise SpecError("--set changes a configuration; give --config FILE")
+    architecture, spec = _of_file(model) if model is not None else (None, None)
+    if config is not None:
+        settings = read_config(config, set)
+        require(settings, "quant", *(() if model else ("model",)))
+        architecture, spec = architecture or settings.model, settings.quant
+    if spec is None:
+        raise SpecError(f"{model} is a full-precision network, nothing in it is quantized; give --config FILE for a plan")
+    assert architecture is not None
+    plan = make_plan(build(architecture), spec)
+    return Report({"model": architecture, "quant": spec.to_dict(), "modules": _modules(plan)}, str(plan))
+
+
+def _of_file(path: Path) -> tuple[dict, QuantSpec | None]:
+    note = read_note(path, "weights")
+    if "model" not in note:
+        raise CheckpointError(f"{path} holds weights without an architecture; name a model.safetensors")
+    quantization = note.get("quantization")
+    return note["model"], None if quantization is None else QuantSpec.from_dict(quantization)
+
+
+def _modules(plan: QuantPlan) -> list[dict]:
+    return [
+        {
+            "name": choice.name,
+            "kind": choice.kind,
+            "target": choice.target,
+            "rule": choice.rule,
+            "setting": describe(choice.setting),
+            "values": None if choice.setting is None else msgspec.to_builtins(choice.setting),
+        }
+        for choice in plan.choices
+    ]

@@ -1,0 +1,106 @@
+"""`isofire quantize`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from cyclopts import Parameter
+
+from isofire.cli.compare import keep_comparison
+from isofire.cli.config import read_config, require
+from isofire.cli.options import ConfigFile, Machine, Out, Output, Seed, Settings, out_folder
+from isofire.cli.screen import Log, Report, open_folder
+from isofire.errors import ModelError, SpecError
+from isofire.files import write_text
+from isofire.models import load_model, save_model
+from isofire.quantization import make_plan, spec_of
+from isofire.study import environment, fresh_model, load_splits, run_cell
+from isofire.study.rows import to_json_text
+from isofire.training import EpochRecord
+from isofire.training.progress import line
+
+
+def quantize(
+    baseline: Path,
+    /,
+    *,
+    config: ConfigFile,
+    set: Settings = (),
+    mode: Annotated[Literal["ptq", "qat"], Parameter(name=["--mode", "-m"])] = "ptq",
+    from_scratch: Annotated[bool, Parameter(negative=())] = False,
+    out: Out = None,
+    seed: Seed = None,
+    machine: Machine | None = None,
+    output: Output | None = None,
+) -> Report:
+    """Quantize a trained network and compare it with the original; needs the tables [data] and [quant].
+
+    Writes model.safetensors, comparison.json, row.csv, row.json, environment.json, config.json, log.txt and, where
+    matplotlib is installed, figure.png.
+
+    Examples:
+
+        isofire quantize runs/digits/model.safetensors -c configs/digits-demo.toml --out runs/digits-lsq4
+        isofire quantize runs/digits/model.safetensors -c configs/digits-demo.toml --mode qat
+        isofire quantize M.safetensors -c C.toml --set 'quant.weights={method="lqnet", bits=2}'
+
+    Parameters
+    ----------
+    baseline
+        The full-precision network, a model.safetensors that isofire wrote.
+    mode
+        ptq: quantize after training. qat: then train on with the quantizers in place, as the table [qat] says; the
+        weights of the last epoch are kept.
+    from_scratch
+        With --mode qat, start from a fresh network of the table [model] instead of the trained one.
+    """
+    if from_scratch and mode == "ptq":
+        raise SpecError("--from-scratch trains, so it goes with --mode qat")
+    settings = read_config(config, set, seed)
+    require(settings, "data", "quant", *(("qat",) if mode == "qat" else ()), *(("model",) if from_scratch else ()))
+    assert settings.data is not None
+    assert settings.quant is not None
+    place = (machine or Machine()).claim()
+    network, _ = load_model(baseline)
+    if spec_of(network) is not None:
+        raise ModelError(f"{baseline} is quantized already; quantize the full-precision network it came from")
+    start = fresh_model(settings.model, settings.seed) if from_scratch and settings.model is not None else None
+    make_plan(network if start is None else start, settings.quant)
+    folder = open_folder(out_folder(out, settings.out, f"{config.stem}-{mode}"))
+    write_text(folder / "config.json", to_json_text(settings.to_dict()))
+    splits, log = load_splits(settings.data), Log(folder)
+    log(f"quantizing {baseline.name} ({mode}), comparing on {len(splits.test):,} images of {splits.test.name}")
+
+    def note(record: EpochRecord) -> None:
+        assert settings.qat is not None
+        log(line(record, settings.qat.epochs), to_screen=False)
+
+    cell = run_cell(
+        network,
+        settings.quant,
+        mode=mode,
+        train_set=splits.train,
+        test_set=splits.test,
+        valid_set=splits.valid,
+        recipe=settings.qat if mode == "qat" else None,
+        seed=settings.seed,
+        start=start,
+        calibration_images=settings.calibration.images,
+        device=place,
+        folder=folder / "training" if mode == "qat" else None,
+        progress=True,
+        on_epoch=note,
+    )
+    about = environment(place)
+    recipe = msgspec.to_builtins(settings.qat) if mode == "qat" else None
+    about_model = {
+        "row": cell.row, "recipe": recipe, "from_scratch": from_scratch, "seed": settings.seed, "environment": about,
+        "data": {"name": splits.train.name, "fingerprints": splits.fingerprints()},
+    }  # fmt: skip
+    files = [save_model(folder / "model.safetensors", cell.model, about_model)]
+    files += keep_comparison(folder, cell.comparison, cell.row, about, log)
+    document = {"row": cell.row, **cell.comparison.to_dict(), "environment": about, "files": [str(f) for f in files]}
+    written = "\n".join(f"wrote {file}" for file in files)
+    return Report(document, f"{cell.comparison.table()}\n\n{written}")

@@ -1,0 +1,65 @@
+"""`isofire train`."""
+
+from __future__ import annotations
+
+from isofire.cli.config import read_config, require
+from isofire.cli.options import ConfigFile, Machine, Out, Output, Seed, Settings, out_folder
+from isofire.cli.screen import Log, Report, open_folder
+from isofire.files import write_text
+from isofire.study import load_splits, train_baseline
+from isofire.study.rows import to_json_text
+from isofire.training import EpochRecord, Evaluation
+from isofire.training.progress import line
+
+
+def train(
+    *,
+    config: ConfigFile,
+    set: Settings = (),
+    out: Out = None,
+    seed: Seed = None,
+    machine: Machine | None = None,
+    output: Output | None = None,
+) -> Report:
+    """Train a full-precision network; needs the tables [model], [data] and [train].
+
+    Writes model.safetensors (the best epoch on the validation images), history.json, environment.json, config.json and
+    log.txt. The test images are used once, at the end. A run that was cut off goes on when it is started again.
+
+    Examples:
+
+        isofire train --config configs/digits-demo.toml --out runs/digits
+        isofire train -c configs/cifar10-sew8.toml --set data.root=DIR --set train.epochs=5
+        torchrun --nproc-per-node 2 -m isofire train -c configs/cifar10-sew8.toml --out runs/c10
+    """
+    settings = read_config(config, set, seed)
+    require(settings, "model", "data", "train")
+    assert settings.model is not None
+    assert settings.data is not None
+    assert settings.train is not None
+    place = (machine or Machine()).claim()
+    folder = open_folder(out_folder(out, settings.out, config.stem))
+    log, epochs = Log(folder), settings.train.epochs
+    write_text(folder / "config.json", to_json_text(settings.to_dict()))
+    splits = load_splits(settings.data)
+    held_out = f", {len(splits.valid):,} held out to choose the epoch" if splits.valid else ""
+    log(f"training {settings.model['builder']} on {len(splits.train):,} images of {settings.data.name}{held_out}")
+
+    def note(record: EpochRecord) -> None:
+        log(line(record, epochs), to_screen=False)
+
+    found = train_baseline(
+        settings.model, splits, settings.train, folder=folder, device=place, progress=True, on_epoch=note
+    )
+    if found is None:
+        return Report({}, "")
+    log(f"epoch {found.epoch} of {epochs} kept; {_scored('test', found.test)}; {found.seconds:.0f} s", to_screen=False)
+    path = folder / "model.safetensors"
+    lines = [f"model     {path}", f"epoch     {found.epoch} of {epochs}"]
+    lines += [f"valid     {_scored('accuracy', found.valid)}"] if found.valid else []
+    lines += [f"test      {_scored('accuracy', found.test)}"]
+    return Report({"model": str(path), "seed": settings.seed, **found.to_dict()}, "\n".join(lines))
+
+
+def _scored(name: str, score: Evaluation) -> str:
+    return f"{name} {100 * score.accuracy:.2f} % (n = {score.n:,})"

@@ -1,0 +1,142 @@
+"""Training a full-precision network and keeping all that tells how it came about."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import nn
+
+from isofire.files import write_text
+from isofire.models import build, save_model
+from isofire.study.environment import environment
+from isofire.study.rows import to_json_text
+from isofire.study.splits import Splits
+from isofire.training import EpochRecord, Evaluation, Recipe, evaluate, train
+from isofire.training.distributed import pick_device
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """A trained network.
+
+    Attributes
+    ----------
+    model
+        With the weights that were chosen, in eval mode.
+    epoch
+        The one whose weights these are: the best on the validation images, without them the last.
+    valid, test
+        Accuracy and loss; `valid` is None without validation images.
+    history
+        All epochs.
+    seconds
+        Time spent, evaluations included; after a resumption, since then.
+    """
+
+    model: nn.Module
+    epoch: int
+    valid: Evaluation | None
+    test: Evaluation
+    history: tuple[EpochRecord, ...]
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values without the weights."""
+        return {
+            "epoch": self.epoch,
+            "valid": msgspec.to_builtins(self.valid),
+            "test": msgspec.to_builtins(self.test),
+            "seconds": round(self.seconds, 3),
+            "history": msgspec.to_builtins(self.history),
+        }
+
+
+def fresh_model(config: Mapping[str, Any], seed: int) -> nn.Module:
+    """An untrained network whose weights depend on `config` and `seed` alone; torch's generator stays as it was.
+
+    Raises
+    ------
+    SpecError
+        If the builder or one of its arguments is not valid.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(config)
+
+
+def train_baseline(
+    config: Mapping[str, Any],
+    splits: Splits,
+    recipe: Recipe,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+) -> Baseline | None:
+    """Train a network from scratch and test it once, at the end.
+
+    Parameters
+    ----------
+    config
+        Builder and arguments, see `isofire.models.build`; `recipe.seed` also decides the initial weights.
+    splits
+        What to train on; validation images, if there are any, choose the epoch.
+    folder
+        For `model.safetensors`, `history.json`, `environment.json`, and, below `training/`, the state from which the
+        same call goes on if it was cut off. Without a folder the last weights are kept, whatever validation says.
+    device
+        None takes CUDA if there is one, else the CPU.
+    progress, on_epoch
+        As in `isofire.training.train`.
+
+    Returns
+    -------
+    Baseline | None
+        None in processes other than the first that torchrun started.
+
+    Raises
+    ------
+    SpecError, ModelError, OutputError, CheckpointError
+        As `isofire.training.train`.
+    """
+    began, place = time.perf_counter(), pick_device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    out = None if folder is None else Path(folder)
+    model = fresh_model(config, recipe.seed)
+    result = train(
+        model, splits.train, splits.valid, recipe,
+        out=out and out / "training", device=place, progress=progress, on_epoch=on_epoch,
+    )  # fmt: skip
+    if int(os.environ.get("RANK", "0")) != 0:
+        return None
+    chosen = result.final
+    if splits.valid is not None and out is not None:
+        chosen = result.load_best_(model)
+    valid = None if splits.valid is None else evaluate(model, splits.valid, place, recipe.eval_batch_size)
+    test = evaluate(model, splits.test, place, recipe.eval_batch_size)
+    found = Baseline(model.eval(), chosen.epoch, valid, test, result.history, time.perf_counter() - began)
+    if out is not None:
+        _keep(out, found, splits, recipe, place)
+    return found
+
+
+def _keep(out: Path, found: Baseline, splits: Splits, recipe: Recipe, place: torch.device) -> None:
+    about = environment(place)
+    note = {
+        "recipe": msgspec.to_builtins(recipe),
+        "seed": recipe.seed,
+        "data": {"name": splits.train.name, "train_images": len(splits.train), "fingerprints": splits.fingerprints()},
+        "epoch": found.epoch,
+        "accuracy": {"valid": msgspec.to_builtins(found.valid), "test": msgspec.to_builtins(found.test)},
+        "environment": about,
+    }
+    save_model(out / "model.safetensors", found.model, note)
+    write_text(out / "history.json", to_json_text(found.to_dict()))
+    write_text(out / "environment.json", to_json_text(about))
