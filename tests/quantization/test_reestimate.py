@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from isofire.errors import DataError
-from isofire.training import reestimate_batch_norm
+from isofire.quantization import reestimate_batch_norm
 
 
 def _batches(n: int = 5, size: int = 16) -> list[torch.Tensor]:

@@ -143,6 +143,18 @@ def test_state_dict_fits_a_fresh_quantizer(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_tensors_copied_from_another_process_are_enough(kind: str) -> None:
+    # what a broadcast of parameters and buffers does
+    w = weights()
+    quantizer, fresh = frozen(kind, 3, w, **CHANNELS), KINDS[kind](3, **CHANNELS).eval()
+    theirs = [*quantizer.parameters(), *quantizer.buffers()]
+    with torch.no_grad():
+        for mine, other in zip([*fresh.parameters(), *fresh.buffers()], theirs, strict=True):
+            mine.copy_(other)
+    assert torch.equal(fresh(w), quantizer(w))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_use_before_calibration(kind: str) -> None:
     quantizer = KINDS[kind](3).eval()
     for call in (quantizer, quantizer.codes):

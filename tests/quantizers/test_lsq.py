@@ -36,10 +36,12 @@ def test_gradients_equal_the_formula(bits: int, signed: bool) -> None:
     rng = np.random.default_rng(bits)
     x = rng.normal(size=200).astype(np.float32)
     upstream = rng.normal(size=200).astype(np.float32)
+    qn, qp = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    x[:2] = 0.5 * qn, 0.5 * qp  # on the edges of the clamp at step 0.5
     tensor = torch.from_numpy(x).requires_grad_()
     quantizer = calibrated(bits, tensor.detach(), signed=signed)
+    quantizer.step.data.fill_(0.5)
     quantizer(tensor).backward(torch.from_numpy(upstream))
-    qn, qp = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     to_x, to_s = by_hand(x.astype(np.float64), quantizer.step.item(), qn, qp, upstream.astype(np.float64))
     assert tensor.grad is not None
     assert quantizer.step.grad is not None

@@ -58,6 +58,15 @@ def test_the_sample_covers_all_positions_of_a_map_evenly() -> None:
     assert seen.max() <= 3 * seen.float().mean()
 
 
+def test_the_sample_is_spread_evenly_over_the_stream() -> None:
+    observer = RangeObserver(capacity=1000)
+    for batch in torch.arange(1_000_000.0).split(70_001):
+        observer.observe(batch)
+    gaps = observer.samples()[0].diff()
+    assert gaps.min() > 0.2 * gaps.mean()
+    assert gaps.max() < 4 * gaps.mean()
+
+
 def test_merge_keeps_extremes_and_samples_evenly() -> None:
     x = states(128)
     left, right = observe(x[:96], [96], capacity=3 * 300), observe(x[96:], [32], capacity=3 * 300)

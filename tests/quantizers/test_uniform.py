@@ -72,6 +72,18 @@ def test_refresh_counts_training_forwards_and_survives_a_state_dict() -> None:
     assert torch.equal(resumed.hi, quantizer.hi)
 
 
+def test_forwards_without_gradients_do_not_count_towards_refresh() -> None:
+    w = weights()
+    quantizer = Uniform(4, range="minmax", refresh=2)
+    quantizer(w)
+    with torch.no_grad():
+        quantizer(2 * w)
+    quantizer(3 * w)
+    assert quantizer.hi.item() == w.abs().max()
+    quantizer(4 * w)
+    assert quantizer.hi.item() == 4 * w.abs().max()
+
+
 def test_first_training_forward_calibrates_even_without_gradients() -> None:
     w = weights()
     quantizer = Uniform(4, range="mse", granularity="channel")

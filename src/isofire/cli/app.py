@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnusedCliTokensError
 from rich.console import Console
 
 from isofire.cli.compare import compare
@@ -21,25 +21,30 @@ from isofire.cli.options import Output
 from isofire.cli.quantize import quantize
 from isofire.cli.screen import Report, print_error, print_report
 from isofire.cli.train import train
-from isofire.errors import IsofireError
+from isofire.errors import DataError, IsofireError
 from isofire.study.environment import version
 
 USER, INTERNAL, INTERRUPTED = 2, 1, 130
 
 _HELP = """Quantize spiking neural networks, and measure whether they still fire the same way.
 
-First steps:
+```
+isofire doctor                  # what is installed, and does it work
+isofire demo --out demo-output  # everything once, on small digits
+isofire train -c configs/digits-demo.toml -o runs/fp
+isofire quantize runs/fp/model.safetensors -c configs/digits-demo.toml
+isofire compare FP.safetensors QUANTIZED.safetensors --data digits
+```
 
-    isofire doctor                                  what is installed, and does it work
-    isofire demo --out demo-output                  everything once, on small digits, in about a minute
-    isofire train --config configs/digits-demo.toml --out runs/digits
-    isofire quantize runs/digits/model.safetensors --config configs/digits-demo.toml --out runs/digits-lsq4
-    isofire compare runs/digits/model.safetensors runs/digits-lsq4/model.safetensors --data digits
+Every command takes --help and --json. Exit status: 0 done; 2 something to correct in what was asked; 1 a failure of
+isofire itself; 130 interrupted.
+"""
 
-Every command takes --help and --json. Exit status: 0 done, 2 something to correct in what was asked, 1 a failure of
-isofire itself, 130 interrupted."""
+_MISSING_DATA = (
+    "here, --root DIR or --set data.root=DIR names the folder, and --download or --set data.download=true fetches the set"
+)
 
-app = App(name="isofire", help=_HELP, help_format="plaintext", version=lambda: version("isofire") or "not installed")
+app = App(name="isofire", help=_HELP, help_format="markdown", version=lambda: version("isofire") or "not installed")
 for _command, _name in (
     (train, "train"),
     (quantize, "quantize"),
@@ -73,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except IsofireError as error:
-        return _fail(error, USER, as_json, debug)
+        missing = isinstance(error, DataError) and "download=True" in str(error)
+        return _fail(error, USER, as_json, debug, _MISSING_DATA if missing else "")
     except Exception as error:
         hint = "" if debug else "this is a fault of isofire; run it again with --debug and report what it prints"
         return _fail(error, INTERNAL, as_json, debug, hint)
@@ -102,6 +108,9 @@ def _explained(error: CycloptsError, given: list[str]) -> str:
     error.verbose = False
     words = [word for word in given if not word.startswith("-")]
     name = f"isofire {words[0]}" if words and words[0] in _names() else "isofire"
+    unused = error.unused_tokens if isinstance(error, UnusedCliTokensError) else []
+    if any("=" in token for token in unused or []):
+        return f"{str(error).strip()} Give --set anew for every setting: --set a.b=1 --set c.d=2 (see {name} --help)"
     return f"{str(error).strip()} (see {name} --help)"
 
 

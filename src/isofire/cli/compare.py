@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,10 @@ def compare(
     With --out it writes comparison.json, row.csv, row.json, environment.json and, where matplotlib is installed,
     figure.png.
 
-    Examples:
-
-        isofire compare runs/digits/model.safetensors runs/digits-lsq4/model.safetensors --data digits
-        isofire compare A.safetensors B.safetensors -c configs/cifar10-sew8.toml --n 2000 --out runs/a-b
+    ```
+    isofire compare FP.safetensors Q.safetensors --data digits
+    isofire compare FP.safetensors Q.safetensors -c CONFIG.toml --n 2000 -o runs/q
+    ```
 
     Parameters
     ----------
@@ -51,7 +52,7 @@ def compare(
     folder = open_folder(out) if out is not None else None
     networks = [load_model(path)[0] for path in (baseline, quantized)]
     data = (choice or DataChoice()).load()
-    found = measure(networks[0], networks[1], data, batch_size=batch_size, device=place, progress=True)
+    found = measure(networks[0], networks[1], data, batch_size=batch_size, device=place, progress=sys.stderr.isatty())
     labels = {"model": name_of(networks[0]), "data": data.name, **labels_of(spec_of(networks[1]))}
     row = found.row(**labels)
     about = environment(place)

@@ -23,10 +23,11 @@ def evaluate(
 ) -> Report:
     """Measure the accuracy of a network, quantized or not.
 
-    Examples:
-
-        isofire eval runs/digits/model.safetensors --data digits
-        isofire eval runs/c10/model.safetensors --config configs/cifar10-sew8.toml --split valid
+    ```
+    isofire eval runs/fp/model.safetensors --data digits
+    isofire eval MODEL.safetensors --data cifar10 --root DIR
+    isofire eval MODEL.safetensors --config CONFIG.toml --split valid
+    ```
 
     Parameters
     ----------

@@ -28,11 +28,11 @@ def explain(
 ) -> Report:
     """Show what is quantized in which module, how, and which rule says so.
 
-    Examples:
-
-        isofire explain runs/digits-lsq4/model.safetensors
-        isofire explain --config configs/digits-demo.toml
-        isofire explain runs/digits/model.safetensors -c configs/digits-demo.toml --set quant.weights.bits=2
+    ```
+    isofire explain --config configs/digits-demo.toml
+    isofire explain QUANTIZED.safetensors
+    isofire explain FP.safetensors -c CONFIG.toml --set quant.weights.bits=2
+    ```
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ _OUTPUT = Group("Output")
 ConfigFile = Annotated[Path, Parameter(name=["--config", "-c"], help="TOML file; configs/ holds some that run as is.")]
 Settings = Annotated[
     tuple[str, ...],
-    Parameter(name="--set", help="Change one setting, e.g. train.epochs=2; may be repeated.", negative=()),
+    Parameter(name="--set", help="Change one setting, e.g. train.epochs=2; may be repeated.", negative=(), show_default=False),
 ]
 Seed = Annotated[int | None, Parameter(name="--seed", help="Replaces the configuration's seed.")]
 Out = Annotated[Path | None, Parameter(name=["--out", "-o"], help="Folder for results; made if it is missing.")]
@@ -40,8 +40,8 @@ class Output:
         Show the traceback of an error (also: ISOFIRE_DEBUG=1).
     """
 
-    json: Annotated[bool, Parameter(negative=(), group=_OUTPUT)] = False
-    debug: Annotated[bool, Parameter(negative=(), group=_OUTPUT)] = False
+    json: Annotated[bool, Parameter(negative=(), show_default=False, group=_OUTPUT)] = False
+    debug: Annotated[bool, Parameter(negative=(), show_default=False, group=_OUTPUT)] = False
 
 
 @Parameter(name="*")
@@ -90,6 +90,8 @@ class DataChoice:
         Instead of a file: digits, cifar10, cifar100, fashion-mnist, mnist, nmnist or nmnist-small.
     root
         Data folder; by default the one that ISOFIRE_DATA names, else ~/.cache/isofire.
+    download
+        Fetch what is missing of --data.
     split
         test, or valid as the file's [data] table cuts it.
     n
@@ -97,9 +99,10 @@ class DataChoice:
     """
 
     config: Annotated[Path | None, Parameter(name=["--config", "-c"], group=_DATA)] = None
-    set: Annotated[tuple[str, ...], Parameter(negative=(), group=_DATA)] = ()
+    set: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False, group=_DATA)] = ()
     data: Annotated[str | None, Parameter(group=_DATA)] = None
     root: Annotated[str | None, Parameter(group=_DATA)] = None
+    download: Annotated[bool, Parameter(negative=(), show_default=False, group=_DATA)] = False
     split: Annotated[Literal["test", "valid"], Parameter(group=_DATA)] = "test"
     n: Annotated[int | None, Parameter(group=_DATA)] = None
 
@@ -113,6 +116,8 @@ class DataChoice:
         DataError
             If the data are missing or damaged.
         """
+        if self.split == "valid" and self.config is None:
+            raise SpecError("--split valid needs --config FILE, whose [data] table says how it is cut")
         found = load_split(self.settings(), self.split)
         if self.n is None:
             return found
@@ -128,9 +133,9 @@ class DataChoice:
             assert self.data is not None
             if self.set:
                 raise SpecError("--set changes a configuration; give --config FILE, or --root for the folder")
-            return DataSettings(name=self.data, root=self.root)
-        if self.root is not None:
-            raise SpecError("--root goes with --data; with --config use --set data.root=DIR")
+            return DataSettings(name=self.data, root=self.root, download=self.download)
+        if self.root is not None or self.download:
+            raise SpecError("--root and --download go with --data; with --config use --set data.root=DIR")
         config = read_config(self.config, self.set)
         require(config, "data")
         assert config.data is not None

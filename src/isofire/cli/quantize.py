@@ -29,7 +29,7 @@ def quantize(
     config: ConfigFile,
     set: Settings = (),
     mode: Annotated[Literal["ptq", "qat"], Parameter(name=["--mode", "-m"])] = "ptq",
-    from_scratch: Annotated[bool, Parameter(negative=())] = False,
+    from_scratch: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     out: Out = None,
     seed: Seed = None,
     machine: Machine | None = None,
@@ -40,11 +40,13 @@ def quantize(
     Writes model.safetensors, comparison.json, row.csv, row.json, environment.json, config.json, log.txt and, where
     matplotlib is installed, figure.png.
 
-    Examples:
-
-        isofire quantize runs/digits/model.safetensors -c configs/digits-demo.toml --out runs/digits-lsq4
-        isofire quantize runs/digits/model.safetensors -c configs/digits-demo.toml --mode qat
-        isofire quantize M.safetensors -c C.toml --set 'quant.weights={method="lqnet", bits=2}'
+    ```
+    isofire quantize runs/fp/model.safetensors -c configs/digits-demo.toml
+    isofire quantize FP.safetensors -c CONFIG.toml --mode qat --out runs/qat
+    isofire quantize FP.safetensors -c CONFIG.toml --set quant.weights.bits=2
+    isofire quantize FP.safetensors -c CONFIG.toml \\
+        --set 'quant.weights={method="lqnet", bits=2}'
+    ```
 
     Parameters
     ----------

@@ -26,11 +26,11 @@ def train(
     Writes model.safetensors (the best epoch on the validation images), history.json, environment.json, config.json and
     log.txt. The test images are used once, at the end. A run that was cut off goes on when it is started again.
 
-    Examples:
-
-        isofire train --config configs/digits-demo.toml --out runs/digits
-        isofire train -c configs/cifar10-sew8.toml --set data.root=DIR --set train.epochs=5
-        torchrun --nproc-per-node 2 -m isofire train -c configs/cifar10-sew8.toml --out runs/c10
+    ```
+    isofire train --config configs/digits-demo.toml --out runs/fp
+    isofire train -c configs/cifar10-sew8.toml --set data.root=DIR
+    torchrun --nproc-per-node 2 -m isofire train -c configs/cifar10-sew8.toml
+    ```
     """
     settings = read_config(config, set, seed)
     require(settings, "model", "data", "train")

@@ -67,7 +67,7 @@ def emd(a: RateLike, b: RateLike) -> float:
     values = np.sort(np.concatenate([first, second]))
     below_first = np.searchsorted(first, values[:-1], side="right") / first.size
     below_second = np.searchsorted(second, values[:-1], side="right") / second.size
-    return float(np.abs(below_first - below_second) @ np.diff(values))
+    return float((np.abs(below_first - below_second) * np.diff(values)).sum())
 
 
 def emd_from_counts(
@@ -167,8 +167,9 @@ def spearman(a: RateLike, b: RateLike) -> float:
     first, second = as_rate_pair(a, b)
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
-    ranks = _centred_ranks(first), _centred_ranks(second)
-    return float((ranks[0] @ ranks[1]) / np.sqrt((ranks[0] @ ranks[0]) * (ranks[1] @ ranks[1])))
+    ranks, others = _centred_ranks(first), _centred_ranks(second)
+    # sums, not dot products: BLAS threads cost more than they bring here, and numpy's sums round less
+    return float((ranks * others).sum() / np.sqrt((ranks * ranks).sum() * (others * others).sum()))
 
 
 def _centred_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:

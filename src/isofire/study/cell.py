@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -139,8 +140,9 @@ def run_cell(
         if spec is not None:
             convert_(model)
     comparison = compare(
-        baseline, model.eval(), test_set, max_images=max_images, batch_size=batch_size, device=place, progress=progress
-    )
+        baseline, model.eval(), test_set, max_images=max_images, batch_size=batch_size, device=place,
+        progress=progress and sys.stderr.isatty(),
+    )  # fmt: skip
     labels = {
         "model": model_name or name_of(baseline),
         "data": test_set.name if test_set.split == "test" else f"{test_set.name} {test_set.split}",

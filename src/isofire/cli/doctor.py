@@ -1,0 +1,179 @@
+"""`isofire doctor`."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+import torch
+
+from isofire.cli.options import Output
+from isofire.cli.screen import Report
+from isofire.data import CIFAR10, CIFAR100, FASHION_MNIST, MNIST, data_root
+from isofire.data.cifar import absent_cifar
+from isofire.data.mnist import absent_idx
+from isofire.data.nmnist import absent_nmnist
+from isofire.neurons import LIF, Membrane, native
+from isofire.quantizers import Uniform
+from isofire.study.environment import cpu_model, version
+
+_EXTRAS = {"report": ("matplotlib",), "test": ("pytest", "hypothesis", "scipy", "ot")}
+_BACKENDS = ("native", "torch", "reference")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the examination: "ok", "note" (works, could be better) or "broken", and what to do about it."""
+
+    name: str
+    state: Literal["ok", "note", "broken"]
+    found: str
+    cure: str = ""
+
+    def __str__(self) -> str:
+        line = f"{self.state:<7} {self.name:<12} {self.found}"
+        return line + (f"\n{'':21}-> {self.cure}" if self.cure else "")
+
+
+def doctor(*, output: Output | None = None) -> Report:
+    """Check the installation: versions, compiled kernels, devices, data sets, and that all neuron paths agree.
+
+    Exit status 1 if something is broken; each complaint comes with its cure.
+
+    ```
+    isofire doctor
+    isofire doctor --json
+    ```
+    """
+    checks = examine()
+    broken = [check for check in checks if check.state == "broken"]
+    verdict = f"{len(broken)} broken" if broken else "all is well"
+    text = "\n".join([*map(str, checks), "", verdict])
+    return Report({"healthy": not broken, "checks": [asdict(check) for check in checks]}, text, int(bool(broken)))
+
+
+def examine() -> list[Check]:
+    """All checks; one that fails by itself becomes a broken line instead of an end."""
+    return [
+        _guarded("python", _python),
+        _guarded("torch", _torch),
+        _guarded("isofire", lambda: Check("isofire", "ok", version("isofire") or "from source, not installed")),
+        _guarded("processor", _processor),
+        _guarded("kernels", _kernels),
+        _guarded("threads", _threads),
+        _guarded("cuda", _cuda),
+        *(_guarded(extra, lambda extra=extra: _extra(extra)) for extra in _EXTRAS),
+        _guarded("data", _data),
+        *(_guarded(f"self-test {placement or 'plain'}", lambda p=placement: self_test(p))
+          for placement in (None, "pre_fire", "post_reset")),
+    ]  # fmt: skip
+
+
+def self_test(placement: Literal["pre_fire", "post_reset"] | None) -> Check:
+    """Whether the compiled, the torch and the reference path of a LIF layer give the same spikes and gradients."""
+    name = "self-test"
+    what = f"LIF, {f'4-bit membrane {placement}' if placement else 'full precision'}"
+    generator = torch.Generator().manual_seed(0)
+    # multiples of 1/64, so that no path's order of operations can move a value across the threshold
+    currents = torch.randint(-64, 192, (4, 8, 16, 8, 8), generator=generator) / 64
+    backends = [b for b in _BACKENDS if b != "native" or native.library() is not None]
+    results = {backend: _spikes_and_gradient(currents, backend, placement) for backend in backends}
+    spikes, gradient = results["reference"]
+    for backend, (own_spikes, own_gradient) in results.items():
+        if not torch.equal(own_spikes, spikes):
+            differing = int((own_spikes != spikes).sum())
+            return Check(name, "broken", f"{what}: {backend} differs in {differing} spikes", _REINSTALL)
+        if not torch.allclose(own_gradient, gradient, rtol=1e-4, atol=1e-6):
+            return Check(name, "broken", f"{what}: {backend} differs in its gradient", _REINSTALL)
+    return Check(name, "ok", f"{what}: {', '.join(backends)} agree on {int(spikes.sum()):,} spikes and their gradient")
+
+
+def _spikes_and_gradient(currents: torch.Tensor, backend: str, placement: str | None) -> tuple[torch.Tensor, torch.Tensor]:
+    neuron = LIF(backend=backend)  # type: ignore[arg-type]
+    if placement is not None:
+        neuron.membrane = Membrane(Uniform(4, range=(-1.0, 1.0), refresh=0), placement)  # type: ignore[arg-type]
+    x = currents.clone().requires_grad_()
+    spikes = neuron(x)
+    (spikes * torch.linspace(-1, 1, spikes.numel()).view_as(spikes)).sum().backward()
+    assert x.grad is not None
+    return spikes.detach(), x.grad
+
+
+_REINSTALL = "reinstall isofire (pip install --force-reinstall --no-deps isofire); if that does not help, report it"
+
+
+def _guarded(name: str, check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except Exception as error:
+        return Check(name, "broken", f"{type(error).__name__}: {error}", _REINSTALL)
+
+
+def _python() -> Check:
+    if sys.version_info < (3, 11):
+        return Check("python", "broken", platform.python_version(), "isofire needs Python 3.11 or newer")
+    return Check("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+
+
+def _torch() -> Check:
+    found = str(torch.__version__)
+    major, minor = (int(part) for part in found.split("+")[0].split(".")[:2])
+    if (major, minor) < (2, 11):
+        return Check("torch", "broken", found, "isofire needs torch 2.11 or newer: pip install -U torch")
+    return Check("torch", "ok", found)
+
+
+def _processor() -> Check:
+    return Check("processor", "ok", cpu_model())
+
+
+def _kernels() -> Check:
+    library = native.library()
+    if library is None:
+        cure = "about half the speed on a CPU; install a C++ compiler, then reinstall isofire from source"
+        return Check("kernels", "note", "not compiled", cure)
+    return Check("kernels", "ok", "compiled")
+
+
+def _threads() -> Check:
+    count, library = torch.get_num_threads(), native.library()
+    if library is not None and count > 1 and not library.isofire_parallel():
+        cure = "the kernels do not find torch's thread pool and use one; torch from PyPI or download.pytorch.org has one"
+        return Check("threads", "note", f"{count} in torch, 1 in the kernels", cure)
+    shared = "" if library is None else ", shared with the kernels"
+    return Check("threads", "ok", f"{count}{shared}")
+
+
+def _cuda() -> Check:
+    if not torch.cuda.is_available():
+        return Check("cuda", "ok", "none; work runs on the CPU")
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return Check("cuda", "ok", f"{torch.version.cuda}: {', '.join(names)}")
+
+
+def _extra(extra: str) -> Check:
+    missing = [package for package in _EXTRAS[extra] if find_spec(package) is None]
+    if missing:
+        return Check(extra, "note", f"without {', '.join(missing)}", f"pip install 'isofire[{extra}]'")
+    return Check(extra, "ok", f"{', '.join(_EXTRAS[extra])} installed")
+
+
+def _data() -> Check:
+    root = data_root()
+    found = ["digits"]
+    for name, absent in (
+        ("cifar10", lambda split: absent_cifar(root, split, CIFAR10)),
+        ("cifar100", lambda split: absent_cifar(root, split, CIFAR100)),
+        ("fashion-mnist", lambda split: absent_idx(root, split, FASHION_MNIST)),
+        ("mnist", lambda split: absent_idx(root, split, MNIST)),
+        ("nmnist", lambda split: absent_nmnist(root, split)),
+    ):
+        if not (absent("train") or absent("test")):
+            found.append(name)
+    if any((root / "n-mnist" / name).exists() for name in ("nmnist-small", "nmnist-small.tar")):
+        found.append("nmnist-small")
+    return Check("data", "ok", f"{', '.join(found)} (in {root}, or where ISOFIRE_DATA says)")
