@@ -37,7 +37,7 @@ def page() -> str:
     lines = [
         "# Benchmarks",
         "",
-        "Written by `python -m benchmarks.run` from `benchmarks/results/`. Each table is one run, the rows taking turns;",
+        "Written by `python -m benchmarks.run` from `benchmarks/results/`. Each table is one run, its rows in turns;",
         "a ratio is base time / row time round by round (above 1: faster than the base), median [minimum, maximum].",
         "",
     ]
