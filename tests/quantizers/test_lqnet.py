@@ -242,6 +242,16 @@ def test_degenerate_channels_stay_finite_and_exact(bits: int, ridge: float) -> N
     torch.testing.assert_close(q[1:3], w[1:3])
 
 
+def test_singular_rows_span_their_values_unless_the_start_is_better() -> None:
+    rows = SortedRows(torch.tensor([[0.1, 1.0]]))  # two values cannot determine three entries
+    start = torch.tensor([[0.05, 0.45, 0.5]], dtype=torch.float64)  # has levels at both
+    reseeded = qem.converge(rows, start, ridge=0, iterations=5)
+    torch.testing.assert_close(reseeded, torch.tensor([[1.0, 2.0, 4.0]], dtype=torch.float64) / 7)
+    basis, error = qem.fit(rows, [start], ridge=0, iterations=5)
+    assert torch.equal(basis, start)
+    assert error.item() < 1e-12
+
+
 def test_singular_channel_is_reseeded_in_training_and_recovers() -> None:
     generator = torch.Generator().manual_seed(0)
     quantizer = LQNet(2, channels=2)

@@ -41,7 +41,8 @@ isofire itself; 130 interrupted.
 """
 
 _MISSING_DATA = (
-    "here, --root DIR or --set data.root=DIR names the folder, and --download or --set data.download=true fetches the set"
+    "here, --root DIR or --set data.root=DIR names the folder, "
+    "and --download or --set data.download=true fetches the set"
 )
 
 app = App(name="isofire", help=_HELP, help_format="markdown", version=lambda: version("isofire") or "not installed")
@@ -136,5 +137,3 @@ def _print_quietly(document: dict[str, Any]) -> None:
     except OSError:
         # stdout itself may be what failed; the message is on stderr
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-

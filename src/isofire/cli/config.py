@@ -225,7 +225,8 @@ def _copied(value: Any) -> Any:
 def _model(table: Any, places: _Places) -> dict[str, Any]:
     if not isinstance(table, dict) or table.get("builder") not in BUILDERS:
         got = table.get("builder") if isinstance(table, dict) else table
-        raise SpecError(f"model.builder must be one of {', '.join(BUILDERS)}, got {got!r} ({places.of('model.builder')})")
+        place = places.of("model.builder")
+        raise SpecError(f"model.builder must be one of {', '.join(BUILDERS)}, got {got!r} ({place})")
     takes = inspect.signature(BUILDERS[table["builder"]]).parameters
     places.check_keys(table, ("builder", *takes), "model")
     return table
@@ -263,7 +264,7 @@ def _check_targets(table: dict[str, Any], path: str, places: _Places) -> None:
         setting = table.get(target)
         if not isinstance(setting, dict):
             continue
-        methods = {kind.__struct_config__.tag: kind for kind in kinds}
+        methods = {str(kind.__struct_config__.tag): kind for kind in kinds}
         method = setting.get("method", "uniform" if target == "membrane" else None)
         if method not in methods:
             place = f"{path}.{target}.method"

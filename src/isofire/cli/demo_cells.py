@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from isofire.spec import LQNetWeights, LSQWeights, QuantSpec, UniformMembrane, UniformWeights
 from isofire.study.cell import Mode
 
 _PAPER_RANGE = (-1.0, 1.0)
-_STATE_RANGE = (0.0, 1.0)
+_UNSIGNED = (0.0, 1.0)
+Placement = Literal["pre_fire", "post_reset"]
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,12 @@ def demo_cells() -> list[DemoCell]:
         *(DemoCell(QuantSpec(weights=LQNetWeights(bits=bits)), "ptq") for bits in (2, 4)),
         *(DemoCell(_membrane(bits, "pre_fire"), "ptq", _PRE if bits == 2 else None) for bits in (2, 4, 6, 8)),
         *(DemoCell(_membrane(bits, "post_reset"), "ptq", _POST if bits == 2 else None) for bits in (2, 4, 6, 8)),
+        *(DemoCell(_membrane(bits, "post_reset", _PAPER_RANGE), "ptq") for bits in (4, 8)),
         *(DemoCell(_uniform(bits), "qat") for bits in (2, 4)),
         *(DemoCell(QuantSpec(weights=LSQWeights(bits=bits)), "qat") for bits in (2, 4)),
         *(DemoCell(QuantSpec(weights=LQNetWeights(bits=bits)), "qat") for bits in (2, 4)),
-        *(DemoCell(_membrane(2, placement), "qat") for placement in ("pre_fire", "post_reset")),
+        DemoCell(_membrane(2, "pre_fire"), "qat"),
+        DemoCell(_membrane(2, "post_reset"), "qat"),
     ]
 
 
@@ -54,5 +58,5 @@ def _uniform(bits: int) -> QuantSpec:
     return QuantSpec(weights=UniformWeights(bits=bits, range=_PAPER_RANGE, granularity="tensor"))
 
 
-def _membrane(bits: int, placement: str) -> QuantSpec:
-    return QuantSpec(membrane=UniformMembrane(bits=bits, placement=placement, range=_STATE_RANGE, signed=False))  # type: ignore[arg-type]
+def _membrane(bits: int, placement: Placement, span: tuple[float, float] = _UNSIGNED) -> QuantSpec:
+    return QuantSpec(membrane=UniformMembrane(bits=bits, placement=placement, range=span, signed=span[0] < 0))

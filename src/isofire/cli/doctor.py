@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import platform
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from isofire.cli.options import Output
 from isofire.cli.screen import Report
@@ -92,7 +92,7 @@ def self_test(placement: Literal["pre_fire", "post_reset"] | None) -> Check:
     return Check(name, "ok", f"{what}: {', '.join(backends)} agree on {int(spikes.sum()):,} spikes and their gradient")
 
 
-def _spikes_and_gradient(currents: torch.Tensor, backend: str, placement: str | None) -> tuple[torch.Tensor, torch.Tensor]:
+def _spikes_and_gradient(currents: Tensor, backend: str, placement: str | None) -> tuple[Tensor, Tensor]:
     neuron = LIF(backend=backend)  # type: ignore[arg-type]
     if placement is not None:
         neuron.membrane = Membrane(Uniform(4, range=(-1.0, 1.0), refresh=0), placement)  # type: ignore[arg-type]
@@ -114,8 +114,6 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
 
 
 def _python() -> Check:
-    if sys.version_info < (3, 11):
-        return Check("python", "broken", platform.python_version(), "isofire needs Python 3.11 or newer")
     return Check("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
 
 
@@ -142,7 +140,9 @@ def _kernels() -> Check:
 def _threads() -> Check:
     count, library = torch.get_num_threads(), native.library()
     if library is not None and count > 1 and not library.isofire_parallel():
-        cure = "the kernels do not find torch's thread pool and use one; torch from PyPI or download.pytorch.org has one"
+        cure = (
+            "the kernels do not find torch's thread pool; the torch of PyPI or download.pytorch.org has one they find"
+        )
         return Check("threads", "note", f"{count} in torch, 1 in the kernels", cure)
     shared = "" if library is None else ", shared with the kernels"
     return Check("threads", "ok", f"{count}{shared}")

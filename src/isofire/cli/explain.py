@@ -51,7 +51,7 @@ def explain(
         require(settings, "quant", *(() if model else ("model",)))
         architecture, spec = architecture or settings.model, settings.quant
     if spec is None:
-        raise SpecError(f"{model} is a full-precision network, nothing in it is quantized; give --config FILE for a plan")
+        raise SpecError(f"{model} is in full precision, nothing in it is quantized; give --config FILE for a plan")
     assert architecture is not None
     plan = make_plan(build(architecture), spec)
     return Report({"model": architecture, "quant": spec.to_dict(), "modules": _modules(plan)}, str(plan))

@@ -19,10 +19,8 @@ _MACHINE = Group("Machine")
 _OUTPUT = Group("Output")
 
 ConfigFile = Annotated[Path, Parameter(name=["--config", "-c"], help="TOML file; configs/ holds some that run as is.")]
-Settings = Annotated[
-    tuple[str, ...],
-    Parameter(name="--set", help="Change one setting, e.g. train.epochs=2; may be repeated.", negative=(), show_default=False),
-]
+_SET = "Change one setting, e.g. train.epochs=2; may be repeated."
+Settings = Annotated[tuple[str, ...], Parameter(name="--set", help=_SET, negative=(), show_default=False)]
 Seed = Annotated[int | None, Parameter(name="--seed", help="Replaces the configuration's seed.")]
 Out = Annotated[Path | None, Parameter(name=["--out", "-o"], help="Folder for results; made if it is missing.")]
 
@@ -122,7 +120,7 @@ class DataChoice:
         if self.n is None:
             return found
         if not 1 <= self.n <= len(found):
-            raise SpecError(f"--n must lie in 1..{len(found)}, the images of {found.name} ({found.split}), got {self.n}")
+            raise SpecError(f"--n must lie in 1..{len(found)}, the size of {found.name} ({found.split}), got {self.n}")
         return found.first(self.n)
 
     def settings(self) -> DataSettings:
@@ -145,5 +143,3 @@ class DataChoice:
 def out_folder(given: Path | None, configured: str | None, default: str) -> Path:
     """Where results go: --out, else the configuration's `out`, else a folder below runs/."""
     return given or Path(configured or f"runs/{default}")
-
-

@@ -71,7 +71,6 @@ def quantize(
     start = fresh_model(settings.model, settings.seed) if from_scratch and settings.model is not None else None
     make_plan(network if start is None else start, settings.quant)
     folder = open_folder(out_folder(out, settings.out, f"{config.stem}-{mode}"))
-    write_text(folder / "config.json", to_json_text(settings.to_dict()))
     splits, log = load_splits(settings.data), Log(folder)
     log(f"quantizing {baseline.name} ({mode}), comparing on {len(splits.test):,} images of {splits.test.name}")
 
@@ -96,6 +95,7 @@ def quantize(
         on_epoch=note,
     )
     about = environment(place)
+    write_text(folder / "config.json", to_json_text(settings.to_dict()))
     recipe = msgspec.to_builtins(settings.qat) if mode == "qat" else None
     about_model = {
         "row": cell.row, "recipe": recipe, "from_scratch": from_scratch, "seed": settings.seed, "environment": about,

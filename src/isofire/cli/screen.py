@@ -69,8 +69,12 @@ def open_folder(path: str | Path) -> Path:
         If it cannot.
     """
     folder = writable_folder(path)
-    write_atomic(folder / ".probe", lambda part: part.write_bytes(bytes(_PROBE_BYTES)) and None).unlink()
+    write_atomic(folder / ".probe", _fill).unlink()
     return folder
+
+
+def _fill(part: Path) -> None:
+    part.write_bytes(bytes(_PROBE_BYTES))
 
 
 def print_report(report: Report, *, as_json: bool) -> None:

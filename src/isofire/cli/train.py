@@ -40,7 +40,6 @@ def train(
     place = (machine or Machine()).claim()
     folder = open_folder(out_folder(out, settings.out, config.stem))
     log, epochs = Log(folder), settings.train.epochs
-    write_text(folder / "config.json", to_json_text(settings.to_dict()))
     splits = load_splits(settings.data)
     held_out = f", {len(splits.valid):,} held out to choose the epoch" if splits.valid else ""
     log(f"training {settings.model['builder']} on {len(splits.train):,} images of {settings.data.name}{held_out}")
@@ -53,6 +52,7 @@ def train(
     )
     if found is None:
         return Report({}, "")
+    write_text(folder / "config.json", to_json_text(settings.to_dict()))
     log(f"epoch {found.epoch} of {epochs} kept; {_scored('test', found.test)}; {found.seconds:.0f} s", to_screen=False)
     path = folder / "model.safetensors"
     lines = [f"model     {path}", f"epoch     {found.epoch} of {epochs}"]

@@ -29,8 +29,8 @@ class LQNet(Quantizer):
     (entries >= 0 and ascending) before they are averaged. A value on the midpoint of two levels takes the lower one.
     The gradient passes straight through, unclipped.
 
-    A channel whose least squares are singular (condition number above 1e6, as with equal values) is re-seeded: its
-    basis becomes the uniform one whose outermost levels are its largest magnitude, without averaging.
+    A channel whose least squares are singular (condition number above 1e6 despite the ridge, as with equal values) is
+    re-seeded: its basis becomes the uniform one whose outermost levels are its largest magnitude, without averaging.
 
     The basis is no parameter and gets no gradient. {-1, +1} codes have no zero level in general.
 

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette without its black and yellow, told apart in every common form of colour blindness; what
 # follows, from Tol's muted scheme, is only reached by figures of more than six families
-_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933", "#332288", "#44AA99")
+_PALETTE = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9",
+    "#882255", "#999933", "#332288", "#44AA99",
+)  # fmt: skip
 _GREY, _BAND = "#666666", "#DDDDDD"
 _SHAPES = ("v", "s", "o", "D", "^", "P", "X", "p")
 _UNIT = "spikes per neuron per step"
@@ -124,12 +127,12 @@ def rates_figure(comparisons: Mapping[str, Comparison]) -> Figure:
         _draw_histograms(axes[0, column], pairs[name], end)
         _draw_distributions(axes[1, column], pairs[name], end)
         axes[0, column].set_title(f"{name}\nEMD (pooled) {result.overall['emd_pooled']:.4f}", fontsize=8.5)
+        axes[1, column].set_xlabel("rate (spikes per neuron per step)", fontsize=8)
         for axis in axes[:, column]:
             axis.tick_params(labelsize=7.5)
             axis.spines[["top", "right"]].set_visible(False)
-    axes[0, 0].set_ylabel("share of neurons", fontsize=8.5)
-    axes[1, 0].set_ylabel("share at or below", fontsize=8.5)
-    figure.supxlabel(f"firing rate ({_UNIT}; last bin: that or more)", fontsize=9)
+    axes[0, 0].set_ylabel("share of neurons\n(last bin: and above)", fontsize=8.5)
+    axes[1, 0].set_ylabel("share of neurons\nat or below", fontsize=8.5)
     handles, names = axes[1, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     first = next(iter(comparisons.values()))

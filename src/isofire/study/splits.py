@@ -131,5 +131,7 @@ def sample(data: AnySet, images: int, seed: int, place: str) -> AnySet:
 
 def _hold_out(train: AnySet, settings: DataSettings) -> tuple[AnySet, AnySet]:
     if not settings.valid < len(train):
-        raise SpecError(f"data.valid must be below {len(train)}, the train images of {train.name}, got {settings.valid}")
+        raise SpecError(f"data.valid must be below {len(train)}, all that {train.name} has, got {settings.valid}")
+    if isinstance(train, ImageSet):
+        return hold_out(train, settings.valid, settings.seed)
     return hold_out(train, settings.valid, settings.seed)

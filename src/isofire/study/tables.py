@@ -70,8 +70,8 @@ _NOTES = {
 def text_table(rows: Sequence[Mapping[str, Any]], width: int = WIDTH) -> str:
     """Heading, baseline and a line per row in at most `width` columns.
 
-    What is the same in all rows moves to the heading. What does not fit goes in this order: rank correlation, agreement,
-    granularity, then the middle of long texts.
+    What is the same in all rows moves to the heading. What does not fit is left out: first rank correlation, then
+    agreement, then granularity; then long texts lose their middle.
 
     Raises
     ------
