@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from isofire.errors import CheckpointError, ModelError
+from isofire.errors import CheckpointError, ModelError, SpecError
 from isofire.models import load_model, save_model, sew_resnet8
 from isofire.neurons import Neuron
 from isofire.quantization import calibrate_, convert, is_converted, prepare, quantize_, spec_of
@@ -93,3 +93,9 @@ def test_a_missing_and_a_damaged_file(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match="net"):
         load_model(path)
+
+
+def test_a_note_cannot_replace_what_the_file_needs(tmp_path) -> None:
+    with pytest.raises(SpecError, match="must not use the keys model, quantization, converted, got 'model'"):
+        save_model(tmp_path / "m.safetensors", sew_resnet8(width=0.25), {"model": "mine"})
+    assert not list(tmp_path.iterdir())

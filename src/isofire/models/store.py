@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from isofire.errors import CheckpointError, IsofireError, ModelError
+from isofire.errors import CheckpointError, IsofireError, ModelError, SpecError
 from isofire.models.build import build
 from isofire.quantization import convert_, is_converted, prepare_, spec_of
 from isofire.spec import QuantSpec
@@ -30,6 +30,8 @@ def save_model(path: str | os.PathLike[str], model: nn.Module, note: Mapping[str
     ------
     ModelError
         If the model has no `config`.
+    SpecError
+        If `note` uses a key that the file needs for itself.
     OutputError
         If the file cannot be written.
     """
@@ -44,6 +46,8 @@ def save_model(path: str | os.PathLike[str], model: nn.Module, note: Mapping[str
         "quantization": None if spec is None else spec.to_dict(),
         "converted": is_converted(model),
     }
+    if taken := about.keys() & (note or {}).keys():
+        raise SpecError(f"a note must not use the keys {', '.join(about)}, got {sorted(taken)[0]!r}; rename it")
     return save_weights(path, model, {**about, **(note or {})})
 
 

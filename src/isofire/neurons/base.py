@@ -52,7 +52,7 @@ class Neuron(nn.Module):
         return None
 
     def forward(self, x: Tensor, norm: _BatchNorm | None = None, repeat: int | None = None) -> Tensor:
-        """Spikes, 0. or 1., float32.
+        """Spikes, 0. or 1., float32 (float64 for float64 inputs).
 
         Parameters
         ----------

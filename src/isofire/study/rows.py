@@ -58,11 +58,10 @@ def write_rows(
     OutputError
         If the folder cannot be written.
     """
-    target = Path(folder)
-    return (
-        write_text(target / f"{stem}.csv", to_csv(rows)),
-        write_text(target / f"{stem}.json", to_json(rows, environment)),
-    )
+    texts = to_csv(rows), to_json(rows, environment)
+    names = f"{stem}.csv", f"{stem}.json"
+    first, second = (write_text(Path(folder) / name, text) for name, text in zip(names, texts, strict=True))
+    return first, second
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:

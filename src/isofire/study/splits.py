@@ -10,11 +10,11 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from isofire.data import EventSet, ImageSet, hold_out, load
+from isofire.data import ImageSet, hold_out, load
 from isofire.data.split import stratified_sample
 from isofire.errors import SpecError
+from isofire.training.feed import AnySet
 
-AnySet = ImageSet | EventSet
 Count = Annotated[int, Meta(ge=1)]
 
 
@@ -132,6 +132,7 @@ def sample(data: AnySet, images: int, seed: int, place: str) -> AnySet:
 def _hold_out(train: AnySet, settings: DataSettings) -> tuple[AnySet, AnySet]:
     if not settings.valid < len(train):
         raise SpecError(f"data.valid must be below {len(train)}, all that {train.name} has, got {settings.valid}")
+    # two calls, since hold_out's type variable stands for one kind of set at a time
     if isinstance(train, ImageSet):
         return hold_out(train, settings.valid, settings.seed)
     return hold_out(train, settings.valid, settings.seed)

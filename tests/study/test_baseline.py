@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from isofire.errors import SpecError
+from isofire.models import load_model
+from isofire.study import DataSettings, fresh_model, load_splits, train_baseline
+from isofire.training import Recipe, evaluate
+
+MODEL = {"builder": "sew_resnet8", "width": 0.25, "T": 2, "in_channels": 1}
+
+
+def recipe(**changes) -> Recipe:
+    return Recipe(**({"epochs": 2, "lr": 0.05, "batch_size": 32, "warmup_epochs": 0.0, "seed": 4} | changes))
+
+
+@pytest.fixture
+def splits():
+    return load_splits(DataSettings(name="digits", valid=100, train_images=128, test_images=50))
+
+
+def test_fresh_models_depend_on_the_seed_alone():
+    state = torch.random.get_rng_state()
+    weights = [fresh_model(MODEL, seed).state_dict()["fc.weight"] for seed in (0, 0, 1)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_folder_holds_the_best_epoch_and_its_story(splits, tmp_path):
+    found = train_baseline(MODEL, splits, recipe(epochs=3), folder=tmp_path, device="cpu")
+    assert found is not None
+    accuracies = [record.valid_accuracy for record in found.history]
+    assert found.epoch == 1 + accuracies.index(max(accuracies))
+    model, note = load_model(tmp_path / "model.safetensors")
+    assert evaluate(model, splits.test) == found.test
+    assert evaluate(model, splits.valid) == found.valid
+    assert note["accuracy"]["test"] == {"accuracy": found.test.accuracy, "loss": found.test.loss, "n": 50}
+    assert note["seed"] == note["recipe"]["seed"] == 4
+    assert set(note["data"]["fingerprints"]) == {"train", "valid", "test"}
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert [record["valid_accuracy"] for record in history["history"]] == accuracies
+    assert json.loads((tmp_path / "environment.json").read_text()) == note["environment"]
+
+
+def test_without_validation_the_last_epoch_is_kept(tmp_path):
+    splits = load_splits(DataSettings(name="digits", train_images=64, test_images=20))
+    found = train_baseline(MODEL, splits, recipe(), folder=tmp_path, device="cpu")
+    assert found is not None
+    assert (found.epoch, found.valid) == (2, None)
+
+
+def test_without_a_folder_nothing_is_written(splits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = train_baseline(MODEL, splits, recipe(), device="cpu")
+    assert found is not None
+    assert found.epoch == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_test_images_are_not_touched_before_the_end(splits):
+    seen = []
+    train_baseline(MODEL, splits, recipe(), device="cpu", on_epoch=lambda _: seen.append("test" in splits.__dict__))
+    assert seen == [False, False]
+    assert "test" in splits.__dict__
+
+
+def test_a_finished_run_is_not_trained_again(splits, tmp_path):
+    epochs: list[int] = []
+    options = {"folder": tmp_path, "device": "cpu", "on_epoch": lambda record: epochs.append(record.epoch)}
+    runs = [train_baseline(MODEL, splits, recipe(), **options) for _ in range(2)]
+    assert epochs == [1, 2]
+    assert runs[0] is not None
+    assert runs[1] is not None
+    assert runs[0].test == runs[1].test
+
+
+def test_followers_of_torchrun_write_nothing(splits, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert train_baseline(MODEL, splits, recipe(epochs=1), folder=tmp_path, device="cpu") is None
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_unknown_builder(splits):
+    with pytest.raises(SpecError, match="builder must be one of"):
+        train_baseline({"builder": "vgg"}, splits, recipe(), device="cpu")

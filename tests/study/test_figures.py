@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import io
+import sys
+
+import numpy as np
+import pytest
+from scipy.stats import wasserstein_distance
+
+from isofire.errors import DataError, OutputError, SpecError
+from isofire.spec import QuantSpec
+from isofire.study import rates_figure, run_cell, scatter_figure
+from isofire.study.figures import family_of
+
+pytest.importorskip("matplotlib")
+
+
+def row(**changes):
+    base = {
+        "model": "m", "data": "digits", "target": "weights", "method": "lsq", "bits": 4, "range": "learned",
+        "placement": None, "mode": "ptq", "n_images": 400, "T": 4, "accuracy": 0.8, "accuracy_fp": 0.9,
+        "emd_layer_mean": 0.01, "paired_mae": 0.02,
+    }  # fmt: skip
+    return base | changes
+
+
+CONTROL = {"target": "none", "method": "continued", "bits": 32, "mode": "qat"}
+
+
+def points(figure):
+    return [line for line in figure.axes[0].lines if len(line.get_xdata()) == 1]
+
+
+def labels(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_every_row_is_a_point_at_its_place():
+    rows = [row(), row(bits=2, accuracy=0.5, emd_layer_mean=0.1), row(**CONTROL, emd_layer_mean=0.002, accuracy=0.91)]
+    found = {(float(p.get_xdata()[0]), float(p.get_ydata()[0])) for p in points(scatter_figure(rows))}
+    assert found == {(0.01, 80.0), (0.1, 50.0), (0.002, 91.0)}
+
+
+def test_axes_say_what_and_in_which_unit():
+    axis = scatter_figure([row()]).axes[0]
+    assert "EMD" in axis.get_xlabel()
+    assert "spikes per neuron per step" in axis.get_xlabel()
+    assert axis.get_ylabel() == "accuracy (%)"
+    assert "n = 400 images, T = 4" in axis.get_title(loc="left")
+    assert "rate change" in scatter_figure([row()], measure="paired_mae").axes[0].get_xlabel()
+
+
+def test_mode_and_bits_can_be_told_apart():
+    figure = scatter_figure([row(), row(mode="qat"), row(bits=2)])
+    open_point, filled, two_bit = points(figure)
+    assert open_point.get_markerfacecolor() == "white"
+    assert filled.get_markerfacecolor() == filled.get_color() == open_point.get_color()
+    assert two_bit.get_marker() != open_point.get_marker()
+    assert {"2 bit", "4 bit", "weights lsq"} <= set(labels(figure))
+
+
+def test_methods_have_their_own_colours():
+    rows = [row(method=f"m{i}") for i in range(10)]
+    assert len({point.get_color() for point in points(scatter_figure(rows))}) == 10
+
+
+def test_controls_are_shaded_up_to_the_largest():
+    rows = [row(), row(**CONTROL, emd_layer_mean=0.002), row(**CONTROL | {"mode": "ptq"}, emd_layer_mean=0.004)]
+    spans = [patch.get_extents().transformed(patch.axes.transData.inverted()) for patch in
+             scatter_figure(rows, scale="linear").axes[0].patches]  # fmt: skip
+    assert any(np.isclose(span.x1, 0.004) and np.isclose(span.x0, 0) for span in spans)
+    assert "drift of controls" in labels(scatter_figure(rows))
+    assert "drift of controls" not in labels(scatter_figure([row()]))
+
+
+def test_baseline_band_is_one_standard_error():
+    band = scatter_figure([row()]).axes[0].patches[0].get_extents()
+    axis = scatter_figure([row()]).axes[0]
+    low, high = (axis.transData.inverted().transform((0, y))[1] for y in (band.y0, band.y1))
+    assert (high - low) / 2 == pytest.approx(100 * np.sqrt(0.9 * 0.1 / 400), rel=0.02)
+
+
+def test_no_drift_at_all_is_drawn_on_a_log_axis():
+    figure = scatter_figure([row(emd_layer_mean=0.0), row(emd_layer_mean=0.01)])
+    assert min(float(p.get_xdata()[0]) for p in points(figure)) == 0.005
+    figure.savefig(io.BytesIO(), format="png")
+
+
+def test_one_row_without_drift_draws_on_both_scales():
+    for scale in ("log", "linear"):
+        scatter_figure([row(emd_layer_mean=0.0)], scale=scale).savefig(io.BytesIO(), format="png")
+
+
+@pytest.mark.parametrize("options", [{"measure": "accuracy"}, {"scale": "square"}])
+def test_unknown_axis(options):
+    with pytest.raises(SpecError, match="measure must be one of"):
+        scatter_figure([row()], **options)
+
+
+def test_nothing_to_draw():
+    with pytest.raises(DataError, match="at least one row"):
+        scatter_figure([])
+    with pytest.raises(DataError, match="1 to 6 comparisons"):
+        rates_figure({})
+
+
+def test_families_ignore_what_is_learned():
+    assert family_of(row()) == "weights lsq"
+    assert family_of(row(target="membrane", method="uniform", range="[0, 1]", placement="pre_fire")) == (
+        "membrane uniform [0, 1] pre_fire"
+    )
+
+
+def test_rates_figure_shows_all_neurons_and_their_distance(baseline, splits):
+    spec = QuantSpec(membrane={"bits": 2, "placement": "pre_fire", "range": (0.0, 1.0), "signed": False})
+    cell = run_cell(baseline, spec, mode="ptq", train_set=splits.train, test_set=splits.test, device="cpu")
+    figure = rates_figure({"two bits": cell.comparison})
+    before, after = (counts.rates().numpy() for counts in (cell.comparison.baseline, cell.comparison.quantized))
+    upper, lower = figure.axes
+    assert f"EMD (pooled) {wasserstein_distance(before, after):.4f}" in upper.get_title()
+    shares = [patch.get_data().values for patch in upper.patches]
+    assert [pytest.approx(1.0)] * 3 == [share.sum() for share in shares]
+    first = lower.lines[0]
+    at = int(np.searchsorted(first.get_xdata(), 0.1, side="right")) - 1
+    assert first.get_ydata()[at] == pytest.approx((before <= first.get_xdata()[at]).mean())
+    figure.savefig(io.BytesIO(), format="png")
+
+
+def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(OutputError, match=r"pip install 'isofire\[report\]'"):
+        scatter_figure([row()])

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import csv
+import json
+import math
+import string
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from isofire.errors import DataError, OutputError
+from isofire.study import COLUMNS, read_rows, to_csv, to_json, write_rows
+from isofire.study.rows import LABELS, MEASURES, columns_of, plain
+
+TEXT = st.none() | st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=20)
+NUMBER = st.floats(allow_infinity=False)
+WHOLE = st.integers(-(2**60), 2**60)
+KINDS = {
+    "bits": st.integers(1, 32) | st.just(1.585) | st.sampled_from(["4 | 8", None]),
+    **dict.fromkeys(("seed", "n_images", "T", "epochs", "calibration_images"), st.none() | WHOLE),
+    "seconds": NUMBER,
+    "spec": TEXT,
+}
+ROW = st.fixed_dictionaries({key: KINDS.get(key, TEXT if key in LABELS else NUMBER) for key in COLUMNS})
+
+
+def same(a: dict, b: dict) -> bool:
+    def equal(x, y):
+        both_nan = isinstance(x, float) and isinstance(y, float) and math.isnan(x) and math.isnan(y)
+        return both_nan or (type(x) is type(y) and x == y)
+
+    return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(ROW, max_size=4))
+def test_round_trip_keeps_values_and_types(tmp_path_factory, rows):
+    folder = tmp_path_factory.mktemp("rows")
+    for path in write_rows(folder, rows, {"torch": "2"}):
+        found = read_rows(path)
+        assert len(found) == len(rows)
+        assert all(same(a, b) for a, b in zip(found, rows, strict=True)), path.suffix
+
+
+def test_csv_is_plain_csv():
+    text = to_csv([{"accuracy": 0.1, "method": 'a,"b"', "model": None}])
+    assert list(csv.reader(text.splitlines())) == [["model", "method", "accuracy"], ["", 'a,"b"', "0.1"]]
+
+
+def test_json_has_no_nan_and_carries_the_environment():
+    document = json.loads(to_json([{"spearman": math.nan}], {"torch": "2"}), parse_constant=pytest.fail)
+    assert document == {"version": 1, "environment": {"torch": "2"}, "rows": [{"spearman": None}]}
+
+
+def test_own_columns_follow_in_the_order_they_came():
+    rows = [{"zeta": 1, "accuracy": 0.5}, {"alpha": "x", "model": "m"}]
+    assert columns_of(rows) == ["model", "accuracy", "zeta", "alpha"]
+    assert to_csv(rows).splitlines()[2] == "m,,,x"
+
+
+def test_own_columns_are_read_as_what_they_look_like(tmp_path):
+    paths = write_rows(tmp_path, [{"model": "7", "lambda": 0.25, "n": 3, "note": "x", "empty": None}])
+    assert read_rows(paths[0]) == [{"model": "7", "lambda": 0.25, "n": 3, "note": "x", "empty": None}]
+
+
+def test_columns_asked_for_by_the_study_are_there():
+    wanted = """model data target method bits range granularity placement mode seed n_images T accuracy accuracy_fp
+        agreement mfr mfr_fp dead_00 dead_01 dead_05 emd_layer_mean emd_weighted emd_pooled emd_max paired_mae shift
+        shape reshuffle spearman""".split()
+    assert list(COLUMNS[: len(wanted)]) == wanted
+    assert len(set(COLUMNS)) == len(COLUMNS)
+    assert set(MEASURES) < set(COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.csv", "model,accuracy\nm,high\n", r"accuracy must be a number, got 'high' .*line 2"),
+        ("a.csv", "model,seed\nm,1.5\n", "seed must be a number"),
+        ("a.csv", "model,accuracy\nm\n", r"line 2: 2 fields"),
+        ("a.csv", "", "no heading"),
+        ("a.csv", "model,model\n", "no heading"),
+        ("a.json", '{"version": 1, "rows": [{}', "not JSON"),
+        ("a.json", '{"version": 2, "rows": []}', "version 1"),
+        ("a.json", '{"version": 1, "rows": [3]}', "version 1"),
+        ("a.json", "[]", "version 1"),
+    ],
+)
+def test_damaged_files(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_rows(tmp_path / name)
+
+
+def test_missing_and_binary_files(tmp_path):
+    with pytest.raises(DataError, match="cannot read"):
+        read_rows(tmp_path / "no.csv")
+    (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match="cannot read"):
+        read_rows(tmp_path / "b.csv")
+
+
+def test_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write"):
+        write_rows(tmp_path / "file" / "x", [{"model": "m"}])
+
+
+def test_nothing_is_left_of_a_failed_write(tmp_path):
+    write_rows(tmp_path, [{"model": "old"}])
+    with pytest.raises(TypeError):
+        write_rows(tmp_path, [{"model": object()}])
+    assert read_rows(tmp_path / "results.json") == read_rows(tmp_path / "results.csv") == [{"model": "old"}]
+    assert {path.name for path in tmp_path.iterdir()} == {"results.csv", "results.json"}
+
+
+@given(st.recursive(st.floats() | st.text(string.ascii_letters), lambda s: st.lists(s) | st.tuples(s), max_leaves=8))
+def test_plain_is_json_without_constants(value):
+    json.dumps(plain(value), allow_nan=False)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from isofire.errors import DataError
+from isofire.study import markdown_table, text_table
+
+ROW = {
+    "model": "sew_resnet8", "data": "cifar10", "target": "weights", "method": "uniform", "bits": 4, "range": "[-10, 10]",
+    "granularity": "tensor", "placement": None, "mode": "ptq", "seed": 0, "n_images": 10_000, "T": 4,
+    "accuracy": 0.12345, "accuracy_fp": 0.75, "agreement": 0.9, "mfr": 0.08, "mfr_fp": 0.0854, "dead_05": 0.414,
+    "emd_layer_mean": 0.00216, "paired_mae": 0.0123, "spearman": math.nan,
+}  # fmt: skip
+OTHER = ROW | {
+    "target": "membrane", "granularity": "layer", "placement": "post_reset", "mode": "qat", "bits": 1.585,
+    "method": "BN re-estimated", "range": "[-1, 1]",
+}  # fmt: skip
+
+
+def test_shared_labels_move_to_the_heading():
+    text = text_table([ROW, OTHER])
+    head = text.split("\n\n")[0].replace("\n", " ")
+    for phrase in ("model sew_resnet8", "data cifar10", "images 10,000", "T 4", "baseline accuracy 75.00 %", "rate 0.0854"):
+        assert phrase in head
+    assert "cifar10" not in text.split("\n\n")[1]
+
+
+def test_values_and_units():
+    lines = text_table([ROW, OTHER]).splitlines()
+    first = next(line for line in lines if line.startswith("weights"))
+    assert first.split()[-5:] == ["12.35", "0.0800", "41.4", "0.00216", "0.0123"]
+    second = next(line for line in lines if line.startswith("membrane"))
+    assert "post_reset" in second
+    assert "1.585" in second
+    assert "BN re-estimated" in second
+
+
+def test_width_is_kept_by_leaving_out_the_least_first():
+    full = text_table([ROW, OTHER], width=200)
+    assert "rank r" in full
+    assert "agree %" in full
+    narrow = text_table([ROW, OTHER])
+    assert "rank r" not in narrow
+    assert max(map(len, narrow.splitlines())) <= 100
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.fixed_dictionaries({k: st.text("abcdefgh ", max_size=60) for k in ("model", "method", "range", "data")}),
+                min_size=1, max_size=5))  # fmt: skip
+def test_never_wider_than_100_columns(labels):
+    assert max(map(len, text_table([ROW | label for label in labels]).splitlines())) <= 100
+
+
+def test_missing_values_are_dashes():
+    text = markdown_table([ROW | {"emd_layer_mean": None}, OTHER])
+    row = next(line for line in text.splitlines() if "uniform" in line)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    head = next(line for line in text.splitlines() if line.startswith("| target"))
+    titles = [cell.strip() for cell in head.strip("|").split("|")]
+    assert len(cells) == len(titles)
+    assert dict(zip(titles, cells, strict=True)) | {"EMD": "-", "rank r": "-", "placement": "-"} == dict(
+        zip(titles, cells, strict=True)
+    )
+
+
+def test_markdown_is_rectangular_even_with_bars_in_labels():
+    lines = markdown_table([ROW | {"bits": "4 | 8"}, OTHER]).splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert len({line.count("|") for line in table}) == 1
+    assert len(table) == 4
+
+
+def test_no_rows():
+    for table in (text_table, markdown_table):
+        with pytest.raises(DataError, match="at least one row"):
+            table([])
