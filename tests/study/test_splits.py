@@ -75,7 +75,7 @@ def test_too_many_test_images():
 
 
 def test_valid_that_was_not_held_out():
-    with pytest.raises(SpecError, match="set data.valid"):
+    with pytest.raises(SpecError, match=r"set data\.valid"):
         load_split(DataSettings(name="digits"), "valid")
 
 

@@ -10,8 +10,8 @@ from isofire.errors import DataError
 from isofire.study import markdown_table, text_table
 
 ROW = {
-    "model": "sew_resnet8", "data": "cifar10", "target": "weights", "method": "uniform", "bits": 4, "range": "[-10, 10]",
-    "granularity": "tensor", "placement": None, "mode": "ptq", "seed": 0, "n_images": 10_000, "T": 4,
+    "model": "sew_resnet8", "data": "cifar10", "target": "weights", "method": "uniform", "bits": 4,
+    "range": "[-10, 10]", "granularity": "tensor", "placement": None, "mode": "ptq", "seed": 0, "n_images": 10_000, "T": 4,
     "accuracy": 0.12345, "accuracy_fp": 0.75, "agreement": 0.9, "mfr": 0.08, "mfr_fp": 0.0854, "dead_05": 0.414,
     "emd_layer_mean": 0.00216, "paired_mae": 0.0123, "spearman": math.nan,
 }  # fmt: skip
@@ -24,7 +24,7 @@ OTHER = ROW | {
 def test_shared_labels_move_to_the_heading():
     text = text_table([ROW, OTHER])
     head = text.split("\n\n")[0].replace("\n", " ")
-    for phrase in ("model sew_resnet8", "data cifar10", "images 10,000", "T 4", "baseline accuracy 75.00 %", "rate 0.0854"):
+    for phrase in ("model sew_resnet8", "data cifar10", "images 10,000", "T 4", "accuracy 75.00 %", "rate 0.0854"):
         assert phrase in head
     assert "cifar10" not in text.split("\n\n")[1]
 
@@ -48,9 +48,13 @@ def test_width_is_kept_by_leaving_out_the_least_first():
     assert max(map(len, narrow.splitlines())) <= 100
 
 
+NAME = st.text("abcdefgh ", max_size=60)
+
+
 @settings(deadline=None, max_examples=50)
-@given(st.lists(st.fixed_dictionaries({k: st.text("abcdefgh ", max_size=60) for k in ("model", "method", "range", "data")}),
-                min_size=1, max_size=5))  # fmt: skip
+@given(
+    st.lists(st.fixed_dictionaries(dict.fromkeys(("model", "method", "range", "data"), NAME)), min_size=1, max_size=5)
+)
 def test_never_wider_than_100_columns(labels):
     assert max(map(len, text_table([ROW | label for label in labels]).splitlines())) <= 100
 
