@@ -1,4 +1,7 @@
-"""`python -m benchmarks.run [CASE ...]`: time every case, store the figures, write the table in docs/benchmarks.md."""
+"""`python -m benchmarks.run [CASE ...]`: time every case, store the figures, write the table in docs/benchmarks.md.
+
+`--check` times nothing and says whether the page is what the stored figures give.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks.cases import CASES
 from benchmarks.measure import interleaved, ratios
 from isofire.files import write_text
 from isofire.study.environment import environment
@@ -15,7 +17,14 @@ RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 
-def main() -> None:
+def main() -> int:
+    """0, or 1 if `--check` finds another page."""
+    if sys.argv[1:] == ["--check"]:
+        same = PAGE.exists() and PAGE.read_text(encoding="utf-8") == page()
+        print("the page is up to date" if same else f"{PAGE.name} differs: run `python -m benchmarks.run`")
+        return 0 if same else 1
+    from benchmarks.cases import CASES
+
     wanted = sys.argv[1:] or list(CASES)
     for name in wanted:
         cases = CASES[name]()
@@ -30,6 +39,7 @@ def main() -> None:
         }
         write_text(RESULTS / f"{name.replace(' ', '-').lower()}.json", json.dumps(result, indent=2) + "\n")
     write_text(PAGE, page())
+    return 0
 
 
 def page() -> str:
@@ -54,4 +64,4 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -57,7 +57,9 @@ def test_settings_lie_over_the_file_and_do_not_change_the_given_values():
 
 
 def test_a_setting_can_replace_a_table_or_a_list():
-    found = parse({"quant": LSQ}, 'quant.weights={method="lqnet", bits=2}', 'quant.rules=[{match="fc", weights="float"}]')
+    found = parse(
+        {"quant": LSQ}, 'quant.weights={method="lqnet", bits=2}', 'quant.rules=[{match="fc", weights="float"}]'
+    )
     assert found.quant == QuantSpec(
         weights={"method": "lqnet", "bits": 2}, rules=({"match": "fc", "weights": "float"},)
     )  # type: ignore[arg-type]
@@ -114,7 +116,11 @@ def test_no_setting_makes_trouble_of_another_kind(text):
         ({"train": {**TRAIN, "seed": 3}}, (), "train.seed has no place here .*top of the file"),
         ({"qat": {**TRAIN, "epochs": 0}}, (), r"epochs must be .*\[qat\]"),
         ({"quant": {}}, (), "quantizes nothing"),
-        ({"quant": {"weights": {"method": "lsqq", "bits": 4}}}, (), "must be one of uniform, lsq, lqnet, tawq, got 'lsqq'"),
+        (
+            {"quant": {"weights": {"method": "lsqq", "bits": 4}}},
+            (),
+            "must be one of uniform, lsq, lqnet, tawq, got 'lsqq'",
+        ),
         ({"quant": {"weights": {"bits": 4}}}, (), "quant.weights.method must be one of .*got None"),
         ({"quant": {"weights": {"method": "lsq", "bit": 4}}}, (), "'quant.weights.bit' .*did you mean 'bits'"),
         ({"quant": {"weights": {"method": "lsq", "bits": 99}}}, (), r"bits .*got 99.*\[quant\], a.toml"),

@@ -11,8 +11,8 @@ from isofire.study import markdown_table, text_table
 
 ROW = {
     "model": "sew_resnet8", "data": "cifar10", "target": "weights", "method": "uniform", "bits": 4,
-    "range": "[-10, 10]", "granularity": "tensor", "placement": None, "mode": "ptq", "seed": 0, "n_images": 10_000, "T": 4,
-    "accuracy": 0.12345, "accuracy_fp": 0.75, "agreement": 0.9, "mfr": 0.08, "mfr_fp": 0.0854, "dead_05": 0.414,
+    "range": "[-10, 10]", "granularity": "tensor", "placement": None, "mode": "ptq", "seed": 0, "n_images": 10_000,
+    "T": 4, "accuracy": 0.12345, "accuracy_fp": 0.75, "agreement": 0.9, "mfr": 0.08, "mfr_fp": 0.0854, "dead_05": 0.414,
     "emd_layer_mean": 0.00216, "paired_mae": 0.0123, "spearman": math.nan,
 }  # fmt: skip
 OTHER = ROW | {

@@ -1,0 +1,261 @@
+"""Each command on a tiny network: what it prints, what it writes, and that its numbers are right."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+
+from isofire.cli import quantize as quantize_module
+from isofire.cli import train as train_module
+from isofire.cli.config import read_config
+from isofire.data import load
+from isofire.firing import compare as measure
+from isofire.models import load_model
+from isofire.quantization import integer_weights, is_converted, spec_of
+from isofire.spec import QuantSpec
+from isofire.study import fresh_model, load_split, read_rows
+from isofire.training import evaluate
+
+
+def document(result) -> dict:
+    assert result.code == 0, result.err
+    return json.loads(result.out, parse_constant=pytest.fail)
+
+
+# -- train -----------------------------------------------------------------------------------------------------------
+
+
+def test_train_writes_everything(trained, config):
+    files = {path.name for path in trained.iterdir()}
+    assert files == {"model.safetensors", "history.json", "environment.json", "config.json", "log.txt", "training"}
+    history = json.loads((trained / "history.json").read_text())
+    assert [record["epoch"] for record in history["history"]] == [1, 2]
+    log = (trained / "log.txt").read_text()
+    assert "epoch 1/2" in log
+    assert "epoch 2/2" in log
+    assert "100 held out" in log
+    stored = json.loads((trained / "config.json").read_text())
+    assert stored == json.loads(msgspec.json.encode(read_config(config).to_dict()))
+
+
+def test_trained_model_has_the_accuracy_that_was_said(trained, config):
+    settings = read_config(config)
+    assert settings.data is not None
+    model, note = load_model(trained / "model.safetensors")
+    for split in ("valid", "test"):
+        found = evaluate(model, load_split(settings.data, split))
+        assert note["accuracy"][split] == msgspec.to_builtins(found)
+
+
+def test_train_as_json_goes_on_where_it_stood(run, trained, config):
+    found = document(run("train", "-c", config, "-o", trained, "--json", "--device", "cpu"))
+    assert found["test"]["n"] == 60
+    assert found["valid"]["n"] == 100
+    assert found["epoch"] in (1, 2)
+    assert found["model"] == str(trained / "model.safetensors")
+
+
+def test_another_recipe_in_the_same_folder_is_refused_and_changes_nothing(run, trained, config):
+    before = {path.name: path.read_bytes() for path in trained.iterdir() if path.suffix != ".txt" and path.is_file()}
+    result = run("train", "-c", config, "-o", trained, "--set", "train.epochs=3", "--device", "cpu")
+    assert result.code == 2
+    assert "epochs 2 there, 3 here" in result.err
+    assert before == {name: (trained / name).read_bytes() for name in before}
+
+
+def test_results_go_below_runs_unless_told(run, config, tmp_path):
+    tiny = ("--set", "train.epochs=1", "--set", "data.train_images=16", "--set", "data.test_images=5")
+    assert run("train", "-c", config, *tiny).code == 0
+    assert (tmp_path / "runs" / "tiny" / "model.safetensors").is_file()
+    assert run("train", "-c", config, *tiny, "--set", "out=elsewhere").code == 0
+    assert (tmp_path / "elsewhere" / "model.safetensors").is_file()
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_data_are_read(run, config, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_module, "load_splits", lambda _: pytest.fail("read the data"))
+    (tmp_path / "file").write_text("")
+    assert run("train", "-c", config, "-o", tmp_path / "file" / "x").code == 2
+
+
+def test_seed_decides_the_weights(run, config):
+    tiny = ("--set", "train.epochs=1", "--set", "data.train_images=16", "--set", "data.test_images=5")
+    weights = []
+    for out, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert run("train", "-c", config, *tiny, "-o", out, "--seed", seed, "--device", "cpu").code == 0
+        weights.append(load_model(f"{out}/model.safetensors")[0].state_dict()["fc.weight"])
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+# -- quantize --------------------------------------------------------------------------------------------------------
+
+
+def test_quantize_writes_everything(quantized):
+    files = {path.name for path in quantized.iterdir()}
+    wanted = {
+        "model.safetensors",
+        "comparison.json",
+        "row.csv",
+        "row.json",
+        "environment.json",
+        "config.json",
+        "log.txt",
+    }
+    assert wanted <= files
+    assert files - wanted <= {"figure.png"}
+    assert read_rows(quantized / "row.csv") == read_rows(quantized / "row.json")
+
+
+def test_quantized_model_is_on_the_grid_and_gives_the_row(quantized, trained):
+    model, note = load_model(quantized / "model.safetensors")
+    assert spec_of(model) == QuantSpec(weights={"method": "lsq", "bits": 3})
+    assert is_converted(model)
+    weight = model.get_submodule("stages.0.0.conv1").weight
+    assert max(len(channel.unique()) for channel in weight.detach()) <= 8
+    baseline, _ = load_model(trained / "model.safetensors")
+    found = measure(baseline, model, load("digits", "test").first(60))
+    row = read_rows(quantized / "row.json")[0]
+    assert {key: row[key] for key in found.overall} == pytest.approx(found.overall, nan_ok=True)
+    assert note["row"]["spec"] == row["spec"]
+
+
+def test_quantize_aware_trains(run, trained, config):
+    found = document(
+        run(
+            "quantize", trained / "model.safetensors", "-c", config, "-m", "qat", "-o", "q", "--json", "--device", "cpu"
+        )
+    )
+    assert (found["row"]["mode"], found["row"]["epochs"], found["row"]["method"]) == ("qat", 1, "lsq")
+    assert "epoch 1/1" in Path("q/log.txt").read_text()
+    model, note = load_model("q/model.safetensors")
+    assert note["recipe"]["epochs"] == 1
+    original, _ = load_model(trained / "model.safetensors")
+    assert not torch.equal(model.state_dict()["fc.weight"], original.state_dict()["fc.weight"])
+
+
+def test_quantize_aware_from_scratch_starts_at_a_fresh_network(run, trained, config, monkeypatch):
+    starts = []
+    honest = quantize_module.run_cell
+    monkeypatch.setattr(
+        quantize_module, "run_cell", lambda *a, **options: (starts.append(options["start"]), honest(*a, **options))[1]
+    )
+    common = ("quantize", trained / "model.safetensors", "-c", config, "-m", "qat", "--seed", 5, "--device", "cpu")
+    for out, extra in (("a", ()), ("b", ("--from-scratch",))):
+        assert run(*common, "-o", out, *extra).code == 0
+    assert starts[0] is None
+    fresh = fresh_model(read_config(config).model or {}, seed=5)
+    assert torch.equal(starts[1].state_dict()["fc.weight"], fresh.state_dict()["fc.weight"])
+    assert load_model("b/model.safetensors")[1]["from_scratch"] is True
+
+
+def test_quantize_membranes_by_setting(run, trained, config):
+    found = document(
+        run("quantize", trained / "model.safetensors", "-c", config, "-o", "q", "--json", "--device", "cpu",
+            "--set", 'quant={membrane={bits=2, placement="pre_fire", range=[0.0, 1.0], signed=false}}')
+    )  # fmt: skip
+    assert (found["row"]["target"], found["row"]["placement"], found["row"]["range"]) == (
+        "membrane",
+        "pre_fire",
+        "[0, 1]",
+    )
+    assert found["layers"][0]["layer"] == "stem_sn"
+
+
+def test_quantize_says_how_to_get_a_figure(run, trained, config, monkeypatch):
+    monkeypatch.setattr("isofire.cli.figures.find_spec", lambda _: None)
+    result = run("quantize", trained / "model.safetensors", "-c", config, "-o", "q", "--device", "cpu")
+    assert result.code == 0
+    assert "pip install 'isofire[report]'" in result.err
+    assert "figure.png" not in result.out
+
+
+# -- compare ---------------------------------------------------------------------------------------------------------
+
+
+def test_compare_prints_the_table_of_a_comparison(run, trained, quantized):
+    files = trained / "model.safetensors", quantized / "model.safetensors"
+    result = run("compare", *files, "--data", "digits", "--n", 40, "--device", "cpu")
+    models = [load_model(path)[0] for path in files]
+    assert result.code == 0
+    assert result.out.strip() == measure(models[0], models[1], load("digits", "test").first(40)).table().strip()
+
+
+def test_compare_writes_and_gives_json(run, trained, quantized, config):
+    files = trained / "model.safetensors", quantized / "model.safetensors"
+    found = document(run("compare", *files, "-c", config, "--split", "valid", "-o", "c", "--json", "--device", "cpu"))
+    assert (found["row"]["n_images"], found["row"]["method"], found["row"]["bits"]) == (100, "lsq", 3)
+    row = read_rows("c/row.csv")[0]
+    assert {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()} == {
+        key: value for key, value in found["row"].items() if key in row
+    }
+    comparison = json.loads(Path("c/comparison.json").read_text())
+    assert comparison == {"overall": found["overall"], "layers": found["layers"]}
+    pytest.importorskip("matplotlib")
+    assert Path("c/figure.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    assert set(found["files"]) == {f"c/{name}" for name in
+        ("comparison.json", "row.csv", "row.json", "environment.json", "figure.png")}  # fmt: skip
+
+
+def test_compare_a_network_with_itself(run, trained):
+    path = trained / "model.safetensors"
+    overall = document(run("compare", path, path, "--data", "digits", "--n", 20, "--json"))["overall"]
+    assert overall["emd_layer_mean"] == overall["paired_mae"] == 0
+    assert overall["agreement"] == 1
+
+
+def test_compare_networks_of_different_shape(run, trained, config):
+    tiny = ("--set", "train.epochs=1", "--set", "data.train_images=16", "--set", "model.width=0.5")
+    assert run("train", "-c", config, *tiny, "-o", "wide").code == 0
+    result = run("compare", trained / "model.safetensors", "wide/model.safetensors", "--data", "digits", "--n", 5)
+    assert result.code == 2
+    assert "same neurons" in result.err
+
+
+# -- eval ------------------------------------------------------------------------------------------------------------
+
+
+def test_eval_counts_hits(run, quantized):
+    path = quantized / "model.safetensors"
+    found = document(run("eval", path, "--data", "digits", "--n", 50, "--json", "--device", "cpu"))
+    model, _ = load_model(path)
+    images, labels = next(iter(load("digits", "test").first(50).batches(50)))
+    with torch.no_grad():
+        right = int((model(images).mean(0).argmax(1) == labels).sum())
+    assert (found["accuracy"], found["n"], found["split"]) == (right / 50, 50, "test")
+    text = run("eval", path, "--data", "digits", "--n", 50, "--device", "cpu").out
+    assert f"accuracy {2 * right:.2f} %" in text
+    assert "n = 50" in text
+
+
+# -- explain ---------------------------------------------------------------------------------------------------------
+
+
+def test_explain_a_configuration(run, config):
+    found = document(run("explain", "-c", config, "--json"))
+    settings = {module["name"]: module for module in found["modules"]}
+    assert settings["stem"]["values"] is None
+    assert settings["stem"]["rule"] == "first_layer = 'float'"
+    assert settings["stages.1.0.conv2"]["values"]["bits"] == 3
+    assert settings["stages.1.0.sn1"]["target"] == "membrane"
+    lines = run("explain", "-c", config).out.splitlines()
+    assert any(line.split()[0] == "stages.1.0.conv2" and "lsq 3 bit" in line for line in lines if line.strip())
+
+
+def test_explain_a_quantized_file(run, quantized):
+    found = document(run("explain", quantized / "model.safetensors", "--json"))
+    assert found["quant"]["weights"] == {"method": "lsq", "bits": 3, "granularity": "channel"}
+
+
+def test_explain_a_file_by_another_configuration(run, trained, config):
+    found = document(
+        run("explain", trained / "model.safetensors", "-c", config, "--json", "--set",
+            'quant.rules=[{match="fc", weights={method="lqnet", bits=2}}]')
+    )  # fmt: skip
+    last = next(module for module in found["modules"] if module["name"] == "fc")
+    assert (last["rule"], last["values"]["method"]) == ("fc", "lqnet")
+    assert integer_weights(load_model(trained / "model.safetensors")[0]) == {}

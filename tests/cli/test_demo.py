@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from isofire.cli.demo import demo_config
+from isofire.cli.demo_cells import demo_cells
+from isofire.models import load_model
+from isofire.quantization import labels_of
+from isofire.study import read_rows
+
+
+def test_reduced_demo_does_it_all(run):
+    result = run("demo", "--quick", "--out", "d", "--device", "cpu")
+    assert result.code == 0, result.err
+    files = {path.name for path in Path("d").iterdir()}
+    assert {"baseline.safetensors", "results.csv", "results.json", "table.md", "environment.json"} <= files
+    rows = read_rows("d/results.csv")
+    assert rows == read_rows("d/results.json")
+    assert [(row["target"], row["mode"]) for row in rows] == [
+        ("none", "ptq"), ("none", "qat"), ("membrane", "ptq"), ("weights", "qat")
+    ]  # fmt: skip
+    assert "controls drift by up to" in result.out
+    assert max(len(line) for line in result.out.split("\n\n")[1].splitlines()) <= 100
+    assert "baseline: accuracy" in result.err
+    model, note = load_model("d/baseline.safetensors")
+    assert note["test"]["accuracy"] == rows[0]["accuracy_fp"]
+    pytest.importorskip("matplotlib")
+    for name in ("accuracy-emd.png", "rates.png"):
+        assert (Path("d") / name).read_bytes().startswith(b"\x89PNG")
+    del model
+
+
+def test_reduced_demo_as_json_is_the_same_twice(run):
+    documents = []
+    for out in ("a", "b"):
+        result = run("demo", "--quick", "--out", out, "--json", "--seed", 3, "--device", "cpu", "--threads", 1)
+        documents.append(json.loads(result.out))
+    rows = [[{k: v for k, v in row.items() if k != "seconds"} for row in found["rows"]] for found in documents]
+    assert rows[0] == rows[1]
+    assert all(row["seed"] == 3 for row in rows[0])
+    assert torch.get_num_threads() == 1
+
+
+def test_without_matplotlib_the_demo_still_ends_well(run, monkeypatch):
+    monkeypatch.setattr("isofire.cli.figures.find_spec", lambda _: None)
+    result = run("demo", "--quick", "--out", "d", "--device", "cpu")
+    assert result.code == 0
+    assert "isofire[report]" in result.err
+    assert not list(Path("d").glob("*.png"))
+
+
+def test_full_demo_covers_what_it_promises():
+    cells = [(labels_of(cell.spec), cell.mode) for cell in demo_cells()]
+    assert [(labels["target"], mode) for labels, mode in cells[:2]] == [("none", "ptq"), ("none", "qat")]
+    trained = {
+        (labels["method"], labels["bits"]) for labels, mode in cells if mode == "qat" and labels["target"] == "weights"
+    }
+    assert {(method, bits) for method in ("uniform", "lsq", "lqnet") for bits in (2, 4)} == trained
+    membranes = {(labels["placement"], labels["bits"]) for labels, mode in cells if labels["target"] == "membrane"}
+    assert {(place, bits) for place in ("pre_fire", "post_reset") for bits in (2, 4, 6, 8)} == membranes
+    config = demo_config(seed=4)
+    assert config.seed == 4
+    assert config.train is not None
+    assert config.qat is not None
+    assert config.train.seed == 4

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from isofire.cli import doctor as module
+from isofire.cli.doctor import examine, self_test
+from isofire.neurons import LIF, native
+
+
+def states(checks) -> dict[str, str]:
+    return {check.name: check.state for check in checks}
+
+
+def test_this_installation_is_well(run):
+    result = run("doctor")
+    assert result.code == 0
+    assert "all is well" in result.out
+    for name in ("python", "torch", "isofire", "kernels", "threads", "cuda", "report", "data", "self-test"):
+        assert name in result.out
+
+
+def test_json(run):
+    found = json.loads(run("doctor", "--json").out)
+    assert found["healthy"] is True
+    assert {"name", "state", "found", "cure"} == set(found["checks"][0])
+
+
+def test_missing_kernels_are_worth_a_note_only(run, monkeypatch):
+    monkeypatch.setattr(native, "library", lambda: None)
+    result = run("doctor")
+    assert result.code == 0
+    assert "install a C++ compiler" in result.out
+    assert "torch, reference agree" in result.out
+
+
+def test_kernels_of_another_version_are_broken(run, monkeypatch):
+    def library():
+        raise ImportError("built from another version of isofire")
+
+    monkeypatch.setattr(native, "library", library)
+    result = run("doctor")
+    assert result.code == 1
+    assert "another version" in result.out
+    assert "reinstall" in result.out
+    assert "Traceback" not in result.err
+
+
+def test_kernels_without_the_thread_pool(monkeypatch):
+    class Alone:
+        @staticmethod
+        def isofire_parallel() -> int:
+            return 0
+
+    monkeypatch.setattr(native, "library", lambda: Alone)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    check = module._threads()
+    assert check.state == "note"
+    assert "1 in the kernels" in check.found
+
+
+@pytest.mark.parametrize("placement", [None, "pre_fire", "post_reset"])
+@pytest.mark.parametrize("part", ["spikes", "gradient"])
+def test_self_test_finds_a_path_that_differs(monkeypatch, placement, part):
+    honest = module._spikes_and_gradient
+
+    def off(currents, backend, place):
+        spikes, gradient = honest(currents, backend, place)
+        if backend == "torch":
+            changed = spikes if part == "spikes" else gradient
+            changed[0, 0, 0, 0, 0] += 1
+        return spikes, gradient
+
+    assert self_test(placement).state == "ok"
+    monkeypatch.setattr(module, "_spikes_and_gradient", off)
+    found = self_test(placement)
+    assert found.state == "broken"
+    assert "torch differs" in found.found
+
+
+def test_self_test_sees_spikes_and_runs_every_path(monkeypatch):
+    used = []
+    forward = LIF.forward
+
+    def watched(self, *arguments, **options):
+        used.append(self.backend)
+        return forward(self, *arguments, **options)
+
+    monkeypatch.setattr(LIF, "forward", watched)
+    assert self_test(None).state == "ok"
+    assert set(used) >= {"torch", "reference"}
+    assert ("native" in used) == (native.library() is not None)
+
+
+def test_missing_extra(monkeypatch):
+    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    found = {check.name: check for check in examine()}
+    assert found["report"].state == "note"
+    assert found["report"].cure == "pip install 'isofire[report]'"
+
+
+def test_old_torch(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.4.1+cpu")
+    assert states(examine())["torch"] == "broken"
+
+
+def test_data_found_where_the_variable_says(monkeypatch, tmp_path):
+    (tmp_path / "cifar-10-batches-bin").mkdir()
+    (tmp_path / "n-mnist" / "nmnist-small").mkdir(parents=True)
+    monkeypatch.setenv("ISOFIRE_DATA", str(tmp_path))
+    check = next(check for check in examine() if check.name == "data")
+    assert check.found.startswith("digits, cifar10, nmnist-small (")

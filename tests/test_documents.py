@@ -1,0 +1,42 @@
+"""The documents say what the code does: README's example runs, tables are those of the stored runs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from isofire import spec as spec_module
+from isofire.spec import QuantSpec
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_ten_lines_of_the_readme_run(capsys) -> None:
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert code is not None
+    assert len(code[1].strip().splitlines()) <= 14
+    exec(compile(code[1], "README.md", "exec"), {})
+    assert "EMD" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("script", [["scripts/readme.py", "--check"], ["-m", "benchmarks.run", "--check"]])
+def test_tables_in_documents_are_those_of_the_stored_runs(script: list[str]) -> None:
+    done = subprocess.run([sys.executable, *script], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_spec_page_shows_a_spec_and_names_every_key() -> None:
+    page = (ROOT / "docs" / "spec.md").read_text(encoding="utf-8")
+    example = re.search(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert example is not None
+    import tomllib
+
+    QuantSpec.from_dict(tomllib.loads(example[1])["quant"])
+    for name in ("UniformWeights", "LSQWeights", "LQNetWeights", "TaWQWeights", "UniformMembrane", "QuantSpec"):
+        for field in msgspec.structs.fields(getattr(spec_module, name)):
+            assert f"`{field.name}`" in page or f"{field.name} =" in page or field.name == "version", (name, field.name)
