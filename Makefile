@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 TORCH ?= torch==2.13.0
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test lint format bench road-test tables clean
+.PHONY: demo test lint format bench clean
 
 demo: $(STAMP)
 	$(BIN)/isofire demo --out demo-output
@@ -31,9 +31,9 @@ $(STAMP): pyproject.toml setup.py constraints.txt src/isofire/neurons/_kernels.c
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
-	# a peer to compare with; its own requirements would pull other torch packages
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps spikingjelly==2.0.0
+	# a peer to compare with; its own requirements would pull other torch packages, and its neurons need only these two
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt loguru tqdm
+	$(BIN)/python -m pip install --quiet --no-deps spikingjelly==2.0.0
 	touch $(STAMP)
 
 clean:
