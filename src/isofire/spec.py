@@ -3,114 +3,39 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from isofire.errors import SpecError
+from isofire.settings import (
+    LQNetWeights,
+    LSQWeights,
+    MembraneSetting,
+    TaWQWeights,
+    UniformMembrane,
+    UniformWeights,
+    WeightSetting,
+)
+
+__all__ = [
+    "LQNetWeights",
+    "LSQWeights",
+    "MembraneSetting",
+    "QuantSpec",
+    "Rule",
+    "TaWQWeights",
+    "UniformMembrane",
+    "UniformWeights",
+    "WeightSetting",
+    "read_toml",
+]
 
 VERSION = 1
 
-Span = tuple[float, float]
-Grid = Literal["endpoint", "midtread", "twos_complement", "midrise"]
-WeightRange = Literal["minmax", "percentile", "ksigma", "mse", "aciq"]
-MembraneRange = Literal["minmax", "percentile", "ksigma", "mse"]
-Granularity = Literal["tensor", "channel"]
-Ste = Literal["clipped", "plain"]
-
-
-class _Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="method"):
-    """Checks that hold for every quantizer's settings, also when built in Python (where nothing decodes them)."""
-
-    max_bits: ClassVar[int] = 16
-
-    def __post_init__(self) -> None:
-        bits = getattr(self, "bits", 1)
-        if not (isinstance(bits, int) and 1 <= bits <= self.max_bits):
-            raise SpecError(
-                f"bits must be a whole number in 1..{self.max_bits}, got {bits!r}; "
-                "for full precision leave the rule out"
-            )
-        for name in ("range", "clip"):
-            span = getattr(self, name, None)
-            if span is not None and not isinstance(span, str):
-                _check_span(name, span)
-
-
-def _check_span(name: str, span: Any) -> None:
-    if len(span) != 2 or not all(isinstance(x, int | float) and math.isfinite(x) for x in span):
-        raise SpecError(f"{name} must be two finite numbers [low, high], got {span!r}")
-    if not span[0] < span[1]:
-        raise SpecError(f"{name} must not be empty: low < high, got [{span[0]}, {span[1]}]; swap or widen it")
-
-
-class UniformWeights(_Setting, frozen=True, kw_only=True, tag="uniform"):
-    """Uniform grid; see `isofire.quantizers.Uniform`. `range` is fixed [low, high] or estimated from the weights."""
-
-    bits: int
-    grid: Grid = "endpoint"
-    range: Span | WeightRange = "mse"
-    percentile: float = 99.9
-    k: float = 3.0
-    distribution: Literal["gaussian", "laplace"] = "gaussian"
-    granularity: Granularity = "channel"
-    ste: Ste = "plain"
-    power_of_two: bool = False
-    refresh: int | None = None
-
-
-class LSQWeights(_Setting, frozen=True, kw_only=True, tag="lsq"):
-    """Learned step size; see `isofire.quantizers.LSQ`."""
-
-    bits: int
-    granularity: Granularity = "channel"
-
-
-class LQNetWeights(_Setting, frozen=True, kw_only=True, tag="lqnet"):
-    """Learned basis of LQ-Nets; see `isofire.quantizers.LQNet`. `clip` clamps the weights first (the paper's range)."""
-
-    max_bits: ClassVar[int] = 8
-
-    bits: int
-    granularity: Granularity = "channel"
-    clip: Span | None = None
-    restarts: int = 0
-    init: Literal["data", "official"] = "data"
-
-
-class TaWQWeights(_Setting, frozen=True, kw_only=True, tag="tawq"):
-    """Ternary weights that change with the step; see `isofire.quantizers.TaWQ`. `steps` must equal the model's T."""
-
-    steps: Annotated[int, Meta(ge=1)] = 4
-    scale: Literal["inverse_density", "mse"] = "inverse_density"
-
-
-WeightSetting = UniformWeights | LSQWeights | LQNetWeights | TaWQWeights
-
-
-class UniformMembrane(_Setting, frozen=True, kw_only=True, tag="uniform"):
-    """Uniform membrane quantizer and where it acts; see `isofire.neurons.Membrane`.
-
-    `range` is fixed [low, high], or estimated from the states of calibration data: [-c, c] if `signed`, else [0, c].
-    `granularity` "tensor" is one range a layer, "channel" one a channel.
-    """
-
-    bits: int
-    placement: Literal["pre_fire", "post_reset"] = "pre_fire"
-    range: Span | MembraneRange = (-1.0, 1.0)
-    signed: bool = True
-    grid: Grid = "endpoint"
-    percentile: float = 99.9
-    k: float = 3.0
-    granularity: Granularity = "tensor"
-    ste: Ste = "clipped"
-
-
-MembraneSetting = UniformMembrane
 Keep = Literal["float"]
 
 
@@ -166,7 +91,7 @@ class QuantSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         checked = {
             "weights": _convert(self.weights, WeightSetting | None, "weights"),
             "membrane": _convert(self.membrane, MembraneSetting | None, "membrane", method="uniform"),
-            "rules": tuple(_convert(rule, Rule, f"rules[{i}]") for i, rule in enumerate(self.rules)),
+            "rules": tuple(_convert(rule, Rule, f"rules[{i}]") for i, rule in enumerate(self.rules or ())),
         }
         for name, value in checked.items():
             msgspec.structs.force_setattr(self, name, value)
@@ -242,6 +167,8 @@ def _convert(value: Any, kind: Any, place: str, method: str | None = None) -> An
         value = {"method": method, **value} if method else _default_membrane(value)
     try:
         return msgspec.convert(msgspec.to_builtins(value), kind)
+    except TypeError as error:
+        raise SpecError(f"values must be plain numbers, text, lists or tables (at {place}): {error}") from error
     except msgspec.ValidationError as error:
         text = str(error)
         where = text.rsplit(" - at `", 1)

@@ -248,7 +248,7 @@ def test_explain_a_configuration(run, config):
 
 def test_explain_a_quantized_file(run, quantized):
     found = document(run("explain", quantized / "model.safetensors", "--json"))
-    assert found["quant"]["weights"] == {"method": "lsq", "bits": 3, "granularity": "channel"}
+    assert found["quant"]["weights"] == {"method": "lsq", "bits": 3, "granularity": "channel", "init": "mse"}
 
 
 def test_explain_a_file_by_another_configuration(run, trained, config):
@@ -258,4 +258,5 @@ def test_explain_a_file_by_another_configuration(run, trained, config):
     )  # fmt: skip
     last = next(module for module in found["modules"] if module["name"] == "fc")
     assert (last["rule"], last["values"]["method"]) == ("fc", "lqnet")
-    assert integer_weights(load_model(trained / "model.safetensors")[0]) == {}
+    with pytest.raises(ModelError, match="prepared and calibrated"):
+        integer_weights(load_model(trained / "model.safetensors")[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from isofire.errors import DataError, ModelError, SpecError
 from isofire.firing import Comparison, compare, emd
+from isofire.neurons import LIF, PerStep, Repeat
 
 Spikes = Callable[..., Tensor]
 
@@ -222,3 +224,14 @@ def test_a_used_up_iterator_is_told(echo: type[nn.Module], data: tuple[Tensor, T
 
 def test_the_result_is_a_comparison(echo: type[nn.Module], data: tuple[Tensor, Tensor]) -> None:
     assert isinstance(compare(echo(), echo(), data), Comparison)
+
+
+def test_weights_that_are_not_finite_are_refused_though_the_output_is() -> None:
+    model = nn.Sequential(Repeat(2), PerStep(nn.Linear(3, 4)), LIF(), PerStep(nn.Linear(4, 2)))
+    data = torch.randn(8, 3), torch.zeros(8, dtype=torch.int64)
+    broken = copy.deepcopy(model)
+    with torch.no_grad():
+        broken[1][0].weight.fill_(float("nan"))
+    assert bool(torch.isfinite(broken(data[0])).all())
+    with pytest.raises(ModelError, match=r"'1\.0\.weight' of Sequential has 12 NaN"):
+        compare(model, broken, data)

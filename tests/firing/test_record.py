@@ -258,3 +258,15 @@ def test_nothing_recorded_and_nested_contexts_are_refused(echo: type[nn.Module])
         pass
     with pytest.raises(DataError, match="no image"):
         recorder.counts  # noqa: B018
+
+
+def test_a_hook_that_changes_the_output_is_what_counts() -> None:
+    neuron = LIF()
+    handle = neuron.register_forward_hook(lambda _m, _i, output: 0 * output)
+    with FiringRecorder(neuron) as recorder, torch.inference_mode():
+        neuron(torch.full((4, 3, 5), 9.0))
+    assert int(recorder.counts.total()) == 0
+    handle.remove()
+    with recorder, torch.inference_mode():
+        neuron(torch.full((4, 3, 5), 9.0))
+    assert int(recorder.counts.total()) == 60

@@ -22,7 +22,8 @@ def test_a_builder_gets_its_arguments() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({}, "builder must be one of sew_resnet8, sew_resnet18, got None"),
+        ({}, r"a table with a builder \(sew_resnet8, sew_resnet18\), got {}"),
+        ({"builder": ["x"]}, "a table with a builder"),
         ({"builder": "resnet"}, "builder must be one of sew_resnet8, sew_resnet18, got 'resnet'"),
         ({"builder": "sew_resnet8", "depth": 3}, "model settings for sew_resnet8: .*'depth'"),
         ({"builder": "sew_resnet8", "width": "wide"}, "model settings for sew_resnet8"),

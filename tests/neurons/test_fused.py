@@ -178,11 +178,22 @@ def test_a_float64_state_is_quantized_as_the_quantizer_itself_does(currents: Any
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.int64, torch.bool])
-def test_other_dtypes_are_taken_as_float32(dtype: torch.dtype, currents: Any) -> None:
+def test_other_dtypes_are_worked_on_in_float32(dtype: torch.dtype, currents: Any) -> None:
     x = (currents(4, 3, 5) * 2).to(dtype)
     spikes = LIF()(x)
+    assert spikes.dtype == (dtype if dtype.is_floating_point else torch.float32)
+    assert torch.equal(spikes.float(), LIF(backend="reference")(x.float()))
+
+
+def test_under_autocast_the_fast_path_runs_and_spikes_stay_float32(currents: Any) -> None:
+    neuron, x = LIF(), currents(4, 3, 5).bfloat16()
+    neuron.counting = True
+    with torch.autocast("cpu", torch.bfloat16):
+        spikes = neuron(x)
     assert spikes.dtype == torch.float32
-    assert torch.equal(spikes, LIF(backend="reference")(x.float()))
+    if native.library() is not None:
+        assert neuron.spike_counts is not None
+        assert torch.equal(neuron.spike_counts.float(), spikes.sum(0))
 
 
 @pytest.mark.parametrize("path", PATHS)

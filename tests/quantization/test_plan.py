@@ -7,6 +7,7 @@ from torch import nn
 
 from isofire import explain
 from isofire.errors import ModelError, SpecError
+from isofire.neurons import LIF, PerStep, Repeat
 from isofire.quantization import make_plan
 from isofire.spec import QuantSpec
 
@@ -83,3 +84,17 @@ def test_rules_that_do_nothing_are_errors(net, rule: dict, message: str) -> None
 def test_a_model_without_spiking_neurons_is_refused() -> None:
     with pytest.raises(ModelError, match="no spiking neuron"):
         make_plan(nn.Sequential(nn.Conv2d(1, 1, 3), nn.ReLU()), SPEC)
+
+
+def test_a_default_that_reaches_nothing_is_an_error() -> None:
+    model = nn.Sequential(Repeat(2), PerStep(nn.Linear(3, 4)), LIF(), PerStep(nn.Linear(4, 2)))
+    with pytest.raises(SpecError, match=r"weights setting reaches no module \('1\.0': first_layer = 'float'; '3\.0'"):
+        make_plan(model, QuantSpec(weights={"method": "lsq", "bits": 4}))
+    with pytest.raises(SpecError, match="quantizes nothing in this model"):
+        make_plan(model, QuantSpec(rules=[{"match": "1.0", "weights": "float"}]))
+
+
+def test_kinds_that_cannot_be_quantized_are_shown() -> None:
+    model = nn.Sequential(PerStep(nn.ConvTranspose2d(1, 1, 3)), LIF())
+    shown = make_plan(model, QuantSpec(membrane={"bits": 4})).choices
+    assert [(c.name, c.rule) for c in shown] == [("0.0", "kind not supported"), ("1", "default")]

@@ -13,6 +13,8 @@ import isofire
 from isofire.errors import ModelError, SpecError
 from isofire.neurons import LIF, PerStep, Repeat
 from isofire.quantization import calibrate_, is_converted, prepare_, spec_of, weight_quantizers
+from isofire.quantization.temporal import TemporalLayer
+from isofire.quantizers import RangeObserver
 from isofire.spec import QuantSpec
 
 WEIGHTS = [
@@ -163,7 +165,7 @@ def test_a_model_can_be_prepared_only_once_and_only_then_calibrated(net) -> None
 def test_weights_that_are_not_finite_are_named_and_nothing_is_changed(net, bad: float) -> None:
     with torch.no_grad():
         net.hidden[1].weight[0, 0] = bad
-    with pytest.raises(ModelError, match=r"'hidden\.1' has 1 NaN or infinite"):
+    with pytest.raises(ModelError, match=r"'hidden\.1\.weight' of SmallNet has 1 NaN or infinite"):
         prepare_(net, QuantSpec(weights={"method": "lsq", "bits": 4}, membrane={"bits": 4}))
     assert spec_of(net) is None
     assert net.fire1.membrane is None
@@ -193,3 +195,67 @@ def test_ten_lines_of_a_newcomer(images) -> None:
     result = isofire.compare(model, quantized, images)
     assert result.n_images == 96
     assert quantized(images[0]).shape == (4, 96, 3)
+
+
+def test_a_spec_that_cannot_be_attached_leaves_the_model_as_it_was(net) -> None:
+    spec = QuantSpec(weights={"method": "tawq", "steps": 4}, membrane={"bits": 2}, rules=[])
+    net.conv2[0] = nn.utils.parametrizations.weight_norm(net.conv2[0])
+    with pytest.raises(ModelError, match=r"'conv2\.0' is already parametrized"):
+        prepare_(net, spec)
+    assert net.fire1.membrane is None
+    assert not any(isinstance(m, TemporalLayer) for m in net.modules())
+
+
+def test_a_part_that_is_already_prepared_is_found(net) -> None:
+    prepare_(net, QuantSpec(weights={"method": "lsq", "bits": 4}))
+    with pytest.raises(ModelError, match="its part '0' is already prepared"):
+        prepare_(nn.Sequential(net), QuantSpec(membrane={"bits": 4}))
+
+
+def test_forgetting_the_data_costs_nothing(net, images) -> None:
+    spec = QuantSpec(weights={"method": "uniform", "bits": 4})
+    with pytest.raises(SpecError, match="pass data"):
+        isofire.quantize_(net, spec)
+    isofire.quantize_(net, spec, images)
+
+
+def test_membrane_ranges_are_those_of_the_finished_network(net, images) -> None:
+    spec = QuantSpec(weights={"method": "uniform", "bits": 2}, membrane={"bits": 8, "range": "minmax"})
+    model = isofire.calibrate(isofire.prepare(net, spec), images).eval()
+    ranges = {name: m.membrane.quantizer.hi.item() for name, m in model.named_modules() if isinstance(m, LIF)}
+    for module in model.modules():
+        if isinstance(module, LIF):
+            module.membrane.observer = RangeObserver("tensor", channel_axis=1)
+    with torch.no_grad():
+        model(images[0])
+    for name, hi in ranges.items():
+        seen = model.get_submodule(name).membrane.observer.extremes().abs().max().item()
+        assert hi == pytest.approx(seen, rel=1e-6)
+
+
+def test_frames_given_alone_are_cut_into_images_not_steps(net) -> None:
+    class Framed(type(net)):
+        def forward(self, x):
+            return self.head(self.fire3(self.hidden(self.fire2(self.conv2(self.fire1(self.conv1(x)))))))
+
+    net.__class__ = Framed
+    frames = torch.randn(4, 40, 1, 6, 6)
+    seen = []
+    net.conv1[0].register_forward_hook(lambda _m, inputs, _o: seen.append(len(inputs[0])))
+    isofire.quantize_(net, QuantSpec(membrane={"bits": 4, "range": "minmax"}), frames, max_images=7)
+    assert seen == [4 * 7]
+
+
+def test_integer_weights_of_a_converted_model_are_refused(net, images) -> None:
+    model = isofire.quantize_(net, QuantSpec(weights={"method": "lsq", "bits": 4}), images)
+    with pytest.raises(ModelError, match="before convert"):
+        isofire.integer_weights(model)
+
+
+def test_post_training_lsq_is_close_to_the_least_squared_error(net) -> None:
+    errors = {}
+    weight = net.hidden[1].weight
+    for init in ("mse", "mean"):
+        spec = QuantSpec(weights={"method": "lsq", "bits": 6, "init": init}, reestimate_bn="never")
+        errors[init] = (isofire.quantize_(copy.deepcopy(net), spec).hidden[1].weight - weight).square().mean()
+    assert errors["mse"] < 0.5 * errors["mean"]

@@ -10,8 +10,8 @@ import torch
 from isofire.errors import CheckpointError, SpecError
 from isofire.models import sew_resnet8
 from isofire.spec import LSQWeights, QuantSpec, UniformMembrane
-from isofire.study import read_rows
 from isofire.study import grid as grid_module
+from isofire.study import read_rows
 from isofire.study.grid import Grid, run_grid
 
 TEXT = """

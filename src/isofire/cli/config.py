@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from isofire.errors import SpecError
 from isofire.models.build import BUILDERS
-from isofire.quantization.verbs import CALIBRATION_IMAGES
+from isofire.quantization import CALIBRATION_IMAGES
 from isofire.spec import MembraneSetting, QuantSpec, Rule, WeightSetting, read_toml
 from isofire.study import DataSettings
 from isofire.training import Recipe

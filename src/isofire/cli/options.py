@@ -58,7 +58,7 @@ class Machine:
     device: Annotated[str | None, Parameter(group=_MACHINE)] = None
     threads: Annotated[int | None, Parameter(group=_MACHINE)] = None
 
-    def claim(self) -> torch.device:
+    def claim(self, default_threads: int | None = None) -> torch.device:
         """Set the threads and return the device.
 
         Raises
@@ -66,10 +66,11 @@ class Machine:
         SpecError
             If there is no such device, or `threads` is below 1.
         """
-        if self.threads is not None:
-            if self.threads < 1:
-                raise SpecError(f"--threads must be at least 1, got {self.threads}")
-            torch.set_num_threads(self.threads)
+        threads = default_threads if self.threads is None else self.threads
+        if threads is not None:
+            if threads < 1:
+                raise SpecError(f"--threads must be at least 1, got {threads}")
+            torch.set_num_threads(threads)
         return pick_device(self.device)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from isofire.batches import Data, read_batches
+from isofire.checks import require_finite
 from isofire.errors import DataError, ModelError
 from isofire.firing.comparison import Comparison
 from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN, FiringRecorder
@@ -65,6 +66,9 @@ def compare(
     >>> result = compare(model, quantized, test_set)  # doctest: +SKIP
     >>> result.overall["emd_layer_mean"], result.accuracy  # doctest: +SKIP
     """
+    for model in (baseline, quantized):
+        if isinstance(model, nn.Module):
+            require_finite(model)
     batches = read_batches(data, batch_size, max_images)
     recorders = FiringRecorder(baseline, blocks, run), FiringRecorder(quantized, blocks, run)
     tally = _Tally()

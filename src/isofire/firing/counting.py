@@ -54,8 +54,10 @@ def add_counts(accumulator: Tensor, spikes: Tensor, block_ids: Tensor) -> Tensor
     ordered = spikes.permute(0, 1, *(2 + dim for dim in order))
     target = accumulator.permute(0, *(1 + dim for dim in order))
     runs = list(_runs(block_ids))
-    # a GPU pays per launch, so it gets one matrix product; a CPU's matrix-vector product runs at memory speed
-    sums = _sum_by_vector(ordered, runs) if spikes.device.type == "cpu" else _sum_by_product(ordered, runs)
+    # in full precision also inside a caller's autocast region, where a product would be rounded to bfloat16
+    with torch.autocast(spikes.device.type, enabled=False):
+        # a GPU pays per launch, so it gets one matrix product; a CPU's matrix-vector product runs at memory speed
+        sums = _sum_by_vector(ordered, runs) if spikes.device.type == "cpu" else _sum_by_product(ordered, runs)
     whole = sums.to(torch.int32)
     for (block, _, _), row in zip(runs, whole, strict=True):
         target[block].add_(row.view(target.shape[1:]))

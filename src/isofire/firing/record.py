@@ -167,10 +167,14 @@ class FiringRecorder:
         self._in_forward = False
 
     def _neuron_hook(self, name: str) -> Any:
+        from isofire.neurons import Neuron
+
         def hook(module: Any, _inputs: Any, output: Any) -> None:
             # outside of inference mode, so that counts can be added to in any mode later
             with torch.inference_mode(False), torch.no_grad():
-                self._count(name, self._layers[name], output, module.spike_counts)
+                # the neuron's own counts are those of its output only if nothing comes between the two
+                own = len(module._forward_hooks) == 1 and type(module).forward is Neuron.forward
+                self._count(name, self._layers[name], output, module.spike_counts if own else None)
 
         return hook
 

@@ -19,6 +19,8 @@ def build(config: Mapping[str, Any]) -> SEWResNet:
     SpecError
         If the builder or an argument is unknown, or a value is out of range.
     """
+    if not isinstance(config, Mapping) or not isinstance(config.get("builder"), str):
+        raise SpecError(f"a model's settings are a table with a builder ({', '.join(BUILDERS)}), got {config!r}")
     arguments = dict(config)
     name = arguments.pop("builder", None)
     if name not in BUILDERS:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from isofire.errors import ModelError, SpecError
 from isofire.models.neuron_factory import neuron_factory
+from isofire.modes import evaluating
 from isofire.neurons import Neuron, apply_per_step
 
 CONNECT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -159,7 +160,7 @@ def sew_resnet8(
     surrogate, alpha
         "atan", "sigmoid" or "triangle", and its sharpness. Other parameters as in `SEWResNet`.
     """
-    config = {key: value for key, value in locals().items()}
+    config = dict(locals())
     widths = [_scaled(base, width) for base in (16, 32, 64)]
     return _build("sew_resnet8", (1, 1, 1), widths, config)
 
@@ -181,7 +182,7 @@ def sew_resnet18(
 
     Parameters as in `sew_resnet8`.
     """
-    config = {key: value for key, value in locals().items()}
+    config = dict(locals())
     widths = [_scaled(base, width) for base in (64, 128, 256, 512)]
     return _build("sew_resnet18", (2, 2, 2, 2), widths, config)
 
@@ -238,12 +239,10 @@ def count_neurons(model: nn.Module, image: Tensor) -> int:
         total += output[0, 0].numel()
 
     hooks = [module.register_forward_hook(add) for module in model.modules() if isinstance(module, Neuron)]
-    training = model.training
     try:
-        with torch.no_grad():
-            model.eval()(image.unsqueeze(0))
+        with torch.no_grad(), evaluating(model):
+            model(image.unsqueeze(0))
     finally:
-        model.train(training)
         for hook in hooks:
             hook.remove()
     return total

@@ -11,7 +11,7 @@ from torch import nn
 
 from isofire.errors import CheckpointError, IsofireError, ModelError, SpecError
 from isofire.models.build import build
-from isofire.quantization import convert_, is_converted, prepare_, spec_of
+from isofire.quantization import is_converted, restore_, spec_of
 from isofire.spec import QuantSpec
 from isofire.training.checkpoint import load_weights, read_note, save_weights
 
@@ -37,9 +37,7 @@ def save_model(path: str | os.PathLike[str], model: nn.Module, note: Mapping[str
     """
     config = model.__dict__.get("config")
     if not isinstance(config, dict):
-        raise ModelError(
-            f"{type(model).__name__} has no `config` to build it from; use isofire.training.save_weights"
-        )
+        raise ModelError(f"{type(model).__name__} has no `config` to build it from; use isofire.training.save_weights")
     spec = spec_of(model)
     about = {
         "model": config,
@@ -67,9 +65,7 @@ def load_model(path: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, Any]]
     try:
         model: nn.Module = build(note["model"])
         if note.get("quantization") is not None:
-            prepare_(model, QuantSpec.from_dict(note["quantization"]))
-            if note.get("converted"):
-                convert_(model)
+            restore_(model, QuantSpec.from_dict(note["quantization"]), converted=bool(note.get("converted")))
     except IsofireError as error:
         raise CheckpointError(f"{path} describes a model that this version cannot build: {error}") from error
     load_weights(path, model)

@@ -28,7 +28,7 @@ enum Charge { IF = 0, LIF_DECAY = 1, LIF_UNDECAYED = 2, PLIF_DECAY = 3, PLIF_UND
 enum Placement { NONE = 0, PRE_FIRE = 1, POST_RESET = 2 };
 enum Surrogate { SIGMOID = 0, ATAN = 1, TRIANGLE = 2 };
 
-// Mirrors isofire.neurons.kernels.Problem (ctypes); keep the order of the fields.
+// Mirrors isofire.neurons.native.Problem (ctypes); keep the order of the fields.
 struct Problem {
   int64_t steps, images, channels, plane;  // x is [steps or 1, images, channels x plane]
   int32_t channels_last, repeat;           // channels_last: memory is [plane, channels]; repeat: x has one step, used `steps` times

@@ -16,6 +16,7 @@ from isofire.neurons.membrane import Membrane
 from isofire.quantizers import Uniform
 
 Backend = Literal["auto", "native", "torch", "reference"]
+_LOW = (torch.bfloat16, torch.float16)
 _AXES: dict[type, tuple[int, ...]] = {nn.BatchNorm1d: (2, 3), nn.BatchNorm2d: (4,), nn.BatchNorm3d: (5,)}
 
 
@@ -52,7 +53,7 @@ class Neuron(nn.Module):
         return None
 
     def forward(self, x: Tensor, norm: _BatchNorm | None = None, repeat: int | None = None) -> Tensor:
-        """Spikes, 0. or 1., float32 (float64 for float64 inputs).
+        """Spikes, 0. or 1., in the input's dtype; under autocast float32, as states are in any case at least float32.
 
         Parameters
         ----------
@@ -76,6 +77,16 @@ class Neuron(nn.Module):
         """
         steps = self._steps(x, repeat)
         self.spike_counts = None
+        dtype = x.dtype
+        if dtype in _LOW:
+            if norm is not None and norm.weight is not None and norm.weight.dtype == dtype:
+                x, norm = (norm(x) if repeat is not None else apply_per_step(norm, x)), None
+            spikes = self._fire(x.float(), norm, repeat, steps)
+            return spikes if torch.is_autocast_enabled(x.device.type) else spikes.to(dtype)
+        return self._fire(x if x.is_floating_point() else x.float(), norm, repeat, steps)
+
+    def _fire(self, x: Tensor, norm: _BatchNorm | None, repeat: int | None, steps: int) -> Tensor:
+        """Spikes for float32 or float64 inputs, by the path that fits."""
         path = self._path(x)
         if path == "native" and (norm is None or _can_fuse(norm, x.ndim - (repeat is None))):
             return self._run_native(x, norm, steps, repeat is not None)
@@ -83,8 +94,6 @@ class Neuron(nn.Module):
             x = norm(x) if repeat is not None else apply_per_step(norm, x)
         if repeat is not None:
             x = x.unsqueeze(0).expand(steps, *x.shape)
-        if x.dtype != torch.float32 and x.dtype != torch.float64:
-            x = x.float()
         if path == "native":
             return self._run_native(x, None, steps, False)
         if path == "torch":

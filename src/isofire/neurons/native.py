@@ -34,7 +34,7 @@ class Problem(ctypes.Structure):
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The kernels, or None if they were not built. Raises nothing: `isofire doctor` tells which it is."""
+    """The kernels, or None if they were not built (`isofire doctor` tells); ImportError if of another version."""
     for suffix in importlib.machinery.EXTENSION_SUFFIXES:
         path = Path(__file__).with_name(f"_kernels{suffix}")
         if path.exists():

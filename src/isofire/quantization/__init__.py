@@ -1,5 +1,6 @@
 """Quantizing a model: the verbs prepare, calibrate, convert, and `quantize_` for all at once."""
 
+from isofire.quantization.calibration import CALIBRATION_BATCH, CALIBRATION_IMAGES, weight_quantizers
 from isofire.quantization.describe import describe, range_label
 from isofire.quantization.labels import labels_of
 from isofire.quantization.plan import Choice, QuantPlan, explain, make_plan
@@ -14,11 +15,13 @@ from isofire.quantization.verbs import (
     prepare,
     prepare_,
     quantize_,
+    restore_,
     spec_of,
-    weight_quantizers,
 )
 
 __all__ = [
+    "CALIBRATION_BATCH",
+    "CALIBRATION_IMAGES",
     "Choice",
     "QuantPlan",
     "calibrate",
@@ -36,6 +39,7 @@ __all__ = [
     "quantize_",
     "range_label",
     "reestimate_batch_norm",
+    "restore_",
     "spec_of",
     "weight_quantizers",
 ]

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from isofire.quantization.describe import range_label
-from isofire.spec import MembraneSetting, QuantSpec, TaWQWeights, UniformMembrane, WeightSetting
+from isofire.quantization.describe import options_label, range_label
+from isofire.settings import MembraneSetting, TaWQWeights, UniformMembrane, WeightSetting
+from isofire.spec import QuantSpec
 
 TERNARY_BITS = 1.585
 
 
 def labels_of(spec: QuantSpec | None) -> dict[str, str | float | None]:
-    """target, method, bits, range, granularity and placement of a spec's defaults.
+    """target, method, bits, range, granularity, placement and options (what else differs from a setting's defaults).
 
     With both targets quantized, each value is "weights's | membranes's", except where the two are the same. A spec with
     rules says so in `method` ("lsq + 2 rules"); None is the full-precision model.
     """
     if spec is None:
-        return dict.fromkeys(("method", "range", "granularity", "placement"), None) | {"target": "none", "bits": 32}
+        return dict.fromkeys(("method", "range", "granularity", "placement", "options"), None) | {
+            "target": "none",
+            "bits": 32,
+        }
     parts = [_labels(setting) for setting in (spec.weights, spec.membrane) if setting is not None]
     target = "both" if len(parts) == 2 else "weights" if spec.weights is not None else "membrane"
     labels = {
-        key: _joined([part[key] for part in parts]) for key in ("method", "bits", "range", "granularity", "placement")
+        key: _joined([part[key] for part in parts])
+        for key in ("method", "bits", "range", "granularity", "placement", "options")
     }
     if spec.rules:
         labels["method"] = f"{labels['method'] or 'rules'} + {len(spec.rules)} rules"
@@ -42,6 +47,7 @@ def _labels(setting: WeightSetting | MembraneSetting) -> dict[str, str | float |
         "range": range_label(setting),
         "granularity": "layer" if membrane and granularity == "tensor" else granularity,
         "placement": setting.placement if membrane else None,
+        "options": options_label(setting),
     }
 
 

@@ -14,6 +14,7 @@ from isofire.quantization.describe import describe
 from isofire.spec import MembraneSetting, QuantSpec, Rule, WeightSetting
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+UNSUPPORTED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.RNNBase, nn.Bilinear, nn.Embedding)
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ def make_plan(model: nn.Module, spec: QuantSpec) -> QuantPlan:
     ModelError
         If the model has no spiking neuron.
     SpecError
-        If a rule matches nothing, its pattern is not valid, or it sets a target that its modules don't have.
+        If a rule matches nothing, its pattern is not valid, it sets a target that its modules don't have, or a default
+        reaches no module.
     """
     weighted = [name for name, module in model.named_modules() if isinstance(module, WEIGHTED)]
     neurons = [name for name, module in model.named_modules() if isinstance(module, Neuron)]
@@ -72,6 +74,9 @@ def make_plan(model: nn.Module, spec: QuantSpec) -> QuantPlan:
         elif isinstance(module, Neuron):
             setting, rule = _resolve(name, "membrane", spec, None)
             choices.append(Choice(name, type(module).__name__, "membrane", setting, rule))
+        elif isinstance(module, UNSUPPORTED):
+            choices.append(Choice(name, type(module).__name__, "weights", None, "kind not supported"))
+    _check_reach(spec, choices)
     return QuantPlan(tuple(choices))
 
 
@@ -80,6 +85,19 @@ def explain(model: nn.Module, spec: QuantSpec) -> QuantPlan:
     plan = make_plan(model, spec)
     print(plan)
     return plan
+
+
+def _check_reach(spec: QuantSpec, choices: Sequence[Choice]) -> None:
+    """A spec that changes nothing is a mistake."""
+    for target, setting in (("weights", spec.weights), ("membrane", spec.membrane)):
+        if setting is not None and not any(c.target == target and c.setting is not None for c in choices):
+            reasons = "; ".join(dict.fromkeys(f"{c.name!r}: {c.rule}" for c in choices if c.target == target))
+            raise SpecError(
+                f"the spec's {target} setting reaches no module ({reasons or 'the model has none'}); "
+                "change the rules or the first_layer and last_layer policy"
+            )
+    if all(choice.setting is None for choice in choices):
+        raise SpecError("the spec quantizes nothing in this model: every rule leaves its modules float")
 
 
 def _resolve(

@@ -21,8 +21,8 @@ def reestimate_batch_norm(
 
     Only those layers run in train mode; dropout, quantizers and neurons stay in eval mode. All layers are measured in
     one pass, so a later layer sees its input as the earlier ones normalize it with the statistics of the batch at hand.
-    Each batch counts the same, so let them be of one size; the variance is the mean of the variances within the
-    batches, so let them be large. Modes and momenta are put back; layers without running statistics are left alone.
+    Each image counts the same; the variance is the mean of the variances within the batches, so let them be
+    large. Modes and momenta are put back; layers without running statistics are left alone.
 
     Parameters
     ----------
@@ -57,8 +57,14 @@ def reestimate_batch_norm(
     if first is None:
         raise DataError("batch normalization needs at least one batch to be measured on, got none; give some images")
     with torch.no_grad(), evaluating(model), _measuring(layers):
+        seen = 0
         for batch in chain([first], feed):
             inputs = batch if isinstance(batch, Tensor) else batch[0]
+            images = inputs.shape[1 if inputs.ndim == 5 else 0]
+            seen += images
+            for layer in layers:
+                # the running mean over all images so far, each counting the same
+                layer.momentum = images / seen
             model(inputs if device is None else inputs.to(device))
     return len(layers)
 
@@ -69,7 +75,6 @@ def _measuring(layers: Sequence[_BatchNorm]) -> Iterator[None]:
     former = [[buffer.clone() for buffer in layer.buffers(recurse=False)] for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
-        layer.momentum = None
         layer.training = True
     try:
         yield

@@ -31,7 +31,8 @@ class TemporalLayer(StepLayer):
         if x.shape[0] != weights.shape[0]:
             raise ModelError(
                 f"these weights were made for T={weights.shape[0]} steps, got input {tuple(x.shape)}; "
-                "set `steps` of the tawq setting to the model's T and pass [T, N, ...] through PerStep"
+                "set `steps` of the tawq setting to the model's T; a layer that sees the image once, before "
+                "the steps, must stay float"
             )
         return torch.cat([self._apply_one(step, weight) for step, weight in zip(x, weights, strict=True)]).unflatten(
             0, x.shape[:2]
@@ -48,16 +49,16 @@ class TemporalLayer(StepLayer):
 
 
 def make_temporal_(model: nn.Module, name: str) -> TemporalLayer:
-    """Replace the layer `name` of `model` by its time-varying form, sharing the parameters.
-
-    Raises
-    ------
-    SpecError
-        If the layer is of a kind that has no time-varying form.
-    """
+    """Replace the layer `name` of `model` by its time-varying form, sharing the parameters."""
     layer = model.get_submodule(name)
-    if not isinstance(layer, KINDS):
-        raise SpecError(f"tawq works on Conv1d, Conv2d and Linear, {name!r} is {type(layer).__name__}; leave it float")
+    assert isinstance(layer, KINDS)
     temporal = TemporalLayer(layer)
     model.set_submodule(name, temporal)
     return temporal
+
+
+def check_temporal(model: nn.Module, name: str) -> None:
+    """Raise SpecError if the layer `name` is of a kind that has no time-varying form."""
+    layer = model.get_submodule(name)
+    if not isinstance(layer, KINDS):
+        raise SpecError(f"tawq works on Conv1d, Conv2d and Linear, {name!r} is {type(layer).__name__}; leave it float")

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from isofire.batches import Data, read_batches
-from isofire.errors import ModelError, SpecError
-from isofire.modes import evaluating
-from isofire.neurons import Membrane, Neuron
-from isofire.quantization.build import membrane_quantizer, weight_quantizer
-from isofire.quantization.plan import Choice, make_plan
-from isofire.quantization.reestimate import reestimate_batch_norm
-from isofire.quantization.temporal import make_temporal_
-from isofire.quantizers import Quantizer, RangeObserver, Uniform
-from isofire.spec import QuantSpec, TaWQWeights, UniformMembrane
-
-CALIBRATION_IMAGES = 1024
-CALIBRATION_BATCH = 128
+from isofire.batches import Data
+from isofire.errors import ModelError
+from isofire.quantization.attach import attach_, attach_converted_
+from isofire.quantization.calibration import (
+    CALIBRATION_IMAGES,
+    calibrate_model_,
+    original,
+    require_data,
+    weight_quantizers,
+)
+from isofire.quantization.plan import make_plan
+from isofire.spec import QuantSpec
 
 
 def prepare(model: nn.Module, spec: QuantSpec) -> nn.Module:
@@ -42,19 +39,11 @@ def prepare(model: nn.Module, spec: QuantSpec) -> nn.Module:
 
 def prepare_(model: nn.Module, spec: QuantSpec) -> nn.Module:
     """`prepare` in place; a model that cannot be prepared is left as it was."""
-    if spec_of(model) is not None:
-        raise ModelError("this model is already prepared or quantized; start again from the full-precision one")
-    plan = make_plan(model, spec)
-    chosen = [choice for choice in plan.choices if choice.setting is not None]
-    _check_weights(model, chosen)
-    membranes = {c.name: _membrane(model, c) for c in chosen if isinstance(c.setting, UniformMembrane)}
-    for choice in chosen:
-        if choice.name in membranes:
-            neuron = model.get_submodule(choice.name)
-            assert isinstance(neuron, Neuron)
-            neuron.membrane = membranes[choice.name]
-        else:
-            _attach_weight_quantizer_(model, choice)
+    for name, module in model.named_modules():
+        if spec_of(module) is not None:
+            where = f"its part {name!r}" if name else "this model"
+            raise ModelError(f"{where} is already prepared or quantized; start again from the full-precision one")
+    attach_(model, make_plan(model, spec))
     model.quantization = spec  # type: ignore[assignment]
     return model
 
@@ -91,34 +80,8 @@ def calibrate_(
     spec = spec_of(model)
     if spec is None:
         raise ModelError("calibrate needs a prepared model; call prepare(model, spec) first")
-    weights = dict(weight_quantizers(model))
-    for name, quantizer in weights.items():
-        quantizer.calibrate(_original(model.get_submodule(name)))
-    membranes = [m.membrane for m in model.modules() if isinstance(m, Neuron) and m.membrane is not None]
-    estimated = [m for m in membranes if not _has_fixed_range(m)]
-    norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-    reestimates = norms and (spec.reestimate_bn == "always" or (spec.reestimate_bn == "weights" and bool(weights)))
-    if (estimated or reestimates) and data is None:
-        raise SpecError(
-            f"{'batch-norm statistics' if reestimates else 'membrane ranges'} are estimated from data: pass data "
-            "(some training images), or set reestimate_bn = 'never' and fixed membrane ranges"
-        )
-    with evaluating(model), torch.no_grad():
-        observers = _observe_membranes_(membranes)
-        try:
-            if reestimates:
-                reestimate_batch_norm(model, _inputs(data, max_images))
-            if estimated:
-                for inputs in _inputs(data, max_images):
-                    model(inputs)
-        finally:
-            for membrane in membranes:
-                membrane.observer = None
-        for membrane, observer in zip(membranes, observers, strict=True):
-            if not _has_fixed_range(membrane):
-                membrane.quantizer.calibrate_from(observer)  # type: ignore[operator]
-        if reestimates and spec.reestimate_bn == "always" and membranes:
-            reestimate_batch_norm(model, _inputs(data, max_images))
+    require_data(model, spec, data)
+    calibrate_model_(model, spec, data, max_images)
     return model
 
 
@@ -168,6 +131,8 @@ def quantize_(
     >>> spec = QuantSpec(weights={"method": "lsq", "bits": 4}, membrane={"bits": 4, "placement": "post_reset"})
     >>> isofire.quantize_(model, spec, train_set)  # doctest: +SKIP
     """
+    make_plan(model, spec)
+    require_data(model, spec, data)
     return convert_(calibrate_(prepare_(model, spec), data, max_images=max_images))
 
 
@@ -182,22 +147,33 @@ def is_converted(model: nn.Module) -> bool:
     return spec_of(model) is not None and next(weight_quantizers(model), None) is None
 
 
-def weight_quantizers(model: nn.Module) -> Iterator[tuple[str, Quantizer]]:
-    """Name of each layer whose weight is fake-quantized, and its quantizer."""
-    for name, module in model.named_modules():
-        if parametrize.is_parametrized(module, "weight"):
-            for quantizer in module.parametrizations["weight"]:  # type: ignore[index]
-                if isinstance(quantizer, Quantizer):
-                    yield name, quantizer
+def restore_(model: nn.Module, spec: QuantSpec, *, converted: bool) -> nn.Module:
+    """A full-precision model made ready to take the state dict of a prepared or converted one."""
+    if not converted:
+        return prepare_(model, spec)
+    attach_converted_(model, make_plan(model, spec))
+    model.quantization = spec  # type: ignore[assignment]
+    return model.eval()
 
 
 def integer_weights(model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
-    """Codes (int32, the weight's shape; 0 is the lowest level) and levels [groups, L] of a prepared model's layers."""
-    result = {}
+    """Codes (int32, the weight's shape; 0 is the lowest level) and levels [groups, L] of a prepared model's layers.
+
+    Raises
+    ------
+    ModelError
+        If the model is not prepared, or was converted, which keeps only the values.
+    """
+    found = {}
     for name, quantizer in weight_quantizers(model):
-        weight = _original(model.get_submodule(name)).detach()
-        result[name] = (quantizer.codes(weight), quantizer.levels())
-    return result
+        weight = original(model.get_submodule(name)).detach()
+        found[name] = (quantizer.codes(weight), quantizer.levels())
+    if not found:
+        raise ModelError(
+            "integer weights are read from a prepared and calibrated model, before convert or quantize_ writes the "
+            "values; call prepare, calibrate and then this"
+        )
+    return found
 
 
 def _copy(model: nn.Module) -> nn.Module:
@@ -218,80 +194,3 @@ def _own_class_(layer: nn.Module) -> None:
     shared = type(layer)
     content = {key: value for key, value in shared.__dict__.items() if key not in ("__dict__", "__weakref__")}
     layer.__class__ = type(shared.__name__, shared.__bases__, content)  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _check_weights(model: nn.Module, choices: list[Choice]) -> None:
-    for choice in choices:
-        if choice.target != "weights":
-            continue
-        weight = model.get_submodule(choice.name).weight
-        bad = int((~torch.isfinite(weight)).sum())  # type: ignore[arg-type]
-        if bad:
-            raise ModelError(
-                f"weights must be finite, {choice.name!r} has {bad} NaN or infinite values; "
-                "the training diverged: go back to an earlier checkpoint"
-            )
-
-
-def _membrane(model: nn.Module, choice: Choice) -> Membrane:
-    setting = choice.setting
-    assert isinstance(setting, UniformMembrane)
-    channels = 1
-    if setting.granularity == "channel":
-        channels = _channels_before(model, choice.name)
-    return Membrane(membrane_quantizer(setting, channels), setting.placement)
-
-
-def _channels_before(model: nn.Module, name: str) -> int:
-    """Channels of a layer of neurons: those of the last weighted layer or norm defined before it."""
-    channels = None
-    for other, module in model.named_modules():
-        if other == name:
-            break
-        for attribute in ("num_features", "out_channels", "out_features"):
-            channels = getattr(module, attribute, channels)
-    if not isinstance(channels, int):
-        raise SpecError(f"cannot tell the channels of neuron {name!r}; use granularity 'tensor' for it")
-    return channels
-
-
-def _attach_weight_quantizer_(model: nn.Module, choice: Choice) -> None:
-    assert choice.setting is not None
-    assert not isinstance(choice.setting, UniformMembrane)
-    layer = model.get_submodule(choice.name)
-    temporal = isinstance(choice.setting, TaWQWeights)
-    if temporal:
-        layer = make_temporal_(model, choice.name)
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
-    quantizer = weight_quantizer(choice.setting, weight).to(weight.device)
-    # parametrize runs the quantizer once to check its result: it must be ready, and must not learn from that run
-    with torch.no_grad():
-        quantizer.calibrate(weight)
-        parametrize.register_parametrization(layer, "weight", quantizer, unsafe=temporal)
-
-
-def _original(module: nn.Module) -> Tensor:
-    return module.parametrizations["weight"].original  # type: ignore[index,union-attr]
-
-
-def _has_fixed_range(membrane: Membrane) -> bool:
-    return isinstance(membrane.quantizer, Uniform) and membrane.quantizer.rule is None
-
-
-def _observe_membranes_(membranes: list[Membrane]) -> list[RangeObserver]:
-    observers = []
-    for membrane in membranes:
-        quantizer = membrane.quantizer
-        membrane.observer = RangeObserver(quantizer.granularity, channel_axis=1)
-        observers.append(membrane.observer)
-    return observers
-
-
-def _inputs(data: Data | Tensor | None, max_images: int) -> Iterator[Tensor]:
-    assert data is not None
-    if isinstance(data, Tensor):
-        yield from data[:max_images].split(CALIBRATION_BATCH)
-        return
-    for inputs, _ in read_batches(data, CALIBRATION_BATCH, max_images):
-        yield inputs

@@ -17,8 +17,16 @@ from torch import nn
 from isofire.data import Batches
 from isofire.errors import SpecError
 from isofire.firing import Comparison, compare
-from isofire.quantization import calibrate_, convert_, labels_of, prepare, quantize_, reestimate_batch_norm
-from isofire.quantization.verbs import CALIBRATION_BATCH, CALIBRATION_IMAGES
+from isofire.quantization import (
+    CALIBRATION_BATCH,
+    CALIBRATION_IMAGES,
+    calibrate_,
+    convert_,
+    labels_of,
+    prepare,
+    quantize_,
+    reestimate_batch_norm,
+)
 from isofire.spec import QuantSpec
 from isofire.study.splits import AnySet, sample
 from isofire.training import EpochRecord, Recipe, train

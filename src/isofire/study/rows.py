@@ -16,7 +16,7 @@ from isofire.files import write_text
 
 Row = dict[str, Any]
 
-LABELS = ("model", "data", "target", "method", "bits", "range", "granularity", "placement", "mode", "seed")
+LABELS = ("model", "data", "target", "method", "bits", "range", "granularity", "placement", "options", "mode", "seed")
 MEASURES = (
     "n_images", "T", "accuracy", "accuracy_fp", "agreement", "mfr", "mfr_fp", "dead_00", "dead_01", "dead_05",
     "emd_layer_mean", "emd_weighted", "emd_pooled", "emd_max", "paired_mae", "shift", "shape", "reshuffle", "spearman",

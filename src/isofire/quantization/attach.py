@@ -1,0 +1,102 @@
+"""Putting quantizers on a model: all are built before the first is attached, so that a failure changes nothing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from isofire.checks import require_finite
+from isofire.errors import ModelError, SpecError
+from isofire.neurons import Membrane, Neuron
+from isofire.quantization.plan import Choice, QuantPlan
+from isofire.quantization.temporal import check_temporal, make_temporal_
+from isofire.quantizers import Quantizer
+from isofire.settings import TaWQWeights, UniformMembrane, WeightSetting
+
+
+def attach_(model: nn.Module, plan: QuantPlan) -> None:
+    """Attach uncalibrated quantizers to weights (as parametrizations) and neurons.
+
+    Raises
+    ------
+    ModelError
+        If a weight is not finite, or is already parametrized.
+    SpecError
+        If a setting does not fit its module.
+    """
+    require_finite(model)
+    weights = [(choice, _weight_quantizer(model, choice)) for choice in _chosen(plan, "weights")]
+    membranes = [(choice, _membrane(model, choice)) for choice in _chosen(plan, "membrane")]
+    for choice, quantizer in weights:
+        layer = model.get_submodule(choice.name)
+        if isinstance(choice.setting, TaWQWeights):
+            layer = make_temporal_(model, choice.name)
+        # unsafe: without torch's own trial run, which an uncalibrated quantizer refuses and a learning one counts
+        parametrize.register_parametrization(layer, "weight", quantizer, unsafe=True)
+    attach_membranes_(model, membranes)
+
+
+def attach_converted_(model: nn.Module, plan: QuantPlan) -> None:
+    """The structure of a converted model, for loading one: plain weights (TaWQ's with a time axis) and membranes."""
+    membranes = [(choice, _membrane(model, choice)) for choice in _chosen(plan, "membrane")]
+    for choice in _chosen(plan, "weights"):
+        if isinstance(choice.setting, TaWQWeights):
+            check_temporal(model, choice.name)
+            layer = make_temporal_(model, choice.name)
+            shape = (choice.setting.steps, *layer.weight.shape)
+            layer.weight = nn.Parameter(torch.zeros(shape, device=layer.weight.device, dtype=layer.weight.dtype))
+    attach_membranes_(model, membranes)
+
+
+def attach_membranes_(model: nn.Module, membranes: list[tuple[Choice, Membrane]]) -> None:
+    """Give each neuron its quantizer."""
+    for choice, membrane in membranes:
+        neuron = model.get_submodule(choice.name)
+        assert isinstance(neuron, Neuron)
+        neuron.membrane = membrane
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's first tensor is; the CPU for a model without any."""
+    return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+
+
+def _chosen(plan: QuantPlan, target: str) -> list[Choice]:
+    return [choice for choice in plan.choices if choice.target == target and choice.setting is not None]
+
+
+def _weight_quantizer(model: nn.Module, choice: Choice) -> Quantizer:
+    layer = model.get_submodule(choice.name)
+    weight = layer._parameters.get("weight")
+    if not isinstance(weight, Tensor):
+        raise ModelError(
+            f"the weight of {choice.name!r} is already parametrized (quantized, or weight or spectral norm); "
+            "remove that first, or leave the layer float"
+        )
+    setting = choice.setting
+    assert isinstance(setting, WeightSetting)
+    if isinstance(setting, TaWQWeights):
+        check_temporal(model, choice.name)
+    return setting.build(weight.shape[0]).to(weight.device)
+
+
+def _membrane(model: nn.Module, choice: Choice) -> Membrane:
+    setting = choice.setting
+    assert isinstance(setting, UniformMembrane)
+    per_channel = setting.granularity == "channel" and setting.is_estimated
+    quantizer = setting.build(_channels_before(model, choice.name) if per_channel else 1)
+    return Membrane(quantizer, setting.placement).to(device_of(model))
+
+
+def _channels_before(model: nn.Module, name: str) -> int:
+    """Channels of a layer of neurons: those of the last layer or norm defined before it; calibration corrects them."""
+    channels = None
+    for other, module in model.named_modules():
+        if other == name:
+            break
+        for attribute in ("num_features", "out_channels", "out_features"):
+            channels = getattr(module, attribute, channels)
+    if not isinstance(channels, int):
+        raise SpecError(f"cannot tell the channels of neuron {name!r}; use granularity 'tensor' for it")
+    return channels
