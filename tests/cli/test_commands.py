@@ -14,6 +14,7 @@ from isofire.cli import quantize as quantize_module
 from isofire.cli import train as train_module
 from isofire.cli.config import read_config
 from isofire.data import load
+from isofire.errors import ModelError
 from isofire.firing import compare as measure
 from isofire.models import load_model
 from isofire.quantization import integer_weights, is_converted, spec_of

@@ -126,7 +126,7 @@ class FiringRecorder:
             handle.remove()
         self._handles.clear()
         for module in self._modules.values():
-            module.counting, module.spike_counts = False, None
+            module.counting, module.spike_counts, module._counts = False, None, None
 
     @property
     def counts(self) -> SpikeCounts:

@@ -34,11 +34,13 @@ class Neuron(nn.Module):
         "reference" force one and raise ModelError where it cannot run.
     counting, spike_counts
         While `counting` is set, the native path leaves each neuron's spikes of the last forward, summed over T, in
-        `spike_counts`: uint8 [N, ...]. None where another path ran; count the output then. For recorders.
+        `spike_counts`: uint8 [N, ...], valid until the next forward. None where another path ran or T > 255; count
+        the output then. For recorders.
     """
 
     counting: bool = False
     spike_counts: Tensor | None = None
+    _counts: Tensor | None = None
 
     def __init__(self, dynamics: Dynamics, backend: Backend = "auto") -> None:
         super().__init__()
@@ -134,15 +136,24 @@ class Neuron(nn.Module):
         return fused.StatePlan(self.membrane.placement, quantizer.affine(), lo, hi, clipped)
 
     def _run_native(self, x: Tensor, norm: _BatchNorm | None, steps: int, repeat: bool) -> Tensor:
+        x = native.dense(x, 1 if repeat else 2)
         gamma, beta, affine = None, None, None
         if norm is not None:
-            x = native.dense(x, 1 if repeat else 2)
             affine, gamma, beta = _normalise(norm, x, repeat), norm.weight, norm.bias
-        counts: list[Tensor] | None = [] if self.counting else None
-        plan = fused.Plan(self.dynamics, steps, repeat, self._state_plan(x if repeat else x[0]), affine, counts)
+        state = x if repeat else x[0]
+        counts = self._count_buffer(state) if self.counting and steps <= fused.MOST_COUNTED else None
+        plan = fused.Plan(self.dynamics, steps, repeat, self._state_plan(state), affine, counts)
         spikes = fused.run_native(x, gamma, beta, self.decay(), plan)
-        self.spike_counts = counts[0] if counts else None
+        self.spike_counts = counts
         return spikes
+
+    def _count_buffer(self, state: Tensor) -> Tensor:
+        """Memory for the counts of a batch of states; that of the last batch, if it fits."""
+        old = self._counts
+        if old is not None and old.shape == state.shape and old.stride() == state.stride():
+            return old
+        self._counts = torch.empty_like(state, dtype=torch.uint8)
+        return self._counts
 
     def extra_repr(self) -> str:
         d = self.dynamics

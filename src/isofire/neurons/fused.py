@@ -76,8 +76,9 @@ class Plan:
     repeat: bool = False
     state: StatePlan | None = None
     norm: Norm | None = None
-    counts: list[Tensor] | None = None
-    """If given (and T <= 255), receives the spikes of each neuron summed over T: uint8 [N, ...]; native path only."""
+    counts: Tensor | None = None
+    """If given, receives the spikes of each neuron summed over T <= 255: uint8 [N, ...] in the memory order of the input;
+    native path only."""
 
 
 def run_torch(x: Tensor, decay: Tensor | None, plan: Plan) -> Tensor:
@@ -177,10 +178,8 @@ class _NativeFire(torch.autograd.Function):
         shape = (plan.steps, *x.shape) if plan.repeat else x.shape
         spikes = native.empty(shape, layout, 2)
         problem.spikes = native.floats(spikes)
-        if plan.counts is not None and plan.steps <= MOST_COUNTED:
-            counts = native.empty(shape[1:], layout, 1, torch.uint8)
-            problem.counts = native.bytes_(counts)
-            plan.counts.append(counts)
+        if plan.counts is not None:
+            problem.counts = native.bytes_(plan.counts)
         native.forward(problem)
         del kept
         return spikes
