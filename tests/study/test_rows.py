@@ -68,7 +68,8 @@ def test_columns_asked_for_by_the_study_are_there():
     wanted = [
         "model", "data", "target", "method", "bits", "range", "granularity", "placement", "options", "mode", "seed",
         "n_images", "T", "accuracy", "accuracy_fp", "agreement", "mfr", "mfr_fp", "dead_00", "dead_01", "dead_05",
-        "emd_layer_mean", "emd_weighted", "emd_pooled", "emd_max", "paired_mae", "shift", "shape", "reshuffle", "spearman",
+        "emd_layer_mean", "emd_weighted", "emd_pooled", "emd_max", "paired_mae", "shift", "shape", "reshuffle",
+        "spearman",
     ]  # fmt: skip
     assert list(COLUMNS[: len(wanted)]) == wanted
     assert len(set(COLUMNS)) == len(COLUMNS)

@@ -77,8 +77,8 @@ class Plan:
     state: StatePlan | None = None
     norm: Norm | None = None
     counts: Tensor | None = None
-    """If given, receives the spikes of each neuron summed over T <= 255: uint8 [N, ...] in the input's memory order; native
-    path only."""
+    """If given, receives the spikes of each neuron summed over T <= 255: uint8 [N, ...], in the input's memory
+    order; native path only."""
 
 
 def run_torch(x: Tensor, decay: Tensor | None, plan: Plan) -> Tensor:
