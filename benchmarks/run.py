@@ -49,6 +49,8 @@ def page() -> str:
         "",
         "Written by `python -m benchmarks.run` from `benchmarks/results/`. Each table is one run, its rows in turns;",
         "a ratio is base time / row time round by round (above 1: faster than the base), median [minimum, maximum].",
+        "The network is a pretrained SEW-ResNet-8 where the package has one, else one with random weights, on random",
+        "images: times do not depend on what it has learned, as every convolution is dense.",
         "",
     ]
     for path in sorted(RESULTS.glob("*.json")):
@@ -58,7 +60,9 @@ def page() -> str:
             span = f"{row['ratio_median']:.2f} [{row['ratio_min']:.2f}, {row['ratio_max']:.2f}]"
             lines.append(f"| {name} | {row['seconds_median'] * 1e3:.1f} | {span} |")
         env = stored["environment"]
-        about = ", ".join(f"{key} {env[key]}" for key in ("date", "torch", "threads", "commit", "cpu") if env.get(key))
+        about = ", ".join(f"{key} {env[key]}" for key in ("date", "torch", "threads", "cpu") if env.get(key))
+        if env.get("git"):
+            about += f", commit {env['git']['commit'][:12]}{' with changes' if env['git']['dirty'] else ''}"
         lines += ["", f"{next(iter(stored['results'].values()))['rounds']} rounds; {about}.", ""]
     return "\n".join(lines)
 

@@ -25,7 +25,7 @@ def section(name: str, body: str, text: str) -> str:
 def readme() -> str:
     """README.md as the stored run says."""
     table = markdown_table(read_rows(ROOT / RUN / "results.json"))
-    about = (ROOT / RUN / "README.md").read_text(encoding="utf-8").partition("\n\n")[2].strip()
+    about = (ROOT / RUN / "README.md").read_text(encoding="utf-8").split("\n\n")[1].strip()
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     text = section("table", f"{about}\n\n{table}\nStored run: [{RUN}]({RUN}).", text)
     return section("figure", f"![Accuracy against EMD, one mark a cell]({RUN}/accuracy-emd.png)", text)

@@ -24,6 +24,18 @@ def test_the_ten_lines_of_the_readme_run(capsys) -> None:
     assert "EMD" in capsys.readouterr().out
 
 
+def test_the_examples_of_the_python_page_run(tmp_path, monkeypatch, capsys) -> None:
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(code, "docs/python.md", "exec"), names)
+    assert (tmp_path / "counts.safetensors").exists()
+    images, _ = next(iter(names["held_out"].batches(64)))
+    assert bool((names["again"](images) == names["quantized"](images)).all())
+    assert "EMD" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("script", [["scripts/readme.py", "--check"], ["-m", "benchmarks.run", "--check"]])
 def test_tables_in_documents_are_those_of_the_stored_runs(script: list[str]) -> None:
     done = subprocess.run([sys.executable, *script], cwd=ROOT, capture_output=True, text=True, timeout=120)

@@ -23,6 +23,18 @@ from isofire.study import fresh_model, load_split, read_rows
 from isofire.training import evaluate
 
 
+class RefuseTest:
+    """Loads as the program does, but never the test images."""
+
+    def __init__(self) -> None:
+        self.asked: set[str] = set()
+
+    def __call__(self, name, split, **options):
+        self.asked.add(split)
+        assert split != "test"
+        return load(name, split, **options)
+
+
 def document(result) -> dict:
     assert result.code == 0, result.err
     return json.loads(result.out, parse_constant=pytest.fail)
@@ -91,6 +103,35 @@ def test_seed_decides_the_weights(run, config):
         weights.append(load_model(f"{out}/model.safetensors")[0].state_dict()["fc.weight"])
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
+
+
+def test_each_process_of_torchrun_takes_its_own_cuda_device(run, config, monkeypatch):
+    places = []
+
+    def stand_in(*_arguments, device, **_options):
+        places.append(device)
+
+    monkeypatch.setattr(train_module, "train_baseline", stand_in)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for local in ("0", "1"):
+        monkeypatch.setenv("LOCAL_RANK", local)
+        for extra in ((), ("--device", "cuda"), ("--device", "cpu")):
+            assert run("train", "-c", config, "-o", "t", *extra).code == 0
+    named = [str(place) for place in places]
+    assert named == ["cuda:0", "cuda:0", "cpu", "cuda:1", "cuda:1", "cpu"]
+
+
+def test_only_the_first_process_speaks(run, config, monkeypatch):
+    monkeypatch.setattr(train_module, "train_baseline", lambda *_, **__: None)
+    monkeypatch.setenv("RANK", "1")
+    for extra in ((), ("--json",)):
+        result = run("train", "-c", config, "-o", "t", "--device", "cpu", *extra)
+        assert (result.code, result.out, result.err) == (0, "", "")
+    assert list(Path("t").iterdir()) == []
+    monkeypatch.setenv("RANK", "0")
+    assert "training sew_resnet8" in run("train", "-c", config, "-o", "t", "--device", "cpu").err
+    assert [path.name for path in Path("t").iterdir()] == ["log.txt"]
 
 
 # -- quantize --------------------------------------------------------------------------------------------------------
@@ -175,6 +216,40 @@ def test_quantize_says_how_to_get_a_figure(run, trained, config, monkeypatch):
     assert "figure.png" not in result.out
 
 
+@pytest.mark.parametrize("mode", ["ptq", "qat"])
+def test_quantize_in_several_processes_is_refused_before_the_work(run, trained, config, monkeypatch, mode):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = run("quantize", trained / "model.safetensors", "-c", config, "-m", mode, "-o", "q", "--device", "cpu")
+    assert result.code == 2
+    assert "runs in one process, got 2 (WORLD_SIZE)" in result.err
+    assert not Path("q").exists()
+
+
+def test_quantize_compares_on_the_images_held_out(run, trained, config, monkeypatch):
+    settings = read_config(config).data
+    assert settings is not None
+    watched = RefuseTest()
+    monkeypatch.setattr("isofire.study.splits.load", watched)
+    path = trained / "model.safetensors"
+    result = run("quantize", path, "-c", config, "--split", "valid", "-o", "v", "--json", "--device", "cpu")
+    row = document(result)["row"]
+    assert watched.asked == {"train"}
+    assert (row["data"], row["n_images"]) == ("digits valid", 100)
+    assert "comparing on 100 images of digits (valid)" in result.err
+    monkeypatch.undo()
+    valid = load_split(settings, "valid")
+    assert row["accuracy"] == evaluate(load_model("v/model.safetensors")[0], valid).accuracy
+    assert row["accuracy_fp"] == evaluate(load_model(path)[0], valid).accuracy
+
+
+def test_quantize_without_images_held_out(run, trained, config, tmp_path):
+    common = ("quantize", trained / "model.safetensors", "-c", config, "--split", "valid", "-o", tmp_path / "v")
+    result = run(*common, "--set", "data.valid=0", "--device", "cpu")
+    assert result.code == 2
+    assert "set data.valid" in result.err
+    assert not (tmp_path / "v").exists()
+
+
 # -- compare ---------------------------------------------------------------------------------------------------------
 
 
@@ -200,6 +275,30 @@ def test_compare_writes_and_gives_json(run, trained, quantized, config):
     assert Path("c/figure.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert set(found["files"]) == {f"c/{name}" for name in
         ("comparison.json", "row.csv", "row.json", "environment.json", "figure.png")}  # fmt: skip
+
+
+ISSUE_COLUMNS = (
+    "model", "data", "target", "method", "bits", "range", "granularity", "placement", "mode", "seed", "n_images", "T",
+    "accuracy", "accuracy_fp", "agreement", "mfr", "mfr_fp", "dead_00", "dead_01", "dead_05", "emd_layer_mean",
+    "emd_weighted", "emd_pooled", "emd_max", "paired_mae", "shift", "shape", "reshuffle", "spearman",
+)  # fmt: skip
+
+
+def test_rows_of_compare_and_quantize_have_the_same_labels_and_measures(run, trained, config):
+    path = trained / "model.safetensors"
+    common = ("-c", config, "--json", "--device", "cpu")
+    made = document(run("quantize", path, *common, "-m", "qat", "--seed", 7, "-o", "q"))["row"]
+    found = document(run("compare", path, "q/model.safetensors", *common))["row"]
+    assert set(ISSUE_COLUMNS) <= made.keys()
+    assert set(ISSUE_COLUMNS) <= found.keys()
+    assert (found["mode"], found["seed"]) == ("qat", 7)
+    assert {key: found[key] for key in ISSUE_COLUMNS} == pytest.approx({key: made[key] for key in ISSUE_COLUMNS})
+
+
+def test_compare_knows_no_mode_of_a_network_that_was_not_quantized(run, trained, config):
+    path = trained / "model.safetensors"
+    row = document(run("compare", path, path, "-c", config, "--split", "valid", "--json", "--device", "cpu"))["row"]
+    assert (row["mode"], row["seed"], row["target"], row["data"]) == (None, None, "none", "digits valid")
 
 
 def test_compare_a_network_with_itself(run, trained):

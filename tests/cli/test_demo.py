@@ -68,3 +68,46 @@ def test_full_demo_covers_what_it_promises():
     assert config.train is not None
     assert config.qat is not None
     assert config.train.seed == 4
+
+
+def test_settings_change_the_configuration_of_the_package(run):
+    result = run("demo", "--quick", "--set", "model.T=2", "--set", "data.test_images=40", "--set", "seed=6",
+                 "--json", "--device", "cpu")  # fmt: skip
+    assert result.code == 0, result.err
+    rows = json.loads(result.out)["rows"]
+    assert {(row["T"], row["n_images"], row["seed"]) for row in rows} == {(2, 40, 6)}
+
+
+def test_another_configuration_takes_the_place_of_the_package(run, config):
+    result = run("demo", "--quick", "-c", config, "--set", "data.test_images=30", "--set", "out=from-config",
+                 "--seed", 8, "--json", "--device", "cpu")  # fmt: skip
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert {(row["T"], row["n_images"], row["seed"]) for row in found["rows"]} == {(2, 30, 8)}
+    assert found["baseline"]["valid"]["n"] == 100
+    assert Path("from-config/results.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--set", "train.epochz=1"), "did you mean 'epochs'"),
+        (("--set", "train.epochs"), "key=value"),
+        (("--config", "no.toml"), "cannot read no.toml"),
+        (("--config", "bare.toml"), "needs a [model] table"),
+    ],
+)
+def test_mistakes_are_found_before_the_work(run, tmp_path, arguments, message):
+    (tmp_path / "bare.toml").write_text('[data]\nname = "digits"\n')
+    result = run("demo", *arguments, "--out", "d")
+    assert result.code == 2
+    assert message in result.err
+    assert not Path("d").exists()
+
+
+def test_several_processes_are_refused(run, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = run("demo", "--quick", "--out", "d")
+    assert result.code == 2
+    assert "isofire demo runs in one process" in result.err
+    assert not Path("d").exists()

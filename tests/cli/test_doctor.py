@@ -7,6 +7,7 @@ import torch
 
 from isofire.cli import doctor as module
 from isofire.cli.doctor import examine, self_test
+from isofire.data import NAMES
 from isofire.neurons import LIF, native
 
 
@@ -112,3 +113,54 @@ def test_data_found_where_the_variable_says(monkeypatch, tmp_path):
     monkeypatch.setenv("ISOFIRE_DATA", str(tmp_path))
     check = next(check for check in examine() if check.name == "data")
     assert check.found.startswith("digits, cifar10, nmnist-small (")
+
+
+def wanted(result) -> dict:
+    return next(check for check in json.loads(result.out)["checks"] if check["name"] == "data wanted")
+
+
+def test_data_of_a_configuration(run, config, tmp_path):
+    assert wanted(run("doctor", "-c", config, "--json"))["state"] == "ok"
+    common = ("doctor", "--json", "-c", config, "--set", "data.name=cifar10", "--set", f"data.root={tmp_path}")
+    result = run(*common)
+    found = wanted(result)
+    assert result.code == 1
+    assert (found["state"], found["found"]) == ("broken", f"cifar10 is not in {tmp_path}")
+    assert "data.root=DIR" in found["cure"]
+    result = run(*common, "--set", "data.download=true")
+    assert (result.code, wanted(result)["state"]) == (0, "note")
+    (tmp_path / "cifar-10-batches-bin").mkdir()
+    result = run(*common)
+    assert (result.code, wanted(result)["found"]) == (0, f"cifar10 is in {tmp_path}")
+    listed = next(check for check in json.loads(result.out)["checks"] if check["name"] == "data")
+    assert listed["found"].startswith(f"digits, cifar10 (in {tmp_path}")
+
+
+def test_data_by_settings_alone(run, tmp_path):
+    settings = ("--set", "data.name=nmnist-small", "--set", f"data.root={tmp_path}")
+    assert run("doctor", *settings).code == 1
+    (tmp_path / "n-mnist").mkdir()
+    (tmp_path / "n-mnist" / "nmnist-small.tar").write_bytes(b"")
+    assert run("doctor", *settings).code == 0
+
+
+def test_every_data_set_can_be_looked_for(tmp_path):
+    assert tuple(module._DATA) == NAMES
+    assert [name for name in NAMES if module._is_there(name, tmp_path)] == ["digits"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--config", "no.toml"), "cannot read no.toml"),
+        (("--set", "data.rot=x", "--set", "data.name=mnist"), "did you mean 'root'"),
+        (("--set", "data.root=x"), "needs the key `name`"),
+        (("--set", "seed=1"), "needs a [data] table"),
+        (("--set", "data.name=imagenet"), "no data set is called 'imagenet'"),
+    ],
+)
+def test_mistakes(run, arguments, message):
+    result = run("doctor", *arguments)
+    assert result.code == 2
+    assert message in result.err
+    assert result.out == ""

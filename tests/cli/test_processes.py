@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
+
+from isofire.training.checkpoint import read_note
 
 COMMAND = [sys.executable, "-m", "isofire"]
 
@@ -33,21 +37,40 @@ def test_mistake(tmp_path):
     assert result.stdout == ""
 
 
+def wait_until(done: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, f"nothing after {seconds} s"
+        time.sleep(0.02)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="interrupts are sent otherwise there")
 def test_interrupt_ends_with_130_and_the_run_goes_on_later(config, tmp_path):
-    settings = ["--set", "train.epochs=500", "--set", "data.train_images=64"]
+    settings = ["--set", "train.epochs=60", "--set", "data.train_images=64", "--threads", "1"]
     command = ["train", "--config", str(config), *settings, "--out", str(tmp_path / "run"), "--device", "cpu"]
     process = subprocess.Popen([*COMMAND, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "run" / "training" / "last.safetensors").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    last = tmp_path / "run" / "training" / "last.safetensors"
+    try:
+        wait_until(last.exists)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130, err
     assert "interrupted" in err
     assert "Traceback" not in err
     assert out == ""
     assert not (tmp_path / "run" / "model.safetensors").exists()
+    behind = read_note(last, "training")["position"]["epoch"]
+    assert 1 <= behind < 60
+
+    resumed = start(*command)
+    assert resumed.returncode == 0, resumed.stderr
+    told = re.findall(r"epoch (\d+)/60", resumed.stderr)
+    assert [int(epoch) for epoch in told] == list(range(behind + 1, 61))
+    history = json.loads((tmp_path / "run" / "history.json").read_text())["history"]
+    assert [record["epoch"] for record in history] == list(range(1, 61))
+    assert (tmp_path / "run" / "model.safetensors").is_file()
 
 
 def test_disk_that_fills_up_is_found_before_the_work(trained, config, tmp_path):

@@ -235,3 +235,11 @@ def test_weights_that_are_not_finite_are_refused_though_the_output_is() -> None:
     assert bool(torch.isfinite(broken(data[0])).all())
     with pytest.raises(ModelError, match=r"'1\.0\.weight' of Sequential has 12 NaN"):
         compare(model, broken, data)
+
+
+def test_images_that_are_not_finite_are_refused() -> None:
+    model = nn.Sequential(Repeat(2), PerStep(nn.Linear(3, 4)), LIF(), PerStep(nn.Linear(4, 2)))
+    images = torch.randn(8, 3)
+    images[5, 1] = float("nan")
+    with pytest.raises(DataError, match="images must be finite"):
+        compare(model, model, (images, torch.zeros(8, dtype=torch.int64)))

@@ -270,3 +270,8 @@ def test_logits_do_not_depend_on_the_rest_of_the_batch(lively: Any, images: Any)
         together: Tensor = model(x)
         apart = torch.cat([model(image.unsqueeze(0)) for image in x], 1)
     torch.testing.assert_close(together, apart)
+
+
+def test_images_of_other_channels_are_refused() -> None:
+    with pytest.raises(ModelError, match=r"takes images of 3 channels, got shape \(2, 1, 8, 8\)"):
+        sew_resnet8(width=0.25)(torch.zeros(2, 1, 8, 8))

@@ -10,12 +10,13 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 import isofire
-from isofire.errors import ModelError, SpecError
+from isofire.errors import DataError, ModelError, SpecError
 from isofire.neurons import LIF, PerStep, Repeat
-from isofire.quantization import calibrate_, is_converted, prepare_, spec_of, weight_quantizers
+from isofire.quantization import calibrate_, is_converted, labels_of, prepare_, restore_, spec_of, weight_quantizers
 from isofire.quantization.temporal import TemporalLayer
 from isofire.quantizers import RangeObserver
 from isofire.spec import QuantSpec
+from isofire.training import load_weights, save_weights
 
 WEIGHTS = [
     {"method": "uniform", "bits": 3},
@@ -259,3 +260,53 @@ def test_post_training_lsq_is_close_to_the_least_squared_error(net) -> None:
         spec = QuantSpec(weights={"method": "lsq", "bits": 6, "init": init}, reestimate_bn="never")
         errors[init] = (isofire.quantize_(copy.deepcopy(net), spec).hidden[1].weight - weight).square().mean()
     assert errors["mse"] < 0.5 * errors["mean"]
+
+
+def test_nan_images_leave_batch_norm_as_it_was(net, images) -> None:
+    spoiled = images[0].clone()
+    spoiled[3] = float("nan")
+    before = net.conv1[1].running_mean.clone()
+    model = isofire.prepare(net, QuantSpec(weights={"method": "uniform", "bits": 4}))
+    with pytest.raises(DataError, match="measured as NaN or infinite; look for such values in the images"):
+        calibrate_(model, spoiled)
+    assert torch.equal(model.conv1[1].running_mean, before)
+
+
+def test_an_iterator_that_would_be_used_up_is_refused(net, images) -> None:
+    spec = QuantSpec(weights={"method": "uniform", "bits": 4}, membrane={"bits": 4, "range": "minmax"})
+    with pytest.raises(SpecError, match="walks through the data 2 times"):
+        calibrate_(isofire.prepare(net, spec), iter([images]))
+    calibrate_(isofire.prepare(net, spec), [images])
+
+
+def test_labels_name_every_setting_that_is_not_the_default() -> None:
+    plain = {"weights": {"method": "lqnet", "bits": 4}}
+    variants = [
+        plain,
+        plain | {"first_layer": "quantize"},
+        plain | {"reestimate_bn": "never"},
+        {"weights": {"method": "lqnet", "bits": 4, "restarts": 8}},
+        {"membrane": {"bits": 4, "range": "mse"}},
+        {"membrane": {"bits": 4, "range": "mse", "signed": False}},
+        {"membrane": {"bits": 4, "range": "mse", "ste": "clipped"}},
+    ]
+    labels = [tuple(labels_of(QuantSpec(**variant)).items()) for variant in variants]
+    assert len(set(labels)) == len(variants)
+
+
+def test_a_range_below_the_threshold_would_silence_every_neuron(net) -> None:
+    silent = QuantSpec(membrane={"bits": 6, "range": [-1, 0.9]})
+    with pytest.raises(SpecError, match=r"'fire1' could never fire: .* 0\.9, lies below its threshold, 1"):
+        prepare_(net, silent)
+    assert spec_of(net) is None
+    prepare_(net, QuantSpec(membrane={"bits": 6, "range": [-1, 0.9], "placement": "post_reset"}))
+
+
+def test_own_models_are_saved_and_loaded_converted(net, images, tmp_path) -> None:
+    spec = QuantSpec(weights={"method": "lsq", "bits": 3}, membrane={"bits": 4, "range": "minmax"})
+    fresh = copy.deepcopy(net)
+    model = isofire.quantize_(net, spec, images)
+    save_weights(tmp_path / "own.safetensors", model)
+    restored = restore_(fresh, spec, converted=True)
+    load_weights(tmp_path / "own.safetensors", restored)
+    assert torch.equal(model(images[0]), restored(images[0]))

@@ -196,3 +196,19 @@ def test_dead_network_gives_a_row_with_nan(baseline, splits):
 def test_refused(baseline, splits, options, message):
     with pytest.raises(SpecError, match=message):
         run(baseline, splits, WEIGHTS, **({"mode": "ptq"} | options))
+
+
+@pytest.mark.parametrize(("device", "place"), [(None, "cuda:1"), ("cuda", "cuda:1"), ("cuda:0", "cuda:0")])
+def test_cuda_without_an_index_is_that_of_the_process(baseline, splits, monkeypatch, device, place):
+    class Reached(Exception):
+        pass
+
+    def stop(_baseline, _spec, _batches, device, _images):
+        raise Reached(str(device))
+
+    monkeypatch.setattr("isofire.study.cell._post_training", stop)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(Reached, match=place):
+        run(baseline, splits, WEIGHTS, device=device)

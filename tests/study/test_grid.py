@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from isofire.errors import CheckpointError, SpecError
-from isofire.models import sew_resnet8
+from isofire.models import save_model, sew_resnet8
 from isofire.spec import LSQWeights, QuantSpec, UniformMembrane
 from isofire.study import grid as grid_module
 from isofire.study import read_rows
-from isofire.study.grid import Grid, run_grid
+from isofire.study.__main__ import main
+from isofire.study.grid import Grid, cell_key, run_grid
+from isofire.study.splits import load_splits
 
 TEXT = """
 seeds = [0, 1]
@@ -96,6 +98,7 @@ def test_a_damaged_cell_is_named(grid, baseline, tmp_path) -> None:
         ("seeds = [0, 1]", "seed = 0", "unknown field `seed`"),
         ('mode = ["ptq"]', 'mode = ["pqt"]', "pqt"),
         ("epochs = 1", "epochs = 0", "epochs"),
+        ("seeds = [0, 1]", 'test_split = "tset"', "tset"),
     ],
 )
 def test_mistakes_are_found_before_anything_runs(tmp_path, old: str, new: str, message: str) -> None:
@@ -103,3 +106,26 @@ def test_mistakes_are_found_before_anything_runs(tmp_path, old: str, new: str, m
     path.write_text(TEXT.replace(old, new))
     with pytest.raises(SpecError, match=message):
         Grid.from_toml(path)
+
+
+def test_equal_weights_in_another_network_are_another_cell(grid, baseline) -> None:
+    splits = load_splits(grid.data)
+    torch.manual_seed(0)
+    longer = sew_resnet8(in_channels=1, width=0.25, T=3).eval()
+    longer.load_state_dict(baseline.state_dict())
+    keys = {cell_key(grid, model, splits, "ptq", None, 0) for model in (baseline, longer)}
+    assert len(keys) == 2
+
+
+def test_the_stored_grid_runs_again_in_its_folder(grid, baseline, tmp_path, monkeypatch, capsys) -> None:
+    small = TEXT.replace("seeds = [0, 1]", "").partition("[[cells]]")[0] + '[[cells]]\nmode = ["ptq"]\n'
+    (tmp_path / "grid.toml").write_text(small)
+    save_model(tmp_path / "m.safetensors", baseline)
+    for source in (tmp_path / "grid.toml", tmp_path / "out" / "grid.toml"):
+        command = ["study", str(source), "--baseline", str(tmp_path / "m.safetensors"), "--out", str(tmp_path / "out")]
+        monkeypatch.setattr("sys.argv", command)
+        assert main() == 0
+    assert "BN re-estimated" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", [*command[:2], "--baseline", "nowhere", "--out", str(tmp_path / "out")])
+    assert main() == 2
+    assert "nowhere" in capsys.readouterr().err

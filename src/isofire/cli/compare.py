@@ -15,6 +15,7 @@ from isofire.firing import compare as measure
 from isofire.models import load_model
 from isofire.quantization import labels_of, spec_of
 from isofire.study import environment, name_of, write_rows
+from isofire.study.cell import name_of_data
 from isofire.study.rows import to_json_text
 
 
@@ -50,16 +51,22 @@ def compare(
     """
     place = (machine or Machine()).claim()
     folder = open_folder(out) if out is not None else None
-    networks = [load_model(path)[0] for path in (baseline, quantized)]
+    (first, _), (second, note) = load_model(baseline), load_model(quantized)
     data = (choice or DataChoice()).load()
-    found = measure(networks[0], networks[1], data, batch_size=batch_size, device=place, progress=sys.stderr.isatty())
-    labels = {"model": name_of(networks[0]), "data": data.name, **labels_of(spec_of(networks[1]))}
+    found = measure(first, second, data, batch_size=batch_size, device=place, progress=sys.stderr.isatty())
+    labels = {"model": name_of(first), "data": name_of_data(data), **labels_of(spec_of(second)), **_origin(note)}
     row = found.row(**labels)
     about = environment(place)
     files = [] if folder is None else keep_comparison(folder, found, row, about, Log())
     document = {"row": row, **found.to_dict(), "environment": about, "files": [str(file) for file in files]}
     written = "".join(f"\nwrote {file}" for file in files)
     return Report(document, found.table() + (f"\n{written}" if written else ""))
+
+
+def _origin(note: dict[str, Any]) -> dict[str, Any]:
+    """How a file was quantized, as `isofire quantize` noted it; None where the file does not say."""
+    row = note.get("row")
+    return {key: row.get(key) if isinstance(row, dict) else None for key in ("mode", "seed")}
 
 
 def keep_comparison(

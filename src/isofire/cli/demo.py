@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from isofire.cli.config import RunConfig, parse_config
+from isofire.cli.config import RunConfig, parse_config, read_config, require
 from isofire.cli.demo_cells import DemoCell, demo_cells, quick_cells
 from isofire.cli.figures import save_figure
-from isofire.cli.options import Machine, Out, Output
+from isofire.cli.options import Machine, Out, Output, Seed, Settings, refuse_processes
 from isofire.cli.progress import Jobs
 from isofire.cli.screen import Log, Report, open_folder
 from isofire.files import write_text
@@ -44,8 +45,10 @@ _CELL_UNITS = 0.5
 
 def demo(
     *,
+    config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
+    set: Settings = (),
     out: Out = None,
-    seed: Annotated[int, Parameter(name="--seed")] = 0,
+    seed: Seed = None,
     quick: Annotated[bool, Parameter(show=False, negative=())] = False,
     machine: Machine | None = None,
     output: Output | None = None,
@@ -62,17 +65,22 @@ def demo(
     ```
     isofire demo
     isofire demo --out demo-output --seed 1
+    isofire demo --set train.epochs=10 --set model.width=0.5
     ```
 
     Parameters
     ----------
+    config
+        TOML file to run instead of the one in the package; needs the tables [model], [data], [train] and [qat]. What is
+        quantized is the demo's own list, whatever [quant] says.
     seed
-        Of the network, its training, and the images that calibrate.
+        Of the network, its training, and the images that calibrate; replaces the configuration's.
     """
+    refuse_processes("demo")
+    settings = demo_config(seed, quick, config, set)
     # 8x8 images give a second thread nothing to do but to wait for, at great cost where another program has its core
     place = (machine or Machine()).claim(default_threads=1)
-    folder, log = open_folder(out or "isofire-demo"), Log()
-    settings = demo_config(seed, quick)
+    folder, log = open_folder(out or settings.out or "isofire-demo"), Log()
     cells = quick_cells() if quick else demo_cells()
     assert settings.data is not None
     splits = load_splits(settings.data)
@@ -93,10 +101,18 @@ def demo(
     return Report(document, "\n".join(text))
 
 
-def demo_config(seed: int = 0, quick: bool = False) -> RunConfig:
-    """The configuration in the package; `quick` makes it tiny."""
-    text = (resources.files("isofire.cli") / "assets" / CONFIG).read_text(encoding="utf-8")
-    return parse_config(tomllib.loads(text), CONFIG, _QUICK if quick else (), seed)
+def demo_config(
+    seed: int | None = None, quick: bool = False, path: Path | None = None, settings: Sequence[str] = ()
+) -> RunConfig:
+    """The configuration at `path`, or the one in the package; `quick` makes it tiny, `settings` come last."""
+    changes = (*(_QUICK if quick else ()), *settings)
+    if path is None:
+        text = (resources.files("isofire.cli") / "assets" / CONFIG).read_text(encoding="utf-8")
+        found = parse_config(tomllib.loads(text), CONFIG, changes, seed)
+    else:
+        found = read_config(path, changes, seed)
+    require(found, "model", "data", "train", "qat")
+    return found
 
 
 def _units(settings: RunConfig, cells: list[DemoCell]) -> float:

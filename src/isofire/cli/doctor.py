@@ -6,19 +6,24 @@ import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
+from cyclopts import Parameter
 from torch import Tensor
 
-from isofire.cli.options import Output
+from isofire.cli.config import parse_config, read_config, require
+from isofire.cli.options import Output, Settings
 from isofire.cli.screen import Report
-from isofire.data import CIFAR10, CIFAR100, FASHION_MNIST, MNIST, data_root
+from isofire.data import CIFAR10, CIFAR100, FASHION_MNIST, MNIST, NAMES, data_root
 from isofire.data.cifar import absent_cifar
 from isofire.data.mnist import absent_idx
 from isofire.data.nmnist import absent_nmnist
+from isofire.errors import SpecError
 from isofire.neurons import LIF, Membrane, native
 from isofire.quantizers import Uniform
+from isofire.study import DataSettings
 from isofire.study.environment import cpu_model, version
 
 _EXTRAS = {"report": ("matplotlib",), "test": ("pytest", "hypothesis", "scipy", "ot")}
@@ -39,7 +44,12 @@ class Check:
         return line + (f"\n{'':21}-> {self.cure}" if self.cure else "")
 
 
-def doctor(*, output: Output | None = None) -> Report:
+def doctor(
+    *,
+    config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
+    set: Settings = (),
+    output: Output | None = None,
+) -> Report:
     """Check the installation: versions, compiled kernels, devices, data sets, and that all neuron paths agree.
 
     Exit status 1 if something is broken; each complaint comes with its cure.
@@ -47,17 +57,24 @@ def doctor(*, output: Output | None = None) -> Report:
     ```
     isofire doctor
     isofire doctor --json
+    isofire doctor --config configs/cifar10-sew8.toml --set data.root=DIR
+    isofire doctor --set data.name=cifar10 --set data.root=DIR
     ```
+
+    Parameters
+    ----------
+    config
+        TOML file whose data set to look for ([data] name and root); without its files, something is broken.
     """
-    checks = examine()
+    checks = examine(_wanted(config, set))
     broken = [check for check in checks if check.state == "broken"]
     verdict = f"{len(broken)} broken" if broken else "all is well"
     text = "\n".join([*map(str, checks), "", verdict])
     return Report({"healthy": not broken, "checks": [asdict(check) for check in checks]}, text, int(bool(broken)))
 
 
-def examine() -> list[Check]:
-    """All checks; one that fails by itself becomes a broken line instead of an end."""
+def examine(wanted: DataSettings | None = None) -> list[Check]:
+    """All checks, with `wanted` also for that data set; one that fails by itself becomes a broken line, not an end."""
     return [
         _guarded("python", _python),
         _guarded("torch", _torch),
@@ -67,7 +84,8 @@ def examine() -> list[Check]:
         _guarded("threads", _threads),
         _guarded("cuda", _cuda),
         *(_guarded(extra, lambda extra=extra: _extra(extra)) for extra in _EXTRAS),
-        _guarded("data", _data),
+        _guarded("data", lambda: _data(data_root(wanted.root if wanted else None))),
+        *([_guarded("data wanted", lambda: _data_wanted(wanted))] if wanted else []),
         *(_guarded(f"self-test {placement or 'plain'}", lambda p=placement: self_test(p))
           for placement in (None, "pre_fire", "post_reset")),
     ]  # fmt: skip
@@ -162,18 +180,46 @@ def _extra(extra: str) -> Check:
     return Check(extra, "ok", f"{', '.join(_EXTRAS[extra])} installed")
 
 
-def _data() -> Check:
-    root = data_root()
-    found = ["digits"]
-    for name, absent in (
-        ("cifar10", lambda split: absent_cifar(root, split, CIFAR10)),
-        ("cifar100", lambda split: absent_cifar(root, split, CIFAR100)),
-        ("fashion-mnist", lambda split: absent_idx(root, split, FASHION_MNIST)),
-        ("mnist", lambda split: absent_idx(root, split, MNIST)),
-        ("nmnist", lambda split: absent_nmnist(root, split)),
-    ):
-        if not (absent("train") or absent("test")):
-            found.append(name)
-    if any((root / "n-mnist" / name).exists() for name in ("nmnist-small", "nmnist-small.tar")):
-        found.append("nmnist-small")
+def _wanted(config: Path | None, settings: tuple[str, ...]) -> DataSettings | None:
+    if config is None and not settings:
+        return None
+    found = parse_config({}, "no --config", settings) if config is None else read_config(config, settings)
+    require(found, "data")
+    assert found.data is not None
+    if found.data.name not in NAMES:
+        raise SpecError(f"no data set is called {found.data.name!r} (data.name); known are {', '.join(NAMES)}")
+    return found.data
+
+
+def _data(root: Path) -> Check:
+    found = [name for name in _DATA if _is_there(name, root)]
     return Check("data", "ok", f"{', '.join(found)} (in {root}, or where ISOFIRE_DATA says)")
+
+
+def _data_wanted(wanted: DataSettings) -> Check:
+    root = data_root(wanted.root)
+    if _is_there(wanted.name, root):
+        return Check("data wanted", "ok", f"{wanted.name} is in {root}" if wanted.name != "digits" else "digits")
+    if wanted.download:
+        return Check("data wanted", "note", f"{wanted.name} is not in {root}", "the first run will download it")
+    return Check("data wanted", "broken", f"{wanted.name} is not in {root}", _FETCH)
+
+
+def _is_there(name: str, root: Path) -> bool:
+    return not any(_DATA[name](root, split) for split in ("train", "test"))
+
+
+def _absent_small(root: Path, _split: str) -> bool:
+    return not any((root / "n-mnist" / name).exists() for name in ("nmnist-small", "nmnist-small.tar"))
+
+
+_FETCH = "data.root=DIR or ISOFIRE_DATA names another folder; data.download=true fetches what is published"
+_DATA: dict[str, Callable[[Path, str], object]] = {
+    "digits": lambda _root, _split: False,
+    "cifar10": lambda root, split: absent_cifar(root, split, CIFAR10),
+    "cifar100": lambda root, split: absent_cifar(root, split, CIFAR100),
+    "fashion-mnist": lambda root, split: absent_idx(root, split, FASHION_MNIST),
+    "mnist": lambda root, split: absent_idx(root, split, MNIST),
+    "nmnist": absent_nmnist,
+    "nmnist-small": _absent_small,
+}

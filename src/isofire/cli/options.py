@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -59,7 +60,7 @@ class Machine:
     threads: Annotated[int | None, Parameter(group=_MACHINE)] = None
 
     def claim(self, default_threads: int | None = None) -> torch.device:
-        """Set the threads and return the device.
+        """Set the threads and return the device: CUDA without an index is that of torchrun's `LOCAL_RANK`.
 
         Raises
         ------
@@ -71,7 +72,7 @@ class Machine:
             if threads < 1:
                 raise SpecError(f"--threads must be at least 1, got {threads}")
             torch.set_num_threads(threads)
-        return pick_device(self.device)
+        return pick_device(self.device, int(os.environ.get("LOCAL_RANK", "0")))
 
 
 @Parameter(name="*")
@@ -139,6 +140,22 @@ class DataChoice:
         require(config, "data")
         assert config.data is not None
         return config.data
+
+
+def refuse_processes(command: str) -> None:
+    """Refuse a command that torchrun started in several processes, of which each would do and write the same.
+
+    Raises
+    ------
+    SpecError
+        If `WORLD_SIZE` is above 1.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world > 1:
+        raise SpecError(
+            f"isofire {command} runs in one process, got {world} (WORLD_SIZE), quantization-aware training included; "
+            "start it without torchrun, which is for isofire train only"
+        )
 
 
 def out_folder(given: Path | None, configured: str | None, default: str) -> Path:

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from isofire.cli.compare import keep_comparison
 from isofire.cli.config import read_config, require
-from isofire.cli.options import ConfigFile, Machine, Out, Output, Seed, Settings, out_folder
+from isofire.cli.options import ConfigFile, Machine, Out, Output, Seed, Settings, out_folder, refuse_processes
 from isofire.cli.screen import Log, Report, open_folder
 from isofire.errors import ModelError, SpecError
 from isofire.files import write_text
@@ -29,6 +29,7 @@ def quantize(
     config: ConfigFile,
     set: Settings = (),
     mode: Annotated[Literal["ptq", "qat"], Parameter(name=["--mode", "-m"])] = "ptq",
+    split: Literal["test", "valid"] = "test",
     from_scratch: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     out: Out = None,
     seed: Seed = None,
@@ -43,7 +44,7 @@ def quantize(
     ```
     isofire quantize runs/fp/model.safetensors -c configs/digits-demo.toml
     isofire quantize FP.safetensors -c CONFIG.toml --mode qat --out runs/qat
-    isofire quantize FP.safetensors -c CONFIG.toml --set quant.weights.bits=2
+    isofire quantize FP.safetensors -c CONFIG.toml --set quant.weights.bits=2 --split valid
     isofire quantize FP.safetensors -c CONFIG.toml \\
         --set 'quant.weights={method="lqnet", bits=2}'
     ```
@@ -55,15 +56,21 @@ def quantize(
     mode
         ptq: quantize after training. qat: then train on with the quantizers in place, as the table [qat] says; the
         weights of the last epoch are kept.
+    split
+        Images to compare on. valid, which needs data.valid: to choose bits, method or recipe. test: for the final
+        table, once the choices are made.
     from_scratch
         With --mode qat, start from a fresh network of the table [model] instead of the trained one.
     """
+    refuse_processes("quantize")
     if from_scratch and mode == "ptq":
         raise SpecError("--from-scratch trains, so it goes with --mode qat")
     settings = read_config(config, set, seed)
     require(settings, "data", "quant", *(("qat",) if mode == "qat" else ()), *(("model",) if from_scratch else ()))
     assert settings.data is not None
     assert settings.quant is not None
+    if split == "valid" and not settings.data.valid:
+        raise SpecError("--split valid needs images that are held out; set data.valid to their number")
     place = (machine or Machine()).claim()
     network, _ = load_model(baseline)
     if spec_of(network) is not None:
@@ -72,7 +79,8 @@ def quantize(
     make_plan(network if start is None else start, settings.quant)
     folder = open_folder(out_folder(out, settings.out, f"{config.stem}-{mode}"))
     splits, log = load_splits(settings.data), Log(folder)
-    log(f"quantizing {baseline.name} ({mode}), comparing on {len(splits.test):,} images of {splits.test.name}")
+    images = splits.test if splits.valid is None or split == "test" else splits.valid
+    log(f"quantizing {baseline.name} ({mode}), comparing on {len(images):,} images of {images.name} ({split})")
 
     def note(record: EpochRecord) -> None:
         assert settings.qat is not None
@@ -83,7 +91,7 @@ def quantize(
         settings.quant,
         mode=mode,
         train_set=splits.train,
-        test_set=splits.test,
+        test_set=images,
         valid_set=splits.valid,
         recipe=settings.qat if mode == "qat" else None,
         seed=settings.seed,

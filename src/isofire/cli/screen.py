@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,13 +42,18 @@ class Report:
 
 @dataclass
 class Log:
-    """Says lines on stderr and, once it has a folder, appends them to its `log.txt`."""
+    """Says lines on stderr and, once it has a folder, appends them to its `log.txt`.
+
+    Of the processes that torchrun started only the first speaks, since all of them have the same to say.
+    """
 
     folder: Path | None = None
     lines: list[str] = field(default_factory=list)
 
     def __call__(self, text: str, *, to_screen: bool = True) -> None:
         """Say a line; `to_screen` False only writes it down."""
+        if int(os.environ.get("RANK", "0")) != 0:
+            return
         if to_screen:
             print(text, file=sys.stderr, flush=True)
         if self.folder is None:
@@ -69,7 +76,8 @@ def open_folder(path: str | Path) -> Path:
         If it cannot.
     """
     folder = writable_folder(path)
-    write_atomic(folder / ".probe", _fill).unlink()
+    # a name of its own, since processes that torchrun started try the same folder at the same time
+    write_atomic(folder / f".probe.{uuid.uuid4().hex}", _fill).unlink()
     return folder
 
 

@@ -20,7 +20,7 @@ def train(
     seed: Seed = None,
     machine: Machine | None = None,
     output: Output | None = None,
-) -> Report:
+) -> Report | None:
     """Train a full-precision network; needs the tables [model], [data] and [train].
 
     Writes model.safetensors (the best epoch on the validation images), history.json, environment.json, config.json and
@@ -51,7 +51,7 @@ def train(
         settings.model, splits, settings.train, folder=folder, device=place, progress=True, on_epoch=note
     )
     if found is None:
-        return Report({}, "")
+        return None
     write_text(folder / "config.json", to_json_text(settings.to_dict()))
     log(f"epoch {found.epoch} of {epochs} kept; {_scored('test', found.test)}; {found.seconds:.0f} s", to_screen=False)
     path = folder / "model.safetensors"

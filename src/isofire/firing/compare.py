@@ -109,6 +109,9 @@ class _Tally:
 
 def _predict(model: nn.Module, recorder: FiringRecorder, inputs: Tensor, labels: Tensor) -> Tensor:
     """Predicted class of each image, int64 [N] on the CPU; the spikes go to the recorder."""
+    if inputs.is_floating_point() and not bool(torch.isfinite(inputs).all()):
+        # NaN silences neurons in both networks alike, which would look like agreement
+        raise DataError("images must be finite, a batch holds NaN or infinite values; look at how they were normalised")
     # recording one model at a time keeps the counts apart where the two share modules
     with recorder, torch.inference_mode():
         logits = model(inputs.to(_device(model, inputs.device), non_blocking=True))

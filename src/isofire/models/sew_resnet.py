@@ -116,6 +116,11 @@ class SEWResNet(nn.Module):
         Tensor
             [T, N, classes]; a prediction is the argmax of their mean over T.
         """
+        if x.ndim in (4, 5) and x.shape[-3] != self.stem.in_channels:
+            raise ModelError(
+                f"this network takes images of {self.stem.in_channels} channels, got shape {tuple(x.shape)}; "
+                "it was made for other data, or in_channels is to be set"
+            )
         if x.ndim == 4:
             x = self.stem_sn(self.stem(x), norm=self.stem_bn, repeat=self.T)
         elif x.ndim == 5:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -86,6 +88,16 @@ def _membrane(model: nn.Module, choice: Choice) -> Membrane:
     assert isinstance(setting, UniformMembrane)
     per_channel = setting.granularity == "channel" and setting.is_estimated
     quantizer = setting.build(_channels_before(model, choice.name) if per_channel else 1)
+    neuron = model.get_submodule(choice.name)
+    assert isinstance(neuron, Neuron)
+    if setting.placement == "pre_fire" and not setting.is_estimated:
+        top, threshold = float(quantizer.levels().max()), neuron.dynamics.v_threshold
+        # a threshold such as 0.1 has no float32 of its own
+        if top < threshold and not math.isclose(top, threshold, rel_tol=1e-6):
+            raise SpecError(
+                f"{choice.name!r} could never fire: at pre_fire the highest level, {top:g}, lies below its threshold, "
+                f"{threshold:g} (rule {choice.rule!r}); widen the range, or use placement 'post_reset'"
+            )
     return Membrane(quantizer, setting.placement).to(device_of(model))
 
 

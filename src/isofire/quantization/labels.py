@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from isofire.quantization.describe import options_label, range_label
 from isofire.settings import MembraneSetting, TaWQWeights, UniformMembrane, WeightSetting
 from isofire.spec import QuantSpec
@@ -26,6 +28,10 @@ def labels_of(spec: QuantSpec | None) -> dict[str, str | float | None]:
         key: _joined([part[key] for part in parts])
         for key in ("method", "bits", "range", "granularity", "placement", "options")
     }
+    policies = {name: getattr(spec, name) for name in ("first_layer", "last_layer", "reestimate_bn")}
+    defaults = {field.name: field.default for field in msgspec.structs.fields(QuantSpec)}
+    changed = [f"{name}={value}" for name, value in policies.items() if value != defaults[name]]
+    labels["options"] = " ".join([*([str(labels["options"])] if labels["options"] else []), *changed]) or None
     if spec.rules:
         labels["method"] = f"{labels['method'] or 'rules'} + {len(spec.rules)} rules"
     return {"target": target if parts else "rules", **labels}

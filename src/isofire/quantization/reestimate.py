@@ -66,6 +66,11 @@ def reestimate_batch_norm(
                 # the running mean over all images so far, each counting the same
                 layer.momentum = images / seen
             model(inputs if device is None else inputs.to(device))
+        for layer in layers:
+            if not all(bool(torch.isfinite(buffer).all()) for buffer in layer.buffers(recurse=False)):
+                raise DataError(
+                    "batch normalization was measured as NaN or infinite; look for such values in the images"
+                )
     return len(layers)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
+from pathlib import Path
 
 from isofire.errors import IsofireError
-from isofire.files import writable_folder
+from isofire.files import writable_folder, write_text
 from isofire.models import load_model
 from isofire.study.grid import Grid, run_grid
 from isofire.study.tables import text_table
@@ -25,7 +25,7 @@ def main() -> int:
         grid = Grid.from_toml(arguments.grid, arguments.root)
         baseline, _ = load_model(arguments.baseline)
         folder = writable_folder(arguments.out)
-        shutil.copyfile(arguments.grid, folder / "grid.toml")
+        write_text(folder / "grid.toml", Path(arguments.grid).read_text(encoding="utf-8"))
         print(text_table(run_grid(grid, baseline, folder)))
     except IsofireError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -93,7 +93,7 @@ def train_baseline(
         For `model.safetensors`, `history.json`, `environment.json`, and, below `training/`, the state from which the
         same call goes on if it was cut off. Without a folder the last weights are kept, whatever validation says.
     device
-        None takes CUDA if there is one, else the CPU.
+        None takes CUDA if there is one, else the CPU. CUDA without an index is that of `LOCAL_RANK`.
     progress, on_epoch
         As in `isofire.training.train`.
 

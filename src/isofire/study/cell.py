@@ -111,7 +111,7 @@ def run_cell(
     max_images, batch_size
         How many test images to compare on (None: all), and how many at once.
     device
-        None takes CUDA if there is one, else the CPU.
+        None takes CUDA if there is one, else the CPU. CUDA without an index is that of `LOCAL_RANK`.
     folder
         Where training keeps its state, so that a cell that was cut off goes on there.
     progress, on_epoch
@@ -130,7 +130,7 @@ def run_cell(
         raise SpecError("mode 'qat' trains, so it needs a recipe; give one or use mode 'ptq'")
     if mode == "ptq" and start is not None:
         raise SpecError("mode 'ptq' quantizes the baseline, so it takes no other start; leave it out or use mode 'qat'")
-    began, place = time.perf_counter(), pick_device(device)
+    began, place = time.perf_counter(), pick_device(device, int(os.environ.get("LOCAL_RANK", "0")))
     calibration = _calibration(train_set, calibration_images, seed)
     batches = calibration.batches(CALIBRATION_BATCH, device=place)
     history: tuple[EpochRecord, ...] = ()
@@ -153,7 +153,7 @@ def run_cell(
     )  # fmt: skip
     labels = {
         "model": model_name or name_of(baseline),
-        "data": test_set.name if test_set.split == "test" else f"{test_set.name} {test_set.split}",
+        "data": name_of_data(test_set),
         **(labels_of(spec) if spec is not None else _control_labels(mode)),
         "mode": mode,
         "seed": seed,
@@ -178,6 +178,11 @@ def name_of(model: nn.Module) -> str:
         return type(model).__name__
     width = config.get("width", 1.0)
     return config["builder"] if width == 1.0 else f"{config['builder']} x{width:g}"
+
+
+def name_of_data(data: AnySet) -> str:
+    """For the column `data`: the set, and the split unless it is test."""
+    return data.name if data.split == "test" else f"{data.name} {data.split}"
 
 
 def is_control(row: dict[str, Any]) -> bool:

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -18,7 +18,7 @@ from isofire.errors import CheckpointError, OutputError, SpecError
 from isofire.files import writable_folder, write_atomic, write_text
 from isofire.spec import QuantSpec, read_toml
 from isofire.study.cell import Mode, run_cell
-from isofire.study.environment import environment
+from isofire.study.environment import environment, version
 from isofire.study.figures import scatter_figure
 from isofire.study.rows import Row, plain, write_rows
 from isofire.study.splits import DataSettings, Splits, load_splits
@@ -51,7 +51,7 @@ class Grid(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cells: tuple[CellGroup, ...]
     seeds: tuple[int, ...] = (0,)
     calibration_images: int = 1024
-    test_split: str = "test"
+    test_split: Literal["test", "valid"] = "test"
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str], root: str | None = None) -> Grid:
@@ -110,11 +110,14 @@ def run_grid(grid: Grid, baseline: nn.Module, out: str | os.PathLike[str], *, pr
 
 
 def cell_key(grid: Grid, baseline: nn.Module, splits: Splits, mode: Mode, spec: QuantSpec | None, seed: int) -> str:
-    """Hash of what decides a cell's row: weights, spec, mode, seed, data, and the recipe if it trains."""
+    """Hash of what decides a cell's row: network, version, spec, mode, seed, data, and the recipe if it trains."""
     digest = hashlib.sha256()
     for name, tensor in baseline.state_dict().items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     settings = [
+        # equal weights do not make equal networks: T, thresholds and how blocks are joined are in the config
+        baseline.__dict__.get("config") or repr(baseline),
+        version("isofire"),
         None if spec is None else spec.to_dict(),
         mode,
         seed,

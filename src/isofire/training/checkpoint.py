@@ -59,7 +59,7 @@ def architecture(model: nn.Module) -> str:
     >>> architecture(nn.Linear(2, 3)) == architecture(nn.Linear(2, 3)) != architecture(nn.Linear(3, 2))
     True
     """
-    lines = [f"{name} {list(t.shape)} {t.dtype}" for name, t in sorted(_model_tensors(model).items())]
+    lines = [f"{name} {list(t.shape)} {t.dtype}" for name, t in sorted(model_tensors(model).items())]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -82,7 +82,7 @@ def save_weights(path: str | os.PathLike[str], model: nn.Module, note: Mapping[s
     ModelError
         If the state dict holds something else than tensors.
     """
-    return _write(path, "weights", model, _prefixed("model", _model_tensors(model)), note or {})
+    return _write(path, "weights", model, _prefixed("model", model_tensors(model)), note or {})
 
 
 def load_weights(path: str | os.PathLike[str], model: nn.Module) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def save_training(
     path: str | os.PathLike[str], model: nn.Module, optimizer: torch.optim.Optimizer, note: Mapping[str, Any]
 ) -> Path:
     """Write a model's state dict and its optimizer's state; see `save_weights`."""
-    tensors = _prefixed("model", _model_tensors(model)) | _prefixed("optimizer", _optimizer_tensors(model, optimizer))
+    tensors = _prefixed("model", model_tensors(model)) | _prefixed("optimizer", _optimizer_tensors(model, optimizer))
     return _write(path, "training", model, tensors, note)
 
 
@@ -126,11 +126,13 @@ def load_training(path: str | os.PathLike[str], model: nn.Module, optimizer: tor
     Raises
     ------
     CheckpointError
-        If the file cannot be read or belongs to another architecture. Both are then untouched.
+        If the file cannot be read, belongs to another architecture, or its optimizer state does not fit `optimizer`.
+        Both are then untouched.
     """
-    _, tensors = _read(path)
-    _load_model(path, model, tensors)
+    header, tensors = _read(path)
     parameters = dict(model.named_parameters())
+    _check_optimizer(path, header, tensors, parameters, optimizer)
+    _load_model(path, model, tensors)
     for full, tensor in _under("optimizer", tensors).items():
         name, _, key = full.rpartition("/")
         parameter = parameters[name]
@@ -177,7 +179,7 @@ def _header(path: str | os.PathLike[str], text: str) -> Header:
 
 
 def _load_model(path: str | os.PathLike[str], model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    stored, own = _under("model", tensors), _model_tensors(model)
+    stored, own = _under("model", tensors), model_tensors(model)
     differences = []
     if missing := sorted(own.keys() - stored.keys()):
         differences.append(f"missing there: {_some(missing)}")
@@ -195,7 +197,14 @@ def _load_model(path: str | os.PathLike[str], model: nn.Module, tensors: dict[st
     model.load_state_dict(stored)
 
 
-def _model_tensors(model: nn.Module) -> dict[str, Tensor]:
+def model_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The state dict of a model.
+
+    Raises
+    ------
+    ModelError
+        If it holds something else than tensors.
+    """
     state = model.state_dict()
     for name, value in state.items():
         if not isinstance(value, Tensor):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from typing import Any
 
 import msgspec
+import torch
 from torch import nn
 
 from isofire.errors import CheckpointError
+from isofire.quantization.verbs import spec_of
+from isofire.training.checkpoint import model_tensors
+from isofire.training.distributed import Group
 from isofire.training.recipe import Recipe
 from isofire.training.records import EpochRecord
 
@@ -50,12 +55,21 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         Number of processes.
     trainable
         Names of the parameters that are trained.
+    initial
+        `state_hash` of the model before training.
+    config
+        The model's own `config` as JSON values: what the state dict does not show, such as T. Empty if it has none.
+    quantization
+        The spec that the model was prepared with, as JSON values. Empty at full precision.
     """
 
     recipe: dict[str, Any]
     data: dict[str, str | None]
     processes: int
     trainable: list[str]
+    initial: str
+    config: dict[str, Any]
+    quantization: dict[str, Any]
 
 
 class RunNote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,14 +79,40 @@ class RunNote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     position: Position
 
 
-def identity(model: nn.Module, recipe: Recipe, train: str, valid: str | None, processes: int) -> Identity:
-    """Collect what identifies a run; `train` and `valid` are the data's fingerprints."""
+def identity(model: nn.Module, recipe: Recipe, train: str, valid: str | None, group: Group) -> Identity:
+    """Collect what identifies a run that is about to train `model`; `train` and `valid` are the data's fingerprints."""
+    config, spec = model.__dict__.get("config"), spec_of(model)
     return Identity(
         recipe=msgspec.to_builtins(recipe),
         data={"train_set": train, "valid_set": valid},
-        processes=processes,
+        processes=group.world,
         trainable=[name for name, parameter in model.named_parameters() if parameter.requires_grad],
+        initial=_leaders(state_hash(model), group),
+        config=_plain(config) if isinstance(config, dict) else {},
+        quantization={} if spec is None else _plain(spec),
     )
+
+
+def state_hash(model: nn.Module) -> str:
+    """Hash the names, shapes, types and values of a model's state dict: sixteen hex digits of SHA-256.
+
+    Neither the device nor the memory format matters.
+
+    Examples
+    --------
+    >>> model = nn.Conv2d(2, 2, 3)
+    >>> before = state_hash(model)
+    >>> state_hash(model.to(memory_format=torch.channels_last)) == before
+    True
+    >>> state_hash(nn.Conv2d(2, 2, 3)) == before
+    False
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model_tensors(model).items()):
+        digest.update(f"|{name} {list(tensor.shape)} {tensor.dtype}|".encode())
+        # by way of bytes, as numpy has no bfloat16
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
 
 
 def position_of(path: str | os.PathLike[str], note: dict[str, Any], here: Identity) -> Position:
@@ -101,8 +141,22 @@ def _parts(stored: Identity, here: Identity) -> list[tuple[str, dict[str, Any], 
         ("recipe", stored.recipe, here.recipe),
         ("data", stored.data, here.data),
         ("processes", {"processes": stored.processes}, {"processes": here.processes}),
+        ("model config", stored.config, here.config),
+        ("quantization", stored.quantization, here.quantization),
         ("trainable parameters", dict.fromkeys(stored.trainable, "trained"), dict.fromkeys(here.trainable, "trained")),
+        ("initial weights or buffers", {"hash": stored.initial}, {"hash": here.initial}),
     ]
+
+
+def _leaders(text: str, group: Group) -> str:
+    """The ASCII text of process 0, whose weights are the ones that all processes start from."""
+    own = torch.tensor(list(text.encode()), dtype=torch.uint8, device=group.device)
+    return bytes(group.gather(own)[0].tolist()).decode()
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    # once through JSON, so that it equals what a checkpoint gives back; of a foreign object only the type is stable
+    return msgspec.json.decode(msgspec.json.encode(value, enc_hook=lambda other: type(other).__qualname__))
 
 
 def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
