@@ -176,9 +176,24 @@ def _convert(value: Any, kind: Any, place: str, method: str | None = None) -> An
         raise SpecError(f"{where[0]} (at {path}){_cure(where[0], path)}") from error
 
 
+_CHOICES: dict[str, str] = {
+    "method": "weights: uniform, lsq, lqnet or tawq; membrane: uniform",
+    "grid": "endpoint, midtread, twos_complement or midrise",
+    "range": "[low, high], minmax, percentile, ksigma, mse or, for weights, aciq",
+    "placement": "pre_fire or post_reset",
+    "granularity": "tensor or channel",
+    "ste": "plain or clipped",
+    "distribution": "gaussian or laplace",
+    "scale": "inverse_density or mse",
+    "init": "mse or mean for lsq, data or official for lqnet",
+    "first_layer": "float or quantize",
+    "last_layer": "float or quantize",
+    "reestimate_bn": "weights, always or never",
+}
+
+
 def _cure(text: str, path: str) -> str:
     if "unknown field" in text:
         return "; see docs/spec.md for the keys that this method takes"
-    if "Invalid value" in text and path.endswith("method"):
-        return "; weights: uniform, lsq, lqnet or tawq; membrane: uniform"
-    return ""
+    field = path.rsplit(".", 1)[-1]
+    return f"; {field} is {_CHOICES[field]}" if "Invalid" in text and field in _CHOICES else ""
