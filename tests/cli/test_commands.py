@@ -236,7 +236,6 @@ def test_quantize_compares_on_the_images_held_out(run, trained, config, monkeypa
     assert watched.asked == {"train"}
     assert (row["data"], row["n_images"]) == ("digits valid", 100)
     assert "comparing on 100 images of digits (valid)" in result.err
-    monkeypatch.undo()
     valid = load_split(settings, "valid")
     assert row["accuracy"] == evaluate(load_model("v/model.safetensors")[0], valid).accuracy
     assert row["accuracy_fp"] == evaluate(load_model(path)[0], valid).accuracy

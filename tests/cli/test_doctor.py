@@ -133,7 +133,7 @@ def test_data_of_a_configuration(run, config, tmp_path):
     result = run(*common)
     assert (result.code, wanted(result)["found"]) == (0, f"cifar10 is in {tmp_path}")
     listed = next(check for check in json.loads(result.out)["checks"] if check["name"] == "data")
-    assert listed["found"].startswith(f"digits, cifar10 (in {tmp_path}")
+    assert listed["found"] == f"digits, cifar10 (in {tmp_path})"
 
 
 def test_data_by_settings_alone(run, tmp_path):

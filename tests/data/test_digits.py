@@ -18,8 +18,8 @@ def test_the_parts_are_stratified_and_fixed() -> None:
     # class counts of optdigits.tes, as published in optdigits.names
     assert counts.tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     assert ((torch.bincount(test.labels) - counts * 500 / 1797).abs() < 1).all()
-    assert train.fingerprint == "87fbc37fdbddfbc483f98af99e7972631fd10bddabec472a1ef79febd6d5096d"
-    assert test.fingerprint == "a1e6b60511dd306a36fff3c9a3f0f7731e24cf030498b686bdc0cbf8eebfd264"
+    assert train.fingerprint == "c0dbc114cb4da8ede8d73cc120e8dc24e9680e5d4cb9060bb4e3209707f6e2e6"
+    assert test.fingerprint == "b010f4172e02d5cf915e8c3c0d5e3654481f3ab9eb2daaa09db4e2ea9fa4a9e8"
 
 
 def test_together_they_are_the_asset() -> None:

@@ -106,18 +106,21 @@ def test_the_window_can_be_changed() -> None:
     assert frames.sum().item() == sum(len(rows) for rows in RECORDINGS)
 
 
-def test_fingerprint_covers_events_labels_split_and_window() -> None:
+def test_fingerprint_covers_events_labels_classes_split_window_and_sensor() -> None:
     data = make_set()
     later = data.events._replace(t_us=data.events.t_us + 1)
     others = [
         replace(data, steps=5),
         replace(data, step_us=11),
+        replace(data, height=data.height + 1),
+        replace(data, width=data.width + 1),
+        replace(data, classes=tuple(reversed(data.classes))),
         replace(data, split="test"),
         replace(data, labels=1 - data.labels),
         replace(data, events=later),
         replace(data, offsets=torch.tensor([0, 4, 5, 8, 9])),
     ]
-    assert len({data.fingerprint, *(other.fingerprint for other in others)}) == 7
+    assert len({data.fingerprint, *(other.fingerprint for other in others)}) == 10
     assert data.fingerprint == make_set().fingerprint
 
 

@@ -97,7 +97,7 @@ def test_first_refuses_what_is_not_there(n: int) -> None:
         make_set().first(n)
 
 
-def test_fingerprint_changes_with_pixel_label_split_and_shape() -> None:
+def test_fingerprint_changes_with_pixel_label_split_shape_normalization_and_classes() -> None:
     data = make_set()
     pixel, label = data.images.clone(), data.labels.clone()
     pixel[9, 2, 3, 4] ^= 1
@@ -108,6 +108,11 @@ def test_fingerprint_changes_with_pixel_label_split_and_shape() -> None:
         replace(data, split="valid"),
         replace(data, images=data.images.reshape(10, 3, 5, 4)),
         data.first(9),
+        replace(data, mean=(0.5, 0.25, 0.2)),
+        replace(data, std=(0.2, 0.3, 0.5)),
+        replace(data, mean=STD, std=MEAN),
+        replace(data, classes=("a", "b", "d")),
+        replace(data, classes=("a", "b", "c", "d")),
     ]
     prints = {data.fingerprint, *(other.fingerprint for other in others)}
     assert len(prints) == 1 + len(others)

@@ -8,6 +8,7 @@ from scipy.stats import norm
 
 from isofire.errors import ModelError, SpecError
 from isofire.quantizers import LSQ, grids, ranges
+from isofire.settings import LSQWeights, UniformWeights
 
 
 def calibrated(bits: int, x: torch.Tensor, **settings) -> LSQ:
@@ -138,8 +139,12 @@ def test_training_ends_where_the_expected_gradient_vanishes() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(SpecError, match="bits >= 2 if signed"):
+    with pytest.raises(SpecError, match=r"bits >= 2 if signed.*QuantSpec, another method; .*LSQ\(1, signed=False\)"):
         LSQ(1)
+    with pytest.raises(SpecError, match="take 2 bits or, in a QuantSpec, another method"):
+        LSQWeights(bits=1).build(3)
+    for cure in (LSQ(1, signed=False), LSQWeights(bits=2).build(3), UniformWeights(bits=1).build(3)):
+        cure.calibrate(torch.ones(3, 4))
     with pytest.raises(SpecError, match="init must be"):
         LSQ(4, init="max")  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="has no levels yet; call calibrate"):

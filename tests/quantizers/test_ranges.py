@@ -56,18 +56,48 @@ def test_ksigma() -> None:
 
 @pytest.mark.parametrize("grid", ["endpoint", "midtread", "twos_complement", "midrise"])
 @pytest.mark.parametrize("power_of_two", [False, True])
-def test_mse_finds_the_best_of_100_fractions_of_this_grid(grid: str, power_of_two: bool) -> None:
+def test_mse_finds_the_best_fraction_of_this_grid(grid: str, power_of_two: bool) -> None:
     x = sample(12, 57)
     lo, hi = ranges.mse(x, 3, grid, power_of_two=power_of_two)
+    # percent of max|x| at which the top of the 3-bit grid reaches max|x|, times sqrt(2) where the step is rounded
+    last = {"endpoint": (100, 142), "midtread": (100, 142), "twos_complement": (134, 189), "midrise": (115, 162)}
 
     def error(row: torch.Tensor, c: torch.Tensor) -> float:
         levels = grids.levels(grids.affine(-c[None], c[None], 3, grid, power_of_two=power_of_two))[0].double()
         return (row.double()[:, None] - levels).abs().amin(1).square().sum().item()
 
     for row, found in zip(x, hi, strict=True):
-        best = min(error(row, row.abs().max() * i / 100) for i in range(1, 101))
+        best = min(error(row, row.abs().max() * i / 100) for i in range(1, last[grid][power_of_two] + 1))
         assert error(row, found) == pytest.approx(best, rel=1e-5)
     assert torch.equal(lo, -hi)
+
+
+@pytest.mark.parametrize(
+    ("grid", "bits"),
+    [(grid, bits) for grid in ("endpoint", "midtread", "twos_complement", "midrise") for bits in (2, 3)]
+    + [("endpoint", 1), ("midrise", 1)],
+)
+def test_mse_of_short_rows_is_near_the_least_of_all_ranges(grid: str, bits: int) -> None:
+    x = sample(60, 16)
+
+    def errors(c: torch.Tensor) -> torch.Tensor:
+        levels = grids.levels(grids.affine(-c, c, bits, grid)).double()
+        return (x.double()[:, :, None] - levels[:, None]).abs().amin(2).square().sum(1)
+
+    largest = x.abs().amax(1)
+    least = torch.stack([errors(largest * i / 500) for i in range(1, 1501)]).amin(0)
+    excess = errors(ranges.mse(x, bits, grid)[1]) / least
+    assert excess.mean() < 1.02
+    assert excess.max() < 1.6
+
+
+def test_mse_keeps_a_row_whose_largest_value_is_the_top_level() -> None:
+    x = torch.tensor([[1.5, 1.0, 0.5, 0.0]])
+    _, hi = ranges.mse(x, 3, "twos_complement")
+    torch.testing.assert_close(hi, torch.tensor([2.0]), rtol=0.01, atol=0)
+    x = torch.tensor([[1.75, 0.75, -0.25, -1.25]])
+    _, hi = ranges.mse(x, 3, "midrise")
+    torch.testing.assert_close(hi, torch.tensor([2.0]), rtol=0.01, atol=0)
 
 
 def test_mse_does_not_depend_on_how_rows_are_blocked(monkeypatch: pytest.MonkeyPatch) -> None:

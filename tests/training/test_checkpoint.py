@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -53,6 +54,72 @@ def test_the_optimizer_state_comes_back(tmp_path: Path, make_net: Callable[..., 
         assert first.state[one].keys() == second.state[two].keys() != set()
         for key, tensor in first.state[one].items():
             assert torch.equal(tensor, second.state[two][key])
+
+
+def _drop_all(state: dict[str, torch.Tensor]) -> None:
+    for name in [name for name in state if name.startswith("optimizer/")]:
+        del state[name]
+
+
+def _drop_one(state: dict[str, torch.Tensor]) -> None:
+    del state["optimizer/conv.bias/exp_avg"]
+
+
+def _add_stranger(state: dict[str, torch.Tensor]) -> None:
+    state["optimizer/nowhere.weight/exp_avg"] = torch.zeros(2)
+
+
+def _add_key(state: dict[str, torch.Tensor]) -> None:
+    state["optimizer/conv.bias/velocity"] = torch.zeros(6)
+
+
+def _reshape(state: dict[str, torch.Tensor]) -> None:
+    state["optimizer/conv.bias/exp_avg"] = torch.zeros(5)
+
+
+def _lengthen_step(state: dict[str, torch.Tensor]) -> None:
+    state["optimizer/conv.bias/step"] = torch.zeros(3)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_drop_all, r"missing there: conv\.bias/exp_avg, conv\.bias/exp_avg_sq, conv\.bias/step, .* and \d+ more;"),
+        (_drop_one, r"missing there: conv\.bias/exp_avg; restore the file"),
+        (_add_stranger, r"surplus there: nowhere\.weight/exp_avg;"),
+        (_add_key, r"surplus there: conv\.bias/velocity;"),
+        (_reshape, r"conv\.bias/exp_avg is float32 \[5\], not float32 \[6\];"),
+        (_lengthen_step, r"conv\.bias/step is float32 \[3\], not float32 \[\];"),
+    ],
+)
+def test_an_optimizer_state_that_does_not_fit_leaves_both_alone(
+    tmp_path: Path, make_net: Callable[..., nn.Module], damage: Callable[[dict[str, torch.Tensor]], None], message: str
+) -> None:
+    recipe = Recipe(epochs=1, lr=0.1, optimizer="adamw")
+    written, read = make_net(0), make_net(1)
+    optimizers = [make_optimizer(net, recipe) for net in (written, read)]
+    written(torch.ones(3, 1, 8, 8)).sum().backward()
+    optimizers[0].step()
+    path = save_training(tmp_path / "t.safetensors", written, optimizers[0], {})
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    state = load_file(path)
+    damage(state)
+    save_file(state, path, metadata=metadata)
+    before = {name: tensor.clone() for name, tensor in read.state_dict().items()}
+    with pytest.raises(CheckpointError, match=f"the optimizer state of .* does not fit the model: {message}"):
+        load_training(path, read, optimizers[1])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in read.state_dict().items())
+    assert not optimizers[1].state
+
+
+def test_a_parameter_without_a_gradient_has_no_optimizer_state(tmp_path: Path) -> None:
+    nets = [nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)) for _ in range(2)]
+    first, second = (make_optimizer(net, Recipe(epochs=1, lr=0.1)) for net in nets)
+    nets[0][1](torch.ones(1, 2)).sum().backward()
+    first.step()
+    load_training(save_training(tmp_path / "t.safetensors", nets[0], first, {}), nets[1], second)
+    assert second.state.keys() == set(nets[1][1].parameters())
 
 
 def test_weights_can_be_read_from_a_training_state(tmp_path: Path, make_net: Callable[..., nn.Module]) -> None:

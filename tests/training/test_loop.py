@@ -12,10 +12,14 @@ from torch.nn.utils import parametrize
 
 from isofire.data import Events, EventSet, ImageSet
 from isofire.errors import CheckpointError, ModelError, OutputError, SpecError
+from isofire.models import sew_resnet8
+from isofire.quantization import prepare
 from isofire.quantizers import LSQ, LQNet, Quantizer
+from isofire.spec import QuantSpec
 from isofire.training import EpochRecord, Recipe, evaluate, load_weights, train
 from isofire.training.checkpoint import read_note
 from isofire.training.losses import mean_logit, tet
+from isofire.training.resume import state_hash
 
 MakeNet = Callable[..., nn.Module]
 RECIPE = Recipe(epochs=4, lr=0.05, batch_size=12, label_smoothing=0.1, flip=True, pad=1, cutout=2, clip_norm=2.0)
@@ -132,7 +136,7 @@ def test_resuming_after_two_of_four_epochs_gives_the_same_bits(
     tmp_path: Path, make_net: MakeNet, train_set: ImageSet, valid_set: ImageSet, optimizer: str
 ) -> None:
     recipe = Recipe(epochs=4, lr=0.02, batch_size=12, optimizer=optimizer, flip=True, pad=1)
-    whole, cut, resumed = make_net(), make_net(), make_net(9)
+    whole, cut, resumed = make_net(), make_net(), make_net()
     expected = _run(whole, train_set, valid_set, recipe=recipe)
     with pytest.raises(Stop):
         _run(cut, train_set, valid_set, recipe=recipe, out=tmp_path, on_epoch=_stop_at(2))
@@ -145,7 +149,7 @@ def test_resuming_after_two_of_four_epochs_gives_the_same_bits(
 def test_resuming_within_an_epoch_gives_the_same_bits(
     tmp_path: Path, make_net: MakeNet, train_set: ImageSet, valid_set: ImageSet
 ) -> None:
-    whole, cut, resumed = make_net(), make_net(), make_net(9)
+    whole, cut, resumed = make_net(), make_net(), make_net()
     expected = _run(whole, train_set, valid_set)
     calls = 0
 
@@ -168,7 +172,7 @@ def test_resuming_within_an_epoch_gives_the_same_bits(
 
 
 def test_a_finished_run_is_read_not_repeated(tmp_path: Path, make_net: MakeNet, train_set: ImageSet) -> None:
-    first, second = make_net(), make_net(3)
+    first, second = make_net(), make_net()
     history = _run(first, train_set, None, out=tmp_path).history
     calls: list[EpochRecord] = []
     assert _run(second, train_set, None, out=tmp_path, on_epoch=calls.append).history == history
@@ -246,9 +250,81 @@ def test_a_checkpoint_of_something_else_is_refused(
         _run(wider, train_set, None, out=tmp_path)
     with_buffer = make_net()
     with_buffer.register_buffer("levels", torch.zeros(3))
-    with pytest.raises(CheckpointError, match="another architecture: missing there: levels"):
+    with pytest.raises(CheckpointError, match=r"other initial weights or buffers: hash '[0-9a-f]{16}' there,"):
         _run(with_buffer, train_set, None, out=tmp_path)
     assert (tmp_path / "last.safetensors").read_bytes() == before
+
+
+def _named(model: nn.Module, **config: Any) -> nn.Module:
+    model.config = config  # type: ignore[assignment]
+    return model
+
+
+def test_a_checkpoint_of_another_initial_model_is_refused(
+    tmp_path: Path, make_net: MakeNet, train_set: ImageSet
+) -> None:
+    options = {"T": 2, "widths": (8, 16), "neuron_options": {"tau": 2.0}}
+    _run(_named(make_net(), **options), train_set, None, out=tmp_path)
+    before = (tmp_path / "last.safetensors").read_bytes()
+    with pytest.raises(CheckpointError, match=r"other initial weights or buffers: hash '[0-9a-f]{16}' there, '") as e:
+        _run(_named(make_net(1), **options), train_set, None, out=tmp_path)
+    assert "choose another folder" in str(e.value)
+    with pytest.raises(CheckpointError, match="run of other model config: T 2 there, 4 here;"):
+        _run(_named(make_net(), **options | {"T": 4}), train_set, None, out=tmp_path)
+    with pytest.raises(CheckpointError, match=r"config: neuron_options \{'tau': 2.0\} there, \{'tau': 4.0\} here;"):
+        _run(_named(make_net(), **options | {"neuron_options": {"tau": 4.0}}), train_set, None, out=tmp_path)
+    with pytest.raises(CheckpointError, match="config: T 2 there, none here"):
+        _run(make_net(), train_set, None, out=tmp_path)
+    moved = make_net()
+    moved.norm.running_mean += 0.5
+    with pytest.raises(CheckpointError, match="other initial weights or buffers"):
+        _run(_named(moved, **options), train_set, None, out=tmp_path)
+    assert (tmp_path / "last.safetensors").read_bytes() == before
+    same = _named(make_net(), **options)
+    assert _run(same, train_set, None, out=tmp_path).final.epoch == RECIPE.epochs
+
+
+def test_a_checkpoint_of_another_spec_is_refused(tmp_path: Path, train_set: ImageSet) -> None:
+    def prepared(bits: int) -> nn.Module:
+        return prepare(network(), QuantSpec(weights={"method": "lsq", "bits": bits}))
+
+    def network() -> nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return sew_resnet8(T=2, width=0.1, in_channels=1, num_classes=4)
+
+    one = prepared(4)
+    for name, tensor in prepared(2).state_dict().items():
+        assert tensor.shape == one.state_dict()[name].shape
+    with pytest.raises(Stop):
+        _run(one, train_set, None, out=tmp_path, on_epoch=_stop_at(1))
+    with pytest.raises(CheckpointError, match=r"run of other quantization: weights \{.*'bits': 4.*'bits': 2"):
+        _run(prepared(2), train_set, None, out=tmp_path)
+    with pytest.raises(CheckpointError, match=r"run of other quantization: weights .* there, none here"):
+        _run(network(), train_set, None, out=tmp_path)
+    whole, resumed = prepared(4), prepared(4)
+    _run(whole, train_set, None)
+    _run(resumed, train_set, None, out=tmp_path)
+    assert _same(whole, resumed)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64])
+def test_the_state_hash_follows_values_names_and_types_alone(dtype: torch.dtype) -> None:
+    values = torch.arange(24.0).view(1, 2, 3, 4)
+
+    def holder(tensor: Tensor, name: str = "a") -> nn.Module:
+        module = nn.Module()
+        module.register_buffer(name, tensor)
+        return module
+
+    own = state_hash(holder(values.to(dtype)))
+    assert own == state_hash(holder(values.to(dtype).to(memory_format=torch.channels_last)))
+    assert own == state_hash(holder(values.to(dtype).transpose(0, 3).contiguous().transpose(0, 3)))
+    other = values.clone()
+    other[0, 1, 2, 3] += 1
+    unlike = [other.to(dtype), values.to(dtype).view(2, 1, 3, 4), values.double(), values.to(dtype).flatten()[3]]
+    hashes = {own, state_hash(holder(values.to(dtype), "b")), *(state_hash(holder(tensor)) for tensor in unlike)}
+    assert len(hashes) == 6
 
 
 def test_a_truncated_checkpoint_is_refused(tmp_path: Path, make_net: MakeNet, train_set: ImageSet) -> None:
@@ -387,7 +463,7 @@ def test_quantizer_rate_zero_freezes_quantizers_only(make_net: MakeNet, train_se
 def test_quantizers_travel_with_the_checkpoint(
     tmp_path: Path, make_net: MakeNet, train_set: ImageSet, make: Callable[[], Quantizer]
 ) -> None:
-    whole, cut, resumed = (_quantized(make_net(seed), make()) for seed in (0, 0, 9))
+    whole, cut, resumed = (_quantized(make_net(), make()) for _ in range(3))
     _run(whole, train_set, None)
     with pytest.raises(Stop):
         _run(cut, train_set, None, out=tmp_path, on_epoch=_stop_at(2))

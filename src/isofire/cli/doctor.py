@@ -84,7 +84,7 @@ def examine(wanted: DataSettings | None = None) -> list[Check]:
         _guarded("threads", _threads),
         _guarded("cuda", _cuda),
         *(_guarded(extra, lambda extra=extra: _extra(extra)) for extra in _EXTRAS),
-        _guarded("data", lambda: _data(data_root(wanted.root if wanted else None))),
+        _guarded("data", lambda: _data(wanted.root if wanted else None)),
         *([_guarded("data wanted", lambda: _data_wanted(wanted))] if wanted else []),
         *(_guarded(f"self-test {placement or 'plain'}", lambda p=placement: self_test(p))
           for placement in (None, "pre_fire", "post_reset")),
@@ -191,9 +191,11 @@ def _wanted(config: Path | None, settings: tuple[str, ...]) -> DataSettings | No
     return found.data
 
 
-def _data(root: Path) -> Check:
+def _data(given: str | None) -> Check:
+    root = data_root(given)
     found = [name for name in _DATA if _is_there(name, root)]
-    return Check("data", "ok", f"{', '.join(found)} (in {root}, or where ISOFIRE_DATA says)")
+    place = f"in {root}" + (", or where ISOFIRE_DATA says" if given is None else "")
+    return Check("data", "ok", f"{', '.join(found)} ({place})")
 
 
 def _data_wanted(wanted: DataSettings) -> Check:

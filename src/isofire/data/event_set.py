@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -152,8 +153,9 @@ class EventSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of split, time window, sensor size, events and labels: sha256, 64 hexadecimal digits."""
-        header = f"events {self.split} {self.steps}x{self.step_us}us {self.height}x{self.width}"
+        """Hash of split, class names, time window, sensor size, events and labels: sha256, 64 hexadecimal digits."""
+        window = [self.steps, self.step_us, self.height, self.width]
+        header = json.dumps(["events", self.split, self.classes, *window])
         return fingerprint(header, (*self.events, self.offsets, self.labels))
 
     def recording(self, index: int) -> Events:

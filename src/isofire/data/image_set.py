@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -86,8 +87,9 @@ class ImageSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the split's name, the images and the labels: sha256, 64 hexadecimal digits."""
-        return fingerprint(f"images {self.split}", (self.images, self.labels))
+        """Hash of split, class names, mean, std, images and labels: sha256, 64 hexadecimal digits."""
+        header = json.dumps(["images", self.split, self.classes, *(list(map(float, v)) for v in (self.mean, self.std))])
+        return fingerprint(header, (self.images, self.labels))
 
     def take(self, indices: Tensor | Iterable[int]) -> ImageSet:
         """Pick samples by number, in the order given.

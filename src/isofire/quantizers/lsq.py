@@ -42,7 +42,7 @@ class LSQ(AffineQuantizer):
         See `Quantizer`.
     init
         How `calibrate` sets the step: "mean", 2 mean|x| / sqrt(Qp), is the paper's start for training; "mse" is the
-        least squared error among 100 candidates, better without training.
+        least squared error among a hundred or more candidates, better without training.
 
     Raises
     ------
@@ -72,7 +72,8 @@ class LSQ(AffineQuantizer):
         grids.check_bits(bits)
         if signed and bits < 2:
             raise SpecError(
-                "LSQ needs bits >= 2 if signed, got 1: no positive level is left; take signed=False or 2 bits"
+                "LSQ needs bits >= 2 if signed, as for weights, got 1: no positive level is left; take 2 bits or, in a "
+                "QuantSpec, another method; for values that are never negative there is LSQ(1, signed=False)"
             )
         if init not in ("mean", "mse"):
             raise SpecError(f"init must be 'mean' or 'mse', got {init!r}")

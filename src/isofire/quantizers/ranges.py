@@ -82,14 +82,18 @@ def ksigma(x: Tensor, bits: int, grid: Grid, *, k: float = 3.0, signed: bool = T
 
 @torch.no_grad()
 def mse(x: Tensor, bits: int, grid: Grid, *, signed: bool = True, power_of_two: bool = False) -> tuple[Tensor, Tensor]:
-    """Minimise the mean squared error of this very grid: c is the best of 1 %, 2 %, ..., 100 % of the largest value.
+    """Minimise the mean squared error of this very grid: c is the best of 1 %, 2 %, ... of the largest value.
 
-    With `power_of_two` the error is that of the grid with its step rounded. The smaller range wins a tie. Memory is
-    bounded by the data's own plus about a megabyte.
+    The last candidate is the first whose top level reaches the largest value: 100 % for `endpoint` and `midtread`, more
+    for `midrise` and `twos_complement`, whose top level lies below c. With `power_of_two` the error is that of the grid
+    with its step rounded, and candidates go on by a factor of sqrt(2), as the step may be rounded down by as much. The
+    smaller range wins a tie. Memory is bounded by the data's own plus about a megabyte.
     """
     y = x.float()
     largest = minmax(y, bits, grid, signed=signed)[1]
-    fractions = torch.arange(1, _FRACTIONS + 1, device=y.device, dtype=torch.float32) / _FRACTIONS
+    reach = _reach(bits, grid) * (2**0.5 if power_of_two else 1.0)
+    count = math.ceil(round(_FRACTIONS * reach, 6))
+    fractions = torch.arange(1, count + 1, device=y.device, dtype=torch.float32) / _FRACTIONS
     candidates = (fractions[:, None] * largest).clamp_(min=SMALLEST)
     flat = grids.affine(*_bounds(candidates.flatten(), signed), bits, grid, power_of_two=power_of_two, check=False)
     error = _squared_error(y, flat._replace(origin=flat.origin.view_as(candidates), step=flat.step.view_as(candidates)))
@@ -162,6 +166,15 @@ def _excess(c: float, distribution: Distribution) -> float:
     if distribution == "laplace":
         return math.exp(-c) / 2
     return math.exp(-c * c / 2) / math.sqrt(2 * math.pi) - c * math.erfc(c / math.sqrt(2)) / 2
+
+
+def _reach(bits: int, grid: Grid) -> float:
+    """The c whose top level is 1."""
+    half = 2 ** (bits - 1)
+    if grid == "midrise":
+        return half / (half - 0.5)
+    # of one bit in two's complement the top level is 0, wherever c lies
+    return half / (half - 1) if grid == "twos_complement" and bits > 1 else 1.0
 
 
 def _magnitude(x: Tensor, signed: bool) -> Tensor:

@@ -42,12 +42,16 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Of isofire, torch and Python.
     note
         JSON values of the writer.
+    optimizer
+        Names of the optimizer's tensors. Which there are can't be told from the model: a parameter that got no
+        gradient has none.
     """
 
     kind: Kind
     architecture: str
     versions: dict[str, str]
     note: dict[str, Any]
+    optimizer: list[str] = []
     format: int = _FORMAT
 
 
@@ -130,10 +134,11 @@ def load_training(path: str | os.PathLike[str], model: nn.Module, optimizer: tor
         Both are then untouched.
     """
     header, tensors = _read(path)
-    parameters = dict(model.named_parameters())
-    _check_optimizer(path, header, tensors, parameters, optimizer)
+    state, parameters = _under("optimizer", tensors), dict(model.named_parameters())
+    _check_model(path, model, tensors)
+    _check_optimizer(path, header, state, parameters)
     _load_model(path, model, tensors)
-    for full, tensor in _under("optimizer", tensors).items():
+    for full, tensor in state.items():
         name, _, key = full.rpartition("/")
         parameter = parameters[name]
         # torch keeps its step counter on the CPU and lays out all else like the parameter (channels_last or not)
@@ -144,7 +149,13 @@ def load_training(path: str | os.PathLike[str], model: nn.Module, optimizer: tor
 def _write(
     path: str | os.PathLike[str], kind: Kind, model: nn.Module, tensors: dict[str, Tensor], note: Mapping[str, Any]
 ) -> Path:
-    header = Header(kind=kind, architecture=architecture(model), versions=_versions(), note=dict(note))
+    header = Header(
+        kind=kind,
+        architecture=architecture(model),
+        versions=_versions(),
+        note=dict(note),
+        optimizer=sorted(_under("optimizer", tensors)),
+    )
     plain = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
     text = msgspec.json.encode(header).decode()
     return write_atomic(path, lambda part: save_file(plain, part, metadata={"isofire": text}))
@@ -179,6 +190,11 @@ def _header(path: str | os.PathLike[str], text: str) -> Header:
 
 
 def _load_model(path: str | os.PathLike[str], model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    _check_model(path, model, tensors)
+    model.load_state_dict(_under("model", tensors))
+
+
+def _check_model(path: str | os.PathLike[str], model: nn.Module, tensors: dict[str, Tensor]) -> None:
     stored, own = _under("model", tensors), model_tensors(model)
     differences = []
     if missing := sorted(own.keys() - stored.keys()):
@@ -194,7 +210,28 @@ def _load_model(path: str | os.PathLike[str], model: nn.Module, tensors: dict[st
             f"{path} belongs to another architecture: {'; '.join(differences)}; "
             "build the model as it was when the file was written"
         )
-    model.load_state_dict(stored)
+
+
+def _check_optimizer(
+    path: str | os.PathLike[str], header: Header, state: dict[str, Tensor], parameters: dict[str, nn.Parameter]
+) -> None:
+    differences = []
+    if missing := sorted(set(header.optimizer) - state.keys()):
+        differences.append(f"missing there: {_some(missing)}")
+    owners = {full: parameters.get(full.rpartition("/")[0]) for full in state}
+    if surplus := sorted(full for full in state if full not in header.optimizer or owners[full] is None):
+        differences.append(f"surplus there: {_some(surplus)}")
+    for full, owner in sorted(owners.items()):
+        if owner is None:
+            continue
+        there, wanted = _form(state[full]), "float32 []" if full.endswith("/step") else _form(owner)
+        if there != wanted:
+            differences.append(f"{full} is {there}, not {wanted}")
+    if differences:
+        raise CheckpointError(
+            f"the optimizer state of {path} does not fit the model: {'; '.join(differences[:_NAMES_SHOWN])}; "
+            "restore the file, or remove it and train anew"
+        )
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ from isofire.training.optimizer import make_optimizer, set_learning_rate
 from isofire.training.progress import Reporter, reporter
 from isofire.training.recipe import Recipe
 from isofire.training.records import EpochRecord, TrainingResult, best_of
-from isofire.training.resume import Identity, Position, RunNote, identity, position_of
+from isofire.training.resume import Position, RunNote, identity, position_of
 from isofire.training.schedule import learning_rate
 from isofire.training.seeds import augment_generator, epoch_order, seed_model
 
@@ -67,8 +67,9 @@ def train(
         Folder for `last.safetensors` (after every epoch) and `best.safetensors`. With `None` nothing is written.
         Processes on several machines must see the same folder.
     resume
-        Go on from `last.safetensors` if the folder has one. On the CPU, one process ends with the very bits of an
-        uninterrupted run; several processes do up to the order of summation between them.
+        Go on from `last.safetensors` if the folder has one. `model` must then be as it was before the first start:
+        the same initial weights and buffers, `config` and quantization spec. On the CPU, one process ends with the
+        very bits of an uninterrupted run; several processes do up to the order of summation between them.
     device
         `None` takes CUDA if there is one, else the CPU.
     progress
@@ -85,7 +86,7 @@ def train(
     OutputError
         If `out` cannot be written, or holds a run while `resume` is false.
     CheckpointError
-        If the stored run is damaged, or has another recipe, architecture or data.
+        If the stored run is damaged, or has another recipe, architecture, initial model or data.
     ModelError
         If nothing is trainable, the output is no logits, or the loss or a weight stops being finite. A checkpoint
         already written then stays as it is.
@@ -123,6 +124,8 @@ class _Run:
         self.augment = _augmentation(train_set, recipe)
         self.classes = len(train_set.classes)
         self.fingerprints = (train_set.fingerprint, None if valid_set is None else valid_set.fingerprint)
+        # as long as the weights are the initial ones
+        self.identity = None if out is None else identity(self.model, recipe, *self.fingerprints, group)
         self.at = Position()
         self.new_sums()
 
@@ -268,26 +271,23 @@ class _Run:
         every = self.checkpoint_every
         return every is not None and self.steps_done % every == 0 and self.at.step < self.steps
 
-    def identity(self) -> Identity:
-        return identity(self.model, self.recipe, *self.fingerprints, self.group.world)
-
     def open_folder(self, resume: bool) -> None:
-        if self.out is None or self.last is None:
+        if self.out is None or self.last is None or self.identity is None:
             return
         writable_folder(self.out)
         if not self.last.exists():
             return
         if not resume:
             raise OutputError(f"{self.out} already holds a training run; resume it or choose another folder")
-        self.at = position_of(self.last, read_note(self.last, "training"), self.identity())
+        self.at = position_of(self.last, read_note(self.last, "training"), self.identity)
         load_training(self.last, self.model, self.optimizer)
         self.new_sums(self.at.sums[self.group.rank] if self.at.sums else None)
 
     def save_last(self) -> None:
         self.at.sums = self.gathered_sums().tolist() if self.at.step else []
-        if self.last is None or not self.group.leads:
+        if self.last is None or self.identity is None or not self.group.leads:
             return
-        note: dict[str, Any] = msgspec.to_builtins(RunNote(identity=self.identity(), position=self.at))
+        note: dict[str, Any] = msgspec.to_builtins(RunNote(identity=self.identity, position=self.at))
         save_training(self.last, self.model, self.optimizer, note)
 
 
