@@ -359,3 +359,20 @@ def test_explain_a_file_by_another_configuration(run, trained, config):
     assert (last["rule"], last["values"]["method"]) == ("fc", "lqnet")
     with pytest.raises(ModelError, match="prepared and calibrated"):
         integer_weights(load_model(trained / "model.safetensors")[0])
+
+
+def test_quantize_does_not_replace_its_own_baseline(run, trained, config):
+    before = (trained / "model.safetensors").read_bytes()
+    failed = run("quantize", trained / "model.safetensors", "-c", config, "--out", trained)
+    assert failed.code == 2
+    assert "holds the baseline" in failed.err
+    assert (trained / "model.safetensors").read_bytes() == before
+
+
+def test_a_model_table_of_another_network_is_refused(run, trained, config, tmp_path):
+    failed = run(
+        "quantize", trained / "model.safetensors", "-c", config, "--out", tmp_path / "o", "--set", "model.connect=iand"
+    )
+    assert failed.code == 2
+    assert "connect is 'add' there, 'iand' here" in failed.err
+    assert not (tmp_path / "o").exists()

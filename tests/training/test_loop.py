@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 from isofire.data import Events, EventSet, ImageSet
 from isofire.errors import CheckpointError, ModelError, OutputError, SpecError
 from isofire.models import sew_resnet8
-from isofire.quantization import prepare
+from isofire.quantization import calibrate_, prepare
 from isofire.quantizers import LSQ, LQNet, Quantizer
 from isofire.spec import QuantSpec
 from isofire.training import EpochRecord, Recipe, evaluate, load_weights, train
@@ -286,7 +286,8 @@ def test_a_checkpoint_of_another_initial_model_is_refused(
 
 def test_a_checkpoint_of_another_spec_is_refused(tmp_path: Path, train_set: ImageSet) -> None:
     def prepared(bits: int) -> nn.Module:
-        return prepare(network(), QuantSpec(weights={"method": "lsq", "bits": bits}))
+        model = prepare(network(), QuantSpec(weights={"method": "lsq", "bits": bits}))
+        return calibrate_(model, train_set.batches(10))
 
     def network() -> nn.Module:
         with torch.random.fork_rng():

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 from cyclopts import Parameter
+from torch import nn
 
 from isofire.cli.compare import keep_comparison
 from isofire.cli.config import read_config, require
@@ -75,9 +76,15 @@ def quantize(
     network, _ = load_model(baseline)
     if spec_of(network) is not None:
         raise ModelError(f"{baseline} is quantized already; quantize the full-precision network it came from")
-    start = fresh_model(settings.model, settings.seed) if from_scratch and settings.model is not None else None
-    make_plan(network if start is None else start, settings.quant)
-    folder = open_folder(out_folder(out, settings.out, f"{config.stem}-{mode}"))
+    fresh = None if settings.model is None else fresh_model(settings.model, settings.seed)
+    if fresh is not None:
+        _check_same(network, fresh, config, baseline)
+    start = fresh if from_scratch else None
+    make_plan(network, settings.quant)
+    target = out_folder(out, settings.out, f"{config.stem}-{mode}")
+    if target.resolve() == baseline.resolve().parent:
+        raise SpecError(f"--out {target} holds the baseline, whose model.safetensors would be replaced; name another")
+    folder = open_folder(target)
     splits, log = load_splits(settings.data), Log(folder)
     images = splits.test if splits.valid is None or split == "test" else splits.valid
     log(f"quantizing {baseline.name} ({mode}), comparing on {len(images):,} images of {images.name} ({split})")
@@ -103,7 +110,8 @@ def quantize(
         on_epoch=note,
     )
     about = environment(place)
-    write_text(folder / "config.json", to_json_text(settings.to_dict()))
+    used = {**settings.to_dict(), "model": network.__dict__.get("config")}
+    write_text(folder / "config.json", to_json_text(used))
     recipe = msgspec.to_builtins(settings.qat) if mode == "qat" else None
     about_model = {
         "row": cell.row, "recipe": recipe, "from_scratch": from_scratch, "seed": settings.seed, "environment": about,
@@ -114,3 +122,12 @@ def quantize(
     document = {"row": cell.row, **cell.comparison.to_dict(), "environment": about, "files": [str(f) for f in files]}
     written = "\n".join(f"wrote {file}" for file in files)
     return Report(document, f"{cell.comparison.table()}\n\n{written}")
+
+
+def _check_same(network: nn.Module, described: nn.Module, config: Path, baseline: Path) -> None:
+    """The table [model], where there is one, must describe the network of the file."""
+    stored, told = network.__dict__.get("config") or {}, described.__dict__.get("config") or {}
+    differing = [key for key in told if told[key] != stored.get(key)]
+    if differing:
+        values = "; ".join(f"{key} is {stored.get(key)!r} there, {told[key]!r} here" for key in differing)
+        raise SpecError(f"[model] of {config} describes another network than {baseline}: {values}; change one of them")

@@ -155,6 +155,7 @@ def run_cell(
         "model": model_name or name_of(baseline),
         "data": name_of_data(test_set),
         **(labels_of(spec) if spec is not None else _control_labels(mode)),
+        "options": _options(labels_of(spec)["options"], start is not None),
         "mode": mode,
         "seed": seed,
         "epochs": len(history),
@@ -208,3 +209,9 @@ def _post_training(
         return quantize_(model, spec, batches, max_images=images)
     reestimate_batch_norm(model, batches)
     return model
+
+
+def _options(of_spec: str | float | None, from_scratch: bool) -> str | None:
+    """What else decides a row: the spec's further settings, and where training started."""
+    parts = [str(of_spec)] if of_spec else []
+    return " ".join([*parts, *(["from_scratch"] if from_scratch else [])]) or None
