@@ -26,6 +26,7 @@ def main() -> int:
     from benchmarks.cases import CASES
 
     wanted = sys.argv[1:] or list(CASES)
+    about = environment()
     for name in wanted:
         cases = CASES[name]()
         base = next(iter(cases))
@@ -34,7 +35,7 @@ def main() -> int:
             "case": name,
             "about": " ".join((CASES[name].__doc__ or "").split()),
             "base": base,
-            "environment": environment(),
+            "environment": about,
             "results": ratios(interleaved(cases), base),
         }
         write_text(RESULTS / f"{name.replace(' ', '-').lower()}.json", json.dumps(result, indent=2) + "\n")
