@@ -81,9 +81,9 @@ def inference() -> Case:
 
 
 def recording() -> Case:
-    """Four batches of 128 in eval mode with every neuron's spikes counted; base: the same without counting."""
+    """Twelve batches of 128 in eval mode with every neuron's spikes counted; base: the same without counting."""
     model = _backend(network().eval(), "auto")
-    batches = [_last(images())] * 4
+    batches = [_last(images())] * 12
     recorder = isofire.FiringRecorder(model)
 
     def plain() -> None:
