@@ -51,7 +51,7 @@ def page() -> str:
         "Written by `python -m benchmarks.run` from `benchmarks/results/`. Each table is one run, its rows in turns;",
         "a ratio is base time / row time round by round (above 1: faster than the base), median [minimum, maximum].",
         "The network is a pretrained SEW-ResNet-8 where the package has one, else one with random weights, on random",
-        "images: times do not depend on what it has learned, as every convolution is dense.",
+        "images; no kernel here skips zeros, so its firing rate is not part of the comparison.",
         "",
     ]
     for path in sorted(RESULTS.glob("*.json")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,7 +15,7 @@ from isofire.errors import SpecError
 
 
 @dataclass(frozen=True)
-class Surrogate:
+class Surrogate(ABC):
     """Base of the surrogates; `alpha` is the sharpness, the peak slope is stated by each child."""
 
     alpha: float
@@ -26,9 +27,9 @@ class Surrogate:
                 f"surrogate alpha must be positive and finite, got {self.alpha}; the usual values are 2 to 4"
             )
 
+    @abstractmethod
     def slope(self, distance: Tensor) -> Tensor:
         """d spike / d h at `distance` = h - v_threshold, element by element."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
