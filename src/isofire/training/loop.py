@@ -21,6 +21,7 @@ from isofire.training.checkpoint import load_training, read_note, save_training,
 from isofire.training.distributed import Group, join
 from isofire.training.evaluation import evaluate_feed
 from isofire.training.feed import AnySet, Feed, refuse_test_split
+from isofire.training.layout import use_channels_last
 from isofire.training.losses import LOSSES, check_classes, hits
 from isofire.training.optimizer import make_optimizer, set_learning_rate
 from isofire.training.progress import Reporter, reporter
@@ -55,7 +56,7 @@ def train(
     ----------
     model
         Maps `[N, C, H, W]` (or event frames `[T, N, 2, H, W]`) to logits `[T, N, classes]` or `[N, classes]`. It is
-        moved to `device` and, if the recipe says so, to channels_last. Every module is put into train mode at the
+        moved to `device` and, if the recipe says so and its layers allow it, to channels_last. Every module is put into train mode at the
         start of each epoch.
     train_set
         Images stay on the device as bytes; shuffle, augmentation and normalization happen there.
@@ -116,11 +117,12 @@ class _Run:
         self.recipe, self.group, self.out, self.checkpoint_every = recipe, group, out, checkpoint_every
         self.steps = _steps(train_set, valid_set, recipe, group.world)
         self.model = model.to(group.device)
-        if recipe.channels_last:
+        channels_last = use_channels_last(self.model, recipe.channels_last, group.device)
+        if channels_last:
             self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.optimizer = make_optimizer(self.model, recipe)
-        self.feed = Feed(train_set, group.device, recipe.channels_last)
-        self.valid = None if valid_set is None else Feed(valid_set, group.device, recipe.channels_last)
+        self.feed = Feed(train_set, group.device, channels_last)
+        self.valid = None if valid_set is None else Feed(valid_set, group.device, channels_last)
         self.augment = _augmentation(train_set, recipe)
         self.classes = len(train_set.classes)
         self.fingerprints = (train_set.fingerprint, None if valid_set is None else valid_set.fingerprint)
