@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isofire.cli.config import RunConfig, parse_config, parse_setting, read_config, require
+from isofire.cli.config import RunConfig, parse_config, read_config, require
 from isofire.errors import SpecError
+from isofire.places import parse_setting
 from isofire.spec import QuantSpec
 from isofire.study import DataSettings
 from isofire.training import Recipe

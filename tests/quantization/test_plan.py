@@ -82,7 +82,7 @@ def test_rules_that_do_nothing_are_errors(net, rule: dict, message: str) -> None
 
 
 def test_a_model_without_spiking_neurons_is_refused() -> None:
-    with pytest.raises(ModelError, match="no spiking neuron"):
+    with pytest.raises(ModelError, match="got Sequential without any"):
         make_plan(nn.Sequential(nn.Conv2d(1, 1, 3), nn.ReLU()), SPEC)
 
 

@@ -1,12 +1,13 @@
 """Firing behaviour: recording spike counts, and measuring how far two networks' firing is apart."""
 
 from isofire.firing.aggregate import emd_pooled, layer_mean, neuron_weighted, overall_drift
-from isofire.firing.compare import compare
+from isofire.firing.compare import compare, observe
 from isofire.firing.comparison import Comparison
 from isofire.firing.counting import add_counts, zero_counts
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.distance import Drift, decompose, emd, emd_from_counts, paired_mae, spearman
 from isofire.firing.drift import LayerDrift, layer_drift
+from isofire.firing.observation import Observation
 from isofire.firing.rates import Transitions, alive_dead_transitions, dead_share, mean_firing_rate
 from isofire.firing.record import FiringRecorder, spiking_layers
 
@@ -15,6 +16,7 @@ __all__ = [
     "Drift",
     "FiringRecorder",
     "LayerDrift",
+    "Observation",
     "SpikeCounts",
     "Transitions",
     "add_counts",
@@ -29,6 +31,7 @@ __all__ = [
     "layer_mean",
     "mean_firing_rate",
     "neuron_weighted",
+    "observe",
     "overall_drift",
     "paired_mae",
     "spearman",

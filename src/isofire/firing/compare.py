@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +12,13 @@ from isofire.batches import Data, read_batches
 from isofire.checks import require_finite
 from isofire.errors import DataError, ModelError
 from isofire.firing.comparison import Comparison
+from isofire.firing.observation import Observation
 from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN, FiringRecorder
 from isofire.modes import evaluating
 
 
 def compare(
-    baseline: nn.Module,
+    baseline: nn.Module | Observation,
     quantized: nn.Module,
     data: Data,
     *,
@@ -38,7 +38,8 @@ def compare(
     ----------
     baseline, quantized
         Models from inputs [N, ...], or frames [T, N, ...], to logits [T, N, classes], averaged over T, or
-        [N, classes], with the same neurons under the same names.
+        [N, classes], with the same neurons under the same names. For the baseline, what `observe` saw of it on the
+        same images in the same order does as well, and saves running it again.
     data
         An image set with `.batches(batch_size)`, a pair of tensors (inputs, labels), or an iterable of such pairs.
     max_images
@@ -57,7 +58,7 @@ def compare(
     ModelError
         If a model has no spiking neurons, the two do not match, or logits are NaN or of another shape.
     DataError
-        If there is no image, or labels do not fit the inputs or the classes.
+        If there is no image, labels do not fit the inputs or the classes, or the observed baseline saw other labels.
     SpecError
         If a number is below 1.
 
@@ -66,45 +67,84 @@ def compare(
     >>> result = compare(model, quantized, test_set)  # doctest: +SKIP
     >>> result.overall["emd_layer_mean"], result.accuracy  # doctest: +SKIP
     """
-    for model in (baseline, quantized):
-        if isinstance(model, nn.Module):
-            require_finite(model)
-    batches = read_batches(data, batch_size, max_images)
-    recorders = FiringRecorder(baseline, blocks, run), FiringRecorder(quantized, blocks, run)
-    tally = _Tally()
-    with evaluating(baseline), evaluating(quantized), _placed(baseline, quantized, device=device):
-        for inputs, labels in _shown(batches) if progress else batches:
-            votes = [
-                _predict(model, recorder, inputs, labels)
-                for model, recorder in zip((baseline, quantized), recorders, strict=True)
-            ]
-            tally.add(votes[0], votes[1], labels.cpu())
-    counts = recorders[0].counts, recorders[1].counts
-    if counts[0].n_images != tally.images:
-        raise ModelError(
-            f"neurons must see [T, N, ...] with the batch's N: {tally.images} images went in, the neurons of the "
-            f"baseline saw {counts[0].n_images}"
+    models = (quantized,) if isinstance(baseline, Observation) else (baseline, quantized)
+    seen = _observe(models, data, max_images, batch_size, device, progress, blocks, run)
+    before, after = (baseline if isinstance(baseline, Observation) else seen[0]), seen[-1]
+    if not torch.equal(before.labels, after.labels):
+        raise DataError(
+            f"the baseline must be observed on the same images in the same order: its {len(before.labels)} labels are "
+            f"not those of the {len(after.labels)} images given; observe it anew"
         )
     return Comparison.of(
-        *counts,
-        accuracy=tally.correct / tally.images,
-        accuracy_fp=tally.correct_fp / tally.images,
-        agreement=tally.agreed / tally.images,
+        before.counts,
+        after.counts,
+        accuracy=after.accuracy,
+        accuracy_fp=before.accuracy,
+        agreement=int((before.predictions == after.predictions).sum()) / len(after.labels),
     )
 
 
-@dataclass
-class _Tally:
-    images: int = 0
-    correct_fp: int = 0
-    correct: int = 0
-    agreed: int = 0
+def observe(
+    model: nn.Module,
+    data: Data,
+    *,
+    max_images: int | None = None,
+    batch_size: int = 64,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+    blocks: int = DEFAULT_BLOCKS,
+    run: int = DEFAULT_RUN,
+) -> Observation:
+    """Run one network over images, and keep its spike counts and predictions; for `compare`, which takes the same.
 
-    def add(self, votes_fp: Tensor, votes: Tensor, labels: Tensor) -> None:
-        self.images += labels.numel()
-        self.correct_fp += int((votes_fp == labels).sum())
-        self.correct += int((votes == labels).sum())
-        self.agreed += int((votes_fp == votes).sum())
+    Raises
+    ------
+    ModelError, DataError, SpecError
+        As `compare`.
+    """
+    return _observe((model,), data, max_images, batch_size, device, progress, blocks, run)[0]
+
+
+def _observe(
+    models: tuple[nn.Module, ...],
+    data: Data,
+    max_images: int | None,
+    batch_size: int,
+    device: torch.device | str | None,
+    progress: bool,
+    blocks: int,
+    run: int,
+) -> list[Observation]:
+    for model in models:
+        if isinstance(model, nn.Module):
+            require_finite(model)
+    batches = read_batches(data, batch_size, max_images)
+    recorders = [FiringRecorder(model, blocks, run) for model in models]
+    seen: list[Tensor] = []
+    votes: list[list[Tensor]] = [[] for _ in models]
+    with _evaluating(models), _placed(*models, device=device):
+        for inputs, labels in _shown(batches) if progress else batches:
+            for model, recorder, said in zip(models, recorders, votes, strict=True):
+                said.append(_predict(model, recorder, inputs, labels))
+            seen.append(labels.cpu())
+    labels = torch.cat(seen)
+    counted = recorders[0].counts.n_images
+    if counted != len(labels):
+        raise ModelError(
+            f"neurons must see [T, N, ...] with the batch's N: {len(labels)} images went in, the neurons of the "
+            f"baseline saw {counted}"
+        )
+    return [
+        Observation(recorder.counts, torch.cat(said), labels) for recorder, said in zip(recorders, votes, strict=True)
+    ]
+
+
+@contextmanager
+def _evaluating(models: tuple[nn.Module, ...]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for model in models:
+            stack.enter_context(evaluating(model))
+        yield
 
 
 def _predict(model: nn.Module, recorder: FiringRecorder, inputs: Tensor, labels: Tensor) -> Tensor:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from isofire.adapters import Adapter, Layout, OverTime, find_neurons, no_neurons, reset_
 from isofire.errors import DataError, ModelError, SpecError
 from isofire.firing.counting import add_counts, add_image_counts, zero_counts
 from isofire.firing.counts import SpikeCounts
-
-if TYPE_CHECKING:
-    from isofire.neurons import Neuron
 
 DEFAULT_BLOCKS = 40
 DEFAULT_RUN = 25
@@ -23,27 +21,26 @@ ROOT_NAME = "model"
 """Layer name of a model that is itself a single neuron layer."""
 
 
-def spiking_layers(model: nn.Module) -> dict[str, Neuron]:
+def spiking_layers(model: nn.Module) -> dict[str, nn.Module]:
     """The spiking neurons of a model by module name, in the model's order; a neuron under two names has the first.
+
+    isofire's own, those of the libraries that `isofire.adapters` knows, and registered classes.
 
     Raises
     ------
     ModelError
         If there is none.
     """
-    from isofire.neurons import Neuron
+    return {name: neuron for name, (neuron, _) in _spiking(model).items()}
 
+
+def _spiking(model: nn.Module) -> dict[str, tuple[nn.Module, Adapter]]:
     if not isinstance(model, nn.Module):
         raise ModelError(f"a model must be a torch.nn.Module, got {type(model).__name__}")
-    found: dict[str, Neuron] = {
-        name or ROOT_NAME: module for name, module in model.named_modules() if isinstance(module, Neuron)
-    }
+    found = find_neurons(model)
     if not found:
-        raise ModelError(
-            f"a model to record needs spiking neurons, got {type(model).__name__} without any isofire.neurons.Neuron; "
-            "build it with isofire's neurons or adapt it first"
-        )
-    return found
+        raise no_neurons(model)
+    return {name or ROOT_NAME: neuron for name, neuron in found.items()}
 
 
 @dataclass
@@ -51,6 +48,7 @@ class _Layer:
     """What is known of one recorded layer; the tensors exist once it has been called."""
 
     calls: int = 0
+    steps: int = 0
     shape: tuple[int, ...] = ()
     counts: Tensor | None = None
     exact: Tensor = field(default_factory=lambda: torch.tensor(True))
@@ -63,10 +61,15 @@ class FiringRecorder:
     number of images (4 bytes a neuron and block), the batch size does not matter, and two recordings of the same
     images in the same order agree on who is in which block. The context may be entered again to count more.
 
+    Every recorded forward call of the model is one batch of images, run from rest: neurons that keep a state between
+    calls (SpikingJelly's, snnTorch's with init_hidden, Sinabs') are reset before it, and at the end of the context.
+    A neuron that sees one step a call has T = the number of its calls in a forward; where the loop over time is written
+    around the model, put `isofire.adapters.OverTime` around it and record that.
+
     Parameters
     ----------
     model
-        Called as `model(...)` inside the context; must hold at least one `isofire.neurons.Neuron`.
+        Called as `model(...)` inside the context; must hold at least one spiking neuron, see `spiking_layers`.
     blocks
         Number of image blocks, >= 1.
     run
@@ -78,8 +81,8 @@ class FiringRecorder:
     ------
     ModelError
         At once if the model has no spiking neuron; in a forward pass if a neuron is not called, is called more than
-        once (a shared neuron's layers could not be told apart), changes its shape or T, gives no [T, N, ...], or is
-        called outside of the model's own forward; after it if a value is no spike count.
+        once a step (a shared neuron's layers could not be told apart), changes its shape or T, gives no [T, N, ...], or
+        is called outside of the model's own forward; after it if a value is no spike count.
     SpecError
         If `blocks` or `run` is below 1 or a layer is unknown.
 
@@ -102,9 +105,9 @@ class FiringRecorder:
             if value < 1:
                 raise SpecError(f"{name} must be at least 1, got {value}")
         self._model = model
-        self._modules = _choose(spiking_layers(model), layers)
+        self._neurons = _choose(_spiking(model), layers)
         self._run = run
-        self._layers = {name: _Layer() for name in self._modules}
+        self._layers = {name: _Layer() for name in self._neurons}
         self._images_per_block = torch.zeros(blocks, dtype=torch.int64)
         self._steps = 0
         self._handles: list[RemovableHandle] = []
@@ -114,9 +117,9 @@ class FiringRecorder:
     def __enter__(self) -> FiringRecorder:
         if self._handles:
             raise ModelError("this recorder is already recording; leave its context first or make a second one")
-        for name, module in self._modules.items():
-            self._handles.append(module.register_forward_hook(self._neuron_hook(name)))
-            module.counting = True
+        for name, (neuron, adapter) in self._neurons.items():
+            self._handles.append(neuron.register_forward_hook(self._neuron_hook(name, adapter)))
+            adapter.begin_counting(neuron)
         self._handles.append(self._model.register_forward_pre_hook(self._begin_forward))
         self._handles.append(self._model.register_forward_hook(self._end_forward))
         return self
@@ -125,8 +128,9 @@ class FiringRecorder:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        for module in self._modules.values():
-            module.counting, module.spike_counts, module._counts = False, None, None
+        for neuron, adapter in self._neurons.values():
+            adapter.end_counting(neuron)
+        reset_(self._model)
 
     @property
     def counts(self) -> SpikeCounts:
@@ -152,9 +156,11 @@ class FiringRecorder:
         self._check_complete()
         for name, layer in self._layers.items():
             _check_exact(name, layer)
-            layer.calls = 0
+            layer.calls = layer.steps = 0
+            layer.exact = torch.tensor(True)
         self._block_ids = None
         self._in_forward = True
+        reset_(self._model)
 
     def _end_forward(self, *_: Any) -> None:
         if silent := [name for name, layer in self._layers.items() if layer.calls == 0]:
@@ -162,23 +168,39 @@ class FiringRecorder:
                 f"every recorded neuron must be called in each forward, {silent[0]!r} was not; if the model skips it, "
                 "name the others in `layers`; if a compiled model bypasses hooks, record the uncompiled one"
             )
+        for name, layer in self._layers.items():
+            self._steps = self._steps or layer.steps
+            if layer.steps != self._steps:
+                raise ModelError(
+                    f"T must stay {self._steps} in all of this forward, got T = {layer.steps} (neuron {name!r}); a "
+                    "neuron that sees single steps must be called once a step"
+                )
+        self._check_loop()
         if self._block_ids is not None:
             self._images_per_block += torch.bincount(self._block_ids, minlength=self._images_per_block.numel())
         self._in_forward = False
 
-    def _neuron_hook(self, name: str) -> Any:
-        from isofire.neurons import Neuron
+    def _check_loop(self) -> None:
+        """One step in all, seen by neurons that keep their state, is a loop over time outside of the model."""
+        stepped = [name for name, (neuron, adapter) in self._neurons.items() if adapter.layout(neuron) is Layout.STEP]
+        inside = any(isinstance(module, OverTime) for module in self._model.modules())
+        if stepped and self._steps == 1 and not inside:
+            raise ModelError(
+                f"neuron {stepped[0]!r} saw one step in this forward, so the loop over time must be outside of the "
+                "model, which starts at rest each time; record isofire.adapters.OverTime(model, steps) instead"
+            )
 
+    def _neuron_hook(self, name: str, adapter: Adapter) -> Any:
         def hook(module: Any, _inputs: Any, output: Any) -> None:
             # outside of inference mode, so that counts can be added to in any mode later
             with torch.inference_mode(False), torch.no_grad():
-                # the neuron's own counts are those of its output only if nothing comes between the two
-                own = len(module._forward_hooks) == 1 and type(module).forward is Neuron.forward
-                self._count(name, self._layers[name], output, module.spike_counts if own else None)
+                stepped = adapter.layout(module) is Layout.STEP
+                spikes = adapter.spikes(module, output)
+                self._count(name, self._layers[name], spikes, adapter.summed(module), stepped)
 
         return hook
 
-    def _count(self, name: str, layer: _Layer, spikes: Any, summed: Tensor | None) -> None:
+    def _count(self, name: str, layer: _Layer, spikes: Any, summed: Tensor | None, stepped: bool) -> None:
         if not self._in_forward:
             raise ModelError(
                 f"neuron {name!r} was called outside of the recorded model's forward; record the module you call"
@@ -187,22 +209,25 @@ class FiringRecorder:
             given = list(spikes.shape) if isinstance(spikes, Tensor) else type(spikes).__name__
             raise ModelError(f"a neuron must give spikes [T, N, ...], got {given} (neuron {name!r})")
         layer.calls += 1
-        if layer.calls > 1:
+        if layer.calls > 1 and not stepped:
             raise ModelError(
                 f"neuron {name!r} was called more than once in one forward, so its layers cannot be told apart; "
                 "give each place its own neuron module"
             )
-        self._check_shape(name, layer, spikes)
+        self._check_shape(name, layer, spikes, stepped)
+        layer.steps += spikes.shape[0]
         assert self._block_ids is not None
         if layer.counts is None:
             layer.counts = zero_counts(self._images_per_block.numel(), spikes)
         if summed is not None:
             add_image_counts(layer.counts, summed, self._block_ids)
         else:
-            layer.exact = add_counts(layer.counts, spikes, self._block_ids)
+            layer.exact = layer.exact & add_counts(layer.counts, spikes, self._block_ids)
 
-    def _check_shape(self, name: str, layer: _Layer, spikes: Tensor) -> None:
+    def _check_shape(self, name: str, layer: _Layer, spikes: Tensor, stepped: bool) -> None:
         steps, images, *shape = spikes.shape
+        # how many steps there are of single ones is known at the end
+        steps = self._steps if stepped else steps
         self._steps = self._steps or steps
         if self._block_ids is None:
             first = int(self._images_per_block.sum())
@@ -223,14 +248,16 @@ class FiringRecorder:
             raise ModelError("a recorded forward pass broke off, so the counts are incomplete; start a new recorder")
 
 
-def _choose(found: dict[str, Neuron], layers: Sequence[str] | None) -> dict[str, Neuron]:
+def _choose(
+    found: dict[str, tuple[nn.Module, Adapter]], layers: Sequence[str] | None
+) -> dict[str, tuple[nn.Module, Adapter]]:
     if layers is None:
         return found
     unknown = [name for name in layers if name not in found]
     if unknown or not layers:
         wrong = f"got {unknown[0]!r}" if unknown else "got none"
         raise SpecError(f"layers must name spiking neurons of the model, {wrong}; it has {', '.join(found)}")
-    return {name: module for name, module in found.items() if name in layers}
+    return {name: neuron for name, neuron in found.items() if name in layers}
 
 
 def _check_exact(name: str, layer: _Layer) -> None:

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from isofire.adapters import Adapter, adapter_of, prove
 from isofire.checks import require_finite
 from isofire.errors import ModelError, SpecError
-from isofire.neurons import Membrane, Neuron
+from isofire.neurons import Membrane
 from isofire.quantization.plan import Choice, QuantPlan
 from isofire.quantization.temporal import check_temporal, make_temporal_
 from isofire.quantizers import Quantizer
@@ -23,7 +24,7 @@ def attach_(model: nn.Module, plan: QuantPlan) -> None:
     Raises
     ------
     ModelError
-        If a weight is not finite, or is already parametrized.
+        If a weight is not finite or is already parametrized, or a neuron's membrane cannot be quantized.
     SpecError
         If a setting does not fit its module.
     """
@@ -54,9 +55,7 @@ def attach_converted_(model: nn.Module, plan: QuantPlan) -> None:
 def attach_membranes_(model: nn.Module, membranes: list[tuple[Choice, Membrane]]) -> None:
     """Give each neuron its quantizer."""
     for choice, membrane in membranes:
-        neuron = model.get_submodule(choice.name)
-        assert isinstance(neuron, Neuron)
-        neuron.membrane = membrane
+        _adapter(model, choice.name).attach(model.get_submodule(choice.name), membrane)
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -88,17 +87,29 @@ def _membrane(model: nn.Module, choice: Choice) -> Membrane:
     assert isinstance(setting, UniformMembrane)
     per_channel = setting.granularity == "channel" and setting.is_estimated
     quantizer = setting.build(_channels_before(model, choice.name) if per_channel else 1)
-    neuron = model.get_submodule(choice.name)
-    assert isinstance(neuron, Neuron)
+    neuron, adapter = model.get_submodule(choice.name), _adapter(model, choice.name)
+    prove(choice.name, neuron, adapter, setting.placement)
     if setting.placement == "pre_fire" and not setting.is_estimated:
-        top, threshold = float(quantizer.levels().max()), neuron.dynamics.v_threshold
-        # a threshold such as 0.1 has no float32 of its own
-        if top < threshold and not math.isclose(top, threshold, rel_tol=1e-6):
-            raise SpecError(
-                f"{choice.name!r} could never fire: at pre_fire the highest level, {top:g}, lies below its threshold, "
-                f"{threshold:g} (rule {choice.rule!r}); widen the range, or use placement 'post_reset'"
-            )
+        _check_can_fire(choice, float(quantizer.levels().max()), float(adapter.threshold(neuron).max()), adapter)
     return Membrane(quantizer, setting.placement).to(device_of(model))
+
+
+def _adapter(model: nn.Module, name: str) -> Adapter:
+    adapter = adapter_of(model.get_submodule(name))
+    assert adapter is not None
+    return adapter
+
+
+def _check_can_fire(choice: Choice, top: float, threshold: float, adapter: Adapter) -> None:
+    # a threshold such as 0.1 has no float32 of its own
+    equal = math.isclose(top, threshold, rel_tol=1e-6)
+    if (equal and not adapter.fires_at_threshold) or (top < threshold and not equal):
+        where = "is no higher than" if equal else "lies below"
+        raise SpecError(
+            f"{choice.name!r} could never fire: at pre_fire the highest level, {top:g}, {where} its threshold, "
+            f"{threshold:g}{', which it must exceed' if equal else ''} (rule {choice.rule!r}); widen the range, "
+            "or use placement 'post_reset'"
+        )
 
 
 def _channels_before(model: nn.Module, name: str) -> int:

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
+from isofire.adapters import batch_first, from_rest
 from isofire.batches import Data, read_batches
 from isofire.errors import SpecError
 from isofire.modes import evaluating
-from isofire.neurons import Membrane, Neuron
+from isofire.neurons import Membrane
 from isofire.quantization.attach import device_of
 from isofire.quantization.reestimate import reestimate_batch_norm
 from isofire.quantizers import Quantizer, RangeObserver, Uniform
@@ -43,7 +44,7 @@ def calibrate_model_(model: nn.Module, spec: QuantSpec, data: Data | Tensor | No
     weights = list(weight_quantizers(model))
     for name, quantizer in weights:
         quantizer.calibrate(original(model.get_submodule(name)))
-    membranes = [m.membrane for m in model.modules() if isinstance(m, Neuron) and m.membrane is not None]
+    membranes = [module for module in model.modules() if isinstance(module, Membrane)]
     estimated = [m for m in membranes if isinstance(m.quantizer, Uniform) and m.quantizer.rule is not None]
     reestimates = _reestimates(model, spec, bool(weights))
     if data is None:
@@ -54,7 +55,7 @@ def calibrate_model_(model: nn.Module, spec: QuantSpec, data: Data | Tensor | No
             f"calibration walks through the data {passes} times, but an iterator can be used once; "
             "pass a list of batches, (inputs, labels) or an image set"
         )
-    with evaluating(model), torch.no_grad():
+    with evaluating(model), from_rest(model), torch.no_grad():
         try:
             if reestimates:
                 _observe_(membranes)
@@ -102,7 +103,7 @@ def _observe_(membranes: list[Membrane]) -> None:
 def _inputs(model: nn.Module, data: Data | Tensor, max_images: int) -> Iterator[Tensor]:
     place = device_of(model)
     if isinstance(data, Tensor):
-        axis = 1 if data.ndim == 5 else 0
+        axis = 1 if data.ndim == 5 and not batch_first(model) else 0
         for inputs in data.narrow(axis, 0, min(max_images, data.shape[axis])).split(CALIBRATION_BATCH, axis):
             yield inputs.to(place)
         return

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from isofire.errors import ModelError, SpecError
-from isofire.neurons import Neuron
+from isofire.adapters import find_neurons, no_neurons
+from isofire.errors import SpecError
 from isofire.quantization.describe import describe
 from isofire.spec import MembraneSetting, QuantSpec, Rule, WeightSetting
 
@@ -55,12 +55,10 @@ def make_plan(model: nn.Module, spec: QuantSpec) -> QuantPlan:
         reaches no module.
     """
     weighted = [name for name, module in model.named_modules() if isinstance(module, WEIGHTED)]
-    neurons = [name for name, module in model.named_modules() if isinstance(module, Neuron)]
+    neurons = find_neurons(model)
     if not neurons:
-        raise ModelError(
-            f"{type(model).__name__} has no spiking neuron; build it from isofire.neurons (IF, LIF, ParametricLIF)"
-        )
-    _check_rules(spec.rules, weighted, neurons)
+        raise no_neurons(model)
+    _check_rules(spec.rules, weighted, list(neurons))
     policy = {}
     if weighted and spec.last_layer == "float":
         policy[weighted[-1]] = "last_layer"
@@ -71,7 +69,7 @@ def make_plan(model: nn.Module, spec: QuantSpec) -> QuantPlan:
         if isinstance(module, WEIGHTED):
             setting, rule = _resolve(name, "weights", spec, policy.get(name))
             choices.append(Choice(name, type(module).__name__, "weights", setting, rule))
-        elif isinstance(module, Neuron):
+        elif name in neurons:
             setting, rule = _resolve(name, "membrane", spec, None)
             choices.append(Choice(name, type(module).__name__, "membrane", setting, rule))
         elif isinstance(module, UNSUPPORTED):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import chain
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from isofire.adapters import batch_first, from_rest
 from isofire.errors import DataError
 from isofire.modes import evaluating
 
@@ -21,8 +22,9 @@ def reestimate_batch_norm(
 
     Only those layers run in train mode; dropout, quantizers and neurons stay in eval mode. All layers are measured in
     one pass, so a later layer sees its input as the earlier ones normalize it with the statistics of the batch at hand.
-    Each image counts the same; the variance is the mean of the variances within the batches, so let them be
-    large. Modes and momenta are put back; layers without running statistics are left alone.
+    Each image counts the same, and so does each call of a layer that is called once a step; the variance is the mean of
+    the variances within the calls, so let batches be large. Modes and momenta are put back; layers without running
+    statistics are left alone.
 
     Parameters
     ----------
@@ -56,22 +58,47 @@ def reestimate_batch_norm(
     first = next(feed, None)
     if first is None:
         raise DataError("batch normalization needs at least one batch to be measured on, got none; give some images")
-    with torch.no_grad(), evaluating(model), _measuring(layers):
+    image_axis = 0 if batch_first(model) else 1
+    with torch.no_grad(), evaluating(model), from_rest(model), _measuring(layers), ExitStack() as hooks:
         seen = 0
         for batch in chain([first], feed):
             inputs = batch if isinstance(batch, Tensor) else batch[0]
-            images = inputs.shape[1 if inputs.ndim == 5 else 0]
+            inputs = inputs if device is None else inputs.to(device)
+            images = inputs.shape[image_axis if inputs.ndim == 5 else 0]
             seen += images
             for layer in layers:
                 # the running mean over all images so far, each counting the same
                 layer.momentum = images / seen
-            model(inputs if device is None else inputs.to(device))
+            model(inputs)
+            if images == seen and (repeated := [layer for layer in layers if _calls(layer) > 1]):
+                for layer in repeated:
+                    hooks.callback(layer.register_forward_pre_hook(_MeanOfCalls()).remove)
+                    layer.reset_running_stats()
+                for layer in layers:
+                    layer.momentum = 1.0
+                model(inputs)
         for layer in layers:
             if not all(bool(torch.isfinite(buffer).all()) for buffer in layer.buffers(recurse=False)):
                 raise DataError(
                     "batch normalization was measured as NaN or infinite; look for such values in the images"
                 )
     return len(layers)
+
+
+class _MeanOfCalls:
+    """Before each call of a layer, the momentum that makes its statistics the mean over all values so far."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def __call__(self, layer: _BatchNorm, inputs: tuple[Tensor, ...]) -> None:
+        count = inputs[0].numel()
+        self.seen += count
+        layer.momentum = count / self.seen
+
+
+def _calls(layer: _BatchNorm) -> int:
+    return 0 if layer.num_batches_tracked is None else int(layer.num_batches_tracked)
 
 
 @contextmanager

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from isofire.adapters import find_neurons
 from isofire.errors import ModelError, SpecError
-from isofire.neurons import StepLayer
+from isofire.neurons import Neuron, StepLayer
 
 KINDS = (nn.Conv1d, nn.Conv2d, nn.Linear)
 
@@ -58,7 +59,14 @@ def make_temporal_(model: nn.Module, name: str) -> TemporalLayer:
 
 
 def check_temporal(model: nn.Module, name: str) -> None:
-    """Raise SpecError if the layer `name` is of a kind that has no time-varying form."""
+    """Raise SpecError if the layer `name` is of a kind that has no time-varying form, or its model another's."""
+    for place, (neuron, _) in find_neurons(model).items():
+        # one that sees single steps or [N, T, ...] would be given the weights of another step without a word
+        if not isinstance(neuron, Neuron):
+            raise SpecError(
+                f"tawq needs a model of isofire's own neurons, where layers see [T, N, ...]; {place!r} is "
+                f"{type(neuron).__module__.partition('.')[0]}'s {type(neuron).__name__}; take another method"
+            )
     layer = model.get_submodule(name)
     if not isinstance(layer, KINDS):
         raise SpecError(f"tawq works on Conv1d, Conv2d and Linear, {name!r} is {type(layer).__name__}; leave it float")

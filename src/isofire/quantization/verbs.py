@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from isofire.adapters import copy_of
 from isofire.batches import Data
 from isofire.errors import ModelError
 from isofire.quantization.attach import attach_, attach_converted_
@@ -34,7 +33,7 @@ def prepare(model: nn.Module, spec: QuantSpec) -> nn.Module:
     SpecError
         If a rule matches nothing.
     """
-    return prepare_(_copy(model), spec)
+    return prepare_(copy_of(model), spec)
 
 
 def prepare_(model: nn.Module, spec: QuantSpec) -> nn.Module:
@@ -52,7 +51,7 @@ def calibrate(
     model: nn.Module, data: Data | Tensor | None = None, *, max_images: int = CALIBRATION_IMAGES
 ) -> nn.Module:
     """A copy of a prepared model with ranges, steps and bases chosen; see `calibrate_`."""
-    return calibrate_(_copy(model), data, max_images=max_images)
+    return calibrate_(copy_of(model), data, max_images=max_images)
 
 
 def calibrate_(
@@ -95,7 +94,7 @@ def convert(model: nn.Module) -> nn.Module:
     ModelError
         If the model was not prepared.
     """
-    return convert_(_copy(model))
+    return convert_(copy_of(model))
 
 
 def convert_(model: nn.Module) -> nn.Module:
@@ -174,15 +173,6 @@ def integer_weights(model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
             "values; call prepare, calibrate and then this"
         )
     return found
-
-
-def _copy(model: nn.Module) -> nn.Module:
-    try:
-        return copy.deepcopy(model)
-    except RuntimeError as error:
-        raise ModelError(
-            f"cannot copy {type(model).__name__}: {error}; use the in-place verb on a fresh model"
-        ) from error
 
 
 def _own_class_(layer: nn.Module) -> None:

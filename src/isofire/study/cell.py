@@ -16,7 +16,7 @@ from torch import nn
 
 from isofire.data import Batches
 from isofire.errors import SpecError
-from isofire.firing import Comparison, compare
+from isofire.firing import Comparison, Observation, compare
 from isofire.quantization import (
     CALIBRATION_BATCH,
     CALIBRATION_IMAGES,
@@ -71,6 +71,7 @@ def run_cell(
     recipe: Recipe | None = None,
     seed: int = 0,
     start: nn.Module | None = None,
+    observed: Observation | None = None,
     model_name: str | None = None,
     calibration_images: int = CALIBRATION_IMAGES,
     max_images: int | None = None,
@@ -104,6 +105,8 @@ def run_cell(
         Decides which images calibrate, and replaces the seed of `recipe`.
     start
         Where "qat" starts instead of at `baseline`, for instance an untrained network; it is not changed.
+    observed
+        What `isofire.firing.observe` saw of the baseline on these test images; saves running it again.
     model_name
         For the column `model`; None takes it from the baseline's `config`.
     calibration_images
@@ -148,7 +151,7 @@ def run_cell(
         if spec is not None:
             convert_(model)
     comparison = compare(
-        baseline, model.eval(), test_set, max_images=max_images, batch_size=batch_size, device=place,
+        observed or baseline, model.eval(), test_set, max_images=max_images, batch_size=batch_size, device=place,
         progress=progress and sys.stderr.isatty(),
     )  # fmt: skip
     labels = {

@@ -1,0 +1,148 @@
+"""What the rest of isofire needs to know of a kind of spiking neuron, whichever library it comes from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from enum import Enum
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from isofire.errors import ModelError
+from isofire.neurons import Membrane
+from isofire.neurons.membrane import Placement
+
+
+class Layout(Enum):
+    """Axes of what a neuron takes and gives in one call."""
+
+    TIME_FIRST = "[T, N, ...]"
+    BATCH_FIRST = "[N, T, ...]"
+    STEP = "[N, ...], one call a step"
+
+
+class Hosted:
+    """Mixed into the class of a foreign neuron while it has a membrane quantizer, as `membrane`.
+
+    The mixed class keeps the name of the neuron's own class and is a subclass of it, so `isinstance`, deep copies and
+    the library's own tools go on as before; `Adapter.detach` gives the own class back.
+    """
+
+    membrane: Membrane
+
+
+class Adapter(ABC):
+    """Says how one kind of neuron is run, counted and quantized. One object serves every neuron of the kind.
+
+    A library's own files below `isofire.adapters` hold its adapters; a neuron class of your own gets one through
+    `isofire.adapters.register`. Three methods are enough for a neuron that keeps its state itself.
+    """
+
+    fires_at_threshold: bool = True
+    """Whether a membrane that equals the threshold fires (>=) or not (>)."""
+
+    @abstractmethod
+    def layout(self, neuron: nn.Module) -> Layout:
+        """Axes of its inputs and outputs."""
+
+    @abstractmethod
+    def threshold(self, neuron: nn.Module) -> Tensor:
+        """Firing threshold in the units of the membrane, of any shape."""
+
+    @abstractmethod
+    def host(self, neuron: nn.Module) -> type[Hosted]:
+        """A mixin of `Hosted` whose methods replace those of the neuron's class and pass the membrane potential through
+        `self.membrane`: between charge and fire if `self.membrane.placement` is "pre_fire", after the reset if it is
+        "post_reset"; once a step.
+        """
+
+    def refusal(self, neuron: nn.Module, placement: Placement) -> str | None:
+        """Why the membrane cannot be quantized there, as half a sentence with the cure; None if it can."""
+        return None
+
+    def reset(self, neuron: nn.Module) -> None:
+        """Bring the neuron to rest, forgetting the last batch; nothing to do for one that starts at rest each call."""
+        return None
+
+    def spikes(self, neuron: nn.Module, output: Any) -> Any:
+        """Spikes [T, N, ...] (a step has T = 1) in what the neuron returned: counts, so possibly above 1."""
+        first = output[0] if isinstance(output, tuple) else output
+        if not isinstance(first, Tensor) or not first.ndim:
+            return first
+        match self.layout(neuron):
+            case Layout.STEP:
+                return first.unsqueeze(0)
+            case Layout.BATCH_FIRST:
+                return first.transpose(0, 1) if first.ndim > 1 else first
+            case Layout.TIME_FIRST:
+                return first
+
+    def drive(self, neuron: nn.Module, currents: Tensor) -> Tensor:
+        """Spikes [T, N, ...] of the neuron, from rest, for currents [T, N, ...]; for the self-test."""
+        self.reset(neuron)
+        match self.layout(neuron):
+            case Layout.STEP:
+                spikes = torch.cat([self.spikes(neuron, neuron(step)) for step in currents])
+            case Layout.BATCH_FIRST:
+                spikes = self.spikes(neuron, neuron(currents.transpose(0, 1)))
+            case Layout.TIME_FIRST:
+                spikes = self.spikes(neuron, neuron(currents))
+        self.reset(neuron)
+        return spikes
+
+    def shape(self, neuron: nn.Module) -> tuple[int, ...]:
+        """A neuron shape that its parameters allow, without T and N; for the self-test."""
+        return (3,)
+
+    def begin_counting(self, neuron: nn.Module) -> None:
+        """A recorder starts to listen."""
+        return None
+
+    def end_counting(self, neuron: nn.Module) -> None:
+        """A recorder stops listening."""
+        return None
+
+    def summed(self, neuron: nn.Module) -> Tensor | None:
+        """Spikes of the last call that the neuron itself has summed over T, uint8 [N, ...]; None if it has not."""
+        return None
+
+    def membrane(self, neuron: nn.Module) -> Membrane | None:
+        """The quantizer of its membrane, if it has one."""
+        return neuron.membrane if isinstance(neuron, Hosted) else None
+
+    def attach(self, neuron: nn.Module, membrane: Membrane) -> None:
+        """Give the neuron a membrane quantizer, or another one.
+
+        Raises
+        ------
+        ModelError
+            If the neuron has an attribute `membrane` of its own.
+        """
+        if not isinstance(neuron, Hosted):
+            if "membrane" in {
+                *neuron.__dict__,
+                *neuron._modules,
+                *neuron._parameters,
+                *neuron._buffers,
+                *dir(type(neuron)),
+            }:
+                raise ModelError(
+                    f"{type(neuron).__name__} has an attribute 'membrane' of its own, where the membrane's quantizer "
+                    "belongs; rename it"
+                )
+            neuron.__class__ = _hosting(type(neuron), self.host(neuron))
+        neuron.membrane = membrane  # pyright: ignore[reportAttributeAccessIssue]
+
+    def detach(self, neuron: nn.Module) -> None:
+        """Take the membrane quantizer off; the neuron is again of its own class and computes what it did before."""
+        if isinstance(neuron, Hosted):
+            del neuron.membrane
+            neuron.__class__ = type(neuron).__bases__[1]
+
+
+@cache
+def _hosting(own: type[nn.Module], host: type[Hosted]) -> type[nn.Module]:
+    names = {"__module__": own.__module__, "__qualname__": own.__qualname__, "__doc__": own.__doc__}
+    return type(own.__name__, (host, own), names)

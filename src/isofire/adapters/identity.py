@@ -1,0 +1,115 @@
+"""The self-test at attach time: a hook that changes spikes, or is run past, is found before it is used."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from isofire.adapters.base import Adapter
+from isofire.errors import ModelError
+from isofire.neurons import Membrane
+from isofire.neurons.membrane import Placement
+from isofire.quantizers import RangeObserver, Uniform
+
+STEPS = 5
+GAINS = 12
+
+
+def prove(name: str, neuron: nn.Module, adapter: Adapter, placement: Placement) -> None:
+    """Check on copies of the neuron, in train and eval mode, that a membrane quantizer will do what it says.
+
+    A quantizer that changes nothing must leave every spike as it is and be called once a step; one that holds the
+    membrane near 0 must change the spikes.
+
+    Raises
+    ------
+    ModelError
+        If the kind of neuron is refused or one of these fails.
+    """
+    reason = adapter.refusal(neuron, placement)
+    if reason is not None:
+        raise ModelError(
+            f"the membrane of {name!r} cannot be quantized at {placement}: {reason}; leave it float by a rule "
+            f"(match {name!r}, membrane 'float')"
+        )
+    plain, watched, held = (_copy(name, neuron, adapter) for _ in range(3))
+    counter = _Counter()
+    watching = Membrane(Uniform(8), placement)
+    watching.observer = counter
+    currents = _currents(plain, adapter)
+    scale = _scale(neuron, adapter)
+    place = currents.device
+    adapter.attach(watched, watching.to(place))
+    adapter.attach(held, Membrane(Uniform(2, range=(-scale / 64, scale / 64)), placement).to(place))
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        for training in (True, False):
+            expected = _run(plain, adapter, currents, training)
+            counter.calls = 0
+            spikes = _run(watched, adapter, currents, training)
+            if counter.calls != STEPS:
+                raise _failure(
+                    name,
+                    neuron,
+                    placement,
+                    training,
+                    f"the quantizer was called {counter.calls} times in {STEPS} steps",
+                )
+            if not torch.equal(spikes, expected):
+                raise _failure(name, neuron, placement, training, "a quantizer that changes nothing changes its spikes")
+            if torch.equal(_run(held, adapter, currents, training), expected):
+                raise _failure(name, neuron, placement, training, "what the quantizer returns has no effect on spikes")
+
+
+class _Counter(RangeObserver):
+    """Counts how often a membrane was shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def observe(self, x: Tensor) -> None:
+        self.calls += 1
+
+
+def _failure(name: str, neuron: nn.Module, placement: str, training: bool, what: str) -> ModelError:
+    return ModelError(
+        f"the membrane of {name!r} ({type(neuron).__name__}) cannot be quantized at {placement}: {what} "
+        f"({'train' if training else 'eval'} mode); leave it float by a rule (match {name!r}, membrane 'float')"
+    )
+
+
+def _copy(name: str, neuron: nn.Module, adapter: Adapter) -> nn.Module:
+    adapter.reset(neuron)
+    try:
+        twin = copy.deepcopy(neuron)
+    except (RuntimeError, AttributeError) as error:
+        raise ModelError(f"cannot copy the neuron {name!r} for its self-test: {error}; use a fresh model") from error
+    for module in twin.modules():
+        # a recorder or monitor listens to the original only
+        module._forward_hooks.clear()
+        module._forward_pre_hooks.clear()
+    return twin
+
+
+def _currents(neuron: nn.Module, adapter: Adapter) -> Tensor:
+    """[T, N, ...]: image i has gain 2**(i - 4) in units of the threshold, so that some fire often and some never."""
+    tensors: list[Any] = [*neuron.parameters(), *neuron.buffers(), adapter.threshold(neuron)]
+    like = next((t for t in tensors if t.is_floating_point()), torch.zeros(()))
+    generator = torch.Generator().manual_seed(0)
+    shape = adapter.shape(neuron)
+    drawn = torch.randn(STEPS, GAINS, *shape, generator=generator) * 1.5 + 0.8
+    gains = 2.0 ** (torch.arange(GAINS) - 4).view(-1, *(1,) * len(shape))
+    return (drawn * gains * _scale(neuron, adapter)).to(like.device, like.dtype)
+
+
+def _scale(neuron: nn.Module, adapter: Adapter) -> float:
+    return float(adapter.threshold(neuron).abs().max()) or 1.0
+
+
+def _run(neuron: nn.Module, adapter: Adapter, currents: Tensor, training: bool) -> Tensor:
+    neuron.train(training)
+    torch.manual_seed(0)
+    return adapter.drive(neuron, currents)

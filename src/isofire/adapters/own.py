@@ -1,0 +1,48 @@
+"""isofire's own neurons, through the same door as everyone else's."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from isofire.adapters.base import Adapter, Hosted, Layout
+from isofire.neurons import Membrane, Neuron
+
+
+class OwnAdapter(Adapter):
+    """`isofire.neurons.Neuron`: [T, N, ...], from rest in every call, with a place for a membrane quantizer."""
+
+    def layout(self, neuron: nn.Module) -> Layout:
+        return Layout.TIME_FIRST
+
+    def threshold(self, neuron: nn.Module) -> Tensor:
+        return torch.tensor(_own(neuron).dynamics.v_threshold)
+
+    def host(self, neuron: nn.Module) -> type[Hosted]:
+        raise NotImplementedError("isofire's neurons hold their membrane quantizer themselves")
+
+    def begin_counting(self, neuron: nn.Module) -> None:
+        _own(neuron).counting = True
+
+    def end_counting(self, neuron: nn.Module) -> None:
+        own = _own(neuron)
+        own.counting, own.spike_counts, own._counts = False, None, None
+
+    def summed(self, neuron: nn.Module) -> Tensor | None:
+        # the neuron's own counts are those of its output only if nothing comes between the two
+        alone = len(neuron._forward_hooks) == 1 and type(neuron).forward is Neuron.forward
+        return _own(neuron).spike_counts if alone else None
+
+    def membrane(self, neuron: nn.Module) -> Membrane | None:
+        return _own(neuron).membrane
+
+    def attach(self, neuron: nn.Module, membrane: Membrane) -> None:
+        _own(neuron).membrane = membrane
+
+    def detach(self, neuron: nn.Module) -> None:
+        _own(neuron).membrane = None
+
+
+def _own(neuron: nn.Module) -> Neuron:
+    assert isinstance(neuron, Neuron)
+    return neuron

@@ -1,0 +1,143 @@
+"""Finding the spiking neurons of a model, whichever library made them, without importing any library."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+from isofire.adapters import norse, sinabs, snntorch, spikingjelly, spikingjelly0
+from isofire.adapters.base import Adapter, Layout
+from isofire.adapters.framework import Framework
+from isofire.adapters.own import OwnAdapter
+from isofire.errors import ModelError, SpecError
+from isofire.neurons import Neuron
+
+FRAMEWORKS: tuple[Framework, ...] = (
+    spikingjelly.SpikingJelly(),
+    spikingjelly0.SpikingJelly0(),
+    snntorch.SnnTorch(),
+    norse.Norse(),
+    sinabs.Sinabs(),
+)
+_REGISTERED: dict[type[nn.Module], Adapter] = {Neuron: OwnAdapter()}
+
+
+def register(cls: type[nn.Module], adapter: Adapter) -> None:
+    """Let isofire know a neuron class of your own, and its subclasses.
+
+    The closest registered class counts, and comes before what the library adapters know.
+
+    Raises
+    ------
+    SpecError
+        If `cls` is no module class, or `adapter` no object of a subclass of `Adapter`.
+    """
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+        raise SpecError(f"only a subclass of torch.nn.Module can be registered, got {cls!r}")
+    if not isinstance(adapter, Adapter):
+        given = adapter.__name__ if isinstance(adapter, type) else type(adapter).__name__
+        raise SpecError(
+            f"the adapter of {cls.__name__} must be an object of a subclass of isofire.adapters.Adapter, got {given}"
+        )
+    _REGISTERED[cls] = adapter
+
+
+def unregister(cls: type[nn.Module]) -> None:
+    """Forget a class that was registered.
+
+    Raises
+    ------
+    SpecError
+        If it was not.
+    """
+    if cls is Neuron or cls not in _REGISTERED:
+        raise SpecError(f"{cls.__name__} is not registered; nothing to forget")
+    del _REGISTERED[cls]
+
+
+def adapter_of(module: nn.Module) -> Adapter | None:
+    """The adapter of a spiking neuron; None for every other module."""
+    for kind in type(module).__mro__:
+        if kind in _REGISTERED:
+            return _REGISTERED[kind]
+    for framework in FRAMEWORKS:
+        if framework.is_loaded() and (adapter := framework.adapter_of(module)) is not None:
+            return adapter
+    return None
+
+
+def find_neurons(model: nn.Module) -> dict[str, tuple[nn.Module, Adapter]]:
+    """Every spiking neuron by module name, in the model's order, with its adapter; one under two names has the first.
+
+    What lies inside a neuron is part of it.
+    """
+    found: dict[str, tuple[nn.Module, Adapter]] = {}
+    inside: set[nn.Module] = set()
+    for name, module in model.named_modules():
+        if module not in inside and (adapter := adapter_of(module)) is not None:
+            found[name] = module, adapter
+            inside.update(module.modules())
+    return found
+
+
+def batch_first(model: nn.Module) -> bool:
+    """Whether the model's neurons take [N, T, ...]."""
+    return any(adapter.layout(neuron) is Layout.BATCH_FIRST for neuron, adapter in find_neurons(model).values())
+
+
+def no_neurons(model: nn.Module) -> ModelError:
+    """The error for a model in which nothing was found."""
+    return ModelError(
+        f"a model needs spiking neurons, got {type(model).__name__} without any that isofire knows (its own, "
+        "SpikingJelly's, snnTorch's, Norse's, Sinabs'); for a class of your own see isofire.adapters.register"
+    )
+
+
+def reset_(model: nn.Module) -> None:
+    """Bring every neuron, and what else of a library's layers keeps a state, to rest."""
+    for module in model.modules():
+        if (adapter := adapter_of(module)) is not None:
+            adapter.reset(module)
+    for framework in FRAMEWORKS:
+        if framework.is_loaded():
+            framework.reset_others(model)
+
+
+def copy_of(model: nn.Module) -> nn.Module:
+    """A deep copy, at rest and known to its libraries; the model is brought to rest too.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be copied.
+    """
+    # a state from a forward pass with gradients cannot be copied
+    reset_(model)
+    try:
+        twin = copy.deepcopy(model)
+    except (RuntimeError, AttributeError) as error:
+        raise ModelError(
+            f"cannot copy {type(model).__name__}: {error}; use the in-place verb on a fresh model"
+        ) from error
+    for framework in FRAMEWORKS:
+        if framework.is_loaded():
+            framework.adopt(twin)
+    return twin
+
+
+@contextmanager
+def from_rest(model: nn.Module) -> Iterator[None]:
+    """Every forward call of the model inside starts at rest, and nothing of the last one is left at the end."""
+    handle = model.register_forward_pre_hook(_reset_before, prepend=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+        reset_(model)
+
+
+def _reset_before(model: nn.Module, _inputs: object) -> None:
+    reset_(model)

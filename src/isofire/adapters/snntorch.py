@@ -1,0 +1,120 @@
+"""snnTorch 1.0: neurons see one step [N, ...] a call, in a loop of the user's."""
+
+from __future__ import annotations
+
+import weakref
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from isofire.adapters.base import Adapter, Hosted, Layout
+from isofire.adapters.framework import Framework
+from isofire.neurons.membrane import Placement
+
+QUANTIZABLE = ("Leaky", "Lapicque", "RLeaky", "Synaptic", "RSynaptic", "Alpha")
+"""Kinds that charge through `state_function` and then fire."""
+UNROLLED = ("StateLeaky", "LinearLeaky", "AssociativeLeaky", "LeakyParallel")
+"""Kinds that take all steps [T, N, ...] at once and have no state to quantize."""
+
+
+class SnnTorch(Framework):
+    """Finds snnTorch's neurons."""
+
+    module = "snntorch"
+
+    def __init__(self) -> None:
+        self._adapter = SnnTorchAdapter()
+
+    def adapter_of(self, module: nn.Module) -> Adapter | None:
+        known = isinstance(module, (self.loaded.SpikingNeuron, self.loaded.LeakyParallel))
+        # one that returns its potentials does not spike
+        integrates = isinstance(module, self.loaded.StateLeaky) and not module.output
+        return self._adapter if known and not integrates else None
+
+    def adopt(self, model: nn.Module) -> None:
+        # snntorch.utils.reset goes through this list, which only a neuron's __init__ adds to
+        spiking = self.loaded.SpikingNeuron
+        spiking.instances += [module for module in model.modules() if isinstance(module, spiking)]
+
+
+class SnnTorchAdapter(Adapter):
+    """`SpikingNeuron`s. Resets belong to the next step, unless built with reset_delay=False."""
+
+    fires_at_threshold = False
+
+    def layout(self, neuron: Any) -> Layout:
+        return Layout.TIME_FIRST if _is_kind(neuron, UNROLLED) else Layout.STEP
+
+    def threshold(self, neuron: Any) -> Tensor:
+        return neuron.threshold.detach()
+
+    def host(self, neuron: Any) -> type[Hosted]:
+        return StateHost
+
+    def refusal(self, neuron: Any, placement: Placement) -> str | None:
+        if not _is_kind(neuron, QUANTIZABLE) or _is_kind(neuron, ("DeltaLeaky",)):
+            return f"{type(neuron).__name__} is not among the kinds that charge and then fire"
+        if neuron.state_quant:
+            return "the neuron already has a state_quant of snnTorch's; build it without"
+        if placement == "post_reset" and neuron.__dict__.get("reset_delay", True):
+            return (
+                "the neuron resets at the next step, so that no state after the reset is ever stored; "
+                "take placement 'pre_fire', or build the neuron with reset_delay=False"
+            )
+        return None
+
+    def reset(self, neuron: Any) -> None:
+        if self.layout(neuron) is Layout.STEP:
+            neuron.reset_mem()
+
+    def spikes(self, neuron: Any, output: Any) -> Any:
+        spikes = super().spikes(neuron, output)
+        # graded spikes are all of the same height
+        return spikes / neuron.graded_spikes_factor if isinstance(spikes, Tensor) else spikes
+
+    def shape(self, neuron: Any) -> tuple[int, ...]:
+        if _is_kind(neuron, ("RLeaky", "RSynaptic")) and neuron.all_to_all:
+            if neuron.linear_features:
+                return (int(neuron.linear_features),)
+            return (int(neuron.conv2d_channels), 4, 4)
+        held = [*neuron.named_parameters(recurse=False), *neuron.named_buffers(recurse=False)]
+        names = ("alpha", "beta", "threshold", "V", "graded_spikes_factor")
+        shape = torch.broadcast_shapes(*(tensor.shape for name, tensor in held if name in names))
+        return tuple(shape) if shape.numel() > 1 else (3,)
+
+
+class StateHost(Hosted):
+    """The charge is the attribute `state_function`; a reset that does not wait for the next step is the last thing."""
+
+    @property
+    def state_function(self) -> Any:
+        charge = self.__dict__["state_function"]
+        return partial(_charge, self.membrane, charge) if self.membrane.placement == "pre_fire" else charge
+
+    def forward(self: Any, *args: Any, **options: Any) -> Any:
+        output = super().forward(*args, **options)
+        if self.membrane.placement == "pre_fire":
+            return output
+        reset = super().mem_reset(self.mem)
+        self.mem = self.membrane(self.mem)
+        self.__dict__["_stored"] = weakref.ref(self.mem), reset
+        return (*output[:-1], self.mem) if isinstance(output, tuple) else output
+
+    def mem_reset(self: Any, mem: Tensor) -> Tensor:
+        # a state that rounding lifts over the threshold has not fired, and must not be reset in the next step
+        stored, reset = self.__dict__.get("_stored", (None, None))
+        if stored is not None and stored() is mem:
+            return reset
+        return super().mem_reset(mem)
+
+
+def _charge(membrane: nn.Module, charge: Any, current: Tensor) -> Any:
+    charged = charge(current)
+    # with synaptic currents, the membrane comes last
+    return (*charged[:-1], membrane(charged[-1])) if isinstance(charged, tuple) else membrane(charged)
+
+
+def _is_kind(neuron: Any, names: tuple[str, ...]) -> bool:
+    return any(kind.__name__ in names and kind.__module__.startswith("snntorch.") for kind in type(neuron).__mro__)

@@ -1,0 +1,179 @@
+"""SpikingJelly 2.0: `BaseNode`s keep their state functionally, `SimpleBaseNode`s in charge, fire and reset methods."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from isofire.adapters.base import Adapter, Hosted, Layout
+from isofire.adapters.framework import Framework
+from isofire.neurons.membrane import Placement
+
+NEURONS = "spikingjelly.activation_based.neuron"
+QUANTIZABLE = {
+    *("BaseNode", "IFNode", "LIFNode", "ParametricLIFNode", "HalfThresholdIFNode", "QIFNode", "EIFNode", "ILIFNode"),
+    *("KLIFNode", "CUBALIFNode", "SimpleBaseNode", "SimpleIFNode", "SimpleLIFNode"),
+}
+"""Kinds with a boundary between charge and fire and one stored potential `v` that the reset alone changes."""
+COUNTED = (
+    *("PSN", "MaskedPSN", "SlidingPSN", "GatedLIFNode", "DSRIFNode", "DSRLIFNode", "STBIFNode", "FlexSN"),
+    *("ActivationAwareIFNode", "FewSpikeNode", "ILCBaseNode", "NoisyBaseNode"),
+)
+"""Spiking kinds outside of the base classes; their spikes are counted, their membranes are left alone."""
+
+
+class SpikingJelly(Framework):
+    """Finds the neurons of SpikingJelly 2.0, in which `neuron` has become a package."""
+
+    module = f"{NEURONS}.base_node"
+
+    def __init__(self) -> None:
+        self._node, self._simple = NodeAdapter(), SimpleNodeAdapter()
+
+    def adapter_of(self, module: nn.Module) -> Adapter | None:
+        if isinstance(module, self.loaded.BaseNode):
+            return self._node
+        if isinstance(module, self.loaded.SimpleBaseNode):
+            return self._simple
+        return self._node if isinstance(module, _counted(self._package())) else None
+
+    def reset_others(self, model: nn.Module) -> None:
+        modules: Any = model.modules()
+        for module in modules:
+            if isinstance(module, self.loaded.base.MemoryModule):
+                module.reset()
+
+    @staticmethod
+    def _package() -> Any:
+        import sys
+
+        return sys.modules[NEURONS]
+
+
+class SpikingJellyAdapter(Adapter):
+    """What both families of nodes share: step modes, memories, thresholds, and which kinds can be quantized."""
+
+    def layout(self, neuron: Any) -> Layout:
+        return Layout.STEP if neuron.step_mode == "s" else Layout.TIME_FIRST
+
+    def threshold(self, neuron: Any) -> Tensor:
+        return torch.as_tensor(neuron.v_threshold).detach()
+
+    def refusal(self, neuron: Any, placement: Placement) -> str | None:
+        kind = library_kind(neuron)
+        if kind not in QUANTIZABLE:
+            return f"{kind} is not among the kinds whose charge, fire and reset can be told apart"
+        if kind == "KLIFNode" and neuron.scale_reset:
+            return "a KLIFNode with scale_reset stores its membrane divided by the learned k"
+        return None
+
+    def reset(self, neuron: Any) -> None:
+        # PSN is the one kind without a memory
+        if isinstance(neuron, _memory(neuron)):
+            neuron.reset()
+
+
+class NodeAdapter(SpikingJellyAdapter):
+    """Children of `BaseNode`."""
+
+    def host(self, neuron: Any) -> type[Hosted]:
+        return _node_host(_memory(neuron), _base_node(neuron))
+
+
+class SimpleNodeAdapter(SpikingJellyAdapter):
+    """Children of `SimpleBaseNode`."""
+
+    def host(self, neuron: Any) -> type[Hosted]:
+        return SimpleHost
+
+
+class SimpleHost(Hosted):
+    """Charge, fire and reset are methods on `self.v`."""
+
+    def single_step_forward(self: Any, x: Tensor) -> Tensor:
+        self.neuronal_charge(x)
+        if self.membrane.placement == "pre_fire":
+            self.v = self.membrane(self.v)
+        spike = self.neuronal_fire()
+        self.neuronal_reset(spike)
+        if self.membrane.placement == "post_reset":
+            self.v = self.membrane(self.v)
+        return spike
+
+    def multi_step_forward(self: Any, x_seq: Tensor) -> Tensor:
+        return torch.stack([self.single_step_forward(x) for x in x_seq])
+
+
+@cache
+def _node_host(memory: Any, base: Any) -> type[Hosted]:
+    """The three methods that lead to a step: with fewer, some kinds run past the quantizer in multi-step mode."""
+
+    class NodeHost(Hosted):
+        def single_step_functional_forward(self: Any, inputs: tuple[Tensor, ...], states: tuple, **options: Any) -> Any:
+            place = list(self._memories).index("v")
+            charged = _charge(self, inputs, states, options)
+            h = charged[place]
+            if self.membrane.placement == "pre_fire":
+                h = self.membrane(h)
+            counts = library_kind(self) == "ILIFNode"
+            spike = self.surrogate_function(h / self.v_threshold if counts else h - self.v_threshold)
+            v = _reset(self, h, spike.detach() if self.detach_reset else spike)
+            if self.membrane.placement == "post_reset":
+                v = self.membrane(v)
+            return (spike,), (*charged[:place], v, *charged[place + 1 :])
+
+        def multi_step_functional_forward(self: Any, inputs: tuple[Tensor, ...], states: tuple, **options: Any) -> Any:
+            return memory.multi_step_functional_forward(self, inputs, states, **options)
+
+        def multi_step_forward(self: Any, x_seq: Tensor, *args: Any, **options: Any) -> Any:
+            return base.multi_step_forward(self, x_seq, *args, **options)
+
+    return NodeHost
+
+
+def _charge(neuron: Any, inputs: tuple[Tensor, ...], states: tuple, options: dict) -> tuple:
+    """States after the kind's own charge: its step, run on a twin that shares everything but cannot fire.
+
+    With threshold 0 and no spikes, both resets give the charged membrane back bit by bit.
+    """
+    own: Any = type(neuron).__bases__[1]
+    twin = own.__new__(own)
+    # in the instance's dictionary both stand before a parameter, a buffer or a submodule of that name
+    twin.__dict__.update(neuron.__dict__ | {"v_threshold": 0.0, "surrogate_function": torch.zeros_like})
+    return own.single_step_functional_forward(twin, inputs, states, **options)[1]
+
+
+def _reset(neuron: Any, h: Tensor, spike: Tensor) -> Tensor:
+    if neuron.v_reset is None:
+        return h - spike * neuron.v_threshold
+    return spike * neuron.v_reset + (1.0 - spike) * h
+
+
+def library_kind(neuron: Any) -> str:
+    """Name of the library's class that the neuron is, or that its own class was derived from."""
+    return next(kind.__name__ for kind in _bare_mro(neuron) if kind.__module__.startswith("spikingjelly."))
+
+
+def _bare_mro(neuron: Any) -> tuple[type, ...]:
+    own = type(neuron).__bases__[1] if isinstance(neuron, Hosted) else type(neuron)
+    return own.__mro__
+
+
+def _ancestor(neuron: Any, name: str) -> Any:
+    return next(kind for kind in type(neuron).__mro__ if kind.__name__ == name)
+
+
+def _memory(neuron: Any) -> Any:
+    return next((kind for kind in type(neuron).__mro__ if kind.__name__ == "MemoryModule"), ())
+
+
+def _base_node(neuron: Any) -> Any:
+    return _ancestor(neuron, "BaseNode")
+
+
+@cache
+def _counted(package: Any) -> tuple[type, ...]:
+    return tuple(vars(package)[name] for name in COUNTED)

@@ -1,0 +1,95 @@
+"""SpikingJelly 0.0.0.0.14, the release most public code was written for: charge, fire and reset are methods."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from isofire.adapters.base import Adapter, Hosted, Layout
+from isofire.adapters.framework import Framework
+from isofire.adapters.spikingjelly import NEURONS, SpikingJelly, library_kind
+from isofire.neurons.membrane import Placement
+
+QUANTIZABLE = ("BaseNode", "IFNode", "LIFNode", "ParametricLIFNode", "QIFNode", "EIFNode", "KLIFNode")
+
+
+class SpikingJelly0(Framework):
+    """Finds the neurons of SpikingJelly 0.0.0.0.14, in which `neuron` is a single file."""
+
+    module = NEURONS
+
+    def __init__(self) -> None:
+        self._adapter = StepNodeAdapter()
+
+    def is_loaded(self) -> bool:
+        return super().is_loaded() and SpikingJelly.module not in sys.modules
+
+    def adapter_of(self, module: nn.Module) -> Adapter | None:
+        return self._adapter if isinstance(module, self.loaded.BaseNode) else None
+
+    def reset_others(self, model: nn.Module) -> None:
+        modules: Any = model.modules()
+        for module in modules:
+            if isinstance(module, self.loaded.base.MemoryModule):
+                module.reset()
+
+
+class StepNodeAdapter(Adapter):
+    """Children of `BaseNode`."""
+
+    def layout(self, neuron: Any) -> Layout:
+        return Layout.STEP if neuron.step_mode == "s" else Layout.TIME_FIRST
+
+    def threshold(self, neuron: Any) -> Tensor:
+        return torch.as_tensor(neuron.v_threshold).detach()
+
+    def host(self, neuron: Any) -> type[Hosted]:
+        return StepHost
+
+    def refusal(self, neuron: Any, placement: Placement) -> str | None:
+        kind = library_kind(neuron)
+        if kind not in QUANTIZABLE:
+            return f"{kind} is not among the kinds whose charge, fire and reset can be told apart"
+        if kind == "KLIFNode" and neuron.scale_reset:
+            return "a KLIFNode with scale_reset stores its membrane divided by the learned k"
+        return None
+
+    def reset(self, neuron: Any) -> None:
+        neuron.reset()
+
+
+class StepHost(Hosted):
+    """The steps of training, in eval mode too, where IF and LIF run scripted loops past every method of theirs."""
+
+    def single_step_forward(self: Any, x: Tensor) -> Tensor:
+        self.v_float_to_tensor(x)
+        _charge(self, x)
+        if self.membrane.placement == "pre_fire":
+            self.v = self.membrane(self.v)
+        spike = self.neuronal_fire()
+        self.neuronal_reset(spike)
+        if self.membrane.placement == "post_reset":
+            self.v = self.membrane(self.v)
+        return spike
+
+    def multi_step_forward(self: Any, x_seq: Tensor) -> Tensor:
+        spikes, states = [], []
+        for x in x_seq:
+            spikes.append(self.single_step_forward(x))
+            if self.store_v_seq:
+                states.append(self.v)
+        if self.store_v_seq:
+            self.v_seq = torch.stack(states)
+        return torch.stack(spikes)
+
+
+def _charge(neuron: Any, x: Tensor) -> None:
+    # the one place where the library's loops of eval mode round otherwise than its methods
+    scripted = not neuron.training and library_kind(neuron) == "LIFNode"
+    if scripted and not neuron.decay_input and neuron.v_reset == 0.0:
+        neuron.v = neuron.v - (neuron.v - neuron.v_reset) / neuron.tau + x
+    else:
+        neuron.neuronal_charge(x)

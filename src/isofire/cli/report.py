@@ -1,0 +1,66 @@
+"""`isofire report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from isofire.cli.options import Output
+from isofire.cli.screen import Report
+from isofire.report import write_comparison, write_report
+from isofire.report.compare import lead
+from isofire.report.matching import match
+from isofire.report.study import Study
+from isofire.report.summary import verdict
+from isofire.report.table import records
+from isofire.sweep.results import Results
+
+_OUT = "Page to write, FILE.html; FILE.md and FILE.csv go beside it."
+
+
+def report(
+    folder: Path,
+    other: Path | None = None,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"], help=_OUT)] = None,
+    output: Output | None = None,
+) -> Report:
+    """Make a page of a sweep's results, or of two sweeps side by side.
+
+    Writes report.html, report.md and report.csv into the sweep's folder; with two sweeps comparison.html, comparison.md
+    and comparison.csv into the first one's. The page is one file that fetches nothing. A sweep that is not finished
+    gives a report of what there is.
+
+    ```
+    isofire report runs/sweep
+    isofire report runs/before runs/after --out changes.html
+    ```
+
+    Parameters
+    ----------
+    folder
+        What `isofire sweep --out` wrote.
+    other
+        A second sweep to compare with; cells are matched by baseline, mode, seed and spec.
+    """
+    first = Results.open(folder)
+    if other is None:
+        files = write_report(first, out or folder / "report.html")
+        study = Study.of(first)
+        said = verdict(study.entries)
+        document = {"settings": records(study.entries), "failed": len(first.failed), "pending": first.pending}
+    else:
+        second = Results.open(other)
+        files = write_comparison(first, second, out or folder / "comparison.html")
+        found = match(Study.of(first), Study.of(second))
+        said = lead(found)
+        document = {
+            "matched": len(found.pairs), "only_first": len(found.only_a), "only_second": len(found.only_b)
+        }  # fmt: skip
+    named = [str(file) for file in files]
+    return Report(
+        {"summary": said, **document, "files": named}, "\n".join([*said, "", *(f"wrote {name}" for name in named)])
+    )

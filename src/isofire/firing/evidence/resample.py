@@ -1,0 +1,291 @@
+"""Every drift measure of two recordings, computed anew for each of many draws of image blocks.
+
+A draw is a row of weights, so resampled counts are one matrix product of small whole numbers, exact in float32. From
+there a layer costs two histograms a draw: EMD, dead shares and ranks are all read from the cumulated histograms, as in
+`emd_from_counts`. Where rates cannot share a short histogram, they are sorted instead; the results are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isofire.errors import DataError
+from isofire.firing.counts import SpikeCounts
+from isofire.firing.distance import spearman
+from isofire.firing.drift import check_match
+from isofire.firing.evidence.draws import Draws
+from isofire.firing.rates import PAPER_CUT, is_dead
+
+Values = NDArray[np.float64]
+
+CUTS = {"dead_00": 0.0, "dead_01": 0.01, "dead_05": PAPER_CUT}
+DISTANCES = ("emd", "paired_mae", "shift", "shape", "reshuffle")
+"""Measures that are 0 for unchanged rates, and that noise can only raise."""
+LEVELS = ("mfr", *CUTS)
+OVERALL_EMDS = ("emd_layer_mean", "emd_weighted", "emd_pooled", "emd_max")
+
+_EXACT = 2**24
+_CHUNK = 2**21
+_MAX_LEVELS = 2**17
+
+
+@dataclass(frozen=True, eq=False)
+class Resampled:
+    """Measures of R draws.
+
+    Parameters
+    ----------
+    layers
+        Layer -> measure -> float64 [R]. Measures are named as in `LayerDrift`; `mfr_change` and `dead_*_change` are
+        the quantized network's minus the baseline's.
+    overall
+        Measure -> float64 [R], combined over layers as `overall_drift` does.
+    images
+        Images behind each draw: int64 [R], of the baseline.
+    """
+
+    layers: Mapping[str, Mapping[str, Values]]
+    overall: Mapping[str, Values]
+    images: NDArray[np.int64]
+
+    def get(self, measure: str, layer: str | None = None) -> Values:
+        """Values [R] of a measure, over all layers or of one."""
+        return self.overall[measure] if layer is None else self.layers[layer][measure]
+
+
+def resample(
+    baseline: SpikeCounts,
+    quantized: SpikeCounts,
+    draws: Draws,
+    draws_quantized: Draws | None = None,
+    *,
+    ranks: bool = True,
+    unchanged: bool = False,
+) -> Resampled:
+    """Compute every measure for every draw.
+
+    Parameters
+    ----------
+    baseline, quantized
+        Recordings of the same neurons. Blocks without images are left out, see `used_blocks`.
+    draws, draws_quantized
+        int64 [R, used blocks]: how often each block counts. The same for both networks if left out (paired, which
+        needs both to have seen the same images in the same blocks).
+    ranks
+        Whether to compute `spearman`, about a third of the time; NaN otherwise.
+    unchanged
+        Resample a world in which no neuron changed its rate: the quantized network's counts are moved, neuron by
+        neuron, so that over all blocks they equal the baseline's. What distance is left is noise; rates, dead shares
+        and ranks mean nothing there and are NaN.
+
+    Raises
+    ------
+    ModelError
+        If the recordings are of different neurons.
+    DataError
+        If blocks and draws do not fit, or a draw holds no image.
+    """
+    paired = draws_quantized is None
+    if paired:
+        check_match(baseline, quantized)
+        if not np.array_equal(baseline.images_per_block.numpy(), quantized.images_per_block.numpy()):
+            raise DataError("both networks must have seen the same images in the same blocks; record both alike")
+    elif (difference := baseline.difference(quantized)) is not None:
+        raise DataError(f"only recordings of the same neurons can be resampled together: {difference}")
+    second = draws if draws_quantized is None else draws_quantized
+    worker = _Worker(baseline, quantized, draws, second, ranks and not unchanged, unchanged)
+    return worker.run()
+
+
+def used_blocks(counts: SpikeCounts) -> int:
+    """Number of blocks that hold images."""
+    return int((counts.images_per_block > 0).sum())
+
+
+class _Side:
+    """One network's counts and draws."""
+
+    def __init__(self, counts: SpikeCounts, draws: Draws) -> None:
+        used = (counts.images_per_block > 0).numpy()
+        if draws.ndim != 2 or draws.shape[1] != int(used.sum()) or draws.size == 0 or draws.min() < 0:
+            raise DataError(
+                f"draws must be whole numbers >= 0 [R, {int(used.sum())} blocks that hold images], got "
+                f"{list(draws.shape)}"
+            )
+        self.images = draws @ counts.images_per_block.numpy()[used]
+        if self.images.min() < 1:
+            raise DataError("every draw must hold at least one image")
+        self.denominators = counts.steps * self.images
+        blocks = {name: counts.counts[name].flatten(1).numpy()[used] for name in counts.layers}
+        top = max(int(block.max()) for block in blocks.values()) * int(draws.sum(1).max())
+        # sums of whole numbers are exact in either type up to its own limit
+        kind = np.float32 if top < _EXACT else np.float64
+        self.blocks = {name: np.ascontiguousarray(block, dtype=kind) for name, block in blocks.items()}
+        self.draws = draws.astype(kind)
+        self.top = top
+
+    def chunk(self, name: str, rows: slice) -> NDArray[Any]:
+        """Counts [rows, n] of a layer."""
+        return self.draws[rows] @ self.blocks[name]
+
+
+class _Worker:
+    def __init__(
+        self, baseline: SpikeCounts, quantized: SpikeCounts, first: Draws, second: Draws, ranks: bool, unchanged: bool
+    ) -> None:
+        if len(first) != len(second):
+            raise DataError(f"both networks need as many draws, got {len(first)} and {len(second)}")
+        self.a, self.b = _Side(baseline, first), _Side(quantized, second)
+        self.names, self.ranks, self.unchanged = baseline.layers, ranks, unchanged
+        self.neurons = np.array([baseline.n_neurons(name) for name in self.names], dtype=np.float64)
+        same = np.array_equal(self.a.denominators, self.b.denominators)
+        # the move of counts is one of whole numbers only in draws of as many images as were recorded
+        whole = not unchanged or bool((self.a.denominators == baseline.denominator).all())
+        self.by_histogram = same and whole and max(self.a.top, self.b.top) < _MAX_LEVELS
+        self.moves = {name: _move(baseline, quantized, name) for name in self.names} if unchanged else None
+        self.recorded = baseline.denominator
+        self.values = {name: _empty(len(first)) for name in self.names}
+        self.pooled = np.full(len(first), np.nan)
+
+    def run(self) -> Resampled:
+        for rows in _chunks(len(self.pooled), int(self.neurons.sum())):
+            counts = {name: (self.a.chunk(name, rows), self.b.chunk(name, rows)) for name in self.names}
+            (self._by_histogram if self.by_histogram else self._by_sorting)(rows, counts)
+        for values in self.values.values():
+            _derive(values)
+            if self.moves is not None:
+                for key in values.keys() - set(DISTANCES):
+                    values[key] = np.full_like(values[key], np.nan)
+        return Resampled(self.values, self._overall(), self.a.images)
+
+    def _by_histogram(self, rows: slice, counts: dict[str, tuple[NDArray[Any], NDArray[Any]]]) -> None:
+        denominators = self.a.denominators[rows]
+        if self.moves is not None:
+            counts = {name: _from_zero(a, b - self.moves[name]) for name, (a, b) in counts.items()}
+        levels = int(max(max(a.max(), b.max()) for a, b in counts.values())) + 1
+        gaps = np.zeros((len(denominators), levels), dtype=np.int64)
+        for name, (first, second) in counts.items():
+            values, n = self.values[name], first.shape[1]
+            unit = denominators * float(n)
+            values["mfr_fp"][rows] = first.sum(1, dtype=np.float64) / unit
+            values["mfr"][rows] = second.sum(1, dtype=np.float64) / unit
+            values["paired_mae"][rows] = np.abs(first - second).sum(1, dtype=np.float64) / unit
+            for i, denominator in enumerate(denominators):
+                row = rows.start + i
+                a, b = first[i].astype(np.intp), second[i].astype(np.intp)
+                below_a = np.bincount(a, minlength=levels).cumsum()
+                below_b = np.bincount(b, minlength=levels).cumsum()
+                gap = below_a - below_b
+                gaps[i] += gap
+                values["emd"][row] = int(np.abs(gap).sum()) / unit[i]
+                if self.moves is not None:
+                    continue
+                for key, cut in CUTS.items():
+                    level = min(_dead_levels(cut, int(denominator)), levels)
+                    values[f"{key}_fp"][row] = below_a[level - 1] / n
+                    values[key][row] = below_b[level - 1] / n
+                if self.ranks:
+                    values["spearman"][row] = _correlation(a, b, below_a, below_b)
+        self.pooled[rows] = np.abs(gaps).sum(1) / (denominators * self.neurons.sum())
+
+    def _by_sorting(self, rows: slice, counts: dict[str, tuple[NDArray[Any], NDArray[Any]]]) -> None:
+        all_a, all_b = [], []
+        for name, (first, second) in counts.items():
+            values = self.values[name]
+            a = first / self.a.denominators[rows, None].astype(np.float64)
+            b = second / self.b.denominators[rows, None].astype(np.float64)
+            if self.moves is not None:
+                b = b - self.moves[name] / self.recorded
+            else:
+                for key, cut in CUTS.items():
+                    values[f"{key}_fp"][rows], values[key][rows] = is_dead(a, cut).mean(1), is_dead(b, cut).mean(1)
+            values["mfr_fp"][rows], values["mfr"][rows] = a.mean(1), b.mean(1)
+            values["paired_mae"][rows] = np.abs(a - b).mean(1)
+            values["emd"][rows] = np.abs(np.sort(a, 1) - np.sort(b, 1)).mean(1)
+            if self.ranks:
+                values["spearman"][rows] = [spearman(x, y) for x, y in zip(a, b, strict=True)]
+            all_a.append(a)
+            all_b.append(b)
+        pooled = np.sort(np.concatenate(all_a, 1), 1) - np.sort(np.concatenate(all_b, 1), 1)
+        self.pooled[rows] = np.abs(pooled).mean(1)
+
+    def _overall(self) -> dict[str, Values]:
+        layers = list(self.values.values())
+        emds = np.stack([layer["emd"] for layer in layers])
+        weighted = {key: _weighted([layer[key] for layer in layers], self.neurons) for key in layers[0]}
+        emd = {"emd_layer_mean": emds.mean(0), "emd_weighted": weighted.pop("emd")}
+        return {**weighted, **emd, "emd_pooled": self.pooled, "emd_max": emds.max(0)}
+
+
+def _move(baseline: SpikeCounts, quantized: SpikeCounts, layer: str) -> Values:
+    """How many spikes more each neuron has in the quantized network."""
+    return (quantized.per_neuron(layer) - baseline.per_neuron(layer)).numpy().astype(np.float64)
+
+
+def _from_zero(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Both moved alike, so that none is negative."""
+    low = min(float(b.min()), 0.0)
+    return a - low, b - low
+
+
+def _empty(resamples: int) -> dict[str, Values]:
+    names = [*LEVELS, *(f"{key}_fp" for key in LEVELS), "emd", "paired_mae", "spearman"]
+    return {name: np.full(resamples, np.nan) for name in names}
+
+
+def _derive(values: dict[str, Values]) -> None:
+    values["shift"] = np.abs(values["mfr"] - values["mfr_fp"])
+    # rounding alone can make a part of 0 negative
+    values["shape"] = np.maximum(values["emd"] - values["shift"], 0)
+    values["reshuffle"] = np.maximum(values["paired_mae"] - values["emd"], 0)
+    for key in LEVELS:
+        values[f"{key}_change"] = values[key] - values[f"{key}_fp"]
+
+
+def _weighted(layers: list[Values], neurons: Values) -> Values:
+    """`neuron_weighted` for each draw: layers where the value is NaN are left out."""
+    values = np.stack(layers)
+    known = ~np.isnan(values)
+    weights = known * neurons[:, None]
+    total = weights.sum(0)
+    sums = (np.where(known, values, 0) * weights).sum(0)
+    return np.divide(sums, total, out=np.full(len(total), np.nan), where=total > 0)
+
+
+def _chunks(resamples: int, neurons: int) -> Iterator[slice]:
+    size = max(1, _CHUNK // neurons)
+    for start in range(0, resamples, size):
+        yield slice(start, min(start + size, resamples))
+
+
+def _dead_levels(cut: float, denominator: int) -> int:
+    """How many of the counts 0, 1, 2, ... are rates that `is_dead` calls dead."""
+    if cut <= 0:
+        return 1
+    level = max(1, int(cut * denominator) - 1)
+    while level / denominator < cut:
+        level += 1
+    return level
+
+
+def _correlation(
+    a: NDArray[np.intp], b: NDArray[np.intp], below_a: NDArray[np.int64], below_b: NDArray[np.int64]
+) -> float:
+    """Spearman's rank correlation from counts and their cumulated histograms."""
+    ranks_a, square_a = _ranks(below_a)
+    ranks_b, square_b = _ranks(below_b)
+    if square_a <= 0 or square_b <= 0:
+        return float("nan")
+    return float((ranks_a[a] * ranks_b[b]).sum() / np.sqrt(square_a * square_b))
+
+
+def _ranks(below: NDArray[np.int64]) -> tuple[Values, float]:
+    """Centred average rank of each count, and the sum over neurons of its square."""
+    here = np.diff(below, prepend=0)
+    ranks = below - (here - 1) / 2 - (below[-1] + 1) / 2
+    return ranks, float((ranks * ranks * here).sum())

@@ -1,0 +1,123 @@
+"""Settings from a file with changes laid over them, checked so that every error names where a value came from."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from isofire.errors import SpecError
+
+
+def merge_settings(values: Mapping[str, Any], settings: Sequence[str], source: str) -> tuple[dict[str, Any], Places]:
+    """A copy of `values` with settings such as "train.epochs=2" laid over it, and where each key came from.
+
+    Raises
+    ------
+    SpecError
+        If a setting has no key and value, or goes into something that is no table.
+    """
+    merged: dict[str, Any] = _copied(values)
+    places = Places(source)
+    for setting in settings:
+        key, value = parse_setting(setting)
+        _insert(merged, key, value)
+        places.overrides.append(key)
+    return merged, places
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Split "a.b=value" into its key and its value, read as TOML where it is TOML, else taken as text.
+
+    Raises
+    ------
+    SpecError
+        If there is no key and value.
+
+    Examples
+    --------
+    >>> parse_setting("train.lr=0.1"), parse_setting("data.name=digits")
+    (('train.lr', 0.1), ('data.name', 'digits'))
+    """
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    if not equals or not all(key.split(".")):
+        raise SpecError(f"--set takes key=value, such as train.epochs=2, got {text!r}")
+    try:
+        found = tomllib.loads(f"value = {value}")
+    except tomllib.TOMLDecodeError:
+        return key, value.strip()
+    return key, found["value"] if set(found) == {"value"} else value.strip()
+
+
+class Places:
+    """Where each key came from: a file, or a setting on the command line."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.overrides: list[str] = []
+
+    def of(self, key: str) -> str:
+        """`--set key` if that brought it, else the file, with the settings that changed parts of it."""
+        for override in self.overrides:
+            if f"{key}.".startswith(f"{override}."):
+                return f"--set {override}"
+        within = [f" with --set {override}" for override in self.overrides if override.startswith(f"{key}.")]
+        return self.source + "".join(within)
+
+    def check_keys(self, table: Any, allowed: Iterable[str], path: str) -> None:
+        """Refuse what is no table, and keys that are not `allowed`, with the nearest that is."""
+        if not isinstance(table, dict):
+            raise SpecError(f"{path} must be a table, got {table!r} ({self.of(path)})")
+        names = list(allowed)
+        for key in table:
+            if key not in names:
+                full = f"{path}.{key}" if path else key
+                close = difflib.get_close_matches(key, names, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}"
+                raise SpecError(f"unknown key {full!r} ({self.of(full)}); {hint}")
+
+    def convert(self, value: Any, kind: Any, path: str) -> Any:
+        """`msgspec.convert` whose errors name the key and where it came from."""
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            self.check_keys(value, kind.__struct_fields__, path)
+        try:
+            return msgspec.convert(value, kind)
+        except msgspec.ValidationError as error:
+            if isinstance(error.__cause__, SpecError):
+                raise self.placed(error.__cause__, path) from error
+            reason, _, inner = str(error).partition(" - at `$")
+            full = path + inner.rstrip("`")
+            if "missing required field" in reason:
+                raise SpecError(f"{full} needs the key {reason.split()[-1]} ({self.of(full)})") from error
+            rule = reason.partition(", got")[0].lower()
+            raise SpecError(f"{full}: {rule}, got {_found(value, inner)} ({self.of(full)})") from error
+
+    def placed(self, error: SpecError, path: str) -> SpecError:
+        """The error with its table and file."""
+        return SpecError(f"{error} ([{path}], {self.of(path)})")
+
+
+def _found(value: Any, path: str) -> str:
+    for name in [part for part in path.rstrip("`").split(".") if part]:
+        if not isinstance(value, dict) or name not in value:
+            return "nothing"
+        value = value[name]
+    return repr(value)
+
+
+def _insert(values: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    table = values
+    for name in path:
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise SpecError(f"--set {key} goes into {name!r}, which is no table; set {name!r} as a whole")
+    table[last] = value
+
+
+def _copied(value: Any) -> Any:
+    return {key: _copied(item) for key, item in value.items()} if isinstance(value, Mapping) else value

@@ -1,0 +1,79 @@
+"""Scales and ticks of hand-made figures: data in, places in an SVG out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A linear or logarithmic map from [low, high] to [start, end] in SVG units."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    def at(self, value: float) -> float:
+        """Where a value lies, kept within the axis, to a tenth of a unit."""
+        value = min(max(value, self.low), self.high)
+        if self.log:
+            share = math.log(value / self.low) / math.log(self.high / self.low)
+        else:
+            share = (value - self.low) / (self.high - self.low)
+        return round(self.start + share * (self.end - self.start), 1)
+
+    def ticks(self, count: int = 5) -> list[float]:
+        """Round values within the axis; 1, 2, 5 times powers of ten."""
+        if self.log:
+            return _log_ticks(self.low, self.high)
+        step = nice((self.high - self.low) / max(count, 1))
+        first = math.ceil(self.low / step - 1e-9)
+        last = math.floor(self.high / step + 1e-9)
+        return [round(k * step, 12) for k in range(first, last + 1)]
+
+
+def log_axis(values: Sequence[float], start: float, end: float) -> Axis:
+    """An axis around positive values, at least a factor of ten long; values of 0 lie at its left end."""
+    positive = [value for value in values if value > 0 and math.isfinite(value)]
+    low, high = (min(positive), max(positive)) if positive else (1e-4, 1e-2)
+    low, high = low / 1.6, high * 1.4
+    if high / low < 10:
+        middle = math.sqrt(low * high)
+        low, high = middle / math.sqrt(10), middle * math.sqrt(10)
+    return Axis(low, high, start, end, log=True)
+
+
+def linear_axis(values: Sequence[float], start: float, end: float, least: float = 1e-9) -> Axis:
+    """An axis around finite values with a margin of 6 %, at least `least` long."""
+    found = [value for value in values if math.isfinite(value)] or [0.0]
+    low, high = min(found), max(found)
+    margin = max(0.06 * (high - low), (least - (high - low)) / 2)
+    return Axis(low - margin, high + margin, start, end)
+
+
+def nice(value: float) -> float:
+    """The least of 1, 2, 5 times a power of ten that is not below a positive value.
+
+    Examples
+    --------
+    >>> nice(0.031), nice(7.0), nice(2.0)
+    (0.05, 10.0, 2.0)
+    """
+    power = 10.0 ** math.floor(math.log10(value) + 1e-12)
+    return next(round(m * power, 12) for m in (1, 2, 5, 10) if m * power >= value * (1 - 1e-9))
+
+
+def tick_text(value: float) -> str:
+    """A tick's label."""
+    return f"{value:g}" if value == 0 or abs(value) >= 1e-4 else f"{value:.0e}"
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    many = math.log10(high / low) > 3
+    found = [round(m * 10.0**p, 15) for p in powers for m in ((1,) if many else (1, 3) if high / low > 25 else (1, 2, 5))]
+    return [value for value in found if low <= value <= high]

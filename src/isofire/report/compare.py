@@ -1,0 +1,204 @@
+"""The report of two sweeps: matched cells side by side, what differs, and what only one of them has."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from isofire.report.axes import Axis, linear_axis, log_axis, tick_text
+from isofire.report.entries import bits_order, bits_text, entries_of, title_of
+from isofire.report.html import embedded_json, render
+from isofire.report.markdown import escaped, table
+from isofire.report.matching import Matched, Pair, match, what_differs
+from isofire.report.numbers import percent, points, signed, significant, times
+from isofire.report.page import filters
+from isofire.report.palette import Palette
+from isofire.report.reference import DRIFT
+from isofire.report.scatter import sample_text
+from isofire.report.source import ResultsView
+from isofire.report.study import Study
+from isofire.report.write import page_name, write_all
+from isofire.study import is_control, to_csv
+
+SIZE = 360
+_EDGE, _FAR, _TOP, _LOW = 56, 350, 10, 304
+_COMPARED = ("accuracy", "accuracy_fp", DRIFT, "dead_05", "mfr", "paired_mae")
+_LABELS = ("baseline", "model", "data", "target", "method", "bits", "range", "granularity", "placement", "options",
+           "mode", "seed", "spec")  # fmt: skip
+
+
+def write_comparison(a: ResultsView, b: ResultsView, out: str | os.PathLike[str]) -> list[Path]:
+    """Write the comparison of two sweeps to `out` (a name that ends in .html) and, beside it, as .md and .csv.
+
+    Raises
+    ------
+    SpecError
+        If `out` does not end in .html.
+    OutputError
+        If a file cannot be written, or jinja2 is not installed.
+    """
+    page = page_name(out)
+    first, second = Study.of(a), Study.of(b)
+    found = match(first, second)
+    texts = comparison_page(first, second, found), comparison_markdown(first, second, found), to_csv(pair_records(found))
+    return write_all(page, texts)
+
+
+def comparison_page(a: Study, b: Study, found: Matched) -> str:
+    """The whole page as text."""
+    palette = Palette([pair.a for pair in found.pairs])
+    return render(
+        "compare.html.j2",
+        title=f"{a.name} against {b.name}",
+        names=("A: " + a.name, "B: " + b.name),
+        samples=tuple(sample_text(study.rows) if study.rows else "no finished cell" for study in (a, b)),
+        lead=lead(found),
+        lines=[_line(number, pair, palette) for number, pair in enumerate(found.pairs)],
+        filters=filters(entries_of([pair.a for pair in found.pairs])),
+        legend=palette.legend(),
+        modes=list(dict.fromkeys(pair.a.get("mode") for pair in found.pairs)),
+        figures=_figures(found, palette),
+        several_baselines=len({pair.a["baseline"] for pair in found.pairs}) > 1,
+        unmatched=[(name, [_told(row) for row in rows]) for name, rows in (("A", found.only_a), ("B", found.only_b))],
+        differences=differences(a, b),
+        data=embedded_json({"cells": {}, "baselines": []}),
+    )
+
+
+def comparison_markdown(a: Study, b: Study, found: Matched) -> str:
+    """The whole comparison as text."""
+    lines = [f"# {escaped(a.name)} (A) against {escaped(b.name)} (B)", "", *(escaped(text) for text in lead(found)), ""]
+    head = ("baseline", "cell", "accuracy % A", "B", "B - A", "EMD A", "B", "B - A", "dead % A", "B", "rate A", "B")
+    body = []
+    for pair in found.pairs:
+        text = _texts(pair)
+        body.append((pair.a["baseline"], _told(pair.a), *(text[key] for key in _SHOWN)))
+    lines += [*table(head, body, text=2), ""]
+    for name, rows in (("A", found.only_a), ("B", found.only_b)):
+        lines += [f"Only in {name}: {escaped('; '.join(map(_told, rows)) or 'none')}.", ""]
+    lines += ["## What differs", "", *table(("setting", "A", "B"), differences(a, b), text=3)]
+    return "\n".join(lines) + "\n"
+
+
+def lead(found: Matched) -> list[str]:
+    """How many cells match, and how far apart they are."""
+    pairs = found.pairs
+    said = [
+        f"{len(pairs)} cell{'' if len(pairs) == 1 else 's'} in both (same baseline name, mode, seed and spec), "
+        f"{len(found.only_a)} only in A, {len(found.only_b)} only in B."
+    ]
+    if not pairs:
+        return said
+    equal = sum(all(pair.a[key] == pair.b[key] for key in _COMPARED) for pair in pairs)
+    if equal == len(pairs):
+        return [*said, "All of them have the same numbers."]
+    accuracy = [pair.difference("accuracy") for pair in pairs]
+    drift = [pair.difference(DRIFT) for pair in pairs]
+    most = max(pairs, key=lambda pair: abs(pair.difference("accuracy")))
+    return [
+        *said,
+        f"{equal} have the same numbers. B minus A on average: {points(sum(accuracy) / len(pairs))} points of accuracy, "
+        f"{signed(sum(drift) / len(pairs))} EMD. Largest change of accuracy: {points(most.difference('accuracy'))} "
+        f"points ({_told(most.a)}).",
+    ]
+
+
+def differences(a: Study, b: Study) -> list[tuple[str, str, str]]:
+    """What differs between two sweeps' environments and configurations."""
+    found = [(f"environment: {key}", *values) for key, *values in what_differs(a.environment, b.environment)]
+    configs = [study.view.plan.get("config") or {} for study in (a, b)]
+    return [*found, *((f"configuration: {key}", *values) for key, *values in what_differs(*configs))]  # type: ignore[misc]
+
+
+def pair_records(found: Matched) -> list[dict[str, Any]]:
+    """A record a matched cell, then those of one sweep alone, whose other values are empty."""
+    records = []
+    both = [(pair.a, pair.b) for pair in found.pairs]
+    for first, second in [*both, *((row, None) for row in found.only_a), *((None, row) for row in found.only_b)]:
+        known = first or second
+        assert known is not None
+        record: dict[str, Any] = {key: known.get(key) for key in _LABELS}
+        record["cell_a"], record["cell_b"] = (row["cell"] if row else None for row in (first, second))
+        for key in _COMPARED:
+            values = [float(row[key]) if row else None for row in (first, second)]
+            record[f"{key}_a"], record[f"{key}_b"] = values
+            record[f"{key}_difference"] = None if None in values else values[1] - values[0]  # type: ignore[operator]
+        records.append(record)
+    return records
+
+
+_SHOWN = ("accuracy_a", "accuracy_b", "accuracy", "emd_a", "emd_b", "emd", "dead_a", "dead_b", "rate_a", "rate_b")
+
+
+def _texts(pair: Pair) -> dict[str, str]:
+    ratio = pair.b[DRIFT] / pair.a[DRIFT] if pair.a[DRIFT] else None
+    return {
+        "accuracy_a": percent(pair.a["accuracy"]), "accuracy_b": percent(pair.b["accuracy"]),
+        "accuracy": points(pair.difference("accuracy")),
+        "emd_a": significant(pair.a[DRIFT]), "emd_b": significant(pair.b[DRIFT]),
+        "emd": signed(pair.difference(DRIFT)), "ratio": times(ratio),
+        "dead_a": percent(pair.a["dead_05"], 1), "dead_b": percent(pair.b["dead_05"], 1),
+        "rate_a": significant(pair.a["mfr"]), "rate_b": significant(pair.b["mfr"]),
+    }  # fmt: skip
+
+
+def _line(number: int, pair: Pair, palette: Palette) -> dict[str, Any]:
+    numbers = {
+        "accuracy_a": pair.a["accuracy"], "accuracy_b": pair.b["accuracy"], "accuracy": pair.difference("accuracy"),
+        "emd_a": pair.a[DRIFT], "emd_b": pair.b[DRIFT], "emd": pair.difference(DRIFT),
+        "ratio": pair.b[DRIFT] / pair.a[DRIFT] if pair.a[DRIFT] else None,
+        "dead_a": pair.a["dead_05"], "dead_b": pair.b["dead_05"], "rate_a": pair.a["mfr"], "rate_b": pair.b["mfr"],
+    }  # fmt: skip
+    labels = {key: "–" if pair.a.get(key) is None else str(pair.a[key]) for key in (*_LABELS, "seed")}
+    return {
+        "number": number,
+        "title": title_of(pair.a),
+        "labels": labels | {"bits": bits_text(pair.a.get("bits"))},
+        "order": bits_order(pair.a.get("bits"))[0],
+        "text": _texts(pair),
+        "sort": {key: "" if value is None else repr(float(value)) for key, value in numbers.items()},
+        "colour": palette.colour(pair.a),
+        "shape": palette.shape(pair.a),
+        "kind": _kind(pair),
+    }
+
+
+def _figures(found: Matched, palette: Palette) -> list[dict[str, Any]]:
+    """A against B, for accuracy and for drift; on the line they are equal."""
+    if not found.pairs:
+        return []
+    accuracies = [100 * float(row["accuracy"]) for pair in found.pairs for row in (pair.a, pair.b)]
+    drifts = [float(row[DRIFT]) for pair in found.pairs for row in (pair.a, pair.b)]
+    x, y = linear_axis(accuracies, _EDGE, _FAR, 1.0), linear_axis(accuracies, _LOW, _TOP, 1.0)
+    log_x, log_y = log_axis(drifts, _EDGE, _FAR), log_axis(drifts, _LOW, _TOP)
+    return [
+        _figure("accuracy (%)", found, palette, x, y, lambda row: 100 * row["accuracy"]),
+        _figure("EMD (spikes per neuron per step)", found, palette, log_x, log_y, lambda row: row[DRIFT]),
+    ]
+
+
+def _figure(name: str, found: Matched, palette: Palette, x: Axis, y: Axis, value: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "title": f"{name}: B against A",
+        "desc": f"{len(found.pairs)} cells; below the line B is lower than A.",
+        "x_ticks": [(x.at(tick), tick_text(tick)) for tick in x.ticks(4)],
+        "y_ticks": [(y.at(tick), tick_text(tick)) for tick in y.ticks(4)],
+        "marks": [
+            {
+                "x": x.at(max(value(pair.a), x.low)), "y": y.at(max(value(pair.b), y.low)), "entry": number,
+                "path": palette.shape(pair.a), "colour": palette.colour(pair.a), "kind": _kind(pair),
+                "text": f"{_told(pair.a)}\nA {significant(value(pair.a), 4)}, B {significant(value(pair.b), 4)}",
+            }
+            for number, pair in enumerate(found.pairs)
+        ],
+    }  # fmt: skip
+
+
+def _kind(pair: Pair) -> str:
+    return "cross" if is_control(dict(pair.a)) else "full" if pair.a.get("mode") == "qat" else "open"
+
+
+def _told(row: Any) -> str:
+    return f"{title_of(row)}, {row['baseline']}, seed {row.get('seed')}"

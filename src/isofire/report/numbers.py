@@ -1,0 +1,66 @@
+"""Numbers as a report writes them."""
+
+from __future__ import annotations
+
+import math
+
+DASH = "–"
+MINUS = "−"
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+    """A share of 1 as a number of percent, without the sign %."""
+    return DASH if _absent(share) else _minus(f"{100 * share:.{digits}f}")  # type: ignore[operator]
+
+
+def points(share: float | None, digits: int = 2) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    return DASH if _absent(share) else _minus(f"{100 * share:+.{digits}f}")  # type: ignore[operator]
+
+
+def signed(value: float | None, digits: int = 3) -> str:
+    """As `significant`, with the sign of positive values."""
+    return f"+{significant(value, digits)}" if value is not None and value > 0 else significant(value, digits)
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """Plain decimals with so many significant digits, at most seven places.
+
+    Examples
+    --------
+    >>> significant(0.0123456), significant(123.456)
+    ('0.0123', '123')
+    """
+    if _absent(value):
+        return DASH
+    assert value is not None
+    if value == 0:
+        return "0"
+    places = min(7, max(0, digits - 1 - math.floor(math.log10(abs(value)))))
+    return _minus(f"{value:.{places}f}")
+
+
+def times(value: float | None) -> str:
+    """A multiple, such as "2.4×"."""
+    if _absent(value):
+        return DASH
+    assert value is not None
+    return f"{value:.0f}×" if value >= 99.5 else f"{value:.2g}×" if value < 10 else f"{value:.0f}×"
+
+
+def with_spread(mean: str, spread: str | None) -> str:
+    """Mean and standard deviation; the mean alone where there is no spread."""
+    return mean if spread is None else f"{mean} ± {spread}"
+
+
+def whole(value: float | None) -> str:
+    """A whole number with thousands apart."""
+    return DASH if _absent(value) else f"{value:,.0f}"
+
+
+def _absent(value: float | None) -> bool:
+    return value is None or math.isnan(value)
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", MINUS)

@@ -1,0 +1,134 @@
+"""Accuracy against drift: one mark a cell, the Pareto front of the settings, the reference shaded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from isofire.report.axes import Axis, linear_axis, log_axis, tick_text
+from isofire.report.entries import Entry, Row, title_of
+from isofire.report.numbers import percent, points, significant, times
+from isofire.report.palette import Palette
+from isofire.report.reference import DRIFT
+from isofire.report.summary import pareto_front
+
+WIDTH, HEIGHT = 760, 430
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 742, 16, 378
+
+
+def scatter(name: str, entries: Sequence[Entry], palette: Palette) -> dict[str, Any]:
+    """Places and texts of the figure of one baseline.
+
+    Parameters
+    ----------
+    name
+        Of the baseline.
+    entries
+        Its settings, controls included.
+    """
+    rows = [row for entry in entries for row in entry.rows]
+    drifts = [float(row[DRIFT]) for row in rows]
+    references = _references(entries)
+    x = log_axis([*drifts, *(value for _, value in references)], _LEFT, _RIGHT)
+    levels = sorted({(row["accuracy_fp"], row["n_images"]) for row in rows})
+    errors = [math.sqrt(p * (1 - p) / n) for p, n in levels]
+    bounds = [100 * (p + sign * e) for (p, _), e in zip(levels, errors, strict=True) for sign in (-1, 1)]
+    y = linear_axis([*(100 * row["accuracy"] for row in rows), *bounds], _BOTTOM, _TOP, least=1.0)
+    return {
+        "name": name,
+        "title": f"Accuracy against drift of firing: {name}",
+        "desc": _description(entries),
+        "sample": sample_text(rows),
+        "x_ticks": [(x.at(value), tick_text(value)) for value in x.ticks()],
+        "y_ticks": [(y.at(value), tick_text(value)) for value in y.ticks()],
+        "marks": [
+            _mark(entry, row, x.at(max(drift, x.low)), y.at(100 * row["accuracy"]), palette)
+            for entry in entries
+            for row, drift in ((row, float(row[DRIFT])) for row in entry.rows)
+        ],
+        "front": _front(entries, x, y),
+        "means": _means(entries, x, y),
+        "shades": [{"width": round(x.at(value) - _LEFT, 1), "label": label} for label, value in references],
+        "bands": [
+            {"y": y.at(100 * (p + e)), "height": round(y.at(100 * (p - e)) - y.at(100 * (p + e)), 1), "line": y.at(100 * p)}
+            for (p, _), e in zip(levels, errors, strict=True)
+        ],
+        "zero": min(drifts, default=1) <= 0,
+    }
+
+
+def sample_text(rows: Sequence[Row]) -> str:
+    """How many images, steps and seeds."""
+    images = sorted({int(row["n_images"]) for row in rows})
+    steps = sorted({int(row["T"]) for row in rows})
+    seeds = sorted({row.get("seed") for row in rows}, key=str)
+    shown = ", ".join(str(seed) for seed in seeds[:6]) + (", ..." if len(seeds) > 6 else "")
+    return (
+        f"n = {_span(images)} test images, T = {_span(steps)}, {len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({shown})"
+    )
+
+
+def _span(values: Sequence[int]) -> str:
+    return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
+
+
+def _references(entries: Sequence[Entry]) -> list[tuple[str, float]]:
+    """The largest reference of each mode, the widest first."""
+    found: dict[str, float] = {}
+    for entry in entries:
+        for row, reference in zip(entry.rows, entry.references, strict=True):
+            if reference is not None:
+                label = f"{reference.kind} ({row.get('mode')})"
+                found[label] = max(found.get(label, 0.0), reference.value)
+    return sorted(found.items(), key=lambda item: -item[1])
+
+
+def _mark(entry: Entry, row: Row, x: float, y: float, palette: Palette) -> dict[str, Any]:
+    reference = entry.references[entry.rows.index(row)]
+    lines = [
+        f"{title_of(row)}, seed {row.get('seed')}",
+        f"accuracy {percent(row['accuracy'])} % ({points(row['accuracy'] - row['accuracy_fp'])} points)",
+        f"EMD {significant(row[DRIFT])}"
+        + (f", {times(reference.multiple(row[DRIFT]))} the {reference.kind}'s" if reference else ""),
+    ]
+    return {
+        "x": x,
+        "y": y,
+        "path": palette.shape(row),
+        "colour": palette.colour(row),
+        "kind": "cross" if entry.is_control else "full" if row.get("mode") == "qat" else "open",
+        "cell": row["cell"],
+        "entry": entry.number,
+        "text": "\n".join(lines),
+    }
+
+
+def _front(entries: Sequence[Entry], x: Axis, y: Axis) -> str:
+    """Steps: right to the next setting's drift, then up to its accuracy."""
+    places = _places(entries, x, y)
+    if len(places) < 2:
+        return ""
+    first, *rest = places
+    return f"M{first[0]},{first[1]}" + "".join(f"H{px}V{py}" for px, py in rest)
+
+
+def _places(entries: Sequence[Entry], x: Axis, y: Axis) -> list[tuple[float, float]]:
+    front = pareto_front(entries)
+    return [(x.at(max(e.mean(DRIFT), x.low)), y.at(100 * e.mean("accuracy"))) for e in front]
+
+
+def _means(entries: Sequence[Entry], x: Axis, y: Axis) -> list[tuple[float, float]]:
+    """The front's corners, where they are not marks themselves."""
+    return _places(entries, x, y) if any(entry.n > 1 for entry in entries) else []
+
+
+def _description(entries: Sequence[Entry]) -> str:
+    front = "; ".join(
+        f"{title_of(e.rows[0])}: {percent(e.mean('accuracy'), 1)} %, EMD {significant(e.mean(DRIFT))}"
+        for e in pareto_front(entries)
+    )
+    return (
+        "Up is more accuracy, left is firing closer to the baseline's. Colour and shape as in the legend. "
+        f"Pareto front from the least drift on: {front or 'none'}."
+    )

@@ -1,0 +1,52 @@
+"""What a report is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from isofire.firing import SpikeCounts
+
+
+class ResultsView(Protocol):
+    """The finished cells of a sweep, read only; `isofire.sweep.results.Results` is one."""
+
+    @property
+    def plan(self) -> Mapping[str, Any]:
+        """`name`, `config`, `environment`, `baselines` and `cells`, as the sweep planned them."""
+        ...
+
+    @property
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """A row for each finished cell, in the plan's order, with `cell` and `baseline` beside the columns."""
+        ...
+
+    @property
+    def failed(self) -> Sequence[Mapping[str, Any]]:
+        """`key`, `title`, `reason`, `type` and more of each failed cell."""
+        ...
+
+    @property
+    def pending(self) -> int:
+        """Cells that neither finished nor failed."""
+        ...
+
+    def layers(self, cell_key: str) -> Sequence[Mapping[str, Any]]:
+        """The layers of a comparison, with the fields of `isofire.firing.LayerDrift`."""
+        ...
+
+    def counts(self, cell_key: str) -> SpikeCounts:
+        """Spikes of a cell's quantized network."""
+        ...
+
+    def baseline_counts(self, cell_key: str) -> SpikeCounts:
+        """Spikes of a cell's baseline."""
+        ...
+
+    def baseline(self, cell_key: str) -> Mapping[str, Any]:
+        """What is known of a cell's baseline."""
+        ...
+
+    def distributions(self, cell_key: str) -> Sequence[Mapping[str, Any]]:
+        """What `isofire.study.distributions` gave for a cell."""
+        ...

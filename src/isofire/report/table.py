@@ -1,0 +1,55 @@
+"""The settings of a report as flat records: for its CSV, and for its tables' cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from isofire.report.entries import LABELS, Entry
+from isofire.report.numbers import percent, points, significant, times, with_spread
+from isofire.report.reference import DRIFT
+
+MEASURES = ("accuracy", "accuracy_fp", "agreement", "mfr", "mfr_fp", "dead_05", "dead_05_fp", DRIFT, "paired_mae",
+            "spearman")  # fmt: skip
+
+
+def records(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """A record a setting: labels, n and seeds, `_mean` and `_sd` of each measure, drift in units of the reference."""
+    return [_record(entry) for entry in entries]
+
+
+def cells_of(entry: Entry) -> dict[str, str]:
+    """What the tables of a report say of a setting, as text."""
+    return {
+        "accuracy": with_spread(percent(entry.mean("accuracy")), _or_none(percent, entry.spread("accuracy"))),
+        "change": points(-entry.drop),
+        "emd": with_spread(significant(entry.mean(DRIFT)), _or_none(significant, entry.spread(DRIFT), 2)),
+        "multiple": times(entry.multiple) + ("" if entry.same_steps or entry.multiple is None else "†"),
+        "dead": with_spread(percent(entry.mean("dead_05"), 1), _or_none(percent, entry.spread("dead_05"), 1)),
+        "rate": with_spread(significant(entry.mean("mfr")), _or_none(significant, entry.spread("mfr"), 2)),
+        "paired": significant(entry.mean("paired_mae")),
+        "keeps_accuracy": "yes" if entry.keeps_accuracy else "no",
+        "keeps_firing": {None: "–", True: "yes", False: "no"}[entry.keeps_firing],
+    }
+
+
+def _record(entry: Entry) -> dict[str, Any]:
+    seeds = " ".join(str(row.get("seed")) for row in entry.rows)
+    found: dict[str, Any] = {key: entry.label(key) for key in LABELS} | {"n_seeds": entry.n, "seeds": seeds}
+    for key in ("n_images", "T"):
+        found[key] = entry.label(key)
+    for key in MEASURES:
+        found[f"{key}_mean"] = entry.mean(key)
+        found[f"{key}_sd"] = entry.spread(key)
+    found["accuracy_drop_mean"], found["accuracy_drop_sd"] = entry.drop, entry.drop_spread
+    found["drift_multiple"] = entry.multiple
+    kinds = sorted({reference.kind for reference in entry.references if reference is not None})
+    found["reference"] = " ".join(kinds) or None
+    found["reference_same_steps"] = entry.same_steps if kinds else None
+    found["keeps_accuracy"], found["keeps_firing"] = entry.keeps_accuracy, entry.keeps_firing
+    found["cells"] = " ".join(entry.cells)
+    return found
+
+
+def _or_none(form: Any, value: float | None, *arguments: Any) -> str | None:
+    return None if value is None else form(value, *arguments)

@@ -1,0 +1,83 @@
+"""The tables of a configuration file that several kinds of files share: [model], [train], [qat], [quant]."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, get_args
+
+from isofire.errors import SpecError
+from isofire.models.build import BUILDERS
+from isofire.places import Places
+from isofire.spec import MembraneSetting, QuantSpec, Rule, WeightSetting
+from isofire.training import Recipe
+
+
+def read_model(table: Any, path: str, places: Places) -> dict[str, Any]:
+    """A builder and its arguments.
+
+    Raises
+    ------
+    SpecError
+        If there is no such builder, or it does not take an argument; says where.
+    """
+    if not isinstance(table, dict) or table.get("builder") not in BUILDERS:
+        got = table.get("builder") if isinstance(table, dict) else table
+        place = places.of(f"{path}.builder")
+        raise SpecError(f"{path}.builder must be one of {', '.join(BUILDERS)}, got {got!r} ({place})")
+    takes = inspect.signature(BUILDERS[table["builder"]]).parameters
+    places.check_keys(table, ("builder", *takes), path)
+    return table
+
+
+def read_recipe(table: Any, path: str, seed: int, places: Places) -> Recipe:
+    """A recipe, whose seed is that of the file.
+
+    Raises
+    ------
+    SpecError
+        If a key is unknown or a value out of range; says where.
+    """
+    places.check_keys(table, Recipe.__struct_fields__, path)
+    if "seed" in table:
+        raise SpecError(
+            f"{path}.seed has no place here ({places.of(f'{path}.seed')}); one `seed` at the top of the file is for all"
+        )
+    try:
+        return Recipe.from_mapping({**table, "seed": seed})
+    except SpecError as error:
+        raise places.placed(error, path) from error
+
+
+def read_spec(table: Any, path: str, places: Places) -> QuantSpec:
+    """What to quantize.
+
+    Raises
+    ------
+    SpecError
+        If a key or method is unknown, or a value out of range; says where.
+    """
+    places.check_keys(table, QuantSpec.__struct_fields__, path)
+    _check_targets(table, path, places)
+    rules = table.get("rules", [])
+    if not isinstance(rules, list):
+        raise SpecError(f"{path}.rules must be a list of tables, got {rules!r} ({places.of(f'{path}.rules')})")
+    for i, rule in enumerate(rules):
+        places.check_keys(rule, Rule.__struct_fields__, f"{path}.rules[{i}]")
+        _check_targets(rule, f"{path}.rules[{i}]", places)
+    try:
+        return QuantSpec.from_dict(table)
+    except SpecError as error:
+        raise places.placed(error, path) from error
+
+
+def _check_targets(table: dict[str, Any], path: str, places: Places) -> None:
+    for target, kinds in (("weights", get_args(WeightSetting)), ("membrane", (MembraneSetting,))):
+        setting = table.get(target)
+        if not isinstance(setting, dict):
+            continue
+        methods = {str(kind.__struct_config__.tag): kind for kind in kinds}
+        method = setting.get("method", "uniform" if target == "membrane" else None)
+        if method not in methods:
+            place = f"{path}.{target}.method"
+            raise SpecError(f"{place} must be one of {', '.join(methods)}, got {method!r} ({places.of(place)})")
+        places.check_keys(setting, ("method", *methods[method].__struct_fields__), f"{path}.{target}")

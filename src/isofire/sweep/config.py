@@ -1,0 +1,193 @@
+"""What a sweep runs: baselines, seeds, and groups of cells along axes, from one TOML file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from isofire.errors import SpecError
+from isofire.places import Places, merge_settings
+from isofire.quantization import CALIBRATION_IMAGES
+from isofire.spec import read_toml
+from isofire.study import DataSettings
+from isofire.study.reading import read_model, read_recipe
+from isofire.sweep.cells import CellGroup, Exclusion
+from isofire.training import Recipe
+
+Seed = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1)]
+
+
+class BaselineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A full-precision network: one of `file`, `pretrained`, or `model` with `train`.
+
+    Parameters
+    ----------
+    name
+        For the column `baseline`.
+    file
+        A model.safetensors that isofire wrote.
+    pretrained
+        A name for `isofire.models.pretrained`.
+    model, train
+        Builder and recipe of a network that the sweep trains first, once for every seed.
+    data
+        Another data set than the sweep's.
+    """
+
+    name: Annotated[str, Meta(min_length=1)]
+    file: str | None = None
+    pretrained: str | None = None
+    model: dict[str, Any] | None = None
+    train: Recipe | None = None
+    data: DataSettings | None = None
+
+
+class Sweep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A whole sweep.
+
+    Parameters
+    ----------
+    name
+        What tables and reports call it.
+    data
+        The data set and how it is cut.
+    baselines
+        The full-precision networks.
+    cells
+        Groups of cells, each for every baseline and seed.
+    seeds
+        Decide which images calibrate, the training of quantized networks, and of baselines that the sweep trains.
+    qat
+        Recipe of every quantization-aware cell.
+    exclude
+        Combinations to leave out of all groups.
+    test_split
+        What cells are compared on: "test", or "valid" while choices are being made.
+    test_images
+        Compare on the first so many images; None: all.
+    calibration_images
+        For batch-norm statistics and membrane ranges.
+    batch_size
+        Images at once in a comparison.
+    threads
+        CPU threads of a cell. Part of what decides its bits, so it does not follow from the number of workers.
+    keep_models
+        Store the quantized networks too.
+    """
+
+    name: Annotated[str, Meta(min_length=1)]
+    data: DataSettings
+    baselines: tuple[BaselineSettings, ...]
+    cells: tuple[CellGroup, ...]
+    seeds: tuple[Seed, ...] = (0,)
+    qat: Recipe | None = None
+    exclude: tuple[Exclusion, ...] = ()
+    test_split: Literal["test", "valid"] = "test"
+    test_images: Positive | None = None
+    calibration_images: Positive = CALIBRATION_IMAGES
+    batch_size: Positive = 128
+    threads: Positive = 1
+    keep_models: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, complete with defaults."""
+        return msgspec.to_builtins(self)
+
+
+def read_sweep(path: str | os.PathLike[str], settings: Sequence[str] = (), baseline: str | None = None) -> Sweep:
+    """Read a sweep's file and check all of it.
+
+    Parameters
+    ----------
+    settings
+        Such as "data.root=DIR", laid over the file.
+    baseline
+        A file in place of the one baseline that the file names.
+
+    Raises
+    ------
+    SpecError
+        If a key is unknown, a value out of range, an exclusion matches nothing; says where.
+    """
+    file = Path(path)
+    merged, places = merge_settings(read_toml(file), settings, str(path))
+    sweep = _convert(merged, places)
+    if baseline is not None:
+        if len(sweep.baselines) != 1:
+            raise SpecError(f"--baseline stands in for one baseline, {path} names {len(sweep.baselines)}; edit the file")
+        given = BaselineSettings(name=sweep.baselines[0].name, file=os.path.abspath(baseline))
+        sweep = msgspec.structs.replace(sweep, baselines=(given,))
+    _check(sweep, places)
+    return msgspec.structs.replace(
+        sweep, baselines=tuple(_located(item, file.parent) for item in sweep.baselines)
+    )
+
+
+def _convert(merged: dict[str, Any], places: Places) -> Sweep:
+    places.check_keys(merged, Sweep.__struct_fields__, "")
+    for key in ("name", "data", "baselines", "cells"):
+        if key not in merged:
+            raise SpecError(f"a sweep needs {_NEEDED[key]} ({places.source})")
+    seed = 0
+    parts: dict[str, Any] = {}
+    if "qat" in merged:
+        parts["qat"] = read_recipe(merged.pop("qat"), "qat", seed, places)
+    baselines = merged.pop("baselines")
+    if not isinstance(baselines, list) or not baselines:
+        raise SpecError(f"baselines must be a list of tables [[baselines]], got {baselines!r} ({places.source})")
+    parts["baselines"] = tuple(_baseline(item, f"baselines[{i}]", places) for i, item in enumerate(baselines))
+    for key, value in merged.items():
+        kind = Sweep.__annotations__[key]
+        parts[key] = places.convert(value, _kinds()[key] if isinstance(kind, str) else kind, key)
+    return Sweep(**parts)
+
+
+def _kinds() -> dict[str, Any]:
+    return {field.name: field.type for field in msgspec.structs.fields(Sweep)}
+
+
+def _baseline(table: Any, path: str, places: Places) -> BaselineSettings:
+    places.check_keys(table, BaselineSettings.__struct_fields__, path)
+    rest = {key: value for key, value in table.items() if key not in ("model", "train")}
+    found = places.convert(rest, BaselineSettings, path)
+    model = read_model(table["model"], f"{path}.model", places) if "model" in table else None
+    train = read_recipe(table["train"], f"{path}.train", 0, places) if "train" in table else None
+    if (model is None) != (train is None):
+        raise SpecError(f"{path} needs both model and train to be trained by the sweep ({places.of(path)})")
+    if sum(item is not None for item in (found.file, found.pretrained, model)) != 1:
+        raise SpecError(f"{path} needs just one of file, pretrained, or model with train ({places.of(path)})")
+    return msgspec.structs.replace(found, model=model, train=train)
+
+
+def _check(sweep: Sweep, places: Places) -> None:
+    names = [item.name for item in sweep.baselines]
+    if len(set(names)) < len(names):
+        raise SpecError(f"baselines must have different names, got {', '.join(names)} ({places.source})")
+    if not sweep.seeds or len(set(sweep.seeds)) < len(sweep.seeds):
+        raise SpecError(f"seeds must be one or more different numbers, got {list(sweep.seeds)} ({places.of('seeds')})")
+    if sweep.qat is None and any("qat" in group.mode for group in sweep.cells):
+        raise SpecError(f"cells of mode 'qat' train, so the sweep needs a table [qat] ({places.source})")
+    held_out = all((item.data or sweep.data).valid for item in sweep.baselines)
+    if sweep.test_split == "valid" and not held_out:
+        raise SpecError(f"test_split 'valid' needs images held out; set data.valid to their number ({places.source})")
+
+
+def _located(item: BaselineSettings, folder: Path) -> BaselineSettings:
+    """A file is meant relative to the folder of the TOML that names it."""
+    if item.file is None:
+        return item
+    return msgspec.structs.replace(item, file=os.path.abspath(folder / item.file))
+
+
+_NEEDED = {
+    "name": 'a name, for instance: name = "bits"',
+    "data": 'a table [data], for instance: [data] name = "digits"',
+    "baselines": 'a table [[baselines]], for instance: [[baselines]] name = "sew8" file = "model.safetensors"',
+    "cells": 'a table [[cells]], for instance: [[cells]] bits = [2, 4] weights = { method = "lsq" }',
+}

@@ -1,0 +1,299 @@
+"""What every adapter promises, checked for each library that is installed against isofire's own neurons."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import isofire
+from isofire.adapters import adapter_of, find_neurons, reset_
+from isofire.errors import ModelError, SpecError
+from isofire.neurons import Membrane
+from isofire.quantization import calibrate_, prepare_, restore_
+from isofire.quantizers import RangeObserver, Uniform
+from isofire.spec import QuantSpec
+
+PLACEMENTS = ["pre_fire", "post_reset"]
+SPEC = QuantSpec(weights={"method": "lsq", "bits": 4}, membrane={"bits": 4, "range": "minmax"}, first_layer="quantize")
+
+
+def membrane_of(bits: int, placement: Any, top: float = 2.0) -> Membrane:
+    return Membrane(Uniform(bits, range=(-top, top)), placement)
+
+
+def attached(case: Any, placement: str, membrane: Membrane) -> nn.Module:
+    neuron = case.neuron(placement)
+    adapter = adapter_of(neuron)
+    assert adapter is not None
+    adapter.attach(neuron, membrane)
+    return neuron
+
+
+def supported(case: Any, placement: str) -> None:
+    if placement not in case.placements:
+        pytest.skip(f"{case.name} stores no state there; its refusal has a test of its own")
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_full_precision_spikes_are_those_of_isofire(case, currents, training: bool) -> None:
+    x = currents(6, 5, 7)
+    expected = case.own()(x)
+    assert 0.05 < expected.mean() < 0.95
+    assert torch.equal(case.run(case.neuron().train(training), x), expected)
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("bits", [2, 3, 8])
+@pytest.mark.parametrize("training", [True, False])
+def test_equal_levels_give_equal_spikes(case, currents, placement: str, bits: int, training: bool) -> None:
+    supported(case, placement)
+    x, own = currents(8, 6, 9), case.own()
+    own.membrane = membrane_of(bits, placement)
+    neuron = attached(case, placement, membrane_of(bits, placement)).train(training)
+    spikes = case.run(neuron, x)
+    assert torch.equal(spikes, own(x))
+    if bits == 2:
+        assert not torch.equal(spikes, case.run(case.neuron(placement), x))
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_quantizers_of_channels_see_channels(case, currents, placement: str) -> None:
+    supported(case, placement)
+    x, membranes = currents(5, 3, 4, 2, 2), []
+    for _ in range(2):
+        quantizer = Uniform(3, range="minmax", granularity="channel", channels=4, channel_axis=1, refresh=0)
+        quantizer.calibrate(torch.tensor([1.5, 2.0, 2.5, 3.0]).view(1, 4))
+        membranes.append(Membrane(quantizer, placement))
+    own = case.own()
+    own.membrane = membranes[0]
+    assert torch.equal(case.run(attached(case, placement, membranes[1]), x), own(x))
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_a_membrane_that_changes_nothing_leaves_spikes_and_gradients(case, currents, placement: str) -> None:
+    supported(case, placement)
+    membrane = membrane_of(4, placement)
+    membrane.observer = RangeObserver()
+    found = []
+    for neuron in (case.neuron(placement), attached(case, placement, membrane)):
+        x = currents(6, 4, 5).requires_grad_()
+        spikes = case.run(neuron.train(), x)
+        spikes.backward(torch.arange(spikes.numel()).cos().view_as(spikes))
+        assert x.grad is not None
+        found.append((spikes.detach(), x.grad))
+    assert torch.equal(found[0][0], found[1][0])
+    torch.testing.assert_close(found[1][1], found[0][1])
+    assert membrane.observer.count == 6 * 4 * 5
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_a_membrane_at_the_threshold(case, quantized: bool) -> None:
+    x = torch.tensor([1.0, 1.0 - 2.0**-20, 1.0 + 2.0**-20]).expand(1, 2, 3) * case_gain(case)
+    # with a step of 1/8, all three are rounded to the threshold
+    neuron = attached(case, "pre_fire", Membrane(Uniform(5, range=(-2.0, 1.875)), "pre_fire")) if quantized else None
+    spikes = case.run(neuron or case.neuron(), x)[0, 0].bool().tolist()
+    fires = case.fires_at_threshold
+    assert spikes == ([fires, fires, fires] if quantized else [fires, False, True])
+    adapter = adapter_of(case.neuron())
+    assert adapter.fires_at_threshold is fires
+    assert float(adapter.threshold(case.neuron())) == 1.0
+
+
+def case_gain(case: Any) -> float:
+    """Current that brings the membrane from rest to 1 in one step."""
+    own, x = case.own(), torch.tensor([1.0])
+    from isofire.neurons.dynamics import charge
+
+    rest = torch.full_like(x, own.dynamics.rest)
+    low, high = (float(charge(own.dynamics, gain * x, rest)) for gain in (0.0, 1.0))
+    return (1.0 - low) / (high - low)
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_equal_weights_give_equal_drift_ranges_and_codes(case, trained, own_net, images, placement: str) -> None:
+    supported(case, placement)
+    spec = QuantSpec(
+        weights={"method": "lsq", "bits": 3}, membrane={"bits": 3, "range": "minmax", "placement": placement}
+    )
+    model = trained(placement)
+    pairs = [(net, isofire.calibrate(isofire.prepare(net, spec), images)) for net in (model, own_net(model))]
+    codes = [isofire.integer_weights(prepared) for _, prepared in pairs]
+    assert codes[0].keys() == codes[1].keys() == {"conv2"}
+    for a, b in zip(codes[0]["conv2"], codes[1]["conv2"], strict=True):
+        assert torch.equal(a, b)
+    for name in ("n1", "n2"):
+        ranges = [prepared.get_submodule(name).membrane.quantizer.hi for _, prepared in pairs]
+        assert torch.equal(*ranges), name
+    drift = [isofire.compare(net, isofire.convert(prepared), images).to_dict() for net, prepared in pairs]
+    assert drift[0] == drift[1]
+    assert drift[0]["overall"]["emd_layer_mean"] > 0
+    assert all(layer["mfr_fp"] > 0.05 for layer in drift[0]["layers"])
+
+
+def test_a_recorder_starts_every_batch_from_rest_and_leaves_no_state(case, trained, images) -> None:
+    model = trained()
+    with isofire.FiringRecorder(model) as whole, torch.no_grad():
+        model(images[0])
+    with isofire.FiringRecorder(model) as parts, torch.no_grad():
+        for batch in images[0].split([20, 20, 8]):
+            model(batch)
+    assert parts.counts.layers == ("n1", "n2")
+    assert parts.counts.steps == 4
+    assert parts.counts.total() > 0
+    for layer in parts.counts.layers:
+        assert torch.equal(parts.counts.per_neuron(layer), whole.counts.per_neuron(layer))
+    with torch.no_grad():
+        first = model(images[0])
+        reset_(model)
+        assert torch.equal(model(images[0]), first)
+
+
+def test_quantization_aware_training_in_a_loop_of_the_users(case, trained, images) -> None:
+    model = isofire.calibrate(isofire.prepare(trained(), SPEC), images).train()
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    losses = []
+    for _ in range(10):
+        case.reset(model)
+        logits = model(images[0])
+        loss = nn.functional.cross_entropy(logits.mean(0) if logits.ndim == 3 else logits, images[1])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    moved = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+    for layer in ("conv1", "conv2"):
+        assert f"{layer}.parametrizations.weight.original" in moved
+        assert any(name.startswith(f"{layer}.parametrizations.weight.0.") for name in moved)
+    converted = isofire.convert(model)
+    case.reset(model)
+    assert torch.equal(converted(images[0]), model.eval()(images[0]))
+
+
+def test_copies_after_a_pass_with_gradients_are_apart(case, trained, images) -> None:
+    model = isofire.quantize_(trained(), SPEC, images)
+    expected = model(images[0])
+    expected.sum().backward()
+    reset_(model)
+    twin = copy.deepcopy(model)
+    assert torch.equal(twin(images[0]), expected)
+    reset_(twin)
+    twin.n1.membrane.quantizer.hi.mul_(0.01)
+    twin.n1.membrane.quantizer.lo.mul_(0.01)
+    assert not torch.equal(twin(images[0]), expected)
+    reset_(model)
+    assert torch.equal(model(images[0]), expected)
+    model(images[0]).sum().backward()
+    assert torch.equal(isofire.convert(model)(images[0]), expected)
+
+
+@pytest.mark.parametrize("converted", [True, False])
+def test_a_state_dict_brings_the_model_back(case, trained, images, converted: bool) -> None:
+    model = isofire.calibrate(isofire.prepare(trained(), SPEC), images).eval()
+    model = isofire.convert(model) if converted else model
+    expected = model(images[0])
+    reset_(model)
+    fresh = restore_(case.net(), SPEC, converted=converted).eval()
+    fresh.load_state_dict(model.state_dict())
+    assert torch.equal(fresh(images[0]), expected)
+
+
+def test_the_librarys_own_classes_survive(case, trained, images) -> None:
+    model = trained()
+    classes = {name: type(module) for name, module in model.named_modules()}
+    quantized = isofire.quantize_(copy.deepcopy(model), SPEC, images)
+    for name, kind in classes.items():
+        module = quantized.get_submodule(name)
+        assert isinstance(module, kind), name
+        assert type(module).__name__ == kind.__name__
+    keys = {key for key in quantized.state_dict() if ".membrane." not in key}
+    assert keys == set(model.state_dict())
+
+
+def test_detaching_gives_the_neuron_back(case, currents) -> None:
+    x, plain = currents(6, 4, 5), case.neuron()
+    expected, kind, keys = case.run(plain, x), type(plain), list(plain.state_dict())
+    adapter = adapter_of(plain)
+    adapter.attach(plain, membrane_of(2, "pre_fire"))
+    assert adapter.membrane(plain) is plain.membrane
+    assert not torch.equal(case.run(plain, x), expected)
+    adapter.detach(plain)
+    assert type(plain) is kind
+    assert adapter.membrane(plain) is None
+    assert list(plain.state_dict()) == keys
+    assert torch.equal(case.run(plain, x), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_compiled_neurons_give_the_same_spikes(case, currents, placement: str) -> None:
+    supported(case, placement)
+    if not case.compiles:
+        pytest.skip(f"torch.compile does not support the neurons of {case.name}")
+    x = currents(4, 3, 5)
+    torch._dynamo.reset()
+    for neuron in (case.neuron(placement), attached(case, placement, membrane_of(3, placement))):
+        neuron.eval()
+        expected = case.run(neuron, x)
+        assert torch.equal(case.run(torch.compile(neuron, backend="aot_eager"), x), expected)
+
+
+def test_what_cannot_be_quantized_is_refused_and_still_counted(case) -> None:
+    for placement in set(PLACEMENTS) - set(case.placements):
+        neuron = nn.Sequential(case.neuron("pre_fire"))
+        with pytest.raises(ModelError, match=rf"'0' cannot be quantized at {placement}: .*membrane 'float'"):
+            prepare_(neuron, QuantSpec(membrane={"bits": 4, "range": [-2, 2], "placement": placement}))
+    for neuron in case.refused():
+        model = nn.Sequential(neuron)
+        assert list(find_neurons(model)) == ["0"], type(neuron)
+        kind = type(neuron)
+        with pytest.raises(ModelError, match=r"the membrane of '0' cannot be quantized at pre_fire"):
+            prepare_(model, QuantSpec(membrane={"bits": 4, "range": [-8, 8]}))
+        assert type(neuron) is kind
+
+
+def test_a_neuron_that_runs_past_its_hook_is_refused(case, trained) -> None:
+    model = trained()
+    model.n2 = case.bypassing()
+    kind = type(model.n2)
+    with pytest.raises(ModelError, match=r"'n2' .* the quantizer was called 0 times in 5 steps"):
+        prepare_(model, QuantSpec(membrane={"bits": 4, "range": [-2, 2]}))
+    assert type(model.n2) is kind
+    assert adapter_of(model.n1).membrane(model.n1) is None
+
+
+def test_a_top_level_that_cannot_fire_is_refused(case, trained) -> None:
+    with pytest.raises(SpecError, match=r"'n1' could never fire"):
+        prepare_(trained(), QuantSpec(membrane={"bits": 4, "range": [-1, 0.9]}))
+    at_threshold = QuantSpec(membrane={"bits": 4, "range": [-1, 1]})
+    if case.fires_at_threshold:
+        prepare_(trained(), at_threshold)
+    else:
+        with pytest.raises(SpecError, match=r"'n1' could never fire: .* which it must exceed"):
+            prepare_(trained(), at_threshold)
+
+
+def test_weights_that_change_with_the_step_are_refused(trained) -> None:
+    with pytest.raises(SpecError, match="tawq needs a model of isofire's own neurons"):
+        prepare_(trained(), QuantSpec(weights={"method": "tawq", "steps": 4}))
+
+
+def test_calibration_leaves_no_state(case, trained, images) -> None:
+    model = calibrate_(prepare_(trained(), SPEC), images)
+    with torch.no_grad():
+        first = model.eval()(images[0])
+        reset_(model)
+        assert torch.equal(model(images[0]), first)
+
+
+def test_explain_names_the_neurons(trained, capsys) -> None:
+    model = trained()
+    isofire.explain(model, SPEC)
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert [line.split()[0] for line in lines] == ["conv1", "n1", "conv2", "n2", "fc"]
+    assert [line.split()[1] for line in lines][1] == type(model.n1).__name__

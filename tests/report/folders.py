@@ -1,0 +1,198 @@
+"""A small sweep folder, written as a sweep writes it, and a stand-in for the view that reads one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from isofire.firing import SpikeCounts
+from isofire.firing.comparison import Comparison
+from isofire.spec import QuantSpec
+from isofire.study import DataSettings, environment, load_splits, run_cell, train_baseline
+from isofire.study.distributions import distributions
+from isofire.study.rows import to_json_text, write_rows
+from isofire.training import Recipe
+
+MODEL = {"builder": "sew_resnet8", "width": 0.25, "T": 3, "in_channels": 1, "num_classes": 10}
+QAT = Recipe(epochs=1, lr=0.02, batch_size=32, warmup_epochs=0.0)
+HOSTILE = "<script>alert(1)</script>"
+
+
+def uniform(bits: int, span: float) -> QuantSpec:
+    return QuantSpec(weights={"method": "uniform", "bits": bits, "range": (-span, span)})
+
+
+def membrane(bits: int, low: float, placement: str) -> QuantSpec:
+    return QuantSpec(membrane={"bits": bits, "range": (low, 1.0), "signed": low < 0, "placement": placement})
+
+
+CELLS: list[tuple[str, QuantSpec | None]] = [
+    ("ptq", None),
+    *(("ptq", uniform(bits, span)) for span in (1.0, 10.0) for bits in (2, 4, 8)),
+    *(("ptq", QuantSpec(weights={"method": "lqnet", "bits": bits})) for bits in (2, 4)),
+    *(("ptq", membrane(bits, low, place)) for low, place in ((0.0, "pre_fire"), (-1.0, "post_reset")) for bits in (2, 4)),
+    ("qat", None),
+    *(("qat", QuantSpec(weights={"method": "lsq", "bits": bits})) for bits in (2, 4)),
+]
+
+
+def write_sweep(
+    folder: Path, cells: list[tuple[str, QuantSpec | None]], seeds: tuple[int, ...] = (0, 1), name: str = "digits, small"
+) -> Path:
+    """Run the cells on few digits and write DIR as a sweep does; two cells more failed and one is pending."""
+    splits = load_splits(DataSettings(name="digits", train_images=320, test_images=120))
+    batch, _ = next(iter(splits.train.batches(16)))
+    about = environment()
+    plan: dict[str, Any] = {
+        "version": 1, "name": name, "config": {"name": name, "seeds": seeds, "data": {"name": "digits"}},
+        "environment": about, "baselines": [], "cells": [],
+    }  # fmt: skip
+    rows = []
+    for seed in seeds:
+        found = train_baseline(MODEL, splits, Recipe(epochs=4, lr=0.1, batch_size=16, warmup_epochs=0.5, seed=seed), device="cpu")
+        assert found is not None
+        base = f"base{seed}"
+        plan["baselines"].append({"key": base, "name": "sew8", "seed": seed})
+        document = {"name": "sew8", "seed": seed, "model": MODEL, "data": {"name": "digits"}, "environment": about}
+        document |= {"accuracy": {"valid": None, "test": asdict_(found.test)}, "history": found.to_dict()["history"]}
+        _write(folder / "baselines" / base / "baseline.json", document)
+        for number, (mode, spec) in enumerate(cells):
+            key = f"s{seed}c{number:02d}"
+            cell = run_cell(
+                found.model, spec, mode=mode, train_set=splits.train, test_set=splits.test, device="cpu", seed=seed,
+                recipe=QAT if mode == "qat" else None, calibration_images=64,
+            )  # fmt: skip
+            title = f"{mode} {number}"
+            plan["cells"].append({"key": key, "title": title, "baseline": base, "seed": seed, "mode": mode,
+                                  "spec": None if spec is None else spec.to_dict()})  # fmt: skip
+            row = {**cell.row, "cell": key, "baseline": "sew8"}
+            rows.append(row)
+            place = folder / "cells" / key
+            _write(place / "row.json", row)
+            cell.comparison.to_json(place / "comparison.json")
+            cell.comparison.quantized.save(place / "counts.safetensors")
+            cell.comparison.baseline.save(folder / "baselines" / base / "counts.safetensors")
+            _write(place / "distributions.json", distributions(found.model, cell.model, batch))
+    failed = {"key": "bad", "title": "ptq that fails", "reason": "ran out of memory", "type": "OutOfMemoryError",
+              "traceback": "...", "date": "2026-01-01T00:00:00+00:00", "attempts": 2}  # fmt: skip
+    _write(folder / "failed" / "bad.json", failed)
+    for key in ("bad", "late"):
+        plan["cells"].append({"key": key, "title": key, "baseline": "base0", "seed": 0, "mode": "ptq", "spec": None})
+    _write(folder / "plan.json", plan)
+    write_rows(folder, rows, about)
+    return folder
+
+
+def asdict_(value: Any) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in ("accuracy", "loss", "n")}
+
+
+class FolderView:
+    """Reads a folder of `write_sweep`; `rename` gives layers other names."""
+
+    def __init__(self, folder: Path, rename: dict[str, str] | None = None) -> None:
+        self.folder, self.renames = folder, rename or {}
+        self.plan = json.loads((folder / "plan.json").read_text())
+        paths = [folder / "cells" / cell["key"] / "row.json" for cell in self.plan["cells"]]
+        self.rows = [json.loads(path.read_text()) for path in paths if path.exists()]
+        self.failed = [json.loads(path.read_text()) for path in sorted((folder / "failed").glob("*.json"))]
+        self.pending = len(self.plan["cells"]) - len(self.rows) - len(self.failed)
+
+    def layers(self, cell_key: str) -> list[dict[str, Any]]:
+        found = json.loads((self.folder / "cells" / cell_key / "comparison.json").read_text())["layers"]
+        return [layer | {"layer": self._name(layer["layer"])} for layer in found]
+
+    def counts(self, cell_key: str) -> SpikeCounts:
+        return self._renamed(self.folder / "cells" / cell_key / "counts.safetensors")
+
+    def baseline_counts(self, cell_key: str) -> SpikeCounts:
+        return self._renamed(self._baseline(cell_key) / "counts.safetensors")
+
+    def baseline(self, cell_key: str) -> dict[str, Any]:
+        return json.loads((self._baseline(cell_key) / "baseline.json").read_text())
+
+    def distributions(self, cell_key: str) -> list[dict[str, Any]]:
+        found = json.loads((self.folder / "cells" / cell_key / "distributions.json").read_text())
+        return [entry | {"module": self._name(entry["module"])} for entry in found]
+
+    def _baseline(self, cell_key: str) -> Path:
+        return self.folder / "baselines" / next(c["baseline"] for c in self.plan["cells"] if c["key"] == cell_key)
+
+    def _name(self, name: str) -> str:
+        return self.renames.get(name, name)
+
+    def _renamed(self, path: Path) -> SpikeCounts:
+        found = SpikeCounts.load(path)
+        counts = {self._name(name): tensor for name, tensor in found.counts.items()}
+        return SpikeCounts(counts, found.images_per_block, found.steps)
+
+
+class MadeView:
+    """A view of made-up cells, for pages of any size."""
+
+    def __init__(self, rows: list[dict[str, Any]], layers: int = 3, neurons: int = 400, bits: int = 4) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.rows, self.failed, self.pending = rows, [], 0
+        cells = [{"key": row["cell"], "title": row["cell"], "baseline": "b", "seed": row["seed"], "mode": row["mode"],
+                  "spec": {"weights": {"method": row["method"], "bits": row["bits"]}}} for row in rows]  # fmt: skip
+        self.plan = {"version": 1, "name": "made", "config": {}, "environment": {"torch": "2"}, "cells": cells,
+                     "baselines": [{"key": "b", "name": "sew8", "seed": 0}]}  # fmt: skip
+        names = [f"layer{i}.sn" for i in range(layers)]
+        self._base = self._draw(names, neurons, generator)
+        self._cells = {row["cell"]: self._draw(names, neurons, generator) for row in rows}
+        levels = torch.linspace(-1, 1, 2**bits).tolist()
+        self._values = [
+            {"module": name, "target": "weights", "bits": bits, "edges": torch.linspace(-1, 1, 65).tolist(),
+             "counts": torch.randint(0, 900, (64,), generator=generator).tolist(), "levels": levels, "threshold": None,
+             "note": "each channel divided by its highest level"}
+            for name in names
+        ]  # fmt: skip
+
+    def _draw(self, names: list[str], neurons: int, generator: torch.Generator) -> SpikeCounts:
+        rates = torch.rand(len(names), neurons, generator=generator) ** 3
+        counts = {name: (rate * 1000).int().reshape(1, -1) for name, rate in zip(names, rates, strict=True)}
+        return SpikeCounts(counts, torch.tensor([250]), 4)
+
+    def layers(self, cell_key: str) -> list[dict[str, Any]]:
+        both = Comparison.of(self._base, self._cells[cell_key], accuracy=0.5, accuracy_fp=0.5, agreement=1.0)
+        return [asdict(layer) for layer in both.layers]
+
+    def counts(self, cell_key: str) -> SpikeCounts:
+        return self._cells[cell_key]
+
+    def baseline_counts(self, cell_key: str) -> SpikeCounts:
+        return self._base
+
+    def baseline(self, cell_key: str) -> dict[str, Any]:
+        return {"name": "sew8", "seed": 0}
+
+    def distributions(self, cell_key: str) -> list[dict[str, Any]]:
+        return self._values
+
+
+def row(cell: str = "a", **changes: Any) -> dict[str, Any]:
+    """A made-up row."""
+    found = {
+        "cell": cell, "baseline": "b", "model": "sew_resnet8", "data": "digits", "target": "weights", "method": "uniform",
+        "bits": 4, "range": "[-1, 1]", "granularity": "channel", "placement": None, "options": None, "mode": "ptq",
+        "seed": 0, "n_images": 400, "T": 4, "accuracy": 0.9, "accuracy_fp": 0.9, "agreement": 0.95, "mfr": 0.1,
+        "mfr_fp": 0.11, "dead_00": 0.1, "dead_01": 0.2, "dead_05": 0.3, "emd_layer_mean": 0.01, "emd_weighted": 0.01,
+        "emd_pooled": 0.01, "emd_max": 0.02, "paired_mae": 0.02, "shift": 0.005, "shape": 0.005, "reshuffle": 0.01,
+        "spearman": 0.99, "dead_00_fp": 0.1, "dead_01_fp": 0.2, "dead_05_fp": 0.28, "epochs": 0,
+        "calibration_images": 64, "seconds": 1.0, "spec": f"spec of {cell}",
+    }  # fmt: skip
+    return found | changes
+
+
+def control(cell: str = "control", **changes: Any) -> dict[str, Any]:
+    labels = {"target": "none", "method": "BN re-estimated", "bits": 32, "range": None, "granularity": None, "spec": None}
+    return row(cell, **(labels | {"emd_layer_mean": 0.005} | changes))
+
+
+def _write(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(to_json_text(value))

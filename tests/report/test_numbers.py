@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isofire.report.axes import linear_axis, log_axis, nice, tick_text
+from isofire.report.numbers import percent, points, signed, significant, times, whole, with_spread
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (percent(0.12345), "12.35"),
+        (percent(None), "–"),
+        (percent(math.nan), "–"),
+        (points(-0.0123), "−1.23"),
+        (points(0.0123), "+1.23"),
+        (significant(0.0001234), "0.000123"),
+        (significant(-0.5), "−0.500"),
+        (significant(0), "0"),
+        (signed(0.25), "+0.250"),
+        (times(2.44), "2.4×"),
+        (times(31.6), "32×"),
+        (times(120.4), "120×"),
+        (whole(65536), "65,536"),
+        (with_spread("1", None), "1"),
+        (with_spread("1", "0.1"), "1 ± 0.1"),
+    ],
+)
+def test_texts(text, expected):
+    assert text == expected
+
+
+@given(st.floats(1e-6, 1e6))
+def test_nice_is_the_next_of_one_two_five(value):
+    found = nice(value)
+    assert value <= found * (1 + 1e-9)
+    assert found < 2.5 * value * (1 + 1e-9)
+    mantissa = found / 10 ** math.floor(math.log10(found) + 1e-9)
+    assert any(abs(mantissa - m) < 1e-6 for m in (1, 2, 5, 10))
+
+
+@given(st.lists(st.floats(1e-6, 10), min_size=1, max_size=9))
+def test_log_axis_holds_its_values_in_order(values):
+    axis = log_axis(values, 0, 100)
+    places = [axis.at(value) for value in sorted(values)]
+    assert places == sorted(places)
+    assert places[0] >= 0
+    assert places[-1] <= 100
+    assert axis.ticks()
+    assert all(axis.low <= tick <= axis.high for tick in axis.ticks())
+
+
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=9))
+def test_linear_axis_may_run_downwards(values):
+    axis = linear_axis(values, 300, 10, least=1.0)
+    places = [axis.at(value) for value in sorted(values)]
+    assert places == sorted(places, reverse=True)
+    assert 1 <= len(axis.ticks()) <= 12
+
+
+def test_log_axis_without_a_positive_value():
+    axis = log_axis([0.0], 0, 100)
+    assert axis.at(0.0) == 0
+
+
+def test_tick_text():
+    assert [tick_text(value) for value in (0, 0.003, 20.0, 0.00002)] == ["0", "0.003", "20", "2e-05"]

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isofire.report.entries import bits_order, bits_text, entries_of, title_of
+from isofire.report.summary import best_per_bits, default_entry, pareto_front, verdict
+from isofire.report.table import cells_of, records
+
+
+def seeds(folders, name, accuracies, drifts, **changes):
+    return [
+        folders.row(f"{name}{i}", seed=i, spec=name, accuracy=a, emd_layer_mean=d, **changes)
+        for i, (a, d) in enumerate(zip(accuracies, drifts, strict=True))
+    ]
+
+
+def test_rows_of_several_seeds_are_one_entry_with_mean_spread_and_n(folders):
+    rows = seeds(folders, "x", [0.8, 0.9, 0.85], [0.01, 0.02, 0.06])
+    rows += [folders.control(f"c{i}", seed=i, emd_layer_mean=value) for i, value in enumerate((0.01, 0.03, 0.02))]
+    entry, reference = entries_of(rows)
+    assert (entry.n, entry.cells) == (3, ("x0", "x1", "x2"))
+    assert entry.mean("accuracy") == pytest.approx(0.85)
+    assert entry.spread("accuracy") == pytest.approx(statistics.stdev([0.8, 0.9, 0.85]))
+    assert entry.drop == pytest.approx(0.05)
+    assert entry.multiple == pytest.approx(0.03 / 0.02)
+    assert entry.standard_error == pytest.approx(math.sqrt(0.9 * 0.1 / 400))
+    assert (entry.keeps_accuracy, entry.keeps_firing) == (False, False)
+    assert reference.is_control
+    assert reference.multiple is None
+    record = records([entry])[0]
+    assert (record["n_seeds"], record["seeds"], record["reference"]) == (3, "0 1 2", "control")
+    assert record["drift_multiple"] == pytest.approx(1.5)
+    assert cells_of(entry)["accuracy"] == "85.00 ± 5.00"
+
+
+def test_one_seed_has_no_spread(folders):
+    (entry,) = entries_of([folders.row()])
+    assert entry.spread("accuracy") is None
+    assert cells_of(entry)["multiple"] == "–"
+
+
+def test_a_seed_without_control_leaves_no_multiple(folders):
+    rows = [*seeds(folders, "x", [0.9, 0.9], [0.01, 0.01]), folders.control(seed=0)]
+    assert entries_of(rows)[0].multiple is None
+
+
+def test_best_keeps_accuracy_first_and_then_drifts_least(folders):
+    rows = [
+        folders.row("exact", spec="1", accuracy=0.9, emd_layer_mean=0.02),
+        folders.row("near", spec="2", accuracy=0.89, emd_layer_mean=0.01),
+        folders.row("calm", spec="3", accuracy=0.5, emd_layer_mean=0.001),
+        folders.row("two bad", spec="4", bits=2, accuracy=0.3, emd_layer_mean=0.5),
+        folders.row("two less bad", spec="5", bits=2, accuracy=0.4, emd_layer_mean=0.9),
+        folders.control(),
+    ]
+    best = best_per_bits(entries_of(rows))
+    assert [(item.bits, item.entry.cells[0], item.of) for item in best] == [("2", "two less bad", 2), ("4", "near", 3)]
+    assert default_entry(entries_of(rows)).cells == ("near",)
+
+
+def test_verdict_names_the_fewest_bits_that_keep_both(folders):
+    rows = [
+        folders.control(),
+        folders.row("eight", spec="8", bits=8, emd_layer_mean=0.001),
+        folders.row("four", spec="4", bits=4, emd_layer_mean=0.004),
+        folders.row("two", spec="2", bits=2, emd_layer_mean=0.05),
+        folders.row("one", spec="1", bits=1, accuracy=0.1, emd_layer_mean=0.001),
+    ]
+    first, second = verdict(entries_of(rows))
+    assert first.startswith("Of 4 settings, 3 keep accuracy")
+    assert "of these 2 keep firing too" in first
+    assert second.startswith("Fewest bits that keep both: weights uniform at 4 bit")
+    assert "0.8× the control's" in second
+
+
+def test_verdict_without_control_claims_nothing_about_firing(folders):
+    assert "no control" in verdict(entries_of([folders.row()]))[1]
+    assert verdict([]) == ["No quantized setting has finished yet."]
+
+
+def test_verdict_when_nothing_keeps_both(folders):
+    rows = [folders.control(), folders.row("a", emd_layer_mean=0.05)]
+    assert verdict(entries_of(rows))[1].startswith("Closest among those that keep accuracy")
+    rows[1] = folders.row("a", accuracy=0.2)
+    assert verdict(entries_of(rows))[1].startswith("The least accuracy is lost by")
+    assert "none keeps firing" in verdict(entries_of(rows))[0]
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12))
+def test_pareto_front_against_brute_force(folders, points):
+    rows = [
+        folders.row(str(i), spec=str(i), accuracy=a / 10, emd_layer_mean=d / 100) for i, (a, d) in enumerate(points)
+    ]
+    front = {(e.mean("accuracy"), e.mean("emd_layer_mean")) for e in pareto_front(entries_of(rows))}
+    values = {(row["accuracy"], row["emd_layer_mean"]) for row in rows}
+    expected = {p for p in values if not any(q[0] >= p[0] and q[1] <= p[1] and q != p for q in values)}
+    assert front == expected
+
+
+def test_controls_are_not_on_the_front(folders):
+    assert pareto_front(entries_of([folders.control(accuracy=1.0, emd_layer_mean=0.0)])) == []
+
+
+def test_bits_of_every_form_have_an_order():
+    shuffled = ["4 | 8", 8, 1.585, "2 | 4", 2, None]
+    for order in itertools.islice(itertools.permutations(shuffled), 20):
+        assert sorted(order, key=bits_order) == [1.585, 2, "2 | 4", "4 | 8", 8, None]
+    assert [bits_text(bits) for bits in (1.585, 2, 2.0, "2 | 4", None)] == ["1.58", "2", "2", "2 | 4", "-"]
+
+
+def test_titles(folders):
+    assert title_of(folders.row()) == "weights uniform 4 bit, [-1, 1], per channel, ptq"
+    assert title_of(folders.row(range="learned", method="lsq", mode="qat")) == "weights lsq 4 bit, learned range, per channel, qat"
+    assert title_of(folders.control()) == "control: BN re-estimated (ptq)"
