@@ -5,8 +5,9 @@ import json
 import pytest
 import torch
 
-from isofire.errors import SpecError
-from isofire.models import load_model
+from isofire import QuantSpec, prepare
+from isofire.errors import CheckpointError, SpecError
+from isofire.models import load_model, save_model
 from isofire.study import DataSettings, fresh_model, load_splits, train_baseline
 from isofire.training import Recipe, evaluate
 
@@ -87,3 +88,31 @@ def test_followers_of_torchrun_write_nothing(splits, tmp_path, monkeypatch):
 def test_unknown_builder(splits):
     with pytest.raises(SpecError, match="builder must be one of"):
         train_baseline({"builder": "vgg"}, splits, recipe(), device="cpu")
+
+
+def test_training_can_start_from_a_network_of_another_T(splits, tmp_path):
+    first = train_baseline(MODEL, splits, recipe(epochs=1), folder=tmp_path / "first", device="cpu")
+    assert first is not None
+    start = tmp_path / "first" / "model.safetensors"
+    config = {**MODEL, "T": 3}
+    # an epoch at a rate too small to change anything ends where it began
+    still = recipe(epochs=1, lr=1e-12, weight_decay=0.0)
+    found = train_baseline(config, splits, still, start=start, folder=tmp_path / "second", device="cpu")
+    assert found is not None
+    for name, value in first.model.named_parameters():
+        torch.testing.assert_close(found.model.get_parameter(name), value, rtol=0, atol=1e-6)
+    _, note = load_model(tmp_path / "second" / "model.safetensors")
+    assert note["model"]["T"] == 3
+    assert note["start"]["model"]["T"] == 2
+    assert note["start"]["accuracy"]["test"]["accuracy"] == first.test.accuracy
+
+
+def test_a_start_of_another_architecture_or_quantized_is_refused(splits, tmp_path):
+    model = fresh_model({**MODEL, "width": 0.5}, 0)
+    save_model(tmp_path / "wide.safetensors", model)
+    with pytest.raises(CheckpointError, match=r"wide\.safetensors"):
+        train_baseline(MODEL, splits, recipe(), start=tmp_path / "wide.safetensors")
+    prepared = prepare(fresh_model(MODEL, 0), QuantSpec(weights={"method": "lsq", "bits": 4}))
+    save_model(tmp_path / "quantized.safetensors", prepared)
+    with pytest.raises(CheckpointError, match="quantized"):
+        train_baseline(MODEL, splits, recipe(), start=tmp_path / "quantized.safetensors")

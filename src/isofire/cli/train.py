@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from isofire.cli.config import read_config, require
 from isofire.cli.options import ConfigFile, Machine, Out, Output, Seed, Settings, out_folder
 from isofire.cli.screen import Log, Report, open_folder
@@ -16,6 +18,7 @@ def train(
     *,
     config: ConfigFile,
     set: Settings = (),
+    start: Path | None = None,
     out: Out = None,
     seed: Seed = None,
     machine: Machine | None = None,
@@ -31,6 +34,11 @@ def train(
     isofire train -c configs/cifar10-sew8.toml --set data.root=DIR
     torchrun --nproc-per-node 2 -m isofire train -c configs/cifar10-sew8.toml
     ```
+
+    Parameters
+    ----------
+    start
+        A full-precision model.safetensors to start from instead of new weights; it may have run another T.
     """
     settings = read_config(config, set, seed)
     require(settings, "model", "data", "train")
@@ -48,8 +56,9 @@ def train(
         log(line(record, epochs), to_screen=False)
 
     found = train_baseline(
-        settings.model, splits, settings.train, folder=folder, device=place, progress=True, on_epoch=note
-    )
+        settings.model, splits, settings.train,
+        start=start, folder=folder, device=place, progress=True, on_epoch=note,
+    )  # fmt: skip
     if found is None:
         return None
     write_text(folder / "config.json", to_json_text(settings.to_dict()))

@@ -13,12 +13,14 @@ import msgspec
 import torch
 from torch import nn
 
+from isofire.errors import CheckpointError
 from isofire.files import write_text
 from isofire.models import build, save_model
 from isofire.study.environment import environment
 from isofire.study.rows import to_json_text
 from isofire.study.splits import Splits
 from isofire.training import EpochRecord, Evaluation, Recipe, evaluate, train
+from isofire.training.checkpoint import load_weights
 from isofire.training.distributed import pick_device
 
 
@@ -76,17 +78,20 @@ def train_baseline(
     splits: Splits,
     recipe: Recipe,
     *,
+    start: str | os.PathLike[str] | None = None,
     folder: str | os.PathLike[str] | None = None,
     device: torch.device | str | None = None,
     progress: bool = False,
     on_epoch: Callable[[EpochRecord], None] | None = None,
 ) -> Baseline | None:
-    """Train a network from scratch and test it once, at the end.
+    """Train a network, from scratch or from the weights of another, and test it once, at the end.
 
     Parameters
     ----------
     config
         Builder and arguments, see `isofire.models.build`; `recipe.seed` also decides the initial weights.
+    start
+        A model.safetensors whose weights training starts from; its network may have another T. Recorded in the note.
     splits
         What to train on; validation images, if there are any, choose the epoch.
     folder
@@ -105,11 +110,12 @@ def train_baseline(
     Raises
     ------
     SpecError, ModelError, OutputError, CheckpointError
-        As `isofire.training.train`.
+        As `isofire.training.train`; CheckpointError also if `start` is quantized or of another architecture.
     """
     began, place = time.perf_counter(), pick_device(device, int(os.environ.get("LOCAL_RANK", "0")))
     out = None if folder is None else Path(folder)
     model = fresh_model(config, recipe.seed)
+    origin = None if start is None else _start_from(start, model)
     result = train(
         model, splits.train, splits.valid, recipe,
         out=out and out / "training", device=place, progress=progress, on_epoch=on_epoch,
@@ -123,14 +129,25 @@ def train_baseline(
     test = evaluate(model, splits.test, place, recipe.eval_batch_size)
     found = Baseline(model.eval(), chosen.epoch, valid, test, result.history, time.perf_counter() - began)
     if out is not None:
-        _keep(out, found, splits, recipe, place)
+        _keep(out, found, splits, recipe, place, origin)
     return found
 
 
-def _keep(out: Path, found: Baseline, splits: Splits, recipe: Recipe, place: torch.device) -> None:
+def _start_from(path: str | os.PathLike[str], model: nn.Module) -> dict[str, Any]:
+    """Load the weights of a file; returns what is worth knowing of where they came from."""
+    note = load_weights(path, model)
+    if note.get("quantization") is not None:
+        raise CheckpointError(f"{path} holds a quantized network; training starts from a full-precision one")
+    return {key: note[key] for key in ("model", "recipe", "epoch", "accuracy", "start") if note.get(key) is not None}
+
+
+def _keep(
+    out: Path, found: Baseline, splits: Splits, recipe: Recipe, place: torch.device, origin: dict[str, Any] | None
+) -> None:
     about = environment(place)
     note = {
         "recipe": msgspec.to_builtins(recipe),
+        "start": origin,
         "seed": recipe.seed,
         "data": {"name": splits.train.name, "train_images": len(splits.train), "fingerprints": splits.fingerprints()},
         "epoch": found.epoch,
