@@ -41,6 +41,7 @@ def test_folder_holds_the_best_epoch_and_its_story(splits, tmp_path):
     assert evaluate(model, splits.valid) == found.valid
     assert note["accuracy"]["test"] == {"accuracy": found.test.accuracy, "loss": found.test.loss, "n": 50}
     assert note["seed"] == note["recipe"]["seed"] == 4
+    assert note["normalization"] == {"mean": list(splits.train.mean), "std": list(splits.train.std)}
     assert set(note["data"]["fingerprints"]) == {"train", "valid", "test"}
     history = json.loads((tmp_path / "history.json").read_text())
     assert [record["valid_accuracy"] for record in history["history"]] == accuracies

@@ -12,7 +12,7 @@ from isofire.cli.screen import Log, Report, open_folder
 from isofire.files import write_text
 from isofire.firing import Comparison
 from isofire.firing import compare as measure
-from isofire.models import load_model
+from isofire.models import open_model
 from isofire.quantization import labels_of, spec_of
 from isofire.study import environment, name_of, write_rows
 from isofire.study.cell import name_of_data
@@ -51,7 +51,7 @@ def compare(
     """
     place = (machine or Machine()).claim()
     folder = open_folder(out) if out is not None else None
-    (first, _), (second, note) = load_model(baseline), load_model(quantized)
+    (first, _), (second, note) = open_model(baseline), open_model(quantized)
     data = (choice or DataChoice()).load()
     found = measure(first, second, data, batch_size=batch_size, device=place, progress=sys.stderr.isatty())
     labels = {"model": name_of(first), "data": name_of_data(data), **labels_of(spec_of(second)), **_origin(note)}

@@ -8,7 +8,7 @@ import msgspec
 
 from isofire.cli.options import DataChoice, Machine, Output
 from isofire.cli.screen import Report
-from isofire.models import load_model
+from isofire.models import open_model
 from isofire.training import evaluate as measure
 
 
@@ -37,7 +37,7 @@ def evaluate(
         Images at once.
     """
     place = (machine or Machine()).claim()
-    network, _ = load_model(model)
+    network, _ = open_model(model)
     data = (choice or DataChoice()).load()
     found = measure(network, data, place, batch_size)
     text = f"accuracy {100 * found.accuracy:.2f} %, loss {found.loss:.4f} (n = {found.n:,}, {data.name} {data.split})"

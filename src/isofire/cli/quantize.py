@@ -15,7 +15,7 @@ from isofire.cli.options import ConfigFile, Machine, Out, Output, Seed, Settings
 from isofire.cli.screen import Log, Report, open_folder
 from isofire.errors import ModelError, SpecError
 from isofire.files import write_text
-from isofire.models import load_model, save_model
+from isofire.models import open_model, save_model
 from isofire.quantization import make_plan, spec_of
 from isofire.study import environment, fresh_model, load_splits, run_cell
 from isofire.study.rows import to_json_text
@@ -73,7 +73,7 @@ def quantize(
     if split == "valid" and not settings.data.valid:
         raise SpecError("--split valid needs images that are held out; set data.valid to their number")
     place = (machine or Machine()).claim()
-    network, _ = load_model(baseline)
+    network, _ = open_model(baseline)
     if spec_of(network) is not None:
         raise ModelError(f"{baseline} is quantized already; quantize the full-precision network it came from")
     fresh = None if settings.model is None else fresh_model(settings.model, settings.seed)

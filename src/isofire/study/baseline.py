@@ -13,12 +13,13 @@ import msgspec
 import torch
 from torch import nn
 
+from isofire.data import ImageSet
 from isofire.errors import CheckpointError
 from isofire.files import write_text
 from isofire.models import build, save_model
 from isofire.study.environment import environment
 from isofire.study.rows import to_json_text
-from isofire.study.splits import Splits
+from isofire.study.splits import AnySet, Splits
 from isofire.training import EpochRecord, Evaluation, Recipe, evaluate, train
 from isofire.training.checkpoint import load_weights
 from isofire.training.distributed import pick_device
@@ -150,6 +151,7 @@ def _keep(
         "start": origin,
         "seed": recipe.seed,
         "data": {"name": splits.train.name, "train_images": len(splits.train), "fingerprints": splits.fingerprints()},
+        "normalization": _normalization(splits.train),
         "epoch": found.epoch,
         "accuracy": {"valid": msgspec.to_builtins(found.valid), "test": msgspec.to_builtins(found.test)},
         "environment": about,
@@ -157,3 +159,7 @@ def _keep(
     save_model(out / "model.safetensors", found.model, note)
     write_text(out / "history.json", to_json_text(found.to_dict()))
     write_text(out / "environment.json", to_json_text(about))
+
+
+def _normalization(data: AnySet) -> dict[str, list[float]] | None:
+    return {"mean": list(data.mean), "std": list(data.std)} if isinstance(data, ImageSet) else None
