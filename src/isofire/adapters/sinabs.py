@@ -91,7 +91,7 @@ class SpikeFnHost(Hosted):
     def forward(self: Any, input_data: Tensor) -> Tensor:
         self.__dict__["_step"] = _Step(self)
         try:
-            return super().forward(input_data)
+            return super().forward(input_data)  # pyright: ignore[reportAttributeAccessIssue]
         finally:
             del self.__dict__["_step"]
 
@@ -111,24 +111,24 @@ class SpikeFnHost(Hosted):
         return None if "_step" in self.__dict__ and self.membrane.placement == "post_reset" else floor
 
     def named_buffers(self: Any, *args: Any, **options: Any) -> Iterator[tuple[str, Tensor]]:
-        for name, buffer in super().named_buffers(*args, **options):
+        for name, buffer in super().named_buffers(*args, **options):  # pyright: ignore[reportAttributeAccessIssue]
             if "membrane." not in name:
                 yield name, buffer
 
     def named_children(self: Any) -> Iterator[tuple[str, nn.Module]]:
-        for name, child in super().named_children():
+        for name, child in super().named_children():  # pyright: ignore[reportAttributeAccessIssue]
             if name != "membrane":
                 yield name, child
 
     def _apply(self: Any, fn: Any, recurse: bool = True) -> Any:
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # pyright: ignore[reportAttributeAccessIssue]
         if recurse:
             self.membrane._apply(fn)
         return self
 
     def train(self: Any, mode: bool = True) -> Any:
         self.membrane.train(mode)
-        return super().train(mode)
+        return super().train(mode)  # pyright: ignore[reportAttributeAccessIssue]
 
     def __deepcopy__(self: Any, memo: dict) -> Any:
         # Sinabs builds a copy by calling the class with what it holds, and knows nothing of a membrane

@@ -94,10 +94,10 @@ class StateHost(Hosted):
         return partial(_charge, self.membrane, charge) if self.membrane.placement == "pre_fire" else charge
 
     def forward(self: Any, *args: Any, **options: Any) -> Any:
-        output = super().forward(*args, **options)
+        output = super().forward(*args, **options)  # pyright: ignore[reportAttributeAccessIssue]
         if self.membrane.placement == "pre_fire":
             return output
-        reset = super().mem_reset(self.mem)
+        reset = super().mem_reset(self.mem)  # pyright: ignore[reportAttributeAccessIssue]
         self.mem = self.membrane(self.mem)
         self.__dict__["_stored"] = weakref.ref(self.mem), reset
         return (*output[:-1], self.mem) if isinstance(output, tuple) else output
@@ -107,7 +107,7 @@ class StateHost(Hosted):
         stored, reset = self.__dict__.get("_stored", (None, None))
         if stored is not None and stored() is mem:
             return reset
-        return super().mem_reset(mem)
+        return super().mem_reset(mem)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _charge(membrane: nn.Module, charge: Any, current: Tensor) -> Any:
