@@ -6,13 +6,20 @@ BIN = $(VENV)/bin
 TORCH ?= torch==2.13.0
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test lint format bench clean
+# spiking libraries that cannot share an environment; one each, see tests/adapters/environments
+LIBRARIES = peers spikingjelly0 sinabs
+
+.PHONY: demo test test-adapters lint format bench clean
 
 demo: $(STAMP)
 	$(BIN)/isofire demo --out demo-output
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto
+
+test-adapters: $(LIBRARIES:%=.venvs/%/.installed)
+	for set in $(LIBRARIES); do \
+		ISOFIRE_LIBRARIES=$$set .venvs/$$set/bin/python -m pytest -q tests/adapters tests/nir || exit 1; done
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -36,5 +43,13 @@ $(STAMP): pyproject.toml setup.py constraints.txt src/isofire/neurons/_kernels.c
 	$(BIN)/python -m pip install --quiet --no-deps spikingjelly==2.0.0
 	touch $(STAMP)
 
+.venvs/%/.installed: tests/adapters/environments/%.txt pyproject.toml setup.py constraints.txt
+	$(PYTHON) -m venv .venvs/$*
+	.venvs/$*/bin/python -m pip install --quiet --upgrade pip
+	.venvs/$*/bin/python -m pip install --quiet "$(TORCH)"
+	.venvs/$*/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[report]" pytest
+	.venvs/$*/bin/python -m pip install --quiet --no-deps --requirement $<
+	touch $@
+
 clean:
-	rm -rf $(VENV) build src/isofire.egg-info demo-output
+	rm -rf $(VENV) .venvs build src/isofire.egg-info demo-output

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +13,8 @@ from torch import Tensor, nn
 
 from isofire.neurons import IF, LIF, ATan, Neuron
 
+LIBRARIES = os.environ.get("ISOFIRE_LIBRARIES")
+"""`make test-adapters` names the set of libraries whose environment this is; only its cases run, none is skipped."""
 STEPS = 4
 JUST_ABOVE_1 = 1.0 + 2.0**-23
 """The float32 next to 1: `h >= JUST_ABOVE_1` is `h > 1`."""
@@ -22,6 +26,8 @@ class Case:
     name = ""
     module = ""
     """Imported to run the case; skipped where it is missing."""
+    libraries = "peers"
+    """The environment of `make test-adapters` that has it."""
     fires_at_threshold = True
     placements = ("pre_fire", "post_reset")
     compiles = True
@@ -169,6 +175,7 @@ class SpikingJellySteps(SpikingJelly):
 
 class SpikingJelly0(SpikingJelly):
     name, module = "spikingjelly 0.0.0.0.14", "spikingjelly.activation_based.neuron_kernel"
+    libraries = "spikingjelly0"
 
     def refused(self) -> list[nn.Module]:
         from spikingjelly.activation_based import neuron
@@ -178,6 +185,7 @@ class SpikingJelly0(SpikingJelly):
 
 class SpikingJelly0Steps(SpikingJellySteps):
     name, module = f"{SpikingJelly0.name}, step by step", SpikingJelly0.module
+    libraries = "spikingjelly0"
 
     def refused(self) -> list[nn.Module]:
         from spikingjelly.activation_based import neuron
@@ -299,7 +307,7 @@ class NorseModules(NorseCells):
 
 
 class Sinabs(Case):
-    name, module, order = "sinabs 3.1", "sinabs.layers", "batch"
+    name, module, order, libraries = "sinabs 3.1", "sinabs.layers", "batch", "sinabs"
 
     def neuron(self, placement: str = "pre_fire") -> nn.Module:
         from sinabs.activation import SingleSpike
@@ -352,11 +360,19 @@ CASES: list[Case] = [
     NorseModules(),
     Sinabs(),
 ]
+CASES = [case for case in CASES if LIBRARIES in (None, case.libraries)]
+
+
+def load(case: Case) -> None:
+    """Import the library; where its environment is not meant, skip if it is missing."""
+    if LIBRARIES is not None:
+        importlib.import_module(case.module)
+    pytest.importorskip(case.module, reason=f"{case.name} is not installed", exc_type=ImportError)
 
 
 @pytest.fixture(params=CASES, ids=[case.name for case in CASES])
 def case(request: pytest.FixtureRequest) -> Case:
-    pytest.importorskip(request.param.module, reason=f"{request.param.name} is not installed", exc_type=ImportError)
+    load(request.param)
     return request.param
 
 

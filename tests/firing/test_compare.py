@@ -160,7 +160,7 @@ def test_models_that_do_not_match_are_refused(
     [
         (lambda out: out[:, :-1], r"logits \[T, 23, classes\]"),
         (lambda out: out.sum(), "logits"),
-        (lambda out: (out, out), "got tuple"),
+        (lambda out: ((out, out), out), "got tuple"),
         (lambda out: out * float("nan"), "must not be NaN, those of Changed"),
     ],
 )

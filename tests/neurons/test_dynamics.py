@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from isofire.errors import SpecError
+from isofire.errors import ModelError, SpecError
 from isofire.neurons import IF, LIF, ParametricLIF
-from isofire.neurons.dynamics import Dynamics, charge, fire, reset
+from isofire.neurons.dynamics import Dynamics, charge, distance, fire, reset
 from isofire.neurons.surrogate import Sigmoid
 
 V, X = torch.tensor([0.5]), torch.tensor([1.0])
@@ -84,3 +84,36 @@ def test_bad_constants(arguments: dict[str, Any], message: str) -> None:
 def test_a_learned_tau_starts_above_one(tau: float) -> None:
     with pytest.raises(SpecError, match="init_tau must be finite and greater than 1"):
         ParametricLIF(tau)
+
+
+def test_several_spikes_a_step_and_a_floor() -> None:
+    neuron = IF(v_threshold=0.5, v_reset=None, several=True, v_floor=-1.0)
+    # v: 1.25 -> .25; -2 -> -1 (floor); .5 -> .5, at the threshold, -> 0
+    x = torch.tensor([1.25, -2.25, 1.5, 0.0]).view(4, 1, 1).requires_grad_()
+    spikes = neuron(x)
+    assert spikes.flatten().tolist() == [2.0, 0.0, 1.0, 0.0]
+    spikes[2].sum().backward()
+    assert x.grad is not None
+    assert x.grad[2].item() == Sigmoid().slope(torch.tensor(0.0)).item()
+    d = Dynamics("if", Sigmoid(), v_reset=None, several=True)
+    # half-way between two multiples of the threshold the slope is least, below the first it falls off
+    assert distance(d, torch.tensor([0.25, 1.0, 2.25, 2.75])).tolist() == [-0.75, 0.0, 0.25, -0.25]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"several": True}, "need a soft reset"),
+        ({"v_floor": 0.5}, "at most the rest"),
+        ({"v_floor": math.nan}, "must be finite"),
+    ],
+)
+def test_several_spikes_and_floors_that_make_no_sense(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        IF(**options)
+
+
+@pytest.mark.parametrize("backend", ["torch", "native"])
+def test_fast_paths_refuse_what_they_do_not_know(backend: Any) -> None:
+    with pytest.raises(ModelError, match="neither v_floor nor several"):
+        IF(v_reset=None, several=True, backend=backend)(torch.zeros(1, 1, 1))

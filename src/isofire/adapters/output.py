@@ -13,8 +13,8 @@ from isofire.errors import ModelError
 def read_logits(model: nn.Module, output: Any, images: int) -> Tensor:
     """Logits [T, N, classes] or [N, classes] in what `model` returned for `images` inputs.
 
-    Of a tuple, such as (spikes, membranes) or (output, state), the first is meant. A batch-first model (Sinabs) gives
-    [N, T, classes]. In (spikes [T, N, classes], ...) the spikes are the logits: classes are told by their rates.
+    Of a tuple, such as (spikes, membranes) or (output, state), the first is meant. A model of batch-first
+    neurons (Sinabs) gives [N, T, classes], and may give [T, N, classes] where T is not N. In (spikes [T, N, classes], ...) the spikes are the logits: classes are told by their rates.
 
     Raises
     ------
@@ -22,7 +22,7 @@ def read_logits(model: nn.Module, output: Any, images: int) -> Tensor:
         If there are no such logits.
     """
     first = output[0] if isinstance(output, tuple | list) and len(output) else output
-    if isinstance(first, Tensor) and first.ndim == 3 and batch_first(model):
+    if isinstance(first, Tensor) and first.ndim == 3 and first.shape[0] == images and batch_first(model):
         first = first.transpose(0, 1)
     if not isinstance(first, Tensor) or first.ndim not in (2, 3) or first.shape[-2] != images:
         given = list(first.shape) if isinstance(first, Tensor) else type(first).__name__

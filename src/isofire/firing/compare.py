@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
+from isofire.adapters import read_logits
 from isofire.batches import Data, read_batches
 from isofire.checks import require_finite
 from isofire.errors import DataError, ModelError
@@ -38,7 +39,8 @@ def compare(
     ----------
     baseline, quantized
         Models from inputs [N, ...], or frames [T, N, ...], to logits [T, N, classes], averaged over T, or
-        [N, classes], with the same neurons under the same names. For the baseline, what `observe` saw of it on the
+        [N, classes], with the same neurons under the same names; of a tuple, such as (spikes, membranes), the first is
+        meant, and a model of Sinabs' layers gives [N, T, classes]. For the baseline, what `observe` saw of it on the
         same images in the same order does as well, and saves running it again.
     data
         An image set with `.batches(batch_size)`, a pair of tensors (inputs, labels), or an iterable of such pairs.
@@ -154,11 +156,8 @@ def _predict(model: nn.Module, recorder: FiringRecorder, inputs: Tensor, labels:
         raise DataError("images must be finite, a batch holds NaN or infinite values; look at how they were normalised")
     # recording one model at a time keeps the counts apart where the two share modules
     with recorder, torch.inference_mode():
-        logits = model(inputs.to(_device(model, inputs.device), non_blocking=True))
-    n = len(labels)
-    if not isinstance(logits, Tensor) or logits.ndim not in (2, 3) or logits.shape[-2] != n:
-        given = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ModelError(f"a model must give logits [T, {n}, classes] or [{n}, classes], got {given}")
+        output = model(inputs.to(_device(model, inputs.device), non_blocking=True))
+    logits = read_logits(model, output, len(labels))
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     mean = logits.mean(0) if logits.ndim == 3 else logits
     if bool(mean.isnan().any()):

@@ -55,7 +55,7 @@ class Neuron(nn.Module):
         return None
 
     def forward(self, x: Tensor, norm: _BatchNorm | None = None, repeat: int | None = None) -> Tensor:
-        """Spikes, 0. or 1., in the input's dtype; under autocast float32, as states are in any case at least float32.
+        """Spikes, 0. or 1. (or counts), in the input's dtype; under autocast float32, as states are at least.
 
         Parameters
         ----------
@@ -114,8 +114,11 @@ class Neuron(nn.Module):
 
     def _path(self, x: Tensor) -> str:
         fixed = self.membrane is None or self.membrane.is_fixed_affine
-        if self.backend == "reference" or (self.backend == "auto" and not fixed):
+        plain = self.dynamics.is_plain
+        if self.backend == "reference" or (self.backend == "auto" and not (fixed and plain)):
             return "reference"
+        if not plain:
+            raise ModelError(f"backend {self.backend!r} knows neither v_floor nor several spikes a step; use 'auto'")
         if not fixed:
             raise ModelError(f"backend {self.backend!r} cannot learn or observe a membrane quantizer; use 'auto'")
         if self.backend == "native" and not native.usable(x):
@@ -158,7 +161,8 @@ class Neuron(nn.Module):
     def extra_repr(self) -> str:
         d = self.dynamics
         leak = "" if d.kind == "if" else f"tau={d.tau:g}, decay_input={d.decay_input}, "
-        return f"{leak}v_threshold={d.v_threshold:g}, v_reset={d.v_reset}, surrogate={d.surrogate}"
+        more = f"{'' if d.v_floor is None else f', v_floor={d.v_floor:g}'}{', several=True' if d.several else ''}"
+        return f"{leak}v_threshold={d.v_threshold:g}, v_reset={d.v_reset}{more}, surrogate={d.surrogate}"
 
 
 def _can_fuse(norm: _BatchNorm, ndim: int) -> bool:

@@ -31,6 +31,10 @@ class Dynamics:
         Hard reset to this value, or None for a soft reset (subtract the threshold; rest at 0).
     detach_reset
         Whether the gradient ignores the path through the reset.
+    v_floor
+        Lowest membrane potential that is kept from step to step, or None.
+    several
+        Whether a neuron fires as many spikes in a step as thresholds fit below its membrane; with a soft reset.
     """
 
     kind: str
@@ -40,6 +44,8 @@ class Dynamics:
     v_threshold: float = 1.0
     v_reset: float | None = 0.0
     detach_reset: bool = False
+    v_floor: float | None = None
+    several: bool = False
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.tau) and self.tau >= 1.0):
@@ -53,6 +59,15 @@ class Dynamics:
             )
         if self.v_reset is None and self.v_threshold <= 0:
             raise SpecError(f"a soft reset needs v_threshold > 0, got {self.v_threshold}")
+        if self.several and self.v_reset is not None:
+            raise SpecError(f"several spikes a step need a soft reset (v_reset=None), got v_reset={self.v_reset}")
+        if self.v_floor is not None and not (math.isfinite(self.v_floor) and self.v_floor <= self.rest):
+            raise SpecError(f"v_floor must be finite and at most the rest ({self.rest}), got {self.v_floor}")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the fast paths know it: one spike a step, no floor."""
+        return self.v_floor is None and not self.several
 
     @property
     def rest(self) -> float:
@@ -75,12 +90,23 @@ def charge(d: Dynamics, x: Tensor, v: Tensor, decay: Tensor | None = None) -> Te
 
 
 def fire(d: Dynamics, h: Tensor) -> Tensor:
-    """Spikes (0. or 1.): 1 where the membrane has reached the threshold (h >= v_threshold)."""
+    """Spikes (0. or 1.): 1 where the membrane has reached the threshold (h >= v_threshold); or how often it has."""
+    if d.several:
+        return (h / d.v_threshold).floor().clamp(min=0.0)
     return (h >= d.v_threshold).to(h.dtype)
 
 
 def reset(d: Dynamics, h: Tensor, s: Tensor) -> Tensor:
-    """Membrane after the spikes `s`: hard reset s * v_reset + (1 - s) * h, or soft reset h - s * v_threshold."""
-    if d.v_reset is None:
-        return h - s * d.v_threshold
-    return s * d.v_reset + (1.0 - s) * h
+    """Membrane after the spikes `s`: hard reset s * v_reset + (1 - s) * h, or soft reset h - s * v_threshold.
+
+    It does not fall below `v_floor`.
+    """
+    v = h - s * d.v_threshold if d.v_reset is None else s * d.v_reset + (1.0 - s) * h
+    return v if d.v_floor is None else v.clamp(min=d.v_floor)
+
+
+def distance(d: Dynamics, h: Tensor) -> Tensor:
+    """Membrane minus threshold, where the surrogate is taken; with several spikes, minus the nearest multiple of it."""
+    if d.several:
+        return h - d.v_threshold * (h / d.v_threshold).round().clamp(min=1.0)
+    return h - d.v_threshold

@@ -26,6 +26,10 @@ class IF(Neuron):
         Hard reset to this value; None for a soft reset (subtract the threshold).
     detach_reset
         Whether gradients ignore the reset path.
+    v_floor
+        Membranes do not fall below this; None for no floor.
+    several
+        Fire as many spikes in a step as thresholds fit below the membrane (Sinabs' MultiSpike); needs a soft reset.
     surrogate
         Replaces the spike's derivative in the backward pass.
 
@@ -42,10 +46,12 @@ class IF(Neuron):
         v_threshold: float = 1.0,
         v_reset: float | None = 0.0,
         detach_reset: bool = False,
+        v_floor: float | None = None,
+        several: bool = False,
         surrogate: Surrogate | None = None,
         backend: Backend = "auto",
     ) -> None:
-        constants = _constants(v_threshold, v_reset, detach_reset, surrogate)
+        constants = _constants(v_threshold, v_reset, detach_reset, v_floor, several, surrogate)
         super().__init__(Dynamics(IF_KIND, **constants), backend)
 
 
@@ -64,10 +70,12 @@ class LIF(Neuron):
         v_threshold: float = 1.0,
         v_reset: float | None = 0.0,
         detach_reset: bool = False,
+        v_floor: float | None = None,
+        several: bool = False,
         surrogate: Surrogate | None = None,
         backend: Backend = "auto",
     ) -> None:
-        constants = _constants(v_threshold, v_reset, detach_reset, surrogate)
+        constants = _constants(v_threshold, v_reset, detach_reset, v_floor, several, surrogate)
         super().__init__(Dynamics(LIF_KIND, tau=tau, decay_input=decay_input, **constants), backend)
 
 
@@ -88,12 +96,14 @@ class ParametricLIF(Neuron):
         v_threshold: float = 1.0,
         v_reset: float | None = 0.0,
         detach_reset: bool = False,
+        v_floor: float | None = None,
+        several: bool = False,
         surrogate: Surrogate | None = None,
         backend: Backend = "auto",
     ) -> None:
         if not (math.isfinite(init_tau) and init_tau > 1.0):
             raise SpecError(f"init_tau must be finite and greater than 1, got {init_tau}; use IF for no leak")
-        constants = _constants(v_threshold, v_reset, detach_reset, surrogate)
+        constants = _constants(v_threshold, v_reset, detach_reset, v_floor, several, surrogate)
         super().__init__(Dynamics(PLIF, tau=init_tau, decay_input=decay_input, **constants), backend)
         self.w = nn.Parameter(torch.tensor(-math.log(init_tau - 1.0)))
 
@@ -101,10 +111,19 @@ class ParametricLIF(Neuron):
         return self.w.sigmoid()
 
 
-def _constants(v_threshold: float, v_reset: float | None, detach_reset: bool, surrogate: Surrogate | None) -> dict:
+def _constants(
+    v_threshold: float,
+    v_reset: float | None,
+    detach_reset: bool,
+    v_floor: float | None,
+    several: bool,
+    surrogate: Surrogate | None,
+) -> dict:
     return {
         "v_threshold": v_threshold,
         "v_reset": v_reset,
         "detach_reset": detach_reset,
+        "v_floor": v_floor,
+        "several": several,
         "surrogate": Sigmoid() if surrogate is None else surrogate,
     }

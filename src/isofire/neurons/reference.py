@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isofire.neurons.dynamics import Dynamics, charge, fire, reset
+from isofire.neurons.dynamics import Dynamics, charge, distance, fire, reset
 from isofire.neurons.membrane import Membrane
 
 
@@ -23,7 +23,7 @@ class Spike(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (h,) = ctx.saved_tensors
-        return grads[0] * ctx.dynamics.surrogate.slope(h - ctx.dynamics.v_threshold), None
+        return grads[0] * ctx.dynamics.surrogate.slope(distance(ctx.dynamics, h)), None
 
 
 def run(d: Dynamics, x: Tensor, decay: Tensor | None = None, membrane: Membrane | None = None) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from isofire.adapters import from_rest, read_logits
 from isofire.modes import evaluating
 from isofire.training.distributed import Group, pick_device
 from isofire.training.feed import AnySet, Feed
@@ -26,7 +27,8 @@ def evaluate(
     Parameters
     ----------
     model
-        Maps a batch to logits `[T, N, classes]` or `[N, classes]`. It is moved to `device`.
+        Maps a batch to logits `[T, N, classes]` or `[N, classes]`, or as `isofire.firing.compare` takes them; run from
+        rest. It is moved to `device`.
     data
         Any split.
     device
@@ -58,7 +60,7 @@ def evaluate_feed(model: nn.Module, feed: Feed, batch_size: int, precision: str,
     """Evaluate with the samples shared out among the processes of `group`; all of them get the same result."""
     exact = torch.float32 if group.device.type == "mps" else torch.float64
     sums = torch.zeros(2, dtype=exact, device=group.device)
-    with torch.no_grad(), evaluating(model):
+    with torch.no_grad(), evaluating(model), from_rest(model):
         for index in feed.place(torch.arange(group.rank, len(feed), group.world)).split(batch_size):
             sums += _sums(model, *feed.cut(index), classes=len(feed.data.classes), precision=precision).to(sums)
     loss, right = group.gather(sums).sum(0).tolist()
@@ -67,6 +69,6 @@ def evaluate_feed(model: nn.Module, feed: Feed, batch_size: int, precision: str,
 
 def _sums(model: nn.Module, inputs: Tensor, labels: Tensor, *, classes: int, precision: str) -> Tensor:
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        output = model(inputs)
+        output = read_logits(model, model(inputs), len(labels))
     check_classes(output, classes)
     return torch.stack([mean_logit(output, labels) * len(labels), hits(output, labels).float()])
