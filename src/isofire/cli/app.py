@@ -20,6 +20,8 @@ from isofire.cli.explain import explain
 from isofire.cli.options import Output
 from isofire.cli.quantize import quantize
 from isofire.cli.screen import Report, print_error, print_report
+from isofire.cli.status import status
+from isofire.cli.sweep import sweep
 from isofire.cli.train import train
 from isofire.errors import DataError, IsofireError
 from isofire.study.environment import version
@@ -34,10 +36,11 @@ isofire demo --out demo-output  # everything once, on small digits
 isofire train -c configs/digits-demo.toml -o runs/fp
 isofire quantize runs/fp/model.safetensors -c configs/digits-demo.toml
 isofire compare FP.safetensors QUANTIZED.safetensors --data digits
+isofire sweep configs/demo/digits.toml -o runs/demo
 ```
 
-Every command takes --help and --json. Exit status: 0 done; 2 something to correct in what was asked; 1 a failure of
-isofire itself; 130 interrupted.
+Every command takes --help and --json. Exit status: 0 done; 2 something to correct in what was asked; 3 a sweep of which
+some cells failed; 1 a failure of isofire itself; 130 interrupted.
 """
 
 _MISSING_DATA = (
@@ -52,6 +55,8 @@ for _command, _name in (
     (compare, "compare"),
     (evaluate, "eval"),
     (explain, "explain"),
+    (sweep, "sweep"),
+    (status, "status"),
     (demo, "demo"),
     (doctor, "doctor"),
 ):

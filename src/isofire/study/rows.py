@@ -27,7 +27,7 @@ COLUMNS = (*LABELS, *MEASURES, *PROVENANCE)
 """The order in files: what was done, what was measured, how it was made. Further columns follow them."""
 
 _WHOLE = {"seed", "n_images", "T", "epochs", "calibration_images"}
-_TEXT = {*LABELS, "spec"} - {"bits", "seed"}
+_TEXT = {*LABELS, "spec", "cell", "baseline"} - {"bits", "seed"}
 _NUMBERS = {*MEASURES, "seconds"} - _WHOLE
 _VERSION = 1
 
@@ -114,6 +114,17 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, os.PathLike) else value
 
 
+def restored(row: Mapping[str, Any]) -> Row:
+    """A row from JSON, where a measure that is null was NaN.
+
+    Examples
+    --------
+    >>> restored({"spearman": None, "range": None})
+    {'spearman': nan, 'range': None}
+    """
+    return {key: math.nan if item is None and key in _NUMBERS else item for key, item in row.items()}
+
+
 def _to_field(value: Any) -> str:
     if value is None:
         return ""
@@ -140,8 +151,7 @@ def _from_json(text: str, file: Path) -> list[Row]:
         raise DataError(f"{file} is not JSON: {error}; it was cut off or edited") from error
     if not isinstance(document, dict) or document.get("version") != _VERSION or not _are_rows(document.get("rows")):
         raise DataError(f"{file} holds no rows of version {_VERSION}; read it with the isofire that wrote it")
-    return [{key: math.nan if item is None and key in _NUMBERS else item for key, item in row.items()}
-            for row in document["rows"]]  # fmt: skip
+    return [restored(row) for row in document["rows"]]
 
 
 def _are_rows(value: Any) -> bool:

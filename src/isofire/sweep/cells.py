@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from isofire.errors import SpecError
 from isofire.spec import QuantSpec
-from isofire.study import Mode
+from isofire.study.cell import Mode
 
 Exclusion = dict[str, Any]
 """Dotted keys -> a value or a list of values, such as {"weights.method": "lqnet", "weights.bits": 8}."""

@@ -120,13 +120,13 @@ def read_sweep(path: str | os.PathLike[str], settings: Sequence[str] = (), basel
     sweep = _convert(merged, places)
     if baseline is not None:
         if len(sweep.baselines) != 1:
-            raise SpecError(f"--baseline stands in for one baseline, {path} names {len(sweep.baselines)}; edit the file")
+            raise SpecError(
+                f"--baseline stands in for one baseline, {path} names {len(sweep.baselines)}; edit the file"
+            )
         given = BaselineSettings(name=sweep.baselines[0].name, file=os.path.abspath(baseline))
         sweep = msgspec.structs.replace(sweep, baselines=(given,))
     _check(sweep, places)
-    return msgspec.structs.replace(
-        sweep, baselines=tuple(_located(item, file.parent) for item in sweep.baselines)
-    )
+    return msgspec.structs.replace(sweep, baselines=tuple(_located(item, file.parent) for item in sweep.baselines))
 
 
 def _convert(merged: dict[str, Any], places: Places) -> Sweep:

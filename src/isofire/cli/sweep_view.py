@@ -1,0 +1,141 @@
+"""How a sweep is shown: a panel on a terminal while it runs, a line a cell elsewhere, and its table in the end."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from isofire.study import text_table
+from isofire.sweep import Plan, Results, State
+
+_SHOWN_ROWS = 12
+_SHOWN_RUNNING = 4
+_LINE_EVERY = 60.0
+
+
+class SweepView:
+    """A context whose calls show the state of a run on stderr."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._console = Console(stderr=True)
+        self._name, self._said, self._last, self._spoke = plan.sweep.name, "", "", time.perf_counter()
+        self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
+        self._plain(f"{plan.sweep.name}: {len(plan.cells)} cells, {len(plan.baselines)} baselines")
+
+    def __enter__(self) -> SweepView:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, state: State) -> None:
+        """Show a state."""
+        if self._live is not None:
+            self._live.update(_panel(self._name, state), refresh=True)
+            return
+        quiet = time.perf_counter() - self._spoke
+        if state.last != self._last:
+            self._last = state.last
+            self._plain(f"[{state.done + state.failed}/{state.total}] {state.last}{_left(state)}")
+        elif quiet > _LINE_EVERY:
+            self._plain(f"[{state.done + state.failed}/{state.total}] running {_running(state)}{_left(state)}")
+
+    def _plain(self, text: str) -> None:
+        self._spoke = time.perf_counter()
+        if self._live is None:
+            self._console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+def status_document(results: Results) -> dict[str, Any]:
+    """For `--json`."""
+    return {
+        "name": results.plan.get("name"),
+        "cells": len(results.plan["cells"]),
+        "done": len(results.rows),
+        "failed": [
+            {key: record.get(key) for key in ("key", "title", "reason", "attempts")} for record in results.failed
+        ],
+        "pending": results.pending,
+        "running": list(results.running),
+        "seconds_left": _seconds_left(results),
+        "rows": list(results.rows),
+    }
+
+
+def results_text(results: Results) -> str:
+    """How far a sweep is, and its table so far."""
+    running = results.running
+    lines = [text_table(results.rows)] if results.rows else []
+    lines += [
+        f"failed: {record.get('title')}: {record.get('type')}: {record.get('reason')}" for record in results.failed
+    ]
+    lines += [f"running: {item['title']} (process {item['pid']} on {item['host']})" for item in running]
+    left = _seconds_left(results)
+    tail = f", about {clock(left)} left" if left is not None else ""
+    lines.append(
+        f"{len(results.plan['cells'])} cells: {len(results.rows)} done, {len(running)} running, "
+        f"{len(results.failed)} failed, {max(0, results.pending - len(running))} waiting{tail}"
+    )
+    return "\n".join(lines)
+
+
+def _seconds_left(results: Results) -> float | None:
+    """What is left, by the mean time of finished cells of the same mode, shared between those at work."""
+    workers = len(results.running)
+    if not workers or not results.rows or not results.pending:
+        return None
+    ended = {str(row["cell"]) for row in results.rows} | {str(record["key"]) for record in results.failed}
+    waiting = [cell["mode"] for cell in results.plan["cells"] if cell["key"] not in ended]
+    times: dict[str, list[float]] = {}
+    for row in results.rows:
+        times.setdefault(str(row["mode"]), []).append(float(row["seconds"]))
+    everything = [value for values in times.values() for value in values]
+    return sum(_mean(times.get(mode, everything)) for mode in waiting) / workers
+
+
+def clock(seconds: float) -> str:
+    """Such as "1:02:03"."""
+    return str(timedelta(seconds=round(seconds)))
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _panel(name: str, state: State) -> RenderableType:
+    bar = ProgressBar(total=max(1, state.total), completed=state.done + state.failed, width=40)
+    head = Table.grid(padding=(0, 1))
+    counts = Text(
+        f"{state.done} done  {len(state.running)} running  {state.failed} failed  of {state.total}{_left(state)}"
+    )
+    head.add_row(Text(name, style="bold"), bar, counts)
+    parts: list[RenderableType] = [head, Text(f"now: {_running(state)}", style="dim")]
+    if state.rows:
+        parts.append(Text(text_table(state.rows[-_SHOWN_ROWS:]), no_wrap=True, overflow="crop"))
+    if "failed" in state.last:
+        parts.append(Text(state.last, style="red"))
+    return Group(*parts)
+
+
+def _running(state: State) -> str:
+    titles = state.running[:_SHOWN_RUNNING]
+    more = len(state.running) - len(titles)
+    text = "; ".join(titles) or "nothing"
+    text += f" and {more} more" if more else ""
+    return text + (f"; {state.elsewhere} in other runs" if state.elsewhere else "")
+
+
+def _left(state: State) -> str:
+    if state.rate is None or state.left is None or not state.pending:
+        return ""
+    return f"  {state.rate:.0f} cells/h, {clock(state.left)} left"

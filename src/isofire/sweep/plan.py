@@ -1,0 +1,222 @@
+"""From a sweep's file to its tasks: which baselines and cells there are, each under a hash of all that decides it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import msgspec
+
+from isofire.errors import ModelError, SpecError
+from isofire.models import open_model, pretrained
+from isofire.quantization import labels_of, spec_of
+from isofire.spec import QuantSpec
+from isofire.study import CONTROLS, DataSettings, environment, load_splits
+from isofire.study.environment import version
+from isofire.study.rows import to_json_text
+from isofire.sweep.cells import Combination, Exclusions, combinations
+from isofire.sweep.config import BaselineSettings, Sweep
+from isofire.sweep.task import BaselineTask, CellTask, Task, absolute
+from isofire.training.resume import state_hash
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All tasks of a sweep.
+
+    Attributes
+    ----------
+    sweep
+        What was asked for.
+    baselines, cells
+        In the order of the file; every cell's baseline is among the baselines.
+    about
+        The environment that the sweep was planned in.
+    """
+
+    sweep: Sweep
+    baselines: tuple[Task, ...]
+    cells: tuple[Task, ...]
+    about: dict[str, Any]
+
+    def to_json(self) -> str:
+        """`plan.json`; paths of this machine are left out."""
+        cells = [(task.baseline, task.cell) for task in self.cells if task.cell is not None]
+        document = {
+            "version": 1,
+            "name": self.sweep.name,
+            "config": _without_places(self.sweep.to_dict()),
+            "environment": self.about,
+            "baselines": [
+                {"key": task.baseline.key, "name": task.baseline.name, "seed": task.baseline.seed}
+                for task in self.baselines
+            ],
+            "cells": [
+                {
+                    "key": cell.key,
+                    "title": cell.title,
+                    "baseline": baseline.key,
+                    "seed": cell.seed,
+                    "mode": cell.mode,
+                    "spec": cell.spec,
+                }
+                for baseline, cell in cells
+            ],
+        }
+        return to_json_text(document)
+
+
+def make_plan(sweep: Sweep, folder: str | os.PathLike[str], device: str = "cpu") -> Plan:
+    """Look at data and baselines, and name every task.
+
+    Parameters
+    ----------
+    folder
+        Where results go.
+    device
+        "cpu" or "cuda".
+
+    Raises
+    ------
+    SpecError
+        If an exclusion matches nothing, a combination is no valid spec, or no cell is left.
+    DataError, CheckpointError, ModelError
+        If data or a baseline's file cannot be read, or the baseline is quantized.
+    """
+    place = absolute(folder)
+    chosen = _combinations(sweep)
+    prints: dict[bytes, Any] = {}
+    baselines: dict[str, Task] = {}
+    cells: dict[str, Task] = {}
+    for settings in sweep.baselines:
+        data = settings.data or sweep.data
+        found = prints.setdefault(msgspec.json.encode(data), _Lazy(data, sweep)).value
+        identity = _identity(settings)
+        for seed in sweep.seeds:
+            made = _baseline(settings, sweep, data, seed, device, identity, found)
+            baselines.setdefault(made.key, Task(folder=place, baseline=made))
+            for combination in chosen:
+                cell = _cell(combination, sweep, made, seed)
+                cells.setdefault(cell.key, Task(folder=place, baseline=made, cell=cell))
+    return Plan(sweep, tuple(baselines.values()), tuple(cells.values()), environment(device))
+
+
+def _combinations(sweep: Sweep) -> list[Combination]:
+    everywhere = Exclusions(sweep.exclude, "exclude")
+    found: list[Combination] = []
+    for i, group in enumerate(sweep.cells):
+        here = Exclusions(group.exclude, f"cells[{i}].exclude")
+        for combination in combinations(group, f"cells[{i}]"):
+            # both are asked, so that both remember
+            excluded = [here.match(combination.values), everywhere.match(combination.values)]
+            if not any(excluded):
+                found.append(combination)
+        here.check()
+    everywhere.check()
+    if not found:
+        raise SpecError("a sweep needs at least one cell, all are excluded; leave an exclusion out")
+    return found
+
+
+class _Lazy:
+    """Fingerprints of a data set's parts, read once."""
+
+    def __init__(self, data: DataSettings, sweep: Sweep) -> None:
+        splits = load_splits(data)
+        if sweep.test_split == "test":
+            _ = splits.test
+        self.value = splits.fingerprints()
+
+
+def _identity(settings: BaselineSettings) -> Any:
+    """What a network is, wherever its file lies; None for one that the sweep trains."""
+    if settings.model is not None:
+        return None
+    if settings.pretrained is not None:
+        model = pretrained(settings.pretrained)
+    else:
+        assert settings.file is not None
+        model, _ = open_model(settings.file)
+    if spec_of(model) is not None:
+        raise ModelError(
+            f"baseline {settings.name!r} is quantized; a sweep starts from a full-precision network, name another file"
+        )
+    # equal weights do not make equal networks: T, thresholds and how blocks are joined are in the config
+    return [state_hash(model), model.__dict__.get("config") or repr(model)]
+
+
+def _baseline(
+    settings: BaselineSettings,
+    sweep: Sweep,
+    data: DataSettings,
+    seed: int,
+    device: str,
+    identity: Any,
+    fingerprints: dict[str, Any],
+) -> BaselineTask:
+    train = None if settings.train is None else msgspec.structs.replace(settings.train, seed=seed)
+    task = BaselineTask(
+        key="", name=settings.name, seed=None if train is None else seed,
+        file=settings.file, pretrained=settings.pretrained, model=settings.model, train=train, data=data,
+        test_split=sweep.test_split, test_images=sweep.test_images, batch_size=sweep.batch_size, threads=sweep.threads,
+        device=device,
+    )  # fmt: skip
+    decides = [
+        version("isofire"), version("torch"), identity, settings.model, train, _data(data), fingerprints,
+        task.test_split, task.test_images, task.batch_size, task.threads, device,
+    ]  # fmt: skip
+    return msgspec.structs.replace(task, key=_hash(decides))
+
+
+def _cell(combination: Combination, sweep: Sweep, baseline: BaselineTask, seed: int) -> CellTask:
+    mode, spec = combination.mode, None if combination.spec is None else combination.spec.to_dict()
+    recipe = None
+    if mode == "qat":
+        assert sweep.qat is not None
+        recipe = msgspec.structs.replace(sweep.qat, seed=seed)
+    decides = [baseline.key, mode, spec, seed, recipe, sweep.calibration_images]
+    return CellTask(
+        key=_hash(decides), title=_title(combination, baseline.name, seed), mode=mode, seed=seed, spec=spec,
+        recipe=recipe, calibration_images=sweep.calibration_images, keep_model=sweep.keep_models,
+    )  # fmt: skip
+
+
+def _title(combination: Combination, baseline: str, seed: int) -> str:
+    labels = labels_of(combination.spec)
+    if combination.spec is None:
+        labels = {**labels, "method": CONTROLS[combination.mode], "bits": None}
+    bits = None if labels["bits"] is None else f"{labels['bits']} bits"
+    parts: Sequence[Any] = (
+        None if combination.spec is None else labels["target"], labels["method"], bits, labels["range"],
+        labels["placement"], labels["options"], combination.mode, f"seed {seed}", baseline,
+    )  # fmt: skip
+    return " ".join(str(part) for part in parts if part is not None)
+
+
+def _data(data: DataSettings) -> dict[str, Any]:
+    """Without the place where the data lie, which decides nothing."""
+    return msgspec.to_builtins(data) | {"root": None, "download": False}
+
+
+def _without_places(config: dict[str, Any]) -> dict[str, Any]:
+    def tidy(data: dict[str, Any] | None) -> dict[str, Any] | None:
+        return None if data is None else data | {"root": None, "download": False}
+
+    baselines = [
+        item | {"data": tidy(item["data"]), "file": item["file"] and PurePath(item["file"]).name}
+        for item in config["baselines"]
+    ]
+    return config | {"data": tidy(config["data"]), "baselines": baselines}
+
+
+def spec_from(cell: CellTask) -> QuantSpec | None:
+    """The spec of a cell."""
+    return None if cell.spec is None else QuantSpec.from_dict(cell.spec)
+
+
+def _hash(decides: Any) -> str:
+    return hashlib.sha256(msgspec.json.encode(decides, order="deterministic")).hexdigest()[:16]

@@ -1,0 +1,119 @@
+"""What a sweep found, read from its folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from isofire.errors import DataError
+from isofire.firing import SpikeCounts
+from isofire.study.rows import Row, restored
+from isofire.sweep.store import Store, read_json
+
+
+class Results:
+    """The finished cells of a sweep, read only; a sweep that still runs gives what there is now.
+
+    Parameters
+    ----------
+    folder
+        What `isofire sweep --out` wrote.
+    plan
+        `name`, `config`, `environment`, `baselines` and `cells`, as the sweep planned them.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], plan: Mapping[str, Any]) -> None:
+        self.folder, self.plan = Path(folder), plan
+        self._store = Store(folder)
+        self._cells = {str(cell["key"]): cell for cell in plan["cells"]}
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> Results:
+        """Read the plan of a sweep's folder.
+
+        Raises
+        ------
+        DataError
+            If the folder is not one of a sweep.
+        """
+        path = Path(folder) / "plan.json"
+        if not path.is_file():
+            raise DataError(
+                f"{folder} is no folder of a sweep, it has no plan.json; name what isofire sweep --out wrote"
+            )
+        plan = read_json(path)
+        if not isinstance(plan, dict) or plan.get("version") != 1 or not isinstance(plan.get("cells"), list):
+            raise DataError(f"{path} holds no plan of version 1; read it with the isofire that wrote it")
+        return cls(folder, plan)
+
+    @cached_property
+    def rows(self) -> Sequence[Row]:
+        """A row for each finished cell, in the plan's order; columns are explained in docs/sweep.md."""
+        finished = [key for key in self._cells if self._store.exists("cells", key)]
+        return [restored(read_json(self._file(key, "row.json"))) for key in finished]
+
+    @cached_property
+    def failed(self) -> Sequence[Mapping[str, Any]]:
+        """`key`, `title`, `type`, `reason`, `traceback`, `date` and `attempts` of each failed cell."""
+        finished = {row["cell"] for row in self.rows}
+        found = [self._store.failure(key) for key in self._cells if key not in finished]
+        return [record for record in found if record is not None]
+
+    @property
+    def pending(self) -> int:
+        """Cells that neither finished nor failed."""
+        return len(self._cells) - len(self.rows) - len(self.failed)
+
+    @property
+    def running(self) -> Sequence[Mapping[str, Any]]:
+        """`key`, `title`, `host` and `pid` of cells and baselines that are being computed now."""
+        titles = {key: cell["title"] for key, cell in self._cells.items()}
+        titles |= {item["key"]: f"baseline {item['name']}" for item in self.plan["baselines"]}
+        owners = self._store.owners()
+        return [{"key": key, "title": titles[key], **owners[key]} for key in titles if key in owners]
+
+    def layers(self, cell_key: str) -> Sequence[Mapping[str, Any]]:
+        """The layers of a comparison, with the fields of `isofire.firing.LayerDrift`."""
+        return [restored(layer) for layer in read_json(self._file(cell_key, "comparison.json"))["layers"]]
+
+    def counts(self, cell_key: str) -> SpikeCounts:
+        """Spikes of a cell's quantized network."""
+        return SpikeCounts.load(self._file(cell_key, "counts.safetensors"))
+
+    def baseline_counts(self, cell_key: str) -> SpikeCounts:
+        """Spikes of a cell's baseline."""
+        return SpikeCounts.load(self._baseline(cell_key) / "counts.safetensors")
+
+    def baseline(self, cell_key: str) -> Mapping[str, Any]:
+        """`name`, `seed`, `model`, `data`, `accuracy`, `history` and `environment` of a cell's baseline."""
+        return read_json(self._baseline(cell_key) / "baseline.json")
+
+    def distributions(self, cell_key: str) -> Sequence[Mapping[str, Any]]:
+        """What `isofire.study.distributions` gave for a cell."""
+        return read_json(self._file(cell_key, "distributions.json"))
+
+    def _file(self, cell_key: str, name: str) -> Path:
+        return self._store.path("cells", cell_key) / name
+
+    def _baseline(self, cell_key: str) -> Path:
+        return self._store.path("baselines", str(self._cells[cell_key]["baseline"]))
+
+
+def load_results(folder: str | os.PathLike[str]) -> list[Row]:
+    """The rows of a sweep's finished cells, a flat record each; `pandas.DataFrame` and `polars.DataFrame` take them.
+
+    Raises
+    ------
+    DataError
+        If the folder is not one of a sweep.
+
+    Examples
+    --------
+    >>> rows = load_results("runs/demo")  # doctest: +SKIP
+    >>> min(rows, key=lambda row: row["emd_layer_mean"])["method"]  # doctest: +SKIP
+    'lsq'
+    """
+    return list(Results.open(folder).rows)

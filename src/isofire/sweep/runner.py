@@ -1,0 +1,253 @@
+"""Running a plan to its end: what is missing is given out, what comes back is counted, and the table is kept."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from isofire.errors import OutputError
+from isofire.files import writable_folder, write_text
+from isofire.study import write_rows
+from isofire.study.rows import Row
+from isofire.sweep.executors import Executor
+from isofire.sweep.plan import Plan
+from isofire.sweep.results import Results
+from isofire.sweep.store import Store
+from isofire.sweep.task import Outcome, Task
+
+LIVES = 3
+"""A cell whose process died so often in one run counts as failed."""
+
+_TICK = 0.5
+_REST = 2.0
+_TABLE_EVERY = 10.0
+
+
+@dataclass
+class State:
+    """How far a run is, for whoever shows it.
+
+    Attributes
+    ----------
+    total, done, failed
+        Cells of the plan.
+    running
+        Titles of what this run computes now.
+    elsewhere
+        Cells that other runs compute now.
+    computed
+        Seconds of each cell that this run finished.
+    last
+        What ended last: a row or a failure's title and reason.
+    elapsed
+        Seconds since the start.
+    """
+
+    total: int
+    done: int = 0
+    failed: int = 0
+    running: list[str] = field(default_factory=list)
+    elsewhere: int = 0
+    computed: list[float] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    last: str = ""
+    elapsed: float = 0.0
+
+    @property
+    def pending(self) -> int:
+        """Cells neither finished nor failed."""
+        return self.total - self.done - self.failed
+
+    @property
+    def rate(self) -> float | None:
+        """Cells an hour that this run finished; None before the first."""
+        return 3600 * len(self.computed) / self.elapsed if self.computed and self.elapsed > 0 else None
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that the rest takes at this rate."""
+        return None if not self.rate else 3600 * self.pending / self.rate
+
+
+def run_sweep(
+    plan: Plan,
+    folder: str,
+    executor: Executor,
+    *,
+    retry_failed: bool = False,
+    watch: Callable[[State], None] = lambda state: None,
+) -> Results:
+    """Run every baseline and cell of the plan that `folder` does not hold yet; the executor is closed at the end.
+
+    Parameters
+    ----------
+    retry_failed
+        Run cells again that failed before.
+    watch
+        Called about twice a second, and whenever something ended.
+
+    Raises
+    ------
+    OutputError
+        If something cannot be written (full disk). What is finished is kept.
+    """
+    try:
+        writable_folder(folder)
+        return _Run(plan, folder, executor, retry_failed, watch).to_end()
+    finally:
+        executor.close()
+
+
+class _Run:
+    def __init__(
+        self, plan: Plan, folder: str, executor: Executor, retry_failed: bool, watch: Callable[[State], None]
+    ) -> None:
+        self.plan, self.folder, self.executor, self.watch = plan, folder, executor, watch
+        self.store = Store(folder)
+        self.began = time.perf_counter()
+        self.state = State(total=len(plan.cells))
+        self.deaths: Counter[str] = Counter()
+        self.active: dict[str, Task] = {}
+        # tasks that others were at when we asked, with the time to ask again
+        self.resting: dict[str, tuple[float, Task]] = {}
+        write_text(self.store.root / "plan.json", plan.to_json())
+        finished = {task.key for task in plan.cells if self.store.check("cells", task.key)}
+        self.attempts = {task.key: self._attempts(task) for task in plan.cells if task.key not in finished}
+        failed = set() if retry_failed else {key for key, attempts in self.attempts.items() if attempts}
+        self.state.done, self.state.failed = len(finished), len(failed)
+        waiting = [task for task in plan.cells if task.key not in finished | failed]
+        needed = {task.baseline.key for task in waiting}
+        self.blocked: dict[str, list[Task]] = {}
+        self.ready: deque[Task] = deque()
+        for task in plan.baselines:
+            if task.key in needed and not self.store.check("baselines", task.key):
+                self.blocked[task.key] = []
+                self.ready.append(task)
+        for task in waiting:
+            self.blocked.get(task.baseline.key, self.ready).append(task)
+        self.state.rows = list(self._results().rows)
+        self.written = -_TABLE_EVERY
+
+    def to_end(self) -> Results:
+        self._show()
+        while self.ready or self.resting or self.active:
+            self._give()
+            ended = self.executor.wait(_TICK) if self.active else self._rest()
+            for task, outcome in ended:
+                del self.active[task.key]
+                self._ended(task, outcome)
+            self._show()
+            if ended:
+                self._write(self._results(), at_least=_TABLE_EVERY)
+        results = self._results()
+        self._write(results)
+        return results
+
+    def _give(self) -> None:
+        now = time.perf_counter()
+        for key, (when, task) in list(self.resting.items()):
+            if when <= now:
+                del self.resting[key]
+                self.ready.append(task)
+        free = self.executor.free
+        while self.ready and free > 0:
+            task = self.ready.popleft()
+            if task.cell is not None and self._attempts(task) > self.attempts[task.key]:
+                # another run tried it since this one began
+                self._failed(task, str((self.store.failure(task.key) or {}).get("reason")))
+                continue
+            self.active[task.key] = task
+            self.executor.submit(task)
+            free -= 1
+
+    def _attempts(self, task: Task) -> int:
+        record = self.store.failure(task.key)
+        return 0 if record is None else int(record.get("attempts", 1))
+
+    def _rest(self) -> Iterable[tuple[Task, Outcome]]:
+        time.sleep(_TICK)
+        return ()
+
+    def _ended(self, task: Task, outcome: Outcome) -> None:
+        if outcome.kind == "stopped":
+            raise OutputError(outcome.reason)
+        if outcome.kind == "held":
+            self.resting[task.key] = (time.perf_counter() + _REST, task)
+        elif outcome.kind == "lost":
+            self._lost(task, outcome.reason)
+        elif task.cell is None:
+            self._release(task, outcome)
+        elif outcome.kind == "failed":
+            self._failed(task, outcome.reason)
+        else:
+            self._done(task, outcome)
+
+    def _lost(self, task: Task, reason: str) -> None:
+        self.deaths[task.key] += 1
+        self.store.note("lost", task.key, title=task.title, reason=reason)
+        if self.deaths[task.key] < LIVES:
+            self.ready.appendleft(task)
+            return
+        reason = f"{reason}, {LIVES} times"
+        self.store.fail(task.key, {"title": task.title, "type": "WorkerLost", "reason": reason, "traceback": ""})
+        if task.cell is None:
+            self._release(task, Outcome(kind="failed", reason=reason))
+        else:
+            self._failed(task, reason)
+
+    def _release(self, task: Task, outcome: Outcome) -> None:
+        """What waited for a baseline can run, or can never."""
+        cells = self.blocked.pop(task.key)
+        if outcome.kind == "done":
+            self.ready.extend(cells)
+            return
+        for cell in cells:
+            reason = f"its baseline {task.baseline.name} failed: {outcome.reason}"
+            trace = (self.store.failure(task.key) or {}).get("traceback", "")
+            self.store.fail(cell.key, {"title": cell.title, "type": "Baseline", "reason": reason, "traceback": trace})
+            self._failed(cell, reason)
+
+    def _failed(self, task: Task, reason: str) -> None:
+        self.state.failed += 1
+        self.state.last = f"{task.title}: failed, {reason}"
+
+    def _done(self, task: Task, outcome: Outcome) -> None:
+        self.state.done += 1
+        if outcome.seconds:
+            self.state.computed.append(outcome.seconds)
+        row = self._results(only=task.key).rows[0]
+        self.state.rows.append(row)
+        self.state.last = f"{task.title}: {told(row)}"
+
+    def _results(self, only: str | None = None) -> Results:
+        cells = [
+            {"key": task.key, "title": task.title, "baseline": task.baseline.key}
+            for task in self.plan.cells
+            if only in (None, task.key)
+        ]
+        baselines = [{"key": task.key, "name": task.baseline.name} for task in self.plan.baselines]
+        return Results(self.folder, {"cells": cells, "baselines": baselines})
+
+    def _show(self) -> None:
+        self.state.running = [task.title for task in self.active.values()]
+        self.state.elsewhere = len(self.resting)
+        self.state.elapsed = time.perf_counter() - self.began
+        self.watch(self.state)
+
+    def _write(self, results: Results, at_least: float = 0.0) -> None:
+        now = time.perf_counter()
+        if now - self.written < at_least:
+            return
+        self.written = now
+        write_rows(self.folder, results.rows, self.plan.about)
+
+
+def told(row: dict[str, Any]) -> str:
+    """A finished cell's measures in one line."""
+    return (
+        f"accuracy {100 * row['accuracy']:.2f} % (baseline {100 * row['accuracy_fp']:.2f}), "
+        f"EMD {row['emd_layer_mean']:.5f}, rate {row['mfr']:.4f} ({row['mfr_fp']:.4f}), {row['seconds']:.1f} s"
+    )

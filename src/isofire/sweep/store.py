@@ -1,0 +1,235 @@
+"""The folder of a sweep: parts that appear whole, with checksums, and what became of the others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from isofire.errors import IsofireError, OutputError
+from isofire.files import write_text
+from isofire.study.rows import to_json_text
+from isofire.sweep.claim import Claim, owner_of
+
+Kind = Literal["cells", "baselines"]
+
+MANIFEST = "manifest.json"
+_VERSION = 1
+
+
+class Store:
+    """Where everything of a sweep lies.
+
+    | place | what |
+    |---|---|
+    | `plan.json` | what the sweep consists of |
+    | `cells/KEY/`, `baselines/KEY/` | finished parts |
+    | `failed/KEY.json` | why a cell failed |
+    | `claims/KEY` | who computes a part now |
+    | `training/KEY/` | state from which a training goes on |
+    | `parts/` | parts being written |
+    | `damaged/` | finished parts that are no longer what they were |
+    | `journal.jsonl` | a line whenever a part starts, finishes or fails |
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root)
+
+    def path(self, kind: Kind, key: str) -> Path:
+        """Folder of a finished part."""
+        return self.root / kind / key
+
+    def training(self, key: str) -> Path:
+        """Folder for the state of a part's training."""
+        return self.root / "training" / key
+
+    def exists(self, kind: Kind, key: str) -> bool:
+        """Whether a part is finished, by the sizes of its files."""
+        return _is_intact(self.path(kind, key), key, deep=False)
+
+    def check(self, kind: Kind, key: str) -> bool:
+        """Whether a part is finished and every byte is as it was written; a damaged one is set aside.
+
+        Raises
+        ------
+        OutputError
+            If a damaged part cannot be renamed.
+        """
+        folder = self.path(kind, key)
+        if _is_intact(folder, key, deep=True):
+            return True
+        if os.path.lexists(folder):
+            self._set_aside(folder)
+        return False
+
+    def publish(self, kind: Kind, key: str, write: Callable[[Path], None]) -> None:
+        """Have `write` fill a folder and give it its final name once it is complete and on disk.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written (full disk). Nothing of it is left.
+        """
+        part = self.root / "parts" / f"{key}.{uuid.uuid4().hex[:8]}"
+        final = self.path(kind, key)
+        try:
+            part.mkdir(parents=True)
+            write(part)
+            _write_manifest(part, key)
+            final.parent.mkdir(parents=True, exist_ok=True)
+            self._rename(part, final, key)
+            _sync(final.parent)
+        except OSError as error:
+            shutil.rmtree(part, ignore_errors=True)
+            raise _cannot_write(final, error) from error
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+
+    def clear(self, key: str) -> None:
+        """Remove what a killed owner of a part left half-written; only for whoever holds the part's claim."""
+        for part in (self.root / "parts").glob(f"{key}.*"):
+            shutil.rmtree(part, ignore_errors=True)
+
+    def forget_training(self, key: str) -> None:
+        """Remove the state of a training that is finished."""
+        shutil.rmtree(self.training(key), ignore_errors=True)
+
+    def claim(self, key: str) -> Claim | None:
+        """Claim a part; None if somebody else holds it."""
+        return Claim.take(self.root / "claims" / key)
+
+    def owners(self) -> dict[str, dict[str, Any]]:
+        """Who computes which part now."""
+        places = sorted((self.root / "claims").glob("[!.]*"))
+        return {place.name: owner for place in places if (owner := owner_of(place)) is not None}
+
+    def fail(self, key: str, record: dict[str, Any]) -> None:
+        """Record why a cell failed; attempts add up."""
+        earlier = self.failure(key) or {}
+        record = {"key": key, **record, "date": _date(), "attempts": int(earlier.get("attempts", 0)) + 1}
+        write_text(self._failed(key), to_json_text(record))
+
+    def failure(self, key: str) -> dict[str, Any] | None:
+        """Why a cell failed; None if it did not."""
+        try:
+            found = json.loads(self._failed(key).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError):
+            return {"key": key, "title": key, "type": "unreadable", "reason": f"{self._failed(key)} cannot be read"}
+        return found
+
+    def forgive(self, key: str) -> None:
+        """Remove the record of a failure, after the cell finished."""
+        self._failed(key).unlink(missing_ok=True)
+
+    def note(self, event: str, key: str, **more: Any) -> None:
+        """Add a line to the journal, which tells the course of things and decides nothing."""
+        line = json.dumps({"date": _date(), "event": event, "key": key, "pid": os.getpid(), **more}) + "\n"
+        try:
+            # one write in append mode, so that lines of several processes do not mix
+            handle = os.open(self.root / "journal.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            try:
+                os.write(handle, line.encode())
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise _cannot_write(self.root / "journal.jsonl", error) from error
+
+    def _failed(self, key: str) -> Path:
+        return self.root / "failed" / f"{key}.json"
+
+    def _rename(self, part: Path, final: Path, key: str) -> None:
+        try:
+            part.rename(final)
+        except OSError:
+            if not os.path.lexists(final):
+                raise
+            if _is_intact(final, key, deep=True):
+                # another machine that could not see this claim was faster; its bits are the same
+                shutil.rmtree(part)
+                return
+            self._set_aside(final)
+            part.rename(final)
+
+    def _set_aside(self, folder: Path) -> None:
+        place = self.root / "damaged" / f"{folder.name}.{uuid.uuid4().hex[:8]}"
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(place)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _cannot_write(place, error) from error
+        self.note("damaged", folder.name, kept=f"damaged/{place.name}")
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file of a finished part.
+
+    Raises
+    ------
+    OutputError
+        If it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot read {path}: {error}; run the sweep again, which repairs its folder") from error
+
+
+def _is_intact(folder: Path, key: str, *, deep: bool) -> bool:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if manifest["version"] != _VERSION or manifest["key"] != key:
+            return False
+        for name, about in manifest["files"].items():
+            if (folder / name).stat().st_size != about["bytes"]:
+                return False
+            if deep and _digest(folder / name) != about["sha256"]:
+                return False
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return True
+
+
+def _write_manifest(folder: Path, key: str) -> None:
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    about = {path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for path in files}
+    write_text(folder / MANIFEST, json.dumps({"version": _VERSION, "key": key, "files": about}, indent=1) + "\n")
+    _sync(folder)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    """Bring the names in a folder to disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _date() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    if isinstance(error, IsofireError):
+        assert isinstance(error, OutputError)
+        return error
+    return OutputError(
+        f"cannot write {path}: {error.strerror or error}; make room there and give the same command again, "
+        "finished cells are kept"
+    )

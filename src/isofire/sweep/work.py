@@ -1,0 +1,212 @@
+"""Doing one task: claim it, compute it, publish it whole, or record why that failed."""
+
+from __future__ import annotations
+
+import errno
+import time
+import traceback
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import nn
+
+from isofire.errors import ModelError, OutputError
+from isofire.files import write_text
+from isofire.firing import Observation, observe
+from isofire.models import load_model, open_model, pretrained, save_model
+from isofire.quantization import spec_of
+from isofire.study import AnySet, DataSettings, Splits, environment, load_splits, run_cell, train_baseline
+from isofire.study.distributions import distributions
+from isofire.study.rows import to_json_text
+from isofire.sweep.plan import spec_from
+from isofire.sweep.store import Kind, Store
+from isofire.sweep.task import BaselineTask, CellTask, Outcome, Task
+from isofire.training.distributed import pick_device
+
+_SHOWN_IMAGES = 64
+"""Training images that membrane histograms are made of."""
+
+_NOTE_OF_FILE = ("model", "quantization", "converted")
+
+
+def perform(task: Task, local_rank: int = 0) -> Outcome:
+    """Do a task unless it is finished or another process is at it.
+
+    Parameters
+    ----------
+    local_rank
+        Which of several CUDA devices to use.
+    """
+    began, store = time.perf_counter(), Store(task.folder)
+    kind: Kind = "baselines" if task.cell is None else "cells"
+    try:
+        if store.exists(kind, task.key):
+            return Outcome(kind="done")
+        claim = store.claim(task.key)
+        if claim is None:
+            return Outcome(kind="held")
+        with claim:
+            # somebody may have finished it between the look and the claim
+            if store.check(kind, task.key):
+                return Outcome(kind="done")
+            store.clear(task.key)
+            store.note("started", task.key, title=task.title)
+            try:
+                store.publish(kind, task.key, _writer(task, store, local_rank))
+            except Exception as error:
+                if isinstance(error, OutputError) or _is_full(error):
+                    raise
+                return _failed(task, store, error, time.perf_counter() - began)
+            store.forget_training(task.key)
+            store.forgive(task.key)
+            seconds = time.perf_counter() - began
+            store.note("finished", task.key, title=task.title, seconds=round(seconds, 3))
+            return Outcome(kind="done", seconds=seconds)
+    except OSError as error:
+        return Outcome(kind="stopped", reason=str(error))
+
+
+def _writer(task: Task, store: Store, local_rank: int) -> Callable[[Path], None]:
+    torch.set_num_threads(task.baseline.threads)
+    # whatever draws without a generator of its own must not depend on what this process did before
+    torch.manual_seed(task.baseline.seed or 0 if task.cell is None else task.cell.seed)
+    device = pick_device(task.baseline.device, local_rank)
+    if task.cell is None:
+        return _make_baseline(task.baseline, store, device)
+    return _make_cell(task.baseline, task.cell, store, device)
+
+
+def _make_cell(baseline: BaselineTask, task: CellTask, store: Store, device: torch.device) -> Callable[[Path], None]:
+    model, observed = _ready(str(store.path("baselines", baseline.key)))
+    splits = _splits(baseline.data)
+    cell = run_cell(
+        model,
+        spec_from(task),
+        mode=task.mode,
+        train_set=splits.train,
+        test_set=_compared(splits, baseline),
+        recipe=task.recipe,
+        seed=task.seed,
+        observed=observed,
+        calibration_images=task.calibration_images,
+        max_images=baseline.test_images,
+        batch_size=baseline.batch_size,
+        device=device,
+        folder=store.training(task.key) if task.mode == "qat" else None,
+    )
+    images, _ = next(iter(splits.train.batches(min(_SHOWN_IMAGES, len(splits.train)))))
+    shown = distributions(model, cell.model, images)
+
+    def write(part: Path) -> None:
+        row = {**cell.row, "cell": task.key, "baseline": baseline.name}
+        _write_json(part / "row.json", row)
+        cell.comparison.to_json(part / "comparison.json")
+        cell.comparison.quantized.save(part / "counts.safetensors")
+        _write_json(part / "distributions.json", shown)
+        _write_json(part / "history.json", msgspec.to_builtins(cell.history))
+        _write_json(part / "environment.json", environment(device))
+        if task.keep_model:
+            save_model(part / "model.safetensors", cell.model, {"row": row})
+
+    return write
+
+
+def _make_baseline(task: BaselineTask, store: Store, device: torch.device) -> Callable[[Path], None]:
+    splits = _splits(task.data)
+    note: dict[str, Any] = {}
+    about: dict[str, Any] = {"history": [], "accuracy": {"valid": None}}
+    if task.model is not None:
+        assert task.train is not None
+        found = train_baseline(task.model, splits, task.train, folder=store.training(task.key), device=device)
+        assert found is not None
+        model = found.model
+        known = found.to_dict()
+        note = {"recipe": msgspec.to_builtins(task.train), "seed": task.seed, "epoch": found.epoch}
+        about = {"history": known["history"], "accuracy": {"valid": known["valid"], "test": known["test"]}}
+    else:
+        model, note = _given(task)
+        about["accuracy"] = {"valid": (note.get("accuracy") or {}).get("valid")}
+    test_set = _compared(splits, task)
+    observed = observe(model, test_set, max_images=task.test_images, batch_size=task.batch_size, device=device)
+    about["accuracy"][task.test_split] = {"accuracy": observed.accuracy, "n": len(observed.labels)}
+    document = {
+        "name": task.name,
+        "seed": task.seed,
+        "model": model.__dict__.get("config"),
+        "data": {"name": task.data.name, "train_images": len(splits.train), "fingerprints": splits.fingerprints()},
+        "environment": environment(device),
+        **about,
+    }
+
+    def write(part: Path) -> None:
+        save_model(part / "model.safetensors", model, note)
+        observed.save(part)
+        _write_json(part / "baseline.json", document)
+
+    return write
+
+
+def _given(task: BaselineTask) -> tuple[nn.Module, dict[str, Any]]:
+    if task.pretrained is not None:
+        model = pretrained(task.pretrained)
+        note = dict(model.__dict__["about"])
+    else:
+        assert task.file is not None
+        model, note = open_model(task.file)
+    if spec_of(model) is not None:
+        raise ModelError(f"baseline {task.name!r} is quantized; name the file of a full-precision network")
+    return model, {key: value for key, value in note.items() if key not in _NOTE_OF_FILE}
+
+
+@lru_cache(maxsize=2)
+def _ready(folder: str) -> tuple[nn.Module, Observation]:
+    """A finished baseline; cells leave it as it is."""
+    model, _ = load_model(Path(folder) / "model.safetensors")
+    return model, Observation.load(folder)
+
+
+def _splits(data: DataSettings) -> Splits:
+    return _read_splits(msgspec.json.encode(data))
+
+
+@lru_cache(maxsize=2)
+def _read_splits(data: bytes) -> Splits:
+    return load_splits(msgspec.json.decode(data, type=DataSettings))
+
+
+def _compared(splits: Splits, task: BaselineTask) -> AnySet:
+    if task.test_split == "test":
+        return splits.test
+    assert splits.valid is not None
+    return splits.valid
+
+
+def _failed(task: Task, store: Store, error: Exception, seconds: float) -> Outcome:
+    reason = str(error) or type(error).__name__
+    record = {
+        "title": task.title,
+        "type": type(error).__name__,
+        "reason": reason,
+        "traceback": "".join(traceback.format_exception(error)),
+        "seconds": round(seconds, 3),
+    }
+    store.fail(task.key, record)
+    store.note("failed", task.key, title=task.title, reason=reason)
+    return Outcome(kind="failed", reason=reason, seconds=seconds)
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether an error comes from a disk or quota that is full, in whatever it was wrapped."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _write_json(path: Path, value: Any) -> None:
+    write_text(path, to_json_text(value))
