@@ -13,8 +13,9 @@ from isofire.errors import ModelError
 def read_logits(model: nn.Module, output: Any, images: int) -> Tensor:
     """Logits [T, N, classes] or [N, classes] in what `model` returned for `images` inputs.
 
-    Of a tuple, such as (spikes, membranes) or (output, state), the first is meant. A model of batch-first
-    neurons (Sinabs) gives [N, T, classes], and may give [T, N, classes] where T is not N. In (spikes [T, N, classes], ...) the spikes are the logits: classes are told by their rates.
+    Of a tuple, such as (spikes, membranes) or (output, state), the first is meant. A model of batch-first neurons
+    (Sinabs) gives [N, T, classes], and may give [T, N, classes] where T is not N. In (spikes [T, N, classes], ...) the
+    spikes are the logits: classes are told by their rates.
 
     Raises
     ------

@@ -1,0 +1,13 @@
+"""The Neuromorphic Intermediate Representation: networks from and for other tools (extra `nir`)."""
+
+try:
+    import nir as _nir  # noqa: F401
+except ImportError as _error:
+    raise ImportError("isofire.nir needs the package nir; install it, or isofire[nir]") from _error
+
+from isofire.nir.convention import Convention
+from isofire.nir.graph import GraphNet, Scale, SumPool2d
+from isofire.nir.reading import read
+from isofire.nir.writing import to_graph, write
+
+__all__ = ["Convention", "GraphNet", "Scale", "SumPool2d", "read", "to_graph", "write"]

@@ -1,0 +1,346 @@
+"""One node of a graph as a module, and back; `isofire` in a node's metadata says what NIR has no field for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import nir
+from isofire.errors import ModelError
+from isofire.neurons import IF, LIF, Neuron, ParametricLIF, surrogate
+from isofire.neurons.surrogate import SURROGATES
+from isofire.nir.convention import Convention
+from isofire.nir.graph import Scale, SumPool2d
+
+KEY = "isofire"
+
+
+def module_of(name: str, node: Any, convention: Convention) -> nn.Module:
+    """The module that computes what the node does, without its neurons' resistance (see `gain_of`).
+
+    Raises
+    ------
+    ModelError
+        If its kind or its parameters have no counterpart here.
+    """
+    kind = type(node).__name__
+    if kind not in _READERS:
+        raise ModelError(f"node {name!r} is a {kind}, which isofire cannot run; known are {', '.join(_READERS)}")
+    about = json.loads(node.metadata.get(KEY, "{}"))
+    if "dynamics" in about:
+        return _unchanged(name, node, _neuron(about["dynamics"]), about["dt"])
+    if "batch_norm" in about:
+        return _unchanged(name, node, _batch_norm(about["batch_norm"]), 0.0)
+    module = _READERS[kind](name, node, convention)
+    if about.get("bias") is False:
+        module.register_parameter("bias", None)
+    return module.eval()
+
+
+def node_of(name: str, module: nn.Module, shape: tuple[int, ...], dt: float) -> Any:
+    """The node for a module that sees inputs of `shape`, without T and N.
+
+    Raises
+    ------
+    ModelError
+        If NIR has no node for it.
+    """
+    for kind, write in _WRITERS.items():
+        if isinstance(module, kind):
+            return write(name, module, shape, dt)
+    raise ModelError(
+        f"NIR has no node for {name!r} ({type(module).__name__}); known are "
+        f"{', '.join(kind.__name__ for kind in _WRITERS)}"
+    )
+
+
+def gain_of(node: Any, convention: Convention) -> Tensor | None:
+    """What a neuron's input is multiplied with before it arrives; None for 1."""
+    if not isinstance(node, nir.IF | nir.LIF) or KEY in node.metadata:
+        return None
+    r = np.asarray(node.r, dtype=np.float32)
+    if np.allclose(r, 1.0, rtol=1e-6) or (isinstance(node, nir.LIF) and _undecayed(node, convention)):
+        return None
+    return torch.from_numpy(r.copy())
+
+
+def _undecayed(node: Any, convention: Convention) -> bool:
+    """r = tau / dt: the input arrives whole, as in snnTorch's Leaky."""
+    return bool(np.allclose(np.asarray(node.r) * convention.dt, node.tau, rtol=1e-5))
+
+
+def _read_if(name: str, node: Any, c: Convention) -> nn.Module:
+    return IF(**_threshold(name, node, c), v_floor=c.v_floor, several=c.several)
+
+
+def _read_lif(name: str, node: Any, c: Convention) -> nn.Module:
+    tau = float(np.float32(_one(name, "tau", node.tau)) / np.float32(c.dt))
+    if tau < 1.0:
+        raise ModelError(f"node {name!r} has tau = {tau:g} steps of dt = {c.dt:g} s, it must be at least 1; lower dt")
+    options = _threshold(name, node, c)
+    leak, rest = _one(name, "v_leak", node.v_leak), options["v_reset"] or 0.0
+    if leak != rest:
+        raise ModelError(
+            f"node {name!r} leaks to {leak:g} but starts at {rest:g}; isofire's neurons leak to their rest"
+        )
+    return LIF(tau, decay_input=not _undecayed(node, c), **options, v_floor=c.v_floor, several=c.several)
+
+
+def _threshold(name: str, node: Any, c: Convention) -> dict[str, Any]:
+    v_reset = None if c.reset == "subtract" else _one(name, "v_reset", node.v_reset)
+    return {"v_threshold": _one(name, "v_threshold", node.v_threshold), "v_reset": v_reset}
+
+
+def _one(name: str, field: str, values: Any) -> float:
+    found = np.unique(np.asarray(values))
+    if found.size != 1:
+        raise ModelError(
+            f"the neurons of node {name!r} must share one {field}, got {found.size} values from {found.min():g} to "
+            f"{found.max():g}; isofire's layers have one"
+        )
+    return float(found[0])
+
+
+def _read_linear(name: str, node: Any, c: Convention) -> nn.Module:
+    weight = _tensor(node.weight)
+    if weight.ndim != 2:
+        raise ModelError(f"the weight of node {name!r} must be [outputs, inputs], got {list(weight.shape)}")
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=isinstance(node, nir.Affine))
+    return _filled(layer, weight, _tensor(node.bias) if isinstance(node, nir.Affine) else None)
+
+
+def _read_conv(name: str, node: Any, c: Convention) -> nn.Module:
+    weight, groups = _tensor(node.weight), int(node.groups)
+    kind: Any = nn.Conv2d if isinstance(node, nir.Conv2d) else nn.Conv1d
+    axes = weight.ndim - 2
+    padding = node.padding if isinstance(node.padding, str) else _sizes(node.padding, axes)
+    layer = kind(
+        weight.shape[1] * groups,
+        weight.shape[0],
+        tuple(weight.shape[2:]),
+        stride=_sizes(node.stride, axes),
+        padding=padding,
+        dilation=_sizes(node.dilation, axes),
+        groups=groups,
+    )
+    return _filled(layer, weight, _tensor(node.bias))
+
+
+def _read_sum_pool(name: str, node: Any, c: Convention) -> nn.Module:
+    kernel, stride, padding = (_sizes(getattr(node, key), 2) for key in ("kernel_size", "stride", "padding"))
+    return SumPool2d((kernel[0], kernel[1]), (stride[0], stride[1]), (padding[0], padding[1]))
+
+
+def _read_avg_pool(name: str, node: Any, c: Convention) -> nn.Module:
+    kernel, stride, padding = (_sizes(getattr(node, key), 2) for key in ("kernel_size", "stride", "padding"))
+    return nn.AvgPool2d((kernel[0], kernel[1]), (stride[0], stride[1]), (padding[0], padding[1]))
+
+
+def _read_flatten(name: str, node: Any, c: Convention) -> nn.Module:
+    # NIR counts the axes of one input, without N
+    start, end = int(node.start_dim), int(node.end_dim)
+    return nn.Flatten(start + 1 if start >= 0 else start, end + 1 if end >= 0 else end)
+
+
+def _read_scale(name: str, node: Any, c: Convention) -> nn.Module:
+    return Scale(_tensor(node.scale))
+
+
+_READERS: dict[str, Callable[[str, Any, Convention], nn.Module]] = {
+    "IF": _read_if,
+    "LIF": _read_lif,
+    "Affine": _read_linear,
+    "Linear": _read_linear,
+    "Conv1d": _read_conv,
+    "Conv2d": _read_conv,
+    "SumPool2d": _read_sum_pool,
+    "AvgPool2d": _read_avg_pool,
+    "Flatten": _read_flatten,
+    "Scale": _read_scale,
+}
+
+
+def _write_neuron(name: str, module: Any, shape: tuple[int, ...], dt: float) -> Any:
+    d, decay = module.dynamics, module.decay()
+
+    def full(value: float) -> np.ndarray:
+        return np.full(shape, value, dtype=np.float32)
+
+    w = None if decay is None else float(module.w.detach())
+    slope = next(key for key, kind in SURROGATES.items() if type(d.surrogate) is kind)
+    about = {
+        "kind": d.kind, "tau": d.tau, "w": w, "decay_input": d.decay_input, "v_threshold": d.v_threshold,
+        "v_reset": d.v_reset, "detach_reset": d.detach_reset, "v_floor": d.v_floor, "several": d.several,
+        "surrogate": [slope, d.surrogate.alpha],
+    }  # fmt: skip
+    metadata = {KEY: json.dumps({"dynamics": about, "dt": dt})}
+    if d.kind == "if":
+        return nir.IF(r=full(1.0), v_threshold=full(d.v_threshold), v_reset=full(d.rest), metadata=metadata)
+    tau = d.tau if decay is None else 1.0 / float(decay.detach())
+    return nir.LIF(
+        tau=full(tau * dt),
+        r=full(1.0 if d.decay_input else tau),
+        v_leak=full(d.rest),
+        v_threshold=full(d.v_threshold),
+        v_reset=full(d.rest),
+        metadata=metadata,
+    )
+
+
+def _neuron(about: dict[str, Any]) -> Neuron:
+    name, alpha = about["surrogate"]
+    options = {key: about[key] for key in ("v_threshold", "v_reset", "detach_reset", "v_floor", "several")}
+    options["surrogate"] = surrogate(name, alpha)
+    if about["kind"] == "if":
+        return IF(**options)
+    if about["kind"] == "lif":
+        return LIF(about["tau"], decay_input=about["decay_input"], **options)
+    neuron = ParametricLIF(about["tau"], decay_input=about["decay_input"], **options)
+    neuron.w.data.fill_(about["w"])
+    return neuron
+
+
+def _write_linear(name: str, module: Any, shape: tuple[int, ...], dt: float) -> Any:
+    weight = _array(module.weight)
+    return nir.Linear(weight=weight) if module.bias is None else nir.Affine(weight=weight, bias=_array(module.bias))
+
+
+def _write_conv(name: str, module: Any, shape: Any, dt: float) -> Any:
+    if module.padding_mode != "zeros":
+        raise ModelError(f"NIR pads with zeros, {name!r} with padding_mode={module.padding_mode!r}")
+    if module.groups > 1:
+        raise ModelError(
+            f"{name!r} is a convolution in {module.groups} groups, which nir's own type check takes for one of fewer "
+            "channels, so that no tool could read the file; use groups=1"
+        )
+    plane = isinstance(module, nn.Conv2d)
+    bias = torch.zeros(module.out_channels) if module.bias is None else module.bias
+
+    def sizes(values: tuple[int, ...]) -> Any:
+        return tuple(values) if plane else values[0]
+
+    kind: Any = nir.Conv2d if plane else nir.Conv1d
+    return kind(
+        input_shape=sizes(shape[1:]),
+        weight=_array(module.weight),
+        stride=sizes(module.stride),
+        padding=module.padding if isinstance(module.padding, str) else sizes(module.padding),
+        dilation=sizes(module.dilation),
+        groups=module.groups,
+        bias=_array(bias),
+        metadata={KEY: json.dumps({"bias": False})} if module.bias is None else {},
+    )
+
+
+def _write_batch_norm(name: str, module: Any, shape: tuple[int, ...], dt: float) -> Any:
+    """Every channel times a factor plus a constant: a convolution 1x1, or a linear layer, with a diagonal weight."""
+    if module.running_mean is None:
+        raise ModelError(f"the batch norm {name!r} keeps no statistics, so it cannot be written as fixed weights")
+    state = {key: value.tolist() for key, value in module.state_dict().items()}
+    about = {"axes": len(shape), "features": module.num_features, "eps": module.eps, "momentum": module.momentum}
+    metadata = {KEY: json.dumps({"batch_norm": {**about, "affine": module.affine, "state": state}})}
+    factor = torch.rsqrt(module.running_var.double() + module.eps)
+    factor = factor if module.weight is None else factor * module.weight.double()
+    offset = -module.running_mean.double() * factor
+    offset = (offset if module.bias is None else offset + module.bias.double()).float()
+    weight = torch.diag(factor).float()
+    if len(shape) == 1:
+        return nir.Affine(weight=_array(weight), bias=_array(offset), metadata=metadata)
+    if len(shape) != 3:
+        raise ModelError(f"NIR takes the batch norm {name!r} on [C] or [C, H, W], got {list(shape)}")
+    return nir.Conv2d(
+        input_shape=(shape[1], shape[2]),
+        weight=_array(weight[:, :, None, None]),
+        stride=(1, 1),
+        padding=(0, 0),
+        dilation=(1, 1),
+        groups=1,
+        bias=_array(offset),
+        metadata=metadata,
+    )
+
+
+def _batch_norm(about: dict[str, Any]) -> nn.Module:
+    kind = nn.BatchNorm2d if about["axes"] == 3 else nn.BatchNorm1d
+    norm = kind(about["features"], eps=about["eps"], momentum=about["momentum"], affine=about["affine"])
+    norm.load_state_dict({key: torch.tensor(value) for key, value in about["state"].items()})
+    return norm.eval()
+
+
+def _write_pool(name: str, module: Any, shape: tuple[int, ...], dt: float) -> Any:
+    if isinstance(module, nn.AvgPool2d) and (module.ceil_mode or module.divisor_override is not None):
+        raise ModelError(f"NIR knows no ceil_mode and divisor_override, {name!r} has one")
+    kind = nir.SumPool2d if isinstance(module, SumPool2d) else nir.AvgPool2d
+    kernel, stride, padding = (
+        np.array(_sizes(value, 2)) for value in (module.kernel_size, module.stride, module.padding)
+    )
+    return kind(kernel_size=kernel, stride=stride, padding=padding)
+
+
+def _write_flatten(name: str, module: Any, shape: tuple[int, ...], dt: float) -> Any:
+    start, end = (axis - 1 if axis > 0 else axis for axis in (module.start_dim, module.end_dim))
+    if module.start_dim == 0:
+        raise ModelError(f"{name!r} flattens the images together; NIR knows single inputs only")
+    return nir.Flatten(input_type={"input": np.array(shape)}, start_dim=start, end_dim=end)
+
+
+def _write_scale(name: str, module: Any, shape: tuple[int, ...], dt: float) -> Any:
+    return nir.Scale(scale=_array(module.scale.expand(shape)))
+
+
+_WRITERS: dict[type[nn.Module], Callable[[str, Any, tuple[int, ...], float], Any]] = {
+    Neuron: _write_neuron,
+    nn.Linear: _write_linear,
+    nn.Conv1d: _write_conv,
+    nn.Conv2d: _write_conv,
+    nn.BatchNorm1d: _write_batch_norm,
+    nn.BatchNorm2d: _write_batch_norm,
+    nn.AvgPool2d: _write_pool,
+    SumPool2d: _write_pool,
+    nn.Flatten: _write_flatten,
+    Scale: _write_scale,
+}
+
+
+def _unchanged(name: str, node: Any, module: nn.Module, dt: float) -> nn.Module:
+    """The module that the metadata describe, if the node's own numbers are still those that were written with them."""
+    fields = [key for key in ("r", "tau", "v_leak", "v_threshold", "v_reset", "weight", "bias") if key in vars(node)]
+    shape = tuple(np.shape(node.v_threshold)) if isinstance(module, Neuron) else _norm_shape(node)
+    again = node_of(name, module, shape, dt)
+    for field in fields:
+        if not np.array_equal(np.asarray(getattr(node, field)), np.asarray(getattr(again, field))):
+            raise ModelError(
+                f"{field} of node {name!r} is not what isofire's metadata there say, so one of them was changed "
+                f"afterwards; delete the key {KEY!r} of the node's metadata to take its numbers"
+            )
+    return module
+
+
+def _norm_shape(node: Any) -> tuple[int, ...]:
+    return (node.weight.shape[0],) if node.weight.ndim == 2 else (node.weight.shape[0], 1, 1)
+
+
+def _filled(layer: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        if bias is not None:
+            layer.bias.copy_(bias)
+    return layer
+
+
+def _tensor(values: Any) -> Tensor:
+    return torch.from_numpy(np.array(values, dtype=np.float32))
+
+
+def _array(values: Tensor) -> np.ndarray:
+    return values.detach().to("cpu", torch.float32).numpy().copy()
+
+
+def _sizes(values: Any, axes: int) -> tuple[int, ...]:
+    found = [int(value) for value in np.atleast_1d(np.asarray(values))]
+    return tuple(found * axes if len(found) == 1 else found)

@@ -1,0 +1,158 @@
+"""A network as a NIR graph: floats that any reader runs, and in its metadata what isofire needs to have it back."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import nir
+from isofire.errors import ModelError
+from isofire.files import write_atomic
+from isofire.modes import evaluating
+from isofire.neurons import Membrane, Neuron, Repeat
+from isofire.nir.graph import INPUT, GraphNet
+from isofire.nir.nodes import KEY, node_of
+from isofire.nir.reading import module_name
+from isofire.quantization import convert, integer_weights, is_converted, make_plan, spec_of
+from isofire.spec import QuantSpec
+
+VERSION = 1
+
+
+def write(path: str | os.PathLike[str], model: nn.Module, example: Tensor, *, dt: float = 1e-4) -> Path:
+    """Write a network, quantized or not, so that `read` gives it back bit by bit.
+
+    Weights stand in the graph as floats, quantized ones as the values of their levels; a prepared model is converted
+    first, and then its layers' levels are added as metadata `levels`. A membrane's quantizer is metadata alone, and so
+    is a soft reset: a tool that ignores them runs the network with float membranes and a reset to `v_reset`. A batch
+    norm is written as a convolution 1x1 (or linear layer) with a diagonal weight.
+
+    Parameters
+    ----------
+    model
+        A `GraphNet`, or an `nn.Sequential` (with `PerStep`, nested or not) of layers that NIR knows, isofire's neurons,
+        and possibly `Repeat` at its beginning.
+    example
+        Inputs as the model takes them, for shapes: frames [T, N, ...], or [N, ...] with `Repeat`.
+    dt
+        Seconds a step, for the time constants in the file.
+
+    Raises
+    ------
+    ModelError
+        If a module has no NIR node, or the graph would not compute what the model does.
+    OutputError
+        If the file cannot be written.
+    """
+    graph = to_graph(model, example, dt=dt)
+    return write_atomic(Path(path), lambda part: nir.write(part, graph))
+
+
+def to_graph(model: nn.Module, example: Tensor, *, dt: float = 1e-4) -> Any:
+    """The `nir.NIRGraph` that `write` writes."""
+    levels = {}
+    if spec_of(model) is not None and not is_converted(model):
+        levels = {name: table for name, (_, table) in integer_weights(model).items()}
+        model = convert(model)
+    names: dict[str, str] = {}
+    net = _as_graph(model, names)
+    shapes = _shapes(net, model, example)
+    nodes: dict[str, Any] = {INPUT: nir.Input(input_type={"input": np.array(shapes[INPUT])})}
+    for name, layer in net.named_children():
+        node = nodes[name] = node_of(name, layer, shapes[name], dt)
+        if isinstance(layer, Neuron) and layer.membrane is not None:
+            node.metadata[f"{KEY}_membrane"] = json.dumps(_state(layer.membrane))
+    for name, table in levels.items():
+        nodes[names[name]].metadata["levels"] = table.cpu().numpy()
+    nodes["output"] = nir.Output(output_type={"output": np.array(shapes["output"])})
+    edges = [(source, name) for name in net.sources for source in net.sources[name]]
+    edges += [(source, "output") for source in net.outputs]
+    spec = _resolved(model, names)
+    quantization = None if spec is None else spec.to_dict()
+    about = {"version": VERSION, "dt": dt, "steps": net.steps, "quantization": quantization}
+    return nir.NIRGraph(nodes=nodes, edges=edges, metadata={KEY: json.dumps(about)})
+
+
+def _as_graph(model: nn.Module, names: dict[str, str]) -> GraphNet:
+    """The model as a graph of its own modules; `names` maps their names in the model to those in the graph."""
+    if isinstance(model, GraphNet):
+        names.update((name, name) for name, _ in model.named_children())
+        return model
+    layers: dict[str, nn.Module] = {}
+    steps = _collect("", model, layers, names, None)
+    chain = (INPUT, *layers)
+    sources = {name: (before,) for name, before in zip(layers, chain, strict=False)}
+    graph = GraphNet(layers, sources, (chain[-1],), steps)
+    graph.training = model.training
+    return graph
+
+
+def _collect(
+    name: str, module: nn.Module, layers: dict[str, nn.Module], names: dict[str, str], steps: int | None
+) -> int | None:
+    if isinstance(module, nn.Sequential):
+        for key, child in module.named_children():
+            steps = _collect(f"{name}.{key}" if name else key, child, layers, names, steps)
+    elif isinstance(module, Repeat):
+        if layers or steps is not None:
+            raise ModelError(f"NIR has no node for Repeat, so it must come first, {name!r} does not")
+        return module.T
+    elif not isinstance(module, nn.Dropout | nn.Identity):
+        place = module_name(name or "model")
+        if place in layers:
+            raise ModelError(f"{name!r} and another module would both be called {place!r} in the graph; rename one")
+        layers[place], names[name] = module, place
+    return steps
+
+
+def _shapes(net: GraphNet, model: nn.Module, example: Tensor) -> dict[str, tuple[int, ...]]:
+    """Shape of each layer's input without T and N; what the graph computes must be what the model does."""
+    shapes: dict[str, tuple[int, ...]] = {INPUT: tuple(example.shape[2 if net.steps is None else 1 :])}
+
+    def note(name: str) -> Callable[..., None]:
+        def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            shapes[name] = tuple(inputs[0].shape[2 if isinstance(layer, Neuron) else 1 :])
+
+        return hook
+
+    handles = [layer.register_forward_pre_hook(note(name)) for name, layer in net.named_children()]
+    try:
+        with torch.no_grad(), evaluating(model), evaluating(net):
+            result = net(example)
+            if not torch.equal(result, model(example)):
+                raise ModelError(
+                    "the graph of the model's layers computes something else than the model; its forward must run them "
+                    "one after the other, each on every step"
+                )
+    finally:
+        for handle in handles:
+            handle.remove()
+    shapes["output"] = tuple(result.shape[2:])
+    return shapes
+
+
+def _resolved(model: nn.Module, names: dict[str, str]) -> QuantSpec | None:
+    """The model's spec with one rule a module, by its name in the graph; it means the same there."""
+    spec = spec_of(model)
+    if spec is None:
+        return None
+    rules = [
+        {"match": names[choice.name], choice.target: msgspec.to_builtins(choice.setting) or "float"}
+        for choice in make_plan(model, spec).choices
+    ]
+    return QuantSpec.from_dict({"rules": rules, "reestimate_bn": spec.reestimate_bn})
+
+
+def _state(membrane: Membrane) -> dict[str, Any]:
+    return {
+        key: [str(value.dtype).removeprefix("torch."), list(value.shape), value.tolist()]
+        for key, value in membrane.state_dict().items()
+    }

@@ -1,0 +1,173 @@
+"""A network written and read again is the same, quantizers included; a reader of floats runs it too."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import isofire
+from isofire.errors import CheckpointError, ModelError, SpecError
+from isofire.neurons import IF, LIF, ATan, ParametricLIF, PerStep, Repeat
+
+nir: Any = pytest.importorskip("nir", reason="nir is not installed", exc_type=ImportError)
+nirs: Any = pytest.importorskip("isofire.nir", reason="nir is not installed", exc_type=ImportError)
+
+SPEC = isofire.QuantSpec(
+    weights={"method": "lsq", "bits": 3},
+    membrane={"bits": 4, "range": "minmax", "placement": "post_reset"},
+    rules=({"match": "re:.*6", "membrane": {"bits": 3, "range": "minmax", "granularity": "channel"}},),  # type: ignore[arg-type]
+    first_layer="quantize",
+)
+
+
+@pytest.fixture
+def images() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(24, 2, 8, 8, generator=generator) * 2, torch.arange(24) % 5
+
+
+@pytest.fixture
+def model(images: tuple[torch.Tensor, torch.Tensor]) -> nn.Module:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        Repeat(4),
+        PerStep(nn.Conv2d(2, 6, 3, bias=False), nn.BatchNorm2d(6)),
+        LIF(2.5, surrogate=ATan(), detach_reset=True, v_reset=-0.125),
+        PerStep(nn.Conv2d(6, 6, 3, padding=1, stride=1), nn.AvgPool2d(2)),
+        ParametricLIF(3.0, v_reset=None, decay_input=False),
+        PerStep(nn.Flatten(), nn.Dropout(), nn.Linear(54, 20, bias=False), nn.BatchNorm1d(20)),
+        IF(v_reset=None, several=True, v_floor=-0.5),
+        PerStep(nn.Linear(20, 5)),
+    )
+    with torch.no_grad():
+        net(images[0])
+        net[4].w.fill_(0.3)
+    return net.eval()
+
+
+def test_a_full_precision_network_comes_back_exactly(model: nn.Module, images: Any, tmp_path: Path) -> None:
+    path = nirs.write(tmp_path / "net.nir", model, images[0][:2], dt=1e-3)
+    again = nirs.read(path)
+    with torch.no_grad():
+        assert torch.equal(again(images[0]), model(images[0]))
+    assert [type(module) for module in again.children()] == [
+        type(module) for module in model.modules() if not isinstance(module, nn.Sequential | Repeat | nn.Dropout)
+    ]
+    dynamics = [[m.dynamics for m in net.modules() if isinstance(m, isofire.neurons.Neuron)] for net in (again, model)]
+    assert dynamics[0] == dynamics[1]
+    other = nirs.to_graph(again, images[0][:2], dt=1e-3)
+    for name, node in nir.read(path).nodes.items():
+        assert node.metadata == other.nodes[name].metadata
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+def test_a_quantized_network_comes_back_exactly(model: nn.Module, images: Any, tmp_path: Path, prepared: bool) -> None:
+    calibrated = isofire.calibrate(isofire.prepare(model, SPEC), images)
+    quantized = isofire.convert(calibrated)
+    path = nirs.write(tmp_path / "net.nir", calibrated if prepared else quantized, images[0][:2])
+    again = nirs.read(path)
+    with torch.no_grad():
+        assert torch.equal(again(images[0]), quantized(images[0]))
+    found = isofire.compare(quantized, _renamed(again, quantized), images)
+    assert found.overall["emd_layer_mean"] == 0
+    assert found.agreement == 1
+    # what is written again is what was read
+    assert again.quantization == nirs.read(nirs.write(tmp_path / "b.nir", again, images[0][:2])).quantization
+    levels = [node.metadata["levels"] for node in nir.read(path).nodes.values() if "levels" in node.metadata]
+    assert len(levels) == (3 if prepared else 0)
+    if prepared:
+        weight = nir.read(path).nodes["1_0"].weight
+        assert all(
+            set(row.ravel().tolist()) <= set(table.tolist()) for row, table in zip(weight, levels[0], strict=True)
+        )
+
+
+def _renamed(net: nn.Module, like: nn.Module) -> nn.Module:
+    """The same modules under the names of another model, so that `compare` can pair them."""
+    twin = copy.deepcopy(like)
+    for name, module in net.named_children():
+        twin.set_submodule(name.replace("_", "."), module)
+    return twin
+
+
+def test_an_event_network_read_from_a_graph_is_quantized_and_written(images: Any, tmp_path: Path) -> None:
+    net = nirs.read(_branched(), nirs.Convention(reset="subtract", several=True, v_floor=-1.0))
+    frames = torch.randn(6, 24, 3, generator=torch.Generator().manual_seed(0)).abs()
+    with torch.no_grad():
+        out = net(frames)
+        a = IF(v_reset=None, several=True, v_floor=-1.0)(frames * torch.tensor([1.0, 2.0, 1.0]))
+        expected = a @ net.get_submodule("left").weight.T + a @ net.get_submodule("right").weight.T
+    torch.testing.assert_close(out, expected)
+    assert out.abs().max() > 1
+    quantized = isofire.quantize_(
+        copy.deepcopy(net), isofire.QuantSpec(membrane={"bits": 3, "range": [-1, 2.5]}), (frames, images[1])
+    )
+    again = nirs.read(nirs.write(tmp_path / "q.nir", quantized, frames[:, :2]))
+    with torch.no_grad():
+        assert torch.equal(again(frames), quantized(frames))
+        assert not torch.equal(again(frames), out)
+
+
+def _branched(**changes: Any) -> Any:
+    """IF with a resistance -> two linear layers whose sum goes out."""
+    import numpy as np
+
+    weight = np.array([[1.0, -2.0, 0.5], [0.25, 1.0, 1.0]], dtype=np.float32)
+    one = np.ones(3, dtype=np.float32)
+    nodes = {
+        "input": nir.Input(input_type={"input": np.array([3])}),
+        "a.b": nir.IF(r=one * np.array([1, 2, 1], dtype=np.float32), v_threshold=one, v_reset=0 * one),
+        "left": nir.Linear(weight=weight),
+        "right": nir.Linear(weight=weight * 3),
+        "output": nir.Output(output_type={"output": np.array([2])}),
+        **changes.get("nodes", {}),
+    }
+    edges = [("input", "a.b"), ("a.b", "left"), ("a.b", "right"), ("left", "output"), ("right", "output")]
+    return nir.NIRGraph(nodes=nodes, edges=edges + changes.get("edges", []), type_check=False)
+
+
+def test_graphs_that_cannot_be_run_are_told(tmp_path: Path) -> None:
+    import numpy as np
+
+    one = np.ones(3, dtype=np.float32)
+    uneven = nir.IF(r=one, v_threshold=one * np.array([1, 2, 3], dtype=np.float32), v_reset=0 * one)
+    with pytest.raises(ModelError, match=r"'a\.b' must share one v_threshold, got 3 values from 1 to 3"):
+        nirs.read(_branched(nodes={"a.b": uneven}))
+    slow = nir.LIF(tau=one * 5e-5, r=one, v_leak=0 * one, v_threshold=one, v_reset=0 * one)
+    with pytest.raises(ModelError, match=r"tau = 0\.5 steps of dt = 0\.0001 s"):
+        nirs.read(_branched(nodes={"a.b": slow}))
+    with pytest.raises(ModelError, match="circle"):
+        nirs.read(_branched(edges=[("left", "left")]))
+    with pytest.raises(ModelError, match=r"'a\.b' is a Threshold, which isofire cannot run"):
+        nirs.read(_branched(nodes={"a.b": nir.Threshold(threshold=one)}))
+    (tmp_path / "bad.nir").write_bytes(b"no HDF5")
+    with pytest.raises(CheckpointError, match=r"bad\.nir cannot be read"):
+        nirs.read(tmp_path / "bad.nir")
+    with pytest.raises(SpecError, match="several spikes a step need reset 'subtract'"):
+        nirs.Convention(several=True)
+
+
+def test_numbers_that_no_longer_fit_the_metadata_are_told(model: nn.Module, images: Any) -> None:
+    graph = nirs.to_graph(model, images[0][:2])
+    graph.nodes["2"].v_threshold = graph.nodes["2"].v_threshold * 2
+    with pytest.raises(ModelError, match="v_threshold of node '2' is not what isofire's metadata there say"):
+        nirs.read(graph)
+
+
+def test_models_that_no_graph_describes_are_refused(images: Any, tmp_path: Path) -> None:
+    class Twice(nn.Sequential):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return super().forward(input) * 2
+
+    with pytest.raises(ModelError, match="computes something else"):
+        nirs.write(tmp_path / "n.nir", Twice(Repeat(2), PerStep(nn.Conv2d(2, 3, 3)), IF(v_threshold=0.1)), images[0])
+    with pytest.raises(ModelError, match=r"no node for '1\.0' \(ReLU\)|no node for '1_0' \(ReLU\)"):
+        nirs.write(tmp_path / "n.nir", nn.Sequential(Repeat(2), PerStep(nn.ReLU()), IF()), images[0])
+    with pytest.raises(ModelError, match="in 2 groups"):
+        nirs.write(tmp_path / "n.nir", nn.Sequential(Repeat(2), PerStep(nn.Conv2d(2, 4, 3, groups=2)), IF()), images[0])
+    assert not list(tmp_path.iterdir())
