@@ -25,3 +25,7 @@ class CheckpointError(IsofireError, ValueError):
 
 class OutputError(IsofireError, OSError):
     """An output folder or file cannot be written: read-only, full, or already in use."""
+
+
+class WorkerError(IsofireError, RuntimeError):
+    """Processes that should run cells die or cannot be started."""

@@ -10,7 +10,7 @@ import pytest
 from isofire.cli.config import read_config
 from isofire.models import build
 from isofire.quantization import make_plan
-from isofire.study.grid import Grid
+from isofire.sweep import read_sweep
 
 FOLDER = Path(__file__).parents[2] / "configs"
 FILES = sorted(FOLDER.rglob("*.toml"))
@@ -24,7 +24,7 @@ def test_there_are_some():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(FOLDER)))
 def test_reads(path):
     if "cells" in path.read_text():
-        assert list(Grid.from_toml(path).settings())
+        assert read_sweep(path).cells
     else:
         read_config(path)
 

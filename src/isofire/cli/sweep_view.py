@@ -14,6 +14,7 @@ from rich.text import Text
 
 from isofire.study import text_table
 from isofire.sweep import Plan, Results, State
+from isofire.sweep.runner import time_left
 
 _SHOWN_ROWS = 12
 _SHOWN_RUNNING = 4
@@ -90,26 +91,14 @@ def results_text(results: Results) -> str:
 
 
 def _seconds_left(results: Results) -> float | None:
-    """What is left, by the mean time of finished cells of the same mode, shared between those at work."""
-    workers = len(results.running)
-    if not workers or not results.rows or not results.pending:
-        return None
     ended = {str(row["cell"]) for row in results.rows} | {str(record["key"]) for record in results.failed}
     waiting = [cell["mode"] for cell in results.plan["cells"] if cell["key"] not in ended]
-    times: dict[str, list[float]] = {}
-    for row in results.rows:
-        times.setdefault(str(row["mode"]), []).append(float(row["seconds"]))
-    everything = [value for values in times.values() for value in values]
-    return sum(_mean(times.get(mode, everything)) for mode in waiting) / workers
+    return time_left(waiting, results.rows, len(results.running)) if waiting else None
 
 
 def clock(seconds: float) -> str:
     """Such as "1:02:03"."""
     return str(timedelta(seconds=round(seconds)))
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _panel(name: str, state: State) -> RenderableType:
@@ -136,6 +125,5 @@ def _running(state: State) -> str:
 
 
 def _left(state: State) -> str:
-    if state.rate is None or state.left is None or not state.pending:
-        return ""
-    return f"  {state.rate:.0f} cells/h, {clock(state.left)} left"
+    rate = "" if state.rate is None else f"  {state.rate:.0f} cells/h"
+    return rate + ("" if not state.left else f"  {clock(state.left)} left")

@@ -69,7 +69,8 @@ class Claim:
             if handle is not None:
                 os.close(handle)
             raise OutputError(
-                f"cannot claim {final}: {error.strerror or error}; make room there, or choose a file system with hard links"
+                f"cannot claim {final}: {error.strerror or error}; make room there, or choose a file system that has "
+                "hard links"
             ) from error
         finally:
             part.unlink(missing_ok=True)

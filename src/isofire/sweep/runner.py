@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from isofire.errors import OutputError
+from isofire.errors import OutputError, WorkerError
 from isofire.files import writable_folder, write_text
-from isofire.study import write_rows
+from isofire.study import markdown_table, write_rows
 from isofire.study.rows import Row
 from isofire.sweep.executors import Executor
 from isofire.sweep.plan import Plan
@@ -20,6 +20,9 @@ from isofire.sweep.task import Outcome, Task
 
 LIVES = 3
 """A cell whose process died so often in one run counts as failed."""
+
+_HOPELESS = 10
+"""After so many deaths in a row the cells are not the cause."""
 
 _TICK = 0.5
 _REST = 2.0
@@ -39,11 +42,15 @@ class State:
     elsewhere
         Cells that other runs compute now.
     computed
-        Seconds of each cell that this run finished.
+        Cells that this run finished.
+    rows
+        Of finished cells.
     last
-        What ended last: a row or a failure's title and reason.
+        What ended last, and how.
     elapsed
         Seconds since the start.
+    left
+        Seconds that the rest takes, by the times of finished cells; None before the first.
     """
 
     total: int
@@ -51,25 +58,34 @@ class State:
     failed: int = 0
     running: list[str] = field(default_factory=list)
     elsewhere: int = 0
-    computed: list[float] = field(default_factory=list)
+    computed: int = 0
     rows: list[Row] = field(default_factory=list)
     last: str = ""
     elapsed: float = 0.0
-
-    @property
-    def pending(self) -> int:
-        """Cells neither finished nor failed."""
-        return self.total - self.done - self.failed
+    left: float | None = None
 
     @property
     def rate(self) -> float | None:
         """Cells an hour that this run finished; None before the first."""
-        return 3600 * len(self.computed) / self.elapsed if self.computed and self.elapsed > 0 else None
+        return 3600 * self.computed / self.elapsed if self.computed and self.elapsed > 0 else None
 
-    @property
-    def left(self) -> float | None:
-        """Seconds that the rest takes at this rate."""
-        return None if not self.rate else 3600 * self.pending / self.rate
+
+def time_left(modes: Iterable[str], rows: Sequence[Row], workers: int) -> float | None:
+    """Seconds that cells of these modes take, by the mean time of finished ones of the same mode.
+
+    Examples
+    --------
+    >>> time_left(["ptq", "qat"], [{"mode": "ptq", "seconds": 1.0}, {"mode": "qat", "seconds": 9.0}], workers=2)
+    5.0
+    """
+    times: dict[str, list[float]] = {}
+    for row in rows:
+        times.setdefault(str(row["mode"]), []).append(float(row["seconds"]))
+    every = [value for values in times.values() for value in values]
+    if not every or workers < 1:
+        return None
+    found = [times.get(mode, every) for mode in modes]
+    return sum(sum(values) / len(values) for values in found) / workers
 
 
 def run_sweep(
@@ -93,6 +109,8 @@ def run_sweep(
     ------
     OutputError
         If something cannot be written (full disk). What is finished is kept.
+    WorkerError
+        If processes die whatever cell they are given.
     """
     try:
         writable_folder(folder)
@@ -110,6 +128,7 @@ class _Run:
         self.began = time.perf_counter()
         self.state = State(total=len(plan.cells))
         self.deaths: Counter[str] = Counter()
+        self.deaths_in_a_row = 0
         self.active: dict[str, Task] = {}
         # tasks that others were at when we asked, with the time to ask again
         self.resting: dict[str, tuple[float, Task]] = {}
@@ -174,6 +193,8 @@ class _Run:
     def _ended(self, task: Task, outcome: Outcome) -> None:
         if outcome.kind == "stopped":
             raise OutputError(outcome.reason)
+        if outcome.kind != "lost":
+            self.deaths_in_a_row = 0
         if outcome.kind == "held":
             self.resting[task.key] = (time.perf_counter() + _REST, task)
         elif outcome.kind == "lost":
@@ -187,6 +208,12 @@ class _Run:
 
     def _lost(self, task: Task, reason: str) -> None:
         self.deaths[task.key] += 1
+        self.deaths_in_a_row += 1
+        if self.deaths_in_a_row >= _HOPELESS:
+            raise WorkerError(
+                f"the last {_HOPELESS} processes that were given a cell died, the last one {reason}; look at what they "
+                "print, mend it, and give the same command again"
+            )
         self.store.note("lost", task.key, title=task.title, reason=reason)
         if self.deaths[task.key] < LIVES:
             self.ready.appendleft(task)
@@ -216,8 +243,7 @@ class _Run:
 
     def _done(self, task: Task, outcome: Outcome) -> None:
         self.state.done += 1
-        if outcome.seconds:
-            self.state.computed.append(outcome.seconds)
+        self.state.computed += outcome.seconds > 0
         row = self._results(only=task.key).rows[0]
         self.state.rows.append(row)
         self.state.last = f"{task.title}: {told(row)}"
@@ -235,6 +261,10 @@ class _Run:
         self.state.running = [task.title for task in self.active.values()]
         self.state.elsewhere = len(self.resting)
         self.state.elapsed = time.perf_counter() - self.began
+        waiting = [*self.ready, *self.active.values(), *(task for _, task in self.resting.values())]
+        waiting += [cell for cells in self.blocked.values() for cell in cells]
+        modes = [task.cell.mode for task in waiting if task.cell is not None]
+        self.state.left = time_left(modes, self.state.rows, len(self.active) + len(self.resting))
         self.watch(self.state)
 
     def _write(self, results: Results, at_least: float = 0.0) -> None:
@@ -243,6 +273,8 @@ class _Run:
             return
         self.written = now
         write_rows(self.folder, results.rows, self.plan.about)
+        if results.rows:
+            write_text(self.store.root / "table.md", markdown_table(results.rows))
 
 
 def told(row: dict[str, Any]) -> str:

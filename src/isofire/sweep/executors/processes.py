@@ -8,7 +8,8 @@ import signal
 import threading
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkProcess, SpawnProcess
+from typing import Literal
 
 import msgspec
 import torch
@@ -21,7 +22,7 @@ _PATIENCE = 5.0
 
 @dataclass
 class _Worker:
-    process: SpawnProcess
+    process: SpawnProcess | ForkProcess
     line: Connection
     task: Task | None = None
 
@@ -34,6 +35,8 @@ class Processes:
     workers
         How many tasks run at once. Every process has the threads that the sweep's file gives a cell, whatever their
         number, since the number of threads is part of what decides a cell's bits.
+    start
+        How processes start. "fork" is quick, but not safe in a process that has run threads.
 
     Raises
     ------
@@ -41,10 +44,10 @@ class Processes:
         If `workers` is below 1.
     """
 
-    def __init__(self, workers: int = 1) -> None:
+    def __init__(self, workers: int = 1, start: Literal["spawn", "fork"] = "spawn") -> None:
         if workers < 1:
             raise SpecError(f"--workers must be at least 1, got {workers}")
-        self._context = multiprocessing.get_context("spawn")
+        self._kind = SpawnProcess if start == "spawn" else ForkProcess
         self._workers: list[_Worker | None] = [None] * workers
 
     @property
@@ -98,10 +101,8 @@ class Processes:
         self._workers = [None] * len(self._workers)
 
     def _start(self, place: int) -> _Worker:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=_serve, args=(theirs, place), daemon=True, name=f"isofire worker {place}"
-        )
+        ours, theirs = multiprocessing.Pipe()
+        process = self._kind(target=_serve, args=(theirs, place), daemon=True, name=f"isofire worker {place}")
         process.start()
         theirs.close()
         return _Worker(process, ours)
