@@ -269,7 +269,7 @@ def test_compare_writes_and_gives_json(run, trained, quantized, config):
         key: value for key, value in found["row"].items() if key in row
     }
     comparison = json.loads(Path("c/comparison.json").read_text())
-    assert comparison == {"overall": found["overall"], "layers": found["layers"]}
+    assert comparison == {key: found[key] for key in ("overall", "layers", "evidence")}
     pytest.importorskip("matplotlib")
     assert Path("c/figure.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert set(found["files"]) == {f"c/{name}" for name in
@@ -376,3 +376,20 @@ def test_a_model_table_of_another_network_is_refused(run, trained, config, tmp_p
     assert failed.code == 2
     assert "connect is 'add' there, 'iand' here" in failed.err
     assert not (tmp_path / "o").exists()
+
+
+def test_compare_shows_drift_beside_the_floor_that_is_named(run, trained, quantized, config):
+    files = trained / "model.safetensors", quantized / "model.safetensors"
+    images = ("--data", "digits", "--n", "200", "--json", "--device", "cpu")
+    plain = document(run("compare", *files, *images))
+    assert plain["evidence"]["floor"]["kind"] == plain["row"]["floor"] == "images"
+    assert plain["row"]["emd_low"] <= plain["row"]["emd_layer_mean"] <= plain["row"]["emd_high"] * 1.5
+    control = document(run("compare", *files, *images, "--control", files[1]))
+    assert control["evidence"]["floor"]["kind"] == "control"
+    assert control["row"]["emd_over_floor"] == 1
+    seeds = document(run("compare", *files, *images, "--seed-model", files[1]))
+    assert "2 networks of different seeds, 1 pairs" in seeds["evidence"]["floor"]["about"]
+    both = run("compare", *files, *images, "--seed-model", files[1], "--control", files[1])
+    assert (both.code, "name one floor" in both.err) == (2, True)
+    text = run("compare", *files, "--data", "digits", "--n", "200", "--device", "cpu").out
+    assert "how many images would be enough" in text or "for an interval of +-10 %" in text

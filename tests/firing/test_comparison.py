@@ -57,7 +57,8 @@ def test_the_table_fits_and_shows_every_layer(layers: int) -> None:
     assert len([line for line in lines if ".sn" in line or "me.sn" in line]) == layers
     assert rows[0].split()[1] == "100"
     assert f"{result.layers[0].emd:.5f}" in rows[0]
-    assert f"{result.overall['emd_layer_mean']:.5f}" in lines[-1]
+    assert any(line.startswith("EMD: layer mean " + f"{result.overall['emd_layer_mean']:.5f}") for line in lines)
+    assert "at least 5 blocks, got 1" in " ".join(lines)
 
 
 def test_json_is_strict_and_readable(tmp_path: Path) -> None:
@@ -84,7 +85,8 @@ def test_a_row_is_labels_and_values() -> None:
     result = make()
     row = result.row(method="lq", bits=2)
     assert list(row)[:2] == ["method", "bits"]
-    assert row == {"method": "lq", "bits": 2, **result.overall}
+    noise = dict.fromkeys(("emd_low", "emd_high", "emd_bias", "emd_floor", "emd_over_floor", "floor"))
+    assert row == {"method": "lq", "bits": 2, **result.overall, **noise}
     with pytest.raises(SpecError, match="got 'shape'"):
         result.row(shape="round")
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from isofire.cli.figures import save_figure
+from isofire.cli.floors import FloorChoice
 from isofire.cli.options import DataChoice, Machine, Out, Output
 from isofire.cli.screen import Log, Report, open_folder
 from isofire.files import write_text
-from isofire.firing import Comparison
+from isofire.firing import Comparison, observe
 from isofire.firing import compare as measure
 from isofire.models import open_model
 from isofire.quantization import labels_of, spec_of
@@ -27,10 +28,11 @@ def compare(
     out: Out = None,
     batch_size: int = 128,
     choice: DataChoice | None = None,
+    floor: FloorChoice | None = None,
     machine: Machine | None = None,
     output: Output | None = None,
 ) -> Report:
-    """Compare the firing of two networks on the same images, layer by layer.
+    """Compare the firing of two networks on the same images, layer by layer, and say what of it may be noise.
 
     With --out it writes comparison.json, row.csv, row.json, environment.json and, where matplotlib is installed,
     figure.png.
@@ -38,6 +40,7 @@ def compare(
     ```
     isofire compare FP.safetensors Q.safetensors --data digits
     isofire compare FP.safetensors Q.safetensors -c CONFIG.toml --n 2000 -o runs/q
+    isofire compare FP.safetensors Q.safetensors --data digits --control CONTINUED.safetensors
     ```
 
     Parameters
@@ -53,7 +56,9 @@ def compare(
     folder = open_folder(out) if out is not None else None
     (first, _), (second, note) = open_model(baseline), open_model(quantized)
     data = (choice or DataChoice()).load()
-    found = measure(first, second, data, batch_size=batch_size, device=place, progress=sys.stderr.isatty())
+    seen = observe(first, data, batch_size=batch_size, device=place, progress=sys.stderr.isatty())
+    beside = (floor or FloorChoice()).of(seen, data, batch_size, place)
+    found = measure(seen, second, data, batch_size=batch_size, device=place, progress=sys.stderr.isatty(), floor=beside)
     labels = {"model": name_of(first), "data": name_of_data(data), **labels_of(spec_of(second)), **_origin(note)}
     row = found.row(**labels)
     about = environment(place)

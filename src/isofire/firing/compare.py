@@ -13,6 +13,7 @@ from isofire.batches import Data, read_batches
 from isofire.checks import require_finite
 from isofire.errors import DataError, ModelError
 from isofire.firing.comparison import Comparison
+from isofire.firing.floor import Floor
 from isofire.firing.observation import Observation
 from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN, FiringRecorder
 from isofire.modes import evaluating
@@ -29,6 +30,7 @@ def compare(
     progress: bool = False,
     blocks: int = DEFAULT_BLOCKS,
     run: int = DEFAULT_RUN,
+    floor: Floor | None = None,
 ) -> Comparison:
     """Measure accuracy and firing of two versions of a network on the same images.
 
@@ -53,7 +55,9 @@ def compare(
     progress
         Show a progress bar on stderr.
     blocks, run
-        How images are split into blocks, see `FiringRecorder`.
+        How images are split into blocks, see `FiringRecorder`. Intervals need images in at least 5 blocks.
+    floor
+        What drift is shown beside, see `isofire.firing.floor`; None takes the baseline on other images.
 
     Raises
     ------
@@ -83,6 +87,7 @@ def compare(
         accuracy=after.accuracy,
         accuracy_fp=before.accuracy,
         agreement=int((before.predictions == after.predictions).sum()) / len(after.labels),
+        floor=floor,
     )
 
 

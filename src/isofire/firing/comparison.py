@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import textwrap
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from isofire.errors import SpecError
@@ -13,7 +15,9 @@ from isofire.files import write_text
 from isofire.firing.aggregate import overall_drift
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.drift import LayerDrift, check_match, layer_drift
-from isofire.firing.table import layer_table
+from isofire.firing.evidence.summary import Evidence, evidence_or_reason
+from isofire.firing.floor import Floor
+from isofire.firing.table import evidence_table, layer_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,6 +39,8 @@ class Comparison:
         Drift of each layer, in the model's order.
     overall
         Drift of the network: accuracy, accuracy_fp, agreement, and what `overall_drift` explains key by key.
+    floor
+        What drift is shown beside; None takes the baseline on other images, see `isofire.firing.floor`.
     """
 
     accuracy: float
@@ -44,10 +50,18 @@ class Comparison:
     quantized: SpikeCounts
     layers: tuple[LayerDrift, ...]
     overall: dict[str, float | int]
+    floor: Floor | None = None
 
     @classmethod
     def of(
-        cls, baseline: SpikeCounts, quantized: SpikeCounts, *, accuracy: float, accuracy_fp: float, agreement: float
+        cls,
+        baseline: SpikeCounts,
+        quantized: SpikeCounts,
+        *,
+        accuracy: float,
+        accuracy_fp: float,
+        agreement: float,
+        floor: Floor | None = None,
     ) -> Comparison:
         """Compare two recordings of the same images.
 
@@ -60,7 +74,7 @@ class Comparison:
         layers = tuple(layer_drift(baseline, quantized, layer) for layer in baseline.layers)
         scores = {"accuracy": accuracy, "accuracy_fp": accuracy_fp, "agreement": agreement}
         overall = {**scores, **overall_drift(layers, baseline, quantized)}
-        return cls(**scores, baseline=baseline, quantized=quantized, layers=layers, overall=overall)
+        return cls(**scores, baseline=baseline, quantized=quantized, layers=layers, overall=overall, floor=floor)
 
     @property
     def n_images(self) -> int:
@@ -72,14 +86,32 @@ class Comparison:
         """Time steps per image."""
         return self.baseline.steps
 
+    @property
+    def evidence(self) -> Evidence | None:
+        """Intervals and floors of every measure; None where the images fill fewer than 5 blocks. Computed once."""
+        return self._evidence[0]
+
+    @cached_property
+    def _evidence(self) -> tuple[Evidence | None, str]:
+        return evidence_or_reason(self.baseline, self.quantized, self.floor)
+
     def table(self) -> str:
-        """Plain text of at most 100 columns: the scores, a line per layer, and the overall line."""
-        return layer_table(self.layers, self.overall)
+        """Plain text of at most 100 columns: the scores, a line per layer, the overall line; then EMD and its noise."""
+        found, reason = self._evidence
+        drift = layer_table(self.layers, self.overall)
+        noise = (
+            evidence_table(found, self.layers) if found is not None else textwrap.fill(f"no intervals: {reason}", 100)
+        )
+        return f"{drift}\n\n{noise}"
 
     def to_dict(self) -> dict[str, Any]:
-        """`{"overall": {...}, "layers": [{...}, ...]}` of plain numbers; values that do not exist are NaN."""
+        """`{"overall": {...}, "layers": [{...}, ...], "evidence": {...}}` of plain values; what does not exist is NaN.
+
+        "evidence" is None where `evidence` is.
+        """
         layers = [{**asdict(layer), "transitions": layer.transitions._asdict()} for layer in self.layers]
-        return {"overall": dict(self.overall), "layers": layers}
+        noise = None if self.evidence is None else self.evidence.to_dict()
+        return {"overall": dict(self.overall), "layers": layers, "evidence": noise}
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """`to_dict` as JSON text, NaN as null; with `path` also written there.
@@ -95,16 +127,33 @@ class Comparison:
         return text
 
     def row(self, **labels: str | float | int | bool | None) -> dict[str, Any]:
-        """One flat row for a table of results: the labels given, then the overall values.
+        """One flat row for a table of results: the labels given, the overall values, and EMD's noise.
+
+        The last are `emd_low` and `emd_high` (95 % interval of `emd_layer_mean`), `emd_bias`, `emd_floor`,
+        `emd_over_floor`, and `floor`, which says of what kind it is; None where there is no `evidence`.
 
         Raises
         ------
         SpecError
             If a label has the name of a value.
         """
-        if taken := sorted(set(labels) & set(self.overall)):
+        values = {**self.overall, **self._noise()}
+        if taken := sorted(set(labels) & set(values)):
             raise SpecError(f"a label must not have the name of a value, got {taken[0]!r}; rename the label")
-        return {**labels, **self.overall}
+        return {**labels, **values}
+
+    def _noise(self) -> dict[str, float | str | None]:
+        if self.evidence is None:
+            return dict.fromkeys(("emd_low", "emd_high", "emd_bias", "emd_floor", "emd_over_floor", "floor"))
+        found = self.evidence.against()
+        return {
+            "emd_low": found.interval.low,
+            "emd_high": found.interval.high,
+            "emd_bias": found.interval.bias,
+            "emd_floor": None if found.floor is None else found.floor.value,
+            "emd_over_floor": found.ratio if math.isfinite(found.ratio) else None,
+            "floor": self.evidence.floor.kind,
+        }
 
     def figure(self) -> Figure:
         """Distribution of rates per layer for both networks, and each layer's EMD split in shift and shape.

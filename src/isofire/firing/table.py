@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from isofire.firing.drift import LayerDrift
+from isofire.firing.evidence.summary import Against, Evidence
 
 _NAME_WIDTH = 22
 _COLUMNS = (
@@ -37,6 +38,45 @@ def layer_table(layers: Sequence[LayerDrift], overall: Mapping[str, float | int]
             f"pooled {overall['emd_pooled']:.5f}, max {overall['emd_max']:.5f}",
         ]
     )
+
+
+def evidence_table(found: Evidence, layers: Sequence[LayerDrift]) -> str:
+    """At most 100 columns: EMD of each layer and over all with its interval, its floor and drift / floor."""
+    head = f"{'EMD and its noise'.ljust(_NAME_WIDTH)} {'EMD':>9} {'95 % interval':>19} {'floor':>9} {'EMD/floor':>10}"
+    enough = found.images_enough()
+    n = found.intervals.n_images
+    if enough is None:
+        images = "unchanged rates are not ruled out, so it cannot be said how many images would be enough"
+    elif enough <= n:
+        images = f"{n:,} images are enough for an interval of +-10 %"
+    else:
+        images = f"about {_rounded_up(enough):,} images would be enough for an interval of +-10 %"
+    return "\n".join(
+        [
+            head,
+            "-" * len(head),
+            *(_noise_line(layer.layer, found.against("emd", layer.layer)) for layer in layers),
+            "-" * len(head),
+            _noise_line("mean over layers", found.against("emd_layer_mean")),
+            f"floor: {found.floor.about}",
+            f"bias: about {found.against().interval.bias:.5f} of the mean EMD comes from having only {n:,} images",
+            images,
+        ]
+    )
+
+
+def _noise_line(name: str, against: Against) -> str:
+    interval, floor = against.interval, against.floor
+    ends = f"{interval.low:.5f} .. {interval.high:.5f}"
+    cells = f"{'-':>9} {'-':>10}" if floor is None else f"{floor.value:9.5f} {against.ratio:10.1f}"
+    note = "  within noise" if against.within_noise else ""
+    return f"{shortened(name, _NAME_WIDTH).ljust(_NAME_WIDTH)} {interval.estimate:9.5f} {ends:>19} {cells}{note}"
+
+
+def _rounded_up(number: int) -> int:
+    """Two significant digits, since a forecast is no better."""
+    unit = 10 ** max(len(str(number)) - 2, 0)
+    return -(-number // unit) * unit
 
 
 def _line(name: str, neurons: int, values: Mapping[str, Any], widths: Sequence[int]) -> str:

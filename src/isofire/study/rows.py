@@ -22,12 +22,13 @@ MEASURES = (
     "emd_layer_mean", "emd_weighted", "emd_pooled", "emd_max", "paired_mae", "shift", "shape", "reshuffle", "spearman",
     "dead_00_fp", "dead_01_fp", "dead_05_fp",
 )  # fmt: skip
+NOISE = ("emd_low", "emd_high", "emd_bias", "emd_floor", "emd_over_floor", "floor")
 PROVENANCE = ("epochs", "calibration_images", "seconds", "spec")
-COLUMNS = (*LABELS, *MEASURES, *PROVENANCE)
-"""The order in files: what was done, what was measured, how it was made. Further columns follow them."""
+COLUMNS = (*LABELS, *MEASURES, *NOISE, *PROVENANCE)
+"""The order in files: what was done, what was measured, how sure that is, how it was made. Others follow them."""
 
 _WHOLE = {"seed", "n_images", "T", "epochs", "calibration_images"}
-_TEXT = {*LABELS, "spec", "cell", "baseline"} - {"bits", "seed"}
+_TEXT = {*LABELS, "floor", "spec", "cell", "baseline"} - {"bits", "seed"}
 _NUMBERS = {*MEASURES, "seconds"} - _WHOLE
 _VERSION = 1
 

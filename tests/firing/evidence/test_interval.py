@@ -97,7 +97,7 @@ def test_too_few_blocks_are_refused() -> None:
     counts = SpikeCounts({"lif": torch.ones(4, 3, dtype=torch.int32)}, torch.full((4,), 5), 4)
     with pytest.raises(DataError, match=r"at least 5 blocks, got 4 \(20 images\); record more"):
         drift_intervals(counts, counts)
-    with pytest.raises(SpecError, match="such as 0.95, got 95"):
+    with pytest.raises(SpecError, match=r"such as 0\.95, got 95"):
         drift_intervals(counts, counts, level=95)
 
 

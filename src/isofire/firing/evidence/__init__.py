@@ -2,5 +2,6 @@
 
 from isofire.firing.evidence.enough import images_enough
 from isofire.firing.evidence.interval import DriftIntervals, Interval, drift_intervals
+from isofire.firing.evidence.seeds import over_seeds
 
-__all__ = ["DriftIntervals", "Interval", "drift_intervals", "images_enough"]
+__all__ = ["DriftIntervals", "Interval", "drift_intervals", "images_enough", "over_seeds"]

@@ -1,0 +1,62 @@
+"""Which noise floor a command shows drift beside, from the options that name networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from cyclopts import Group, Parameter
+
+from isofire.errors import SpecError
+from isofire.firing import Observation, observe
+from isofire.firing.floor import Floor, control_floor, seed_floor
+from isofire.models import open_model
+from isofire.study import AnySet
+
+_FLOOR = Group("Noise floor")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class FloorChoice:
+    """What drift is shown beside; by default the baseline on other images.
+
+    Parameters
+    ----------
+    control
+        A network that went through the same procedure without quantization, such as training continued.
+    seed_model
+        A full-precision network trained like the baseline from another seed; may be repeated.
+    """
+
+    control: Annotated[Path | None, Parameter(group=_FLOOR)] = None
+    seed_model: Annotated[tuple[Path, ...], Parameter(negative=(), show_default=False, group=_FLOOR)] = ()
+
+    def of(self, baseline: Observation, data: AnySet, batch_size: int, place: torch.device) -> Floor | None:
+        """The chosen floor on these images; None stands for the image floor.
+
+        Raises
+        ------
+        SpecError
+            If both are named.
+        CheckpointError, ModelError, DataError
+            If a file cannot be read, or its network does not match the baseline.
+        """
+        if self.control is not None and self.seed_model:
+            raise SpecError("name one floor: --control for the procedure, or --seed-model for other seeds")
+        seen = [observe(open_model(path)[0], data, batch_size=batch_size, device=place).counts for path in self._paths]
+        if self.control is not None:
+            return control_floor(baseline.counts, seen[0], about=f"control {_shown(self.control)}")
+        return seed_floor([baseline.counts, *seen]) if seen else None
+
+    @property
+    def _paths(self) -> Sequence[Path]:
+        return (self.control,) if self.control is not None else self.seed_model
+
+
+def _shown(path: Path) -> str:
+    """The folder and name are enough to know a file by."""
+    return str(Path(*path.parts[-2:]))

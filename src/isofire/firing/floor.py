@@ -1,0 +1,248 @@
+"""Noise floors: the drift that is there although nothing was quantized.
+
+A drift means something if it is larger than what other images, another seed, or more training alone would do to the
+same measure. Which of them is the right comparison depends on the question:
+
+- `image_floor`: other images of the same kind, same network. The least that any difference has to exceed.
+- `seed_floor`: networks trained alike from other seeds. For networks that were trained from scratch. It has no
+  neuron-by-neuron measures, since neuron 7 of one network is not neuron 7 of another.
+- `control_floor`: what the procedure does without quantizing: training continued for as many epochs (the fair floor of
+  quantization-aware training), or batch norm re-estimated (that of post-training quantization).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar, get_args
+
+import numpy as np
+
+from isofire.errors import DataError, SpecError
+from isofire.firing.aggregate import overall_drift
+from isofire.firing.counts import SpikeCounts
+from isofire.firing.drift import check_match, layer_drift
+from isofire.firing.evidence.draws import Draws, bootstrap, subsets
+from isofire.firing.evidence.interval import Interval, drift_intervals, require_blocks
+from isofire.firing.evidence.resample import DISTANCES, OVERALL_EMDS, resample
+from isofire.firing.evidence.student import t_value
+
+Kind = Literal["images", "seeds", "control"]
+Method = Literal["bootstrap", "halves"]
+
+CHANGES = ("mfr_change", "dead_00_change", "dead_01_change", "dead_05_change")
+"""Signed changes; their floor is the mean size of a change."""
+_UNPAIRED = ("emd", "shift", "shape", *OVERALL_EMDS, *CHANGES)
+_MEASURES = (*DISTANCES, *OVERALL_EMDS, *CHANGES)
+_LEVEL = 0.95
+_Value = TypeVar("_Value")
+DRAWS = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class FloorValue:
+    """A measure without quantization.
+
+    Parameters
+    ----------
+    value
+        Mean over draws of images, pairs of seeds, or the one control.
+    low, high
+        Images: where 95 % of single draws lie. Seeds: 95 % interval of the mean. Control: that of the control's drift.
+        NaN where there are too few seeds to tell.
+    """
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Floor:
+    """A noise floor of every measure that has one.
+
+    Parameters
+    ----------
+    kind
+        "images", "seeds" or "control".
+    about
+        What it is, in a few words, for tables.
+    layers, overall
+        Layer -> measure -> value, and measure -> value, named as in `DriftIntervals`.
+    """
+
+    kind: Kind
+    about: str
+    layers: Mapping[str, Mapping[str, FloorValue]]
+    overall: Mapping[str, FloorValue]
+
+    def get(self, measure: str, layer: str | None = None) -> FloorValue | None:
+        """The floor of a measure over all layers or of one; None if this floor has none."""
+        return (self.overall if layer is None else self.layers.get(layer, {})).get(measure)
+
+
+def image_floor(counts: SpikeCounts, *, method: Method = "bootstrap", draws: int = DRAWS, seed: int = 0) -> Floor:
+    """How far a network is from itself on other images.
+
+    Parameters
+    ----------
+    counts
+        A recording of the baseline with images in at least 5 blocks.
+    method
+        "bootstrap": two sets of as many images as were recorded, drawn block by block with replacement, so the floor is
+        that of n against n images. "halves": halves without a common image, as were recorded, so of n/2 against n/2,
+        about sqrt(2) higher; nothing is drawn twice.
+    draws
+        Pairs of sets.
+
+    A drift between two networks on the *same* images has less noise than this, since what an image does to both
+    cancels; see `Interval.resolved` for whether it differs from none at all.
+
+    Raises
+    ------
+    DataError
+        If fewer than 5 blocks hold images.
+    SpecError
+        If the method is unknown or `draws` below 1.
+
+    Examples
+    --------
+    >>> image_floor(recorder.counts).overall["emd_layer_mean"].value  # doctest: +SKIP
+    """
+    if method not in get_args(Method):
+        raise SpecError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
+    blocks = require_blocks(counts)
+    rng = np.random.default_rng(seed)
+    first, second = _sets(method, blocks, draws, rng)
+    drawn = resample(counts, counts, first, second, ranks=False)
+    images = counts.n_images if method == "bootstrap" else counts.n_images // 2
+    return Floor(
+        kind="images",
+        about=f"the baseline on other images, {images:,} against {images:,} ({method}, {draws} draws)",
+        layers={name: {key: _of_draws(values) for key, values in _kept(drawn.layers[name])} for name in counts.layers},
+        overall={key: _of_draws(values) for key, values in _kept(drawn.overall)},
+    )
+
+
+def seed_floor(recordings: Sequence[SpikeCounts]) -> Floor:
+    """How far networks of different seeds are apart: the mean over all pairs.
+
+    Pairs share networks, so they are not independent: the interval is that of the jackknife that leaves out one network
+    at a time, with Student's t of networks - 1 degrees of freedom; three networks are the least for it.
+
+    Parameters
+    ----------
+    recordings
+        One of each network, of the same images, two or more.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two.
+    ModelError
+        If they are not of the same architecture and images.
+    """
+    if len(recordings) < 2:
+        raise DataError(f"a seed floor needs networks of at least 2 seeds, got {len(recordings)}; train another")
+    pairs = {
+        (i, j): _measures(recordings[i], recordings[j]) for i, j in itertools.combinations(range(len(recordings)), 2)
+    }
+    names = recordings[0].layers
+    seeds = len(recordings)
+
+    def over_pairs(layer: str | None, key: str) -> FloorValue:
+        return _of_pairs({pair: abs(found[layer][key]) for pair, found in pairs.items()}, seeds)
+
+    keys = next(iter(pairs.values()))
+    return Floor(
+        kind="seeds",
+        about=f"{seeds} networks of different seeds, {len(pairs)} pairs, {recordings[0].n_images:,} images",
+        layers={name: {key: over_pairs(name, key) for key in keys[name]} for name in names},
+        overall={key: over_pairs(None, key) for key in keys[None]},
+    )
+
+
+def control_floor(baseline: SpikeCounts, control: SpikeCounts, *, about: str = "continued training") -> Floor:
+    """The drift of a network that went through the same procedure without quantization, with its own interval.
+
+    Parameters
+    ----------
+    baseline
+        The network that the quantized ones are compared with.
+    control
+        The control on the same images.
+    about
+        What was done to it: "continued training, 10 epochs", "batch norm re-estimated".
+
+    Raises
+    ------
+    ModelError, DataError
+        If the recordings do not belong together, or fewer than 5 blocks hold images.
+    """
+    found = drift_intervals(baseline, control, resamples=DRAWS, ranks=False)
+    return Floor(
+        kind="control",
+        about=about,
+        layers={name: {key: _of_interval(item) for key, item in _kept(found.layers[name])} for name in found.layers},
+        overall={key: _of_interval(item) for key, item in _kept(found.overall)},
+    )
+
+
+def _sets(method: Method, blocks: int, draws: int, rng: np.random.Generator) -> tuple[Draws, Draws]:
+    if method == "bootstrap":
+        return bootstrap(blocks, draws, rng), bootstrap(blocks, draws, rng)
+    halves = subsets(blocks, draws, rng)
+    if blocks % 2 == 0:
+        return halves, 1 - halves
+    # one block is left out, so that both halves have as many
+    rest = 1 - halves
+    rest[np.arange(draws), (rest * rng.random(rest.shape)).argmax(1)] = 0
+    return halves, rest
+
+
+def _kept(values: Mapping[str, _Value]) -> list[tuple[str, _Value]]:
+    """Measures that have a floor."""
+    return [(key, item) for key, item in values.items() if key in _MEASURES]
+
+
+def _of_draws(values: np.ndarray) -> FloorValue:
+    sizes = np.abs(values)
+    low, high = np.quantile(sizes, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    return FloorValue(value=float(sizes.mean()), low=float(low), high=float(high))
+
+
+def _of_interval(interval: Interval) -> FloorValue:
+    low, high = sorted((abs(interval.low), abs(interval.high)))
+    if interval.low <= 0 <= interval.high:
+        low, high = 0.0, max(low, high)
+    return FloorValue(value=abs(interval.estimate), low=low, high=high)
+
+
+def _measures(first: SpikeCounts, second: SpikeCounts) -> dict[str | None, dict[str, float]]:
+    """Layer (None: all) -> measure -> value, without the measures that pair neurons."""
+    check_match(first, second)
+    layers = [layer_drift(first, second, name) for name in first.layers]
+    found: dict[str | None, dict[str, float]] = {layer.layer: _unpaired(vars(layer)) for layer in layers}
+    return {**found, None: _unpaired(overall_drift(layers, first, second))}
+
+
+def _unpaired(values: Mapping[str, float]) -> dict[str, float]:
+    changes = {key: values[key[:-7]] - values[f"{key[:-7]}_fp"] for key in CHANGES}
+    return {key: float(value) for key, value in {**values, **changes}.items() if key in _UNPAIRED}
+
+
+def _of_pairs(values: Mapping[tuple[int, int], float], seeds: int) -> FloorValue:
+    mean = math.fsum(values.values()) / len(values)
+    if seeds < 3:
+        return FloorValue(value=mean)
+    left_out = [_mean([value for pair, value in values.items() if seed not in pair]) for seed in range(seeds)]
+    centre = _mean(left_out)
+    error = math.sqrt((seeds - 1) / seeds * math.fsum((value - centre) ** 2 for value in left_out))
+    half = t_value(_LEVEL, seeds - 1) * error
+    return FloorValue(value=mean, low=max(mean - half, 0.0), high=mean + half)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
