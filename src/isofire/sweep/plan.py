@@ -189,12 +189,17 @@ def _title(combination: Combination, baseline: str, seed: int) -> str:
     labels = labels_of(combination.spec)
     if combination.spec is None:
         labels = {**labels, "method": CONTROLS[combination.mode], "bits": None}
+    per = None if labels["granularity"] in _USUAL else f"per {labels['granularity']}"
     bits = None if labels["bits"] is None else f"{labels['bits']} bits"
     parts: Sequence[Any] = (
-        None if combination.spec is None else labels["target"], labels["method"], bits, labels["range"],
+        None if combination.spec is None else labels["target"], labels["method"], bits, labels["range"], per,
         labels["placement"], labels["options"], combination.mode, f"seed {seed}", baseline,
     )  # fmt: skip
     return " ".join(str(part) for part in parts if part is not None)
+
+
+_USUAL = (None, "channel", "layer", "channel | layer")
+"""Granularities that a title leaves out."""
 
 
 def _data(data: DataSettings) -> dict[str, Any]:
