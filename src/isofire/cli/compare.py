@@ -8,12 +8,13 @@ from typing import Any
 
 from isofire.cli.figures import save_figure
 from isofire.cli.floors import FloorChoice
+from isofire.cli.named import ModelChoice
 from isofire.cli.options import DataChoice, Machine, Out, Output
 from isofire.cli.screen import Log, Report, open_folder
+from isofire.errors import SpecError
 from isofire.files import write_text
 from isofire.firing import Comparison, observe
 from isofire.firing import compare as measure
-from isofire.models import open_model
 from isofire.quantization import labels_of, spec_of
 from isofire.study import environment, name_of, write_rows
 from isofire.study.cell import name_of_data
@@ -22,9 +23,10 @@ from isofire.study.rows import to_json_text
 
 def compare(
     baseline: Path,
-    quantized: Path,
+    quantized: Path | None = None,
     /,
     *,
+    network: ModelChoice | None = None,
     out: Out = None,
     batch_size: int = 128,
     choice: DataChoice | None = None,
@@ -41,12 +43,13 @@ def compare(
     isofire compare FP.safetensors Q.safetensors --data digits
     isofire compare FP.safetensors Q.safetensors -c CONFIG.toml --n 2000 -o runs/q
     isofire compare FP.safetensors Q.safetensors --data digits --control CONTINUED.safetensors
+    isofire compare Q.safetensors --model nets:build --weights FP.safetensors --data nets:load
     ```
 
     Parameters
     ----------
     baseline
-        The network to measure against, usually in full precision.
+        The network to measure against, usually in full precision; with --model it may be left to --weights.
     quantized
         The network to measure.
     batch_size
@@ -54,12 +57,22 @@ def compare(
     """
     place = (machine or Machine()).claim()
     folder = open_folder(out) if out is not None else None
-    (first, _), (second, note) = open_model(baseline), open_model(quantized)
+    chosen = network or ModelChoice()
+    if quantized is None and chosen.model is None:
+        raise SpecError(f"compare needs two files, BASELINE and QUANTIZED, got {baseline} alone")
+    # of a builder's network the baseline may be --weights, or what the builder gives
+    first, _ = chosen.open(None if quantized is None else baseline)
+    second, note = chosen.open(quantized or baseline)
     data = (choice or DataChoice()).load()
     seen = observe(first, data, batch_size=batch_size, device=place, progress=sys.stderr.isatty())
     beside = (floor or FloorChoice()).of(seen, data, batch_size, place)
     found = measure(seen, second, data, batch_size=batch_size, device=place, progress=sys.stderr.isatty(), floor=beside)
-    labels = {"model": name_of(first), "data": name_of_data(data), **labels_of(spec_of(second)), **_origin(note)}
+    labels = {
+        "model": chosen.model or name_of(first),
+        "data": name_of_data(data),
+        **labels_of(spec_of(second)),
+        **_origin(note),
+    }
     row = found.row(**labels)
     about = environment(place)
     files = [] if folder is None else keep_comparison(folder, found, row, about, Log())

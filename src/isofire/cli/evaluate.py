@@ -6,17 +6,20 @@ from pathlib import Path
 
 import msgspec
 
+from isofire.cli.named import ModelChoice
 from isofire.cli.options import DataChoice, Machine, Output
 from isofire.cli.screen import Report
-from isofire.models import open_model
+from isofire.firing import observe
+from isofire.models import NamedData
 from isofire.training import evaluate as measure
 
 
 def evaluate(
-    model: Path,
+    model: Path | None = None,
     /,
     *,
     batch_size: int = 256,
+    network: ModelChoice | None = None,
     choice: DataChoice | None = None,
     machine: Machine | None = None,
     output: Output | None = None,
@@ -27,18 +30,25 @@ def evaluate(
     isofire eval runs/fp/model.safetensors --data digits
     isofire eval MODEL.safetensors --data cifar10 --root DIR
     isofire eval MODEL.safetensors --config CONFIG.toml --split valid
+    isofire eval --model nets:build --weights FILE.safetensors --data nets:load
     ```
 
     Parameters
     ----------
     model
-        A file that isofire wrote (model.safetensors).
+        A file that isofire wrote (model.safetensors); with --model, weights for it.
     batch_size
         Images at once.
     """
     place = (machine or Machine()).claim()
-    network, _ = open_model(model)
+    opened, _ = (network or ModelChoice()).open(model)
     data = (choice or DataChoice()).load()
-    found = measure(network, data, place, batch_size)
+    if isinstance(data, NamedData):
+        seen = observe(opened, data, batch_size=batch_size, device=place)
+        rate = float(seen.counts.rates().mean())
+        told = {"accuracy": seen.accuracy, "mfr": rate, "n": seen.counts.n_images, "data": data.name}
+        text = f"accuracy {100 * seen.accuracy:.2f} %, rate {rate:.4f} (n = {seen.counts.n_images:,}, {data.name})"
+        return Report({**told, "split": data.split}, text)
+    found = measure(opened, data, place, batch_size)
     text = f"accuracy {100 * found.accuracy:.2f} %, loss {found.loss:.4f} (n = {found.n:,}, {data.name} {data.split})"
     return Report({**msgspec.to_builtins(found), "data": data.name, "split": data.split}, text)

@@ -9,11 +9,12 @@ import msgspec
 from cyclopts import Parameter
 
 from isofire.cli.config import read_config, require
+from isofire.cli.named import ModelChoice
 from isofire.cli.options import Output, Settings
 from isofire.cli.screen import Report
 from isofire.errors import CheckpointError, SpecError
-from isofire.models import build
-from isofire.quantization import QuantPlan, describe, make_plan
+from isofire.models import build, open_named
+from isofire.quantization import QuantPlan, describe, make_plan, spec_of
 from isofire.spec import QuantSpec
 from isofire.training.checkpoint import read_note
 
@@ -23,6 +24,7 @@ def explain(
     /,
     *,
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
+    network: ModelChoice | None = None,
     set: Settings = (),
     output: Output | None = None,
 ) -> Report:
@@ -32,6 +34,7 @@ def explain(
     isofire explain --config configs/digits-demo.toml
     isofire explain QUANTIZED.safetensors
     isofire explain FP.safetensors -c CONFIG.toml --set quant.weights.bits=2
+    isofire explain --model nets:build -c CONFIG.toml
     ```
 
     Parameters
@@ -41,6 +44,8 @@ def explain(
     config
         TOML file whose [quant] table to explain, and whose [model] table where no model is given.
     """
+    if network is not None and network.model is not None:
+        return _named(network, model, config, set)
     if model is None and config is None:
         raise SpecError("explain needs a model file or --config FILE")
     if config is None and set:
@@ -55,6 +60,22 @@ def explain(
     assert architecture is not None
     plan = make_plan(build(architecture), spec)
     return Report({"model": architecture, "quant": spec.to_dict(), "modules": _modules(plan)}, str(plan))
+
+
+def _named(choice: ModelChoice, path: Path | None, config: Path | None, set: Settings) -> Report:
+    """The plan for a network of the user's own code, in full precision; a quantized one's own spec without --config."""
+    assert choice.model is not None
+    spec = spec_of(choice.open(path)[0])
+    if config is not None:
+        settings = read_config(config, set)
+        require(settings, "quant")
+        spec = settings.quant
+    if spec is None:
+        raise SpecError(
+            f"{choice.model} is in full precision, nothing in it is quantized; give --config FILE for a plan"
+        )
+    plan = make_plan(open_named(choice.model)[0], spec)
+    return Report({"model": choice.model, "quant": spec.to_dict(), "modules": _modules(plan)}, str(plan))
 
 
 def _of_file(path: Path) -> tuple[dict, QuantSpec | None]:

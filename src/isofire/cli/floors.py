@@ -13,7 +13,7 @@ from cyclopts import Group, Parameter
 from isofire.errors import SpecError
 from isofire.firing import Observation, observe
 from isofire.firing.floor import Floor, control_floor, seed_floor
-from isofire.models import open_model
+from isofire.models import NamedData, open_model
 from isofire.study import AnySet
 
 _FLOOR = Group("Noise floor")
@@ -35,7 +35,7 @@ class FloorChoice:
     control: Annotated[Path | None, Parameter(group=_FLOOR)] = None
     seed_model: Annotated[tuple[Path, ...], Parameter(negative=(), show_default=False, group=_FLOOR)] = ()
 
-    def of(self, baseline: Observation, data: AnySet, batch_size: int, place: torch.device) -> Floor | None:
+    def of(self, baseline: Observation, data: AnySet | NamedData, batch_size: int, place: torch.device) -> Floor | None:
         """The chosen floor on these images; None stands for the image floor.
 
         Raises

@@ -12,6 +12,7 @@ from cyclopts import Group, Parameter
 
 from isofire.cli.config import read_config, require
 from isofire.errors import SpecError
+from isofire.models import NamedData, is_named, load_named
 from isofire.study import AnySet, DataSettings, load_split
 from isofire.training.distributed import pick_device
 
@@ -87,7 +88,8 @@ class DataChoice:
     set
         Change one setting of the file, e.g. data.root=DIR; may be repeated.
     data
-        Instead of a file: digits, cifar10, cifar100, fashion-mnist, mnist, nmnist or nmnist-small.
+        Instead of a file: digits, cifar10, cifar100, fashion-mnist, mnist, nmnist or nmnist-small; or
+        package.module:loader, a function of yours that takes a split's name and gives pairs of inputs and labels.
     root
         Data folder; by default the one that ISOFIRE_DATA names, else ~/.cache/isofire.
     download
@@ -106,7 +108,7 @@ class DataChoice:
     split: Annotated[Literal["test", "valid"], Parameter(group=_DATA)] = "test"
     n: Annotated[int | None, Parameter(group=_DATA)] = None
 
-    def load(self) -> AnySet:
+    def load(self) -> AnySet | NamedData:
         """The first `n` images of the split.
 
         Raises
@@ -118,6 +120,11 @@ class DataChoice:
         """
         if self.split == "valid" and self.config is None:
             raise SpecError("--split valid needs --config FILE, whose [data] table says how it is cut")
+        if self.config is None and self.data is not None and is_named(self.data):
+            if self.n is not None and self.n < 1:
+                raise SpecError(f"--n must be at least 1, got {self.n}")
+            named = load_named(self.data, "test")
+            return named if self.n is None else named.first(self.n)
         found = load_split(self.settings(), self.split)
         if self.n is None:
             return found

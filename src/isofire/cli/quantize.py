@@ -11,11 +11,13 @@ from torch import nn
 
 from isofire.cli.compare import keep_comparison
 from isofire.cli.config import read_config, require
+from isofire.cli.named import ModelChoice
 from isofire.cli.options import ConfigFile, Machine, Out, Output, Seed, Settings, out_folder, refuse_processes
+from isofire.cli.quantize_named import quantize_named
 from isofire.cli.screen import Log, Report, open_folder
 from isofire.errors import ModelError, SpecError
 from isofire.files import write_text
-from isofire.models import open_model, save_model
+from isofire.models import save_model
 from isofire.quantization import make_plan, spec_of
 from isofire.study import environment, fresh_model, load_splits, run_cell
 from isofire.study.rows import to_json_text
@@ -24,10 +26,12 @@ from isofire.training.progress import line
 
 
 def quantize(
-    baseline: Path,
+    baseline: Path | None = None,
     /,
     *,
     config: ConfigFile,
+    network: ModelChoice | None = None,
+    data: str | None = None,
     set: Settings = (),
     mode: Annotated[Literal["ptq", "qat"], Parameter(name=["--mode", "-m"])] = "ptq",
     split: Literal["test", "valid"] = "test",
@@ -48,12 +52,15 @@ def quantize(
     isofire quantize FP.safetensors -c CONFIG.toml --set quant.weights.bits=2 --split valid
     isofire quantize FP.safetensors -c CONFIG.toml \\
         --set 'quant.weights={method="lqnet", bits=2}'
+    isofire quantize --model nets:build --weights FILE.safetensors --data nets:load -c CONFIG.toml
     ```
 
     Parameters
     ----------
     baseline
-        The full-precision network, a model.safetensors that isofire wrote.
+        The full-precision network, a model.safetensors that isofire wrote; or --model names one of yours.
+    data
+        With --model, instead of the table [data]: package.module:loader, called with "train" and "test".
     mode
         ptq: quantize after training. qat: then train on with the quantizers in place, as the table [qat] says; the
         weights of the last epoch are kept.
@@ -66,21 +73,29 @@ def quantize(
     refuse_processes("quantize")
     if from_scratch and mode == "ptq":
         raise SpecError("--from-scratch trains, so it goes with --mode qat")
-    settings = read_config(config, set, seed)
+    settings, chosen = read_config(config, set, seed), network or ModelChoice()
+    if chosen.model is not None:
+        if baseline is not None or mode == "qat":
+            raise SpecError("--model takes its file by --weights, and is quantized after training (--mode ptq) only")
+        require(settings, "quant")
+        return quantize_named(chosen, data, config, settings, out, (machine or Machine()).claim())
+    if data is not None:
+        raise SpecError("--data goes with --model; the data of isofire's networks are the configuration's [data]")
     require(settings, "data", "quant", *(("qat",) if mode == "qat" else ()), *(("model",) if from_scratch else ()))
     assert settings.data is not None
     assert settings.quant is not None
     if split == "valid" and not settings.data.valid:
         raise SpecError("--split valid needs images that are held out; set data.valid to their number")
     place = (machine or Machine()).claim()
-    network, _ = open_model(baseline)
-    if spec_of(network) is not None:
+    model, _ = chosen.open(baseline)
+    assert baseline is not None
+    if spec_of(model) is not None:
         raise ModelError(f"{baseline} is quantized already; quantize the full-precision network it came from")
     fresh = None if settings.model is None else fresh_model(settings.model, settings.seed)
     if fresh is not None:
-        _check_same(network, fresh, config, baseline)
+        _check_same(model, fresh, config, baseline)
     start = fresh if from_scratch else None
-    make_plan(network, settings.quant)
+    make_plan(model, settings.quant)
     target = out_folder(out, settings.out, f"{config.stem}-{mode}")
     if target.resolve() == baseline.resolve().parent:
         raise SpecError(f"--out {target} holds the baseline, whose model.safetensors would be replaced; name another")
@@ -94,7 +109,7 @@ def quantize(
         log(line(record, settings.qat.epochs), to_screen=False)
 
     cell = run_cell(
-        network,
+        model,
         settings.quant,
         mode=mode,
         train_set=splits.train,
@@ -110,7 +125,7 @@ def quantize(
         on_epoch=note,
     )
     about = environment(place)
-    used = {**settings.to_dict(), "model": network.__dict__.get("config")}
+    used = {**settings.to_dict(), "model": model.__dict__.get("config")}
     write_text(folder / "config.json", to_json_text(used))
     recipe = msgspec.to_builtins(settings.qat) if mode == "qat" else None
     about_model = {

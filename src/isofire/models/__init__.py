@@ -1,19 +1,25 @@
 """Networks of isofire neurons, their files, and trained ones."""
 
 from isofire.models.build import build
+from isofire.models.named import NamedData, is_named, load_named, open_named, save_named
 from isofire.models.pretrained import open_model, pretrained
 from isofire.models.sew_resnet import SEWBlock, SEWResNet, count_neurons, sew_resnet8, sew_resnet18
 from isofire.models.store import load_model, save_model
 
 __all__ = [
+    "NamedData",
     "SEWBlock",
     "SEWResNet",
     "build",
     "count_neurons",
+    "is_named",
     "load_model",
+    "load_named",
     "open_model",
+    "open_named",
     "pretrained",
     "save_model",
+    "save_named",
     "sew_resnet8",
     "sew_resnet18",
 ]

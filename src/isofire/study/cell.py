@@ -17,6 +17,7 @@ from torch import nn
 from isofire.data import Batches
 from isofire.errors import SpecError
 from isofire.firing import Comparison, Observation, compare
+from isofire.models import NamedData
 from isofire.quantization import (
     CALIBRATION_BATCH,
     CALIBRATION_IMAGES,
@@ -184,7 +185,7 @@ def name_of(model: nn.Module) -> str:
     return config["builder"] if width == 1.0 else f"{config['builder']} x{width:g}"
 
 
-def name_of_data(data: AnySet) -> str:
+def name_of_data(data: AnySet | NamedData) -> str:
     """For the column `data`: the set, and the split unless it is test."""
     return data.name if data.split == "test" else f"{data.name} {data.split}"
 

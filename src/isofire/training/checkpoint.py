@@ -124,6 +124,31 @@ def read_note(path: str | os.PathLike[str], kind: Kind) -> dict[str, Any]:
     return header.note
 
 
+def peek_note(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """The note of a weights file; None for a safetensors file that another program wrote.
+
+    Raises
+    ------
+    CheckpointError
+        If it is missing or no safetensors file, or holds a training state.
+    """
+    text, _ = _open(path, with_tensors=False)
+    return None if text is None else read_note(path, "weights")
+
+
+def load_plain_weights(path: str | os.PathLike[str], model: nn.Module) -> None:
+    """Copy a state dict that another program saved as safetensors into `model`.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing or no safetensors file, or does not fit: the message names what is missing, surplus or of
+        another shape. The model is then untouched.
+    """
+    _, tensors = _open(path)
+    _load_model(path, model, _prefixed("model", tensors))
+
+
 def load_training(path: str | os.PathLike[str], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Copy weights and optimizer state of a file into `model` and `optimizer`.
 
@@ -162,6 +187,13 @@ def _write(
 
 
 def _read(path: str | os.PathLike[str], with_tensors: bool = True) -> tuple[Header, dict[str, Tensor]]:
+    text, tensors = _open(path, with_tensors)
+    if text is None:
+        raise CheckpointError(f"{path} was not written by isofire (no header); load its tensors yourself")
+    return _header(path, text), tensors
+
+
+def _open(path: str | os.PathLike[str], with_tensors: bool = True) -> tuple[str | None, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("isofire")
@@ -172,9 +204,7 @@ def _read(path: str | os.PathLike[str], with_tensors: bool = True) -> tuple[Head
         raise CheckpointError(
             f"{path} is truncated or no safetensors file ({error}); remove it or restore it"
         ) from error
-    if text is None:
-        raise CheckpointError(f"{path} was not written by isofire (no header); load its tensors yourself")
-    return _header(path, text), tensors
+    return text, tensors
 
 
 def _header(path: str | os.PathLike[str], text: str) -> Header:

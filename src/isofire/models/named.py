@@ -1,0 +1,162 @@
+"""Models and data of the user's own code, by name: "package.module:function"."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from isofire.batches import BatchSource, Data, read_batches
+from isofire.errors import CheckpointError, DataError, IsofireError, ModelError, SpecError
+from isofire.quantization import is_converted, restore_, spec_of
+from isofire.spec import QuantSpec
+from isofire.training.checkpoint import load_plain_weights, load_weights, peek_note, save_weights
+
+
+def open_named(builder: str, weights: str | os.PathLike[str] | None = None) -> tuple[nn.Module, dict[str, Any]]:
+    """Build a model, with its quantizers if it was quantized, and fill it with the weights of a file; in eval mode.
+
+    Parameters
+    ----------
+    builder
+        "package.module:function", called without arguments; the working directory is searched too.
+    weights
+        A safetensors file: the model's state dict as `safetensors.torch.save_model` or `save_file` writes it, or one of
+        `save_named`. None keeps what the builder gave.
+
+    Returns
+    -------
+    tuple
+        The model, and what `save_named` noted with it.
+
+    Raises
+    ------
+    SpecError
+        If there is no such function.
+    ModelError
+        If the builder fails, or gives no module.
+    CheckpointError
+        If the file cannot be read, or does not fit the model: the names that are missing or surplus are told.
+    """
+    model = _build(builder)
+    if weights is None:
+        return model.eval(), {}
+    if Path(weights).suffix in (".pt", ".pth", ".bin", ".ckpt"):
+        raise CheckpointError(
+            f"{weights} looks like a pickle, which isofire does not open; write the state dict as safetensors once: "
+            "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
+        )
+    note = peek_note(weights)
+    if note is None:
+        load_plain_weights(weights, model)
+        return model.eval(), {}
+    if note.get("quantization") is not None:
+        try:
+            restore_(model, QuantSpec.from_dict(note["quantization"]), converted=bool(note.get("converted")))
+        except IsofireError as error:
+            raise CheckpointError(f"{weights} was quantized in a way that {builder} does not fit: {error}") from error
+    load_weights(weights, model)
+    return model.eval(), note
+
+
+def save_named(path: str | os.PathLike[str], model: nn.Module, builder: str, note: dict[str, Any]) -> Path:
+    """Write the weights of a model, quantized or not, with what `open_named` needs besides the builder.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    spec = spec_of(model)
+    quantization = None if spec is None else spec.to_dict()
+    about = {"builder": builder, "quantization": quantization, "converted": is_converted(model)}
+    return save_weights(path, model, {**note, **about})
+
+
+@dataclass(frozen=True, eq=False)
+class NamedData:
+    """A split of the user's own data, cut into batches as `isofire.firing.compare` takes them."""
+
+    name: str
+    split: str
+    data: Data
+    limit: int | None = None
+
+    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Pairs (inputs, labels); data that come in batches keep theirs."""
+        return read_batches(self.data, batch_size, self.limit)
+
+    def first(self, n: int) -> NamedData:
+        """The first `n` images, or all if there are fewer."""
+        return replace(self, limit=n)
+
+
+def load_named(loader: str, split: str) -> NamedData:
+    """What the function "package.module:function" gives for a split, "train" or "test".
+
+    It gives an image set, a pair of tensors (inputs, labels), or pairs that can be walked through again, such as a list
+    or a `torch.utils.data.DataLoader`.
+
+    Raises
+    ------
+    SpecError
+        If there is no such function.
+    DataError
+        If it fails, or gives none of these.
+    """
+    try:
+        found = _function(loader, "--data")(split)
+    except IsofireError:
+        raise
+    except Exception as error:
+        raise DataError(f"the loader {loader} failed for split {split!r}: {type(error).__name__}: {error}") from error
+    if isinstance(found, Tensor) or not isinstance(found, BatchSource | Iterable) or isinstance(found, Iterator):
+        raise DataError(
+            f"the loader {loader} must give an image set, a pair of tensors, or pairs that can be walked through "
+            f"again, got {type(found).__name__}; for an iterator use list(...)"
+        )
+    return NamedData(loader, split, found)
+
+
+def is_named(text: str) -> bool:
+    """Whether it is meant as "package.module:function"."""
+    module, colon, function = text.partition(":")
+    return bool(colon) and function.isidentifier() and all(part.isidentifier() for part in module.split("."))
+
+
+def _build(builder: str) -> nn.Module:
+    try:
+        model = _function(builder, "--model")()
+    except IsofireError:
+        raise
+    except Exception as error:
+        raise ModelError(f"the builder {builder} failed: {type(error).__name__}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"the builder {builder} must return a torch.nn.Module, got {type(model).__name__}")
+    return model
+
+
+def _function(text: str, option: str) -> Callable[..., Any]:
+    if not is_named(text):
+        raise SpecError(f"{option} takes package.module:function, got {text!r}")
+    module, _, name = text.partition(":")
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ImportError as error:
+        raise SpecError(
+            f"{option} {text}: cannot import {module} ({error}); run it from the module's folder"
+        ) from error
+    except Exception as error:
+        raise ModelError(f"{option} {text}: importing {module} failed: {type(error).__name__}: {error}") from error
+    if not callable(found):
+        raise SpecError(f"{option} {text}: {module} has no function {name!r}")
+    return found

@@ -1,0 +1,129 @@
+"""Networks and data of the user's own code, by name."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+CODE = """
+import isofire, torch
+from isofire.neurons import LIF, PerStep, Repeat
+from torch import nn
+
+def build():
+    torch.manual_seed(0)
+    return nn.Sequential(Repeat(3), PerStep(nn.Conv2d(1, 4, 3)), LIF(v_threshold=0.3),
+                         PerStep(nn.Flatten(), nn.Linear(144, 10)))
+
+def wrong():
+    raise ValueError("no such width")
+
+def no_module():
+    return 3
+
+def load(split):
+    return next(iter(isofire.data.load("digits", split).batches(60)))
+
+def stream(split):
+    return iter([load(split)])
+
+def broken(split):
+    raise OSError("the disk is away")
+"""
+SPEC = "[quant]\nfirst_layer = 'quantize'\n[quant.weights]\nmethod = 'lsq'\nbits = 3\n[quant.membrane]\nbits = 3\n"
+
+
+@pytest.fixture
+def nets(run: Any, tmp_path: Path) -> Iterator[Any]:
+    """A folder with a module, weights and a spec, as a user has them."""
+    (tmp_path / "own_nets.py").write_text(CODE)
+    (tmp_path / "spec.toml").write_text(SPEC)
+    paths = list(sys.path)
+    sys.modules.pop("own_nets", None)
+    sys.path.insert(0, str(tmp_path))
+    import importlib
+
+    nets = importlib.import_module("own_nets")
+    model = nets.build()
+    with torch.no_grad():
+        model[1][0].weight.mul_(1.5)
+    save_file(model.state_dict(), tmp_path / "fp.safetensors")
+    yield nets
+    sys.path[:] = paths
+    sys.modules.pop("own_nets", None)
+
+
+OWN = ("--model", "own_nets:build", "--weights", "fp.safetensors", "--data", "own_nets:load")
+
+
+def test_quantize_compare_eval_and_explain(nets: Any, run: Callable[..., Any], tmp_path: Path) -> None:
+    done = run("quantize", *OWN, "-c", "spec.toml", "--out", "q", "--json")
+    assert done.code == 0, done.err
+    first = json.loads(done.out)
+    assert first["row"]["bits"] == 3
+    assert first["overall"]["emd_layer_mean"] > 0
+    again = run("compare", "q/model.safetensors", *OWN, "--json")
+    assert again.code == 0, again.err
+    assert json.loads(again.out)["overall"] == first["overall"]
+    two = run("compare", "fp.safetensors", "q/model.safetensors", *OWN[:2], *OWN[4:], "--n", "60", "--json")
+    assert json.loads(two.out)["overall"] == first["overall"]
+    for file, key in (("fp.safetensors", "accuracy_fp"), ("q/model.safetensors", "accuracy")):
+        told = run("eval", file, *OWN[:2], *OWN[4:], "--json")
+        assert json.loads(told.out)["accuracy"] == first["overall"][key]
+    plan = run("explain", "q/model.safetensors", *OWN[:2])
+    assert "lsq" in plan.out
+    assert plan.out == run("explain", *OWN[:2], "-c", "spec.toml").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--model", "own_nets:wrong"), "the builder own_nets:wrong failed: ValueError: no such width"),
+        (("--model", "own_nets:no_module"), "must return a torch.nn.Module, got int"),
+        (("--model", "own_nets:absent"), "own_nets has no function 'absent'"),
+        (("--model", "nowhere_at_all:build"), "cannot import nowhere_at_all"),
+        (("--model", "own_nets"), "takes package.module:function, got 'own_nets'"),
+        (("--weights", "fp.pt"), "looks like a pickle"),
+        (("--weights", "absent.safetensors"), "no checkpoint at absent.safetensors"),
+        (("--weights", "odd.safetensors"), r"missing there: 1.0.bias; surplus there: extra; 1.0.weight is float32 [2]"),
+        (("--data", "own_nets:broken"), "failed for split 'test': OSError: the disk is away"),
+        (("--data", "own_nets:stream"), "for an iterator use list(...)"),
+    ],
+)
+def test_mistakes_are_told(
+    nets: Any, run: Callable[..., Any], tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    state = nets.build().state_dict() | {"extra": torch.zeros(1), "1.0.weight": torch.zeros(2)}
+    del state["1.0.bias"]
+    save_file(state, tmp_path / "odd.safetensors")
+    options = dict(zip(OWN[::2], OWN[1::2], strict=True)) | dict([arguments])
+    done = run("eval", *(word for pair in options.items() for word in pair))
+    assert done.code == 2
+    assert message in " ".join(done.err.replace("\n", " ").split()), done.err
+
+
+def test_a_builder_of_another_network_than_the_quantized_one(
+    nets: Any, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    assert run("quantize", *OWN, "-c", "spec.toml", "--out", "q").code == 0
+    other = CODE.replace("nn.Conv2d(1, 4, 3)", "nn.Conv2d(1, 4, 3), nn.Dropout()").replace(
+        "nn.Linear(144", "nn.Linear(144"
+    )
+    (tmp_path / "other_nets.py").write_text(
+        other.replace("PerStep(nn.Flatten()", "PerStep(nn.Identity(), nn.Flatten()")
+    )
+    done = run("eval", "q/model.safetensors", "--model", "other_nets:build", "--data", "own_nets:load")
+    sys.modules.pop("other_nets", None)
+    assert done.code == 2
+    text = " ".join(done.err.split())
+    assert "missing there: 3.2.bias" in text
+    assert "surplus there: 3.1.bias" in text
+    assert run("quantize", *OWN[:2], "--weights", "q/model.safetensors", *OWN[4:], "-c", "spec.toml").code == 2
+    assert run("eval", "--weights", "fp.safetensors", "--data", "digits").code == 2
