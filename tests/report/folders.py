@@ -1,20 +1,23 @@
-"""A small sweep folder, written as a sweep writes it, and a stand-in for the view that reads one."""
+"""A small sweep folder, written as a sweep writes it, and a view of made-up cells."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from isofire.firing import SpikeCounts
+from isofire.firing import SpikeCounts, observe
 from isofire.firing.comparison import Comparison
 from isofire.spec import QuantSpec
 from isofire.study import DataSettings, environment, load_splits, run_cell, train_baseline
 from isofire.study.distributions import distributions
-from isofire.study.rows import to_json_text, write_rows
+from isofire.study.rows import to_json_text
+from isofire.sweep.results import Results
+from isofire.sweep.store import Store
 from isofire.training import Recipe
 
 MODEL = {"builder": "sew_resnet8", "width": 0.25, "T": 3, "in_channels": 1, "num_classes": 10}
@@ -34,99 +37,97 @@ CELLS: list[tuple[str, QuantSpec | None]] = [
     ("ptq", None),
     *(("ptq", uniform(bits, span)) for span in (1.0, 10.0) for bits in (2, 4, 8)),
     *(("ptq", QuantSpec(weights={"method": "lqnet", "bits": bits})) for bits in (2, 4)),
-    *(("ptq", membrane(bits, low, place)) for low, place in ((0.0, "pre_fire"), (-1.0, "post_reset")) for bits in (2, 4)),
+    *(
+        ("ptq", membrane(bits, low, place))
+        for low, place in ((0.0, "pre_fire"), (-1.0, "post_reset"))
+        for bits in (2, 4)
+    ),
     ("qat", None),
     *(("qat", QuantSpec(weights={"method": "lsq", "bits": bits})) for bits in (2, 4)),
 ]
 
 
 def write_sweep(
-    folder: Path, cells: list[tuple[str, QuantSpec | None]], seeds: tuple[int, ...] = (0, 1), name: str = "digits, small"
+    folder: Path,
+    cells: list[tuple[str, QuantSpec | None]],
+    seeds: tuple[int, ...] = (0, 1),
+    name: str = "digits, small",
 ) -> Path:
-    """Run the cells on few digits and write DIR as a sweep does; two cells more failed and one is pending."""
+    """Run the cells on few digits and write DIR as a sweep does; one cell more failed and one is pending."""
     splits = load_splits(DataSettings(name="digits", train_images=320, test_images=120))
     batch, _ = next(iter(splits.train.batches(16)))
-    about = environment()
+    about, store = environment(), Store(folder)
     plan: dict[str, Any] = {
         "version": 1, "name": name, "config": {"name": name, "seeds": seeds, "data": {"name": "digits"}},
         "environment": about, "baselines": [], "cells": [],
     }  # fmt: skip
-    rows = []
     for seed in seeds:
-        found = train_baseline(MODEL, splits, Recipe(epochs=4, lr=0.1, batch_size=16, warmup_epochs=0.5, seed=seed), device="cpu")
+        recipe = Recipe(epochs=4, lr=0.1, batch_size=16, warmup_epochs=0.5, seed=seed)
+        found = train_baseline(MODEL, splits, recipe, device="cpu")
         assert found is not None
+        observed = observe(found.model, splits.test, device="cpu")
         base = f"base{seed}"
         plan["baselines"].append({"key": base, "name": "sew8", "seed": seed})
         document = {"name": "sew8", "seed": seed, "model": MODEL, "data": {"name": "digits"}, "environment": about}
-        document |= {"accuracy": {"valid": None, "test": asdict_(found.test)}, "history": found.to_dict()["history"]}
-        _write(folder / "baselines" / base / "baseline.json", document)
+        document |= {
+            "accuracy": {"valid": None, "test": found.to_dict()["test"]},
+            "history": found.to_dict()["history"],
+        }
+        store.publish("baselines", base, _writer({"baseline.json": document}, {"counts": observed.counts}))
         for number, (mode, spec) in enumerate(cells):
             key = f"s{seed}c{number:02d}"
             cell = run_cell(
                 found.model, spec, mode=mode, train_set=splits.train, test_set=splits.test, device="cpu", seed=seed,
-                recipe=QAT if mode == "qat" else None, calibration_images=64,
+                recipe=QAT if mode == "qat" else None, calibration_images=64, observed=observed,
             )  # fmt: skip
-            title = f"{mode} {number}"
-            plan["cells"].append({"key": key, "title": title, "baseline": base, "seed": seed, "mode": mode,
+            plan["cells"].append({"key": key, "title": f"{mode} {number}", "baseline": base, "seed": seed, "mode": mode,
                                   "spec": None if spec is None else spec.to_dict()})  # fmt: skip
-            row = {**cell.row, "cell": key, "baseline": "sew8"}
-            rows.append(row)
-            place = folder / "cells" / key
-            _write(place / "row.json", row)
-            cell.comparison.to_json(place / "comparison.json")
-            cell.comparison.quantized.save(place / "counts.safetensors")
-            cell.comparison.baseline.save(folder / "baselines" / base / "counts.safetensors")
-            _write(place / "distributions.json", distributions(found.model, cell.model, batch))
-    failed = {"key": "bad", "title": "ptq that fails", "reason": "ran out of memory", "type": "OutOfMemoryError",
-              "traceback": "...", "date": "2026-01-01T00:00:00+00:00", "attempts": 2}  # fmt: skip
-    _write(folder / "failed" / "bad.json", failed)
+            documents = {
+                "row.json": {**cell.row, "cell": key, "baseline": "sew8"},
+                "comparison.json": cell.comparison.to_dict(),
+                "distributions.json": distributions(found.model, cell.model, batch),
+            }
+            store.publish("cells", key, _writer(documents, {"counts": cell.comparison.quantized}))
+    store.fail("bad", {"title": "ptq that fails", "reason": "ran out of memory", "type": "OutOfMemoryError"})
     for key in ("bad", "late"):
         plan["cells"].append({"key": key, "title": key, "baseline": "base0", "seed": 0, "mode": "ptq", "spec": None})
-    _write(folder / "plan.json", plan)
-    write_rows(folder, rows, about)
+    (folder / "plan.json").write_text(to_json_text(plan))
     return folder
 
 
-def asdict_(value: Any) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in ("accuracy", "loss", "n")}
+def _writer(documents: dict[str, Any], counts: dict[str, SpikeCounts]) -> Callable[[Path], None]:
+    def write(part: Path) -> None:
+        for name, value in documents.items():
+            (part / name).write_text(to_json_text(value))
+        for name, recorded in counts.items():
+            recorded.save(part / f"{name}.safetensors")
+
+    return write
 
 
-class FolderView:
-    """Reads a folder of `write_sweep`; `rename` gives layers other names."""
+class FolderView(Results):
+    """Results of a folder; `rename` gives layers other names."""
 
     def __init__(self, folder: Path, rename: dict[str, str] | None = None) -> None:
-        self.folder, self.renames = folder, rename or {}
-        self.plan = json.loads((folder / "plan.json").read_text())
-        paths = [folder / "cells" / cell["key"] / "row.json" for cell in self.plan["cells"]]
-        self.rows = [json.loads(path.read_text()) for path in paths if path.exists()]
-        self.failed = [json.loads(path.read_text()) for path in sorted((folder / "failed").glob("*.json"))]
-        self.pending = len(self.plan["cells"]) - len(self.rows) - len(self.failed)
+        super().__init__(folder, json.loads((folder / "plan.json").read_text()))
+        self.renames = rename or {}
 
     def layers(self, cell_key: str) -> list[dict[str, Any]]:
-        found = json.loads((self.folder / "cells" / cell_key / "comparison.json").read_text())["layers"]
-        return [layer | {"layer": self._name(layer["layer"])} for layer in found]
+        return [{**layer, "layer": self._name(layer["layer"])} for layer in super().layers(cell_key)]
 
     def counts(self, cell_key: str) -> SpikeCounts:
-        return self._renamed(self.folder / "cells" / cell_key / "counts.safetensors")
+        return self._renamed(super().counts(cell_key))
 
     def baseline_counts(self, cell_key: str) -> SpikeCounts:
-        return self._renamed(self._baseline(cell_key) / "counts.safetensors")
-
-    def baseline(self, cell_key: str) -> dict[str, Any]:
-        return json.loads((self._baseline(cell_key) / "baseline.json").read_text())
+        return self._renamed(super().baseline_counts(cell_key))
 
     def distributions(self, cell_key: str) -> list[dict[str, Any]]:
-        found = json.loads((self.folder / "cells" / cell_key / "distributions.json").read_text())
-        return [entry | {"module": self._name(entry["module"])} for entry in found]
-
-    def _baseline(self, cell_key: str) -> Path:
-        return self.folder / "baselines" / next(c["baseline"] for c in self.plan["cells"] if c["key"] == cell_key)
+        return [{**entry, "module": self._name(entry["module"])} for entry in super().distributions(cell_key)]
 
     def _name(self, name: str) -> str:
         return self.renames.get(name, name)
 
-    def _renamed(self, path: Path) -> SpikeCounts:
-        found = SpikeCounts.load(path)
+    def _renamed(self, found: SpikeCounts) -> SpikeCounts:
         counts = {self._name(name): tensor for name, tensor in found.counts.items()}
         return SpikeCounts(counts, found.images_per_block, found.steps)
 
@@ -177,7 +178,8 @@ class MadeView:
 def row(cell: str = "a", **changes: Any) -> dict[str, Any]:
     """A made-up row."""
     found = {
-        "cell": cell, "baseline": "b", "model": "sew_resnet8", "data": "digits", "target": "weights", "method": "uniform",
+        "cell": cell, "baseline": "b", "model": "sew_resnet8", "data": "digits", "target": "weights",
+        "method": "uniform",
         "bits": 4, "range": "[-1, 1]", "granularity": "channel", "placement": None, "options": None, "mode": "ptq",
         "seed": 0, "n_images": 400, "T": 4, "accuracy": 0.9, "accuracy_fp": 0.9, "agreement": 0.95, "mfr": 0.1,
         "mfr_fp": 0.11, "dead_00": 0.1, "dead_01": 0.2, "dead_05": 0.3, "emd_layer_mean": 0.01, "emd_weighted": 0.01,
@@ -189,10 +191,12 @@ def row(cell: str = "a", **changes: Any) -> dict[str, Any]:
 
 
 def control(cell: str = "control", **changes: Any) -> dict[str, Any]:
-    labels = {"target": "none", "method": "BN re-estimated", "bits": 32, "range": None, "granularity": None, "spec": None}
+    labels = {
+        "target": "none",
+        "method": "BN re-estimated",
+        "bits": 32,
+        "range": None,
+        "granularity": None,
+        "spec": None,
+    }
     return row(cell, **(labels | {"emd_layer_mean": 0.005} | changes))
-
-
-def _write(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(to_json_text(value))

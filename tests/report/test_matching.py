@@ -15,7 +15,12 @@ def study(folders, rows):
 
 
 def test_cells_match_by_baseline_mode_seed_and_spec(folders):
-    a = [folders.row("a1", spec="s"), folders.row("a2", spec="s", seed=1), folders.row("a3", spec="t"), folders.control()]
+    a = [
+        folders.row("a1", spec="s"),
+        folders.row("a2", spec="s", seed=1),
+        folders.row("a3", spec="t"),
+        folders.control(),
+    ]
     b = [folders.row("b1", spec="t"), folders.row("b2", spec="s"), folders.row("b3", spec="s", mode="qat"),
          folders.control("b4")]  # fmt: skip
     found = match(study(folders, a), study(folders, b))

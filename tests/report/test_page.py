@@ -10,14 +10,14 @@ import pytest
 
 from isofire.errors import OutputError, SpecError
 from isofire.report import write_report
+from isofire.report.entries import reference_name
 from isofire.report.html import embedded_json
 from isofire.report.markdown import escaped
 from isofire.report.page import sweep_page
 from isofire.report.study import Study
-from isofire.study import read_rows
 
 VOID = {"meta", "link", "br", "input", "img", "hr"}
-HOSTILE = '</script><script>alert(1)</script><!-- "&\' -->'
+HOSTILE = "</script><script>alert(1)</script><!-- \"&' -->"
 
 
 class Elements(HTMLParser):
@@ -91,9 +91,10 @@ def test_one_mark_a_cell_and_one_line_a_setting(page, folders, sweep):
     assert set(data_of(page)["cells"]) == {row["cell"] for row in folders.FolderView(sweep).rows}
 
 
-def test_n_seeds_and_units_are_stated(page):
-    for text in ("n = 120 test images, T = 3, 2 seeds (0, 1)", "spikes per neuron per step", "accuracy (%)", "× control",
-                 "32 of 34", "1 failed, 1 not finished", "ran out of memory", "width=0.25"):  # fmt: skip
+def test_n_seeds_and_units_are_stated(page, folders, sweep):
+    reference = reference_name(Study.of(folders.FolderView(sweep)).entries)
+    for text in ("n = 120 test images, T = 3, 2 seeds (0, 1)", "spikes per neuron per step", "accuracy (%)", "32 of 34",
+                 f"× {reference}", "1 failed, 1 not finished", "ran out of memory", "width=0.25"):  # fmt: skip
         assert text in page
 
 
@@ -167,7 +168,7 @@ def test_files_beside_each_other(folders, sweep, tmp_path):
     assert len(set(widths)) <= 3
     rows = list(csv.DictReader(files[2].open()))
     assert len(rows) == len(folders.CELLS)
-    first = read_rows(sweep / "results.csv")
+    first = folders.FolderView(sweep).rows
     same = [row["accuracy"] for row in first if row["spec"] == rows[1]["spec"]]
     assert float(rows[1]["accuracy_mean"]) == pytest.approx(sum(same) / len(same))
     assert rows[1]["n_seeds"] == "2"

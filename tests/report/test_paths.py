@@ -75,7 +75,8 @@ def test_bars_are_as_wide_as_the_axis_and_as_high_as_the_root():
 
 def entry(**changes):
     found = {"module": "m", "target": "membrane", "bits": 2, "edges": np.linspace(-1, 1, 65).tolist(),
-             "counts": [0] * 32 + [4, 8] + [0] * 30, "levels": [-1.0, 0.0, 0.5, 1.0], "threshold": 0.5, "note": None}  # fmt: skip
+             "counts": [0] * 32 + [4, 8] + [0] * 30, "levels": [-1.0, 0.0, 0.5, 1.0], "threshold": 0.5,
+             "note": None}  # fmt: skip
     return found | changes
 
 

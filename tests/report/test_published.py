@@ -5,13 +5,22 @@ from isofire.report.page import sweep_page
 from isofire.report.published import MARK, matches, published_baseline, published_table
 from isofire.report.study import Study
 
-OURS = {"model": "sew_resnet18", "data": "cifar100", "method": "uniform", "bits": 2, "range": "[-10, 10]", "mode": "qat"}
+OURS = {
+    "model": "sew_resnet18",
+    "data": "cifar100",
+    "method": "uniform",
+    "bits": 2,
+    "range": "[-10, 10]",
+    "mode": "qat",
+}
 
 
 def test_every_published_row_says_where_it_comes_from_and_how_sure_it_is():
     table = published_table()
     assert table["source"] == "arXiv 2604.14487"
-    assert len({tuple(row[k] for k in ("target", "method", "bits", "range")) for row in table["rows"]}) == len(table["rows"])
+    assert len({tuple(row[k] for k in ("target", "method", "bits", "range")) for row in table["rows"]}) == len(
+        table["rows"]
+    )
     for row in table["rows"]:
         assert row["place"]
         assert row["confidence"].startswith("secondary")
@@ -21,8 +30,8 @@ def test_every_published_row_says_where_it_comes_from_and_how_sure_it_is():
 def test_only_equal_settings_match(folders):
     rows = [folders.row("same", spec="1", **OURS)]
     for number, changes in enumerate(
-        ({"bits": 4}, {"data": "cifar10"}, {"model": "sew_resnet18 x0.5"}, {"method": "uniform-midtread"}, {"range": "mse"},
-         {"target": "membrane"})
+        ({"bits": 4}, {"data": "cifar10"}, {"model": "sew_resnet18 x0.5"}, {"method": "uniform-midtread"},
+         {"range": "mse"}, {"target": "membrane"})
     ):  # fmt: skip
         rows.append(folders.row(f"other {number}", spec=f"o{number}", **(OURS | changes)))
     (found,) = matches(entries_of(rows))

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from isofire.report.reference import keeps_firing, reference_of
+from isofire.report.reference import reference_of
 
 
 def test_control_of_the_same_mode_baseline_and_seed(folders):
@@ -45,10 +47,24 @@ def test_whether_the_cell_went_through_the_control_s_steps(folders, changes, sam
     assert reference_of(folders.row(**changes), rows).same_steps is same
 
 
-def test_a_measured_floor_has_the_last_word(folders):
-    row = folders.row(floor=0.02)
-    found = reference_of(row, [folders.control(emd_layer_mean=0.001)])
-    assert (found.value, found.kind) == (0.02, "floor")
-    assert keeps_firing(row, found) is True
-    assert keeps_firing(row | {"within_noise": False}, found) is False
-    assert keeps_firing(folders.row(), None) is None
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"emd_floor": 0.001, "floor": "images"}, (0.005, "control")),
+        ({"emd_floor": 0.02, "floor": "images"}, (0.02, "image floor")),
+        ({"emd_floor": 0.02, "floor": "seeds"}, (0.02, "seed floor")),
+        ({"emd_floor": None, "floor": None}, (0.005, "control")),
+        ({"emd_floor": math.nan, "floor": "images"}, (0.005, "control")),
+        # its control went through other steps, so the floor is the better reference although it is smaller
+        ({"emd_floor": 0.001, "floor": "images", "target": "membrane"}, (0.001, "image floor")),
+    ],
+)
+def test_the_larger_of_floor_and_control(folders, changes, expected):
+    found = reference_of(folders.row(**changes), [folders.control()])
+    assert (found.value, found.kind) == expected
+    assert found.same_steps
+
+
+def test_a_floor_without_a_control_and_neither(folders):
+    assert reference_of(folders.row(emd_floor=0.002, floor="images"), []).value == 0.002
+    assert reference_of(folders.row(), []) is None

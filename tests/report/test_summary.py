@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isofire.report.entries import bits_order, bits_text, entries_of, title_of
-from isofire.report.summary import best_per_bits, default_entry, pareto_front, verdict
+from isofire.report.entries import bits_order, bits_text, entries_of, reference_name, title_of
+from isofire.report.overview import overview
+from isofire.report.summary import best_per_bits, default_entry, explained, pareto_front, verdict
 from isofire.report.table import cells_of, records
 
 
@@ -71,25 +72,69 @@ def test_verdict_names_the_fewest_bits_that_keep_both(folders):
         folders.row("four", spec="4", bits=4, emd_layer_mean=0.004),
         folders.row("two", spec="2", bits=2, emd_layer_mean=0.05),
         folders.row("one", spec="1", bits=1, accuracy=0.1, emd_layer_mean=0.001),
+        folders.row("state", spec="m", target="membrane", bits=2, emd_layer_mean=0.02, placement="pre_fire"),
     ]
-    first, second = verdict(entries_of(rows))
-    assert first.startswith("Of 4 settings, 3 keep accuracy")
-    assert "of these 2 keep firing too" in first
-    assert second.startswith("Fewest bits that keep both: weights uniform at 4 bit")
-    assert "0.8× the control's" in second
+    first, weights, membranes = verdict(entries_of(rows))
+    assert first == "2 of 5 settings keep accuracy and firing, 2 keep accuracy alone."
+    assert weights == (
+        "Weights, fewest bits that keep both: uniform 4 bit, [-1, 1], ptq; accuracy 90.00 % (+0.00 points), "
+        "EMD 0.00400 (0.8× the control's)."
+    )
+    assert membranes.startswith(
+        "Membranes, closest of those that keep accuracy: uniform 2 bit, [-1, 1], pre_fire, ptq;"
+    )
 
 
-def test_verdict_without_control_claims_nothing_about_firing(folders):
-    assert "no control" in verdict(entries_of([folders.row()]))[1]
+def test_what_is_kept(folders):
+    rows = [
+        folders.control(),
+        folders.row("a", spec="a", emd_layer_mean=0.005),
+        folders.row("b", spec="b", emd_layer_mean=0.0051),
+        folders.row("c", spec="c", accuracy=0.8, emd_layer_mean=0.001),
+        folders.row("d", spec="d", accuracy=0.8, emd_layer_mean=0.1),
+    ]
+    assert [entry.kept for entry in entries_of(rows)[1:]] == ["both", "accuracy", "firing", "neither"]
+    # without a reference it is not known whether firing is kept
+    assert [entry.kept for entry in entries_of(rows[1:])] == ["accuracy", "accuracy", "neither", "neither"]
+
+
+def test_overview_has_a_line_for_settings_that_differ_in_their_bits_alone(folders):
+    rows = [folders.control()]
+    rows += [
+        folders.row(f"{span}{bits}", spec=f"{span}{bits}", bits=bits, range=span) for span in "ab" for bits in (8, 2)
+    ]
+    rows.append(folders.row("t", spec="t", bits=4, granularity="tensor", range="a", emd_layer_mean=0.001))
+    found = overview(entries_of(rows))
+    assert found["columns"] == ["2", "4", "8"]
+    (group,) = found["groups"]
+    assert [line["more"] for line in group["lines"]] == ["a, ptq", "b, ptq", "a, per tensor, ptq"]
+    assert [field and field["word"] for field in group["lines"][0]["fields"]] == ["accuracy", None, "accuracy"]
+    assert [field and (field["kept"], field["multiple"]) for field in group["lines"][2]["fields"]] == [
+        None, ("both", "0.2×"), None
+    ]  # fmt: skip
+    assert overview(entries_of(rows[:1])) is None
+
+
+def test_verdict_without_reference_claims_nothing_about_firing(folders):
+    assert "no control and no noise floor" in verdict(entries_of([folders.row()]))[1]
+    assert "not known" in explained(entries_of([folders.row()]))[0]
     assert verdict([]) == ["No quantized setting has finished yet."]
 
 
 def test_verdict_when_nothing_keeps_both(folders):
     rows = [folders.control(), folders.row("a", emd_layer_mean=0.05)]
-    assert verdict(entries_of(rows))[1].startswith("Closest among those that keep accuracy")
+    assert verdict(entries_of(rows))[0] == "None of 1 setting keeps accuracy and firing, 1 keeps accuracy alone."
     rows[1] = folders.row("a", accuracy=0.2)
-    assert verdict(entries_of(rows))[1].startswith("The least accuracy is lost by")
-    assert "none keeps firing" in verdict(entries_of(rows))[0]
+    assert verdict(entries_of(rows))[1].startswith("Weights, none keeps accuracy, least lost by: uniform 4 bit")
+
+
+def test_references_are_explained(folders):
+    rows = [folders.control(), folders.row("a", spec="a"), folders.row("b", spec="b", emd_floor=0.02, floor="images")]
+    first, *kinds = explained(entries_of(rows))
+    assert "the larger of noise floor and control" in first
+    assert [text.partition(":")[0] for text in kinds] == ["Control", "Image floor"]
+    assert reference_name(entries_of(rows)) == "reference"
+    assert reference_name(entries_of(rows[:2])) == "control"
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12))
@@ -116,5 +161,8 @@ def test_bits_of_every_form_have_an_order():
 
 def test_titles(folders):
     assert title_of(folders.row()) == "weights uniform 4 bit, [-1, 1], per channel, ptq"
-    assert title_of(folders.row(range="learned", method="lsq", mode="qat")) == "weights lsq 4 bit, learned range, per channel, qat"
+    assert (
+        title_of(folders.row(range="learned", method="lsq", mode="qat"))
+        == "weights lsq 4 bit, learned range, per channel, qat"
+    )
     assert title_of(folders.control()) == "control: BN re-estimated (ptq)"

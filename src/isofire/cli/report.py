@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 from cyclopts import Parameter
 
 from isofire.cli.options import Output
 from isofire.cli.screen import Report
-from isofire.report import write_comparison, write_report
+from isofire.report import ResultsView, write_comparison, write_report
 from isofire.report.compare import lead
 from isofire.report.matching import match
 from isofire.report.study import Study
@@ -46,21 +46,24 @@ def report(
     other
         A second sweep to compare with; cells are matched by baseline, mode, seed and spec.
     """
-    first = Results.open(folder)
+    first = _open(folder)
     if other is None:
         files = write_report(first, out or folder / "report.html")
         study = Study.of(first)
         said = verdict(study.entries)
         document = {"settings": records(study.entries), "failed": len(first.failed), "pending": first.pending}
     else:
-        second = Results.open(other)
+        second = _open(other)
         files = write_comparison(first, second, out or folder / "comparison.html")
         found = match(Study.of(first), Study.of(second))
         said = lead(found)
-        document = {
-            "matched": len(found.pairs), "only_first": len(found.only_a), "only_second": len(found.only_b)
-        }  # fmt: skip
+        counts = (len(part) for part in (found.pairs, found.only_a, found.only_b))
+        document = dict(zip(("matched", "only_first", "only_second"), counts, strict=True))
     named = [str(file) for file in files]
-    return Report(
-        {"summary": said, **document, "files": named}, "\n".join([*said, "", *(f"wrote {name}" for name in named)])
-    )
+    text = "\n".join([*said, "", *(f"wrote {name}" for name in named)])
+    return Report({"summary": said, **document, "files": named}, text)
+
+
+def _open(folder: Path) -> ResultsView:
+    # pyright takes a cached property for another type than a property
+    return cast(ResultsView, Results.open(folder))

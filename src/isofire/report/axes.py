@@ -75,5 +75,7 @@ def tick_text(value: float) -> str:
 def _log_ticks(low: float, high: float) -> list[float]:
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     many = math.log10(high / low) > 3
-    found = [round(m * 10.0**p, 15) for p in powers for m in ((1,) if many else (1, 3) if high / low > 25 else (1, 2, 5))]
+    found = [
+        round(m * 10.0**p, 15) for p in powers for m in ((1,) if many else (1, 3) if high / low > 25 else (1, 2, 5))
+    ]
     return [value for value in found if low <= value <= high]

@@ -41,7 +41,11 @@ def write_comparison(a: ResultsView, b: ResultsView, out: str | os.PathLike[str]
     page = page_name(out)
     first, second = Study.of(a), Study.of(b)
     found = match(first, second)
-    texts = comparison_page(first, second, found), comparison_markdown(first, second, found), to_csv(pair_records(found))
+    texts = (
+        comparison_page(first, second, found),
+        comparison_markdown(first, second, found),
+        to_csv(pair_records(found)),
+    )
     return write_all(page, texts)
 
 
@@ -98,7 +102,8 @@ def lead(found: Matched) -> list[str]:
     most = max(pairs, key=lambda pair: abs(pair.difference("accuracy")))
     return [
         *said,
-        f"{equal} have the same numbers. B minus A on average: {points(sum(accuracy) / len(pairs))} points of accuracy, "
+        f"{equal} have the same numbers. B minus A on average: {points(sum(accuracy) / len(pairs))} points of "
+        "accuracy, "
         f"{signed(sum(drift) / len(pairs))} EMD. Largest change of accuracy: {points(most.difference('accuracy'))} "
         f"points ({_told(most.a)}).",
     ]

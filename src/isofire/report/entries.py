@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
-from isofire.report.reference import DRIFT, Reference, keeps_firing, reference_of
+from isofire.report.reference import DRIFT, Reference, reference_of
 from isofire.study import is_control
 
 Row = Mapping[str, Any]
 
 LABELS = ("baseline", "model", "data", "target", "method", "bits", "range", "granularity", "placement", "options",
           "mode", "spec")  # fmt: skip
+
+KEPT = ("both", "accuracy", "firing", "neither")
+"""What a setting may keep, the best first."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,11 @@ class Entry:
         return self.mean(DRIFT) / statistics.fmean(known)
 
     @property
+    def reference(self) -> str | None:
+        """What drift is held against, as `Reference.kind`; None if a seed has no reference."""
+        return _one_name({None if reference is None else reference.kind for reference in self.references})
+
+    @property
     def same_steps(self) -> bool:
         """Whether the references went through the same steps as the cells."""
         return all(reference is None or reference.same_steps for reference in self.references)
@@ -99,10 +107,13 @@ class Entry:
     @property
     def keeps_firing(self) -> bool | None:
         """Whether the setting drifts no more than its reference; None without one."""
-        if any(row.get("within_noise") is not None for row in self.rows):
-            verdicts = [keeps_firing(row, ref) for row, ref in zip(self.rows, self.references, strict=True)]
-            return all(verdict is True for verdict in verdicts)
         return None if self.multiple is None else self.multiple <= 1
+
+    @property
+    def kept(self) -> str:
+        """One of `KEPT`; firing without a reference is not known to be kept."""
+        both = self.keeps_accuracy, self.keeps_firing is True
+        return {(True, True): "both", (True, False): "accuracy", (False, True): "firing"}.get(both, "neither")
 
 
 def entries_of(rows: Sequence[Row]) -> tuple[Entry, ...]:
@@ -132,6 +143,11 @@ def title_of(row: Row) -> str:
     return ", ".join(str(part) for part in parts if part is not None)
 
 
+def reference_name(entries: Sequence[Entry]) -> str | None:
+    """What the drifts of these settings are held against: a kind, or "reference" for several; None for none."""
+    return _one_name({entry.reference for entry in entries} - {None})
+
+
 def range_of(row: Row) -> str:
     """Range, and the placement and options that tell settings of one range apart."""
     parts = [row.get("range"), row.get("placement"), row.get("options")]
@@ -155,3 +171,9 @@ def bits_order(bits: Any) -> tuple[float, str]:
 
 def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
+
+
+def _one_name(kinds: Set[str | None]) -> str | None:
+    if None in kinds or not kinds:
+        return None
+    return "reference" if len(kinds) > 1 else next(iter(kinds))

@@ -62,21 +62,24 @@ def heat_maps(entries: Sequence[Entry]) -> list[dict[str, Any]]:
         for measure in MEASURES:
             name = key[0], measure.title
             ends[name] = max([ends.get(name, 0.0), *(d for d in map(measure.away, found) if math.isfinite(d))])
+    # one grid for all, so that maps of different methods lie below each other
+    numbers = {bits_text(e.label("bits")): e.label("bits") for found in groups.values() for e in found}
+    columns = sorted(numbers, key=lambda text: bits_order(numbers[text]))
+    left = 12 + round(_CHARACTER * max((len(_line(e)) for found in groups.values() for e in found), default=0))
     return [
         {
             "name": f"{key[1]}, {key[2]}, {key[3]}",
             "baseline": key[0],
-            "maps": [_map(measure, found, ends[key[0], measure.title], key) for measure in MEASURES],
+            "maps": [_map(measure, found, ends[key[0], measure.title], columns, left, key) for measure in MEASURES],
         }
         for key, found in groups.items()
     ]
 
 
-def _map(measure: Measure, entries: Sequence[Entry], end: float, key: tuple[str, ...]) -> dict[str, Any]:
-    numbers = {bits_text(e.label("bits")): e.label("bits") for e in entries}
-    columns = sorted(numbers, key=lambda text: bits_order(numbers[text]))
+def _map(
+    measure: Measure, entries: Sequence[Entry], end: float, columns: Sequence[str], left: int, key: tuple[str, ...]
+) -> dict[str, Any]:
     lines = list(dict.fromkeys(_line(e) for e in entries))
-    left = 12 + round(_CHARACTER * max(len(line) for line in lines))
     cells = []
     for i, line in enumerate(lines):
         for j, column in enumerate(columns):

@@ -15,7 +15,7 @@ def percent(share: float | None, digits: int = 2) -> str:
 
 def points(share: float | None, digits: int = 2) -> str:
     """A difference of shares in percentage points, with its sign."""
-    return DASH if _absent(share) else _minus(f"{100 * share:+.{digits}f}")  # type: ignore[operator]
+    return DASH if _absent(share) else _minus(f"{100 * share:+z.{digits}f}")  # type: ignore[operator]
 
 
 def signed(value: float | None, digits: int = 3) -> str:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from isofire.report.details import Details
-from isofire.report.entries import Entry, bits_order, bits_text, title_of
+from isofire.report.entries import KEPT, Entry, bits_order, bits_text, reference_name, title_of
 from isofire.report.heat import heat_maps
 from isofire.report.html import embedded_json, render
 from isofire.report.numbers import percent, points, significant
+from isofire.report.overview import overview
 from isofire.report.palette import Palette
 from isofire.report.provenance import baseline_lines, config_text, environment_lines, failed_lines
 from isofire.report.published import CONFIDENCE, MARK, matches, published_baseline, published_table
 from isofire.report.reference import DRIFT
 from isofire.report.scatter import sample_text, scatter
 from isofire.report.study import Study
-from isofire.report.summary import best_per_bits, default_entry, verdict
+from isofire.report.summary import best_per_bits, default_entry, explained, verdict
 from isofire.report.table import cells_of
 
 _FILTERS = ("baseline", "target", "method", "bits", "range", "mode")
+_ORDERS: dict[str, Callable[[Any], Any]] = {"bits": bits_order, "kept": KEPT.index}
+_MOST_SPREAD = ("accuracy", "emd")
+"""Columns whose spread the page's table shows; the CSV has all."""
 
 
 def sweep_page(study: Study) -> str:
@@ -39,11 +43,12 @@ def sweep_page(study: Study) -> str:
         "report.html.j2",
         title=study.name,
         verdict=verdict(entries),
-        cards=_cards(study),
+        facts=_facts(study),
+        overview=overview(entries),
         sample=sample_text(study.rows) if study.rows else "no finished cell",
         best=[{"best": item, **_line(item.entry, palette)} for item in best_per_bits(entries)],
         lines=[_line(entry, palette) for entry in entries],
-        filters=filters(entries),
+        filters=[*filters(entries), *_kept_filter(entries)],
         scatters=[
             scatter(name, [e for e in entries if str(e.label("baseline")) == name], palette) for name in study.baselines
         ],
@@ -62,7 +67,8 @@ def sweep_page(study: Study) -> str:
         failed=failed_lines(study.view.failed),
         pending=study.view.pending,
         several=len(study.seeds) > 1,
-        has_reference=any(entry.multiple is not None for entry in entries),
+        reference=reference_name(entries),
+        explained=explained(entries),
         dagger=any(entry.multiple is not None and not entry.same_steps for entry in entries),
         several_baselines=len(study.baselines) > 1,
     )
@@ -70,13 +76,21 @@ def sweep_page(study: Study) -> str:
 
 def filters(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """A choice for each label that takes several values."""
+    settings = [entry for entry in entries if not entry.is_control]
     found = []
     for key in _FILTERS:
-        values = {_text(key, entry.label(key)): entry.label(key) for entry in entries if not entry.is_control}
-        if len(values) > 1:
-            order = (lambda text: bits_order(values[text])) if key == "bits" else None
-            found.append({"key": key, "values": sorted(values, key=order)})
-    return found
+        found.append(_filter(key, {_text(key, entry.label(key)): entry.label(key) for entry in settings}))
+    return [item for item in found if len(item["values"]) > 1]
+
+
+def _kept_filter(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    found = _filter("kept", {entry.kept: entry.kept for entry in entries if not entry.is_control})
+    return [found] if len(found["values"]) > 1 else []
+
+
+def _filter(key: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    order = _ORDERS.get(key, str)
+    return {"key": key, "values": sorted(values, key=lambda text: order(values[text]))}
 
 
 def _details(study: Study) -> tuple[dict[str, Any], list[Any]]:
@@ -100,12 +114,15 @@ def _line(entry: Entry, palette: Palette) -> dict[str, Any]:
         "rate": entry.mean("mfr"),
         "paired": entry.mean("paired_mae"),
         "bits": bits_order(entry.label("bits"))[0],
+        "kept": KEPT.index(entry.kept),
     }
+    text = cells_of(entry)
     return {
         "entry": entry,
         "title": title_of(row),
-        "labels": {key: _text(key, entry.label(key)) for key in (*_FILTERS, "granularity", "placement", "options")},
-        "text": cells_of(entry),
+        "labels": {key: _text(key, entry.label(key)) for key in (*_FILTERS, "granularity", "placement", "options")}
+        | {"kept": "" if entry.is_control else entry.kept},
+        "text": text | {key: text[key].partition(" ±")[0] for key in text if key not in _MOST_SPREAD},
         # 17 digits: equal numbers stay equal, different ones different
         "sort": {key: "" if value is None or value != value else repr(float(value)) for key, value in keys.items()},
         "colour": palette.colour(row),
@@ -136,25 +153,30 @@ def _choices(study: Study) -> list[dict[str, Any]]:
     ]
 
 
-def _cards(study: Study) -> list[tuple[str, str, str]]:
-    """Number, what it is, and a remark."""
+def _facts(study: Study) -> list[tuple[str, str, str]]:
+    """What it is, number, and a remark."""
     rows = study.rows
     total = len(rows) + len(study.view.failed) + study.view.pending
     missing = [f"{len(study.view.failed)} failed"] if study.view.failed else []
     missing += [f"{study.view.pending} not finished"] if study.view.pending else []
-    cards = [(f"{len(rows)} of {total}", "cells finished", ", ".join(missing) or "none failed")]
-    for key, name, form in (
-        ("accuracy_fp", "baseline accuracy (%)", percent),
-        ("mfr_fp", "baseline rate", significant),
-    ):
-        values = [row[key] for row in rows]
-        if values:
-            low, high = form(min(values)), form(max(values))
-            remark = "spikes per neuron per step" if key == "mfr_fp" else sample_text(rows).partition(", T")[0]
-            cards.append((low if low == high else f"{low} to {high}", name, remark))
-    count = len(study.seeds)
-    cards.append((str(count), "seed" if count == 1 else "seeds", "no spread, so no ranking of close settings" if count == 1 else "± is one standard deviation"))  # fmt: skip
-    return cards
+    facts = [("cells finished", f"{len(rows)} of {total}", ", ".join(missing))]
+    if rows:
+        images = sample_text(rows).partition(", T")[0]
+        facts.append(("baseline accuracy", f"{_range(percent, [row['accuracy_fp'] for row in rows])} %", images))
+        rate = _range(significant, [row["mfr_fp"] for row in rows])
+        facts.append(("baseline rate", rate, "spikes per neuron per step"))
+        dead = _range(lambda value: percent(value, 1), [row["dead_05_fp"] for row in rows])
+        facts.append(("baseline dead", f"{dead} %", "rate below 0.05"))
+    if len(study.seeds) == 1:
+        facts.append(("seeds", "1", "no spread: do not rank close settings"))
+    else:
+        facts.append(("seeds", str(len(study.seeds)), "± is one standard deviation" if study.seeds else ""))
+    return facts
+
+
+def _range(form: Callable[[float], str], values: Sequence[float]) -> str:
+    low, high = form(min(values)), form(max(values))
+    return low if low == high else f"{low} to {high}"
 
 
 def _published(study: Study) -> dict[str, Any] | None:

@@ -40,7 +40,13 @@ def config_text(config: Any) -> str:
 
 
 def _baseline(planned: Mapping[str, Any], known: Mapping[str, Any] | None) -> dict[str, str]:
-    line = {"name": str(planned.get("name")), "seed": str(planned.get("seed")), "test": DASH, "valid": DASH, "epochs": DASH}
+    line = {
+        "name": str(planned.get("name")),
+        "seed": str(planned.get("seed")),
+        "test": DASH,
+        "valid": DASH,
+        "epochs": DASH,
+    }
     if known is None:
         return line | {"model": DASH, "data": DASH}
     accuracy = known.get("accuracy") or {}
@@ -71,7 +77,7 @@ def _is_plain(value: Any) -> bool:
 
 def _text(key: str, value: Any) -> str:
     if key == "git" and isinstance(value, Mapping):
-        return f"{value.get('commit')}{' with uncommitted changes' if value.get('dirty') else ''}"
+        return f"{value.get('commit')}{', with uncommitted changes' if value.get('dirty') else ''}"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return json.dumps(value) if isinstance(value, list | dict) else str(value)

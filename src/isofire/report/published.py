@@ -38,7 +38,7 @@ def published_table() -> dict[str, Any]:
 
 
 def matches(entries: Sequence[Entry]) -> list[Published]:
-    """Settings of which the paper reports model, data, target, method, bits and range; granularity it does not state."""
+    """Settings whose model, data, target, method, bits and range the paper reports; it does not state granularity."""
     known = {tuple(row[key] for key in _MATCHED): row for row in published_table()["rows"] if row["target"] != "none"}
     found = []
     for entry in entries:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-
 BINS = 24
 WIDTH = 240
 HISTOGRAM = (4, 66)

@@ -11,6 +11,7 @@ from isofire.study import is_control
 
 DRIFT = "emd_layer_mean"
 _SAME_RUN = ("baseline", "mode", "seed")
+_FLOORS = {"images": "image floor", "seeds": "seed floor", "control": "control"}
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Reference:
     value
         In the unit of `emd_layer_mean`, spikes per neuron per step; above 0.
     kind
-        "floor" (a measured noise floor) or "control" (a cell that quantized nothing).
+        "control" (a cell that quantized nothing), "image floor" (the baseline against itself on other images) or
+        "seed floor" (networks of other seeds), see `isofire.firing.floor`.
     same_steps
         Whether the cell went through the control's steps. Membranes that are quantized after training leave batch norm
         alone, and without quantizing would drift by 0.
@@ -38,28 +40,30 @@ class Reference:
 
 
 def reference_of(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Reference | None:
-    """The reference of a row: its own column `floor` if it has one, else the control of the same mode, baseline and seed.
+    """The larger of the row's noise floor and the drift of its control: less than either says nothing.
 
-    None for a control, without a control, and where the control did not drift at all.
+    The floor is the row's own column `emd_floor`, of the kind in its column `floor`. The control is that of the same
+    mode, baseline and seed; one that went through other steps than the row is taken only where there is no floor. None
+    for a control, and without floor and control or where neither drifts at all.
     """
-    floor = row.get("floor")
-    if _is_positive(floor):
-        return Reference(float(floor), "floor")
     if is_control(dict(row)):
         return None
+    floor, control = _floor(row), _control(row, rows)
+    if floor is None or control is None:
+        return floor or control
+    return control if control.same_steps and control.value > floor.value else floor
+
+
+def _floor(row: Mapping[str, Any]) -> Reference | None:
+    value = _positive(row.get("emd_floor"))
+    return None if value is None else Reference(value, _FLOORS.get(str(row.get("floor")), "noise floor"))
+
+
+def _control(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Reference | None:
     controls = [other for other in rows if is_control(dict(other)) and _belongs(other, row)]
     controls.sort(key=lambda other: other.get("options") != row.get("options"))
-    if not controls or not _is_positive(controls[0][DRIFT]):
-        return None
-    return Reference(float(controls[0][DRIFT]), "control", _same_steps(row))
-
-
-def keeps_firing(row: Mapping[str, Any], reference: Reference | None) -> bool | None:
-    """Whether a row drifts no more than its reference; None without one. A column `within_noise` has the last word."""
-    within = row.get("within_noise")
-    if within is not None:
-        return bool(within)
-    return None if reference is None else row[DRIFT] <= reference.value
+    drift = _positive(controls[0][DRIFT]) if controls else None
+    return None if drift is None else Reference(drift, "control", _same_steps(row))
 
 
 def _belongs(control: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
@@ -73,5 +77,6 @@ def _same_steps(row: Mapping[str, Any]) -> bool:
     return row.get("target") != "membrane" and "reestimate_bn=never" not in options
 
 
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+def _positive(value: Any) -> float | None:
+    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    return float(value) if known else None

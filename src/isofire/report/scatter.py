@@ -31,10 +31,10 @@ def scatter(name: str, entries: Sequence[Entry], palette: Palette) -> dict[str, 
     drifts = [float(row[DRIFT]) for row in rows]
     references = _references(entries)
     x = log_axis([*drifts, *(value for _, value in references)], _LEFT, _RIGHT)
-    levels = sorted({(row["accuracy_fp"], row["n_images"]) for row in rows})
-    errors = [math.sqrt(p * (1 - p) / n) for p, n in levels]
-    bounds = [100 * (p + sign * e) for (p, _), e in zip(levels, errors, strict=True) for sign in (-1, 1)]
+    level, error = _baseline(rows)
+    bounds = [100 * (level + sign * error) for sign in (-1, 1)]
     y = linear_axis([*(100 * row["accuracy"] for row in rows), *bounds], _BOTTOM, _TOP, least=1.0)
+    upper, lower = y.at(bounds[1]), y.at(bounds[0])
     return {
         "name": name,
         "title": f"Accuracy against drift of firing: {name}",
@@ -49,11 +49,12 @@ def scatter(name: str, entries: Sequence[Entry], palette: Palette) -> dict[str, 
         ],
         "front": _front(entries, x, y),
         "means": _means(entries, x, y),
-        "shades": [{"width": round(x.at(value) - _LEFT, 1), "label": label} for label, value in references],
-        "bands": [
-            {"y": y.at(100 * (p + e)), "height": round(y.at(100 * (p - e)) - y.at(100 * (p + e)), 1), "line": y.at(100 * p)}
-            for (p, _), e in zip(levels, errors, strict=True)
+        "shades": [
+            {"edge": x.at(value), "width": round(x.at(value) - _LEFT, 1), "label": label} for label, value in references
         ],
+        "band": {"y": upper, "height": round(lower - upper, 1), "line": y.at(100 * level)},
+        "base": f"baseline {percent(level, 1)} %",
+        "kept": {"height": round(lower - _TOP, 1)} if references else None,
         "zero": min(drifts, default=1) <= 0,
     }
 
@@ -64,24 +65,31 @@ def sample_text(rows: Sequence[Row]) -> str:
     steps = sorted({int(row["T"]) for row in rows})
     seeds = sorted({row.get("seed") for row in rows}, key=str)
     shown = ", ".join(str(seed) for seed in seeds[:6]) + (", ..." if len(seeds) > 6 else "")
-    return (
-        f"n = {_span(images)} test images, T = {_span(steps)}, {len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({shown})"
-    )
+    count = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({shown})"
+    return f"n = {_span(images)} test images, T = {_span(steps)}, {count}"
 
 
 def _span(values: Sequence[int]) -> str:
     return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
 
 
+def _baseline(rows: Sequence[Row]) -> tuple[float, float]:
+    """Mean accuracy of the baselines of all seeds, and the standard error of one."""
+    seeds = {(row.get("seed"), row["accuracy_fp"], row["n_images"]) for row in rows}
+    mean = sum(p for _, p, _ in seeds) / len(seeds)
+    return mean, math.sqrt(sum(p * (1 - p) / n for _, p, n in seeds) / len(seeds))
+
+
 def _references(entries: Sequence[Entry]) -> list[tuple[str, float]]:
-    """The largest reference of each mode, the widest first."""
-    found: dict[str, float] = {}
+    """The mean of each kind of reference (of controls: of each mode), the widest first."""
+    found: dict[str, list[float]] = {}
     for entry in entries:
         for row, reference in zip(entry.rows, entry.references, strict=True):
             if reference is not None:
-                label = f"{reference.kind} ({row.get('mode')})"
-                found[label] = max(found.get(label, 0.0), reference.value)
-    return sorted(found.items(), key=lambda item: -item[1])
+                mode = f" ({row.get('mode')})" if reference.kind == "control" else ""
+                found.setdefault(f"{reference.kind}{mode}", []).append(reference.value)
+    means = {label: sum(values) / len(values) for label, values in found.items()}
+    return sorted(means.items(), key=lambda item: -item[1])
 
 
 def _mark(entry: Entry, row: Row, x: float, y: float, palette: Palette) -> dict[str, Any]:

@@ -18,7 +18,10 @@ class ResultsView(Protocol):
 
     @property
     def rows(self) -> Sequence[Mapping[str, Any]]:
-        """A row for each finished cell, in the plan's order, with `cell` and `baseline` beside the columns."""
+        """A row for each finished cell, in the plan's order, with `cell` and `baseline` beside the columns.
+
+        Of the noise that `isofire.firing.Comparison.row` gives, `emd_floor` and `floor` are used where a row has them.
+        """
         ...
 
     @property

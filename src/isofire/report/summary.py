@@ -63,49 +63,80 @@ def default_entry(entries: Sequence[Entry]) -> Entry | None:
 
 
 def verdict(entries: Sequence[Entry]) -> list[str]:
-    """One to three sentences: how many settings keep both, the fewest bits that do, and what holds them back else."""
+    """How many settings keep what, then a sentence a target: the fewest bits that keep both, or what comes closest."""
     settings = [entry for entry in entries if not entry.is_control]
     if not settings:
         return ["No quantized setting has finished yet."]
     exact = [entry for entry in settings if entry.keeps_accuracy]
-    both = [entry for entry in exact if entry.keeps_firing]
     total = f"{len(settings)} setting{'s' if len(settings) > 1 else ''}"
     if all(entry.keeps_firing is None for entry in settings):
         return [
-            f"Of {total}, {_count(len(exact), 'keeps', 'keep')} accuracy within one standard error of the baseline.",
-            "This sweep has no control, so there is no reference for drift; the table ranks by drift alone.",
+            f"{len(exact) or 'None'} of {total} {_keep(exact)} accuracy.",
+            "This sweep has no control and no noise floor, so drift has no reference; tables rank by drift alone.",
         ]
-    said = [
-        f"Of {total}, {_count(len(exact), 'keeps', 'keep')} accuracy (within one standard error of the baseline); of "
-        f"these {_count(len(both), 'keeps', 'keep')} firing too (drift no larger than that of the control, which "
-        "quantizes nothing)."
-    ]
+    both = [entry for entry in exact if entry.keeps_firing]
+    more = len(exact) - len(both)
+    lead = f"{len(both) or 'None'} of {total} {_keep(both)} accuracy and firing"
+    lead += f", {more} {'keeps' if more == 1 else 'keep'} accuracy alone." if more else "."
+    several = len({entry.label("baseline") for entry in settings}) > 1
+    targets = sorted({str(entry.label("target")) for entry in settings}, key=lambda name: _TARGETS.get(name, 9))
+    return [lead, *(_of_target(name, [e for e in settings if e.label("target") == name], several) for name in targets)]
+
+
+def _keep(found: Sequence[Entry]) -> str:
+    return "keep" if len(found) > 1 else "keeps"
+
+
+def _of_target(target: str, settings: Sequence[Entry], several: bool) -> str:
+    """Such as "Weights, fewest bits that keep both: lsq 4 bit, learned range, qat; accuracy ...".
+
+    `several` baselines are named.
+    """
+    name = {"both": "Weights with membranes", "membrane": "Membranes"}.get(target, target.capitalize())
+    both = [entry for entry in settings if entry.kept == "both"]
+    exact = [entry for entry in settings if entry.keeps_accuracy]
     if both:
         found = min(both, key=lambda e: (bits_order(e.label("bits")), e.mean(DRIFT)))
-        said.append(f"Fewest bits that keep both: {told(found)}.")
-    elif exact:
+        return f"{name}, fewest bits that keep both: {told(found, several)}."
+    if exact:
         found = min(exact, key=lambda e: (e.multiple is None, e.multiple or 0.0))
-        said.append(f"Closest among those that keep accuracy: {told(found)}.")
-    else:
-        said.append(f"The least accuracy is lost by {told(min(settings, key=lambda e: e.drop))}.")
-    return said
+        return f"{name}, closest of those that keep accuracy: {told(found, several)}."
+    return f"{name}, none keeps accuracy, least lost by: {told(min(settings, key=lambda e: e.drop), several)}."
 
 
-def told(entry: Entry) -> str:
-    """A setting with its main numbers, for a sentence."""
-    kind = f"{entry.label('target')} {entry.label('method')} at {bits_text(entry.label('bits'))} bit"
-    span = f", range {entry.label('range')}" if entry.label("range") else ""
-    place = f", {entry.label('placement')}" if entry.label("placement") else ""
-    of = f" of {entry.label('baseline')}" if entry.label("baseline") else ""
+def told(entry: Entry, several: bool) -> str:
+    """A setting with its main numbers, for a sentence; one of `several` baselines is named."""
+    span = None if entry.label("range") == "learned" else entry.label("range")
+    of = f"of {entry.label('baseline')}" if several else None
+    parts = [f"{entry.label('method')} {bits_text(entry.label('bits'))} bit", span, entry.label("placement")]
+    parts += [entry.label("options"), entry.label("mode"), of]
     drift = f"EMD {significant(entry.mean(DRIFT))}"
     if entry.multiple is not None:
-        drift += f", {times(entry.multiple)} the control's"
+        drift += f" ({times(entry.multiple)} the {entry.reference}'s)"
     accuracy = f"accuracy {percent(entry.mean('accuracy'))} % ({points(-entry.drop)} points)"
-    return f"{kind}{span}{place} ({entry.label('mode')}){of}: {accuracy}, {drift}"
+    return f"{', '.join(str(part) for part in parts if part is not None)}; {accuracy}, {drift}"
 
 
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number or 'none'} {one if number <= 1 else many}"
+def explained(entries: Sequence[Entry]) -> list[str]:
+    """What "firing is kept" means for these settings; the first sentence follows those words."""
+    kinds = {reference.kind for entry in entries for reference in entry.references if reference is not None}
+    if not kinds:
+        return [
+            " is not known: no finished cell is a control and no noise floor was measured, so drift has no reference."
+        ]
+    name = (
+        f"the {kinds.copy().pop()}'s" if len(kinds) == 1 else "its reference's, the larger of noise floor and control"
+    )
+    return [f" if the drift is at most {name}.", *(text for kind, text in _KINDS.items() if kind in kinds)]
 
 
+_KINDS = {
+    "control": (
+        "Control: the cell of the same mode, baseline and seed that quantizes nothing (batch norm re-estimated for "
+        "ptq, training continued for qat)."
+    ),
+    "image floor": "Image floor: how far the baseline is from itself on other images, as many.",
+    "seed floor": "Seed floor: how far baselines of different seeds are apart.",
+    "noise floor": "Noise floor: the column emd_floor of the results.",
+}
 _TARGETS = {"weights": 0, "membrane": 1, "both": 2}

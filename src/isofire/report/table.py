@@ -28,6 +28,7 @@ def cells_of(entry: Entry) -> dict[str, str]:
         "dead": with_spread(percent(entry.mean("dead_05"), 1), _or_none(percent, entry.spread("dead_05"), 1)),
         "rate": with_spread(significant(entry.mean("mfr")), _or_none(significant, entry.spread("mfr"), 2)),
         "paired": significant(entry.mean("paired_mae")),
+        "kept": entry.kept,
         "keeps_accuracy": "yes" if entry.keeps_accuracy else "no",
         "keeps_firing": {None: "–", True: "yes", False: "no"}[entry.keeps_firing],
     }
@@ -43,9 +44,9 @@ def _record(entry: Entry) -> dict[str, Any]:
         found[f"{key}_sd"] = entry.spread(key)
     found["accuracy_drop_mean"], found["accuracy_drop_sd"] = entry.drop, entry.drop_spread
     found["drift_multiple"] = entry.multiple
-    kinds = sorted({reference.kind for reference in entry.references if reference is not None})
-    found["reference"] = " ".join(kinds) or None
-    found["reference_same_steps"] = entry.same_steps if kinds else None
+    found["reference"] = entry.reference
+    found["reference_same_steps"] = None if entry.reference is None else entry.same_steps
+    found["kept"] = entry.kept
     found["keeps_accuracy"], found["keeps_firing"] = entry.keeps_accuracy, entry.keeps_firing
     found["cells"] = " ".join(entry.cells)
     return found

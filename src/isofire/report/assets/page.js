@@ -43,7 +43,7 @@
     });
   }
 
-  // ---- filtering: rows disappear, marks and fields of the figures fade
+  // ---- filtering: rows disappear, marks and fields of the figures and maps fade
   for (const form of all("form.filters")) {
     const rows = all("table.sortable tbody tr", form.parentElement);
     const apply = () => {
@@ -56,7 +56,7 @@
         row.hidden = !(fits && words.every((word) => text.includes(word)));
         if (row.hidden) out.add(row.dataset.entry);
       }
-      for (const mark of all("svg [data-entry]")) mark.classList.toggle("dim", out.has(mark.dataset.entry));
+      for (const mark of all("svg [data-entry], .map [data-entry]")) mark.classList.toggle("dim", out.has(mark.dataset.entry));
       form.querySelector("output").textContent = `${rows.length - out.size} of ${rows.length} shown`;
     };
     form.addEventListener("input", apply);
