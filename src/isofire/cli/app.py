@@ -19,6 +19,7 @@ from isofire.cli.evaluate import evaluate
 from isofire.cli.explain import explain
 from isofire.cli.options import Output
 from isofire.cli.quantize import quantize
+from isofire.cli.report import report
 from isofire.cli.screen import Report, print_error, print_report
 from isofire.cli.status import status
 from isofire.cli.sweep import sweep
@@ -37,6 +38,7 @@ isofire train -c configs/digits-demo.toml -o runs/fp
 isofire quantize runs/fp/model.safetensors -c configs/digits-demo.toml
 isofire compare FP.safetensors QUANTIZED.safetensors --data digits
 isofire sweep configs/demo/digits.toml -o runs/demo
+isofire report runs/demo
 ```
 
 Every command takes --help and --json. Exit status: 0 done; 2 something to correct in what was asked; 3 a sweep of which
@@ -57,6 +59,7 @@ for _command, _name in (
     (explain, "explain"),
     (sweep, "sweep"),
     (status, "status"),
+    (report, "report"),
     (demo, "demo"),
     (doctor, "doctor"),
 ):
