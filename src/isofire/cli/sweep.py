@@ -3,23 +3,81 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from isofire.cli.options import Machine, Output, Settings, refuse_processes
 from isofire.cli.screen import Report, open_folder
-from isofire.cli.sweep_view import SweepView, results_text, status_document
+from isofire.cli.sweep_view import SweepView, clock, results_text, status_document
 from isofire.errors import SpecError
-from isofire.sweep import make_plan, read_sweep, run_sweep
+from isofire.places import parse_setting
+from isofire.sweep import Plan, make_plan, read_sweep, run_sweep
+from isofire.sweep.estimate import estimate
 from isofire.sweep.executors import Executor, Processes
+from isofire.sweep.store import Store
 
 SOME_FAILED = 3
 """Exit status of a sweep that came to its end with failed cells."""
 
 _OUT = "Folder of the sweep; finished cells in it are kept."
-_WORKERS = "Cells at once; by default as many as the CPU's cores allow."
+_WORKERS = "Cells at once, or jobs of SLURM; by default as many as the CPU's cores allow, of SLURM 16."
+_OPTION = "What Ray's tasks or submitit's jobs take besides, e.g. slurm_partition=gpu; may be repeated."
+_RUNNING = Group("Where cells run")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where cells run.
+
+    Parameters
+    ----------
+    executor
+        processes of this machine; ray: a cluster; slurm: jobs.
+    address
+        Of a Ray cluster; by default the one of RAY_ADDRESS, else this machine.
+    """
+
+    executor: Annotated[Literal["processes", "ray", "slurm"], Parameter(group=_RUNNING)] = "processes"
+    workers: Annotated[int | None, Parameter(group=_RUNNING, help=_WORKERS)] = None
+    address: Annotated[str | None, Parameter(group=_RUNNING)] = None
+    option: Annotated[tuple[str, ...], Parameter(group=_RUNNING, help=_OPTION, negative=(), show_default=False)] = ()
+
+    def open(self, folder: Path, threads: int, cuda: bool) -> Executor:
+        """The executor.
+
+        Raises
+        ------
+        SpecError
+            If an option does not belong to it.
+        OutputError, WorkerError
+            If its package is missing, or it cannot be reached.
+        """
+        options = dict(map(parse_setting, self.option))
+        if self.executor != "ray" and self.address is not None:
+            raise SpecError(f"--address is for --executor ray, got {self.address!r} with {self.executor}")
+        if self.executor == "ray":
+            from isofire.sweep.executors.ray import Ray
+
+            if self.workers is not None:
+                raise SpecError("--workers is not for --executor ray, whose cluster says how many cells run at once")
+            return Ray(self.address, threads=threads, gpus=options.pop("gpus", float(cuda)), options=options)
+        if self.executor == "slurm":
+            from isofire.sweep.executors.slurm import Slurm
+
+            known: dict[str, Any] = {"gpus": int(cuda)} | ({} if self.workers is None else {"jobs": self.workers})
+            known |= {name: options.pop(name) for name in ("gpus", "minutes", "cluster") if name in options}
+            return Slurm(folder, threads=threads, options=options, **known)
+        if options:
+            raise SpecError(f"--option is for --executor ray or slurm, got {self.option[0]!r}")
+        return Processes(self.at_once(threads))
+
+    def at_once(self, threads: int) -> int:
+        """Processes of this machine."""
+        return max(1, (os.cpu_count() or 1) // threads) if self.workers is None else self.workers
 
 
 def sweep(
@@ -29,8 +87,9 @@ def sweep(
     out: Annotated[Path | None, Parameter(name=["--out", "-o"], help=_OUT)] = None,
     set: Settings = (),
     baseline: Path | None = None,
-    workers: Annotated[int | None, Parameter(help=_WORKERS)] = None,
+    dry_run: Annotated[bool, Parameter(negative=())] = False,
     retry_failed: Annotated[bool, Parameter(negative=())] = False,
+    place: Place | None = None,
     machine: Machine | None = None,
     output: Output | None = None,
 ) -> Report:
@@ -41,6 +100,7 @@ def sweep(
     ```
     isofire sweep configs/demo/digits.toml --out runs/demo
     isofire sweep configs/studies/cifar10-first-look.toml --set data.root=DIR --baseline MODEL --out runs/first-look
+    isofire sweep configs/paper/sew8-cifar10.toml --set data.root=DIR --dry-run
     isofire status runs/demo
     ```
 
@@ -50,22 +110,52 @@ def sweep(
         TOML file of the sweep, see docs/sweep.md.
     baseline
         A model.safetensors in place of the one baseline that the file names.
+    dry_run
+        Only list the cells and estimate the time, from a few images of each kind of cell.
     retry_failed
         Run cells again that failed before.
     """
     refuse_processes("sweep")
-    given = machine or Machine()
+    given, where = machine or Machine(), place or Place()
     settings = [*set, *([] if given.threads is None else [f"threads={given.threads}"])]
     asked = read_sweep(config, settings, None if baseline is None else str(baseline))
+    device = given.claim(asked.threads).type
+    if dry_run:
+        return _listed(make_plan(asked, out or Path(), device), where.at_once(asked.threads))
     if out is None:
         raise SpecError("a sweep needs a folder for its results; give --out DIR")
     folder = open_folder(out)
-    plan = make_plan(asked, folder, given.claim().type)
+    plan = make_plan(asked, folder, device)
     with SweepView(plan) as view:
-        results = run_sweep(plan, str(folder), _executor(workers, asked.threads), retry_failed=retry_failed, watch=view)
+        executor = where.open(folder, asked.threads, device == "cuda")
+        results = run_sweep(plan, str(folder), executor, retry_failed=retry_failed, watch=view)
     code = SOME_FAILED if results.failed else 0
     return Report(status_document(results) | {"folder": str(folder)}, results_text(results), code)
 
 
-def _executor(workers: int | None, threads: int) -> Executor:
-    return Processes(max(1, (os.cpu_count() or 1) // threads) if workers is None else workers)
+def _listed(plan: Plan, workers: int) -> Report:
+    """What a sweep would do."""
+    store = Store(plan.cells[0].folder)
+    waiting = [task for task in plan.cells if not store.exists("cells", task.key)]
+    found = estimate(plan, waiting)
+    lines = [f"{task.key}  {'finished' if task not in waiting else '        '}  {task.title}" for task in plan.cells]
+    lines += [
+        "",
+        f"{len(plan.cells)} cells of {len(plan.baselines)} baselines, {len(plan.cells) - len(waiting)} finished",
+    ]
+    kinds = {
+        **{f"baseline {name}": value for name, value in found.baselines.items()},
+        **{" ".join(str(part) for part in kind if part is not None): value for kind, value in found.cells.items()},
+    }
+    lines += [f"about {clock(seconds)} each  {number:>5} x {name}" for name, (number, seconds) in kinds.items()]
+    lines.append(
+        f"about {clock(found.total / workers)} with {workers} at once, by timings on this machine of a few images each"
+    )
+    document = {
+        "name": plan.sweep.name,
+        "cells": [{"key": task.key, "title": task.title, "finished": task not in waiting} for task in plan.cells],
+        "kinds": [{"kind": name, "number": number, "seconds": seconds} for name, (number, seconds) in kinds.items()],
+        "workers": workers,
+        "seconds": found.total / workers,
+    }
+    return Report(document, "\n".join(lines))

@@ -73,7 +73,8 @@ class Claim:
                 "hard links"
             ) from error
         finally:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink()
         return cls(final, handle)
 
     def release(self) -> None:

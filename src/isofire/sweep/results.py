@@ -76,8 +76,11 @@ class Results:
         return [{"key": key, "title": titles[key], **owners[key]} for key in titles if key in owners]
 
     def layers(self, cell_key: str) -> Sequence[Mapping[str, Any]]:
-        """The layers of a comparison, with the fields of `isofire.firing.LayerDrift`."""
-        return [restored(layer) for layer in read_json(self._file(cell_key, "comparison.json"))["layers"]]
+        """The layers of a comparison: the fields of `isofire.firing.LayerDrift`, and `emd_floor` (None: unknown)."""
+        found = read_json(self._file(cell_key, "comparison.json"))
+        noise = (found.get("evidence") or {}).get("layers", {})
+        floors = {name: (known["emd"].get("floor") or {}).get("value") for name, known in noise.items()}
+        return [{**restored(layer), "emd_floor": floors.get(layer["layer"])} for layer in found["layers"]]
 
     def counts(self, cell_key: str) -> SpikeCounts:
         """Spikes of a cell's quantized network."""

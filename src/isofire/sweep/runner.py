@@ -132,6 +132,7 @@ class _Run:
         self.active: dict[str, Task] = {}
         # tasks that others were at when we asked, with the time to ask again
         self.resting: dict[str, tuple[float, Task]] = {}
+        self.store.tidy()
         write_text(self.store.root / "plan.json", plan.to_json())
         finished = {task.key for task in plan.cells if self.store.check("cells", task.key)}
         self.attempts = {task.key: self._attempts(task) for task in plan.cells if task.key not in finished}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -15,7 +17,7 @@ from typing import Any, Literal
 from isofire.errors import IsofireError, OutputError
 from isofire.files import write_text
 from isofire.study.rows import to_json_text
-from isofire.sweep.claim import Claim, owner_of
+from isofire.sweep.claim import STALE, Claim, owner_of
 
 Kind = Literal["cells", "baselines"]
 
@@ -96,6 +98,14 @@ class Store:
         """Remove what a killed owner of a part left half-written; only for whoever holds the part's claim."""
         for part in (self.root / "parts").glob(f"{key}.*"):
             shutil.rmtree(part, ignore_errors=True)
+
+    def tidy(self) -> None:
+        """Remove temporary files that killed processes left, once they are too old to be anybody's."""
+        for pattern in (".*.part", "failed/.*.part", "claims/.*"):
+            for path in self.root.glob(pattern):
+                with contextlib.suppress(OSError):
+                    if time.time() - path.stat().st_mtime > STALE:
+                        path.unlink()
 
     def forget_training(self, key: str) -> None:
         """Remove the state of a training that is finished."""

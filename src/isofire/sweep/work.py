@@ -128,7 +128,7 @@ def _make_baseline(task: BaselineTask, store: Store, device: torch.device) -> Ca
         note = {"recipe": msgspec.to_builtins(task.train), "seed": task.seed, "epoch": found.epoch}
         about = {"history": known["history"], "accuracy": {"valid": known["valid"], "test": known["test"]}}
     else:
-        model, note = _given(task)
+        model, note = given_model(task)
         about["accuracy"] = {"valid": (note.get("accuracy") or {}).get("valid")}
     test_set = _compared(splits, task)
     observed = observe(model, test_set, max_images=task.test_images, batch_size=task.batch_size, device=device)
@@ -150,7 +150,14 @@ def _make_baseline(task: BaselineTask, store: Store, device: torch.device) -> Ca
     return write
 
 
-def _given(task: BaselineTask) -> tuple[nn.Module, dict[str, Any]]:
+def given_model(task: BaselineTask) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of a baseline that the sweep does not train, and what its file says of it.
+
+    Raises
+    ------
+    ModelError
+        If it is quantized.
+    """
     if task.pretrained is not None:
         model = pretrained(task.pretrained)
         note = dict(model.__dict__["about"])

@@ -1,0 +1,190 @@
+"""How long a sweep will take, from cells of every kind timed on a few images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import msgspec
+import torch
+from torch import nn
+
+from isofire.firing import Observation, observe
+from isofire.quantization import labels_of
+from isofire.study import AnySet, Splits, fresh_model, load_splits, run_cell
+from isofire.sweep.plan import Plan, spec_from
+from isofire.sweep.task import BaselineTask, CellTask, Task
+from isofire.sweep.work import given_model
+from isofire.training.distributed import pick_device
+
+ENOUGH = 0.2
+"""Seconds of a forward pass that is long enough to time; small batches cost more an image than those of the sweep."""
+
+Kind = tuple[str, str, str | None, str | float | None]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of a cell of some kind: `fixed`, for each image measured on (calibration, comparison), or trained on."""
+
+    fixed: float
+    measured: float
+    trained: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds on one worker.
+
+    Attributes
+    ----------
+    cells
+        Kind of cell (baseline, mode, target, method) -> (number, seconds of one).
+    baselines
+        Name -> (number, seconds of one).
+    """
+
+    cells: dict[Kind, tuple[int, float]]
+    baselines: dict[str, tuple[int, float]]
+
+    @property
+    def total(self) -> float:
+        """Of everything, one after the other."""
+        return sum(number * seconds for number, seconds in (*self.cells.values(), *self.baselines.values()))
+
+
+def estimate(plan: Plan, cells: Iterable[Task]) -> Estimate:
+    """Time a few images of every kind of cell, and scale by the images of the sweep.
+
+    Parameters
+    ----------
+    cells
+        Of the plan, those that are still to run.
+    """
+    torch.set_num_threads(plan.sweep.threads)
+    samples: dict[str, _Sample] = {}
+    costs: dict[Kind, Cost] = {}
+    found: dict[Kind, tuple[int, float]] = {}
+    baselines: dict[str, tuple[int, float]] = {}
+    needed = set()
+    for task in cells:
+        assert task.cell is not None
+        name = task.baseline.name
+        sample = samples.setdefault(name, _Sample(task.baseline))
+        kind = _kind(task)
+        if kind not in costs:
+            costs[kind] = sample.cost(task.cell)
+        number, _ = found.get(kind, (0, 0.0))
+        found[kind] = (number + 1, sample.of_cell(costs[kind], task.cell))
+        if task.baseline.key not in needed:
+            needed.add(task.baseline.key)
+            baselines[name] = (baselines.get(name, (0, 0.0))[0] + 1, sample.of_baseline(task.baseline))
+    return Estimate(found, baselines)
+
+
+class _Sample:
+    """A baseline and few images to time it on."""
+
+    def __init__(self, task: BaselineTask) -> None:
+        self._task = task
+
+    def cost(self, cell: CellTask) -> Cost:
+        few, more = self._few, 2 * self._few
+        ptq = [self._time(cell, images, train=False) for images in (few, more)]
+        measured = max(0.0, (ptq[1] - ptq[0]) / (more - few))
+        trained = 0.0
+        if cell.recipe is not None:
+            trained = max(0.0, (self._time(cell, more, train=True) - ptq[1]) / more)
+        return Cost(max(0.0, ptq[0] - few * measured), measured, trained)
+
+    def of_cell(self, cost: Cost, cell: CellTask) -> float:
+        # a timing calibrates on as many images as it compares on, so that an image counted once is half of each
+        images = (min(cell.calibration_images, len(self._splits.train)) + self._compared) / 2
+        epochs = cell.recipe.epochs if cell.recipe is not None else 0
+        return cost.fixed + cost.measured * images + cost.trained * epochs * len(self._splits.train)
+
+    def of_baseline(self, task: BaselineTask) -> float:
+        measured = self._observing * self._compared
+        if task.train is None:
+            return measured
+        valid = 0 if self._splits.valid is None else len(self._splits.valid)
+        epochs = task.train.epochs
+        return measured + epochs * (self._plain.trained * len(self._splits.train) + self._observing * valid)
+
+    @cached_property
+    def _plain(self) -> Cost:
+        """Training without quantizers."""
+        assert self._task.train is not None
+        control = CellTask(
+            key="", title="", mode="qat", seed=0, spec=None, recipe=self._task.train, calibration_images=1,
+            keep_model=False,
+        )  # fmt: skip
+        return self.cost(control)
+
+    @cached_property
+    def _model(self) -> nn.Module:
+        model = fresh_model(self._task.model, 0) if self._task.model is not None else given_model(self._task)[0]
+        return model.eval()
+
+    @cached_property
+    def _splits(self) -> Splits:
+        return load_splits(self._task.data)
+
+    @cached_property
+    def _compared(self) -> int:
+        if self._task.test_split == "test":
+            found = len(self._splits.test)
+        else:
+            assert self._splits.valid is not None
+            found = len(self._splits.valid)
+        return found if self._task.test_images is None else min(found, self._task.test_images)
+
+    @cached_property
+    def _few(self) -> int:
+        """Images of the smaller timing: as many as take long enough, at most a batch."""
+        images = 2
+        while images < self._task.batch_size and images * 4 <= len(self._splits.train):
+            began = time.perf_counter()
+            self._observe(images)
+            if time.perf_counter() - began > ENOUGH:
+                break
+            images *= 2
+        return images
+
+    @cached_property
+    def _observing(self) -> float:
+        """Seconds an image in a forward pass."""
+        began = time.perf_counter()
+        self._observe(2 * self._few)
+        return (time.perf_counter() - began) / (2 * self._few)
+
+    def _observe(self, images: int) -> Observation:
+        return observe(self._model, self._images(images), batch_size=images, device=pick_device(self._task.device))
+
+    def _images(self, images: int) -> AnySet:
+        return self._splits.train.first(images)
+
+    def _time(self, cell: CellTask, images: int, *, train: bool) -> float:
+        data, observed = self._images(images), self._observe(images)
+        recipe = None
+        if train:
+            assert cell.recipe is not None
+            recipe = msgspec.structs.replace(
+                cell.recipe, epochs=1, warmup_epochs=0.0, batch_size=min(self._few, cell.recipe.batch_size)
+            )
+        began = time.perf_counter()
+        run_cell(
+            self._model, spec_from(cell), mode="qat" if train else "ptq", train_set=data, test_set=data, recipe=recipe,
+            seed=cell.seed, observed=observed, calibration_images=images, batch_size=images,
+            device=pick_device(self._task.device),
+        )  # fmt: skip
+        return time.perf_counter() - began
+
+
+def _kind(task: Task) -> Kind:
+    assert task.cell is not None
+    labels: dict[str, Any] = labels_of(spec_from(task.cell))
+    return (task.baseline.name, task.cell.mode, labels["target"], labels["method"])

@@ -1,0 +1,106 @@
+"""Claims: one holder at a time, given up at once by the dead, and by age where no lock is seen."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from isofire.errors import OutputError
+from isofire.sweep import claim as module
+from isofire.sweep.claim import STALE, Claim, owner_of
+
+
+def test_one_holder_at_a_time(tmp_path) -> None:
+    path = tmp_path / "claims" / "a"
+    with Claim.take(path) as first:
+        assert first is not None
+        assert Claim.take(path) is None
+        assert owner_of(path)["pid"] == os.getpid()
+        other = Claim.take(tmp_path / "claims" / "b")
+        assert other is not None
+        other.release()
+        other.release()
+    assert list(path.parent.iterdir()) == []
+    second = Claim.take(path)
+    assert second is not None
+    second.release()
+
+
+def test_of_many_that_race_one_wins(tmp_path) -> None:
+    start, found = threading.Barrier(16), []
+
+    def race() -> None:
+        start.wait()
+        found.append(Claim.take(tmp_path / "a"))
+
+    threads = [threading.Thread(target=race) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    winners = [claim for claim in found if claim is not None]
+    assert len(winners) == 1
+    winners[0].release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def _hold(path, held) -> None:
+    assert Claim.take(path) is not None
+    held.set()
+    time.sleep(60)
+
+
+def test_a_killed_holder_is_stale_at_once(tmp_path) -> None:
+    context = multiprocessing.get_context("spawn")
+    held = context.Event()
+    process = context.Process(target=_hold, args=(tmp_path / "a", held))
+    process.start()
+    assert held.wait(60)
+    assert Claim.take(tmp_path / "a") is None
+    assert owner_of(tmp_path / "a")["pid"] == process.pid
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert (tmp_path / "a").exists()
+    assert owner_of(tmp_path / "a") is None
+    claim = Claim.take(tmp_path / "a")
+    assert claim is not None
+    claim.release()
+
+
+def test_another_machines_claim_counts_until_it_is_old(tmp_path) -> None:
+    """As on a network file system where that machine's lock is not seen."""
+    path = tmp_path / "a"
+    path.write_text(json.dumps({"host": "far", "pid": 1, "machine": "another"}))
+    assert Claim.take(path) is None
+    assert owner_of(path)["host"] == "far"
+    young, old = time.time() - STALE + 60, time.time() - STALE - 60
+    os.utime(path, (young, young))
+    assert Claim.take(path) is None
+    os.utime(path, (old, old))
+    assert owner_of(path) is None
+    claim = Claim.take(path)
+    assert claim is not None
+    claim.release()
+
+
+def test_a_holder_shows_that_it_lives(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BEAT", 0.01)
+    path = tmp_path / "a"
+    with Claim.take(path):
+        os.utime(path, (0, 0))
+        end = time.monotonic() + 10
+        while path.stat().st_mtime == 0 and time.monotonic() < end:
+            time.sleep(0.01)
+        assert path.stat().st_mtime > 0
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"cannot claim .*file"):
+        Claim.take(tmp_path / "file" / "a")

@@ -1,0 +1,72 @@
+"""A sweep's file: complete, checked as a whole, and errors that name the place."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from isofire.errors import SpecError
+from isofire.sweep import read_sweep
+
+
+@pytest.fixture
+def write(tmp_path, support):
+    def write(old: str = "", new: str = "") -> str:
+        text = support.TINY.read_text()
+        assert old in text
+        path = tmp_path / "sweep.toml"
+        path.write_text(text.replace(old, new, 1))
+        return str(path)
+
+    return write
+
+
+def test_values_and_defaults(write) -> None:
+    sweep = read_sweep(write(), ["data.test_images=30", "threads=2"])
+    assert (sweep.name, sweep.seeds, sweep.threads, sweep.data.test_images) == ("tiny", (0, 1), 2, 30)
+    assert (sweep.test_split, sweep.keep_models, len(sweep.cells)) == ("test", True, 4)
+    (baseline,) = sweep.baselines
+    assert baseline.model["builder"] == "sew_resnet8"
+    assert baseline.train.epochs == 2
+
+
+def test_a_file_lies_relative_to_the_toml_and_can_be_replaced(write, tmp_path) -> None:
+    path = write('name = "small"\n', 'name = "small"\nfile = "models/m.safetensors"\n')
+    text = Path(path).read_text()
+    start, end = text.index("[baselines.model]"), text.index("[qat]")
+    Path(path).write_text(text[:start] + text[end:])
+    assert read_sweep(path).baselines[0].file == str(tmp_path / "models" / "m.safetensors")
+    assert read_sweep(path, baseline="other.safetensors").baselines[0].file == os.path.abspath("other.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seeds =", "seed =", "unknown key 'seed'.*did you mean 'seeds'"),
+        ("lr = 0.01", 'lr = "fast"', r"lr.*\[qat\]|qat.lr"),
+        ("lr = 0.1", "lr = -1.0", r"lr must be.*baselines\[0\].train"),
+        ("seeds = [0, 1]", "seeds = [0, 0]", "different numbers"),
+        ("seeds = [0, 1]", 'test_split = "tset"', "test_split"),
+        ("seeds = [0, 1]", 'test_split = "valid"', "set data.valid"),
+        ("test_images = 20", "test_images = 0", "test_images"),
+        ('name = "small"', 'name = "small"\nfile = "m.safetensors"', "just one of file, pretrained, or model"),
+        ("[baselines.train]\nepochs = 2\nbatch_size = 16\nlr = 0.1\n", "", "needs both model and train"),
+        ("sew_resnet8", "sew_resnet9", r"baselines\[0\].model.builder must be one of"),
+        ("[qat]\nepochs = 2\nbatch_size = 16\nlr = 0.01\nwarmup_epochs = 0.0\n", "", r"needs a table \[qat\]"),
+        ('mode = ["ptq"]', 'mode = ["pqt"]', "cells"),
+        ("bits = [2, 4]", "bit = [2, 4]", "cells.*bit"),
+    ],
+)
+def test_mistakes(write, old: str, new: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        read_sweep(write(old, new))
+
+
+def test_one_baseline_can_stand_for_one_only(write) -> None:
+    second = '[[baselines]]\nname = "other"\nfile = "m.safetensors"\n\n[[baselines]]\n'
+    with pytest.raises(SpecError, match="stands in for one baseline"):
+        read_sweep(write("[[baselines]]\n", second), baseline="m.safetensors")
+    with pytest.raises(SpecError, match="different names"):
+        read_sweep(write("[[baselines]]\n", second.replace("other", "small")))

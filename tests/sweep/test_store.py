@@ -1,0 +1,117 @@
+"""Finished parts: whole or not there, checked to the last byte, never deleted."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import pytest
+
+from isofire.errors import OutputError
+from isofire.files import write_text
+from isofire.sweep.store import Store
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    store = Store(tmp_path)
+    store.publish("cells", "a", lambda part: [write_text(part / name, name * 9) for name in ("x.json", "y.json")])
+    return store
+
+
+def test_a_part_appears_whole(store) -> None:
+    assert store.exists("cells", "a")
+    assert store.check("cells", "a")
+    assert sorted(path.name for path in store.path("cells", "a").iterdir()) == ["manifest.json", "x.json", "y.json"]
+    assert not list((store.root / "parts").iterdir())
+    assert not store.check("cells", "b")
+    assert not store.check("baselines", "a")
+
+
+def test_a_part_that_cannot_be_finished_leaves_nothing(store) -> None:
+    def fail(part) -> None:
+        write_text(part / "x.json", "x")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OutputError, match=r"No space left.*finished cells are kept"):
+        store.publish("cells", "b", fail)
+    assert not list((store.root / "parts").iterdir())
+    assert not store.path("cells", "b").exists()
+
+
+def _flip(folder) -> None:
+    data = bytearray((folder / "x.json").read_bytes())
+    data[3] ^= 1
+    (folder / "x.json").write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("damage", "seen_by_size"),
+    [
+        (_flip, False),
+        (lambda folder: (folder / "y.json").unlink(), True),
+        (lambda folder: (folder / "y.json").write_text("y"), True),
+        (lambda folder: (folder / "manifest.json").unlink(), True),
+        (lambda folder: (folder / "manifest.json").write_text('{"version": 1, "ke'), True),
+        (lambda folder: (folder / "manifest.json").write_text("[]"), True),
+        (lambda folder: [path.unlink() for path in folder.iterdir()], True),
+    ],
+)
+def test_a_damaged_part_is_set_aside_and_can_be_made_again(store, damage, seen_by_size: bool) -> None:
+    folder = store.path("cells", "a")
+    damage(folder)
+    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert store.exists("cells", "a") is not seen_by_size
+    assert not store.check("cells", "a")
+    (aside,) = (store.root / "damaged").iterdir()
+    assert {path.name: path.read_bytes() for path in aside.iterdir()} == kept
+    assert not folder.exists()
+    assert json.loads((store.root / "journal.jsonl").read_text().splitlines()[-1])["event"] == "damaged"
+    store.publish("cells", "a", lambda part: write_text(part / "x.json", "x"))
+    assert store.check("cells", "a")
+
+
+def test_a_part_under_the_name_of_another_is_damaged(store) -> None:
+    shutil.copytree(store.path("cells", "a"), store.path("cells", "b"))
+    assert not store.check("cells", "b")
+    assert store.check("cells", "a")
+
+
+def test_publishing_over_a_whole_part_keeps_it_and_over_a_damaged_one_replaces_it(store) -> None:
+    store.publish("cells", "a", lambda part: write_text(part / "x.json", "later"))
+    assert (store.path("cells", "a") / "y.json").exists()
+    (store.path("cells", "a") / "y.json").unlink()
+    store.publish("cells", "a", lambda part: write_text(part / "x.json", "later"))
+    assert (store.path("cells", "a") / "x.json").read_text() == "later"
+    assert len(list((store.root / "damaged").iterdir())) == 1
+
+
+def test_what_a_killed_owner_left_is_removed(store) -> None:
+    for name in ("a.1", "a.2", "b.1"):
+        (store.root / "parts" / name).mkdir()
+    store.clear("a")
+    assert [path.name for path in (store.root / "parts").iterdir()] == ["b.1"]
+
+
+def test_failures_count_their_attempts(store) -> None:
+    assert store.failure("a") is None
+    store.fail("a", {"reason": "first"})
+    store.fail("a", {"reason": "second"})
+    assert (store.failure("a")["reason"], store.failure("a")["attempts"]) == ("second", 2)
+    (store.root / "failed" / "a.json").write_text("{")
+    assert store.failure("a")["type"] == "unreadable"
+    store.forgive("a")
+    assert store.failure("a") is None
+
+
+def test_old_temporary_files_are_removed_and_young_ones_are_not(store) -> None:
+    (store.root / "claims").mkdir()
+    for name in (".plan.json.a.part", "claims/.a.b"):
+        (store.root / name).write_text("")
+    store.tidy()
+    assert (store.root / "claims" / ".a.b").exists()
+    for name in (".plan.json.a.part", "claims/.a.b"):
+        os.utime(store.root / name, (0, 0))
+    store.tidy()
+    assert not list(store.root.glob(".*")) + list((store.root / "claims").iterdir())
