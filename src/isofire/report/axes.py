@@ -55,6 +55,32 @@ def linear_axis(values: Sequence[float], start: float, end: float, least: float 
     return Axis(low - margin, high + margin, start, end)
 
 
+def error_axis(shares: Sequence[float], images: int, start: float, end: float) -> Axis:
+    """A logarithmic axis of the error in percent, for shares of correct answers; `start` is the end of low accuracy.
+
+    So points near 100 % stay apart where others lie far below. An error of 0 is drawn as half an image.
+    """
+    least = 50 / images
+    errors = [max(least, 100 * (1 - share)) for share in shares] or [10.0]
+    low, high = min(errors) / 1.1, min(100.0, max(errors) * 1.08)
+    if high - low < 1:
+        low, high = max(least / 2, low - 0.5), min(100.0, high + 0.5)
+    return Axis(low, high, end, start, log=True)
+
+
+def accuracy_ticks(axis: Axis) -> list[tuple[float, str]]:
+    """Places and labels of round accuracies on an axis of the error."""
+    if axis.high / axis.low < 3:
+        step = nice((axis.high - axis.low) / 5)
+        errors = [round(k * step, 12) for k in range(math.ceil(axis.low / step), math.floor(axis.high / step) + 1)]
+    else:
+        errors = [e for e in _ERRORS if axis.low <= e <= axis.high]
+    return [(axis.at(error), f"{100 - error:g}") for error in errors]
+
+
+_ERRORS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 50, 70, 90)
+
+
 def nice(value: float) -> float:
     """The least of 1, 2, 5 times a power of ten that is not below a positive value.
 

@@ -11,7 +11,7 @@ from isofire.firing.rates import PAPER_CUT
 from isofire.report import rates as drawing
 from isofire.report.entries import Row, title_of
 from isofire.report.levels import levels_panel
-from isofire.report.numbers import percent, points, significant, times, whole
+from isofire.report.numbers import fixed, percent, points, significant, times, whole
 from isofire.report.reference import DRIFT, Reference
 from isofire.report.source import ResultsView
 
@@ -39,12 +39,14 @@ class Details:
         base = self._base(baseline, key)
         drift = significant(row[DRIFT])
         largest = max((float(layer["emd"]) for layer in layers), default=0.0)
+        low, high = row.get("emd_low"), row.get("emd_high")
+        span = [] if low is None or high is None else [f"95 %: {significant(low)} to {significant(high)}"]
         return {
             "title": f"{title_of(row)}, seed {row.get('seed')}",
             "about": f"{row.get('baseline')}: {row.get('model')} on {row.get('data')}",
             "facts": [
                 ["accuracy", f"{percent(row['accuracy'])} %", f"{points(row['accuracy'] - row['accuracy_fp'])} points"],
-                ["EMD", drift, times(reference.multiple(row[DRIFT])) + f" {reference.kind}" if reference else ""],
+                ["EMD", drift, ", ".join([*span, *([_multiple(row[DRIFT], reference)] if reference else [])])],
                 ["mean rate", significant(row["mfr"]), f"baseline {significant(row['mfr_fp'])}"],
                 ["dead, rate < 0.05", f"{percent(row['dead_05'], 1)} %", f"baseline {percent(row['dead_05_fp'], 1)} %"],
                 ["same class", f"{percent(row['agreement'], 1)} %", "as the baseline"],
@@ -89,6 +91,7 @@ class Details:
         shares = drawing.histogram_shares(rates, end)
         beyond = drawing.share_beyond(rates, end)
         scale = _BAR / largest if largest else 0.0
+        floor = layer.get("emd_floor")
         return {
             "m": layer["layer"],
             "n": whole(layer["neurons"]),
@@ -97,10 +100,17 @@ class Details:
             "e": significant(layer["emd"]),
             # as text, so that script and template write the same
             "b": [f"{scale * layer[part]:.4g}" for part in ("shift", "shape")],
+            # the floor as a tick across the bar, if it is not beyond the longest
+            "t": f"M{scale * floor:.4g},0V14" if floor and scale * floor <= _BAR else "",
+            "g": times(layer["emd"] / floor if floor else None),
             "u": significant(layer["paired_mae"]),
-            "s": significant(layer["spearman"], 2),
+            "s": fixed(layer["spearman"]),
             "f": drawing.function_path(rates, end),
             # bars that are higher than the baseline's highest are cut off at the top of the figure
             "h": drawing.bars_path([min(share, top) for share in shares], top),
             "o": f"{percent(beyond, 1)} % beyond" if beyond > 0.0005 else "",
         }
+
+
+def _multiple(drift: float, reference: Reference) -> str:
+    return f"{times(reference.multiple(drift))} {reference.kind}"

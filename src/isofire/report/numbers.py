@@ -36,8 +36,15 @@ def significant(value: float | None, digits: int = 3) -> str:
     assert value is not None
     if value == 0:
         return "0"
-    places = min(7, max(0, digits - 1 - math.floor(math.log10(abs(value)))))
+    # rounding may carry into one more digit: 0.000998 is 0.0010
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])
+    places = min(7, max(0, digits - 1 - exponent))
     return _minus(f"{value:.{places}f}")
+
+
+def fixed(value: float | None, digits: int = 2) -> str:
+    """Plain decimals with so many places."""
+    return DASH if _absent(value) else _minus(f"{value:.{digits}f}")
 
 
 def times(value: float | None) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from isofire.report.axes import Axis, linear_axis, log_axis, tick_text
+from isofire.report.axes import Axis, accuracy_ticks, error_axis, log_axis, tick_text
 from isofire.report.entries import Entry, Row, title_of
 from isofire.report.numbers import percent, points, significant, times
 from isofire.report.palette import Palette
@@ -32,18 +32,18 @@ def scatter(name: str, entries: Sequence[Entry], palette: Palette) -> dict[str, 
     references = _references(entries)
     x = log_axis([*drifts, *(value for _, value in references)], _LEFT, _RIGHT)
     level, error = _baseline(rows)
-    bounds = [100 * (level + sign * error) for sign in (-1, 1)]
-    y = linear_axis([*(100 * row["accuracy"] for row in rows), *bounds], _BOTTOM, _TOP, least=1.0)
-    upper, lower = y.at(bounds[1]), y.at(bounds[0])
+    images = max(int(row["n_images"]) for row in rows)
+    y = error_axis([*(row["accuracy"] for row in rows), level - error, level + error], images, _BOTTOM, _TOP)
+    upper, lower = _height(y, level + error), _height(y, level - error)
     return {
         "name": name,
         "title": f"Accuracy against drift of firing: {name}",
         "desc": _description(entries),
         "sample": sample_text(rows),
         "x_ticks": [(x.at(value), tick_text(value)) for value in x.ticks()],
-        "y_ticks": [(y.at(value), tick_text(value)) for value in y.ticks()],
+        "y_ticks": accuracy_ticks(y),
         "marks": [
-            _mark(entry, row, x.at(max(drift, x.low)), y.at(100 * row["accuracy"]), palette)
+            _mark(entry, row, x.at(max(drift, x.low)), _height(y, row["accuracy"]), palette)
             for entry in entries
             for row, drift in ((row, float(row[DRIFT])) for row in entry.rows)
         ],
@@ -52,7 +52,7 @@ def scatter(name: str, entries: Sequence[Entry], palette: Palette) -> dict[str, 
         "shades": [
             {"edge": x.at(value), "width": round(x.at(value) - _LEFT, 1), "label": label} for label, value in references
         ],
-        "band": {"y": upper, "height": round(lower - upper, 1), "line": y.at(100 * level)},
+        "band": {"y": upper, "height": round(lower - upper, 1), "line": _height(y, level)},
         "base": f"baseline {percent(level, 1)} %",
         "kept": {"height": round(lower - _TOP, 1)} if references else None,
         "zero": min(drifts, default=1) <= 0,
@@ -71,6 +71,10 @@ def sample_text(rows: Sequence[Row]) -> str:
 
 def _span(values: Sequence[int]) -> str:
     return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
+
+
+def _height(y: Axis, accuracy: float) -> float:
+    return y.at(100 * (1 - accuracy))
 
 
 def _baseline(rows: Sequence[Row]) -> tuple[float, float]:
@@ -123,7 +127,7 @@ def _front(entries: Sequence[Entry], x: Axis, y: Axis) -> str:
 
 def _places(entries: Sequence[Entry], x: Axis, y: Axis) -> list[tuple[float, float]]:
     front = pareto_front(entries)
-    return [(x.at(max(e.mean(DRIFT), x.low)), y.at(100 * e.mean("accuracy"))) for e in front]
+    return [(x.at(max(e.mean(DRIFT), x.low)), _height(y, e.mean("accuracy"))) for e in front]
 
 
 def _means(entries: Sequence[Entry], x: Axis, y: Axis) -> list[tuple[float, float]]:

@@ -35,7 +35,7 @@ class ResultsView(Protocol):
         ...
 
     def layers(self, cell_key: str) -> Sequence[Mapping[str, Any]]:
-        """The layers of a comparison, with the fields of `isofire.firing.LayerDrift`."""
+        """The layers of a comparison: the fields of `isofire.firing.LayerDrift`, and `emd_floor` (None: unknown)."""
         ...
 
     def counts(self, cell_key: str) -> SpikeCounts:
