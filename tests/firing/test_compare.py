@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from isofire.errors import DataError, ModelError, SpecError
 from isofire.firing import Comparison, compare, emd
+from isofire.firing.cost import measure_cost
+from isofire.models import build
 from isofire.neurons import LIF, PerStep, Repeat
 
 Spikes = Callable[..., Tensor]
@@ -243,3 +245,30 @@ def test_images_that_are_not_finite_are_refused() -> None:
     images[5, 1] = float("nan")
     with pytest.raises(DataError, match="images must be finite"):
         compare(model, model, (images, torch.zeros(8, dtype=torch.int64)))
+
+
+def test_the_change_in_synaptic_operations_is_that_of_the_measured_cost() -> None:
+    torch.manual_seed(0)
+    layers = nn.Conv2d(1, 3, 3), nn.Conv2d(3, 2, 3)
+    head = PerStep(nn.Flatten(), nn.Linear(18, 2))
+    model = nn.Sequential(Repeat(3), PerStep(layers[0]), LIF(), PerStep(layers[1]), LIF(), head)
+    data = torch.randn(20, 1, 7, 7) * 5, torch.zeros(20, dtype=torch.int64)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other[1][0].weight *= 1.5
+    found = compare(model, other, data)
+    assert found.synops is not None
+    total = found.synops.overall
+    assert total.baseline == pytest.approx(measure_cost(model, data).synops.mean)
+    assert total.quantized == pytest.approx(measure_cost(other, data).synops.mean)
+    assert 0 < abs(total.change) <= total.bound
+    assert f"+-{total.bound:,.0f}" in found.table()
+    assert found.row()["synops_bound"] == total.bound
+
+
+@pytest.mark.parametrize("connect", ["add", "and"])
+def test_a_network_whose_cost_is_no_sum_over_spikes_has_no_synops(connect: str) -> None:
+    model = build({"builder": "sew_resnet8", "width": 0.25, "T": 2, "in_channels": 1, "connect": connect})
+    found = compare(model, model, (torch.randn(4, 1, 8, 8), torch.zeros(4, dtype=torch.int64)))
+    assert (found.synops is None) == (connect == "and")
+    assert ("SynOps" in found.table()) == (connect == "add")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from isofire.errors import DataError, OutputError
 from isofire.study import COLUMNS, read_rows, to_csv, to_json, write_rows
-from isofire.study.rows import LABELS, MEASURES, NOISE, columns_of, plain
+from isofire.study.rows import COST, LABELS, MEASURES, NOISE, columns_of, plain
 
 TEXT = st.none() | st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=20)
 NUMBER = st.floats(allow_infinity=False)
@@ -20,7 +20,7 @@ KINDS = {
     "bits": st.integers(1, 32) | st.just(1.585) | st.sampled_from(["4 | 8", None]),
     **dict.fromkeys(("seed", "n_images", "T", "epochs", "calibration_images"), st.none() | WHOLE),
     "seconds": NUMBER,
-    **dict.fromkeys(NOISE, st.none() | st.floats(allow_nan=False, allow_infinity=False)),
+    **dict.fromkeys((*NOISE, *COST), st.none() | st.floats(allow_nan=False, allow_infinity=False)),
     "floor": TEXT,
     "spec": TEXT,
 }

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from isofire.adapters import read_logits
-from isofire.batches import Data, read_batches
+from isofire.batches import Data, image_axis, read_batches
 from isofire.checks import require_finite
 from isofire.errors import DataError, ModelError
 from isofire.firing.comparison import Comparison
+from isofire.firing.cost.reach import Reach, reach
 from isofire.firing.floor import Floor
 from isofire.firing.observation import Observation
 from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN, FiringRecorder
@@ -74,7 +75,7 @@ def compare(
     >>> result.overall["emd_layer_mean"], result.accuracy  # doctest: +SKIP
     """
     models = (quantized,) if isinstance(baseline, Observation) else (baseline, quantized)
-    seen = _observe(models, data, max_images, batch_size, device, progress, blocks, run)
+    seen, reached = _observe(models, data, max_images, batch_size, device, progress, blocks, run)
     before, after = (baseline if isinstance(baseline, Observation) else seen[0]), seen[-1]
     if not torch.equal(before.labels, after.labels):
         raise DataError(
@@ -88,6 +89,7 @@ def compare(
         accuracy_fp=before.accuracy,
         agreement=int((before.predictions == after.predictions).sum()) / len(after.labels),
         floor=floor,
+        reached=reached,
     )
 
 
@@ -109,7 +111,7 @@ def observe(
     ModelError, DataError, SpecError
         As `compare`.
     """
-    return _observe((model,), data, max_images, batch_size, device, progress, blocks, run)[0]
+    return _observe((model,), data, max_images, batch_size, device, progress, blocks, run)[0][0]
 
 
 def _observe(
@@ -121,7 +123,8 @@ def _observe(
     progress: bool,
     blocks: int,
     run: int,
-) -> list[Observation]:
+) -> tuple[list[Observation], Reach | None]:
+    """Observations of all models, and what a spike of each neuron costs in the last of them."""
     for model in models:
         if isinstance(model, nn.Module):
             require_finite(model)
@@ -129,10 +132,13 @@ def _observe(
     recorders = [FiringRecorder(model, blocks, run) for model in models]
     seen: list[Tensor] = []
     votes: list[list[Tensor]] = [[] for _ in models]
+    reached: Reach | None = None
     with _evaluating(models), _placed(*models, device=device):
         for inputs, labels in _shown(batches) if progress else batches:
             for model, recorder, said in zip(models, recorders, votes, strict=True):
                 said.append(_predict(model, recorder, inputs, labels))
+            if not seen:
+                reached = _reach(models[-1], inputs, labels)
             seen.append(labels.cpu())
     labels = torch.cat(seen)
     counted = recorders[0].counts.n_images
@@ -141,9 +147,19 @@ def _observe(
             f"neurons must see [T, N, ...] with the batch's N: {len(labels)} images went in, the neurons of the "
             f"baseline saw {counted}"
         )
-    return [
+    observed = [
         Observation(recorder.counts, torch.cat(said), labels) for recorder, said in zip(recorders, votes, strict=True)
     ]
+    return observed, reached
+
+
+def _reach(model: nn.Module, inputs: Tensor, labels: Tensor) -> Reach | None:
+    """See `isofire.firing.cost.reach`; None where the cost is no sum over spikes."""
+    few = inputs.narrow(image_axis(inputs, labels), 0, min(2, len(labels)))
+    try:
+        return reach(model, few.to(_device(model, few.device)))
+    except ModelError:
+        return None
 
 
 @contextmanager

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 from isofire.errors import SpecError
 from isofire.files import write_text
 from isofire.firing.aggregate import overall_drift
+from isofire.firing.cost.bound import SynOpsDrifts, synops_drift
+from isofire.firing.cost.reach import Reach
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.drift import LayerDrift, check_match, layer_drift
 from isofire.firing.evidence.summary import Evidence, evidence_or_reason
 from isofire.firing.floor import Floor
-from isofire.firing.table import evidence_table, layer_table
+from isofire.firing.table import evidence_table, layer_table, synops_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,6 +43,8 @@ class Comparison:
         Drift of the network: accuracy, accuracy_fp, agreement, and what `overall_drift` explains key by key.
     floor
         What drift is shown beside; None takes the baseline on other images, see `isofire.firing.floor`.
+    reached
+        Synaptic operations that a spike of each neuron causes, see `isofire.firing.cost.reach`; None if unknown.
     """
 
     accuracy: float
@@ -51,6 +55,7 @@ class Comparison:
     layers: tuple[LayerDrift, ...]
     overall: dict[str, float | int]
     floor: Floor | None = None
+    reached: Reach | None = None
 
     @classmethod
     def of(
@@ -62,6 +67,7 @@ class Comparison:
         accuracy_fp: float,
         agreement: float,
         floor: Floor | None = None,
+        reached: Reach | None = None,
     ) -> Comparison:
         """Compare two recordings of the same images.
 
@@ -74,7 +80,15 @@ class Comparison:
         layers = tuple(layer_drift(baseline, quantized, layer) for layer in baseline.layers)
         scores = {"accuracy": accuracy, "accuracy_fp": accuracy_fp, "agreement": agreement}
         overall = {**scores, **overall_drift(layers, baseline, quantized)}
-        return cls(**scores, baseline=baseline, quantized=quantized, layers=layers, overall=overall, floor=floor)
+        return cls(
+            **scores,
+            baseline=baseline,
+            quantized=quantized,
+            layers=layers,
+            overall=overall,
+            floor=floor,
+            reached=reached,
+        )
 
     @property
     def n_images(self) -> int:
@@ -95,23 +109,27 @@ class Comparison:
     def _evidence(self) -> tuple[Evidence | None, str]:
         return evidence_or_reason(self.baseline, self.quantized, self.floor)
 
+    @cached_property
+    def synops(self) -> SynOpsDrifts | None:
+        """Synaptic operations of both networks, and how far drift could have moved them; None without `reached`."""
+        return None if self.reached is None else synops_drift(self.baseline, self.quantized, self.reached)
+
     def table(self) -> str:
-        """Plain text of at most 100 columns: the scores, a line per layer, the overall line; then EMD and its noise."""
+        """Plain text of at most 100 columns: scores, a line per layer, the overall line; EMD and its noise; SynOps."""
         found, reason = self._evidence
         drift = layer_table(self.layers, self.overall)
         noise = (
             evidence_table(found, self.layers) if found is not None else textwrap.fill(f"no intervals: {reason}", 100)
         )
-        return f"{drift}\n\n{noise}"
+        cost = "" if self.synops is None else f"\n\n{synops_lines(self.synops)}"
+        return f"{drift}\n\n{noise}{cost}"
 
     def to_dict(self) -> dict[str, Any]:
-        """`{"overall": {...}, "layers": [{...}, ...], "evidence": {...}}` of plain values; what does not exist is NaN.
-
-        "evidence" is None where `evidence` is.
-        """
+        """Plain values under "overall", "layers", "evidence" and "synops"; what does not exist is NaN or None."""
         layers = [{**asdict(layer), "transitions": layer.transitions._asdict()} for layer in self.layers]
         noise = None if self.evidence is None else self.evidence.to_dict()
-        return {"overall": dict(self.overall), "layers": layers, "evidence": noise}
+        cost = None if self.synops is None else self.synops.to_dict()
+        return {"overall": dict(self.overall), "layers": layers, "evidence": noise, "synops": cost}
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """`to_dict` as JSON text, NaN as null; with `path` also written there.
@@ -130,14 +148,15 @@ class Comparison:
         """One flat row for a table of results: the labels given, the overall values, and EMD's noise.
 
         The last are `emd_low` and `emd_high` (95 % interval of `emd_layer_mean`), `emd_bias`, `emd_floor`,
-        `emd_over_floor`, and `floor`, which says of what kind it is; None where there is no `evidence`.
+        `emd_over_floor`, and `floor`, which says of what kind it is; then `synops`, `synops_fp` and `synops_bound`, the
+        most that they can differ by. None where there is no `evidence`, or no `synops`.
 
         Raises
         ------
         SpecError
             If a label has the name of a value.
         """
-        values = {**self.overall, **self._noise()}
+        values = {**self.overall, **self._noise(), **self._cost()}
         if taken := sorted(set(labels) & set(values)):
             raise SpecError(f"a label must not have the name of a value, got {taken[0]!r}; rename the label")
         return {**labels, **values}
@@ -153,6 +172,14 @@ class Comparison:
             "emd_floor": None if found.floor is None else found.floor.value,
             "emd_over_floor": found.ratio if math.isfinite(found.ratio) else None,
             "floor": self.evidence.floor.kind,
+        }
+
+    def _cost(self) -> dict[str, float | None]:
+        total = None if self.synops is None else self.synops.overall
+        return {
+            "synops": None if total is None else total.quantized,
+            "synops_fp": None if total is None else total.baseline,
+            "synops_bound": None if total is None else total.bound,
         }
 
     def figure(self) -> Figure:

@@ -31,10 +31,11 @@ def spiking_layers(model: nn.Module) -> dict[str, nn.Module]:
     ModelError
         If there is none.
     """
-    return {name: neuron for name, (neuron, _) in _spiking(model).items()}
+    return {name: neuron for name, (neuron, _) in spiking_adapters(model).items()}
 
 
-def _spiking(model: nn.Module) -> dict[str, tuple[nn.Module, Adapter]]:
+def spiking_adapters(model: nn.Module) -> dict[str, tuple[nn.Module, Adapter]]:
+    """`spiking_layers`, each with its adapter."""
     if not isinstance(model, nn.Module):
         raise ModelError(f"a model must be a torch.nn.Module, got {type(model).__name__}")
     found = find_neurons(model)
@@ -105,7 +106,7 @@ class FiringRecorder:
             if value < 1:
                 raise SpecError(f"{name} must be at least 1, got {value}")
         self._model = model
-        self._neurons = _choose(_spiking(model), layers)
+        self._neurons = _choose(spiking_adapters(model), layers)
         self._run = run
         self._layers = {name: _Layer() for name in self._neurons}
         self._images_per_block = torch.zeros(blocks, dtype=torch.int64)

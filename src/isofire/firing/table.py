@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from isofire.firing.cost.bound import SynOpsDrifts
 from isofire.firing.drift import LayerDrift
 from isofire.firing.evidence.summary import Against, Evidence
 
@@ -62,6 +63,16 @@ def evidence_table(found: Evidence, layers: Sequence[LayerDrift]) -> str:
             f"bias: about {found.against().interval.bias:.5f} of the mean EMD comes from having only {n:,} images",
             images,
         ]
+    )
+
+
+def synops_lines(found: SynOpsDrifts) -> str:
+    """The change in synaptic operations beside the most that the EMDs allow."""
+    total = found.overall
+    share = f" ({total.change / total.baseline:+.1%})" if total.baseline else ""
+    return (
+        f"SynOps an inference: {total.quantized:,.0f} (fp {total.baseline:,.0f}), change {total.change:+,.0f}{share}\n"
+        f"with these EMDs it could have been at most +-{total.bound:,.0f}"
     )
 
 

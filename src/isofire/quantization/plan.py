@@ -11,6 +11,7 @@ from torch import nn
 from isofire.adapters import find_neurons, no_neurons
 from isofire.errors import SpecError
 from isofire.quantization.describe import describe
+from isofire.quantization.temporal import TemporalLayer
 from isofire.spec import MembraneSetting, QuantSpec, Rule, WeightSetting
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -54,7 +55,7 @@ def make_plan(model: nn.Module, spec: QuantSpec) -> QuantPlan:
         If a rule matches nothing, its pattern is not valid, it sets a target that its modules don't have, or a default
         reaches no module.
     """
-    weighted = [name for name, module in model.named_modules() if isinstance(module, WEIGHTED)]
+    weighted = [name for name, module in model.named_modules() if isinstance(module, (*WEIGHTED, TemporalLayer))]
     neurons = find_neurons(model)
     if not neurons:
         raise no_neurons(model)
@@ -66,7 +67,7 @@ def make_plan(model: nn.Module, spec: QuantSpec) -> QuantPlan:
         policy[weighted[0]] = "first_layer"
     choices = []
     for name, module in model.named_modules():
-        if isinstance(module, WEIGHTED):
+        if isinstance(module, (*WEIGHTED, TemporalLayer)):
             setting, rule = _resolve(name, "weights", spec, policy.get(name))
             choices.append(Choice(name, type(module).__name__, "weights", setting, rule))
         elif name in neurons:

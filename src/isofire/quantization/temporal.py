@@ -26,6 +26,11 @@ class TemporalLayer(StepLayer):
         self._template = (copy.copy(layer),)
         self._template[0]._parameters = {}
 
+    @property
+    def template(self) -> nn.Conv1d | nn.Conv2d | nn.Linear:
+        """The layer whose settings these weights use; it has no weights of its own."""
+        return self._template[0]
+
     def forward(self, x: Tensor) -> Tensor:
         """[T, N, ...] -> [T, N, ...], step t with weights t."""
         weights = self.weight

@@ -23,8 +23,9 @@ MEASURES = (
     "dead_00_fp", "dead_01_fp", "dead_05_fp",
 )  # fmt: skip
 NOISE = ("emd_low", "emd_high", "emd_bias", "emd_floor", "emd_over_floor", "floor")
+COST = ("synops", "synops_fp", "synops_bound")
 PROVENANCE = ("epochs", "calibration_images", "seconds", "spec")
-COLUMNS = (*LABELS, *MEASURES, *NOISE, *PROVENANCE)
+COLUMNS = (*LABELS, *MEASURES, *NOISE, *COST, *PROVENANCE)
 """The order in files: what was done, what was measured, how sure that is, how it was made. Others follow them."""
 
 _WHOLE = {"seed", "n_images", "T", "epochs", "calibration_images"}

@@ -1,0 +1,30 @@
+"""What an inference costs on a chip: synaptic operations, events, memory, energy; and what drift can do to it."""
+
+from isofire.firing.cost.bound import SynOpsDrift, SynOpsDrifts, synops, synops_drift
+from isofire.firing.cost.energy import HOROWITZ, SOURCES, Energy, EnergyConstants
+from isofire.firing.cost.measure import measure_cost
+from isofire.firing.cost.memory import Memory, memory_of
+from isofire.firing.cost.reach import reach
+from isofire.firing.cost.report import Cost, NeuronCost, SynapseCost
+from isofire.firing.cost.spread import Spread
+from isofire.firing.cost.synapses import fan_out
+
+__all__ = [
+    "HOROWITZ",
+    "SOURCES",
+    "Cost",
+    "Energy",
+    "EnergyConstants",
+    "Memory",
+    "NeuronCost",
+    "Spread",
+    "SynOpsDrift",
+    "SynOpsDrifts",
+    "SynapseCost",
+    "fan_out",
+    "measure_cost",
+    "memory_of",
+    "reach",
+    "synops",
+    "synops_drift",
+]

@@ -1,0 +1,130 @@
+"""How much drift can change the number of synaptic operations: EMD as a promise about cost.
+
+If every neuron of a layer has fan-out f, its operations are f times its spikes, and by Kantorovich and Rubinstein
+|change| <= T n f EMD. At the border of a convolution neurons have fewer synapses, and then EMD over the whole layer
+promises nothing: two neurons with fan-outs 1 and 9 that swap their rates leave EMD at 0 and change the cost. So neurons
+of equal fan-out are taken together, each group with the EMD of its own rates, and
+
+    |change in SynOps| <= sum over layers and groups of T n_g f_g EMD_g.
+
+It is an equality where all neurons of every group move in the same direction. It is loose where some fire more and
+others less: their changes cancel in the cost and add up in EMD; opposite changes of two layers cancel too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from isofire.errors import ModelError
+from isofire.firing.cost.reach import Reach
+from isofire.firing.counts import SpikeCounts
+from isofire.firing.distance import emd_from_counts
+from isofire.firing.drift import check_match
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynOpsDrift:
+    """Synaptic operations of an inference before and after, and how far drift could have moved them.
+
+    Parameters
+    ----------
+    baseline, quantized
+        Operations that the spikes of a layer, or of all layers, cause.
+    bound
+        Most that |quantized - baseline| can be, given the EMDs.
+    """
+
+    baseline: float
+    quantized: float
+    bound: float
+
+    @property
+    def change(self) -> float:
+        """Operations more."""
+        return self.quantized - self.baseline
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynOpsDrifts:
+    """`SynOpsDrift` of each layer of neurons, and of all."""
+
+    layers: Mapping[str, SynOpsDrift]
+
+    @property
+    def overall(self) -> SynOpsDrift:
+        """Of the network; bounds add up."""
+        items = self.layers.values()
+        return SynOpsDrift(
+            baseline=sum(item.baseline for item in items),
+            quantized=sum(item.quantized for item in items),
+            bound=sum(item.bound for item in items),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "overall": asdict(self.overall) | {"change": self.overall.change},
+            "layers": {name: asdict(item) | {"change": item.change} for name, item in self.layers.items()},
+        }
+
+
+def synops(counts: SpikeCounts, reached: Reach) -> dict[str, float]:
+    """Synaptic operations of one inference that the spikes of each layer cause, a mean over images.
+
+    Equal to what `measure_cost` counts in event-driven layers, but for layers that the images themselves drive.
+
+    Raises
+    ------
+    ModelError
+        If the recording is of other neurons.
+    """
+    return {name: float(counts.per_neuron(name).double() @ _reached(counts, reached, name)) / counts.n_images
+            for name in counts.layers}  # fmt: skip
+
+
+def synops_drift(baseline: SpikeCounts, quantized: SpikeCounts, reached: Reach) -> SynOpsDrifts:
+    """The change in synaptic operations from one recording to the other, and its bound.
+
+    Parameters
+    ----------
+    baseline, quantized
+        Recordings of the same neurons on the same images.
+    reached
+        Of either network, since it depends on their structure alone; see `isofire.firing.cost.reach`.
+
+    Raises
+    ------
+    ModelError
+        If the recordings do not belong together.
+    """
+    check_match(baseline, quantized)
+    before, after = synops(baseline, reached), synops(quantized, reached)
+    return SynOpsDrifts(
+        layers={
+            name: SynOpsDrift(
+                baseline=before[name], quantized=after[name], bound=_bound(baseline, quantized, reached, name)
+            )
+            for name in baseline.layers
+        }
+    )
+
+
+def _bound(baseline: SpikeCounts, quantized: SpikeCounts, reached: Reach, name: str) -> float:
+    fans = _reached(baseline, reached, name)
+    before, after = baseline.per_neuron(name), quantized.per_neuron(name)
+    total = 0.0
+    for fan in fans.unique():
+        group = fans == fan
+        distance = emd_from_counts(before[group], after[group], baseline.denominator)
+        total += float(fan) * int(group.sum()) * baseline.steps * distance
+    return total
+
+
+def _reached(counts: SpikeCounts, reached: Reach, name: str) -> torch.Tensor:
+    if name not in reached or len(reached[name]) != counts.n_neurons(name):
+        raise ModelError(f"the synapses must be those of the recorded network, layer {name!r} is not in both alike")
+    return reached[name].double()

@@ -1,0 +1,136 @@
+"""Weights and membrane states in the bits that they take on a chip, not in those of the tensors that simulate them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from isofire.firing.cost.synapses import weighted_layers
+from isofire.quantization import make_plan, spec_of
+from isofire.settings import LQNetWeights, LSQWeights, MembraneSetting, TaWQWeights, WeightSetting
+
+FLOAT_BITS = 32
+TERNARY_BITS = 2
+"""A ternary weight holds log2(3) = 1.585 bits and is stored in 2."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightMemory:
+    """One weighted layer.
+
+    Parameters
+    ----------
+    weights, bits
+        Number of stored weights (with a time axis: of all steps) and bits of each.
+    table_bits
+        What the quantizer needs beside the codes: steps, offsets or bases, 32 bits each.
+    bias_bits
+        Of its bias, 32 bits each.
+    nonzero
+        Share of weights that are not 0.
+    """
+
+    weights: int
+    bits: int
+    table_bits: int
+    bias_bits: int
+    nonzero: float
+
+    @property
+    def total(self) -> int:
+        """Bits in all."""
+        return self.weights * self.bits + self.table_bits + self.bias_bits
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateMemory:
+    """The membrane states of one layer of neurons: their number and the bits of each."""
+
+    neurons: int
+    bits: int
+
+    @property
+    def total(self) -> int:
+        """Bits in all."""
+        return self.neurons * self.bits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """What a network keeps.
+
+    Parameters
+    ----------
+    weights, states
+        By layer.
+    norm_bits
+        Batch norms, folded into one factor and one offset of 32 bits a channel.
+    """
+
+    weights: Mapping[str, WeightMemory]
+    states: Mapping[str, StateMemory]
+    norm_bits: int
+
+    @property
+    def weight_bits(self) -> int:
+        """Weights, tables, biases and norms."""
+        return sum(layer.total for layer in self.weights.values()) + self.norm_bits
+
+    @property
+    def state_bits(self) -> int:
+        """Membrane states."""
+        return sum(layer.total for layer in self.states.values())
+
+
+def memory_of(model: nn.Module, neurons: Mapping[str, int]) -> Memory:
+    """Memory of a full-precision, prepared or quantized model, for one image at a time.
+
+    Parameters
+    ----------
+    neurons
+        Layer of neurons -> their number, which depends on the size of the images.
+    """
+    spec = spec_of(model)
+    choices = {} if spec is None else {choice.name: choice.setting for choice in make_plan(model, spec).choices}
+    weights = {}
+    for name, layer in weighted_layers(model).items():
+        weight, setting = layer.weight.detach(), choices.get(name)
+        assert setting is None or isinstance(setting, WeightSetting)
+        channels = weight.shape[1] if isinstance(setting, TaWQWeights) else weight.shape[0]
+        weights[name] = WeightMemory(
+            weights=weight.numel(),
+            bits=_weight_bits(setting),
+            table_bits=FLOAT_BITS * _table(setting, channels),
+            bias_bits=FLOAT_BITS * (0 if layer.bias is None else layer.bias.numel()),
+            nonzero=float((weight != 0).double().mean()),
+        )
+    states = {name: StateMemory(neurons=count, bits=_state_bits(choices.get(name))) for name, count in neurons.items()}
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    return Memory(weights=weights, states=states, norm_bits=2 * FLOAT_BITS * sum(n.num_features for n in norms))
+
+
+def _weight_bits(setting: WeightSetting | None) -> int:
+    if setting is None:
+        return FLOAT_BITS
+    return TERNARY_BITS if isinstance(setting, TaWQWeights) else math.ceil(setting.bits)
+
+
+def _state_bits(setting: WeightSetting | MembraneSetting | None) -> int:
+    return FLOAT_BITS if setting is None or isinstance(setting, TaWQWeights) else math.ceil(setting.bits)
+
+
+def _table(setting: WeightSetting | None, channels: int) -> int:
+    """Numbers beside the codes: a step (LSQ), a basis vector (LQ-Nets), a scale (TaWQ), or a step and an offset."""
+    if setting is None:
+        return 0
+    groups = channels if getattr(setting, "granularity", "channel") == "channel" else 1
+    match setting:
+        case LSQWeights() | TaWQWeights():
+            return groups
+        case LQNetWeights():
+            return groups * setting.bits
+    return groups * 2

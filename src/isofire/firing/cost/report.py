@@ -1,0 +1,215 @@
+"""What one inference costs: operations, events, memory and energy, layer by layer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from isofire.firing.cost.energy import At, Energy, EnergyConstants, LayerWork, NeuronWork, estimate
+from isofire.firing.cost.memory import Memory
+from isofire.firing.cost.spread import Spread
+
+FirstLayer = Literal["once", "every_step"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynapseCost:
+    """One weighted layer, for one inference (T steps).
+
+    A layer is event-driven if all of its inputs are whole numbers >= 0. An input of value v then costs v accumulates
+    for each of its synapses (SEW's ADD gives values up to 3 and more): `synops`. Any other layer (pixels, averages)
+    multiplies: every input costs a multiply-accumulate for each of its synapses, `macs`, whether it is 0 or not.
+
+    Parameters
+    ----------
+    name, event_driven
+        The layer, and its kind.
+    synops, synops_nonzero
+        Accumulates, over all synapses and over those whose weight is not 0.
+    macs_once, macs_every_step
+        Multiply-accumulates, where a static input is worked on once and reused, and where it is at every step. Equal
+        for a layer whose inputs change with the step.
+    events
+        Non-zero inputs, whatever their value.
+    events_per_step
+        The same for each step; one entry if the layer sees its input once.
+    density
+        Share of inputs that are not 0.
+    effective
+        Share of synapses and steps with a non-zero input and a non-zero weight; what is left is effective sparsity.
+    fan_in
+        Synapses that end in one output.
+    """
+
+    name: str
+    event_driven: bool
+    synops: Spread
+    synops_nonzero: Spread
+    macs_once: int
+    macs_every_step: int
+    events: Spread
+    events_per_step: tuple[Spread, ...]
+    density: float
+    effective: float
+    fan_in: int
+
+    @property
+    def effective_sparsity(self) -> float:
+        """Share of synapses and steps at which either the input or the weight is 0."""
+        return 1 - self.effective
+
+    def macs(self, first_layer: FirstLayer) -> int:
+        """Multiply-accumulates under either reading of direct coding."""
+        return self.macs_once if first_layer == "once" else self.macs_every_step
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuronCost:
+    """One layer of neurons, for one inference.
+
+    Parameters
+    ----------
+    name, neurons
+        The layer and its number of neurons.
+    spikes
+        Spikes of an image.
+    spikes_per_step
+        Spikes of an image in each step: what a queue must hold.
+    """
+
+    name: str
+    neurons: int
+    spikes: Spread
+    spikes_per_step: tuple[Spread, ...]
+
+    @property
+    def address_bits(self) -> int:
+        """Bits that tell a layer's neurons apart."""
+        return math.ceil(math.log2(self.neurons)) if self.neurons > 1 else 0
+
+    @property
+    def aer_bits(self) -> float:
+        """Mean bits of address events (AER) of an inference: an address a spike, time implied by the step."""
+        return self.spikes.mean * self.address_bits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """One network's cost of an inference, see `isofire.firing.cost.measure_cost`.
+
+    Parameters
+    ----------
+    synapses, neurons
+        Layers with weights, and layers of neurons.
+    synops, spikes
+        Over all layers: of an image, so its largest value is that of one image.
+    memory
+        Bits of weights and states.
+    n_images, T
+        Images behind the numbers, and steps of each.
+    """
+
+    synapses: tuple[SynapseCost, ...]
+    neurons: tuple[NeuronCost, ...]
+    synops: Spread
+    spikes: Spread
+    memory: Memory
+    n_images: int
+    T: int
+
+    @property
+    def aer_bits(self) -> float:
+        """Mean bits of address events of an inference."""
+        return sum(layer.aer_bits for layer in self.neurons)
+
+    def macs(self, first_layer: FirstLayer = "once") -> int:
+        """Multiply-accumulates of an inference."""
+        return sum(layer.macs(first_layer) for layer in self.synapses)
+
+    def energy(
+        self,
+        *,
+        at: At = "real",
+        first_layer: FirstLayer = "once",
+        skip_zero_weights: bool = False,
+        constants: EnergyConstants | None = None,
+    ) -> Energy:
+        """Estimated energy of an inference, in pJ; see `isofire.firing.cost.energy` for what is in it.
+
+        Parameters
+        ----------
+        at
+            "real": with the bits of weights and states; "float": the same activity at 32 bits.
+        first_layer
+            Whether a static input is multiplied once and reused, or at every step.
+        skip_zero_weights
+            Whether synapses of weight 0 cost nothing.
+        constants
+            Others than the default.
+        """
+        layers = [
+            LayerWork(
+                accumulates=(item.synops_nonzero if skip_zero_weights else item.synops).mean
+                if item.event_driven
+                else 0,
+                macs=item.macs(first_layer),
+                weights=self.memory.weights[item.name].weights,
+                bits=self.memory.weights[item.name].bits,
+                fan_in=item.fan_in,
+            )
+            for item in self.synapses
+        ]
+        neurons = [
+            NeuronWork(neurons=item.neurons, steps=self.T, bits=self.memory.states[item.name].bits)
+            for item in self.neurons
+        ]
+        return estimate(layers, neurons, at, constants)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, with the energy at the real bits and at float."""
+        return {
+            **asdict(self),
+            "aer_bits": self.aer_bits,
+            "macs": {"once": self.macs("once"), "every_step": self.macs("every_step")},
+            "weight_bits": self.memory.weight_bits,
+            "state_bits": self.memory.state_bits,
+            "energy_pj": {at: _energy(self.energy(at=at)) for at in get_args(At)},
+        }
+
+    def table(self) -> str:
+        """Plain text of at most 100 columns."""
+        head = f"{'layer':<22} {'SynOps':>11} {'p99':>11} {'MACs':>11} {'events':>10} {'dense %':>8} {'eff. %':>7} bits"
+        lines = [f"one inference, T = {self.T}, over {self.n_images:,} images", "", head, "-" * len(head)]
+        for layer in self.synapses:
+            synops = f"{layer.synops.mean:>11,.0f} {layer.synops.p99:>11,.0f}" if layer.event_driven else " " * 23
+            macs = "" if layer.event_driven else f"{layer.macs_once:,}"
+            lines.append(
+                f"{layer.name[-22:]:<22} {synops} {macs:>11} {layer.events.mean:>10,.0f} {100 * layer.density:>8.1f} "
+                f"{100 * layer.effective:>7.2f} {self.memory.weights[layer.name].bits:>4}"
+            )
+        head = f"{'neurons':<22} {'number':>9} {'spikes':>10} {'p50':>10} {'p99':>10} {'max':>10} {'step max':>9} bits"
+        lines += ["", head, "-" * len(head)]
+        for layer in self.neurons:
+            s, most = layer.spikes, max(step.max for step in layer.spikes_per_step)
+            lines.append(
+                f"{layer.name[-22:]:<22} {layer.neurons:>9,} {s.mean:>10,.0f} {s.p50:>10,.0f} {s.p99:>10,.0f} "
+                f"{s.max:>10,.0f} {most:>9,.0f} {self.memory.states[layer.name].bits:>4}"
+            )
+        real, floating = self.energy(), self.energy(at="float")
+        return "\n".join(
+            [
+                *lines,
+                "",
+                f"SynOps {self.synops.mean:,.0f} (p50 {self.synops.p50:,.0f}, p99 {self.synops.p99:,.0f}, max "
+                f"{self.synops.max:,.0f}), MACs {self.macs():,} (static input once; every step "
+                f"{self.macs('every_step'):,})",
+                f"weights {self.memory.weight_bits / 8192:,.1f} KiB, states {self.memory.state_bits / 8192:,.1f} KiB, "
+                f"AER {self.aer_bits:,.0f} bits",
+                f"energy, estimated at 45 nm: {real.total / 1e6:.3f} uJ, at 32 bits {floating.total / 1e6:.3f} uJ",
+            ]
+        )
+
+
+def _energy(found: Energy) -> dict[str, float]:
+    return {**asdict(found), "total": found.total}

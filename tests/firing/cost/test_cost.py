@@ -1,0 +1,311 @@
+"""Cost by brute force: every synapse of small networks visited one by one."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from isofire import QuantSpec, quantize_
+from isofire.adapters import OverTime
+from isofire.errors import ModelError
+from isofire.firing import FiringRecorder
+from isofire.firing.cost import SOURCES, EnergyConstants, Spread, fan_out, measure_cost, memory_of, reach, synops
+from isofire.firing.cost import energy as energy_module
+from isofire.models import build
+from isofire.neurons import IF, LIF, PerStep, Repeat
+
+IMAGES = torch.randn(7, 2, 5, 5, generator=torch.Generator().manual_seed(1)) * 2
+LABELS = torch.zeros(7, dtype=torch.int64)
+
+
+class Residual(nn.Module):
+    """Direct coding, a strided convolution on a residual sum (values up to 2), and a linear layer."""
+
+    def __init__(self, once: bool = True) -> None:
+        super().__init__()
+        self.once, self.repeat = once, Repeat(3)
+        self.stem = nn.Conv2d(2, 3, 3, padding=1)
+        self.first = IF()
+        self.mid = nn.Conv2d(3, 3, 3, padding=1, groups=3)
+        self.second = LIF()
+        self.down = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.third = IF()
+        self.head = nn.Linear(36, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.repeat(self.stem(x)) if self.once else self._steps(self.stem, self.repeat(x))
+        first = self.first(x)
+        x = first + self.second(self._steps(self.mid, first))
+        return self.head(self.third(self._steps(self.down, x)).flatten(2))
+
+    @staticmethod
+    def _steps(layer: nn.Module, x: Tensor) -> Tensor:
+        return layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+@pytest.fixture
+def net() -> Residual:
+    torch.manual_seed(0)
+    net = Residual().eval()
+    with torch.no_grad():
+        for layer in (net.stem, net.mid, net.down):
+            layer.weight *= 4
+            layer.weight[layer.weight.abs() < 0.2] = 0
+    return net
+
+
+def visited(layer: nn.Conv2d, x: np.ndarray) -> tuple[float, float, int]:
+    """One input [C, H, W] walked through synapse by synapse: value over all and non-zero weights, active synapses."""
+    weight, (stride, _), pad = layer.weight.detach().numpy(), layer.stride, layer.padding[0]  # type: ignore[misc]
+    outputs, per_group = weight.shape[:2]
+    size = (x.shape[1] + 2 * pad - 3) // stride + 1  # type: ignore[operator]
+    total = nonzero = 0.0
+    active = 0
+    for o, y, z in itertools.product(range(outputs), range(size), range(size)):
+        group = o // (outputs // layer.groups)
+        for c, i, j in itertools.product(range(per_group), range(3), range(3)):
+            row, column = y * stride + i - pad, z * stride + j - pad  # type: ignore[operator]
+            if 0 <= row < x.shape[1] and 0 <= column < x.shape[2]:
+                value = x[group * per_group + c, row, column]
+                total += value
+                nonzero += value * (weight[o, c, i, j] != 0)
+                active += (value != 0) * (weight[o, c, i, j] != 0)
+    return total, nonzero, active
+
+
+def inputs_of(net: nn.Module, layer: nn.Module) -> np.ndarray:
+    """Inputs [T, N, ...] of a layer that sees [T * N, ...]."""
+    kept = []
+    handle = layer.register_forward_pre_hook(lambda _, args: kept.append(args[0]))
+    with torch.no_grad():
+        net(IMAGES)
+    handle.remove()
+    return kept[0].unflatten(0, (-1, len(IMAGES))).numpy()
+
+
+@pytest.mark.parametrize("batch_size", [7, 3])
+def test_synaptic_operations_synapse_by_synapse(net: Residual, batch_size: int) -> None:
+    cost = measure_cost(net, (IMAGES, LABELS), batch_size=batch_size)
+    found = {layer.name: layer for layer in cost.synapses}
+    assert [found[name].event_driven for name in ("stem", "mid", "down", "head")] == [False, True, True, True]
+    per_image = np.zeros(7)
+    for name in ("mid", "down"):
+        layer, x = getattr(net, name), inputs_of(net, getattr(net, name))
+        walks = np.array([[visited(layer, image) for image in step] for step in x])
+        assert found[name].synops == Spread.of(walks[..., 0].sum(0))
+        assert found[name].synops_nonzero == Spread.of(walks[..., 1].sum(0))
+        dense = visited(layer, np.ones_like(x[0, 0]))[0]
+        assert found[name].effective == pytest.approx(walks[..., 2].mean() / dense)
+        events = (x != 0).sum((2, 3, 4))
+        assert found[name].events == Spread.of(events.sum(0))
+        assert found[name].events_per_step == tuple(Spread.of(step) for step in events)
+        per_image += walks[..., 0].sum(0)
+    assert inputs_of(net, net.down).max() == 2, "the residual sum must be graded for this test to mean anything"
+    assert found["down"].events.mean < found["down"].synops.mean
+    with torch.no_grad():
+        kept: list[Tensor] = []
+        net.third.register_forward_hook(lambda _m, _i, out: kept.append(out))
+        net(IMAGES)
+    spikes = kept[0].flatten(2).sum(2).numpy()
+    per_image += 5 * spikes.sum(0)
+    assert cost.synops == Spread.of(per_image)
+    assert cost.neurons[-1].spikes == Spread.of(spikes.sum(0))
+    assert cost.neurons[-1].spikes_per_step == tuple(Spread.of(step) for step in spikes)
+    assert cost.neurons[-1].aer_bits == pytest.approx(spikes.sum(0).mean() * 6)  # 36 neurons need 6 bits
+    assert 0 < found["mid"].effective_sparsity < 1
+
+
+def test_the_first_layer_multiplies_once_or_at_every_step(net: Residual) -> None:
+    expected = int(visited(net.stem, np.ones((2, 5, 5)))[0])
+    repeated = Residual(once=False).eval()
+    repeated.load_state_dict(net.state_dict())
+    for model in (net, repeated):
+        cost = measure_cost(model, (IMAGES, LABELS))
+        assert (cost.macs("once"), cost.macs("every_step")) == (expected, 3 * expected)
+        assert cost.synapses[0].synops.max == 0
+    frames = torch.randn(3, 7, 2, 5, 5)
+    changing = nn.Sequential(PerStep(nn.Conv2d(2, 3, 3)), IF(), PerStep(nn.Flatten(), nn.Linear(27, 2)))
+    cost = measure_cost(changing, (frames, LABELS))
+    assert cost.macs("once") == cost.macs("every_step") == 3 * 3 * 9 * 18
+
+
+def test_layers_called_step_by_step_cost_the_same(net: Residual) -> None:
+    """A model of one step inside `OverTime`, with neurons that keep no state, gives the same sums."""
+
+    class Fires(nn.Module):
+        """Not isofire's: one step a call."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (x > 0).float()
+
+    from isofire.adapters import Adapter, Layout, register, unregister
+
+    class FiresAdapter(Adapter):
+        def layout(self, neuron: nn.Module) -> Layout:
+            return Layout.STEP
+
+        def threshold(self, neuron: nn.Module) -> Tensor:
+            return torch.zeros(())
+
+        def host(self, neuron: nn.Module) -> type:
+            raise NotImplementedError
+
+    register(Fires, FiresAdapter())
+    try:
+        step = nn.Sequential(nn.Conv2d(2, 3, 3), Fires(), nn.Flatten(), nn.Linear(27, 4))
+        cost = measure_cost(OverTime(step, 3), (IMAGES, LABELS))
+        with torch.no_grad():
+            spikes = (step[0](IMAGES) > 0).flatten(1).sum(1)
+        assert cost.T == 3
+        assert cost.synops == Spread.of(3 * 4 * spikes.numpy())
+    finally:
+        unregister(Fires)
+
+
+@pytest.mark.parametrize("layer", [
+    nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2), nn.Conv2d(4, 2, 3, dilation=2), nn.Linear(5, 3),
+    nn.Conv1d(4, 3, 3, padding=2, padding_mode="circular"), nn.Conv3d(4, 2, 2),
+])  # fmt: skip
+def test_fan_out_is_the_number_of_outputs_that_an_input_reaches(layer: nn.Module) -> None:
+    shape = {nn.Linear: (5,), nn.Conv1d: (4, 6), nn.Conv2d: (4, 6, 7), nn.Conv3d: (4, 3, 3, 3)}[type(layer)]
+    with torch.no_grad():
+        layer.weight.fill_(1)
+        layer.bias.zero_()
+        eye = torch.eye(int(np.prod(shape))).view(-1, *shape)
+        expected = layer(eye).flatten(1).sum(1)
+    assert torch.equal(fan_out(layer, shape).flatten().float(), expected)
+    layer.weight.data[0] = 0
+    assert fan_out(layer, shape, "nonzero").sum() < fan_out(layer, shape).sum()
+
+
+@pytest.mark.parametrize("setting", [{"method": "lsq", "bits": 3}, {"method": "lqnet", "bits": 2},
+                                     {"method": "uniform", "bits": 4, "granularity": "tensor"}])  # fmt: skip
+def test_memory_at_its_real_bits(setting: dict) -> None:
+    model = build({"builder": "sew_resnet8", "width": 0.25, "T": 2, "in_channels": 2})
+    spec = QuantSpec(weights=setting, membrane={"bits": 5, "range": [-1, 1], "placement": "post_reset"})
+    plain = measure_cost(model, (IMAGES, LABELS)).memory
+    quantized = quantize_(copy.deepcopy(model), spec, (IMAGES, LABELS))
+    found = measure_cost(quantized, (IMAGES, LABELS)).memory
+    floats = {"stem", "fc"}
+    numel = {name: layer.weight.numel() for name, layer in model.named_modules() if hasattr(layer, "stride")}
+    numel["fc"] = model.fc.weight.numel()
+    assert {name: item.bits for name, item in found.weights.items()} == {
+        name: 32 if name in floats else setting["bits"] for name in numel
+    }
+    assert sum(item.weights * item.bits for item in plain.weights.values()) == 32 * sum(numel.values())
+    channels = [getattr(model.get_submodule(name), "out_channels", 0) for name in numel if name not in floats]
+    tables = {"lsq": sum(channels), "lqnet": 2 * sum(channels), "uniform": 2 * len(channels)}[setting["method"]]
+    assert sum(item.table_bits for item in found.weights.values()) == 32 * tables
+    neurons = {name: item.neurons for name, item in found.states.items()}
+    assert found.state_bits == 5 * sum(neurons.values())
+    assert plain.state_bits == 32 * sum(neurons.values())
+    assert plain.norm_bits == 64 * sum(m.num_features for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+    assert memory_of(quantized, neurons) == found
+
+
+def test_ternary_weights_of_each_step_are_stored_and_skipped_on_their_own() -> None:
+    torch.manual_seed(0)
+    model = build({"builder": "sew_resnet8", "width": 0.25, "T": 2, "in_channels": 2})
+    plain = measure_cost(model, (IMAGES, LABELS))
+    quantized = quantize_(model, QuantSpec(weights={"method": "tawq", "steps": 2}), (IMAGES, LABELS))
+    cost = measure_cost(quantized, (IMAGES, LABELS))
+    name = "stages.1.0.conv1"
+    assert cost.memory.weights[name].weights == 2 * plain.memory.weights[name].weights
+    assert cost.memory.weights[name].bits == 2
+    layer = next(item for item in cost.synapses if item.name == name)
+    weight = quantized.get_submodule(name).weight.detach()
+    kept = []
+    handle = quantized.get_submodule(name).register_forward_pre_hook(lambda _, args: kept.append(args[0]))
+    with torch.no_grad():
+        quantized(IMAGES)
+        handle.remove()
+        ones = [nn.functional.conv2d(kept[0][t], (weight[t] != 0).float(), stride=2, padding=1).sum() for t in (0, 1)]
+    assert kept[0].sum() > 0
+    assert layer.synops_nonzero.mean == pytest.approx(float(sum(ones)) / 7)
+
+
+def test_energy_is_the_constants_times_the_operations(net: Residual) -> None:
+    cost = measure_cost(net, (IMAGES, LABELS))
+    found = cost.energy()
+    assert found.accumulates == pytest.approx(0.9 * cost.synops.mean)
+    assert found.macs == pytest.approx(4.6 * cost.macs("once"))
+    assert cost.energy(first_layer="every_step").macs == pytest.approx(3 * found.macs)
+    assert cost.energy(skip_zero_weights=True).accumulates < found.accumulates
+    neurons = sum(layer.neurons for layer in cost.neurons)
+    assert found.updates == pytest.approx(2 * 0.9 * 3 * neurons)
+    # every memory here is below 8 KiB: 10 pJ for 64 bits
+    assert found.states == pytest.approx(10 * 3 * neurons * 2 * 32 / 64)
+    assert found.weights == pytest.approx(10 * (cost.synops.mean + cost.macs("once")) * 32 / 64)
+    dear = cost.energy(constants=EnergyConstants(fp32_add=9.0))
+    assert dear.accumulates == pytest.approx(10 * found.accumulates)
+    assert found.total == pytest.approx(sum(vars(found).values()))
+
+
+def test_fewer_bits_cost_less_and_float_is_the_same_work_at_32_bits() -> None:
+    torch.manual_seed(0)
+    model = build({"builder": "sew_resnet8", "width": 0.25, "T": 2, "in_channels": 2})
+    model.train()(IMAGES)
+    spec = QuantSpec(weights={"method": "lsq", "bits": 4}, last_layer="quantize", first_layer="quantize")
+    cost = measure_cost(quantize_(model, spec, (IMAGES, LABELS)), (IMAGES, LABELS))
+    real, floating = cost.energy(), cost.energy(at="float")
+    assert 0 < real.macs < floating.macs
+    assert 0 < real.weights < floating.weights
+    # 8-bit inputs times 4-bit weights, summed over 18 and over 16 of them in 4 + 5 and 4 + 4 bits
+    unit = [0.2 * 4 * 8 / 64 + 0.03 * bits / 8 for bits in (9, 8)]
+    pixels, averages = cost.synapses[0], cost.synapses[-1]
+    assert not averages.event_driven
+    assert real.macs == pytest.approx(unit[0] * pixels.macs_once + unit[1] * averages.macs_once)
+
+
+def test_every_constant_has_its_source() -> None:
+    assert set(SOURCES) == set(vars(EnergyConstants()))
+    c = EnergyConstants()
+    assert c.access(8 * 8 * 1024, 64) == 10
+    assert c.access(8 * 8 * 1024 + 1, 64) == 20
+    assert c.access(1e9, 128) == 2600
+    assert energy_module.HOROWITZ in SOURCES["memory_dram"]
+
+
+def test_reach_explains_the_measured_operations(net: Residual) -> None:
+    with FiringRecorder(net) as recorder, torch.no_grad():
+        net(IMAGES)
+    cost = measure_cost(net, (IMAGES, LABELS))
+    found = synops(recorder.counts, reach(net, IMAGES[:2]))
+    assert sum(found.values()) == pytest.approx(cost.synops.mean, rel=1e-12)
+    assert min(found.values()) > 0
+
+
+@pytest.mark.parametrize("connect", ["add", "and", "iand"])
+def test_reach_needs_a_linear_path(connect: str) -> None:
+    torch.manual_seed(0)
+    model = build({"builder": "sew_resnet8", "width": 0.25, "T": 2, "in_channels": 2, "connect": connect})
+    images = torch.randn(4, 2, 8, 8) * 3
+    model.train()(images)
+    model.eval()
+    if connect != "add":
+        with pytest.raises(ModelError, match="depends on other spikes"):
+            reach(model, images[:2])
+        return
+    with FiringRecorder(model) as recorder, torch.no_grad():
+        model(images)
+    found = synops(recorder.counts, reach(model, images[:2]))
+    cost = measure_cost(model, (images, LABELS[:4]))
+    events = sum(layer.synops.mean for layer in cost.synapses if layer.name != "fc")
+    assert events > 0
+    assert sum(found.values()) == pytest.approx(events)
+
+
+def test_table_and_dict(net: Residual) -> None:
+    cost = measure_cost(net, (IMAGES, LABELS))
+    text = cost.table()
+    assert max(map(len, text.splitlines())) <= 120
+    assert f"{cost.synops.mean:,.0f}" in text
+    stored = json.loads(json.dumps(cost.to_dict()))
+    assert stored["synops"]["p99"] == cost.synops.p99
+    assert stored["energy_pj"]["real"]["total"] == cost.energy().total
