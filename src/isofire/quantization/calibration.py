@@ -50,7 +50,7 @@ def calibrate_model_(model: nn.Module, spec: QuantSpec, data: Data | Tensor | No
     if data is None:
         return
     passes = reestimates + bool(estimated) + (reestimates and spec.reestimate_bn == "always" and bool(membranes))
-    if passes > 1 and iter(data) is data:  # type: ignore[arg-type]
+    if passes > 1 and isinstance(data, Iterator):
         raise SpecError(
             f"calibration walks through the data {passes} times, but an iterator can be used once; "
             "pass a list of batches, (inputs, labels) or an image set"
