@@ -13,6 +13,7 @@ from isofire.firing import (
 )
 from isofire.quantization import calibrate, convert, explain, integer_weights, prepare, quantize_
 from isofire.spec import QuantSpec
+from isofire.sweep import load_results
 
 __version__ = "0.1.0"
 
@@ -36,6 +37,7 @@ __all__ = [
     "explain",
     "firing",
     "integer_weights",
+    "load_results",
     "mean_firing_rate",
     "models",
     "neurons",

@@ -81,7 +81,7 @@ def contents(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def serve() -> None:
-    """For every folder on stdin, run the tiny sweep in its own process group; print that group's id, then the status."""
+    """For every folder on stdin, run the tiny sweep in its own process group; print the group and then the status."""
     torch.set_num_threads(1)
     for line in sys.stdin:
         child = os.fork()

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from isofire.errors import SpecError
-from isofire.sweep import read_sweep
+from isofire.sweep import Sweep, read_sweep
+from isofire.sweep.cells import CellGroup, combinations
+from isofire.sweep.config import BaselineSettings
 
 
 @pytest.fixture
@@ -70,3 +72,14 @@ def test_one_baseline_can_stand_for_one_only(write) -> None:
         read_sweep(write("[[baselines]]\n", second), baseline="m.safetensors")
     with pytest.raises(SpecError, match="different names"):
         read_sweep(write("[[baselines]]\n", second.replace("other", "small")))
+
+
+def test_the_file_shown_in_the_documents_is_valid_and_shows_every_setting(tmp_path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "sweep.md").read_text(encoding="utf-8")
+    shown = page.partition("```toml\n")[2].partition("```")[0]
+    (tmp_path / "sweep.toml").write_text(shown)
+    cells = [found for group in read_sweep(tmp_path / "sweep.toml").cells for found in combinations(group, "cells")]
+    assert len(cells) == 2 + 12 + 2
+    for kind in (Sweep, BaselineSettings, CellGroup):
+        for name in kind.__struct_fields__:
+            assert f"{name} =" in shown or f"[{name}]" in shown or f".{name}]" in shown or f"[[{name}]]" in shown, name
