@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isofire.report.axes import linear_axis, log_axis, nice, tick_text
-from isofire.report.numbers import percent, points, signed, significant, times, whole, with_spread
+from isofire.report.axes import accuracy_ticks, error_axis, linear_axis, log_axis, nice, tick_text
+from isofire.report.numbers import fixed, percent, points, signed, significant, times, whole, with_spread
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,10 @@ from isofire.report.numbers import percent, points, signed, significant, times, 
         (significant(0.0001234), "0.000123"),
         (significant(-0.5), "−0.500"),
         (significant(0), "0"),
+        (significant(0.000998, 2), "0.0010"),
+        (fixed(0.9987), "1.00"),
+        (fixed(math.nan), "–"),
+        (points(-0.000001), "+0.00"),
         (signed(0.25), "+0.250"),
         (times(2.44), "2.4×"),
         (times(31.6), "32×"),
@@ -60,6 +64,24 @@ def test_linear_axis_may_run_downwards(values):
     places = [axis.at(value) for value in sorted(values)]
     assert places == sorted(places, reverse=True)
     assert 1 <= len(axis.ticks()) <= 12
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=9), st.integers(10, 10_000))
+def test_error_axis_has_accuracy_upwards_and_labels_where_they_belong(shares, images):
+    axis = error_axis(shares, images, 300, 10)
+    places = [axis.at(100 * (1 - share)) for share in sorted(shares)]
+    assert places == sorted(places, reverse=True)
+    assert all(10 <= place <= 300 for place in places)
+    for place, label in accuracy_ticks(axis):
+        assert place == axis.at(100 - float(label))
+
+
+def test_error_axis_keeps_good_accuracies_apart():
+    axis = error_axis([0.98, 0.96, 0.5], 1000, 300, 10)
+    good, fair, bad = (axis.at(error) for error in (2, 4, 50))
+    assert fair - good == pytest.approx((bad - fair) * math.log(2) / math.log(12.5), abs=0.5)
+    assert [label for _, label in accuracy_ticks(axis)] == ["98", "95", "90", "80", "70", "50"]
+    assert len(accuracy_ticks(error_axis([0.91, 0.915], 1000, 300, 10))) >= 3
 
 
 def test_log_axis_without_a_positive_value():

@@ -104,6 +104,10 @@ def test_a_cell_in_detail_has_all_its_layers_and_shares_its_baseline(page, folde
     for key, cell in data["cells"].items():
         assert len(cell["layers"]) == len(data["baselines"][cell["base"]]) == 9
         assert cell["base"] == int(key[1])
+        for layer in cell["layers"]:
+            # every layer beside its image floor; the tick is left out where it would lie beyond the longest bar
+            assert layer["g"].endswith("×")
+            assert layer["t"] == "" or layer["t"].startswith("M")
     values = [cell["values"] for cell in data["cells"].values()]
     assert any(panel["t"] for panels in values for panel in panels)
     assert [len(v) for v in values].count(0) == 4  # the controls

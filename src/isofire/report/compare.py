@@ -100,12 +100,12 @@ def lead(found: Matched) -> list[str]:
     accuracy = [pair.difference("accuracy") for pair in pairs]
     drift = [pair.difference(DRIFT) for pair in pairs]
     most = max(pairs, key=lambda pair: abs(pair.difference("accuracy")))
+    largest = f"Largest change of accuracy: {points(most.difference('accuracy'))} points ({_told(most.a)})."
     return [
         *said,
         f"{equal} have the same numbers. B minus A on average: {points(sum(accuracy) / len(pairs))} points of "
-        "accuracy, "
-        f"{signed(sum(drift) / len(pairs))} EMD. Largest change of accuracy: {points(most.difference('accuracy'))} "
-        f"points ({_told(most.a)}).",
+        f"accuracy, {signed(sum(drift) / len(pairs))} EMD. "
+        + (largest if most.difference("accuracy") else "No accuracy differs."),
     ]
 
 

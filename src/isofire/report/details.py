@@ -108,7 +108,7 @@ class Details:
             "f": drawing.function_path(rates, end),
             # bars that are higher than the baseline's highest are cut off at the top of the figure
             "h": drawing.bars_path([min(share, top) for share in shares], top),
-            "o": f"{percent(beyond, 1)} % beyond" if beyond > 0.0005 else "",
+            "o": f", {percent(beyond, 1)} % beyond" if beyond > 0.0005 else "",
         }
 
 
