@@ -17,18 +17,19 @@ import isofire
 from isofire.adapters import reset_
 
 FOLDER = ROOT / "results" / "2026-11-25_spikingjelly-sew-resnet18"
-STEPS, TESTED = 4, 100
+STEPS, TESTED = 4, 40
 ABOUT = f"""SpikingJelly 2.0's `sew_resnet18`, of its own classes, with `LIFNode`s, ADD, T = {STEPS} and, in
 place of the stem for large images, a convolution 3x3 without pooling. **Its weights are random** (torch's
-initialization, seed 0; batch norms measured on 256 training images): the accuracies are those of guessing, and
+initialization, seed 0; batch norms measured on 64 training images): the accuracies are those of guessing, and
 the table shows that the unmodified network is quantized and what that does to the firing of a network of this
 size, not how a trained one fares. Compared on the first {TESTED} test images of CIFAR-10. Every layer is
 quantized."""
+POST: dict[str, Any] = {"placement": "post_reset", "range": [-1.0, 1.0]}
 CELLS: list[dict[str, Any]] = [
-    *({"weights": {"method": "lsq", "bits": bits}} for bits in (8, 4, 2)),
-    *({"membrane": {"bits": bits, "placement": "pre_fire", "range": "minmax"}} for bits in (8, 4)),
-    *({"membrane": {"bits": bits, "placement": "post_reset", "range": [-1.0, 1.0]}} for bits in (8, 4, 2)),
-    {"weights": {"method": "lsq", "bits": 4}, "membrane": {"bits": 4, "placement": "post_reset", "range": [-1.0, 1.0]}},
+    {"weights": {"method": "lsq", "bits": 4}},
+    {"membrane": {"bits": 4, "placement": "pre_fire", "range": "minmax"}},
+    {"membrane": {"bits": 4, **POST}},
+    {"weights": {"method": "lsq", "bits": 4}, "membrane": {"bits": 4, **POST}},
 ]
 
 
@@ -69,7 +70,7 @@ def main(root: str) -> None:
     torch.set_num_threads(1)
     train, test = (isofire.data.load("cifar10", split, root=root) for split in ("train", "test"))
     net = Cifar()
-    isofire.quantization.reestimate_batch_norm(net, train.first(256).batches(64))
+    isofire.quantization.reestimate_batch_norm(net, train.first(64).batches(32))
     reset_(net)
     store(
         FOLDER,
@@ -78,11 +79,11 @@ def main(root: str) -> None:
         "python -m scripts.cases.spikingjelly_sew18 ROOT",
         net.eval(),
         CELLS,
-        train.first(64),
+        train.first(32),
         test.first(TESTED),
         labels={"model": "spikingjelly-sew_resnet18", "data": "cifar10"},
         libraries=("spikingjelly",),
-        batch_size=50,
+        batch_size=20,
     )
 
 

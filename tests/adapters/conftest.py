@@ -30,7 +30,6 @@ class Case:
     """The environment of `make test-adapters` that has it."""
     fires_at_threshold = True
     placements = ("pre_fire", "post_reset")
-    compiles = True
     order = "time"
     """How the network's layers see time: "time" as [T * N, ...], "batch" as [N * T, ...], "steps" one by one."""
 

@@ -233,8 +233,6 @@ def test_detaching_gives_the_neuron_back(case, currents) -> None:
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_compiled_neurons_give_the_same_spikes(case, currents, placement: str) -> None:
     supported(case, placement)
-    if not case.compiles:
-        pytest.skip(f"torch.compile does not support the neurons of {case.name}")
     x = currents(4, 3, 5)
     torch._dynamo.reset()
     for neuron in (case.neuron(placement), attached(case, placement, membrane_of(3, placement))):

@@ -26,6 +26,8 @@ def test_the_nir_papers_network_recognises_96_of_100_test_recordings() -> None:
     rates = [float(seen.counts.rates(layer).mean()) for layer in seen.counts.layers]
     # as Sinabs 3.1.3 gives them for the same recordings, summed up by hooks on its layers
     assert rates == pytest.approx([0.0075617, 0.0193801, 0.1422498, 0.2940996, 0.5547467], rel=1e-4)
-    # one spike a step and no floor is another network
-    other = nirs.read(network, nirs.Convention(reset="subtract"))
-    assert observe(other, load_nmnist_small(root, "test"), batch_size=10, max_images=20).accuracy < 0.9
+    # with one spike a step and no floor it is another network, whose last layer fires a fifth as often
+    other = observe(
+        nirs.read(network, nirs.Convention(reset="subtract")), load_nmnist_small(root, "test"), max_images=5
+    )
+    assert float(other.counts.rates(other.counts.layers[-1]).mean()) < rates[-1] / 2
