@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,32 +19,39 @@ ray = pytest.importorskip("ray", reason="Ray is not installed (extra `ray`)")
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch):
+    from ray._private import services
     from ray.cluster_utils import Cluster
 
     # nothing is reported to anybody, and threads are those that a task asks for
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    # a node that is slow since other programs use the cores is not dead
+    # what is slow since other programs use the cores is not dead
     monkeypatch.setenv("RAY_health_check_failure_threshold", "50")
-    node = {
-        "num_cpus": 1, "num_gpus": 0, "object_store_memory": 80_000_000, "include_log_monitor": False, "no_monitor": True,
-    }  # fmt: skip
-    made = _started(Cluster, {**node, "include_dashboard": False})
+    monkeypatch.setenv("RAY_worker_register_timeout_seconds", "300")
+    monkeypatch.setenv("RAY_gcs_server_request_timeout_seconds", "300")
+    monkeypatch.setattr(services, "get_node", _patiently(services.get_node))
+    node = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 80_000_000}
+    node |= {"include_log_monitor": False, "no_monitor": True}
+    made = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     made.add_node(**node)
     yield made
     ray.shutdown()
     made.shutdown()
 
 
-def _started(cluster: type, head: dict[str, Any]) -> Any:
-    """Ray gives its head 30 seconds to start, which can be too few while other programs use the cores."""
-    for _ in range(2):
-        try:
-            return cluster(initialize_head=True, head_node_args=head)
-        except Exception as error:
-            if "timed out" not in str(error):
-                raise
-    return cluster(initialize_head=True, head_node_args=head)
+def _patiently(get_node: Callable[..., Any]) -> Callable[..., Any]:
+    """Ray gives a node 30 seconds to start, which are too few while other programs use the cores."""
+
+    def found(*arguments: Any) -> Any:
+        end = time.monotonic() + 240
+        while True:
+            try:
+                return get_node(*arguments)
+            except RuntimeError:
+                if time.monotonic() > end:
+                    raise
+
+    return found
 
 
 @pytest.mark.slow

@@ -119,7 +119,11 @@ def sweep(
     given, where = machine or Machine(), place or Place()
     settings = [*set, *([] if given.threads is None else [f"threads={given.threads}"])]
     asked = read_sweep(config, settings, None if baseline is None else str(baseline))
-    device = given.claim(asked.threads).type
+    # the machine that hands work to a cluster need not have the cluster's devices
+    remote = where.executor != "processes" and given.device is not None
+    device = str(given.device).partition(":")[0] if remote else given.claim(asked.threads).type
+    if device not in ("cpu", "cuda"):
+        raise SpecError(f"cells run on cpu or cuda, got --device {given.device}")
     if dry_run:
         return _listed(make_plan(asked, out or Path(), device), where.at_once(asked.threads))
     if out is None:

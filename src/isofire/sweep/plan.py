@@ -10,6 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 import msgspec
+import torch
 
 from isofire.errors import ModelError, SpecError
 from isofire.models import open_model, pretrained
@@ -102,7 +103,9 @@ def make_plan(sweep: Sweep, folder: str | os.PathLike[str], device: str = "cpu")
             for combination in chosen:
                 cell = _cell(combination, sweep, made, seed)
                 cells.setdefault(cell.key, Task(folder=place, baseline=made, cell=cell))
-    return Plan(sweep, tuple(baselines.values()), tuple(cells.values()), environment(device))
+    # a machine that only hands out work may have no such device; cells store their own environment
+    here = device if torch.cuda.is_available() else "cpu"
+    return Plan(sweep, tuple(baselines.values()), tuple(cells.values()), environment(here))
 
 
 def _combinations(sweep: Sweep) -> list[Combination]:

@@ -1,0 +1,117 @@
+"""One task: the bits that `run_cell` gives, whatever ran before; failures recorded, never half a result."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+
+from isofire.firing import Observation
+from isofire.models import load_model
+from isofire.study import load_splits, run_cell
+from isofire.sweep import work
+from isofire.sweep.plan import spec_from
+from isofire.sweep.store import Store, read_json
+from isofire.sweep.task import Task
+from isofire.sweep.work import perform
+
+ONE = ("seeds=[0]", 'cells=[{mode=["qat"], bits=[2], weights={method="lsq"}}]')
+
+
+@pytest.fixture
+def one(support, tmp_path):
+    plan = support.plan_of(tmp_path, *ONE)
+    assert perform(plan.baselines[0]).kind == "done"
+    return plan.cells[0]
+
+
+def test_a_cell_is_what_run_cell_gives(finished, support) -> None:
+    """From the stored baseline, without what the sweep shares between cells."""
+    plan, store = support.plan_of(finished), Store(finished)
+    task = next(task for task in plan.cells if task.cell.mode == "qat" and task.cell.spec is not None)
+    splits = load_splits(task.baseline.data)
+    folder = store.path("baselines", task.baseline.key)
+    model, _ = load_model(folder / "model.safetensors")
+    cell = run_cell(
+        model, spec_from(task.cell), mode="qat", train_set=splits.train, test_set=splits.test, recipe=task.cell.recipe,
+        seed=task.cell.seed, calibration_images=16, max_images=20, device="cpu",
+    )  # fmt: skip
+    row = read_json(store.path("cells", task.key) / "row.json")
+    for name, value in cell.row.items():
+        assert name == "seconds" or row[name] == value, name
+    kept, note = load_model(store.path("cells", task.key) / "model.safetensors")
+    assert all(bool((value == kept.state_dict()[name]).all()) for name, value in cell.model.state_dict().items())
+    assert note["row"]["cell"] == task.key
+    assert Observation.load(folder).accuracy == row["accuracy_fp"] == cell.comparison.accuracy_fp
+
+
+def test_order_does_not_matter(expected, support, tmp_path) -> None:
+    plan = support.plan_of(tmp_path)
+    for task in (*plan.baselines, *reversed(plan.cells[:8])):
+        assert perform(task).kind == "done"
+    (tmp_path / "plan.json").write_text(plan.to_json())
+    found = support.contents(tmp_path)
+    assert len(found) == 8
+    assert all(expected[key] == value for key, value in found.items())
+
+
+def test_a_finished_task_is_not_done_again(one, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert perform(one).seconds > 0
+    monkeypatch.setattr(work, "run_cell", None)
+    assert perform(one) == msgspec.structs.replace(perform(one), kind="done", seconds=0.0)
+
+
+def test_a_claimed_task_is_left_alone(one, tmp_path) -> None:
+    claim = Store(tmp_path).claim(one.key)
+    assert claim is not None
+    with claim:
+        assert perform(one).kind == "held"
+    assert perform(one).kind == "done"
+
+
+def test_a_cell_that_diverges_is_recorded(one, tmp_path) -> None:
+    recipe = msgspec.structs.replace(one.cell.recipe, lr=1e30)
+    task = Task(folder=one.folder, baseline=one.baseline, cell=msgspec.structs.replace(one.cell, recipe=recipe))
+    outcome = perform(task)
+    assert outcome.kind == "failed"
+    record = Store(tmp_path).failure(one.key)
+    assert record["type"] == "ModelError"
+    assert record["reason"] == outcome.reason
+    assert "train" in record["traceback"]
+    assert record["attempts"] == 1
+    assert not Store(tmp_path).exists("cells", one.key)
+    assert perform(one).kind == "done"
+    assert Store(tmp_path).failure(one.key) is None
+
+
+@pytest.mark.parametrize("error", [MemoryError("out of memory"), RuntimeError("DefaultCPUAllocator"), OSError("odd")])
+def test_any_error_of_a_cell_is_recorded(one, tmp_path, monkeypatch: pytest.MonkeyPatch, error) -> None:
+    def fail(*_args, **_options):
+        raise error
+
+    monkeypatch.setattr(work, "run_cell", fail)
+    assert perform(one).kind == "failed"
+    assert Store(tmp_path).failure(one.key)["type"] == type(error).__name__
+
+
+def test_a_full_disk_is_no_failure_of_the_cell(one, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_args, **_options):
+        raise RuntimeError("in some library") from OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "save_model", full)
+        outcome = perform(one)
+    assert outcome.kind == "stopped"
+    assert Store(tmp_path).failure(one.key) is None
+    assert not list((tmp_path / "parts").iterdir())
+    assert not Store(tmp_path).owners()
+    assert perform(one).kind == "done"
+
+
+def test_events_are_noted(one, tmp_path) -> None:
+    perform(one)
+    events = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
+    assert [(event["event"], event["key"]) for event in events] == [
+        (event, key) for key in (one.baseline.key, one.key) for event in ("started", "finished")
+    ]
