@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isofire.report.axes import accuracy_ticks, error_axis, linear_axis, log_axis, nice, tick_text
@@ -38,6 +38,7 @@ def test_texts(text, expected):
     assert text == expected
 
 
+@settings(deadline=None)
 @given(st.floats(1e-6, 1e6))
 def test_nice_is_the_next_of_one_two_five(value):
     found = nice(value)
@@ -47,6 +48,7 @@ def test_nice_is_the_next_of_one_two_five(value):
     assert any(abs(mantissa - m) < 1e-6 for m in (1, 2, 5, 10))
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(1e-6, 10), min_size=1, max_size=9))
 def test_log_axis_holds_its_values_in_order(values):
     axis = log_axis(values, 0, 100)
@@ -58,6 +60,7 @@ def test_log_axis_holds_its_values_in_order(values):
     assert all(axis.low <= tick <= axis.high for tick in axis.ticks())
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=9))
 def test_linear_axis_may_run_downwards(values):
     axis = linear_axis(values, 300, 10, least=1.0)
@@ -66,6 +69,7 @@ def test_linear_axis_may_run_downwards(values):
     assert 1 <= len(axis.ticks()) <= 12
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=9), st.integers(10, 10_000))
 def test_error_axis_has_accuracy_upwards_and_labels_where_they_belong(shares, images):
     axis = error_axis(shares, images, 300, 10)

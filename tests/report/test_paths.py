@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isofire.report import rates as drawing
@@ -28,6 +28,7 @@ def corners(path: str) -> list[tuple[float, float]]:
     return found
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=300))
 def test_distribution_function_lies_on_the_exact_one(values):
     rates = np.array(values)
@@ -51,6 +52,7 @@ def test_distribution_function_is_thinned():
     assert drawing.function_path(rates, 1.0).count("v") <= 40
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 2), min_size=1, max_size=100))
 def test_histogram_against_numpy(values):
     rates = np.array(values)

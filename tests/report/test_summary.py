@@ -5,7 +5,7 @@ import math
 import statistics
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isofire.report.entries import bits_order, bits_text, entries_of, reference_name, title_of
@@ -137,6 +137,7 @@ def test_references_are_explained(folders):
     assert reference_name(entries_of(rows[:2])) == "control"
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12))
 def test_pareto_front_against_brute_force(folders, points):
     rows = [
