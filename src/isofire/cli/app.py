@@ -12,6 +12,7 @@ from typing import Any
 from cyclopts import App, CycloptsError, UnusedCliTokensError
 from rich.console import Console
 
+from isofire.cli.check import check
 from isofire.cli.compare import compare
 from isofire.cli.demo import demo
 from isofire.cli.doctor import doctor
@@ -42,7 +43,8 @@ isofire report runs/demo
 ```
 
 Every command takes --help and --json. Exit status: 0 done; 2 something to correct in what was asked; 3 a sweep of which
-some cells failed; 1 a failure of isofire itself; 130 interrupted.
+some cells failed, or a check that these images cannot decide; 1 a failure of isofire itself, or a check that fails; 130
+interrupted.
 """
 
 _MISSING_DATA = (
@@ -55,6 +57,7 @@ for _command, _name in (
     (train, "train"),
     (quantize, "quantize"),
     (compare, "compare"),
+    (check, "check"),
     (evaluate, "eval"),
     (explain, "explain"),
     (sweep, "sweep"),

@@ -15,6 +15,7 @@ from isofire.errors import SpecError
 from isofire.files import write_text
 from isofire.firing import Comparison, observe
 from isofire.firing import compare as measure
+from isofire.firing.record import run_for
 from isofire.quantization import labels_of, spec_of
 from isofire.study import environment, name_of, write_rows
 from isofire.study.cell import name_of_data
@@ -64,9 +65,10 @@ def compare(
     first, _ = chosen.open(None if quantized is None else baseline)
     second, note = chosen.open(quantized or baseline)
     data = (choice or DataChoice()).load()
-    seen = observe(first, data, batch_size=batch_size, device=place, progress=sys.stderr.isatty())
-    beside = (floor or FloorChoice()).of(seen, data, batch_size, place)
-    found = measure(seen, second, data, batch_size=batch_size, device=place, progress=sys.stderr.isatty(), floor=beside)
+    run, show = run_for(len(data)), sys.stderr.isatty()
+    seen = observe(first, data, batch_size=batch_size, device=place, progress=show, run=run)
+    beside = (floor or FloorChoice()).of(seen, data, batch_size, place, run)
+    found = measure(seen, second, data, batch_size=batch_size, device=place, progress=show, run=run, floor=beside)
     labels = {
         "model": chosen.model or name_of(first),
         "data": name_of_data(data),

@@ -35,8 +35,10 @@ class FloorChoice:
     control: Annotated[Path | None, Parameter(group=_FLOOR)] = None
     seed_model: Annotated[tuple[Path, ...], Parameter(negative=(), show_default=False, group=_FLOOR)] = ()
 
-    def of(self, baseline: Observation, data: AnySet | NamedData, batch_size: int, place: torch.device) -> Floor | None:
-        """The chosen floor on these images; None stands for the image floor.
+    def of(
+        self, baseline: Observation, data: AnySet | NamedData, batch_size: int, place: torch.device, run: int
+    ) -> Floor | None:
+        """The chosen floor on these images, which `run` cuts into blocks as for the baseline; None: the image floor.
 
         Raises
         ------
@@ -47,7 +49,10 @@ class FloorChoice:
         """
         if self.control is not None and self.seed_model:
             raise SpecError("name one floor: --control for the procedure, or --seed-model for other seeds")
-        seen = [observe(open_model(path)[0], data, batch_size=batch_size, device=place).counts for path in self._paths]
+        seen = [
+            observe(open_model(path)[0], data, batch_size=batch_size, device=place, run=run).counts
+            for path in self._paths
+        ]
         if self.control is not None:
             return control_floor(baseline.counts, seen[0], about=f"control {_shown(self.control)}")
         return seed_floor([baseline.counts, *seen]) if seen else None

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import read_logits
+from isofire.adapters import batch_first, read_logits
 from isofire.batches import Data, image_axis, read_batches
 from isofire.checks import require_finite
 from isofire.errors import DataError, ModelError
@@ -155,7 +155,9 @@ def _observe(
 
 def _reach(model: nn.Module, inputs: Tensor, labels: Tensor) -> Reach | None:
     """See `isofire.firing.cost.reach`; None where the cost is no sum over spikes."""
-    few = inputs.narrow(image_axis(inputs, labels), 0, min(2, len(labels)))
+    # Sinabs' squeezed layers may be built for one size of batch
+    count = len(labels) if batch_first(model) else min(2, len(labels))
+    few = inputs.narrow(image_axis(inputs, labels), 0, count)
     try:
         return reach(model, few.to(_device(model, few.device)))
     except ModelError:

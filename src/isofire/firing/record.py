@@ -21,6 +21,11 @@ ROOT_NAME = "model"
 """Layer name of a model that is itself a single neuron layer."""
 
 
+def run_for(images: int) -> int:
+    """`FiringRecorder.run` for so many images: 25, or as few as let all 40 blocks hold images, for better intervals."""
+    return max(1, min(DEFAULT_RUN, images // DEFAULT_BLOCKS))
+
+
 def spiking_layers(model: nn.Module) -> dict[str, nn.Module]:
     """The spiking neurons of a model by module name, in the model's order; a neuron under two names has the first.
 

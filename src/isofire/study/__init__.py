@@ -7,6 +7,7 @@ from isofire.study.figures import rates_figure, scatter_figure
 from isofire.study.rows import COLUMNS, read_rows, to_csv, to_json, write_rows
 from isofire.study.splits import AnySet, DataSettings, Splits, load_split, load_splits, sample
 from isofire.study.tables import markdown_table, text_table
+from isofire.study.value_of_emd import ValueOfEMD, measured, value_of_emd
 
 __all__ = [
     "COLUMNS",
@@ -16,12 +17,14 @@ __all__ = [
     "Cell",
     "DataSettings",
     "Splits",
+    "ValueOfEMD",
     "environment",
     "fresh_model",
     "is_control",
     "load_split",
     "load_splits",
     "markdown_table",
+    "measured",
     "name_of",
     "rates_figure",
     "read_rows",
@@ -32,5 +35,6 @@ __all__ = [
     "to_csv",
     "to_json",
     "train_baseline",
+    "value_of_emd",
     "write_rows",
 ]

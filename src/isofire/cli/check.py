@@ -1,0 +1,118 @@
+"""`isofire check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+from xml.etree import ElementTree
+
+from cyclopts import Group, Parameter
+
+from isofire.cli.floors import FloorChoice
+from isofire.cli.options import DataChoice, Machine, Output
+from isofire.cli.screen import Report
+from isofire.files import write_text
+from isofire.firing import observe
+from isofire.firing.record import run_for
+from isofire.firing.verdict import Limits, Verdict, judge, reach_of
+from isofire.models import open_model
+from isofire.study import environment
+
+EXIT = {"holds": 0, "fails": 1, "undecided": 3}
+"""Exit status of each outcome; 2 is a mistake in what was asked."""
+
+_LIMITS = Group("Limits")
+_Limit = Annotated[float | None, Parameter(group=_LIMITS, show_default=False)]
+
+
+def check(
+    baseline: Path,
+    quantized: Path,
+    /,
+    *,
+    max_accuracy_drop: _Limit = None,
+    max_drift: _Limit = None,
+    max_dead: _Limit = None,
+    max_synops: _Limit = None,
+    max_state_bytes: _Limit = None,
+    junit: Path | None = None,
+    batch_size: int = 128,
+    choice: DataChoice | None = None,
+    floor: FloorChoice | None = None,
+    machine: Machine | None = None,
+    output: Output | None = None,
+) -> Report:
+    """Say whether a quantized network keeps to limits: exit status 0 it holds, 1 it fails, 3 undecided at this n.
+
+    A limit holds if the whole 95 % interval keeps to it, and fails if none of it does.
+
+    ```
+    isofire check FP.safetensors Q.safetensors --data digits --max-accuracy-drop 0.01 --max-drift 5
+    isofire check FP.safetensors Q.safetensors -c CONFIG.toml --max-synops 1.1 --junit check.xml
+    ```
+
+    Parameters
+    ----------
+    baseline
+        The network to measure against, usually in full precision.
+    quantized
+        The network that is to be shipped.
+    max_accuracy_drop
+        Most that accuracy may fall, as a share of images: 0.01 is one point.
+    max_drift
+        Most that EMD (mean over layers) may be, as a multiple of the noise floor.
+    max_dead
+        Most neurons with a rate below 0.05, as a share of all.
+    max_synops
+        Most synaptic operations, as a multiple of the baseline's.
+    max_state_bytes
+        Most memory for membrane states.
+    junit
+        Also write the outcome as a JUnit XML file; an undecided limit is an error there.
+    batch_size
+        Images at once.
+    """
+    limits = Limits(
+        accuracy_drop=max_accuracy_drop,
+        drift=max_drift,
+        dead_share=max_dead,
+        synops=max_synops,
+        state_bytes=max_state_bytes,
+    )
+    place = (machine or Machine()).claim()
+    (first, _), (second, _) = open_model(baseline), open_model(quantized)
+    data = (choice or DataChoice()).load()
+    run = run_for(len(data))
+    before = observe(first, data, batch_size=batch_size, device=place, run=run)
+    beside = (floor or FloorChoice()).of(before, data, batch_size, place, run)
+    after = observe(second, data, batch_size=batch_size, device=place, run=run)
+    reached = reach_of(second, data) if limits.synops is not None else None
+    verdict = judge(before, after, limits, quantized=second, floor=beside, reached=reached)
+    if junit is not None:
+        write_text(junit, to_junit(verdict, str(quantized)))
+    document = {**verdict.to_dict(), "row": verdict.comparison.row(), "environment": environment(place)}
+    return Report(document, verdict.table(), EXIT[verdict.outcome])
+
+
+def to_junit(verdict: Verdict, name: str) -> str:
+    """A JUnit test suite with a test case a limit: a limit that fails is a failure, an undecided one an error."""
+    outcomes = [finding.outcome for finding in verdict.findings]
+    suite = ElementTree.Element(
+        "testsuite",
+        name="isofire check",
+        tests=str(len(outcomes)),
+        failures=str(outcomes.count("fails")),
+        errors=str(outcomes.count("undecided")),
+    )
+    for finding in verdict.findings:
+        case = ElementTree.SubElement(suite, "testcase", classname=name, name=finding.name)
+        measured = f"{finding.value:.6g} (95 %: {finding.low:.6g} .. {finding.high:.6g}), at most {finding.limit:.6g}"
+        if finding.outcome == "holds":
+            ElementTree.SubElement(case, "system-out").text = f"{measured}; {finding.about}"
+            continue
+        kind = "failure" if finding.outcome == "fails" else "error"
+        found = ElementTree.SubElement(case, kind, type=finding.outcome, message=measured)
+        more = "" if finding.enough is None else f"; about {finding.enough:,} images would decide it"
+        found.text = f"{finding.about}{more}"
+    ElementTree.indent(suite)
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"

@@ -1,0 +1,320 @@
+"""Does a quantized network keep to its limits: it holds, it fails, or these images cannot tell.
+
+A measure is compared with its limit by its 95 % interval: it holds if the whole interval keeps to the limit, fails if
+none of it does, and is undecided otherwise. So a network does not pass because too few images were looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from msgspec import Struct
+from torch import nn
+
+from isofire.batches import Data, read_batches
+from isofire.errors import ModelError, SpecError
+from isofire.firing.compare import observe
+from isofire.firing.comparison import Comparison
+from isofire.firing.cost.memory import memory_of
+from isofire.firing.cost.reach import Reach, reach
+from isofire.firing.counts import SpikeCounts
+from isofire.firing.evidence.interval import Interval
+from isofire.firing.evidence.student import t_value, z_value
+from isofire.firing.floor import Floor
+from isofire.firing.observation import Observation
+from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN
+
+Outcome = Literal["holds", "fails", "undecided"]
+LEVEL = 0.95
+
+
+class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a quantized network has to keep to; None does not look at it.
+
+    Parameters
+    ----------
+    accuracy_drop
+        Most that accuracy may fall, as a share of images: 0.01 is one point.
+    drift
+        Most that EMD (mean over layers) may be, as a multiple of its noise floor.
+    dead_share
+        Most neurons with a rate below 0.05, as a share of all.
+    synops
+        Most synaptic operations, as a multiple of the baseline's: 1.1 is ten per cent more.
+    state_bytes
+        Most memory for membrane states, in bytes.
+    """
+
+    accuracy_drop: float | None = None
+    drift: float | None = None
+    dead_share: float | None = None
+    synops: float | None = None
+    state_bytes: float | None = None
+
+    def __post_init__(self) -> None:
+        given = {name: value for name, value in limits_by_name(self).items() if value is not None}
+        if not given:
+            raise SpecError(f"at least one limit is needed, of {', '.join(self.__struct_fields__)}")
+        for name, value in given.items():
+            low = -1.0 if name == "accuracy_drop" else 0.0
+            if not (math.isfinite(value) and value >= low):
+                raise SpecError(f"a limit must be a finite number >= {low:g}, {name} is {value}")
+
+
+def limits_by_name(limits: Limits) -> dict[str, float | None]:
+    """Limit by name, in their order."""
+    return {name: getattr(limits, name) for name in limits.__struct_fields__}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One limit, and what was found.
+
+    Parameters
+    ----------
+    name, limit
+        See `Limits`.
+    value, low, high
+        As measured, and its 95 % interval; NaN where it could not be measured.
+    about
+        What the value is, in words.
+    enough
+        If undecided: number of images that would decide it, if the value stays; None if none can be named.
+    """
+
+    name: str
+    limit: float
+    value: float
+    low: float
+    high: float
+    about: str
+    enough: int | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """Holds, fails or undecided."""
+        if math.isnan(self.low) or math.isnan(self.high):
+            return "undecided"
+        if self.high <= self.limit:
+            return "holds"
+        return "fails" if self.low > self.limit else "undecided"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """All limits of one network.
+
+    Parameters
+    ----------
+    findings
+        One a limit.
+    comparison
+        What they are from.
+    """
+
+    findings: tuple[Finding, ...]
+    comparison: Comparison
+
+    @property
+    def outcome(self) -> Outcome:
+        """Fails if any limit does, else undecided if any is, else holds."""
+        found = {finding.outcome for finding in self.findings}
+        return "fails" if "fails" in found else "undecided" if "undecided" in found else "holds"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        findings = [{**asdict(finding), "outcome": finding.outcome} for finding in self.findings]
+        return {"outcome": self.outcome, "n_images": self.comparison.n_images, "findings": findings}
+
+    def table(self) -> str:
+        """One screen of plain text, at most 100 columns."""
+        head = f"{'limit':<14} {'at most':>10} {'measured':>11} {'95 % interval':>24}  {'':<9}"
+        lines = [f"{self.outcome}, n = {self.comparison.n_images:,} images", "", head, "-" * len(head)]
+        for item in self.findings:
+            ends = "" if math.isnan(item.low) else f"{item.low:.5g} .. {item.high:.5g}"
+            value = "" if math.isnan(item.value) else f"{item.value:.5g}"
+            lines.append(f"{item.name:<14} {item.limit:>10.5g} {value:>11} {ends:>24}  {item.outcome:<9}")
+            more = "" if item.enough is None else f"; about {item.enough:,} images would decide it"
+            lines.append(f"    {item.about}{more}")
+        return "\n".join(lines)
+
+
+def check(
+    baseline: nn.Module,
+    quantized: nn.Module,
+    data: Data,
+    limits: Limits,
+    *,
+    floor: Floor | None = None,
+    max_images: int | None = None,
+    batch_size: int = 64,
+    device: torch.device | str | None = None,
+    blocks: int = DEFAULT_BLOCKS,
+    run: int = DEFAULT_RUN,
+) -> Verdict:
+    """Hold a quantized network against limits.
+
+    Parameters
+    ----------
+    baseline, quantized, data, max_images, batch_size, device, blocks, run
+        As in `isofire.compare`; `data` must allow being read three times, so no iterator.
+    limits
+        What it has to keep to.
+    floor
+        What `limits.drift` is a multiple of; None takes the baseline on other images.
+
+    Raises
+    ------
+    ModelError, DataError, SpecError
+        As `isofire.compare`.
+
+    Examples
+    --------
+    >>> check(model, quantized, test_set, Limits(accuracy_drop=0.01, drift=5)).outcome  # doctest: +SKIP
+    'holds'
+    """
+    first, second = (
+        observe(model, data, max_images=max_images, batch_size=batch_size, device=device, blocks=blocks, run=run)
+        for model in (baseline, quantized)
+    )
+    reached = reach_of(quantized, data) if limits.synops is not None else None
+    return judge(first, second, limits, floor=floor, reached=reached, quantized=quantized)
+
+
+def judge(
+    baseline: Observation,
+    quantized_seen: Observation,
+    limits: Limits,
+    *,
+    quantized: nn.Module,
+    floor: Floor | None = None,
+    reached: Reach | None = None,
+) -> Verdict:
+    """`check` for two observations of the same images.
+
+    Parameters
+    ----------
+    baseline, quantized_seen
+        What `observe` saw of each network.
+    quantized
+        The network itself, for the bits of its states.
+    reached
+        For `limits.synops`, see `isofire.firing.cost.reach`.
+    """
+    before, after = baseline, quantized_seen
+    found = Comparison.of(
+        before.counts,
+        after.counts,
+        accuracy=after.accuracy,
+        accuracy_fp=before.accuracy,
+        agreement=int((before.predictions == after.predictions).sum()) / len(after.labels),
+        floor=floor,
+        reached=reached,
+    )
+    makers = {
+        "accuracy_drop": lambda limit: _accuracy(before, after, limit),
+        "drift": lambda limit: _drift(found, limit),
+        "dead_share": lambda limit: _dead(found, limit),
+        "synops": lambda limit: _synops(before.counts, after.counts, reached, limit),
+        "state_bytes": lambda limit: _state(quantized, after.counts, limit),
+    }
+    asked = {name: limit for name, limit in limits_by_name(limits).items() if limit is not None}
+    return Verdict(findings=tuple(makers[name](limit) for name, limit in asked.items()), comparison=found)
+
+
+def _finding(name: str, limit: float, interval: Interval, n: int, about: str, unit: float = 1.0) -> Finding:
+    """A finding in multiples of `unit`."""
+    value, low, high = (x / unit for x in (interval.estimate, interval.low, interval.high))
+    finding = Finding(name=name, limit=limit, value=value, low=low, high=high, about=about)
+    gap = abs(limit - value)
+    if finding.outcome != "undecided" or math.isnan(low) or gap == 0:
+        return finding
+    # half an interval falls with the square root of the images; two digits are as good as the forecast is
+    images = math.ceil(n * max(1.0, ((high - low) / 2 / gap) ** 2))
+    digits = 10 ** max(len(str(images)) - 2, 0)
+    return Finding(**{**vars(finding), "enough": max(-(-images // digits) * digits, n + 1)})
+
+
+def _accuracy(before: Observation, after: Observation, limit: float) -> Finding:
+    """The drop and its interval: half an image more in each discordant cell (Agresti and Min 2005, paired shares)."""
+    n = len(before.labels)
+    right, still = before.predictions == before.labels, after.predictions == after.labels
+    lost, won = int((right & ~still).sum()), int((~right & still).sum())
+    b, c, total = lost + 0.5, won + 0.5, n + 2
+    centre = (b - c) / total
+    error = math.sqrt(max(b + c - (b - c) ** 2 / total, 0)) / total
+    half = z_value(LEVEL) * error
+    interval = Interval(
+        estimate=(lost - won) / n, low=centre - half, high=centre + half, level=LEVEL, bias=0.0, error=error
+    )
+    about = f"accuracy {after.accuracy:.4f} against {before.accuracy:.4f}; {lost:,} images lost, {won:,} won"
+    return _finding("accuracy_drop", limit, interval, n, about)
+
+
+def _drift(found: Comparison, limit: float) -> Finding:
+    nothing = float("nan")
+    if found.evidence is None:
+        about = f"EMD {found.overall['emd_layer_mean']:.5f}; too few images for an interval and a floor"
+        return Finding(name="drift", limit=limit, value=nothing, low=nothing, high=nothing, about=about)
+    against = found.evidence.against()
+    if against.floor is None or against.floor.value == 0:
+        about = f"EMD {against.interval.estimate:.5f}; its floor is 0, so there is nothing to compare it with"
+        return Finding(name="drift", limit=limit, value=nothing, low=nothing, high=nothing, about=about)
+    about = f"EMD {against.interval.estimate:.5f} / floor {against.floor.value:.5f}: {found.evidence.floor.about}"
+    return _finding("drift", limit, against.interval, found.n_images, about, against.floor.value)
+
+
+def _dead(found: Comparison, limit: float) -> Finding:
+    value, before = found.overall["dead_05"], found.overall["dead_05_fp"]
+    about = f"share of neurons below 0.05 spikes a step; the baseline has {before:.4f}"
+    if found.evidence is None:
+        nothing = float("nan")
+        return Finding(name="dead_share", limit=limit, value=value, low=nothing, high=nothing, about=about)
+    return _finding("dead_share", limit, found.evidence.intervals.overall["dead_05"], found.n_images, about)
+
+
+def _synops(before: SpikeCounts, after: SpikeCounts, reached: Reach | None, limit: float) -> Finding:
+    nothing = float("nan")
+    if reached is None:
+        about = "the operations of this network are no sum over its spikes; see isofire.firing.cost.measure_cost"
+        return Finding(name="synops", limit=limit, value=nothing, low=nothing, high=nothing, about=about)
+    first, second = _per_block(before, reached), _per_block(after, reached)
+    total = float(first.sum())
+    if total == 0 or len(first) < 2:
+        about = "the baseline causes no operation" if total == 0 else "too few images for an interval"
+        return Finding(name="synops", limit=limit, value=nothing, low=nothing, high=nothing, about=about)
+    ratio, blocks = float(second.sum()) / total, len(first)
+    # a ratio of sums over the same blocks: its error is that of what the ratio leaves unexplained in each
+    rest = second - ratio * first
+    error = math.sqrt(blocks / (blocks - 1) * float((rest**2).sum())) / total
+    half = t_value(LEVEL, blocks - 1) * error
+    interval = Interval(estimate=ratio, low=ratio - half, high=ratio + half, level=LEVEL, bias=0.0, error=error)
+    n = before.n_images
+    about = f"{float(second.sum()) / n:,.0f} an inference against {total / n:,.0f}"
+    return _finding("synops", limit, interval, n, about)
+
+
+def _per_block(counts: SpikeCounts, reached: Reach) -> torch.Tensor:
+    """Synaptic operations of each block that holds images."""
+    used = counts.images_per_block > 0
+    return torch.stack([counts.counts[name].flatten(1)[used].double() @ reached[name] for name in counts.layers]).sum(0)
+
+
+def _state(quantized: nn.Module, counts: SpikeCounts, limit: float) -> Finding:
+    memory = memory_of(quantized, {name: counts.n_neurons(name) for name in counts.layers})
+    size = memory.state_bits / 8
+    about = f"{counts.n_neurons():,} membrane states of one image"
+    return Finding(name="state_bytes", limit=limit, value=size, low=size, high=size, about=about)
+
+
+def reach_of(model: nn.Module, data: Data) -> Reach | None:
+    """`isofire.firing.cost.reach` on the first images; None where the cost is no sum over spikes."""
+    inputs, _ = next(iter(read_batches(data, 2, 2)))
+    device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), inputs.device)
+    try:
+        return reach(model, inputs.to(device))
+    except ModelError:
+        return None

@@ -1,0 +1,119 @@
+"""Limits: what holds, what fails and what these images cannot decide; intervals by simulation and by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from isofire import QuantSpec, quantize_
+from isofire.errors import SpecError
+from isofire.firing import Observation, SpikeCounts
+from isofire.firing.cost import measure_cost
+from isofire.firing.verdict import Finding, Limits, check, judge
+from isofire.neurons import LIF, PerStep, Repeat
+
+RATES = 0.6 * np.random.default_rng(7).beta(0.5, 5, 100)
+NET = nn.Sequential(LIF())
+
+
+def seen(right: np.ndarray, scale: float = 1.0, seed: int = 0) -> Observation:
+    """Images that are right or wrong, and Bernoulli neurons; 20 blocks of 10 images."""
+    draws = np.random.default_rng(seed).binomial(40, np.clip(scale * RATES, 0, 1), (20, RATES.size))
+    counts = SpikeCounts({"0": torch.from_numpy(draws.astype(np.int32))}, torch.full((20,), len(right) // 20), 4)
+    return Observation(counts, torch.from_numpy(right.astype(np.int64)), torch.ones(len(right), dtype=torch.int64))
+
+
+def judged(before: Observation, after: Observation, **limits: float) -> Finding:
+    verdict = judge(before, after, Limits(**limits), quantized=NET, reached={"0": torch.full((100,), 9.0).double()})
+    return verdict.findings[0]
+
+
+def test_outcomes() -> None:
+    right = np.ones(200)
+    half = np.arange(200) % 2
+    assert judged(seen(right), seen(right, seed=1), accuracy_drop=0.05).outcome == "holds"
+    assert judged(seen(right), seen(half, seed=1), accuracy_drop=0.05).outcome == "fails"
+    few = np.ones(200)
+    few[:3] = 0
+    undecided = judged(seen(right), seen(few, seed=1), accuracy_drop=0.02)
+    assert undecided.outcome == "undecided"
+    assert undecided.value == pytest.approx(0.015)
+    assert undecided.enough is not None
+    assert undecided.enough > 200
+
+
+def test_every_limit_can_hold_and_fail() -> None:
+    right = np.ones(200)
+    before, after = seen(right), seen(right, 1.3, seed=1)
+    for name, low, high in (
+        ("drift", 1.0, 50.0), ("dead_share", 0.1, 0.9), ("synops", 1.1, 1.5), ("state_bytes", 399.0, 400.0),
+    ):  # fmt: skip
+        assert judged(before, after, **{name: low}).outcome == "fails", name
+        assert judged(before, after, **{name: high}).outcome == "holds", name
+
+
+def test_the_interval_of_the_drop_covers_and_so_does_that_of_the_operations() -> None:
+    """250 repetitions; the truth lies in 93 to 97 % of the intervals."""
+    hits = {"accuracy_drop": 0, "synops": 0}
+    for seed in range(250):
+        rng = np.random.default_rng(seed)
+        chance = rng.random((2, 200))
+        right = chance[0] < 0.8
+        # four per cent of the images are lost, two are won
+        after = np.where(right, chance[1] >= 0.05, chance[1] < 0.1)
+        first, second = seen(right, seed=2 * seed), seen(after, 1.1, seed=2 * seed + 1)
+        drop = judged(first, second, accuracy_drop=1.0)
+        hits["accuracy_drop"] += drop.low <= 0.8 * 0.05 - 0.2 * 0.1 <= drop.high
+        ratio = judged(first, second, synops=1.0)
+        hits["synops"] += ratio.low <= 1.1 <= ratio.high
+    assert all(0.93 <= count / 250 <= 0.97 for count in hits.values()), hits
+
+
+def test_what_cannot_be_measured_is_undecided() -> None:
+    right = np.ones(4)
+    counts = SpikeCounts({"0": torch.ones(4, 3, dtype=torch.int32)}, torch.ones(4, dtype=torch.int64), 4)
+    tiny = Observation(counts, torch.ones(4, dtype=torch.int64), torch.ones(4, dtype=torch.int64))
+    verdict = judge(tiny, tiny, Limits(drift=2, dead_share=0.5, synops=2, accuracy_drop=0.9), quantized=NET)
+    assert {item.name: item.outcome for item in verdict.findings} == {
+        "accuracy_drop": "holds", "drift": "undecided", "dead_share": "undecided", "synops": "undecided",
+    }  # fmt: skip
+    assert verdict.outcome == "undecided"
+    assert "too few images for an interval" in verdict.table()
+    assert right.sum() == 4
+
+
+def test_one_failure_decides() -> None:
+    right = np.ones(200)
+    verdict = judge(seen(right), seen(right, 1.3, 1), Limits(synops=1.1, dead_share=0.9), quantized=NET,
+                    reached={"0": torch.full((100,), 9.0).double()})  # fmt: skip
+    assert [item.outcome for item in verdict.findings] == ["holds", "fails"]
+    assert verdict.outcome == "fails"
+    text = verdict.table()
+    assert text.startswith("fails, n = 200 images")
+    assert len(text.splitlines()) < 20
+    assert verdict.to_dict()["findings"][1]["outcome"] == "fails"
+
+
+def test_networks_are_checked_as_measured_apart() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(Repeat(3), PerStep(nn.Conv2d(1, 4, 3)), LIF(), PerStep(nn.Flatten(), nn.Linear(64, 2))).eval()
+    data = torch.randn(80, 1, 6, 6) * 3, torch.zeros(80, dtype=torch.int64)
+    import copy
+
+    spec = QuantSpec(membrane={"bits": 3, "range": [0, 1], "placement": "pre_fire"})
+    quantized = quantize_(copy.deepcopy(model), spec, data)
+    verdict = check(model, quantized, data, Limits(synops=9, state_bytes=24), run=2)
+    ratio, state = verdict.findings
+    costs = measure_cost(model, data), measure_cost(quantized, data)
+    assert ratio.value == pytest.approx(costs[1].synops.mean / costs[0].synops.mean)
+    assert state.value == 64 * 3 / 8 == costs[1].memory.state_bits / 8
+    assert verdict.outcome == "holds"
+
+
+def test_limits_are_checked() -> None:
+    with pytest.raises(SpecError, match="at least one limit is needed"):
+        Limits()
+    with pytest.raises(SpecError, match="drift is -1"):
+        Limits(drift=-1)
