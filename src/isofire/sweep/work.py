@@ -58,8 +58,12 @@ def perform(task: Task, local_rank: int = 0) -> Outcome:
             try:
                 store.publish(kind, task.key, _writer(task, store, local_rank))
             except Exception as error:
-                if isinstance(error, OutputError) or _is_full(error):
+                if isinstance(error, OutputError):
                     raise
+                if _is_full(error):
+                    raise OutputError(
+                        f"the disk or quota of {store.root} is full; make room, then run again"
+                    ) from error
                 return _failed(task, store, error, time.perf_counter() - began)
             store.forget_training(task.key)
             store.forgive(task.key)

@@ -1,0 +1,49 @@
+"""`isofire sweep` and `isofire status` as they are told, without running a cell in another process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from isofire.cli.app import main
+
+TINY = str(Path(__file__).parents[1] / "sweep" / "tiny.toml")
+ONE = ["--set", "seeds=[0]", "--set", 'cells=[{mode=["ptq"]}, {mode=["qat"], bits=[2], weights={method="lsq"}}]']
+
+
+def test_a_dry_run_lists_cells_and_estimates_their_time(tmp_path, capsys) -> None:
+    assert main(["sweep", TINY, *ONE, "--dry-run", "--workers", "2", "--json", "--out", str(tmp_path / "out")]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [cell["finished"] for cell in document["cells"]] == [False, False]
+    assert "lsq 2 bits" in document["cells"][1]["title"]
+    assert [(kind["kind"], kind["number"]) for kind in document["kinds"]] == [
+        ("baseline small", 1), ("small ptq none", 1), ("small qat weights lsq", 1)
+    ]  # fmt: skip
+    assert document["seconds"] == pytest.approx(sum(kind["seconds"] for kind in document["kinds"]) / 2)
+    assert 0 < document["seconds"] < 600
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--workers", "0", "--out", "OUT"], "--workers must be at least 1"),
+        ([], "give --out DIR"),
+        (["--set", "threads=0", "--out", "OUT"], "threads"),
+        (["--address", "x", "--out", "OUT"], "--address is for --executor ray"),
+        (["--option", "minutes=3", "--out", "OUT"], "--option is for --executor ray or slurm"),
+        (["--executor", "ray", "--workers", "2", "--out", "OUT"], "--workers is not for --executor ray"),
+        (["--baseline", "nowhere.safetensors", "--out", "OUT"], "nowhere.safetensors"),
+    ],
+)
+def test_mistakes(tmp_path, capsys, options: list[str], message: str) -> None:
+    given = [str(tmp_path / "out") if word == "OUT" else word for word in options]
+    assert main(["sweep", TINY, *ONE, *given]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_status_of_a_folder_that_is_none(tmp_path, capsys) -> None:
+    assert main(["status", str(tmp_path)]) == 2
+    assert "no plan.json" in capsys.readouterr().err
