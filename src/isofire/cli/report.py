@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 from cyclopts import Parameter
 
@@ -47,6 +47,7 @@ def report(
         A second sweep to compare with; cells are matched by baseline, mode, seed and spec.
     """
     first = _open(folder)
+    document: dict[str, Any]
     if other is None:
         files = write_report(first, out or folder / "report.html")
         study = Study.of(first)
