@@ -20,7 +20,7 @@ import isofire
 from isofire.adapters import OverTime
 
 FOLDER = ROOT / "results" / "2026-11-25_snntorch-fashion-mnist"
-STEPS, IMAGES, TESTED = 8, 3_000, 300
+STEPS, IMAGES, TESTED = 8, 1_280, 200
 ABOUT = f"""The convolutional network of snnTorch's tutorial 6 (two convolutions with max pooling, one linear
 layer, `Leaky` neurons with `init_hidden`), written and trained as it is there (`ce_rate_loss`, Adam, the loop
 over {STEPS} steps outside of the network), for one pass over {IMAGES:,} images of Fashion-MNIST; then quantized
@@ -52,7 +52,7 @@ def main(root: str) -> None:
     train, test = (isofire.data.load("fashion-mnist", split, root=root) for split in ("train", "test"))
     net, loss_fn = build(), SF.ce_rate_loss()
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-2, betas=(0.9, 0.999))
-    for number, (data, targets) in enumerate(train.first(IMAGES).batches(128)):
+    for number, (data, targets) in enumerate(train.first(IMAGES).batches(64)):
         loss = loss_fn(forward_pass(net.train(), STEPS, data), targets)
         optimizer.zero_grad()
         loss.backward()
@@ -65,7 +65,7 @@ def main(root: str) -> None:
         "python -m scripts.cases.snntorch_fashion /usr/share/datasets",
         OverTime(net.eval(), STEPS),
         cells(post_reset=False, bits=(8, 4, 2)),
-        train.first(256),
+        train.first(128),
         test.first(TESTED),
         labels={"model": "snntorch-tutorial-6", "data": "fashion-mnist"},
         libraries=("snntorch",),
