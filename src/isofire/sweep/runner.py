@@ -129,6 +129,7 @@ class _Run:
         self.state = State(total=len(plan.cells))
         self.deaths: Counter[str] = Counter()
         self.deaths_in_a_row = 0
+        self.finished: list[str] = []
         self.active: dict[str, Task] = {}
         # tasks that others were at when we asked, with the time to ask again
         self.resting: dict[str, tuple[float, Task]] = {}
@@ -162,6 +163,8 @@ class _Run:
             self._show()
             if ended:
                 self._write(self._results(), at_least=_TABLE_EVERY)
+        for key in self.finished:
+            self.store.appears("cells", key)
         results = self._results()
         self._write(results)
         return results
@@ -245,9 +248,11 @@ class _Run:
     def _done(self, task: Task, outcome: Outcome) -> None:
         self.state.done += 1
         self.state.computed += outcome.seconds > 0
-        row = self._results(only=task.key).rows[0]
-        self.state.rows.append(row)
-        self.state.last = f"{task.title}: {told(row)}"
+        self.finished.append(task.key)
+        rows = self._results(only=task.key).rows
+        self.state.rows.extend(rows)
+        # a network file system may show the row later
+        self.state.last = f"{task.title}: {told(rows[0]) if rows else 'done'}"
 
     def _results(self, only: str | None = None) -> Results:
         cells = [

@@ -24,6 +24,9 @@ Kind = Literal["cells", "baselines"]
 MANIFEST = "manifest.json"
 _VERSION = 1
 
+VISIBLE = 90.0
+"""Seconds after which every machine sees what another one renamed; NFS keeps names for up to a minute."""
+
 
 class Store:
     """Where everything of a sweep lies.
@@ -54,6 +57,15 @@ class Store:
     def exists(self, kind: Kind, key: str) -> bool:
         """Whether a part is finished, by the sizes of its files."""
         return _is_intact(self.path(kind, key), key, deep=False)
+
+    def appears(self, kind: Kind, key: str, seconds: float = VISIBLE) -> bool:
+        """Wait for a part that another machine finished; network file systems show it late."""
+        end = time.monotonic() + seconds
+        while not self.exists(kind, key):
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.5)
+        return True
 
     def check(self, kind: Kind, key: str) -> bool:
         """Whether a part is finished and every byte is as it was written; a damaged one is set aside.

@@ -85,6 +85,7 @@ def _writer(task: Task, store: Store, local_rank: int) -> Callable[[Path], None]
 
 
 def _make_cell(baseline: BaselineTask, task: CellTask, store: Store, device: torch.device) -> Callable[[Path], None]:
+    store.appears("baselines", baseline.key)
     model, observed = _ready(str(store.path("baselines", baseline.key)))
     splits = _splits(baseline.data)
     cell = run_cell(
