@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,11 @@ class Chromium:
         while b"\0" in self._rest or select.select([self._read], [], [], seconds)[0]:
             self.receive()
 
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Hand events to their pages until a condition holds."""
+        while not condition():
+            self.receive()
+
     def receive(self) -> dict[str, Any]:
         """The next message; events are handed to their page too."""
         end = time.monotonic() + _PATIENCE
@@ -132,8 +137,11 @@ class Page:
         )
 
     def media(self, media: str, scheme: str) -> None:
-        """ "screen" or "print", "light" or "dark"."""
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        """ "screen" or "print", "light" or "dark"; without motion, so that nothing moves between two commands."""
+        features = [
+            {"name": "prefers-color-scheme", "value": scheme},
+            {"name": "prefers-reduced-motion", "value": "reduce"},
+        ]
         self.send("Emulation.setEmulatedMedia", media=media, features=features)
 
     def go(self, url: str, wait: bool = True) -> None:

@@ -91,10 +91,9 @@ def test_a_page_that_complains_is_noticed(browser, tmp_path):
     page = tmp_path / "bad.html"
     page.write_text("<script>console.error('x'); alert(2); fetch('https://example.invalid/'); nothing();</script>")
     context = browser.open(page, wait=False)
-    browser.listen(0.5)
-    assert context.dialog
+    browser.wait_until(lambda: context.dialog)
     context.send("Page.handleJavaScriptDialog", accept=True)
-    browser.listen(0.5)
+    browser.wait_until(lambda: len(context.complaints) >= 3 and len(context.requests) >= 2)
     context.close()
     heard = " ".join(context.complaints)
     assert "console.error" in heard
