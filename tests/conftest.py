@@ -14,7 +14,7 @@ import pytest
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data, which may not exist."""
-    default = Path(__file__).resolve().parents[3] / "shared" / "data"
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
     return Path(os.environ.get("ISOFIRE_TEST_DATA", default))
 
 
