@@ -26,7 +26,8 @@ class BenchModel(NeuroBenchModel):
 
     Examples
     --------
-    >>> Benchmark(BenchModel(quantized), loader, [], [ChooseMaxCount()], [[], [ClassificationAccuracy]])  # doctest: +SKIP
+    >>> model = BenchModel(quantized)  # doctest: +SKIP
+    >>> Benchmark(model, loader, [], [ChooseMaxCount()], [[], [ClassificationAccuracy]])  # doctest: +SKIP
     """
 
     def __init__(self, model: nn.Module, *, frames: bool = False) -> None:
