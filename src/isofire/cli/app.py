@@ -12,6 +12,7 @@ from typing import Any
 from cyclopts import App, CycloptsError, UnusedCliTokensError
 from rich.console import Console
 
+from isofire.cli.blame import blame
 from isofire.cli.check import check
 from isofire.cli.compare import compare
 from isofire.cli.demo import demo
@@ -58,6 +59,7 @@ for _command, _name in (
     (quantize, "quantize"),
     (compare, "compare"),
     (check, "check"),
+    (blame, "blame"),
     (evaluate, "eval"),
     (explain, "explain"),
     (sweep, "sweep"),

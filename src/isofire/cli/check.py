@@ -9,13 +9,13 @@ from xml.etree import ElementTree
 from cyclopts import Group, Parameter
 
 from isofire.cli.floors import FloorChoice
+from isofire.cli.named import ModelChoice
 from isofire.cli.options import DataChoice, Machine, Output
 from isofire.cli.screen import Report
 from isofire.files import write_text
 from isofire.firing import observe
 from isofire.firing.record import run_for
 from isofire.firing.verdict import Limits, Verdict, judge, reach_of
-from isofire.models import open_model
 from isofire.study import environment
 
 EXIT = {"holds": 0, "fails": 1, "undecided": 3}
@@ -27,9 +27,10 @@ _Limit = Annotated[float | None, Parameter(group=_LIMITS, show_default=False)]
 
 def check(
     baseline: Path,
-    quantized: Path,
+    quantized: Path | None = None,
     /,
     *,
+    network: ModelChoice | None = None,
     max_accuracy_drop: _Limit = None,
     max_drift: _Limit = None,
     max_dead: _Limit = None,
@@ -54,7 +55,7 @@ def check(
     Parameters
     ----------
     baseline
-        The network to measure against, usually in full precision.
+        The network to measure against, usually in full precision; with --model it may be left to --weights.
     quantized
         The network that is to be shipped.
     max_accuracy_drop
@@ -80,7 +81,7 @@ def check(
         state_bytes=max_state_bytes,
     )
     place = (machine or Machine()).claim()
-    (first, _), (second, _) = open_model(baseline), open_model(quantized)
+    (first, _), (second, _) = (network or ModelChoice()).open_pair("check", baseline, quantized)
     data = (choice or DataChoice()).load()
     run = run_for(len(data))
     before = observe(first, data, batch_size=batch_size, device=place, run=run)
@@ -89,7 +90,7 @@ def check(
     reached = reach_of(second, data) if limits.synops is not None else None
     verdict = judge(before, after, limits, quantized=second, floor=beside, reached=reached)
     if junit is not None:
-        write_text(junit, to_junit(verdict, str(quantized)))
+        write_text(junit, to_junit(verdict, str(quantized or baseline)))
     document = {**verdict.to_dict(), "row": verdict.comparison.row(), "environment": environment(place)}
     return Report(document, verdict.table(), EXIT[verdict.outcome])
 

@@ -11,7 +11,6 @@ from isofire.cli.floors import FloorChoice
 from isofire.cli.named import ModelChoice
 from isofire.cli.options import DataChoice, Machine, Out, Output
 from isofire.cli.screen import Log, Report, open_folder
-from isofire.errors import SpecError
 from isofire.files import write_text
 from isofire.firing import Comparison, observe
 from isofire.firing import compare as measure
@@ -59,11 +58,7 @@ def compare(
     place = (machine or Machine()).claim()
     folder = open_folder(out) if out is not None else None
     chosen = network or ModelChoice()
-    if quantized is None and chosen.model is None:
-        raise SpecError(f"compare needs two files, BASELINE and QUANTIZED, got {baseline} alone")
-    # of a builder's network the baseline may be --weights, or what the builder gives
-    first, _ = chosen.open(None if quantized is None else baseline)
-    second, note = chosen.open(quantized or baseline)
+    (first, _), (second, note) = chosen.open_pair("compare", baseline, quantized)
     data = (choice or DataChoice()).load()
     run, show = run_for(len(data)), sys.stderr.isatty()
     seen = observe(first, data, batch_size=batch_size, device=place, progress=show, run=run)

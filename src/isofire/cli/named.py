@@ -48,3 +48,17 @@ class ModelChoice:
         if path is None:
             raise SpecError("name a model file, or --model package.module:builder")
         return open_model(path)
+
+    def open_pair(
+        self, command: str, baseline: Path, quantized: Path | None
+    ) -> tuple[tuple[nn.Module, dict[str, Any]], tuple[nn.Module, dict[str, Any]]]:
+        """Two networks to compare. Of a builder's network the baseline may be --weights, or what the builder gives.
+
+        Raises
+        ------
+        SpecError
+            If there is one file and no builder; else as `open`.
+        """
+        if quantized is None and self.model is None:
+            raise SpecError(f"{command} needs two files, BASELINE and QUANTIZED, got {baseline} alone")
+        return self.open(None if quantized is None else baseline), self.open(quantized or baseline)

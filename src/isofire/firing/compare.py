@@ -75,7 +75,8 @@ def compare(
     >>> result.overall["emd_layer_mean"], result.accuracy  # doctest: +SKIP
     """
     models = (quantized,) if isinstance(baseline, Observation) else (baseline, quantized)
-    seen, reached = _observe(models, data, max_images, batch_size, device, progress, blocks, run)
+    costs: list[Reach | None] = []
+    seen = _observe(models, data, max_images, batch_size, device, progress, blocks, run, costs)
     before, after = (baseline if isinstance(baseline, Observation) else seen[0]), seen[-1]
     if not torch.equal(before.labels, after.labels):
         raise DataError(
@@ -89,7 +90,7 @@ def compare(
         accuracy_fp=before.accuracy,
         agreement=int((before.predictions == after.predictions).sum()) / len(after.labels),
         floor=floor,
-        reached=reached,
+        reached=costs[0],
     )
 
 
@@ -111,7 +112,7 @@ def observe(
     ModelError, DataError, SpecError
         As `compare`.
     """
-    return _observe((model,), data, max_images, batch_size, device, progress, blocks, run)[0][0]
+    return _observe((model,), data, max_images, batch_size, device, progress, blocks, run)[0]
 
 
 def _observe(
@@ -123,8 +124,9 @@ def _observe(
     progress: bool,
     blocks: int,
     run: int,
-) -> tuple[list[Observation], Reach | None]:
-    """Observations of all models, and what a spike of each neuron costs in the last of them."""
+    costs: list[Reach | None] | None = None,
+) -> list[Observation]:
+    """Observations of all models; what a spike of each neuron costs in the last of them is appended to `costs`."""
     for model in models:
         if isinstance(model, nn.Module):
             require_finite(model)
@@ -132,13 +134,12 @@ def _observe(
     recorders = [FiringRecorder(model, blocks, run) for model in models]
     seen: list[Tensor] = []
     votes: list[list[Tensor]] = [[] for _ in models]
-    reached: Reach | None = None
     with _evaluating(models), _placed(*models, device=device):
         for inputs, labels in _shown(batches) if progress else batches:
             for model, recorder, said in zip(models, recorders, votes, strict=True):
                 said.append(_predict(model, recorder, inputs, labels))
-            if not seen:
-                reached = _reach(models[-1], inputs, labels)
+            if costs is not None and not seen:
+                costs.append(_reach(models[-1], inputs, labels))
             seen.append(labels.cpu())
     labels = torch.cat(seen)
     counted = recorders[0].counts.n_images
@@ -147,10 +148,9 @@ def _observe(
             f"neurons must see [T, N, ...] with the batch's N: {len(labels)} images went in, the neurons of the "
             f"baseline saw {counted}"
         )
-    observed = [
+    return [
         Observation(recorder.counts, torch.cat(said), labels) for recorder, said in zip(recorders, votes, strict=True)
     ]
-    return observed, reached
 
 
 def _reach(model: nn.Module, inputs: Tensor, labels: Tensor) -> Reach | None:

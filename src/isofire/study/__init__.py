@@ -1,6 +1,7 @@
 """Studies: a cell (one way of quantizing one network) in, a result row out; tables, figures and files of rows."""
 
 from isofire.study.baseline import Baseline, fresh_model, train_baseline
+from isofire.study.blame import Blame, blame
 from isofire.study.cell import CONTROLS, Cell, is_control, name_of, run_cell
 from isofire.study.environment import environment
 from isofire.study.figures import rates_figure, scatter_figure
@@ -14,10 +15,12 @@ __all__ = [
     "CONTROLS",
     "AnySet",
     "Baseline",
+    "Blame",
     "Cell",
     "DataSettings",
     "Splits",
     "ValueOfEMD",
+    "blame",
     "environment",
     "fresh_model",
     "is_control",

@@ -178,15 +178,15 @@ def _peak(counts: SpikeCounts) -> float:
 
 
 def _explained(outcome: str, predictor: str, base: Values, x: Values, y: Values, rng: np.random.Generator) -> Explained:
-    ranks = [_ranks(values) for values in (base, x, y)]
+    base_ranks, x_ranks, y_ranks = _ranks(base), _ranks(x), _ranks(y)
     nothing = (math.nan, math.nan)
     added, p = nothing if predictor == BASE else _beyond(base, x, y, rng)
-    added_ranks, p_ranks = nothing if predictor == BASE else _beyond(*ranks, rng)
+    added_ranks, p_ranks = nothing if predictor == BASE else _beyond(base_ranks, x_ranks, y_ranks, rng)
     return Explained(
         outcome=outcome,
         predictor=predictor,
         r2=_square(x, y),
-        r2_ranks=_square(ranks[1], ranks[2]),
+        r2_ranks=_square(x_ranks, y_ranks),
         left_out=_left_out(x, y),
         added=added,
         added_ranks=added_ranks,

@@ -1,0 +1,229 @@
+"""Which layer's quantizer makes firing drift: each of them alone, and all but each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from isofire.firing import Comparison, observe
+from isofire.quantization import CALIBRATION_IMAGES, Choice, make_plan
+from isofire.settings import MembraneSetting
+from isofire.spec import QuantSpec, Rule
+from isofire.study.cell import run_cell
+from isofire.study.splits import AnySet
+from isofire.training.distributed import pick_device
+
+
+@dataclass(frozen=True, eq=False)
+class Blamed:
+    """One quantizer.
+
+    Parameters
+    ----------
+    name, target
+        Module, and "weights" or "membrane".
+    alone
+        The network in which nothing else is quantized, against the baseline.
+    without
+        The network in which all else is quantized, against the baseline; None if there is nothing else.
+    """
+
+    name: str
+    target: str
+    alone: Comparison
+    without: Comparison | None
+
+    @property
+    def emds(self) -> dict[str, float]:
+        """EMD of each layer of neurons where this quantizer acts alone: how its drift propagates."""
+        return {layer.layer: layer.emd for layer in self.alone.layers}
+
+    @property
+    def starts(self) -> str | None:
+        """First layer of neurons that drifts by more than noise where this quantizer acts alone; None if none does.
+
+        In the order in which layers are defined, which is that of the data in a network without branches.
+        """
+        evidence = self.alone.evidence
+        for layer in self.alone.layers:
+            resolved = evidence.intervals.layers[layer.layer]["emd"].resolved if evidence is not None else layer.emd > 0
+            if resolved:
+                return layer.layer
+        return None
+
+    @property
+    def worst(self) -> str:
+        """Layer of neurons that drifts most where this quantizer acts alone."""
+        return max(self.alone.layers, key=lambda layer: layer.emd).layer
+
+
+@dataclass(frozen=True, eq=False)
+class Blame:
+    """All quantizers of a spec, one by one.
+
+    Parameters
+    ----------
+    everything
+        The network with all of them, against the baseline.
+    quantizers
+        Each of them, in the model's order.
+    control
+        Batch norm re-estimated and nothing quantized, where the spec re-estimates it: drift of this size is not a
+        quantizer's. None where it does not.
+    """
+
+    everything: Comparison
+    quantizers: tuple[Blamed, ...]
+    control: Comparison | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values: overall measures of every network, and EMD of every layer of neurons."""
+        return {
+            "everything": _measures(self.everything),
+            "control": None if self.control is None else _measures(self.control),
+            "quantizers": [
+                {
+                    "name": item.name,
+                    "target": item.target,
+                    "starts": item.starts,
+                    "worst": item.worst,
+                    "alone": _measures(item.alone),
+                    "without": None if item.without is None else _measures(item.without),
+                }
+                for item in self.quantizers
+            ],
+        }
+
+    def table(self) -> str:
+        """Plain text: a line a quantizer, EMDs as means over layers."""
+        total = self.everything.overall["emd_layer_mean"]
+        head = f"{'quantizer':<34} {'alone':>8} {'without':>8} {'saves':>7} {'agree %':>8}  starts at -> worst at"
+        lines = [
+            f"n = {self.everything.n_images:,} images, T = {self.everything.T}; EMD, mean over layers: "
+            f"all quantized {total:.5f}"
+            + ("" if self.control is None else f", batch norm re-estimated only {_emd(self.control):.5f}"),
+            "",
+            head,
+            "-" * len(head),
+        ]
+        for item in self.quantizers:
+            kept = "-" if item.without is None else f"{_emd(item.without):.5f}"
+            saves = "-" if item.without is None or total == 0 else f"{1 - _emd(item.without) / total:+.0%}"
+            lines.append(
+                f"{f'{item.name} {item.target}'[-34:]:<34} {_emd(item.alone):>8.5f} {kept:>8} {saves:>7} "
+                f"{100 * item.alone.agreement:>8.1f}  {item.starts or 'noise only'} -> {item.worst}"
+            )
+        return "\n".join(
+            [*lines, "", "alone: only this; without: all but this; saves: share of the drift that goes with it"]
+        )
+
+
+def blame(
+    model: nn.Module,
+    spec: QuantSpec,
+    train_set: AnySet,
+    test_set: AnySet,
+    *,
+    seed: int = 0,
+    calibration_images: int = CALIBRATION_IMAGES,
+    batch_size: int = 128,
+    device: torch.device | str | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Blame:
+    """Quantize one module at a time, and all but one, after training, and compare each with the baseline.
+
+    Of q quantized modules it makes 2 q + 1 networks, and the control. Drifts do not add up: a later quantizer may undo
+    an earlier one's shift or build on it, which is what "all but one" shows.
+
+    Parameters
+    ----------
+    model
+        The full-precision network; it is not changed.
+    spec
+        What is quantized.
+    train_set, seed, calibration_images, batch_size, device
+        As in `isofire.study.run_cell`.
+    test_set
+        To compare on.
+    on_step
+        Called with the number of networks done and in all.
+
+    Raises
+    ------
+    ModelError, SpecError, DataError
+        As `run_cell`.
+
+    Examples
+    --------
+    >>> print(blame(model, spec, train_set, test_set).table())  # doctest: +SKIP
+    """
+    chosen = [choice for choice in make_plan(model, spec).choices if choice.setting is not None]
+    several, controlled = len(chosen) > 1, _reestimates(model, spec, chosen)
+    total, done = 1 + controlled + len(chosen) * (1 + several), 0
+    place = pick_device(device)
+    seen = observe(model, test_set, batch_size=batch_size, device=place)
+
+    def compared(variant: QuantSpec | None) -> Comparison:
+        nonlocal done
+        cell = run_cell(
+            model,
+            variant,
+            mode="ptq",
+            train_set=train_set,
+            test_set=test_set,
+            seed=seed,
+            observed=seen,
+            calibration_images=calibration_images,
+            batch_size=batch_size,
+            device=place,
+        )
+        done += 1
+        if on_step is not None:
+            on_step(done, total)
+        return cell.comparison
+
+    return Blame(
+        everything=compared(spec),
+        control=compared(None) if controlled else None,
+        quantizers=tuple(
+            Blamed(
+                choice.name,
+                choice.target,
+                alone=compared(_of(spec, [choice])),
+                without=compared(_of(spec, [other for other in chosen if other is not choice])) if several else None,
+            )
+            for choice in chosen
+        ),
+    )
+
+
+def _of(spec: QuantSpec, choices: Sequence[Choice]) -> QuantSpec:
+    """The spec that gives just these modules their settings, each by its name, which beats every other rule."""
+    rules = []
+    for choice in choices:
+        setting = choice.setting
+        if isinstance(setting, MembraneSetting):
+            rules.append(Rule(match=choice.name, membrane=setting))
+        else:
+            rules.append(Rule(match=choice.name, weights=setting))
+    return msgspec.structs.replace(spec, weights=None, membrane=None, rules=tuple(rules))
+
+
+def _reestimates(model: nn.Module, spec: QuantSpec, chosen: Sequence[Choice]) -> bool:
+    norms = any(isinstance(module, _BatchNorm) for module in model.modules())
+    weights = any(choice.target == "weights" for choice in chosen)
+    return norms and (spec.reestimate_bn == "always" or (spec.reestimate_bn == "weights" and weights))
+
+
+def _emd(found: Comparison) -> float:
+    return found.overall["emd_layer_mean"]
+
+
+def _measures(found: Comparison) -> dict[str, Any]:
+    return {"overall": dict(found.overall), "emds": {layer.layer: layer.emd for layer in found.layers}}
