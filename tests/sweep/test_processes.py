@@ -96,7 +96,7 @@ def test_the_exit_status_says_that_some_failed(tmp_path, support) -> None:
     document = json.loads(out)
     assert (document["cells"], document["done"], document["pending"]) == (2, 1, 0)
     assert document["failed"][0]["attempts"] == 1
-    assert "loss" in document["failed"][0]["reason"]
+    assert "finite" in document["failed"][0]["reason"]
     assert "[2/2]" in err
     status, out, _ = end(start(support.TINY, tmp_path, BAD, "--workers", "1", "--json", "--retry-failed"))
     assert (status, json.loads(out)["failed"][0]["attempts"]) == (3, 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -28,15 +29,26 @@ def cluster(monkeypatch: pytest.MonkeyPatch):
     # what is slow since other programs use the cores is not dead
     monkeypatch.setenv("RAY_health_check_failure_threshold", "50")
     monkeypatch.setenv("RAY_worker_register_timeout_seconds", "300")
+    monkeypatch.setenv("RAY_agent_register_timeout_ms", "300000")
     monkeypatch.setenv("RAY_gcs_server_request_timeout_seconds", "300")
     monkeypatch.setattr(services, "get_node", _patiently(services.get_node))
     node = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 80_000_000}
     node |= {"include_log_monitor": False, "no_monitor": True}
-    made = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
-    made.add_node(**node)
+    made = Cluster(initialize_head=True, head_node_args={**node, **_ports(), "include_dashboard": False})
+    made.add_node(**node, **_ports())
     yield made
     ray.shutdown()
     made.shutdown()
+
+
+def _ports() -> dict[str, int]:
+    """A node that is told its agents' ports does not wait 15 seconds, and then die, for them to tell theirs."""
+    names = ("metrics_agent_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+    sockets = [socket.create_server(("", 0)) for _ in names]
+    found = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return dict(zip(names, found, strict=True))
 
 
 def _patiently(get_node: Callable[..., Any]) -> Callable[..., Any]:
