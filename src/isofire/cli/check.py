@@ -8,13 +8,12 @@ from xml.etree import ElementTree
 
 from cyclopts import Group, Parameter
 
-from isofire.cli.floors import FloorChoice
+from isofire.cli.floors import FloorChoice, run_of
 from isofire.cli.named import ModelChoice
 from isofire.cli.options import DataChoice, Machine, Output
 from isofire.cli.screen import Report
 from isofire.files import write_text
 from isofire.firing import observe
-from isofire.firing.record import run_for
 from isofire.firing.verdict import Limits, Verdict, judge, reach_of
 from isofire.study import environment
 
@@ -83,7 +82,7 @@ def check(
     place = (machine or Machine()).claim()
     (first, _), (second, _) = (network or ModelChoice()).open_pair("check", baseline, quantized)
     data = (choice or DataChoice()).load()
-    run = run_for(len(data))
+    run = run_of(data)
     before = observe(first, data, batch_size=batch_size, device=place, run=run)
     beside = (floor or FloorChoice()).of(before, data, batch_size, place, run)
     after = observe(second, data, batch_size=batch_size, device=place, run=run)

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from isofire.cli.figures import save_figure
-from isofire.cli.floors import FloorChoice
+from isofire.cli.floors import FloorChoice, run_of
 from isofire.cli.named import ModelChoice
 from isofire.cli.options import DataChoice, Machine, Out, Output
 from isofire.cli.screen import Log, Report, open_folder
 from isofire.files import write_text
 from isofire.firing import Comparison, observe
 from isofire.firing import compare as measure
-from isofire.firing.record import run_for
 from isofire.quantization import labels_of, spec_of
 from isofire.study import environment, name_of, write_rows
 from isofire.study.cell import name_of_data
@@ -60,7 +59,7 @@ def compare(
     chosen = network or ModelChoice()
     (first, _), (second, note) = chosen.open_pair("compare", baseline, quantized)
     data = (choice or DataChoice()).load()
-    run, show = run_for(len(data)), sys.stderr.isatty()
+    run, show = run_of(data), sys.stderr.isatty()
     seen = observe(first, data, batch_size=batch_size, device=place, progress=show, run=run)
     beside = (floor or FloorChoice()).of(seen, data, batch_size, place, run)
     found = measure(seen, second, data, batch_size=batch_size, device=place, progress=show, run=run, floor=beside)

@@ -13,6 +13,7 @@ from cyclopts import Group, Parameter
 from isofire.errors import SpecError
 from isofire.firing import Observation, observe
 from isofire.firing.floor import Floor, control_floor, seed_floor
+from isofire.firing.record import DEFAULT_RUN, run_for
 from isofire.models import NamedData, open_model
 from isofire.study import AnySet
 
@@ -60,6 +61,13 @@ class FloorChoice:
     @property
     def _paths(self) -> Sequence[Path]:
         return (self.control,) if self.control is not None else self.seed_model
+
+
+def run_of(data: AnySet | NamedData) -> int:
+    """How many images go to a block one after the other; data of the user's own code do not tell how many they are."""
+    if isinstance(data, NamedData):
+        return DEFAULT_RUN if data.limit is None else run_for(data.limit)
+    return run_for(len(data))
 
 
 def _shown(path: Path) -> str:

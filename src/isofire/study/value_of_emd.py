@@ -90,11 +90,20 @@ class ValueOfEMD:
             "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         ]
         for item in self.explained:
-            numbers = [item.r2, item.r2_ranks, item.left_out, item.added, item.p, item.added_ranks, item.p_ranks]
-            shown = " | ".join("-" if math.isnan(value) else f"{value:.3f}" for value in numbers)
+            numbers = [_shown(value) for value in (item.r2, item.r2_ranks, item.left_out)]
+            numbers += [_shown(item.added), _shown_p(item.p), _shown(item.added_ranks), _shown_p(item.p_ranks)]
+            shown = " | ".join(numbers)
             name = item.predictor.replace("|", "\\|")
             lines.append(f"| {item.outcome} | {self.cells[item.outcome]} | {name} | {shown} |")
         return "\n".join(lines)
+
+
+def _shown(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def _shown_p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else _shown(value)
 
 
 def measured(

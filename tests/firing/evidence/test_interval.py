@@ -14,6 +14,8 @@ import torch
 from isofire.errors import DataError, SpecError
 from isofire.firing import SpikeCounts, emd
 from isofire.firing.evidence import Interval, drift_intervals, images_enough
+from isofire.firing.evidence.draws import bootstrap
+from isofire.firing.evidence.resample import resample
 from isofire.firing.evidence.student import t_value, z_value
 
 _FILE = Path(__file__).with_name("simulation.py")
@@ -57,6 +59,18 @@ def test_unchanged_rates_are_not_ruled_out() -> None:
         # mirrored rates have the same distribution, and every neuron another rate
         assert found.layers["mirrored"]["paired_mae"].resolved
     assert min(zero.values()) >= 55, zero
+
+
+def test_the_percentile_interval_would_miss_unchanged_rates() -> None:
+    """Why intervals are not simply percentiles of resamples."""
+    rates, held = simulation.two_networks()["up"][0], 0
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        pair = simulation.recorded({"same": (rates, rates)}, rng, common=False)
+        drawn = resample(*pair, bootstrap(20, 100, rng), ranks=False).layers["same"]["emd"]
+        assert np.quantile(drawn, 0.025) > 0
+        held += 0 in drift_intervals(*pair, resamples=60, seed=seed, ranks=False).layers["same"]["emd"]
+    assert held >= 8
 
 
 def test_the_bias_at_few_images_is_seen_and_taken_off() -> None:
