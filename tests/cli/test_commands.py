@@ -16,6 +16,7 @@ from isofire.cli.config import read_config
 from isofire.data import load
 from isofire.errors import ModelError
 from isofire.firing import compare as measure
+from isofire.firing.record import run_for
 from isofire.models import load_model
 from isofire.quantization import integer_weights, is_converted, spec_of
 from isofire.spec import QuantSpec
@@ -257,7 +258,8 @@ def test_compare_prints_the_table_of_a_comparison(run, trained, quantized):
     result = run("compare", *files, "--data", "digits", "--n", 40, "--device", "cpu")
     models = [load_model(path)[0] for path in files]
     assert result.code == 0
-    assert result.out.strip() == measure(models[0], models[1], load("digits", "test").first(40)).table().strip()
+    expected = measure(models[0], models[1], load("digits", "test").first(40), run=run_for(40))
+    assert result.out.strip() == expected.table().strip()
 
 
 def test_compare_writes_and_gives_json(run, trained, quantized, config):

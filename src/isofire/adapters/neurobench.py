@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from neurobench.models import NeuroBenchModel
+from neurobench.models import NeuroBenchModel  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn
 
 from isofire.adapters.output import read_logits

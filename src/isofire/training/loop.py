@@ -56,8 +56,8 @@ def train(
     ----------
     model
         Maps `[N, C, H, W]` (or event frames `[T, N, 2, H, W]`) to logits `[T, N, classes]` or `[N, classes]`. It is
-        moved to `device` and, if the recipe says so and its layers allow it, to channels_last. Every module is put into train mode at the
-        start of each epoch.
+        moved to `device` and, if the recipe says so and its layers allow it, to channels_last. Every module is put into
+        train mode at the start of each epoch.
     train_set
         Images stay on the device as bytes; shuffle, augmentation and normalization happen there.
     valid_set

@@ -1,0 +1,145 @@
+"""Figures of the first look: PNG files beside the stored run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from scripts.findings.cells import MEMBRANES, MODES, WEIGHTS, Cells, Row, Setting, emd
+from scripts.findings.levels import GridUse
+from scripts.findings.tables import MODE_NAMES
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255")
+MARKS = ("o", "s", "^", "D", "v", "P", "X")
+UNIT = "EMD, mean over layers\n(spikes per neuron per step)"
+
+
+def write_figures(folder: Path, cells: Cells, uses: Sequence[GridUse], sample: str) -> None:
+    """All figures of the page."""
+    made = {
+        "weights.png": by_bits(cells, WEIGHTS, f"Weights quantized: {sample}"),
+        "membranes.png": by_bits(cells, MEMBRANES, f"Membranes quantized: {sample}"),
+        "step-or-clip.png": step_or_clip(cells, uses, sample),
+        "dead-share.png": dead_share(cells, sample),
+    }
+    for name, figure in made.items():
+        figure.savefig(folder / name, dpi=150, format="png", metadata={"Software": None})
+
+
+def by_bits(cells: Cells, settings: Sequence[Setting], title: str) -> Figure:
+    """Accuracy (above) and EMD (below) against bits, a column a mode; the control as a dashed line."""
+    figure, axes = _panels(2, len(MODES), (9.2, 6.2), title)
+    for column, mode in enumerate(MODES):
+        upper, lower = axes[0][column], axes[1][column]
+        control = cells.control(mode)
+        upper.axhline(100 * control["accuracy_fp"], color="#666666", linewidth=0.9, linestyle=":", label="baseline")
+        # post-training quantization of membranes changes nothing else, so it has no control
+        controlled = (mode, settings[0].target) != ("ptq", "membrane")
+        if controlled:
+            upper.axhline(100 * control["accuracy"], color="black", linewidth=0.9, linestyle="--", label="control")
+            lower.axhline(emd(control), color="black", linewidth=0.9, linestyle="--")
+        for colour, mark, setting in zip(COLOURS, MARKS, settings, strict=False):
+            found = cells.of(setting, mode)
+            style: dict[str, Any] = {"color": colour, "marker": mark, "markersize": 5.5, "linewidth": 1.3}
+            upper.plot(list(found), [100 * row["accuracy"] for row in found.values()], label=setting.name, **style)
+            lower.plot(list(found), [emd(row) for row in found.values()], **style)
+        what = f"; control: {control['method']}" if controlled else ""
+        upper.set_title(f"{MODE_NAMES[mode]} ({mode}){what}", fontsize=9, loc="left")
+        lower.set_xlabel("bits", fontsize=9)
+        lower.set_yscale("log")
+        for axis in (upper, lower):
+            axis.set_xscale("log", base=2)
+            axis.xaxis.set_major_locator(_ticks((2, 3, 4, 6, 8)))
+            axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.xaxis.set_minor_locator(NullLocator())
+        _plain_log(lower)
+    axes[0][0].set_ylabel("accuracy (%)", fontsize=9)
+    axes[1][0].set_ylabel(UNIT, fontsize=9)
+    handles, names = axes[0][-1].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=5, fontsize=8, frameon=False)
+    return figure
+
+
+def step_or_clip(cells: Cells, uses: Sequence[GridUse], sample: str) -> Figure:
+    """EMD of the two end-point ranges against their step: one curve if the step decides, two if the clip does."""
+    figure, axes = _panels(1, len(MODES), (9.2, 3.6), f"Uniform end-point grids: {sample}")
+    step = {(use.clip, use.bits): use.step for use in uses}
+    for axis, mode in zip(axes[0], MODES, strict=True):
+        axis.axhline(emd(cells.control(mode)), color="black", linewidth=0.9, linestyle="--", label="control")
+        for i, (clip, setting) in enumerate(zip((1.0, 10.0), WEIGHTS[:2], strict=True)):
+            found = cells.of(setting, mode)
+            across = [step[clip, int(bits)] for bits in found]
+            values = [emd(row) for row in found.values()]
+            axis.plot(across, values, color=COLOURS[i], marker=MARKS[i], linewidth=1.3, label=f"clip ±{clip:g}")
+            for x, y, bits in zip(across, values, found, strict=True):
+                axis.annotate(f"{bits:g}", (x, y), textcoords="offset points", xytext=(4, 5), fontsize=7.5)
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+        _plain_log(axis)
+        axis.set_xlabel("step between levels (units of the weights); numbers: bits", fontsize=9)
+        axis.set_title(f"{MODE_NAMES[mode]} ({mode})", fontsize=9, loc="left")
+    axes[0][0].set_ylabel(UNIT, fontsize=9)
+    axes[0][0].legend(fontsize=8, frameon=False)
+    return figure
+
+
+def dead_share(cells: Cells, sample: str) -> Figure:
+    """Change of the dead share against EMD at the three cuts, one mark a cell."""
+    figure, axes = _panels(1, 3, (10.2, 3.7), f"Dead share against EMD, all cells: {sample}", sharey=False)
+    kinds = [("weights", "ptq", "o", "white"), ("weights", "qat", "o", COLOURS[0]),
+             ("membrane", "ptq", "s", "white"), ("membrane", "qat", "s", COLOURS[1]),
+             ("both", "ptq", "D", "white"), ("both", "qat", "D", COLOURS[2])]  # fmt: skip
+    colours = {"weights": COLOURS[0], "membrane": COLOURS[1], "both": COLOURS[2]}
+    for axis, (cut, name) in zip(axes[0], (("00", "0"), ("01", "0.01"), ("05", "0.05")), strict=True):
+        axis.axhline(0, color="#666666", linewidth=0.8)
+        for target, mode, mark, face in kinds:
+            rows = cells.quantized(mode, target)
+            axis.plot(
+                [emd(row) for row in rows], [_dead_change(row, cut) for row in rows], mark, color=colours[target],
+                markerfacecolor=face, markersize=5, label=f"{target}, {mode}",
+            )  # fmt: skip
+        axis.set_xscale("log")
+        axis.set_xlabel(UNIT.replace("\n", " "), fontsize=8)
+        axis.set_title(f"rate {'of 0' if cut == '00' else f'below {name}'}", fontsize=9, loc="left")
+    axes[0][0].set_ylabel("change of dead share (points)", fontsize=9)
+    handles, names = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=6, fontsize=8, frameon=False)
+    return figure
+
+
+def _dead_change(row: Row, cut: str) -> float:
+    return 100 * (row[f"dead_{cut}"] - row[f"dead_{cut}_fp"])
+
+
+def _panels(
+    rows: int, columns: int, size: tuple[float, float], title: str, sharey: Literal["row"] | bool = "row"
+) -> tuple[Figure, list[list[Axes]]]:
+    figure = Figure(figsize=size, facecolor="white", layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05))
+    figure.suptitle(title, fontsize=10)
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=sharey).tolist()
+    for row in axes:
+        for axis in row:
+            axis.tick_params(labelsize=8)
+            axis.grid(color="#EEEEEE", linewidth=0.6)
+            axis.set_axisbelow(True)
+            axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _ticks(values: Sequence[float]) -> Any:
+    from matplotlib.ticker import FixedLocator
+
+    return FixedLocator(list(values))
+
+
+def _plain_log(axis: Axes) -> None:
+    from matplotlib.ticker import LogLocator
+
+    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
