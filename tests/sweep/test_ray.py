@@ -6,13 +6,14 @@ import json
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from isofire.sweep import State, run_sweep
+from isofire.sweep import run_sweep
 from isofire.sweep.executors.ray import Ray
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (extra `ray`)")
@@ -69,19 +70,28 @@ def _patiently(get_node: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.mark.slow
 def test_two_nodes_and_a_killed_worker(cluster, tmp_path, expected, support) -> None:
     killed: list[int] = []
+    over = threading.Event()
 
-    def kill_one(state: State) -> None:
-        """Once some cells are done, whoever holds the claim of a running one is killed."""
-        if killed or state.done < 4:
-            return
-        for owner in support.Store(tmp_path).owners().values():
-            os.kill(owner["pid"], signal.SIGKILL)
-            killed.append(owner["pid"])
-            return
+    def kill_one() -> None:
+        """Once some cells are done, whoever claims a part next is killed; a runner's look now and then may miss it."""
+        store = support.Store(tmp_path)
+        while not over.wait(0.002):
+            if len(list((tmp_path / "cells").glob("*"))) < 3:
+                continue
+            for owner in store.owners().values():
+                os.kill(owner["pid"], signal.SIGKILL)
+                killed.append(owner["pid"])
+                return
 
     ray.init(address=cluster.address, log_to_driver=False)
     assert len([node for node in ray.nodes() if node["Alive"]]) == 2
-    results = run_sweep(support.plan_of(tmp_path), str(tmp_path), Ray(), watch=kill_one)
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    try:
+        results = run_sweep(support.plan_of(tmp_path), str(tmp_path), Ray())
+    finally:
+        over.set()
+        killer.join()
     assert len(killed) == 1
     events = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
     assert [event for event in events if event["event"] == "lost"], "the runner saw the death"
