@@ -91,6 +91,8 @@ def serve() -> None:
             folder = Path(line.strip())
             run_sweep(plan_of(folder), str(folder), Processes(2, start="fork"))
             os._exit(0)
+        # until we wait for it its number is its own, so that whoever kills the group hits no other
+        sys.stdin.readline()
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
@@ -37,9 +36,10 @@ class Victims:
         group = int(self.server.stdout.readline())
         if kill_after is not None:
             time.sleep(kill_after)
-            # everybody at once: runner, workers, and what they started; who is done already is not there any more
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(group, signal.SIGKILL)
+            # everybody at once: runner, workers, and what they started
+            os.killpg(group, signal.SIGKILL)
+        self.server.stdin.write("\n")
+        self.server.stdin.flush()
         return int(self.server.stdout.readline()), time.perf_counter() - began
 
     def close(self) -> None:
