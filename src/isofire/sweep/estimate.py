@@ -90,14 +90,18 @@ class _Sample:
 
     def __init__(self, task: BaselineTask) -> None:
         self._task = task
+        self._warm: set[bool] = set()
 
     def cost(self, cell: CellTask) -> Cost:
-        few, more = self._few, 2 * self._few
+        few, more = self._few, 3 * self._few
         ptq = [self._time(cell, images, train=False) for images in (few, more)]
         measured = max(0.0, (ptq[1] - ptq[0]) / (more - few))
         trained = 0.0
         if cell.recipe is not None:
-            trained = max(0.0, (self._time(cell, more, train=True) - ptq[1]) / more)
+            qat = [self._time(cell, images, train=True) for images in (few, more)]
+            # the same images were compared on and, with quantizers, calibrated on
+            passes = 1 if cell.spec is None else 2
+            trained = max(0.0, (qat[1] - qat[0]) / (more - few) - passes * self._observing)
         return Cost(max(0.0, ptq[0] - few * measured), measured, trained)
 
     def of_cell(self, cost: Cost, cell: CellTask) -> float:
@@ -146,7 +150,7 @@ class _Sample:
     def _few(self) -> int:
         """Images of the smaller timing: as many as take long enough, at most a batch."""
         images = 2
-        while images < self._task.batch_size and images * 4 <= len(self._splits.train):
+        while images < self._task.batch_size and images * 6 <= len(self._splits.train):
             began = time.perf_counter()
             self._observe(images)
             if time.perf_counter() - began > ENOUGH:
@@ -168,6 +172,10 @@ class _Sample:
         return self._splits.train.first(images)
 
     def _time(self, cell: CellTask, images: int, *, train: bool) -> float:
+        if train not in self._warm:
+            # what happens once in a process, such as loading kernels, belongs to no cell
+            self._warm.add(train)
+            self._time(cell, images, train=train)
         data, observed = self._images(images), self._observe(images)
         recipe = None
         if train:
