@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from isofire.study import text_table
+from isofire.study.tables import WIDTH
 from isofire.sweep import Plan, Results, State
 from isofire.sweep.runner import time_left
 
@@ -42,7 +43,7 @@ class SweepView:
     def __call__(self, state: State) -> None:
         """Show a state."""
         if self._live is not None:
-            self._live.update(_panel(self._name, state), refresh=True)
+            self._live.update(_panel(self._name, state, self._console.width), refresh=True)
             return
         quiet = time.perf_counter() - self._spoke
         if state.last != self._last:
@@ -101,7 +102,7 @@ def clock(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
-def _panel(name: str, state: State) -> RenderableType:
+def _panel(name: str, state: State, width: int) -> RenderableType:
     bar = ProgressBar(total=max(1, state.total), completed=state.done + state.failed, width=40)
     head = Table.grid(padding=(0, 1))
     counts = Text(
@@ -110,7 +111,7 @@ def _panel(name: str, state: State) -> RenderableType:
     head.add_row(Text(name, style="bold"), bar, counts)
     parts: list[RenderableType] = [head, Text(f"now: {_running(state)}", style="dim")]
     if state.rows:
-        parts.append(Text(text_table(state.rows[-_SHOWN_ROWS:]), no_wrap=True, overflow="crop"))
+        parts.append(Text(text_table(state.rows[-_SHOWN_ROWS:], min(width, WIDTH)), no_wrap=True, overflow="crop"))
     if "failed" in state.last:
         parts.append(Text(state.last, style="red"))
     return Group(*parts)
