@@ -112,3 +112,11 @@ def test_controls_and_few_cells() -> None:
     assert "| synops | 10 | \\|dMFR\\| |" in value_of_emd(rows).table()
     with pytest.raises(DataError, match="at least 8 cells"):
         value_of_emd(cells(7))
+
+
+def test_robustness_counts_where_it_was_measured() -> None:
+    rows = [{**row, "noise_kept": 0.5 - row["paired_mae"], "noise_kept_fp": 0.5} for row in cells()]
+    found = value_of_emd(rows)
+    assert found.get("noise_kept", "paired_mae").r2 == pytest.approx(1)
+    assert found.cells["noise_kept"] == 60
+    assert "noise_kept" not in value_of_emd(cells()).cells

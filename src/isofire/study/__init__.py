@@ -5,6 +5,7 @@ from isofire.study.blame import Blame, blame
 from isofire.study.cell import CONTROLS, Cell, is_control, name_of, run_cell
 from isofire.study.environment import environment
 from isofire.study.figures import rates_figure, scatter_figure
+from isofire.study.robustness import decisions_kept, with_noise
 from isofire.study.rows import COLUMNS, read_rows, to_csv, to_json, write_rows
 from isofire.study.splits import AnySet, DataSettings, Splits, load_split, load_splits, sample
 from isofire.study.tables import markdown_table, text_table
@@ -21,6 +22,7 @@ __all__ = [
     "Splits",
     "ValueOfEMD",
     "blame",
+    "decisions_kept",
     "environment",
     "fresh_model",
     "is_control",
@@ -39,5 +41,6 @@ __all__ = [
     "to_json",
     "train_baseline",
     "value_of_emd",
+    "with_noise",
     "write_rows",
 ]

@@ -25,7 +25,7 @@ Values = NDArray[np.float64]
 BASE = "|dMFR|"
 PREDICTORS = (BASE, "shift", "emd_layer_mean", "emd_weighted", "paired_mae")
 """Change of the mean rate over all neurons, mean of the layers' changes, two means of their EMDs, paired drift."""
-OUTCOMES = ("synops", "peak_events", "disagreement", "accuracy_change")
+OUTCOMES = ("synops", "peak_events", "disagreement", "accuracy_change", "noise_kept")
 LEAST_CELLS = 8
 PERMUTATIONS = 2000
 
@@ -125,8 +125,9 @@ def value_of_emd(rows: Sequence[Mapping[str, Any]], *, seed: int = 0, controls: 
     """How much of the change in cost and behaviour each drift measure explains, over the cells of a sweep.
 
     Outcomes: relative change of `synops` and `peak_events`, in size; share of images on which the class changed; change
-    of accuracy, in size. An outcome whose columns a row lacks leaves that row out; one with fewer than 8 cells is left
-    out.
+    of accuracy, in size; change, in size, of the share of decisions that stand noise on the input (`noise_kept` and
+    `noise_kept_fp`, see `isofire.study.decisions_kept`). An outcome whose columns a row lacks leaves that row out; one
+    with fewer than 8 cells is left out.
 
     Cells of one baseline share its images and seed, so p values are of these cells, not of networks in general.
 
@@ -172,6 +173,8 @@ def _outcome(row: Mapping[str, Any], outcome: str) -> float | None:
             value = 1 - row["agreement"]
         case "accuracy_change":
             value = abs(row["accuracy"] - row["accuracy_fp"])
+        case "noise_kept":
+            value = abs(row.get("noise_kept", math.nan) - row.get("noise_kept_fp", math.nan))
         case _:
             after, before = row.get(outcome), row.get(f"{outcome}_fp")
             if after is None or before is None or not before > 0:
