@@ -20,7 +20,7 @@ import isofire
 from isofire.adapters import OverTime
 
 FOLDER = ROOT / "results" / "2026-11-25_snntorch-fashion-mnist"
-STEPS, IMAGES, TESTED = 8, 1_280, 200
+STEPS, IMAGES, TESTED = 8, 12_800, 1_000
 ABOUT = f"""The convolutional network of snnTorch's tutorial 6 (two convolutions with max pooling, one linear
 layer, `Leaky` neurons with `init_hidden`), written and trained as it is there (`ce_rate_loss`, Adam, the loop
 over {STEPS} steps outside of the network), for one pass over {IMAGES:,} images of Fashion-MNIST; then quantized
@@ -64,7 +64,7 @@ def main(root: str) -> None:
         ABOUT,
         "python -m scripts.cases.snntorch_fashion /usr/share/datasets",
         OverTime(net.eval(), STEPS),
-        cells(post_reset=False, bits=(8, 4, 2)),
+        cells(post_reset=False),
         train.first(128),
         test.first(TESTED),
         labels={"model": "snntorch-tutorial-6", "data": "fashion-mnist"},

@@ -17,7 +17,7 @@ import isofire
 from isofire.adapters import reset_
 
 FOLDER = ROOT / "results" / "2026-11-25_spikingjelly-sew-resnet18"
-STEPS, TESTED = 4, 40
+STEPS, TESTED = 4, 200
 ABOUT = f"""SpikingJelly 2.0's `sew_resnet18`, of its own classes, with `LIFNode`s, ADD, T = {STEPS} and, in
 place of the stem for large images, a convolution 3x3 without pooling. **Its weights are random** (torch's
 initialization, seed 0; batch norms measured on 64 training images): the accuracies are those of guessing, and
