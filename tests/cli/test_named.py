@@ -82,6 +82,36 @@ def test_quantize_compare_eval_and_explain(nets: Any, run: Callable[..., Any], t
     assert plan.out == run("explain", *OWN[:2], "-c", "spec.toml").out
 
 
+def test_check_gives_a_verdict(nets: Any, run: Callable[..., Any]) -> None:
+    first = json.loads(run("quantize", *OWN, "-c", "spec.toml", "--out", "q", "--json").out)["overall"]
+    limits = ("--max-drift", "1000", "--max-state-bytes", "1")
+    done = run("check", "q/model.safetensors", *OWN, *limits, "--junit", "check.xml", "--json")
+    assert done.code == 1, done.err
+    found = json.loads(done.out)
+    assert [(item["name"], item["outcome"]) for item in found["findings"]] == [
+        ("drift", "holds"),
+        ("state_bytes", "fails"),
+    ]
+    # 144 membranes of 3 bits
+    assert found["findings"][1]["value"] == 144 * 3 / 8
+    assert found["row"]["emd_layer_mean"] == first["emd_layer_mean"]
+    assert Path("check.xml").is_file()
+    assert run("check", "q/model.safetensors", *OWN, "--max-state-bytes", "54").code == 0
+    # another network of the builder as the floor; the baseline itself leaves nothing to hold drift against
+    builder = (*OWN[:2], *OWN[4:])
+    pair = ("fp.safetensors", "q/model.safetensors", *builder, "--max-drift", "1000")
+    control = run("check", *pair, "--control", "fp.safetensors")
+    assert control.code == 3, control.err
+    assert "its floor is 0" in control.out
+    other = run("check", *pair, "--control", "q/model.safetensors")
+    assert other.code == 0, other.err
+    assert "control q/model.safetensors" in other.out
+    # without --weights the baseline is what the builder gives
+    fresh = run("check", "q/model.safetensors", *builder, "--max-accuracy-drop", "1")
+    assert fresh.code == 0, fresh.err
+
+
+@pytest.mark.parametrize("command", [("eval",), ("check", "fp.safetensors", "--max-state-bytes", "1")])
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -98,13 +128,18 @@ def test_quantize_compare_eval_and_explain(nets: Any, run: Callable[..., Any], t
     ],
 )
 def test_mistakes_are_told(
-    nets: Any, run: Callable[..., Any], tmp_path: Path, arguments: tuple[str, ...], message: str
+    nets: Any,
+    run: Callable[..., Any],
+    tmp_path: Path,
+    command: tuple[str, ...],
+    arguments: tuple[str, ...],
+    message: str,
 ) -> None:
     state = nets.build().state_dict() | {"extra": torch.zeros(1), "1.0.weight": torch.zeros(2)}
     del state["1.0.bias"]
     save_file(state, tmp_path / "odd.safetensors")
     options = dict(zip(OWN[::2], OWN[1::2], strict=True)) | dict([arguments])
-    done = run("eval", *(word for pair in options.items() for word in pair))
+    done = run(*command, *(word for pair in options.items() for word in pair))
     assert done.code == 2
     assert message in " ".join(done.err.replace("\n", " ").split()), done.err
 

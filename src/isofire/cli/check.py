@@ -49,6 +49,7 @@ def check(
     ```
     isofire check FP.safetensors Q.safetensors --data digits --max-accuracy-drop 0.01 --max-drift 5
     isofire check FP.safetensors Q.safetensors -c CONFIG.toml --max-synops 1.1 --junit check.xml
+    isofire check Q.safetensors --model nets:build --weights FP.safetensors --data nets:load --max-drift 5
     ```
 
     Parameters
@@ -80,11 +81,12 @@ def check(
         state_bytes=max_state_bytes,
     )
     place = (machine or Machine()).claim()
-    (first, _), (second, _) = (network or ModelChoice()).open_pair("check", baseline, quantized)
+    chosen = network or ModelChoice()
+    (first, _), (second, _) = chosen.open_pair("check", baseline, quantized)
     data = (choice or DataChoice()).load()
     run = run_of(data)
     before = observe(first, data, batch_size=batch_size, device=place, run=run)
-    beside = (floor or FloorChoice()).of(before, data, batch_size, place, run)
+    beside = (floor or FloorChoice()).of(before, data, batch_size, place, run, chosen.open)
     after = observe(second, data, batch_size=batch_size, device=place, run=run)
     reached = reach_of(second, data) if limits.synops is not None else None
     verdict = judge(before, after, limits, quantized=second, floor=beside, reached=reached)

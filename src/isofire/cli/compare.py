@@ -61,7 +61,7 @@ def compare(
     data = (choice or DataChoice()).load()
     run, show = run_of(data), sys.stderr.isatty()
     seen = observe(first, data, batch_size=batch_size, device=place, progress=show, run=run)
-    beside = (floor or FloorChoice()).of(seen, data, batch_size, place, run)
+    beside = (floor or FloorChoice()).of(seen, data, batch_size, place, run, chosen.open)
     found = measure(seen, second, data, batch_size=batch_size, device=place, progress=show, run=run, floor=beside)
     labels = {
         "model": chosen.model or name_of(first),

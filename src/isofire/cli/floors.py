@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from cyclopts import Group, Parameter
+from torch import nn
 
 from isofire.errors import SpecError
 from isofire.firing import Observation, observe
@@ -37,9 +38,17 @@ class FloorChoice:
     seed_model: Annotated[tuple[Path, ...], Parameter(negative=(), show_default=False, group=_FLOOR)] = ()
 
     def of(
-        self, baseline: Observation, data: AnySet | NamedData, batch_size: int, place: torch.device, run: int
+        self,
+        baseline: Observation,
+        data: AnySet | NamedData,
+        batch_size: int,
+        place: torch.device,
+        run: int,
+        open: Callable[[Path], tuple[nn.Module, dict[str, Any]]] = open_model,
     ) -> Floor | None:
         """The chosen floor on these images, which `run` cuts into blocks as for the baseline; None: the image floor.
+
+        `open` gives the network of a file, see `ModelChoice.open`.
 
         Raises
         ------
@@ -51,8 +60,7 @@ class FloorChoice:
         if self.control is not None and self.seed_model:
             raise SpecError("name one floor: --control for the procedure, or --seed-model for other seeds")
         seen = [
-            observe(open_model(path)[0], data, batch_size=batch_size, device=place, run=run).counts
-            for path in self._paths
+            observe(open(path)[0], data, batch_size=batch_size, device=place, run=run).counts for path in self._paths
         ]
         if self.control is not None:
             return control_floor(baseline.counts, seen[0], about=f"control {_shown(self.control)}")
@@ -64,10 +72,9 @@ class FloorChoice:
 
 
 def run_of(data: AnySet | NamedData) -> int:
-    """How many images go to a block one after the other; data of the user's own code do not tell how many they are."""
-    if isinstance(data, NamedData):
-        return DEFAULT_RUN if data.limit is None else run_for(data.limit)
-    return run_for(len(data))
+    """How many images go to a block one after the other; a user's own batches do not tell how many they are."""
+    size = data.size if isinstance(data, NamedData) else len(data)
+    return DEFAULT_RUN if size is None else run_for(size)
 
 
 def _shown(path: Path) -> str:

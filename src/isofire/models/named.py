@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from isofire.batches import BatchSource, Data, read_batches
+from isofire.data import EventSet, ImageSet
 from isofire.errors import CheckpointError, DataError, IsofireError, ModelError, SpecError
 from isofire.quantization import is_converted, restore_, spec_of
 from isofire.spec import QuantSpec
@@ -91,6 +92,18 @@ class NamedData:
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Pairs (inputs, labels); data that come in batches keep theirs."""
         return read_batches(self.data, batch_size, self.limit)
+
+    @property
+    def size(self) -> int | None:
+        """How many images; None of the user's own batches, which would have to be read to know."""
+        match self.data:
+            case ImageSet() | EventSet() as images:
+                found = len(images)
+            case (Tensor(), Tensor() as labels):
+                found = len(labels)
+            case _:
+                return self.limit
+        return found if self.limit is None else min(found, self.limit)
 
     def first(self, n: int) -> NamedData:
         """The first `n` images, or all if there are fewer."""
