@@ -8,10 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
+from torch import nn
 
-from isofire.firing import SpikeCounts, observe
+from isofire.firing import Observation, SpikeCounts, observe
 from isofire.firing.comparison import Comparison
+from isofire.models import save_model
 from isofire.spec import QuantSpec
 from isofire.study import DataSettings, environment, load_splits, run_cell, train_baseline
 from isofire.study.distributions import distributions
@@ -73,7 +76,7 @@ def write_sweep(
             "accuracy": {"valid": None, "test": found.to_dict()["test"]},
             "history": found.to_dict()["history"],
         }
-        store.publish("baselines", base, _writer({"baseline.json": document}, {"counts": observed.counts}))
+        store.publish("baselines", base, _baseline(document, found.model, observed))
         for number, (mode, spec) in enumerate(cells):
             key = f"s{seed}c{number:02d}"
             cell = run_cell(
@@ -86,8 +89,10 @@ def write_sweep(
                 "row.json": {**cell.row, "cell": key, "baseline": "sew8"},
                 "comparison.json": cell.comparison.to_dict(),
                 "distributions.json": distributions(found.model, cell.model, batch),
+                "history.json": msgspec.to_builtins(cell.history),
+                "environment.json": about,
             }
-            store.publish("cells", key, _writer(documents, {"counts": cell.comparison.quantized}))
+            store.publish("cells", key, _cell(documents, cell.comparison.quantized))
     store.fail("bad", {"title": "ptq that fails", "reason": "ran out of memory", "type": "OutOfMemoryError"})
     for key in ("bad", "late"):
         plan["cells"].append({"key": key, "title": key, "baseline": "base0", "seed": 0, "mode": "ptq", "spec": None})
@@ -95,12 +100,20 @@ def write_sweep(
     return folder
 
 
-def _writer(documents: dict[str, Any], counts: dict[str, SpikeCounts]) -> Callable[[Path], None]:
+def _baseline(document: dict[str, Any], model: nn.Module, observed: Observation) -> Callable[[Path], None]:
+    def write(part: Path) -> None:
+        (part / "baseline.json").write_text(to_json_text(document))
+        save_model(part / "model.safetensors", model, {})
+        observed.save(part)
+
+    return write
+
+
+def _cell(documents: dict[str, Any], counts: SpikeCounts) -> Callable[[Path], None]:
     def write(part: Path) -> None:
         for name, value in documents.items():
             (part / name).write_text(to_json_text(value))
-        for name, recorded in counts.items():
-            recorded.save(part / f"{name}.safetensors")
+        counts.save(part / "counts.safetensors")
 
     return write
 

@@ -5,25 +5,39 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
 from isofire.errors import OutputError
 from isofire.files import write_text
-from isofire.sweep.store import Store
+from isofire.sweep.store import FILES, Kind, Store, Superseded
+
+
+def writer(kind: Kind, *, text: str = "some text", without: str = ""):
+    """Writes all files that a part has."""
+
+    def write(part: Path) -> None:
+        for name in FILES[kind] - {without}:
+            write_text(part / name, text)
+
+    return write
+
+
+CELL = writer("cells")
 
 
 @pytest.fixture
 def store(tmp_path) -> Store:
     store = Store(tmp_path)
-    store.publish("cells", "a", lambda part: [write_text(part / name, name * 9) for name in ("x.json", "y.json")])
+    store.publish("cells", "a", CELL)
     return store
 
 
 def test_a_part_appears_whole(store) -> None:
     assert store.exists("cells", "a")
     assert store.check("cells", "a")
-    assert sorted(path.name for path in store.path("cells", "a").iterdir()) == ["manifest.json", "x.json", "y.json"]
+    assert {path.name for path in store.path("cells", "a").iterdir()} == FILES["cells"] | {"manifest.json"}
     assert not list((store.root / "parts").iterdir())
     assert not store.check("cells", "b")
     assert not store.check("baselines", "a")
@@ -31,7 +45,7 @@ def test_a_part_appears_whole(store) -> None:
 
 def test_a_part_that_cannot_be_finished_leaves_nothing(store) -> None:
     def fail(part) -> None:
-        write_text(part / "x.json", "x")
+        write_text(part / "row.json", "x")
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OutputError, match=r"No space left.*finished cells are kept"):
@@ -41,20 +55,29 @@ def test_a_part_that_cannot_be_finished_leaves_nothing(store) -> None:
 
 
 def _flip(folder) -> None:
-    data = bytearray((folder / "x.json").read_bytes())
+    data = bytearray((folder / "row.json").read_bytes())
     data[3] ^= 1
-    (folder / "x.json").write_bytes(data)
+    (folder / "row.json").write_bytes(data)
+
+
+def _forget(folder, name: str) -> None:
+    """As if the manifest had been written while a file was missing."""
+    (folder / name).unlink()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["files"][name]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 @pytest.mark.parametrize(
     ("damage", "seen_by_size"),
     [
         (_flip, False),
-        (lambda folder: (folder / "y.json").unlink(), True),
-        (lambda folder: (folder / "y.json").write_text("y"), True),
+        (lambda folder: (folder / "history.json").unlink(), True),
+        (lambda folder: (folder / "history.json").write_text("y"), True),
         (lambda folder: (folder / "manifest.json").unlink(), True),
         (lambda folder: (folder / "manifest.json").write_text('{"version": 1, "ke'), True),
         (lambda folder: (folder / "manifest.json").write_text("[]"), True),
+        (lambda folder: _forget(folder, "row.json"), True),
         (lambda folder: [path.unlink() for path in folder.iterdir()], True),
     ],
 )
@@ -68,7 +91,7 @@ def test_a_damaged_part_is_set_aside_and_can_be_made_again(store, damage, seen_b
     assert {path.name: path.read_bytes() for path in aside.iterdir()} == kept
     assert not folder.exists()
     assert json.loads((store.root / "journal.jsonl").read_text().splitlines()[-1])["event"] == "damaged"
-    store.publish("cells", "a", lambda part: write_text(part / "x.json", "x"))
+    store.publish("cells", "a", CELL)
     assert store.check("cells", "a")
 
 
@@ -79,12 +102,46 @@ def test_a_part_under_the_name_of_another_is_damaged(store) -> None:
 
 
 def test_publishing_over_a_whole_part_keeps_it_and_over_a_damaged_one_replaces_it(store) -> None:
-    store.publish("cells", "a", lambda part: write_text(part / "x.json", "later"))
-    assert (store.path("cells", "a") / "y.json").exists()
-    (store.path("cells", "a") / "y.json").unlink()
-    store.publish("cells", "a", lambda part: write_text(part / "x.json", "later"))
-    assert (store.path("cells", "a") / "x.json").read_text() == "later"
+    row, later = store.path("cells", "a") / "row.json", writer("cells", text="later")
+    store.publish("cells", "a", later)
+    assert row.read_text() == "some text"
+    row.unlink()
+    store.publish("cells", "a", later)
+    assert row.read_text() == "later"
     assert len(list((store.root / "damaged").iterdir())) == 1
+
+
+@pytest.mark.parametrize("kind", ["cells", "baselines"])
+@pytest.mark.parametrize("left_over", [True, False])
+def test_who_lost_the_claim_publishes_nothing(tmp_path, kind: Kind, left_over: bool) -> None:
+    """Another owner clears what the first is writing, whose next file then makes a folder of its own."""
+    store, last = Store(tmp_path), sorted(FILES[kind])[-1]
+
+    def write(part: Path) -> None:
+        writer(kind, without=last)(part)
+        store.clear("b")
+        if left_over:
+            write_text(part / last, "some text")
+
+    for is_ours in (lambda: True, lambda: False) if left_over else (lambda: False,):
+        with pytest.raises(Superseded):
+            store.publish(kind, "b", write, is_ours)
+        assert not store.path(kind, "b").exists()
+        assert not list((tmp_path / "parts").iterdir())
+    with pytest.raises(Superseded):
+        store.publish(kind, "b", writer(kind), lambda: False)
+    assert not store.path(kind, "b").exists()
+    store.publish(kind, "b", writer(kind))
+    assert store.check(kind, "b")
+
+
+@pytest.mark.parametrize("kind", ["cells", "baselines"])
+def test_every_file_of_a_part_is_needed(tmp_path, kind: Kind) -> None:
+    store = Store(tmp_path)
+    for name in FILES[kind]:
+        with pytest.raises(Superseded):
+            store.publish(kind, name, writer(kind, without=name))
+        assert not store.exists(kind, name)
 
 
 def test_what_a_killed_owner_left_is_removed(store) -> None:

@@ -12,7 +12,7 @@ from isofire.models import load_model
 from isofire.study import load_splits, run_cell
 from isofire.sweep import work
 from isofire.sweep.plan import spec_from
-from isofire.sweep.store import Store, read_json
+from isofire.sweep.store import FILES, Store, read_json
 from isofire.sweep.task import Task
 from isofire.sweep.work import perform
 
@@ -68,6 +68,39 @@ def test_a_claimed_task_is_left_alone(one, tmp_path) -> None:
     with claim:
         assert perform(one).kind == "held"
     assert perform(one).kind == "done"
+
+
+@pytest.mark.parametrize("ends", ["well", "in an error"])
+def test_who_lost_its_claim_leaves_the_cell_to_the_new_owner(
+    one, tmp_path, monkeypatch: pytest.MonkeyPatch, ends
+) -> None:
+    """As on a machine that stood still for so long that another one took the cell over."""
+    store, run = Store(tmp_path), work.run_cell
+    claims = []
+
+    def lose(*args, **options):
+        (tmp_path / "claims" / one.key).unlink()
+        claims.append(store.claim(one.key))
+        if ends == "in an error":
+            raise FileNotFoundError("the state of the training")
+        return run(*args, **options)
+
+    monkeypatch.setattr(work, "run_cell", lose)
+    assert perform(one).kind == "held"
+    assert not store.exists("cells", one.key)
+    assert store.failure(one.key) is None
+    assert claims[0].is_held, "the new owner's claim is not given up by the old one"
+    claims[0].release()
+    assert not claims[0].is_held
+    monkeypatch.setattr(work, "run_cell", run)
+    assert perform(one).kind == "done"
+
+
+def test_the_files_that_a_part_needs_are_those_that_are_written(finished) -> None:
+    for kind, needed in FILES.items():
+        for folder in (finished / kind).iterdir():
+            optional = {"manifest.json", "model.safetensors"}
+            assert needed <= {path.name for path in folder.iterdir()} <= needed | optional
 
 
 def test_a_cell_that_diverges_is_recorded(one, tmp_path) -> None:

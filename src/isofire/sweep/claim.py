@@ -77,6 +77,11 @@ class Claim:
                 part.unlink()
         return cls(final, handle)
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it is still this claim that has the name; one that stood still too long may have been replaced."""
+        return not self._over.is_set() and _is_named(self._handle, self._path)
+
     def release(self) -> None:
         """Give it up; a second call does nothing."""
         if self._over.is_set():

@@ -21,11 +21,23 @@ from isofire.sweep.claim import STALE, Claim, owner_of
 
 Kind = Literal["cells", "baselines"]
 
+FILES: dict[Kind, frozenset[str]] = {
+    "cells": frozenset({
+        "row.json", "comparison.json", "counts.safetensors", "distributions.json", "history.json", "environment.json",
+    }),
+    "baselines": frozenset({"baseline.json", "model.safetensors", "counts.safetensors", "predictions.safetensors"}),
+}  # fmt: skip
+"""What a part has at least; cells have a `model.safetensors` too if the sweep keeps models."""
+
 MANIFEST = "manifest.json"
 _VERSION = 1
 
 VISIBLE = 90.0
 """Seconds after which every machine sees what another one renamed; NFS keeps names for up to a minute."""
+
+
+class Superseded(IsofireError):
+    """A part's owner lost its claim while it worked; whoever holds the claim now computes the part."""
 
 
 class Store:
@@ -56,7 +68,7 @@ class Store:
 
     def exists(self, kind: Kind, key: str) -> bool:
         """Whether a part is finished, by the sizes of its files."""
-        return _is_intact(self.path(kind, key), key, deep=False)
+        return _is_intact(self.path(kind, key), kind, key, deep=False)
 
     def appears(self, kind: Kind, key: str, seconds: float = VISIBLE) -> bool:
         """Wait for a part that another machine finished; network file systems show it late."""
@@ -76,19 +88,28 @@ class Store:
             If a damaged part cannot be renamed.
         """
         folder = self.path(kind, key)
-        if _is_intact(folder, key, deep=True):
+        if _is_intact(folder, kind, key, deep=True):
             return True
         if os.path.lexists(folder):
             self._set_aside(folder)
         return False
 
-    def publish(self, kind: Kind, key: str, write: Callable[[Path], None]) -> None:
+    def publish(
+        self, kind: Kind, key: str, write: Callable[[Path], None], is_ours: Callable[[], bool] = lambda: True
+    ) -> None:
         """Have `write` fill a folder and give it its final name once it is complete and on disk.
+
+        Parameters
+        ----------
+        is_ours
+            Whether the caller still holds the part's claim.
 
         Raises
         ------
         OutputError
             If it cannot be written (full disk). Nothing of it is left.
+        Superseded
+            If another owner took the claim over, or removed files while they were written. Nothing of it is left.
         """
         part = self.root / "parts" / f"{key}.{uuid.uuid4().hex[:8]}"
         final = self.path(kind, key)
@@ -96,11 +117,16 @@ class Store:
             part.mkdir(parents=True)
             write(part)
             _write_manifest(part, key)
+            # a new owner clears what it finds; files written after that make a folder of their own, which lacks some
+            if not (is_ours() and _is_intact(part, kind, key, deep=False)):
+                raise Superseded(f"another process took {key} over")
             final.parent.mkdir(parents=True, exist_ok=True)
-            self._rename(part, final, key)
+            self._rename(part, final, kind, key)
             _sync(final.parent)
         except OSError as error:
             shutil.rmtree(part, ignore_errors=True)
+            if not is_ours():
+                raise Superseded(f"another process took {key} over") from error
             raise _cannot_write(final, error) from error
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
@@ -168,13 +194,13 @@ class Store:
     def _failed(self, key: str) -> Path:
         return self.root / "failed" / f"{key}.json"
 
-    def _rename(self, part: Path, final: Path, key: str) -> None:
+    def _rename(self, part: Path, final: Path, kind: Kind, key: str) -> None:
         try:
             part.rename(final)
         except OSError:
             if not os.path.lexists(final):
                 raise
-            if _is_intact(final, key, deep=True):
+            if _is_intact(final, kind, key, deep=True):
                 # another machine that could not see this claim was faster; its bits are the same
                 shutil.rmtree(part)
                 return
@@ -207,10 +233,10 @@ def read_json(path: Path) -> Any:
         raise OutputError(f"cannot read {path}: {error}; run the sweep again, which repairs its folder") from error
 
 
-def _is_intact(folder: Path, key: str, *, deep: bool) -> bool:
+def _is_intact(folder: Path, kind: Kind, key: str, *, deep: bool) -> bool:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["version"] != _VERSION or manifest["key"] != key:
+        if manifest["version"] != _VERSION or manifest["key"] != key or not FILES[kind] <= manifest["files"].keys():
             return False
         for name, about in manifest["files"].items():
             if (folder / name).stat().st_size != about["bytes"]:

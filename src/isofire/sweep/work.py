@@ -23,7 +23,7 @@ from isofire.study import AnySet, DataSettings, Splits, environment, load_splits
 from isofire.study.distributions import distributions
 from isofire.study.rows import to_json_text
 from isofire.sweep.plan import spec_from
-from isofire.sweep.store import Kind, Store
+from isofire.sweep.store import Kind, Store, Superseded
 from isofire.sweep.task import BaselineTask, CellTask, Outcome, Task
 from isofire.training.distributed import pick_device
 
@@ -56,8 +56,11 @@ def perform(task: Task, local_rank: int = 0) -> Outcome:
             store.clear(task.key)
             store.note("started", task.key, title=task.title)
             try:
-                store.publish(kind, task.key, _writer(task, store, local_rank))
+                store.publish(kind, task.key, _writer(task, store, local_rank), lambda: claim.is_held)
             except Exception as error:
+                # whatever went wrong, what the new owner finds is what counts
+                if isinstance(error, Superseded) or not claim.is_held:
+                    return Outcome(kind="held")
                 if isinstance(error, OutputError):
                     raise
                 if _is_full(error):
