@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from scripts.findings.__main__ import BASELINE, RUN, load
+from scripts.findings.__main__ import BASELINE, RUN, load, load_floors
 from scripts.findings.cells import MEMBRANES, MODES, WEIGHTS, Cells, Row, emd
+from scripts.findings.noise import MARK, NAMES, Floors
 
+from isofire.firing.floor import FloorValue
 from isofire.models import pretrained
 
 ROOT = Path(__file__).parents[1]
@@ -25,29 +27,45 @@ def section(name: str, body: str, text: str) -> str:
     return f"{head}{start}{body}\n{end}{tail}"
 
 
-def table(cells: Cells) -> str:
-    """A line a setting and number of bits: accuracy, EMD and EMD as a multiple of the control's, both modes."""
-    lines = [_line("nothing (control)", "", [cells.control(mode) for mode in MODES], cells)]
+def table(cells: Cells, floors: Floors) -> str:
+    """A line a setting and number of bits: accuracy, EMD with its interval, and EMD over its floor, both modes."""
+    lines = [_line("nothing (control)", "", [cells.control(mode) for mode in MODES], floors)]
     for setting in (*WEIGHTS, *MEMBRANES):
         for bits in SHOWN_BITS:
             rows = [cells.of(setting, mode).get(bits) for mode in MODES]
             if any(rows):
-                lines.append(_line(f"{setting.target}, {setting.name}", f"{bits:g}", rows, cells))
+                lines.append(_line(f"{setting.target}, {setting.name}", f"{bits:g}", rows, floors))
     for first, second in zip(*(cells.both(mode) for mode in MODES), strict=True):
         method = {"lsq": "LSQ", "lqnet": "LQ"}[str(first["method"]).split(" ")[0]]
-        lines.append(_line(f"both, {method} and {MEMBRANES[3].name}", str(first["bits"]), [first, second], cells))
-    head = "| quantized | bits | PTQ acc % | EMD | / control | QAT acc % | EMD | / control |"
+        lines.append(_line(f"both, {method} and {MEMBRANES[3].name}", str(first["bits"]), [first, second], floors))
+    head = "| quantized | bits | PTQ acc % | EMD × 1000 | / floor | QAT acc % | EMD × 1000 | / floor |"
     return "\n".join([head, "|---|" + "---:|" * 7, *lines])
+
+
+def floor_table(floors: Floors) -> str:
+    """What EMD is without quantization."""
+    uses = {
+        "images": "the floor of controls, and of membranes after training",
+        "ptq": "the floor of PTQ where weights are quantized",
+        "qat": "the floor of QAT",
+        "seeds": f"{len(floors.networks)} networks, all pairs; for comparison",
+    }
+    lines = [f"| {name} | {_thousandths(floors.value(kind))} | {uses[kind]} |" for kind, name in NAMES.items()]
+    return "\n".join(["| no quantization, but | EMD × 1000 | |", "|---|---:|---|", *lines])
 
 
 def readme() -> str:
     """README.md as the stored run says."""
-    cells = load()
+    cells, floors = load(), load_floors()
     about = (ROOT / RUN / "README.md").read_text(encoding="utf-8").split("\n\n")[1].strip()
     test = pretrained(BASELINE).__dict__["about"]["accuracy"]["test"]
     head = f"Baseline: {100 * test['accuracy']:.2f} % of {test['n']:,} test images, mean rate {_rate(cells)}."
     more = "All cells and what follows from them: [docs/findings.md](docs/findings.md)."
-    body = f"{about}\n\n{head}\n\n{table(cells)}\n\n{more}"
+    noise = (
+        "In brackets: 95 % intervals, over images for EMD, over pairs of networks for seeds. "
+        f"{MARK}: within noise, the interval includes the floor or lies below it."
+    )
+    body = f"{about}\n\n{head}\n\n{table(cells, floors)}\n\n{floor_table(floors)}\n\n{noise} {more}"
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     text = section("table", f"{body} Stored run: [{RUN}]({RUN}).", text)
     return section("figure", f"![Accuracy and EMD against bits, weights quantized]({FIGURE})", text)
@@ -64,17 +82,22 @@ def main() -> int:
     return 0
 
 
-def _line(name: str, bits: str, rows: list[Row | None], cells: Cells) -> str:
+def _line(name: str, bits: str, rows: list[Row | None], floors: Floors) -> str:
     parts = [name, bits]
-    for mode, row in zip(MODES, rows, strict=True):
+    for row in rows:
         if row is None:
             parts += ["", "", ""]
         else:
-            drift = emd(row)
-            # after training alone, membranes are quantized without re-estimating anything: no control, no drift
-            over = "-" if (row["target"], mode) == ("membrane", "ptq") else f"{drift / emd(cells.control(mode)):.1f}"
-            parts += [f"{100 * row['accuracy']:.1f}", f"{drift:.5f}", over]
+            parts += [f"{100 * row['accuracy']:.1f}", _with_interval(row), floors.shown(row)]
     return "| " + " | ".join(parts) + " |"
+
+
+def _with_interval(row: Row) -> str:
+    return f"{1000 * emd(row):.2f} ({1000 * row['emd_low']:.2f} to {1000 * row['emd_high']:.2f})"
+
+
+def _thousandths(floor: FloorValue | None) -> str:
+    return "" if floor is None else f"{1000 * floor.value:.2f} ({1000 * floor.low:.2f} to {1000 * floor.high:.2f})"
 
 
 def _rate(cells: Cells) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from isofire.study import read_rows
 
+BASELINE = "sew_resnet8-cifar10"
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "results" / "2026-11-25_cifar10-first-look"
 

@@ -14,6 +14,7 @@ from scripts.findings import statistics, tables
 from scripts.findings.cells import MEMBRANES, WEIGHTS, Cells, emd
 from scripts.findings.figures import write_figures
 from scripts.findings.levels import grid_use
+from scripts.findings.noise import MARK, NAMES, Floors
 
 from isofire.models import pretrained
 from isofire.study import read_rows
@@ -29,7 +30,12 @@ def load() -> Cells:
     return Cells(read_rows(ROOT / RUN / "results.json"))
 
 
-def page(cells: Cells) -> str:
+def load_floors() -> Floors:
+    """What python -m scripts.evidence.floors stored."""
+    return Floors.read(ROOT / RUN / "floors.json")
+
+
+def page(cells: Cells, floors: Floors) -> str:
     """docs/findings.md as the stored run says."""
     model = pretrained(BASELINE)
     uses = [grid_use(model, clip, bits) for clip in (1.0, 10.0) for bits in (2, 3, 4, 6, 8)]
@@ -40,6 +46,9 @@ def page(cells: Cells) -> str:
         run=f"../{RUN}",
         about=model.__dict__["about"],
         cells=cells,
+        floors=floors,
+        kinds=NAMES,
+        mark=MARK,
         replicates=statistics.replicates(ROOT / RUN / "replicates.json"),
         weights=WEIGHTS,
         membranes=MEMBRANES,
@@ -54,8 +63,8 @@ def page(cells: Cells) -> str:
 
 def main() -> int:
     """0 if the page is (now) what the run gives, 1 if `--check` finds it is not."""
-    cells = load()
-    text = page(cells)
+    cells, floors = load(), load_floors()
+    text = page(cells, floors)
     if "--check" in sys.argv:
         same = PAGE.exists() and PAGE.read_text(encoding="utf-8") == text
         print("docs/findings.md is up to date" if same else "differs: run `python -m scripts.findings`")
@@ -65,7 +74,7 @@ def main() -> int:
     uses = [grid_use(model, clip, bits) for clip in (1.0, 10.0) for bits in (2, 3, 4, 6, 8)]
     row = cells.rows[0]
     sample = f"SEW-ResNet-8 on CIFAR-10, n = {row['n_images']:,} test images, T = {row['T']}, one baseline"
-    write_figures(ROOT / RUN, cells, uses, sample)
+    write_figures(ROOT / RUN, cells, floors, uses, sample)
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 from scripts.findings.cells import MEMBRANES, MODES, WEIGHTS, Cells, Row, Setting, emd
 from scripts.findings.levels import GridUse
+from scripts.findings.noise import Floors
 from scripts.findings.tables import MODE_NAMES
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255")
@@ -19,20 +20,20 @@ MARKS = ("o", "s", "^", "D", "v", "P", "X")
 UNIT = "EMD, mean over layers\n(spikes per neuron per step)"
 
 
-def write_figures(folder: Path, cells: Cells, uses: Sequence[GridUse], sample: str) -> None:
+def write_figures(folder: Path, cells: Cells, floors: Floors, uses: Sequence[GridUse], sample: str) -> None:
     """All figures of the page."""
     made = {
-        "weights.png": by_bits(cells, WEIGHTS, f"Weights quantized: {sample}"),
-        "membranes.png": by_bits(cells, MEMBRANES, f"Membranes quantized: {sample}"),
-        "step-or-clip.png": step_or_clip(cells, uses, sample),
+        "weights.png": by_bits(cells, floors, WEIGHTS, f"Weights quantized: {sample}"),
+        "membranes.png": by_bits(cells, floors, MEMBRANES, f"Membranes quantized: {sample}"),
+        "step-or-clip.png": step_or_clip(cells, floors, uses, sample),
         "dead-share.png": dead_share(cells, sample),
     }
     for name, figure in made.items():
         figure.savefig(folder / name, dpi=150, format="png", metadata={"Software": None})
 
 
-def by_bits(cells: Cells, settings: Sequence[Setting], title: str) -> Figure:
-    """Accuracy (above) and EMD (below) against bits, a column a mode; the control as a dashed line."""
+def by_bits(cells: Cells, floors: Floors, settings: Sequence[Setting], title: str) -> Figure:
+    """Accuracy (above) and EMD (below) against bits, a column a mode, with the noise floors."""
     figure, axes = _panels(2, len(MODES), (9.2, 6.2), title)
     for column, mode in enumerate(MODES):
         upper, lower = axes[0][column], axes[1][column]
@@ -43,11 +44,13 @@ def by_bits(cells: Cells, settings: Sequence[Setting], title: str) -> Figure:
         if controlled:
             upper.axhline(100 * control["accuracy"], color="black", linewidth=0.9, linestyle="--", label="control")
             lower.axhline(emd(control), color="black", linewidth=0.9, linestyle="--")
+        _draw_floors(lower, floors)
         for colour, mark, setting in zip(COLOURS, MARKS, settings, strict=False):
             found = cells.of(setting, mode)
             style: dict[str, Any] = {"color": colour, "marker": mark, "markersize": 5.5, "linewidth": 1.3}
             upper.plot(list(found), [100 * row["accuracy"] for row in found.values()], label=setting.name, **style)
-            lower.plot(list(found), [emd(row) for row in found.values()], **style)
+            values = [emd(row) for row in found.values()]
+            lower.errorbar(list(found), values, _bars(found.values()), capsize=2.5, elinewidth=0.9, **style)
         what = f"; control: {control['method']}" if controlled else ""
         upper.set_title(f"{MODE_NAMES[mode]} ({mode}){what}", fontsize=9, loc="left")
         lower.set_xlabel("bits", fontsize=9)
@@ -60,17 +63,37 @@ def by_bits(cells: Cells, settings: Sequence[Setting], title: str) -> Figure:
         _plain_log(lower)
     axes[0][0].set_ylabel("accuracy (%)", fontsize=9)
     axes[1][0].set_ylabel(UNIT, fontsize=9)
-    handles, names = axes[0][-1].get_legend_handles_labels()
+    found = [axis.get_legend_handles_labels() for axis in (axes[0][-1], axes[1][-1])]
+    handles, names = ([item for part in found for item in part[i]] for i in (0, 1))
     figure.legend(handles, names, loc="outside lower center", ncols=5, fontsize=8, frameon=False)
     return figure
 
 
-def step_or_clip(cells: Cells, uses: Sequence[GridUse], sample: str) -> Figure:
+def _draw_floors(axis: Axes, floors: Floors) -> None:
+    """Image floor as a band, seed floor as a dotted line."""
+    images, seeds = floors.value("images"), floors.value("seeds")
+    if images is not None:
+        axis.axhspan(0, images.value, color="#DDDDDD", linewidth=0, label="below the floor of other images")
+    if seeds is not None:
+        axis.axhline(seeds.value, color="#AA3377", linewidth=1.1, linestyle=":", label="another seed")
+
+
+def _bars(rows: Iterable[Row]) -> list[list[float]]:
+    """95 % intervals of the EMD over images, as distances from it."""
+    found = list(rows)
+    return [
+        [max(emd(row) - row["emd_low"], 0.0) for row in found],
+        [max(row["emd_high"] - emd(row), 0.0) for row in found],
+    ]
+
+
+def step_or_clip(cells: Cells, floors: Floors, uses: Sequence[GridUse], sample: str) -> Figure:
     """EMD of the two end-point ranges against their step: one curve if the step decides, two if the clip does."""
     figure, axes = _panels(1, len(MODES), (9.2, 3.6), f"Uniform end-point grids: {sample}")
     step = {(use.clip, use.bits): use.step for use in uses}
     for axis, mode in zip(axes[0], MODES, strict=True):
         axis.axhline(emd(cells.control(mode)), color="black", linewidth=0.9, linestyle="--", label="control")
+        _draw_floors(axis, floors)
         for i, (clip, setting) in enumerate(zip((1.0, 10.0), WEIGHTS[:2], strict=True)):
             found = cells.of(setting, mode)
             across = [step[clip, int(bits)] for bits in found]

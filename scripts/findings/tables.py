@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from scripts.findings.cells import MEMBRANES, MODES, WEIGHTS, Cells, Row, Setting, emd
 from scripts.findings.levels import GridUse
+from scripts.findings.noise import MEASURE, NAMES, Floors, kind_of
+
+from isofire.firing.floor import FloorValue
 
 MODE_NAMES = {"ptq": "post-training", "qat": "with training"}
 
@@ -21,15 +24,50 @@ def by_bits(cells: Cells, settings: Sequence[Setting], mode: str) -> str:
     return _table(["bits", *(setting.name for setting in settings)], lines)
 
 
-def over_control(cells: Cells, settings: Sequence[Setting], mode: str) -> str:
-    """EMD as a multiple of the control's."""
-    floor = emd(cells.control(mode))
+def over_floor(cells: Cells, floors: Floors, settings: Sequence[Setting], mode: str) -> str:
+    """EMD as a multiple of the cells' floor, marked where it is within noise."""
     bits = sorted({found for setting in settings for found in cells.of(setting, mode)})
     lines = [
-        [_bits(width), *(f"{emd(row) / floor:.2f}" if (row := cells.of(s, mode).get(width)) else "" for s in settings)]
+        [_bits(width), *(floors.shown(row) if (row := cells.of(s, mode).get(width)) else "" for s in settings)]
         for width in bits
     ]
     return _table(["bits", *(setting.name for setting in settings)], lines)
+
+
+def floors_by_measure(floors: Floors) -> str:
+    """Every floor of the measures that are read most."""
+    heads = {MEASURE: "EMD", "mfr_change": "rate change", "dead_05_change": "dead .05 change", "paired_mae": "paired"}
+    lines = [[name, *(_value(floors.value(kind, key)) for key in heads)] for kind, name in NAMES.items()]
+    return _table(["floor", *heads.values()], lines)
+
+
+def networks(floors: Floors) -> str:
+    """The full-precision networks behind the seed floor."""
+    lines = [
+        [
+            str(found["seed"]),
+            *(f"{100 * found['accuracy'][split]['accuracy']:.2f}" for split in ("valid", "test")),
+            f"{found['mfr']:.4f}",
+        ]
+        for found in floors.networks
+    ]
+    return _table(["seed", "held out %", "test %", "mean rate"], lines)
+
+
+def within(cells: Cells, floors: Floors) -> str:
+    """How many cells are within noise of each floor."""
+    lines = [
+        [
+            f"{target}, {mode}",
+            str(len(rows)),
+            *(_within(floors, rows, kind) for kind in NAMES),
+            str(floors.within(rows)),
+        ]
+        for mode in MODES
+        for target in ("weights", "membrane", "both")
+        if (rows := cells.quantized(mode, target))
+    ]
+    return _table(["cells", "number", *NAMES.values(), "own floor"], lines)
 
 
 def steps(uses: Sequence[GridUse], cells: Cells) -> str:
@@ -84,6 +122,16 @@ def everything(cells: Cells, mode: str) -> str:
 
 def _accuracy_emd(row: Row | None) -> str:
     return "" if row is None else f"{100 * row['accuracy']:.1f} %, {emd(row):.5f}"
+
+
+def _value(floor: FloorValue | None) -> str:
+    return "-" if floor is None else f"{floor.value:.5f} ({floor.low:.5f} to {floor.high:.5f})"
+
+
+def _within(floors: Floors, rows: list[Row], kind: str) -> str:
+    # a control that went through other steps
+    wrong = kind in MODES and kind != kind_of(rows[0])
+    return "" if wrong else str(floors.within(rows, kind))
 
 
 def _bits(value: float) -> str:
