@@ -89,7 +89,7 @@ def _bars(rows: Iterable[Row]) -> list[list[float]]:
 
 def step_or_clip(cells: Cells, floors: Floors, uses: Sequence[GridUse], sample: str) -> Figure:
     """EMD of the two end-point ranges against their step: one curve if the step decides, two if the clip does."""
-    figure, axes = _panels(1, len(MODES), (9.2, 3.6), f"Uniform end-point grids: {sample}")
+    figure, axes = _panels(1, len(MODES), (9.2, 3.9), f"Uniform end-point grids: {sample}")
     step = {(use.clip, use.bits): use.step for use in uses}
     for axis, mode in zip(axes[0], MODES, strict=True):
         axis.axhline(emd(cells.control(mode)), color="black", linewidth=0.9, linestyle="--", label="control")
@@ -107,7 +107,8 @@ def step_or_clip(cells: Cells, floors: Floors, uses: Sequence[GridUse], sample: 
         axis.set_xlabel("step between levels (units of the weights); numbers: bits", fontsize=9)
         axis.set_title(f"{MODE_NAMES[mode]} ({mode})", fontsize=9, loc="left")
     axes[0][0].set_ylabel(UNIT, fontsize=9)
-    axes[0][0].legend(fontsize=8, frameon=False)
+    handles, names = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=5, fontsize=8, frameon=False)
     return figure
 
 
