@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
+import platform
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -104,3 +108,29 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"cannot claim .*file"):
         Claim.take(tmp_path / "file" / "a")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_without_locks_a_living_holder_of_this_machine_keeps_its_claim(tmp_path, monkeypatch, number: int) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(module.fcntl, "flock", no_locks)
+    path = tmp_path / "a"
+    with Claim.take(path):
+        assert Claim.take(path) is None
+        assert owner_of(path)["pid"] == os.getpid()
+    # a process of this machine that is gone is stale at once, one of another host by age alone
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    owner = {"host": platform.node(), "pid": int(gone.stdout), "machine": module._machine()}
+    path.write_text(json.dumps({**owner, "host": "another container"}))
+    assert Claim.take(path) is None
+    path.write_text(json.dumps(owner))
+    claim = Claim.take(path)
+    assert claim is not None
+    claim.release()
+    # a number that was given to another process does not keep a claim for good
+    path.write_text(json.dumps({**owner, "pid": os.getpid()}))
+    old = time.time() - STALE - 60
+    os.utime(path, (old, old))
+    assert owner_of(path) is None

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import shutil
+import signal
 
 import pytest
+import torch
 
-from isofire.errors import OutputError, WorkerError
+from isofire.errors import ModelError, OutputError, WorkerError
 from isofire.study import read_rows
-from isofire.sweep import Results, State, load_results, run_sweep
+from isofire.sweep import Results, State, load_results, run_sweep, runner, work
 from isofire.sweep.runner import LIVES
 from isofire.sweep.store import Store
-from isofire.sweep.task import Outcome
+from isofire.sweep.task import Outcome, Task
 
 FEW = ("seeds=[0]", 'cells=[{mode=["ptq"]}, {mode=["ptq"], bits=[2, 4], weights={method="lsq"}}]')
 BAD = 'cells=[{mode=["ptq"]}, {mode=["qat"], bits=[2], weights={method="lsq"}}]'
@@ -174,3 +179,96 @@ def test_a_disk_that_is_full_ends_the_run_and_keeps_what_there_is(support, tmp_p
     assert executor.closed
     assert len(Results.open(tmp_path).rows) == 2
     assert len(support.run_inline(tmp_path, *FEW)[0].rows) == 3
+
+
+def test_a_task_that_is_held_is_not_given_out_again_while_it_is(support, tmp_path, monkeypatch) -> None:
+    """Each time would be a job in a queue."""
+    monkeypatch.setattr(runner, "_REST", 0.0)
+    monkeypatch.setattr(runner, "_TICK", 0.01)
+    plan = support.plan_of(tmp_path, *FEW)
+    held, looks = plan.cells[1], []
+    claim = Store(tmp_path).claim(held.key)
+    assert claim is not None
+
+    def finish(state: State) -> None:
+        looks.append(state.elsewhere)
+        if sum(looks) == 50:
+            claim.release()
+
+    executor = support.Inline()
+    run_sweep(plan, str(tmp_path), executor, watch=finish)
+    assert sum(looks) >= 50
+    assert executor.given.count(held.key) == 2
+
+
+def test_a_damaged_baseline_is_noticed_although_all_cells_are_finished(support, tmp_path) -> None:
+    support.run_inline(tmp_path, *FEW)
+    before = support.contents(tmp_path)
+    base = Store(tmp_path).path("baselines", support.plan_of(tmp_path, *FEW).baselines[0].key)
+    (base / "counts.safetensors").write_bytes(b"half")
+    seen: list[State] = []
+    results, executor = support.run_inline(tmp_path, *FEW, watch=seen.append)
+    assert executor.given == [base.name]
+    assert [line.split(" was damaged, kept as ")[0] for line in seen[0].damaged] == [f"baselines/{base.name}"]
+    assert Store(tmp_path).check("baselines", base.name)
+    assert support.contents(tmp_path) == before
+    assert results.pending == 0
+
+
+def test_a_baseline_that_cannot_be_made_again_is_told(support, tmp_path, monkeypatch) -> None:
+    support.run_inline(tmp_path, *FEW)
+    base = Store(tmp_path).path("baselines", support.plan_of(tmp_path, *FEW).baselines[0].key)
+    (base / "counts.safetensors").write_bytes(b"half")
+
+    def fails(*_: object, **__: object) -> None:
+        raise ModelError("diverged")
+
+    monkeypatch.setattr(work, "train_baseline", fails)
+    with pytest.raises(OutputError, match="baseline small cannot be made again: diverged"):
+        support.run_inline(tmp_path, *FEW)
+    # nor does the same command try again
+    monkeypatch.undo()
+    with pytest.raises(OutputError, match="--retry-failed"):
+        support.run_inline(tmp_path, *FEW)
+    results, executor = support.run_inline(tmp_path, *FEW, retry_failed=True)
+    assert executor.given == [base.name]
+    assert len(results.rows) == 3
+
+
+def test_a_longer_file_does_not_train_a_failed_baseline_again(support, tmp_path) -> None:
+    broken = 'baselines=[{name="small", model={builder="sew_resnet8", width=0.125, T=1, in_channels=1}, '
+    broken += "train={epochs=1, batch_size=16, lr=1e30, warmup_epochs=0.0}}]"
+    support.run_inline(tmp_path, *FEW, broken)
+    longer = FEW[1].replace("[2, 4]", "[2, 3, 4]")
+    results, executor = support.run_inline(tmp_path, FEW[0], longer, broken)
+    assert executor.given == []
+    assert len(results.failed) == 4
+    _, executor = support.run_inline(tmp_path, FEW[0], longer, broken, retry_failed=True)
+    assert len(executor.given) == 1
+
+
+def _killed_between(task: bytes, step: str) -> None:
+    """Does a task and dies where its claim is not yet given up."""
+    torch.set_num_threads(1)
+    setattr(Store, step, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    work.perform(Task.decode(task))
+
+
+@pytest.mark.parametrize("step", ["forget_training", "forgive"])
+def test_what_a_worker_left_that_was_killed_after_publishing_is_removed(support, tmp_path, step: str) -> None:
+    settings = ("seeds=[0]", 'cells=[{mode=["qat"]}]')
+    support.run_inline(tmp_path, *settings)
+    plan, store = support.plan_of(tmp_path, *settings), Store(tmp_path)
+    key, before = plan.cells[0].key, support.contents(tmp_path)
+    shutil.rmtree(store.path("cells", key))
+    context = multiprocessing.get_context("spawn")
+    child = context.Process(target=_killed_between, args=(plan.cells[0].encode(), step))
+    child.start()
+    child.join(120)
+    assert child.exitcode == -signal.SIGKILL
+    assert (tmp_path / "claims" / key).exists()
+    support.run_inline(tmp_path, *settings)
+    assert support.contents(tmp_path) == before
+    assert not list((tmp_path / "claims").iterdir())
+    assert not list((tmp_path / "training").iterdir())
+    assert not list((tmp_path / "parts").iterdir())

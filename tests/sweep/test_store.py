@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
 from isofire.errors import OutputError
 from isofire.files import write_text
+from isofire.sweep import store as module
 from isofire.sweep.store import FILES, Kind, Store, Superseded
 
 
@@ -164,11 +167,66 @@ def test_failures_count_their_attempts(store) -> None:
 
 def test_old_temporary_files_are_removed_and_young_ones_are_not(store) -> None:
     (store.root / "claims").mkdir()
-    for name in (".plan.json.a.part", "claims/.a.b"):
+    names = (".plan.json.a.part", ".probe.a", ".clock.a", "claims/.a.b")
+    for name in names:
         (store.root / name).write_text("")
     store.tidy()
-    assert (store.root / "claims" / ".a.b").exists()
-    for name in (".plan.json.a.part", "claims/.a.b"):
+    assert all((store.root / name).exists() for name in names)
+    for name in names:
         os.utime(store.root / name, (0, 0))
     store.tidy()
     assert not list(store.root.glob(".*")) + list((store.root / "claims").iterdir())
+
+
+def test_old_is_told_by_the_clock_of_the_file_system(store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another machine's file is not old because this machine's clock is ahead."""
+    (store.root / ".probe.a").write_text("")
+    monkeypatch.setattr(time, "time", lambda: 1e12)
+    store.tidy()
+    assert (store.root / ".probe.a").exists()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ESTALE, errno.EACCES])
+def test_what_cannot_be_read_is_not_called_damaged(store, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def fails(*_: object) -> str:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(module, "_digest", fails)
+    with pytest.raises(OutputError, match="nothing was changed"):
+        store.check("cells", "a")
+    monkeypatch.undo()
+    assert store.check("cells", "a")
+    assert not (store.root / "damaged").exists()
+
+
+def test_what_appears_while_we_look_is_not_set_aside(store, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = module._is_intact
+
+    def slow(folder: Path, *rest: object, **more: object) -> bool:
+        found = real(folder, *rest, **more)
+        if not folder.exists():
+            shutil.copytree(store.path("cells", "a"), folder)
+        return found
+
+    monkeypatch.setattr(module, "_is_intact", slow)
+    store.check("cells", "b")
+    assert not (store.root / "damaged").exists()
+
+
+def test_what_owners_left_of_finished_parts_is_removed_unless_somebody_is_at_it(store) -> None:
+    for key in ("a", "b"):
+        store.training(key).mkdir(parents=True)
+        (store.root / "parts" / f"{key}.1").mkdir()
+        store.fail(key, {"reason": "earlier"})
+    store.settle(["a"])
+    assert not store.training("a").exists()
+    assert store.failure("a") is None
+    assert store.training("b").exists()
+    assert store.failure("b") is not None
+    assert [path.name for path in (store.root / "parts").iterdir()] == ["b.1"]
+    with store.claim("b"):
+        store.settle(["b"])
+        assert store.training("b").exists()
+    store.settle(["b"])
+    assert not store.training("b").exists()
+    assert list((store.root / "claims").iterdir()) == []

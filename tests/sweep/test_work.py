@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import msgspec
 import pytest
+import torch
 
 from isofire.firing import Observation
-from isofire.models import load_model
+from isofire.models import build, load_model, save_model
 from isofire.study import load_splits, run_cell
 from isofire.sweep import work
 from isofire.sweep.plan import spec_from
@@ -148,3 +150,43 @@ def test_events_are_noted(one, tmp_path) -> None:
     assert [(event["event"], event["key"]) for event in events] == [
         (event, key) for key in (one.baseline.key, one.key) for event in ("started", "finished")
     ]
+
+
+def test_a_network_that_is_not_the_planned_one_is_not_computed_under_its_key(support, tmp_path) -> None:
+    torch.manual_seed(0)
+    model = build({"builder": "sew_resnet8", "width": 0.125, "T": 1, "in_channels": 1})
+    save_model(tmp_path / "net", model)
+    plan = support.plan_of(tmp_path / "out", *ONE, f'baselines=[{{name="given", file="{tmp_path / "net"}"}}]')
+    with torch.no_grad():
+        model.fc.bias += 1.0
+    save_model(tmp_path / "net", model)
+    found = perform(Task.decode(plan.baselines[0].encode()))
+    assert found.kind == "stopped"
+    assert "the network of baseline 'given' must be what the sweep was planned with" in found.reason
+    assert not (tmp_path / "out" / "baselines").exists()
+    assert not (tmp_path / "out" / "failed").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"versions": {"isofire": "0", "torch": "1.0"}}, "the versions"),
+        ({"fingerprints": {"train": "a"}}, "the images"),
+    ],
+)
+def test_other_versions_and_images_stop_baselines_and_cells(one, tmp_path, change, what: str) -> None:
+    baseline = msgspec.structs.replace(one.baseline, **change)
+    for task in (Task(folder=one.folder, baseline=baseline, cell=one.cell),
+                 Task(folder=str(tmp_path / "new"), baseline=baseline)):  # fmt: skip
+        found = perform(task)
+        assert (found.kind, what in found.reason) == ("stopped", True), found
+    assert Store(tmp_path).failure(one.key) is None
+
+
+def test_equal_cells_have_equal_files(one, tmp_path) -> None:
+    assert perform(one).kind == "done"
+    place = Store(tmp_path).path("cells", one.key)
+    before = (place / "model.safetensors").read_bytes()
+    shutil.rmtree(place)
+    assert perform(one).kind == "done"
+    assert (place / "model.safetensors").read_bytes() == before

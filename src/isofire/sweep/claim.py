@@ -14,7 +14,7 @@ import uuid
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from isofire.errors import OutputError
 
@@ -151,24 +151,38 @@ def _remove_stale(path: Path) -> bool:
 
 
 def _is_stale(handle: int, path: Path) -> bool:
-    if not _try_lock(handle):
+    lock = _try_lock(handle)
+    if lock == "held":
         return False
     owner = _read(handle)
-    if owner is not None and owner.get("machine") == _machine():
+    if owner is not None and owner.get("machine") == _machine() and (lock == "ours" or _is_dead(owner)):
         return True
-    return _now(path.parent) - os.fstat(handle).st_mtime > STALE
+    return now(path.parent) - os.fstat(handle).st_mtime > STALE
 
 
-def _try_lock(handle: int) -> bool:
-    """False if another process holds the lock; a file system without locks counts as free, and age decides."""
+def _is_dead(owner: dict[str, Any]) -> bool:
+    """Whether a process of this machine is known to be gone; containers of one kernel have hosts of their own."""
+    if owner.get("host") != platform.node() or not isinstance(owner.get("pid"), int):
+        return False
+    try:
+        os.kill(owner["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def _try_lock(handle: int) -> Literal["ours", "held", "unsupported"]:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False
+        return "held"
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
             raise
-    return True
+        return "unsupported"
+    return "ours"
 
 
 def _is_named(handle: int, path: Path) -> bool:
@@ -200,7 +214,7 @@ def _machine() -> str:
         return platform.node()
 
 
-def _now(folder: Path) -> float:
+def now(folder: Path) -> float:
     """The time by the clock of the file system, which other machines share."""
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".clock.") as stream:
         return os.fstat(stream.fileno()).st_mtime

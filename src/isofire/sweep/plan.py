@@ -11,12 +11,13 @@ from typing import Any
 
 import msgspec
 import torch
+from torch import nn
 
 from isofire.errors import ModelError, SpecError
 from isofire.models import open_model, pretrained
 from isofire.quantization import labels_of, spec_of
 from isofire.spec import QuantSpec
-from isofire.study import CONTROLS, DataSettings, environment, load_splits
+from isofire.study import CONTROLS, DataSettings, Splits, environment, load_splits
 from isofire.study.environment import version
 from isofire.study.rows import to_json_text
 from isofire.sweep.cells import Combination, Exclusions, combinations
@@ -129,10 +130,24 @@ class _Lazy:
     """Fingerprints of a data set's parts, read once."""
 
     def __init__(self, data: DataSettings, sweep: Sweep) -> None:
-        splits = load_splits(data)
-        if sweep.test_split == "test":
-            _ = splits.test
-        self.value = splits.fingerprints()
+        self.value = fingerprints_of(load_splits(data), sweep.test_split)
+
+
+def versions() -> dict[str, str | None]:
+    """Of what decides results."""
+    return {name: version(name) for name in ("isofire", "torch")}
+
+
+def fingerprints_of(splits: Splits, test_split: str) -> dict[str, Any]:
+    """Of all images that a sweep uses."""
+    if test_split == "test":
+        _ = splits.test
+    return splits.fingerprints()
+
+
+def identity_of(model: nn.Module) -> Any:
+    """What a network is: equal weights do not make equal networks, T, thresholds and blocks are in the config."""
+    return [state_hash(model), model.__dict__.get("config") or repr(model)]
 
 
 def _identity(settings: BaselineSettings) -> Any:
@@ -148,8 +163,7 @@ def _identity(settings: BaselineSettings) -> Any:
         raise ModelError(
             f"baseline {settings.name!r} is quantized; a sweep starts from a full-precision network, name another file"
         )
-    # equal weights do not make equal networks: T, thresholds and how blocks are joined are in the config
-    return [state_hash(model), model.__dict__.get("config") or repr(model)]
+    return identity_of(model)
 
 
 def _baseline(
@@ -166,10 +180,10 @@ def _baseline(
         key="", name=settings.name, seed=None if train is None else seed,
         file=settings.file, pretrained=settings.pretrained, model=settings.model, train=train, data=data,
         test_split=sweep.test_split, test_images=sweep.test_images, batch_size=sweep.batch_size, threads=sweep.threads,
-        device=device,
+        device=device, identity=identity, fingerprints=fingerprints, versions=versions(),
     )  # fmt: skip
     decides = [
-        version("isofire"), version("torch"), identity, settings.model, train, _data(data), fingerprints,
+        *task.versions.values(), identity, settings.model, train, _data(data), fingerprints,
         task.test_split, task.test_images, task.batch_size, task.threads, device,
     ]  # fmt: skip
     return msgspec.structs.replace(task, key=_hash(decides))

@@ -51,6 +51,8 @@ class State:
         Seconds since the start.
     left
         Seconds that the rest takes, by the times of finished cells; None before the first.
+    damaged
+        What was found damaged at the start, and where it is kept; it is computed again.
     """
 
     total: int
@@ -63,6 +65,7 @@ class State:
     last: str = ""
     elapsed: float = 0.0
     left: float | None = None
+    damaged: Sequence[str] = ()
 
     @property
     def rate(self) -> float | None:
@@ -136,17 +139,24 @@ class _Run:
         self.store.tidy()
         write_text(self.store.root / "plan.json", plan.to_json())
         finished = {task.key for task in plan.cells if self.store.check("cells", task.key)}
-        self.attempts = {task.key: self._attempts(task) for task in plan.cells if task.key not in finished}
-        failed = set() if retry_failed else {key for key, attempts in self.attempts.items() if attempts}
+        attempts = {task.key: self._attempts(task) for task in plan.cells if task.key not in finished}
+        failed = set() if retry_failed else {key for key, count in attempts.items() if count}
         self.state.done, self.state.failed = len(finished), len(failed)
         waiting = [task for task in plan.cells if task.key not in finished | failed]
-        needed = {task.baseline.key for task in waiting}
+        # finished cells need theirs too: results and reports read it
+        needed = {task.baseline.key for task in plan.cells if task.key not in failed}
         self.blocked: dict[str, list[Task]] = {}
         self.ready: deque[Task] = deque()
         for task in plan.baselines:
             if task.key in needed and not self.store.check("baselines", task.key):
                 self.blocked[task.key] = []
                 self.ready.append(task)
+                attempts[task.key] = self._attempts(task)
+        # a task with more attempts than these was tried by another run, or failed before and is not to be retried
+        self.attempts = attempts if retry_failed else dict.fromkeys(attempts, 0)
+        self.unmade: list[str] = []
+        self.store.settle([*finished, *(task.key for task in plan.baselines if task.key not in self.blocked)])
+        self.state.damaged = self.store.set_aside
         for task in waiting:
             self.blocked.get(task.baseline.key, self.ready).append(task)
         self.state.rows = list(self._results().rows)
@@ -165,22 +175,37 @@ class _Run:
                 self._write(self._results(), at_least=_TABLE_EVERY)
         for key in self.finished:
             self.store.appears("cells", key)
+        self.store.settle(task.key for task in (*self.plan.cells, *self.plan.baselines) if self._is_done(task))
         results = self._results()
         self._write(results)
+        if self.unmade:
+            raise OutputError(
+                f"baseline {'; '.join(self.unmade)}. Its cells are finished and kept, a report of them needs it; "
+                "mend the cause and run again with --retry-failed"
+            )
         return results
+
+    def _is_done(self, task: Task) -> bool:
+        return self.store.exists("baselines" if task.cell is None else "cells", task.key)
 
     def _give(self) -> None:
         now = time.perf_counter()
         for key, (when, task) in list(self.resting.items()):
-            if when <= now:
+            # a task that is still at work elsewhere is not worth a worker, or a job in a queue
+            if when <= now and self.store.is_claimed(key) and not self._is_done(task):
+                self.resting[key] = (now + _REST, task)
+            elif when <= now:
                 del self.resting[key]
                 self.ready.append(task)
         free = self.executor.free
         while self.ready and free > 0:
             task = self.ready.popleft()
-            if task.cell is not None and self._attempts(task) > self.attempts[task.key]:
-                # another run tried it since this one began
-                self._failed(task, str((self.store.failure(task.key) or {}).get("reason")))
+            if self._attempts(task) > self.attempts[task.key]:
+                reason = str((self.store.failure(task.key) or {}).get("reason"))
+                if task.cell is None:
+                    self._release(task, Outcome(kind="failed", reason=reason))
+                else:
+                    self._failed(task, reason)
                 continue
             self.active[task.key] = task
             self.executor.submit(task)
@@ -235,6 +260,8 @@ class _Run:
         if outcome.kind == "done":
             self.ready.extend(cells)
             return
+        if not cells:
+            self.unmade.append(f"{task.baseline.name} cannot be made again: {outcome.reason}")
         for cell in cells:
             reason = f"its baseline {task.baseline.name} failed: {outcome.reason}"
             trace = (self.store.failure(task.key) or {}).get("traceback", "")

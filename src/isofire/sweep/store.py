@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from typing import Any, Literal
 from isofire.errors import IsofireError, OutputError
 from isofire.files import write_text
 from isofire.study.rows import to_json_text
-from isofire.sweep.claim import STALE, Claim, owner_of
+from isofire.sweep.claim import STALE, Claim, now, owner_of
 
 Kind = Literal["cells", "baselines"]
 
@@ -53,10 +53,16 @@ class Store:
     | `parts/` | parts being written |
     | `damaged/` | finished parts that are no longer what they were |
     | `journal.jsonl` | a line whenever a part starts, finishes or fails |
+
+    Attributes
+    ----------
+    set_aside
+        A sentence for each damaged part that this object found.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
+        self.set_aside: list[str] = []
 
     def path(self, kind: Kind, key: str) -> Path:
         """Folder of a finished part."""
@@ -85,13 +91,15 @@ class Store:
         Raises
         ------
         OutputError
-            If a damaged part cannot be renamed.
+            If a part cannot be read, which says nothing about it, or a damaged one cannot be renamed.
         """
         folder = self.path(kind, key)
+        # asked first: what appears while we look is whole, not damaged
+        if not _is_there(folder):
+            return False
         if _is_intact(folder, kind, key, deep=True):
             return True
-        if os.path.lexists(folder):
-            self._set_aside(folder)
+        self._set_aside(folder)
         return False
 
     def publish(
@@ -139,11 +147,28 @@ class Store:
 
     def tidy(self) -> None:
         """Remove temporary files that killed processes left, once they are too old to be anybody's."""
-        for pattern in (".*.part", "failed/.*.part", "claims/.*"):
+        here = now(self.root)
+        for pattern in (".*.part", ".probe.*", ".clock.*", "failed/.*.part", "claims/.*"):
             for path in self.root.glob(pattern):
                 with contextlib.suppress(OSError):
-                    if time.time() - path.stat().st_mtime > STALE:
+                    if here - path.stat().st_mtime > STALE:
                         path.unlink()
+
+    def settle(self, finished: Iterable[str]) -> None:
+        """Remove what owners of finished parts left who were killed after they had published them."""
+        for key in self._leftovers() & set(finished):
+            claim = self.claim(key)
+            if claim is not None:
+                with claim:
+                    self.clear(key)
+                    self.forget_training(key)
+                    self.forgive(key)
+
+    def _leftovers(self) -> set[str]:
+        """Keys of claims, trainings, failures and half-written parts."""
+        found = {path.name for folder in ("claims", "training") for path in (self.root / folder).glob("[!.]*")}
+        found |= {path.stem for path in (self.root / "failed").glob("[!.]*.json")}
+        return found | {path.name.split(".")[0] for path in (self.root / "parts").glob("[!.]*")}
 
     def forget_training(self, key: str) -> None:
         """Remove the state of a training that is finished."""
@@ -152,6 +177,10 @@ class Store:
     def claim(self, key: str) -> Claim | None:
         """Claim a part; None if somebody else holds it."""
         return Claim.take(self.root / "claims" / key)
+
+    def is_claimed(self, key: str) -> bool:
+        """Whether somebody is at a part now."""
+        return owner_of(self.root / "claims" / key) is not None
 
     def owners(self) -> dict[str, dict[str, Any]]:
         """Who computes which part now."""
@@ -216,6 +245,7 @@ class Store:
             return
         except OSError as error:
             raise _cannot_write(place, error) from error
+        self.set_aside.append(f"{folder.parent.name}/{folder.name} was damaged, kept as damaged/{place.name}")
         self.note("damaged", folder.name, kept=f"damaged/{place.name}")
 
 
@@ -243,8 +273,27 @@ def _is_intact(folder: Path, kind: Kind, key: str, *, deep: bool) -> bool:
                 return False
             if deep and _digest(folder / name) != about["sha256"]:
                 return False
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return False
+    except OSError as error:
+        # too many open files or a server that is away say nothing about the part
+        raise OutputError(
+            f"cannot read {folder}: {error.strerror or error}; nothing was changed, mend that and give the same "
+            "command again"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return True
+
+
+def _is_there(path: Path) -> bool:
+    """Whether anything has this name; unlike `os.path.lexists` it does not take an error for a no."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror or error}; mend that and run again") from error
     return True
 
 

@@ -28,6 +28,9 @@ class BaselineTask(Struct, frozen=True, kw_only=True):
         Images, see `Sweep`.
     threads, device
         Where its cells run.
+    identity, fingerprints, versions
+        What the key was made from besides: the network, the images, and isofire and torch. A worker that finds others
+        does not compute under this key.
     """
 
     key: str
@@ -43,6 +46,9 @@ class BaselineTask(Struct, frozen=True, kw_only=True):
     batch_size: int
     threads: int
     device: str
+    identity: Any = None
+    fingerprints: dict[str, Any] = {}
+    versions: dict[str, str | None] = {}
 
 
 class CellTask(Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ import msgspec
 import torch
 from torch import nn
 
-from isofire.errors import ModelError, OutputError
+from isofire.errors import IsofireError, ModelError, OutputError
 from isofire.files import write_text
 from isofire.firing import Observation, observe
 from isofire.models import load_model, open_model, pretrained, save_model
@@ -22,7 +22,7 @@ from isofire.quantization import spec_of
 from isofire.study import AnySet, DataSettings, Splits, environment, load_splits, run_cell, train_baseline
 from isofire.study.distributions import distributions
 from isofire.study.rows import to_json_text
-from isofire.sweep.plan import spec_from
+from isofire.sweep.plan import fingerprints_of, identity_of, spec_from, versions
 from isofire.sweep.store import Kind, Store, Superseded
 from isofire.sweep.task import BaselineTask, CellTask, Outcome, Task
 from isofire.training.distributed import pick_device
@@ -31,6 +31,10 @@ _SHOWN_IMAGES = 64
 """Training images that membrane histograms are made of."""
 
 _NOTE_OF_FILE = ("model", "quantization", "converted")
+
+
+class Changed(IsofireError):
+    """A worker has another network, other images or other versions than the key of its task was made from."""
 
 
 def perform(task: Task, local_rank: int = 0) -> Outcome:
@@ -61,6 +65,8 @@ def perform(task: Task, local_rank: int = 0) -> Outcome:
                 # whatever went wrong, what the new owner finds is what counts
                 if isinstance(error, Superseded) or not claim.is_held:
                     return Outcome(kind="held")
+                if isinstance(error, Changed):
+                    return Outcome(kind="stopped", reason=str(error))
                 if isinstance(error, OutputError):
                     raise
                 if _is_full(error):
@@ -91,6 +97,7 @@ def _make_cell(baseline: BaselineTask, task: CellTask, store: Store, device: tor
     store.appears("baselines", baseline.key)
     model, observed = _ready(str(store.path("baselines", baseline.key)))
     splits = _splits(baseline.data)
+    _check_circumstances(baseline, splits)
     cell = run_cell(
         model,
         spec_from(task),
@@ -118,13 +125,15 @@ def _make_cell(baseline: BaselineTask, task: CellTask, store: Store, device: tor
         _write_json(part / "history.json", msgspec.to_builtins(cell.history))
         _write_json(part / "environment.json", environment(device))
         if task.keep_model:
-            save_model(part / "model.safetensors", cell.model, {"row": row})
+            # without the time it took, so that equal cells have equal files
+            save_model(part / "model.safetensors", cell.model, {"row": {**row, "seconds": None}})
 
     return write
 
 
 def _make_baseline(task: BaselineTask, store: Store, device: torch.device) -> Callable[[Path], None]:
     splits = _splits(task.data)
+    _check_circumstances(task, splits)
     note: dict[str, Any] = {}
     about: dict[str, Any] = {"history": [], "accuracy": {"valid": None}}
     if task.model is not None:
@@ -137,6 +146,7 @@ def _make_baseline(task: BaselineTask, store: Store, device: torch.device) -> Ca
         about = {"history": known["history"], "accuracy": {"valid": known["valid"], "test": known["test"]}}
     else:
         model, note = given_model(task)
+        _check_same("the network", task, task.identity, identity_of(model))
         about["accuracy"] = {"valid": (note.get("accuracy") or {}).get("valid")}
     test_set = _compared(splits, task)
     observed = observe(model, test_set, max_images=task.test_images, batch_size=task.batch_size, device=device)
@@ -175,6 +185,27 @@ def given_model(task: BaselineTask) -> tuple[nn.Module, dict[str, Any]]:
     if spec_of(model) is not None:
         raise ModelError(f"baseline {task.name!r} is quantized; name the file of a full-precision network")
     return model, {key: value for key, value in note.items() if key not in _NOTE_OF_FILE}
+
+
+def _check_circumstances(task: BaselineTask, splits: Splits) -> None:
+    """Whether this worker computes what the key names."""
+    _check_same("the versions", task, task.versions, versions())
+    _check_same("the images", task, task.fingerprints, fingerprints_of(splits, task.test_split))
+
+
+def _check_same(what: str, task: BaselineTask, planned: Any, found: Any) -> None:
+    # a plan travels as JSON, in which tuples are lists
+    planned, found = (msgspec.json.encode(value, order="deterministic") for value in (planned, found))
+    if planned != found:
+        raise Changed(
+            f"{what} of baseline {task.name!r} must be what the sweep was planned with, {_short(planned)}, this worker "
+            f"finds {_short(found)}; put back what was changed, or plan anew by giving the command again"
+        )
+
+
+def _short(value: bytes, length: int = 200) -> str:
+    text = value.decode()
+    return text if len(text) <= length else f"{text[:length]}..."
 
 
 @lru_cache(maxsize=2)
