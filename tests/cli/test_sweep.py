@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from isofire.cli.app import main
+from isofire.cli.sweep_view import SweepView
+from isofire.sweep import State, make_plan, read_sweep
 
 TINY = str(Path(__file__).parents[1] / "sweep" / "tiny.toml")
 ONE = ["--set", "seeds=[0]", "--set", 'cells=[{mode=["ptq"]}, {mode=["qat"], bits=[2], weights={method="lsq"}}]']
@@ -47,3 +49,12 @@ def test_mistakes(tmp_path, capsys, options: list[str], message: str) -> None:
 def test_status_of_a_folder_that_is_none(tmp_path, capsys) -> None:
     assert main(["status", str(tmp_path)]) == 2
     assert "no plan.json" in capsys.readouterr().err
+
+
+def test_what_is_found_damaged_is_told(capsys) -> None:
+    plan = make_plan(read_sweep(Path(TINY), ["seeds=[0]", 'cells=[{mode=["ptq"]}]']), "nowhere")
+    view = SweepView(plan)
+    state = State(total=1, damaged=["cells/a was damaged, kept as damaged/a.1"])
+    view(state)
+    view(state)
+    assert capsys.readouterr().err.count("cells/a was damaged, kept as damaged/a.1; it is computed again") == 1

@@ -8,12 +8,14 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from isofire.sweep import State, run_sweep
+from isofire.sweep import run_sweep
 from isofire.sweep.executors import Processes
 from isofire.sweep.store import Store
 
@@ -42,6 +44,20 @@ def end(process) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+def events_of(folder: Path, kind: str | None = None) -> list[dict]:
+    path = folder / "journal.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [event for event in map(json.loads, lines) if kind in (None, event["event"])]
+
+
+def wait_for(condition, process: subprocess.Popen, seconds: float = 300) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def same(support, folder: Path, expected: dict, cells: int) -> None:
     found = support.contents(folder)
     assert len(found) == cells
@@ -49,31 +65,49 @@ def same(support, folder: Path, expected: dict, cells: int) -> None:
 
 
 def test_two_runs_share_the_cells_of_a_folder(tmp_path, support, expected) -> None:
-    both = [start(support.TINY, tmp_path, ("seeds=[0]",), "--workers", "1") for _ in range(2)]
-    for process in both:
+    """The first stands still while the second begins, so that both have work whatever the machine's pace."""
+    plan, store = support.plan_of(tmp_path, "seeds=[0]"), Store(tmp_path)
+    claims = [claim for task in plan.cells[7:] if (claim := store.claim(task.key)) is not None]
+    assert len(claims) == 7
+    first = start(support.TINY, tmp_path, ("seeds=[0]",), "--workers", "1")
+    wait_for(lambda: len(events_of(tmp_path, "finished")) == 8, first)
+    os.kill(first.pid, signal.SIGSTOP)
+    second = start(support.TINY, tmp_path, ("seeds=[0]",), "--workers", "1")
+    for claim in claims:
+        claim.release()
+    wait_for(lambda: len(events_of(tmp_path, "finished")) > 8, second)
+    os.kill(first.pid, signal.SIGCONT)
+    for process in (first, second):
         status, _, err = end(process)
         assert status == 0, err
-    events = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
+    events = events_of(tmp_path)
     assert set(Counter((event["event"], event["key"]) for event in events).values()) == {1}
-    assert len([event for event in events if event["event"] == "finished"]) == 15
+    assert len(events_of(tmp_path, "finished")) == 15
     assert len({event["pid"] for event in events}) == 2
     same(support, tmp_path, expected, 14)
 
 
 def test_a_killed_worker_is_replaced_and_its_cell_given_out_again(tmp_path, support, expected) -> None:
     killed: list[int] = []
+    over = threading.Event()
 
-    def kill(state: State) -> None:
-        for owner in Store(tmp_path).owners().values():
-            if len(killed) < 2 and owner["pid"] not in killed:
-                os.kill(owner["pid"], signal.SIGKILL)
-                killed.append(owner["pid"])
+    def kill() -> None:
+        while not over.wait(0.005) and len(killed) < 2:
+            for owner in Store(tmp_path).owners().values():
+                if owner["pid"] not in killed:
+                    os.kill(owner["pid"], signal.SIGKILL)
+                    killed.append(owner["pid"])
 
-    results = run_sweep(support.plan_of(tmp_path, *PTQ), str(tmp_path), Processes(1), watch=kill)
-    assert killed
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        results = run_sweep(support.plan_of(tmp_path, *PTQ), str(tmp_path), Processes(1))
+    finally:
+        over.set()
+        killer.join()
+    assert len(killed) == 2
     assert not results.failed
-    events = [json.loads(line)["event"] for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
-    assert events.count("lost") == len(killed)
+    assert len(events_of(tmp_path, "lost")) == 2
     same(support, tmp_path, expected, 3)
 
 

@@ -27,7 +27,7 @@ class SweepView:
 
     def __init__(self, plan: Plan) -> None:
         self._console = Console(stderr=True)
-        self._name, self._said, self._last, self._spoke = plan.sweep.name, "", "", time.perf_counter()
+        self._name, self._last, self._spoke, self._told = plan.sweep.name, "", time.perf_counter(), 0
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
         self._plain(f"{plan.sweep.name}: {len(plan.cells)} cells, {len(plan.baselines)} baselines")
 
@@ -42,6 +42,9 @@ class SweepView:
 
     def __call__(self, state: State) -> None:
         """Show a state."""
+        for sentence in state.damaged[self._told :]:
+            self._console.print(f"{sentence}; it is computed again", soft_wrap=True, markup=False, highlight=False)
+        self._told = len(state.damaged)
         if self._live is not None:
             self._live.update(_panel(self._name, state, self._console.width), refresh=True)
             return
