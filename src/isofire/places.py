@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -29,8 +30,13 @@ def merge_settings(values: Mapping[str, Any], settings: Sequence[str], source: s
     return merged, places
 
 
-def parse_setting(text: str) -> tuple[str, Any]:
+def parse_setting(text: str, option: str = "--set", example: str = "train.epochs=2") -> tuple[str, Any]:
     """Split "a.b=value" into its key and its value, read as TOML where it is TOML, else taken as text.
+
+    Parameters
+    ----------
+    option, example
+        What the text was given to, for errors.
 
     Raises
     ------
@@ -45,7 +51,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     key = key.strip()
     if not equals or not all(key.split(".")):
-        raise SpecError(f"--set takes key=value, such as train.epochs=2, got {text!r}")
+        raise SpecError(f"{option} takes key=value, such as {example}, got {text!r}")
     try:
         found = tomllib.loads(f"value = {value}")
     except tomllib.TOMLDecodeError:
@@ -102,10 +108,14 @@ class Places:
 
 
 def _found(value: Any, path: str) -> str:
-    for name in [part for part in path.rstrip("`").split(".") if part]:
-        if not isinstance(value, dict) or name not in value:
-            return "nothing"
-        value = value[name]
+    """What lies at a path such as `.cells[2].bits`; what holds it where a key is missing or stands for any."""
+    for name, index in re.findall(r"([^.\[\]]+)|\[([^\]]*)\]", path.rstrip("`")):
+        if isinstance(value, dict) and name in value:
+            value = value[name]
+        elif isinstance(value, Sequence) and not isinstance(value, str) and index.isdigit() and int(index) < len(value):
+            value = value[int(index)]
+        else:
+            break
     return repr(value)
 
 

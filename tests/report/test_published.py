@@ -31,7 +31,7 @@ def test_only_equal_settings_match(folders):
     rows = [folders.row("same", spec="1", **OURS)]
     for number, changes in enumerate(
         ({"bits": 4}, {"data": "cifar10"}, {"model": "sew_resnet18 x0.5"}, {"method": "uniform-midtread"},
-         {"range": "mse"}, {"target": "membrane"})
+         {"range": "mse"}, {"target": "membrane"}, {"T": 1})
     ):  # fmt: skip
         rows.append(folders.row(f"other {number}", spec=f"o{number}", **(OURS | changes)))
     (found,) = matches(entries_of(rows))
@@ -40,8 +40,9 @@ def test_only_equal_settings_match(folders):
 
 
 def test_baseline_of_the_paper():
-    assert published_baseline("sew_resnet18", "cifar100")["accuracy"] == 0.752
-    assert published_baseline("sew_resnet8", "cifar100") is None
+    assert published_baseline("sew_resnet18", "cifar100", 4)["accuracy"] == 0.752
+    assert published_baseline("sew_resnet18", "cifar100", 6) is None
+    assert published_baseline("sew_resnet8", "cifar100", 4) is None
 
 
 def test_page_marks_what_is_copied(folders):

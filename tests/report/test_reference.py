@@ -4,7 +4,12 @@ import math
 
 import pytest
 
-from isofire.report.reference import reference_of
+from isofire.report.reference import controls_of
+from isofire.report.reference import reference_of as _reference_of
+
+
+def reference_of(row, rows):
+    return _reference_of(row, controls_of(rows))
 
 
 def test_control_of_the_same_mode_baseline_and_seed(folders):

@@ -57,7 +57,10 @@ def test_a_file_lies_relative_to_the_toml_and_can_be_replaced(write, tmp_path) -
         ("[baselines.train]\nepochs = 2\nbatch_size = 16\nlr = 0.1\n", "", "needs both model and train"),
         ("sew_resnet8", "sew_resnet9", r"baselines\[0\].model.builder must be one of"),
         ("[qat]\nepochs = 2\nbatch_size = 16\nlr = 0.01\nwarmup_epochs = 0.0\n", "", r"needs a table \[qat\]"),
-        ('mode = ["ptq"]', 'mode = ["pqt"]', "cells"),
+        ('mode = ["ptq"]', 'mode = ["pqt"]', r"cells\[\d\]\.mode\[0\].*got 'pqt'"),
+        ("seeds = [0, 1]", "seeds = [-1]", r"seeds\[0\].*got -1"),
+        ("bits = [2, 4]", 'bits = "4"', r"cells\[\d\]\.bits.*got '4'"),
+        ("bits = [2, 4]", "bits = []", r"cells\[\d\]\.bits must name one or more"),
         ("bits = [2, 4]", "bit = [2, 4]", "cells.*bit"),
     ],
 )

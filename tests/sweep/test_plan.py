@@ -126,3 +126,22 @@ def test_refused(plan_of) -> None:
         plan_of('exclude=[{"weights.bits"=9}]')
     with pytest.raises(SpecError, match="all are excluded"):
         plan_of('exclude=[{mode=["ptq", "qat"]}]')
+
+
+def test_one_network_under_two_names_is_refused(plan_of, tmp_path) -> None:
+    torch.manual_seed(0)
+    save_model(tmp_path / "a", build(MODEL))
+    twice = ", ".join(f'{{name="{name}", file="{tmp_path / "a"}"}}' for name in ("first", "second"))
+    with pytest.raises(SpecError, match="'first' and 'second' are the same network"):
+        plan_of(f"baselines=[{twice}]")
+
+
+def test_a_data_set_is_read_once_for_all_baselines(plan_of, tmp_path, monkeypatch) -> None:
+    for i, name in enumerate("ab"):
+        torch.manual_seed(i)
+        save_model(tmp_path / name, build(MODEL))
+    reads, real = [], module.load_splits
+    monkeypatch.setattr(module, "load_splits", lambda data: reads.append(data) or real(data))
+    both = ", ".join(f'{{name="{name}", file="{tmp_path / name}"}}' for name in "ab")
+    assert len(plan_of(f"baselines=[{both}]", "seeds=[0]").baselines) == 2
+    assert len(reads) == 1

@@ -272,3 +272,14 @@ def test_what_a_worker_left_that_was_killed_after_publishing_is_removed(support,
     assert not list((tmp_path / "claims").iterdir())
     assert not list((tmp_path / "training").iterdir())
     assert not list((tmp_path / "parts").iterdir())
+
+
+def test_a_renamed_baseline_keeps_its_cells_and_its_control(support, tmp_path) -> None:
+    """The name decides nothing, so the cells are not computed again, and rows carry the plan's name."""
+    support.run_inline(tmp_path, *FEW)
+    text = support.TINY.read_text().replace('name = "small"', 'name = "renamed"')
+    plan = support.plan_of(tmp_path, *FEW, text=text)
+    executor = support.Inline()
+    results = run_sweep(plan, str(tmp_path), executor)
+    assert executor.given == []
+    assert {row["baseline"] for row in results.rows} == {"renamed"}

@@ -56,7 +56,7 @@ class Place:
         OutputError, WorkerError
             If its package is missing, or it cannot be reached.
         """
-        options = dict(map(parse_setting, self.option))
+        options = dict(parse_setting(text, "--option", "minutes=240") for text in self.option)
         if self.executor != "ray" and self.address is not None:
             raise SpecError(f"--address is for --executor ray, got {self.address!r} with {self.executor}")
         if self.executor == "ray":
@@ -141,25 +141,28 @@ def _listed(plan: Plan, workers: int) -> Report:
     """What a sweep would do."""
     store = Store(plan.cells[0].folder)
     waiting = [task for task in plan.cells if not store.exists("cells", task.key)]
-    found = estimate(plan, waiting)
+    made = {task.key for task in plan.baselines if store.exists("baselines", task.key)}
+    found = estimate(plan, waiting, made)
     lines = [f"{task.key}  {'finished' if task not in waiting else '        '}  {task.title}" for task in plan.cells]
     lines += [
         "",
         f"{len(plan.cells)} cells of {len(plan.baselines)} baselines, {len(plan.cells) - len(waiting)} finished",
     ]
+    lines += [f"{group}: nothing is left by exclude" for group in plan.left_out]
     kinds = {
         **{f"baseline {name}": value for name, value in found.baselines.items()},
         **{" ".join(str(part) for part in kind if part is not None): value for kind, value in found.cells.items()},
     }
     lines += [f"about {clock(seconds)} each  {number:>5} x {name}" for name, (number, seconds) in kinds.items()]
     lines.append(
-        f"about {clock(found.total / workers)} with {workers} at once, by timings on this machine of a few images each"
+        f"about {clock(found.span(workers))} with {workers} at once, by timings on this machine of a few images each"
     )
     document = {
         "name": plan.sweep.name,
         "cells": [{"key": task.key, "title": task.title, "finished": task not in waiting} for task in plan.cells],
         "kinds": [{"kind": name, "number": number, "seconds": seconds} for name, (number, seconds) in kinds.items()],
+        "left_out": list(plan.left_out),
         "workers": workers,
-        "seconds": found.total / workers,
+        "seconds": found.span(workers),
     }
     return Report(document, "\n".join(lines))

@@ -30,6 +30,8 @@ class SweepView:
         self._name, self._last, self._spoke, self._told = plan.sweep.name, "", time.perf_counter(), 0
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
         self._plain(f"{plan.sweep.name}: {len(plan.cells)} cells, {len(plan.baselines)} baselines")
+        for group in plan.left_out:
+            self._console.print(f"{group}: nothing is left by exclude", soft_wrap=True, markup=False, highlight=False)
 
     def __enter__(self) -> SweepView:
         if self._live is not None:

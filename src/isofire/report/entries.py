@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
-from isofire.report.reference import DRIFT, Reference, reference_of
+from isofire.report.reference import DRIFT, Reference, controls_of, reference_of
 from isofire.study import is_control
 
 Row = Mapping[str, Any]
@@ -121,8 +121,9 @@ def entries_of(rows: Sequence[Row]) -> tuple[Entry, ...]:
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(str(row.get(key)) for key in LABELS), []).append(row)
+    controls = controls_of(rows)
     return tuple(
-        Entry(number, tuple(found), tuple(reference_of(row, rows) for row in found))
+        Entry(number, tuple(found), tuple(reference_of(row, controls) for row in found))
         for number, found in enumerate(groups.values())
     )
 

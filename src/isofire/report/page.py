@@ -208,5 +208,5 @@ def _published(study: Study) -> dict[str, Any] | None:
 
 
 def _their_change(entry: Entry, theirs: dict[str, Any]) -> str:
-    base = published_baseline(entry.label("model"), entry.label("data"))
+    base = published_baseline(entry.label("model"), entry.label("data"), entry.label("T"))
     return points(None if base is None else theirs["accuracy"] - base["accuracy"], 1)

@@ -11,7 +11,7 @@ from typing import Any
 
 from isofire.report.entries import Entry
 
-_MATCHED = ("model", "data", "target", "method", "bits", "range")
+_MATCHED = ("model", "data", "T", "target", "method", "bits", "range")
 
 MARK = "copied from arXiv 2604.14487, not measured here"
 
@@ -38,7 +38,7 @@ def published_table() -> dict[str, Any]:
 
 
 def matches(entries: Sequence[Entry]) -> list[Published]:
-    """Settings whose model, data, target, method, bits and range the paper reports; it does not state granularity."""
+    """Settings whose model, data, T, target, method, bits and range the paper reports; it gives no granularity."""
     known = {tuple(row[key] for key in _MATCHED): row for row in published_table()["rows"] if row["target"] != "none"}
     found = []
     for entry in entries:
@@ -48,7 +48,7 @@ def matches(entries: Sequence[Entry]) -> list[Published]:
     return found
 
 
-def published_baseline(model: Any, data: Any) -> dict[str, Any] | None:
-    """The paper's full-precision row of a model and data set."""
-    rows = published_table()["rows"]
-    return next((r for r in rows if r["target"] == "none" and (r["model"], r["data"]) == (model, data)), None)
+def published_baseline(model: Any, data: Any, steps: Any) -> dict[str, Any] | None:
+    """The paper's full-precision row of a model, data set and T."""
+    wanted = {"target": "none", "model": model, "data": data, "T": steps}
+    return next((row for row in published_table()["rows"] if wanted.items() <= row.items()), None)

@@ -39,7 +39,19 @@ class Reference:
         return drift / self.value
 
 
-def reference_of(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Reference | None:
+Controls = Mapping[tuple[Any, ...], Sequence[Mapping[str, Any]]]
+
+
+def controls_of(rows: Sequence[Mapping[str, Any]]) -> Controls:
+    """The rows that quantized nothing, by baseline, mode and seed."""
+    found: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if is_control(dict(row)):
+            found.setdefault(_run_of(row), []).append(row)
+    return found
+
+
+def reference_of(row: Mapping[str, Any], controls: Controls) -> Reference | None:
     """The larger of the row's noise floor and the drift of its control: less than either says nothing.
 
     The floor is the row's own column `emd_floor`, of the kind in its column `floor`. The control is that of the same
@@ -48,7 +60,7 @@ def reference_of(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> R
     """
     if is_control(dict(row)):
         return None
-    floor, control = _floor(row), _control(row, rows)
+    floor, control = _floor(row), _control(row, controls)
     if floor is None or control is None:
         return floor or control
     return control if control.same_steps and control.value > floor.value else floor
@@ -59,15 +71,14 @@ def _floor(row: Mapping[str, Any]) -> Reference | None:
     return None if value is None else Reference(value, _FLOORS.get(str(row.get("floor")), "noise floor"))
 
 
-def _control(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Reference | None:
-    controls = [other for other in rows if is_control(dict(other)) and _belongs(other, row)]
-    controls.sort(key=lambda other: other.get("options") != row.get("options"))
-    drift = _positive(controls[0][DRIFT]) if controls else None
+def _control(row: Mapping[str, Any], controls: Controls) -> Reference | None:
+    found = sorted(controls.get(_run_of(row), ()), key=lambda other: other.get("options") != row.get("options"))
+    drift = _positive(found[0][DRIFT]) if found else None
     return None if drift is None else Reference(drift, "control", _same_steps(row))
 
 
-def _belongs(control: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
-    return all(control.get(key) == row.get(key) for key in _SAME_RUN)
+def _run_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row.get(key) for key in _SAME_RUN)
 
 
 def _same_steps(row: Mapping[str, Any]) -> bool:

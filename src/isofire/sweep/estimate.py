@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -55,14 +55,22 @@ class Estimate:
         """Of everything, one after the other."""
         return sum(number * seconds for number, seconds in (*self.cells.values(), *self.baselines.values()))
 
+    def span(self, workers: int) -> float:
+        """With several workers: at best all of them are always at work, but a cell waits for its baseline."""
+        longest = {name: seconds for name, (_, seconds) in self.baselines.items()}
+        chains = [longest.get(kind[0], 0.0) + seconds for kind, (_, seconds) in self.cells.items()]
+        return max([self.total / workers, *chains])
 
-def estimate(plan: Plan, cells: Iterable[Task]) -> Estimate:
+
+def estimate(plan: Plan, cells: Iterable[Task], made: Container[str] = ()) -> Estimate:
     """Time a few images of every kind of cell, and scale by the images of the sweep.
 
     Parameters
     ----------
     cells
         Of the plan, those that are still to run.
+    made
+        Keys of finished baselines.
     """
     torch.set_num_threads(plan.sweep.threads)
     samples: dict[str, _Sample] = {}
@@ -79,7 +87,7 @@ def estimate(plan: Plan, cells: Iterable[Task]) -> Estimate:
             costs[kind] = sample.cost(task.cell)
         number, _ = found.get(kind, (0, 0.0))
         found[kind] = (number + 1, sample.of_cell(costs[kind], task.cell))
-        if task.baseline.key not in needed:
+        if task.baseline.key not in needed and task.baseline.key not in made:
             needed.add(task.baseline.key)
             baselines[name] = (baselines.get(name, (0, 0.0))[0] + 1, sample.of_baseline(task.baseline))
     return Estimate(found, baselines)

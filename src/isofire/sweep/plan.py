@@ -38,12 +38,15 @@ class Plan:
         In the order of the file; every cell's baseline is among the baselines.
     about
         The environment that the sweep was planned in.
+    left_out
+        Groups of cells of which the exclusions leave nothing.
     """
 
     sweep: Sweep
     baselines: tuple[Task, ...]
     cells: tuple[Task, ...]
     about: dict[str, Any]
+    left_out: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """`plan.json`; paths of this machine are left out."""
@@ -90,47 +93,52 @@ def make_plan(sweep: Sweep, folder: str | os.PathLike[str], device: str = "cpu")
         If data or a baseline's file cannot be read, or the baseline is quantized.
     """
     place = absolute(folder)
-    chosen = _combinations(sweep)
-    prints: dict[bytes, Any] = {}
+    chosen, left_out = _combinations(sweep)
+    prints: dict[bytes, dict[str, Any]] = {}
     baselines: dict[str, Task] = {}
     cells: dict[str, Task] = {}
     for settings in sweep.baselines:
         data = settings.data or sweep.data
-        found = prints.setdefault(msgspec.json.encode(data), _Lazy(data, sweep)).value
+        place_of = msgspec.json.encode(data)
+        if place_of not in prints:
+            prints[place_of] = fingerprints_of(load_splits(data), sweep.test_split)
+        found = prints[place_of]
         identity = _identity(settings)
         for seed in sweep.seeds:
             made = _baseline(settings, sweep, data, seed, device, identity, found)
-            baselines.setdefault(made.key, Task(folder=place, baseline=made))
+            known = baselines.setdefault(made.key, Task(folder=place, baseline=made))
+            if known.baseline.name != made.name:
+                raise SpecError(
+                    f"baselines must differ in more than their names, {known.baseline.name!r} and {made.name!r} are "
+                    "the same network on the same images; leave one out"
+                )
             for combination in chosen:
                 cell = _cell(combination, sweep, made, seed)
                 cells.setdefault(cell.key, Task(folder=place, baseline=made, cell=cell))
     # a machine that only hands out work may have no such device; cells store their own environment
     here = device if torch.cuda.is_available() else "cpu"
-    return Plan(sweep, tuple(baselines.values()), tuple(cells.values()), environment(here))
+    return Plan(sweep, tuple(baselines.values()), tuple(cells.values()), environment(here), left_out)
 
 
-def _combinations(sweep: Sweep) -> list[Combination]:
+def _combinations(sweep: Sweep) -> tuple[list[Combination], tuple[str, ...]]:
+    """All points, and the groups that have none."""
     everywhere = Exclusions(sweep.exclude, "exclude")
     found: list[Combination] = []
+    left_out: list[str] = []
     for i, group in enumerate(sweep.cells):
-        here = Exclusions(group.exclude, f"cells[{i}].exclude")
+        here, before = Exclusions(group.exclude, f"cells[{i}].exclude"), len(found)
         for combination in combinations(group, f"cells[{i}]"):
             # both are asked, so that both remember
             excluded = [here.match(combination.values), everywhere.match(combination.values)]
             if not any(excluded):
                 found.append(combination)
         here.check()
+        if len(found) == before:
+            left_out.append(f"cells[{i}]")
     everywhere.check()
     if not found:
         raise SpecError("a sweep needs at least one cell, all are excluded; leave an exclusion out")
-    return found
-
-
-class _Lazy:
-    """Fingerprints of a data set's parts, read once."""
-
-    def __init__(self, data: DataSettings, sweep: Sweep) -> None:
-        self.value = fingerprints_of(load_splits(data), sweep.test_split)
+    return found, tuple(left_out)
 
 
 def versions() -> dict[str, str | None]:

@@ -41,19 +41,29 @@ class Results:
         """
         path = Path(folder) / "plan.json"
         if not path.is_file():
+            if (Path(folder) / "cells").is_dir():
+                raise DataError(f"{path} is missing beside finished cells; {_CURE}")
             raise DataError(
                 f"{folder} is no folder of a sweep, it has no plan.json; name what isofire sweep --out wrote"
             )
         plan = read_json(path)
-        if not isinstance(plan, dict) or plan.get("version") != 1 or not isinstance(plan.get("cells"), list):
-            raise DataError(f"{path} holds no plan of version 1; read it with the isofire that wrote it")
+        if isinstance(plan, dict) and isinstance(plan.get("version"), int) and plan["version"] != 1:
+            raise DataError(
+                f"{path} must hold a plan of version 1, got {plan['version']}; read it with the isofire that wrote it"
+            )
+        _check(plan, path)
         return cls(folder, plan)
 
     @cached_property
     def rows(self) -> Sequence[Row]:
         """A row for each finished cell, in the plan's order; columns are explained in docs/sweep.md."""
         finished = [key for key in self._cells if self._store.exists("cells", key)]
-        return [restored(read_json(self._file(key, "row.json"))) for key in finished]
+        # a baseline may have another name than in the sweep that computed the cell
+        names = {item["key"]: item["name"] for item in self.plan["baselines"]}
+        return [
+            {**restored(read_json(self._file(key, "row.json"))), "baseline": names[self._cells[key]["baseline"]]}
+            for key in finished
+        ]
 
     @cached_property
     def failed(self) -> Sequence[Mapping[str, Any]]:
@@ -103,6 +113,29 @@ class Results:
 
     def _baseline(self, cell_key: str) -> Path:
         return self._store.path("baselines", str(self._cells[cell_key]["baseline"]))
+
+
+_CURE = "give the same isofire sweep command again, which writes it anew; finished cells are kept"
+
+
+def _check(plan: Any, path: Path) -> None:
+    """Refuse a plan that lacks what results are read by."""
+
+    def lists(key: str, *keys: str) -> bool:
+        items = plan.get(key)
+        return isinstance(items, list) and all(
+            isinstance(item, dict) and all(isinstance(item.get(name), str) for name in keys) for item in items
+        )
+
+    whole = (
+        isinstance(plan, dict)
+        and plan.get("version") == 1
+        and lists("cells", "key", "title", "baseline")
+        and lists("baselines", "key", "name")
+        and {cell["baseline"] for cell in plan["cells"]} <= {item["key"] for item in plan["baselines"]}
+    )
+    if not whole:
+        raise DataError(f"{path} must hold a sweep's plan with its cells and baselines, and is damaged; {_CURE}")
 
 
 def load_results(folder: str | os.PathLike[str]) -> list[Row]:
