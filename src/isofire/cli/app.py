@@ -19,6 +19,7 @@ from isofire.cli.demo import demo
 from isofire.cli.doctor import doctor
 from isofire.cli.evaluate import evaluate
 from isofire.cli.explain import explain
+from isofire.cli.export import export
 from isofire.cli.options import Output
 from isofire.cli.quantize import quantize
 from isofire.cli.report import report
@@ -62,6 +63,7 @@ for _command, _name in (
     (blame, "blame"),
     (evaluate, "eval"),
     (explain, "explain"),
+    (export, "export"),
     (sweep, "sweep"),
     (status, "status"),
     (report, "report"),

@@ -8,6 +8,6 @@ except ImportError as _error:
 from isofire.nir.convention import Convention
 from isofire.nir.graph import GraphNet, Scale, SumPool2d
 from isofire.nir.reading import read
-from isofire.nir.writing import to_graph, write
+from isofire.nir.writing import to_graph, write, write_graph
 
-__all__ = ["Convention", "GraphNet", "Scale", "SumPool2d", "read", "to_graph", "write"]
+__all__ = ["Convention", "GraphNet", "Scale", "SumPool2d", "read", "to_graph", "write", "write_graph"]

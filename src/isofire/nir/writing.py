@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,18 @@ import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 import nir
 from isofire.errors import ModelError
 from isofire.files import write_atomic
+from isofire.models import SEWResNet
 from isofire.modes import evaluating
 from isofire.neurons import Membrane, Neuron, Repeat
 from isofire.nir.graph import INPUT, GraphNet
 from isofire.nir.nodes import KEY, node_of
 from isofire.nir.reading import module_name
+from isofire.nir.residual import residual_graph
 from isofire.quantization import convert, integer_weights, is_converted, make_plan, spec_of
 from isofire.spec import QuantSpec
 
@@ -38,8 +42,8 @@ def write(path: str | os.PathLike[str], model: nn.Module, example: Tensor, *, dt
     Parameters
     ----------
     model
-        A `GraphNet`, or an `nn.Sequential` (with `PerStep`, nested or not) of layers that NIR knows, isofire's neurons,
-        and possibly `Repeat` at its beginning.
+        A `GraphNet`, a `SEWResNet` with connect="add", or an `nn.Sequential` (with `PerStep`, nested or not) of layers
+        that NIR knows, isofire's neurons, and possibly `Repeat` at its beginning.
     example
         Inputs as the model takes them, for shapes: frames [T, N, ...], or [N, ...] with `Repeat`.
     dt
@@ -52,7 +56,17 @@ def write(path: str | os.PathLike[str], model: nn.Module, example: Tensor, *, dt
     OutputError
         If the file cannot be written.
     """
-    graph = to_graph(model, example, dt=dt)
+    return write_graph(path, to_graph(model, example, dt=dt))
+
+
+def write_graph(path: str | os.PathLike[str], graph: Any) -> Path:
+    """Write a `nir.NIRGraph`: whole, or not at all.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
     return write_atomic(Path(path), lambda part: nir.write(part, graph))
 
 
@@ -63,7 +77,7 @@ def to_graph(model: nn.Module, example: Tensor, *, dt: float = 1e-4) -> Any:
         levels = {name: table for name, (_, table) in integer_weights(model).items()}
         model = convert(model)
     names: dict[str, str] = {}
-    net = _as_graph(model, names)
+    net = _as_graph(model, names, example)
     shapes = _shapes(net, model, example)
     nodes: dict[str, Any] = {INPUT: nir.Input(input_type={"input": np.array(shapes[INPUT])})}
     for name, layer in net.named_children():
@@ -81,11 +95,14 @@ def to_graph(model: nn.Module, example: Tensor, *, dt: float = 1e-4) -> Any:
     return nir.NIRGraph(nodes=nodes, edges=edges, metadata={KEY: json.dumps(about)})
 
 
-def _as_graph(model: nn.Module, names: dict[str, str]) -> GraphNet:
+def _as_graph(model: nn.Module, names: dict[str, str], example: Tensor) -> GraphNet:
     """The model as a graph of its own modules; `names` maps their names in the model to those in the graph."""
     if isinstance(model, GraphNet):
         names.update((name, name) for name, _ in model.named_children())
         return model
+    if isinstance(model, SEWResNet):
+        height, width = example.shape[-2:]
+        return residual_graph(model, names, (height, width), frames=example.ndim == 5)
     layers: dict[str, nn.Module] = {}
     steps = _collect("", model, layers, names, None)
     chain = (INPUT, *layers)
@@ -123,20 +140,30 @@ def _shapes(net: GraphNet, model: nn.Module, example: Tensor) -> dict[str, tuple
 
         return hook
 
-    handles = [layer.register_forward_pre_hook(note(name)) for name, layer in net.named_children()]
-    try:
-        with torch.no_grad(), evaluating(model), evaluating(net):
+    with torch.no_grad(), evaluating(model), evaluating(net):
+        with _hooked(layer.register_forward_pre_hook(note(name)) for name, layer in net.named_children()):
             result = net(example)
-            if not torch.equal(result, model(example)):
-                raise ModelError(
-                    "the graph of the model's layers computes something else than the model; its forward must run them "
-                    "one after the other, each on every step"
-                )
-    finally:
-        for handle in handles:
-            handle.remove()
+        norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+        # a hook keeps a norm from being taken into its neurons, which rounds otherwise
+        with _hooked(norm.register_forward_hook(lambda *_: None) for norm in norms):
+            same = torch.equal(result, model(example))
+    if not same:
+        raise ModelError(
+            "the graph of the model's layers computes something else than the model; its forward must run them one "
+            "after the other, each on every step"
+        )
     shapes["output"] = tuple(result.shape[2:])
     return shapes
+
+
+@contextmanager
+def _hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
+    kept = list(handles)
+    try:
+        yield
+    finally:
+        for handle in kept:
+            handle.remove()
 
 
 def _resolved(model: nn.Module, names: dict[str, str]) -> QuantSpec | None:
