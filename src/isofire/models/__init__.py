@@ -1,7 +1,7 @@
 """Networks of isofire neurons, their files, and trained ones."""
 
 from isofire.models.build import build
-from isofire.models.named import NamedData, is_named, load_named, open_named, save_named
+from isofire.models.named import NamedData, is_named, load_named, open_named, save_named, source_hash
 from isofire.models.pretrained import open_model, pretrained
 from isofire.models.sew_resnet import SEWBlock, SEWResNet, count_neurons, sew_resnet8, sew_resnet18
 from isofire.models.store import load_model, save_model
@@ -22,4 +22,5 @@ __all__ = [
     "save_named",
     "sew_resnet8",
     "sew_resnet18",
+    "source_hash",
 ]

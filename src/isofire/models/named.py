@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 import sys
@@ -135,6 +136,20 @@ def load_named(loader: str, split: str) -> NamedData:
             f"again, got {type(found).__name__}; for an iterator use list(...)"
         )
     return NamedData(loader, split, found)
+
+
+def source_hash(builder: str) -> str:
+    """SHA-256 of the file that a builder stands in, 64 hexadecimal digits.
+
+    Raises
+    ------
+    SpecError
+        If there is no such function, or it is in no file.
+    """
+    file = sys.modules[_function(builder, "--model").__module__].__dict__.get("__file__")
+    if file is None:
+        raise SpecError(f"the builder {builder} must stand in a file, by which it is told from others; it does not")
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
 def is_named(text: str) -> bool:

@@ -62,6 +62,8 @@ def distributions(baseline: nn.Module, quantized: nn.Module, images: Tensor) -> 
     if spec is None:
         return []
     choices = [choice for choice in make_plan(baseline, spec).choices if choice.setting is not None]
+    # neurons of other libraries keep their membranes to themselves
+    choices = [c for c in choices if c.target == "weights" or isinstance(quantized.get_submodule(c.name), Neuron)]
     membranes = [choice.name for choice in choices if choice.target == "membrane"]
     neurons = {name: _neuron(quantized, name) for name in membranes}
     levels = {name: _once(_membrane_of(neuron).quantizer.levels().cpu()) for name, neuron in neurons.items()}

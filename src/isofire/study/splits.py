@@ -10,9 +10,10 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from isofire.data import ImageSet, hold_out, load
+from isofire.data import EventSet, ImageSet, hold_out, load
 from isofire.data.split import stratified_sample
-from isofire.errors import SpecError
+from isofire.errors import DataError, SpecError
+from isofire.models import is_named, load_named
 from isofire.training.feed import AnySet
 
 Count = Annotated[int, Meta(ge=1)]
@@ -24,7 +25,7 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     Parameters
     ----------
     name
-        One of `isofire.data.NAMES`.
+        One of `isofire.data.NAMES`, or "package.module:loader", called with "train" and "test".
     root
         Data folder; None: the folder named by ISOFIRE_DATA, else ~/.cache/isofire.
     valid
@@ -100,7 +101,7 @@ def load_split(settings: DataSettings, split: str) -> AnySet:
         if not settings.valid:
             raise SpecError("a valid split is asked for but none is held out; set data.valid to a number of images")
         return _hold_out(load_split(settings, "train"), settings)[1]
-    found = load(settings.name, split, root=settings.root, download=settings.download, **settings.options)
+    found = _load(settings, split)
     if split == "test" and settings.test_images is not None:
         if settings.test_images > len(found):
             raise SpecError(
@@ -108,6 +109,18 @@ def load_split(settings: DataSettings, split: str) -> AnySet:
                 f"got {settings.test_images}"
             )
         return found.first(settings.test_images)
+    return found
+
+
+def _load(settings: DataSettings, split: str) -> AnySet:
+    if not is_named(settings.name):
+        return load(settings.name, split, root=settings.root, download=settings.download, **settings.options)
+    found = load_named(settings.name, split).data
+    if not isinstance(found, ImageSet | EventSet):
+        raise DataError(
+            f"the loader {settings.name} must give an isofire.data.ImageSet or EventSet here, which can be cut, "
+            f"shuffled and told from others by its contents, got {type(found).__name__}"
+        )
     return found
 
 

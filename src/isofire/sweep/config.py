@@ -24,7 +24,7 @@ Positive = Annotated[int, Meta(ge=1)]
 
 
 class BaselineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A full-precision network: one of `file`, `pretrained`, or `model` with `train`.
+    """A full-precision network: one of `file`, `pretrained`, `model` with `train`, or `builder`.
 
     Parameters
     ----------
@@ -34,6 +34,8 @@ class BaselineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         A model.safetensors that isofire wrote.
     pretrained
         A name for `isofire.models.pretrained`.
+    builder
+        "package.module:function" of the user's own code, see `isofire.models.open_named`; `file` then has its weights.
     model, train
         Builder and recipe of a network that the sweep trains first, once for every seed.
     data
@@ -43,6 +45,7 @@ class BaselineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     name: Annotated[str, Meta(min_length=1)]
     file: str | None = None
     pretrained: str | None = None
+    builder: str | None = None
     model: dict[str, Any] | None = None
     train: Recipe | None = None
     data: DataSettings | None = None
@@ -100,15 +103,24 @@ class Sweep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return msgspec.to_builtins(self)
 
 
-def read_sweep(path: str | os.PathLike[str], settings: Sequence[str] = (), baseline: str | None = None) -> Sweep:
+def read_sweep(
+    path: str | os.PathLike[str],
+    settings: Sequence[str] = (),
+    baseline: str | None = None,
+    builder: str | None = None,
+    loader: str | None = None,
+) -> Sweep:
     """Read a sweep's file and check all of it.
 
     Parameters
     ----------
     settings
         Such as "data.root=DIR", laid over the file.
-    baseline
-        A file in place of the one baseline that the file names.
+    baseline, builder
+        A file, or a network of the user's own code with or without a file for its weights, in place of the one baseline
+        that the sweep's file names.
+    loader
+        Data of the user's own code, in place of the data that the sweep's file names.
 
     Raises
     ------
@@ -117,13 +129,20 @@ def read_sweep(path: str | os.PathLike[str], settings: Sequence[str] = (), basel
     """
     file = Path(path)
     merged, places = merge_settings(read_toml(file), settings, str(path))
+    if loader is not None:
+        kept = ("valid", "train_images", "test_images", "seed")
+        table = merged.get("data")
+        merged["data"] = {key: table[key] for key in kept if key in table} if isinstance(table, dict) else {}
+        merged["data"]["name"] = loader
     sweep = _convert(merged, places)
-    if baseline is not None:
+    if baseline is not None or builder is not None:
         if len(sweep.baselines) != 1:
             raise SpecError(
-                f"--baseline stands in for one baseline, {path} names {len(sweep.baselines)}; edit the file"
+                f"{'--baseline' if builder is None else '--model'} stands in for one baseline, {path} names "
+                f"{len(sweep.baselines)}; edit the file"
             )
-        given = BaselineSettings(name=sweep.baselines[0].name, file=os.path.abspath(baseline))
+        weights = None if baseline is None else os.path.abspath(baseline)
+        given = BaselineSettings(name=sweep.baselines[0].name, file=weights, builder=builder)
         sweep = msgspec.structs.replace(sweep, baselines=(given,))
     _check(sweep, places)
     return msgspec.structs.replace(sweep, baselines=tuple(_located(item, file.parent) for item in sweep.baselines))
@@ -166,8 +185,9 @@ def _baseline(table: Any, path: str, places: Places) -> BaselineSettings:
     train = read_recipe(table["train"], f"{path}.train", 0, places) if "train" in table else None
     if (model is None) != (train is None):
         raise SpecError(f"{path} needs both model and train to be trained by the sweep ({places.of(path)})")
-    if sum(item is not None for item in (found.file, found.pretrained, model)) != 1:
-        raise SpecError(f"{path} needs just one of file, pretrained, or model with train ({places.of(path)})")
+    weights = None if found.builder is not None else found.file
+    if sum(item is not None for item in (weights, found.pretrained, found.builder, model)) != 1:
+        raise SpecError(f"{path} needs just one of file, pretrained, builder, or model with train ({places.of(path)})")
     return msgspec.structs.replace(found, model=model, train=train)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from isofire.errors import ModelError, SpecError
-from isofire.models import open_model, pretrained
+from isofire.models import open_model, open_named, pretrained, source_hash
 from isofire.quantization import labels_of, spec_of
 from isofire.spec import QuantSpec
 from isofire.study import CONTROLS, DataSettings, Splits, environment, load_splits
@@ -153,9 +153,13 @@ def fingerprints_of(splits: Splits, test_split: str) -> dict[str, Any]:
     return splits.fingerprints()
 
 
-def identity_of(model: nn.Module) -> Any:
-    """What a network is: equal weights do not make equal networks, T, thresholds and blocks are in the config."""
-    return [state_hash(model), model.__dict__.get("config") or repr(model)]
+def identity_of(model: nn.Module, builder: str | None = None) -> Any:
+    """What a network is: equal weights do not make equal networks, T, thresholds and blocks are in the config.
+
+    The user's own code has no config; the text of the builder's file stands for it, not that of what it imports.
+    """
+    found = [state_hash(model), model.__dict__.get("config") or repr(model)]
+    return found if builder is None else [*found, builder, source_hash(builder)]
 
 
 def _identity(settings: BaselineSettings) -> Any:
@@ -164,6 +168,8 @@ def _identity(settings: BaselineSettings) -> Any:
         return None
     if settings.pretrained is not None:
         model = pretrained(settings.pretrained)
+    elif settings.builder is not None:
+        model, _ = open_named(settings.builder, settings.file)
     else:
         assert settings.file is not None
         model, _ = open_model(settings.file)
@@ -171,7 +177,7 @@ def _identity(settings: BaselineSettings) -> Any:
         raise ModelError(
             f"baseline {settings.name!r} is quantized; a sweep starts from a full-precision network, name another file"
         )
-    return identity_of(model)
+    return identity_of(model, settings.builder)
 
 
 def _baseline(
@@ -186,7 +192,8 @@ def _baseline(
     train = None if settings.train is None else msgspec.structs.replace(settings.train, seed=seed)
     task = BaselineTask(
         key="", name=settings.name, seed=None if train is None else seed,
-        file=settings.file, pretrained=settings.pretrained, model=settings.model, train=train, data=data,
+        file=settings.file, pretrained=settings.pretrained, builder=settings.builder, model=settings.model,
+        train=train, data=data,
         test_split=sweep.test_split, test_images=sweep.test_images, batch_size=sweep.batch_size, threads=sweep.threads,
         device=device, identity=identity, fingerprints=fingerprints, versions=versions(),
     )  # fmt: skip

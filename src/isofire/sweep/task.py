@@ -22,7 +22,7 @@ class BaselineTask(Struct, frozen=True, kw_only=True):
         Content hash.
     name, seed
         What the sweep calls it; a network from a file has no seed of its own.
-    file, pretrained, model, train
+    file, pretrained, builder, model, train
         Where it comes from, see `BaselineSettings`.
     data, test_split, test_images, batch_size
         Images, see `Sweep`.
@@ -38,6 +38,7 @@ class BaselineTask(Struct, frozen=True, kw_only=True):
     seed: int | None
     file: str | None = None
     pretrained: str | None = None
+    builder: str | None = None
     model: dict[str, Any] | None = None
     train: Recipe | None = None
     data: DataSettings

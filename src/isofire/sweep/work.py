@@ -17,7 +17,7 @@ from torch import nn
 from isofire.errors import IsofireError, ModelError, OutputError
 from isofire.files import write_text
 from isofire.firing import Observation, observe
-from isofire.models import load_model, open_model, pretrained, save_model
+from isofire.models import load_model, open_model, open_named, pretrained, save_model, save_named
 from isofire.quantization import spec_of
 from isofire.study import AnySet, DataSettings, Splits, environment, load_splits, run_cell, train_baseline
 from isofire.study.distributions import distributions
@@ -30,7 +30,7 @@ from isofire.training.distributed import pick_device
 _SHOWN_IMAGES = 64
 """Training images that membrane histograms are made of."""
 
-_NOTE_OF_FILE = ("model", "quantization", "converted")
+_NOTE_OF_FILE = ("model", "builder", "quantization", "converted")
 
 
 class Changed(IsofireError):
@@ -95,7 +95,7 @@ def _writer(task: Task, store: Store, local_rank: int) -> Callable[[Path], None]
 
 def _make_cell(baseline: BaselineTask, task: CellTask, store: Store, device: torch.device) -> Callable[[Path], None]:
     store.appears("baselines", baseline.key)
-    model, observed = _ready(str(store.path("baselines", baseline.key)))
+    model, observed = _ready(str(store.path("baselines", baseline.key)), baseline.builder)
     splits = _splits(baseline.data)
     _check_circumstances(baseline, splits)
     cell = run_cell(
@@ -126,7 +126,7 @@ def _make_cell(baseline: BaselineTask, task: CellTask, store: Store, device: tor
         _write_json(part / "environment.json", environment(device))
         if task.keep_model:
             # without the time it took, so that equal cells have equal files
-            save_model(part / "model.safetensors", cell.model, {"row": {**row, "seconds": None}})
+            _save(part / "model.safetensors", cell.model, baseline.builder, {"row": {**row, "seconds": None}})
 
     return write
 
@@ -146,7 +146,7 @@ def _make_baseline(task: BaselineTask, store: Store, device: torch.device) -> Ca
         about = {"history": known["history"], "accuracy": {"valid": known["valid"], "test": known["test"]}}
     else:
         model, note = given_model(task)
-        _check_same("the network", task, task.identity, identity_of(model))
+        _check_same("the network", task, task.identity, identity_of(model, task.builder))
         about["accuracy"] = {"valid": (note.get("accuracy") or {}).get("valid")}
     test_set = _compared(splits, task)
     observed = observe(model, test_set, max_images=task.test_images, batch_size=task.batch_size, device=device)
@@ -161,7 +161,7 @@ def _make_baseline(task: BaselineTask, store: Store, device: torch.device) -> Ca
     }
 
     def write(part: Path) -> None:
-        save_model(part / "model.safetensors", model, note)
+        _save(part / "model.safetensors", model, task.builder, note)
         observed.save(part)
         _write_json(part / "baseline.json", document)
 
@@ -179,6 +179,8 @@ def given_model(task: BaselineTask) -> tuple[nn.Module, dict[str, Any]]:
     if task.pretrained is not None:
         model = pretrained(task.pretrained)
         note = dict(model.__dict__["about"])
+    elif task.builder is not None:
+        model, note = open_named(task.builder, task.file)
     else:
         assert task.file is not None
         model, note = open_model(task.file)
@@ -209,10 +211,18 @@ def _short(value: bytes, length: int = 200) -> str:
 
 
 @lru_cache(maxsize=2)
-def _ready(folder: str) -> tuple[nn.Module, Observation]:
+def _ready(folder: str, builder: str | None) -> tuple[nn.Module, Observation]:
     """A finished baseline; cells leave it as it is."""
-    model, _ = load_model(Path(folder) / "model.safetensors")
+    file = Path(folder) / "model.safetensors"
+    model, _ = load_model(file) if builder is None else open_named(builder, file)
     return model, Observation.load(folder)
+
+
+def _save(path: Path, model: nn.Module, builder: str | None, note: dict[str, Any]) -> None:
+    if builder is None:
+        save_model(path, model, note)
+    else:
+        save_named(path, model, builder, note)
 
 
 def _splits(data: DataSettings) -> Splits:

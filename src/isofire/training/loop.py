@@ -14,6 +14,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from isofire.adapters import read_logits, reset_
 from isofire.data import Augment, ImageSet
 from isofire.errors import ModelError, OutputError, SpecError
 from isofire.files import writable_folder
@@ -136,6 +137,7 @@ class _Run:
     def train(self, show: Reporter, on_epoch: Callable[[EpochRecord], None] | None) -> TrainingResult:
         try:
             wrapped = self.group.wrap(self.model)
+            reset_(self.model)
             if self.valid is None:
                 show.say("no validation set: no epoch is chosen, the last weights are kept")
             while self.at.epoch < self.recipe.epochs:
@@ -178,7 +180,7 @@ class _Run:
         seed_model(recipe.seed, epoch, step, rank, self.group.device)
         set_learning_rate(self.optimizer, self.lr(step))
         with torch.autocast(self.group.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            output = wrapped(inputs)
+            output = read_logits(self.model, wrapped(inputs), len(labels))
         check_classes(output, self.classes)
         loss = LOSSES[recipe.loss](output, labels, recipe.label_smoothing)
         self.note(loss.detach(), hits(output.detach(), labels), len(labels), step)
@@ -187,6 +189,8 @@ class _Run:
         if recipe.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip_norm)
         self.optimizer.step()
+        # neurons of other libraries keep their state from one call to the next
+        reset_(self.model)
 
     def close_epoch(self, loss: float, accuracy: float, seconds: float, pace: float) -> EpochRecord:
         self.group.share_buffers(self.model)
