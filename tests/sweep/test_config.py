@@ -53,7 +53,7 @@ def test_a_file_lies_relative_to_the_toml_and_can_be_replaced(write, tmp_path) -
         ("seeds = [0, 1]", 'test_split = "tset"', "test_split"),
         ("seeds = [0, 1]", 'test_split = "valid"', "set data.valid"),
         ("test_images = 20", "test_images = 0", "test_images"),
-        ('name = "small"', 'name = "small"\nfile = "m.safetensors"', "just one of file, pretrained, or model"),
+        ('name = "small"', 'name = "small"\nfile = "m.safetensors"', "just one of file, pretrained, builder, or model"),
         ("[baselines.train]\nepochs = 2\nbatch_size = 16\nlr = 0.1\n", "", "needs both model and train"),
         ("sew_resnet8", "sew_resnet9", r"baselines\[0\].model.builder must be one of"),
         ("[qat]\nepochs = 2\nbatch_size = 16\nlr = 0.01\nwarmup_epochs = 0.0\n", "", r"needs a table \[qat\]"),
