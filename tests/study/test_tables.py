@@ -82,3 +82,18 @@ def test_no_rows():
     for table in (text_table, markdown_table):
         with pytest.raises(DataError, match="at least one row"):
             table([])
+
+
+def test_drift_over_its_floor_stands_beside_it():
+    far = {"emd_over_floor": 12.04, "emd_floor": 0.0005, "emd_low": 0.002, "floor": "images"}
+    near = {"emd_over_floor": 1.02, "emd_floor": 0.0005, "emd_low": 0.0004, "floor": "images"}
+    text = text_table([ROW | far, OTHER | near])
+    assert "floor images" in text.split("\n\n")[0].replace("\n", " ")
+    lines = text.splitlines()
+    assert "12.0" in next(line for line in lines if line.startswith("weights")).split()
+    assert "1.0≈" in next(line for line in lines if line.startswith("membrane")).split()
+    assert "≈ where the interval includes the floor" in text.replace("\n", " ")
+    assert max(map(len, lines)) <= 100
+    assert "| 12.0 |" in markdown_table([ROW | far, OTHER | near])
+    # rows of earlier versions have no floor
+    assert "/floor" not in text_table([ROW, OTHER])

@@ -34,6 +34,9 @@ def _decimals(digits: int, scale: float = 1.0) -> Format:
     return form
 
 
+_OVER_FLOOR = "over_floor"
+"""`emd_over_floor`, marked where it is within noise; made of several columns of a row."""
+
 _COLUMNS: tuple[tuple[str, str, Format], ...] = (
     ("model", "model", _text),
     ("data", "data", _text),
@@ -52,16 +55,19 @@ _COLUMNS: tuple[tuple[str, str, Format], ...] = (
     ("rate", "mfr", _decimals(4)),
     ("dead %", "dead_05", _decimals(1, 100)),
     ("EMD", "emd_layer_mean", _decimals(5)),
+    ("/floor", _OVER_FLOOR, _text),
+    ("floor", "floor", _text),
     ("paired", "paired_mae", _decimals(4)),
     ("rank r", "spearman", _decimals(2)),
 )
-_TEXTUAL = {"model", "data", "target", "method", "range", "granularity", "placement", "mode"}
+_TEXTUAL = {"model", "data", "target", "method", "range", "granularity", "placement", "mode", "floor"}
 _NOTES = {
     "accuracy": "acc: accuracy",
     "agreement": "agree: same class as the baseline",
     "mfr": "rate: mean, in spikes per neuron per step",
     "dead_05": "dead: rate below 0.05",
     "emd_layer_mean": "EMD: mean over layers",
+    _OVER_FLOOR: "/floor: EMD as a multiple of its noise floor, ≈ where the interval includes the floor",
     "paired_mae": "paired: mean absolute rate change of a neuron",
     "spearman": "rank r: Spearman, within layers",
 }
@@ -78,6 +84,7 @@ def text_table(rows: Sequence[Mapping[str, Any]], width: int = WIDTH) -> str:
     DataError
         If there is no row.
     """
+    rows = [_with_floor(row) for row in rows]
     head, columns = _layout(rows)
     for dropped in range(len(_DROPPED) + 1):
         kept = [column for column in columns if column[1] not in _DROPPED[:dropped]]
@@ -99,6 +106,7 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     DataError
         If there is no row.
     """
+    rows = [_with_floor(row) for row in rows]
     head, columns = _layout(rows)
     lines = [
         "| " + " | ".join(title for title, _, _ in columns) + " |",
@@ -111,6 +119,14 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([", ".join(head) + ".", "", *lines, "", f"{notes}."]) + "\n"
 
 
+def _with_floor(row: Mapping[str, Any]) -> dict[str, Any]:
+    ratio, floor, low = row.get("emd_over_floor"), row.get("emd_floor"), row.get("emd_low")
+    if not isinstance(ratio, int | float) or math.isnan(ratio):
+        return {**row, _OVER_FLOOR: None}
+    within = isinstance(low, int | float) and isinstance(floor, int | float) and low <= floor
+    return {**row, _OVER_FLOOR: f"{ratio:.1f}{'≈' if within else ''}"}
+
+
 def _layout(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[tuple[str, str, Format]]]:
     """What all rows share, as phrases, and the columns that are left."""
     if not rows:
@@ -119,6 +135,8 @@ def _layout(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[tuple[st
     for title, key, form in _COLUMNS:
         values = {form(row.get(key)) for row in rows}
         measured = key not in _TEXTUAL | {"bits", "seed", "n_images", "T"}
+        if key == _OVER_FLOOR and values == {"-"}:
+            continue
         if len(values) > 1 or measured or key == "method":
             columns.append((title, key, form))
         elif values != {"-"}:
