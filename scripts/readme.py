@@ -63,8 +63,9 @@ def readme() -> str:
     more = "All cells and what follows from them: [docs/findings.md](docs/findings.md)."
     noise = (
         "In brackets: 95 % intervals, over images for EMD, over pairs of networks for seeds. "
-        f"{MARK}: within noise, the interval includes the floor or lies below it. Intervals are freed of EMD's upward bias, "
-        "values are as measured; controls are one run each. What each number means: [docs/evidence.md](docs/evidence.md)."
+        f"{MARK}: within noise, the interval includes the floor or lies below it. "
+        "Intervals are freed of EMD's upward bias, values are as measured; controls are one run each. "
+        "What each number means: [docs/evidence.md](docs/evidence.md)."
     )
     body = f"{about}\n\n{head}\n\n{table(cells, floors)}\n\n{floor_table(floors)}\n\n{noise} {more}"
     text = (ROOT / "README.md").read_text(encoding="utf-8")
