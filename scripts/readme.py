@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-from scripts.findings.__main__ import BASELINE, RUN, load, load_floors
+from scripts.evidence.run import BASELINE, FOLDER, ROOT
+from scripts.findings.__main__ import RUN, load, load_floors
 from scripts.findings.cells import MEMBRANES, MODES, WEIGHTS, Cells, Row, emd
 from scripts.findings.noise import MARK, NAMES, Floors
+from scripts.page import keep
 
 from isofire.firing.floor import FloorValue
 from isofire.models import pretrained
 
-ROOT = Path(__file__).parents[1]
 FIGURE = f"{RUN}/weights.png"
 SHOWN_BITS = (1.585, 2, 4, 8)
 
@@ -57,7 +55,7 @@ def floor_table(floors: Floors) -> str:
 def readme() -> str:
     """README.md as the stored run says."""
     cells, floors = load(), load_floors()
-    about = (ROOT / RUN / "README.md").read_text(encoding="utf-8").split("\n\n")[1].strip()
+    about = (FOLDER / "README.md").read_text(encoding="utf-8").split("\n\n")[1].strip()
     test = pretrained(BASELINE).__dict__["about"]["accuracy"]["test"]
     head = f"Baseline: {100 * test['accuracy']:.2f} % of {test['n']:,} test images, mean rate {_rate(cells)}."
     more = "All cells and what follows from them: [docs/findings.md](docs/findings.md)."
@@ -75,13 +73,7 @@ def readme() -> str:
 
 def main() -> int:
     """0 if README.md is (now) what the run gives, 1 if `--check` finds it is not."""
-    wanted = readme()
-    if "--check" in sys.argv:
-        same = (ROOT / "README.md").read_text(encoding="utf-8") == wanted
-        print("README.md is up to date" if same else "README.md differs: run `python -m scripts.readme`")
-        return 0 if same else 1
-    (ROOT / "README.md").write_text(wanted, encoding="utf-8")
-    return 0
+    return keep(ROOT / "README.md", readme(), "python -m scripts.readme")
 
 
 def _line(name: str, bits: str, rows: list[Row | None], floors: Floors) -> str:

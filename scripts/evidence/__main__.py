@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from scripts.evidence.run import FOLDER, ROOT, stored_rows
 from scripts.evidence.scatter import write_scatter
+from scripts.page import is_asked_to_compare, keep
 
 from isofire.study import ValueOfEMD, value_of_emd
 
@@ -49,14 +49,9 @@ def page() -> str:
 
 def main() -> int:
     """0 if the page is (now) what the run gives, 1 if `--check` finds it is not."""
-    text = page()
-    if "--check" in sys.argv:
-        same = PAGE.exists() and PAGE.read_text(encoding="utf-8") == text
-        print("docs/value-of-emd.md is up to date" if same else "differs: run `python -m scripts.evidence`")
-        return 0 if same else 1
-    PAGE.write_text(text, encoding="utf-8")
-    write_scatter(FOLDER / "value-of-emd.png", points())
-    return 0
+    if not is_asked_to_compare():
+        write_scatter(FOLDER / "value-of-emd.png", points())
+    return keep(PAGE, page(), "python -m scripts.evidence")
 
 
 if __name__ == "__main__":

@@ -6,33 +6,31 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from scripts.evidence.run import BASELINE, FOLDER, ROOT, stored_rows
 from scripts.findings import statistics, tables
 from scripts.findings.cells import MEMBRANES, WEIGHTS, Cells, emd
 from scripts.findings.figures import write_figures
 from scripts.findings.levels import grid_use
 from scripts.findings.noise import MARK, NAMES, Floors
+from scripts.page import is_asked_to_compare, keep
 
 from isofire.models import pretrained
-from isofire.study import read_rows
 
-ROOT = Path(__file__).parents[2]
-RUN = "results/2026-11-25_cifar10-first-look"
+RUN = f"results/{FOLDER.name}"
 PAGE = ROOT / "docs" / "findings.md"
-BASELINE = "sew_resnet8-cifar10"
 
 
 def load() -> Cells:
     """The study's rows."""
-    return Cells(read_rows(ROOT / RUN / "results.json"))
+    return Cells(stored_rows())
 
 
 def load_floors() -> Floors:
     """What python -m scripts.evidence.floors stored."""
-    return Floors.read(ROOT / RUN / "floors.json")
+    return Floors.read(FOLDER / "floors.json")
 
 
 def page(cells: Cells, floors: Floors) -> str:
@@ -49,7 +47,7 @@ def page(cells: Cells, floors: Floors) -> str:
         floors=floors,
         kinds=NAMES,
         mark=MARK,
-        replicates=statistics.replicates(ROOT / RUN / "replicates.json"),
+        replicates=statistics.replicates(FOLDER / "replicates.json"),
         weights=WEIGHTS,
         membranes=MEMBRANES,
         uses={(use.clip, use.bits): use for use in uses},
@@ -57,25 +55,21 @@ def page(cells: Cells, floors: Floors) -> str:
         s=statistics,
         t=tables,
         steps=tables.steps(uses, cells),
-        environment=json.loads((ROOT / RUN / "results.json").read_text(encoding="utf-8"))["environment"],
+        environment=json.loads((FOLDER / "results.json").read_text(encoding="utf-8"))["environment"],
     )
 
 
 def main() -> int:
     """0 if the page is (now) what the run gives, 1 if `--check` finds it is not."""
     cells, floors = load(), load_floors()
-    text = page(cells, floors)
-    if "--check" in sys.argv:
-        same = PAGE.exists() and PAGE.read_text(encoding="utf-8") == text
-        print("docs/findings.md is up to date" if same else "differs: run `python -m scripts.findings`")
-        return 0 if same else 1
-    PAGE.write_text(text, encoding="utf-8")
+    if is_asked_to_compare():
+        return keep(PAGE, page(cells, floors), "python -m scripts.findings")
     model = pretrained(BASELINE)
     uses = [grid_use(model, clip, bits) for clip in (1.0, 10.0) for bits in (2, 3, 4, 6, 8)]
     row = cells.rows[0]
     sample = f"SEW-ResNet-8 on CIFAR-10, n = {row['n_images']:,} test images, T = {row['T']}, one baseline"
-    write_figures(ROOT / RUN, cells, floors, uses, sample)
-    return 0
+    write_figures(FOLDER, cells, floors, uses, sample)
+    return keep(PAGE, page(cells, floors), "python -m scripts.findings")
 
 
 if __name__ == "__main__":

@@ -85,8 +85,8 @@ def test_no_rows():
 
 
 def test_drift_over_its_floor_stands_beside_it():
-    far = {"emd_over_floor": 12.04, "emd_floor": 0.0005, "emd_low": 0.002, "floor": "images"}
-    near = {"emd_over_floor": 1.02, "emd_floor": 0.0005, "emd_low": 0.0004, "floor": "images"}
+    far = {"emd_over_floor": 12.04, "emd_floor": 0.0005, "emd_low": 0.002, "emd_high": 0.003, "floor": "images"}
+    near = {"emd_over_floor": 1.02, "emd_floor": 0.0005, "emd_low": 0.0004, "emd_high": 0.0006, "floor": "images"}
     text = text_table([ROW | far, OTHER | near])
     assert "floor images" in text.split("\n\n")[0].replace("\n", " ")
     lines = text.splitlines()

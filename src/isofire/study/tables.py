@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from isofire.errors import DataError
+from isofire.firing.evidence.summary import is_within
 
 Format = Callable[[Any], str]
 WIDTH = 100
@@ -120,10 +121,10 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _with_floor(row: Mapping[str, Any]) -> dict[str, Any]:
-    ratio, floor, low = row.get("emd_over_floor"), row.get("emd_floor"), row.get("emd_low")
-    if not isinstance(ratio, int | float) or math.isnan(ratio):
+    ratio, low, high, floor = (row.get(key) for key in ("emd_over_floor", "emd_low", "emd_high", "emd_floor"))
+    if ratio is None or math.isnan(ratio):
         return {**row, _OVER_FLOOR: None}
-    within = isinstance(low, int | float) and isinstance(floor, int | float) and low <= floor
+    within = low is not None and high is not None and floor is not None and is_within(low, high, floor)
     return {**row, _OVER_FLOOR: f"{ratio:.1f}{'≈' if within else ''}"}
 
 

@@ -168,8 +168,9 @@ def _is_dead(owner: dict[str, Any]) -> bool:
         os.kill(owner["pid"], 0)
     except ProcessLookupError:
         return True
-    except OSError:
-        pass
+    except PermissionError:
+        # another user's, so it is there
+        return False
     return False
 
 

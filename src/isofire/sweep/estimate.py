@@ -15,9 +15,9 @@ from torch import nn
 from isofire.firing import Observation, observe
 from isofire.quantization import labels_of
 from isofire.study import AnySet, Splits, fresh_model, load_splits, run_cell
+from isofire.sweep.given import given_model
 from isofire.sweep.plan import Plan, spec_from
 from isofire.sweep.task import BaselineTask, CellTask, Task
-from isofire.sweep.work import given_model
 from isofire.training.distributed import pick_device
 
 ENOUGH = 0.2

@@ -11,19 +11,17 @@ from typing import Any
 
 import msgspec
 import torch
-from torch import nn
 
-from isofire.errors import ModelError, SpecError
-from isofire.models import open_model, open_named, pretrained, source_hash
-from isofire.quantization import labels_of, spec_of
+from isofire.errors import SpecError
+from isofire.quantization import labels_of
 from isofire.spec import QuantSpec
 from isofire.study import CONTROLS, DataSettings, Splits, environment, load_splits
 from isofire.study.environment import version
 from isofire.study.rows import to_json_text
 from isofire.sweep.cells import Combination, Exclusions, combinations
 from isofire.sweep.config import BaselineSettings, Sweep
+from isofire.sweep.given import given_model, identity_of
 from isofire.sweep.task import BaselineTask, CellTask, Task, absolute
-from isofire.training.resume import state_hash
 
 
 @dataclass(frozen=True)
@@ -99,11 +97,12 @@ def make_plan(sweep: Sweep, folder: str | os.PathLike[str], device: str = "cpu")
     cells: dict[str, Task] = {}
     for settings in sweep.baselines:
         data = settings.data or sweep.data
-        place_of = msgspec.json.encode(data)
-        if place_of not in prints:
-            prints[place_of] = fingerprints_of(load_splits(data), sweep.test_split)
-        found = prints[place_of]
-        identity = _identity(settings)
+        encoded = msgspec.json.encode(data)
+        if encoded not in prints:
+            prints[encoded] = fingerprints_of(load_splits(data), sweep.test_split)
+        found = prints[encoded]
+        # one that the sweep trains is what its recipe says
+        identity = None if settings.model is not None else identity_of(given_model(settings)[0], settings.builder)
         for seed in sweep.seeds:
             made = _baseline(settings, sweep, data, seed, device, identity, found)
             known = baselines.setdefault(made.key, Task(folder=place, baseline=made))
@@ -151,33 +150,6 @@ def fingerprints_of(splits: Splits, test_split: str) -> dict[str, Any]:
     if test_split == "test":
         _ = splits.test
     return splits.fingerprints()
-
-
-def identity_of(model: nn.Module, builder: str | None = None) -> Any:
-    """What a network is: equal weights do not make equal networks, T, thresholds and blocks are in the config.
-
-    The user's own code has no config; the text of the builder's file stands for it, not that of what it imports.
-    """
-    found = [state_hash(model), model.__dict__.get("config") or repr(model)]
-    return found if builder is None else [*found, builder, source_hash(builder)]
-
-
-def _identity(settings: BaselineSettings) -> Any:
-    """What a network is, wherever its file lies; None for one that the sweep trains."""
-    if settings.model is not None:
-        return None
-    if settings.pretrained is not None:
-        model = pretrained(settings.pretrained)
-    elif settings.builder is not None:
-        model, _ = open_named(settings.builder, settings.file)
-    else:
-        assert settings.file is not None
-        model, _ = open_model(settings.file)
-    if spec_of(model) is not None:
-        raise ModelError(
-            f"baseline {settings.name!r} is quantized; a sweep starts from a full-precision network, name another file"
-        )
-    return identity_of(model, settings.builder)
 
 
 def _baseline(

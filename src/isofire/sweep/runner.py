@@ -156,7 +156,7 @@ class _Run:
         self.attempts = attempts if retry_failed else dict.fromkeys(attempts, 0)
         self.unmade: list[str] = []
         self.store.settle([*finished, *(task.key for task in plan.baselines if task.key not in self.blocked)])
-        self.state.damaged = self.store.set_aside
+        self.state.damaged = self.store.damaged
         for task in waiting:
             self.blocked.get(task.baseline.key, self.ready).append(task)
         self.state.rows = list(self._results().rows)

@@ -56,13 +56,13 @@ class Store:
 
     Attributes
     ----------
-    set_aside
+    damaged
         A sentence for each damaged part that this object found.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
-        self.set_aside: list[str] = []
+        self.damaged: list[str] = []
 
     def path(self, kind: Kind, key: str) -> Path:
         """Folder of a finished part."""
@@ -245,7 +245,7 @@ class Store:
             return
         except OSError as error:
             raise _cannot_write(place, error) from error
-        self.set_aside.append(f"{folder.parent.name}/{folder.name} was damaged, kept as damaged/{place.name}")
+        self.damaged.append(f"{folder.parent.name}/{folder.name} was damaged, kept as damaged/{place.name}")
         self.note("damaged", folder.name, kept=f"damaged/{place.name}")
 
 

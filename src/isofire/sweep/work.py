@@ -14,23 +14,21 @@ import msgspec
 import torch
 from torch import nn
 
-from isofire.errors import IsofireError, ModelError, OutputError
+from isofire.errors import IsofireError, OutputError
 from isofire.files import write_text
 from isofire.firing import Observation, observe
-from isofire.models import load_model, open_model, open_named, pretrained, save_model, save_named
-from isofire.quantization import spec_of
+from isofire.models import load_model, open_named, save_model, save_named
 from isofire.study import AnySet, DataSettings, Splits, environment, load_splits, run_cell, train_baseline
 from isofire.study.distributions import distributions
 from isofire.study.rows import to_json_text
-from isofire.sweep.plan import fingerprints_of, identity_of, spec_from, versions
+from isofire.sweep.given import given_model, identity_of
+from isofire.sweep.plan import fingerprints_of, spec_from, versions
 from isofire.sweep.store import Kind, Store, Superseded
 from isofire.sweep.task import BaselineTask, CellTask, Outcome, Task
 from isofire.training.distributed import pick_device
 
 _SHOWN_IMAGES = 64
 """Training images that membrane histograms are made of."""
-
-_NOTE_OF_FILE = ("model", "builder", "quantization", "converted")
 
 
 class Changed(IsofireError):
@@ -166,27 +164,6 @@ def _make_baseline(task: BaselineTask, store: Store, device: torch.device) -> Ca
         _write_json(part / "baseline.json", document)
 
     return write
-
-
-def given_model(task: BaselineTask) -> tuple[nn.Module, dict[str, Any]]:
-    """The network of a baseline that the sweep does not train, and what its file says of it.
-
-    Raises
-    ------
-    ModelError
-        If it is quantized.
-    """
-    if task.pretrained is not None:
-        model = pretrained(task.pretrained)
-        note = dict(model.__dict__["about"])
-    elif task.builder is not None:
-        model, note = open_named(task.builder, task.file)
-    else:
-        assert task.file is not None
-        model, note = open_model(task.file)
-    if spec_of(model) is not None:
-        raise ModelError(f"baseline {task.name!r} is quantized; name the file of a full-precision network")
-    return model, {key: value for key, value in note.items() if key not in _NOTE_OF_FILE}
 
 
 def _check_circumstances(task: BaselineTask, splits: Splits) -> None:
