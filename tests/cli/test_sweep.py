@@ -73,7 +73,9 @@ def test_groups_of_which_nothing_is_left_are_named(tmp_path, capsys) -> None:
     "text",
     [
         "[]", '{"version": 1, "cells": [{"title": "a"}], "baselines": []}', '{"version": 1, "cells": "a"}', None,
-        '{"version": 1, "cells": [{"key": "a", "title": "a", "baseline": "b"}], "baselines": []}',
+        '{"version": 1, "cells": [{"key": "a", "title": "a", "mode": "ptq", "baseline": "b"}], "baselines": []}',
+        '{"version": 1, "cells": [{"key": "a", "title": "a", "baseline": "b"}], '
+        '"baselines": [{"key": "b", "name": "b"}]}',
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("command", ["status", "report"])

@@ -104,6 +104,8 @@ def test_mistakes(write, tmp_path, capsys) -> None:
         make_plan(read_sweep(TINY, FEW, builder="nets:build", loader="nets:pairs"), tmp_path / "out")
     with pytest.raises(SpecError, match="nowhere"):
         make_plan(read_sweep(TINY, FEW, builder="nets:nowhere", loader="nets:load"), tmp_path / "out")
+    with pytest.raises(SpecError, match="is a loader of yours"):
+        make_plan(read_sweep(TINY, (*FEW, "data.name=nets:load", "data.root=there")), tmp_path / "out")
     save_file({"a": torch.zeros(1)}, tmp_path / "wrong.safetensors")
     words = ["sweep", TINY, "--model", "nets:build", "--weights", "wrong.safetensors", "--out", "out"]
     assert main(words) == 2

@@ -115,6 +115,11 @@ def load_split(settings: DataSettings, split: str) -> AnySet:
 def _load(settings: DataSettings, split: str) -> AnySet:
     if not is_named(settings.name):
         return load(settings.name, split, root=settings.root, download=settings.download, **settings.options)
+    if settings.root is not None or settings.download or settings.options:
+        raise SpecError(
+            f"data.root, download and options are for isofire's own sets, {settings.name} is a loader of yours; leave "
+            "them out"
+        )
     found = load_named(settings.name, split).data
     if not isinstance(found, ImageSet | EventSet):
         raise DataError(

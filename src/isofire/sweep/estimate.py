@@ -109,7 +109,8 @@ class _Sample:
             qat = [self._time(cell, images, train=True) for images in (few, more)]
             # the same images were compared on and, with quantizers, calibrated on
             passes = 1 if cell.spec is None else 2
-            trained = max(0.0, (qat[1] - qat[0]) / (more - few) - passes * self._observing)
+            # two short timings can differ by noise alone, but a gradient costs no less than a second forward pass
+            trained = max(2 * self._observing, (qat[1] - qat[0]) / (more - few) - passes * self._observing)
         return Cost(max(0.0, ptq[0] - few * measured), measured, trained)
 
     def of_cell(self, cost: Cost, cell: CellTask) -> float:

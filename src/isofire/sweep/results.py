@@ -130,7 +130,7 @@ def _check(plan: Any, path: Path) -> None:
     whole = (
         isinstance(plan, dict)
         and plan.get("version") == 1
-        and lists("cells", "key", "title", "baseline")
+        and lists("cells", "key", "title", "baseline", "mode")
         and lists("baselines", "key", "name")
         and {cell["baseline"] for cell in plan["cells"]} <= {item["key"] for item in plan["baselines"]}
     )
