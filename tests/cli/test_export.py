@@ -57,6 +57,19 @@ def test_a_network_that_nir_has_no_words_for_leaves_no_file(run, files) -> None:
     assert not Path("net.nir").exists()
 
 
+def test_other_images_than_the_network_takes_are_told(run, files) -> None:
+    Path("wrong.py").write_text(
+        "import torch\nfrom torch import nn\nfrom isofire.neurons import LIF, PerStep, Repeat\n"
+        "def build():\n    return nn.Sequential(Repeat(2), PerStep(nn.Flatten(), nn.Linear(9, 10)), LIF())\n"
+        "def load(split):\n    return torch.rand(8, 3, 8, 8), torch.zeros(8, dtype=torch.long)\n"
+    )
+    done = run("export", files["add"], "--data", "wrong:load", "--out", "net.nir")
+    assert (done.code, "images of 1 channels" in done.err) == (2, True), done.err
+    done = run("export", "--model", "wrong:build", "--data", "wrong:load", "--out", "net.nir")
+    assert (done.code, "does not take inputs of shape (2, 3, 8, 8)" in done.err) == (2, True), done.err
+    assert not Path("net.nir").exists()
+
+
 def test_the_network_itself_is_not_overwritten(run, files) -> None:
     before = files["add"].read_bytes()
     done = run("export", files["add"], "--data", "digits", "--out", files["add"])

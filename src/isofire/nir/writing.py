@@ -140,20 +140,29 @@ def _shapes(net: GraphNet, model: nn.Module, example: Tensor) -> dict[str, tuple
 
         return hook
 
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
     with torch.no_grad(), evaluating(model), evaluating(net):
-        with _hooked(layer.register_forward_pre_hook(note(name)) for name, layer in net.named_children()):
-            result = net(example)
-        norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
         # a hook keeps a norm from being taken into its neurons, which rounds otherwise
         with _hooked(norm.register_forward_hook(lambda *_: None) for norm in norms):
-            same = torch.equal(result, model(example))
-    if not same:
+            expected = _run(model, example)
+        with _hooked(layer.register_forward_pre_hook(note(name)) for name, layer in net.named_children()):
+            result = net(example)
+    if not torch.equal(result, expected):
         raise ModelError(
             "the graph of the model's layers computes something else than the model; its forward must run them one "
             "after the other, each on every step"
         )
     shapes["output"] = tuple(result.shape[2:])
     return shapes
+
+
+def _run(model: nn.Module, example: Tensor) -> Tensor:
+    try:
+        return model(example)
+    except RuntimeError as error:
+        raise ModelError(
+            f"the network does not take inputs of shape {tuple(example.shape)}: {error}; give inputs as it was made for"
+        ) from error
 
 
 @contextmanager
