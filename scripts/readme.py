@@ -6,6 +6,7 @@ from scripts.evidence.run import BASELINE, FOLDER, ROOT
 from scripts.findings.__main__ import RUN, load, load_floors
 from scripts.findings.cells import MEMBRANES, MODES, WEIGHTS, Cells, Row, emd
 from scripts.findings.noise import MARK, NAMES, Floors
+from scripts.findings.statistics import standard_error
 from scripts.page import keep
 
 from isofire.firing.floor import FloorValue
@@ -44,8 +45,8 @@ def floor_table(floors: Floors) -> str:
     """What EMD is without quantization."""
     uses = {
         "images": "the floor of controls, and of membranes after training",
-        "ptq": "the floor of PTQ where weights are quantized",
-        "qat": "the floor of QAT",
+        "ptq": f"{floors.runs} runs; the floor of PTQ where weights are quantized",
+        "qat": f"{floors.runs} runs; the floor of QAT",
         "seeds": f"{len(floors.networks)} networks, all pairs; for comparison",
     }
     lines = [f"| {name} | {_thousandths(floors.value(kind))} | {uses[kind]} |" for kind, name in NAMES.items()]
@@ -57,12 +58,18 @@ def readme() -> str:
     cells, floors = load(), load_floors()
     about = (FOLDER / "README.md").read_text(encoding="utf-8").split("\n\n")[1].strip()
     test = pretrained(BASELINE).__dict__["about"]["accuracy"]["test"]
-    head = f"Baseline: {100 * test['accuracy']:.2f} % of {test['n']:,} test images, mean rate {_rate(cells)}."
+    row = cells.rows[0]
+    head = (
+        f"Baseline: {100 * test['accuracy']:.2f} % of {test['n']:,} test images, {100 * row['accuracy_fp']:.2f} % of "
+        f"these {row['n_images']:,} (one standard error {standard_error(row):.2f} points), mean rate {_rate(cells)}."
+    )
     more = "All cells and what follows from them: [docs/findings.md](docs/findings.md)."
     noise = (
-        "In brackets: 95 % intervals, over images for EMD, over pairs of networks for seeds. "
-        f"{MARK}: within noise, the interval includes the floor or lies below it. "
-        "Intervals are freed of EMD's upward bias, values are as measured; controls are one run each. "
+        "In brackets: 95 % intervals, over images for EMD, over runs and images for controls, over pairs of networks "
+        "for seeds; for other images where 95 % of single draws lie. "
+        f"{MARK}: within noise, by the 95 % interval of EMD / floor, which allows for the floor's own uncertainty. "
+        "Intervals are freed of EMD's upward bias, values are as measured. "
+        "Weights on the ±10 grids of 2 and 4 bits keep nothing but signs: the two are one network after training. "
         "What each number means: [docs/evidence.md](docs/evidence.md)."
     )
     body = f"{about}\n\n{head}\n\n{table(cells, floors)}\n\n{floor_table(floors)}\n\n{noise} {more}"

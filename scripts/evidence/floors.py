@@ -1,6 +1,7 @@
 """`python -m scripts.evidence.floors SWEEP ROOT MODEL MODEL...`: noise floors of the first look, into `floors.json`.
 
-The models are full-precision networks that were trained like the baseline, from other seeds.
+The sweep is one of configs/studies/cifar10-replicates.toml. The models are full-precision networks that were trained
+like the baseline, from other seeds.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.progress import track
-from scripts.evidence.run import BASELINE, FOLDER, same_rows
+from scripts.evidence.run import BASELINE, FOLDER, same_controls
 
 from isofire.data import load
 from isofire.files import write_text
@@ -29,9 +30,8 @@ CONTROLS = {"ptq": "batch norm re-estimated", "qat": "training continued"}
 def collect(sweep: Path, root: Path, models: list[Path]) -> dict[str, Any]:
     """All floors, on the images that the cells were compared on."""
     results = Results.open(sweep)
-    rows = same_rows(results.rows)
-    controls = {row["mode"]: row["cell"] for row in rows if row["target"] == "none"}
-    baseline = results.baseline_counts(controls["ptq"])
+    controls = same_controls([row for row in results.rows if row["target"] == "none"])
+    baseline = results.baseline_counts(controls["ptq"][0])
     networks = [_about(pretrained(BASELINE).__dict__["about"], baseline)]
     recordings = [baseline]
     images = load("cifar10", "test", root=root).first(baseline.n_images)
@@ -41,12 +41,16 @@ def collect(sweep: Path, root: Path, models: list[Path]) -> dict[str, Any]:
         networks.append(_about(note, recordings[-1]))
     floors = {
         "images": image_floor(baseline),
-        **{mode: control_floor(baseline, results.counts(key), about=CONTROLS[mode]) for mode, key in controls.items()},
+        **{
+            mode: control_floor(baseline, [results.counts(key) for key in keys], about=CONTROLS[mode])
+            for mode, keys in controls.items()
+        },
         "seeds": seed_floor(recordings),
     }
     return {
         "environment": environment("cpu"),
         "n_images": baseline.n_images,
+        "runs": len(controls["ptq"]),
         "networks": networks,
         "floors": {name: _plain(floor) for name, floor in floors.items()},
     }

@@ -41,6 +41,11 @@ class Floors:
         """Seed, accuracy and mean rate of the full-precision networks."""
         return self.stored["networks"]
 
+    @property
+    def runs(self) -> int:
+        """How often each control was run."""
+        return self.stored["runs"]
+
     def value(self, kind: str, measure: str = MEASURE) -> FloorValue | None:
         """A floor; None if it has no such measure."""
         found = self.stored["floors"][kind]["overall"].get(measure)

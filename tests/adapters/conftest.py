@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from isofire.adapters import Adapter, Hosted, Layout, register
 from isofire.neurons import IF, LIF, ATan, Neuron
 
 LIBRARIES = os.environ.get("ISOFIRE_LIBRARIES")
@@ -60,6 +61,17 @@ class Case:
         """A neuron that computes what it did whatever hooks it is given, as a library's fast path would."""
         neuron, other = self.neuron(), self.neuron()
         neuron.forward = lambda *args: other(*args)
+        return neuron
+
+    def bypassing_in(self, training: bool) -> nn.Module:
+        """A neuron that does so in train mode, or in eval mode, alone."""
+        neuron, other = self.neuron(), self.neuron()
+        own = type(neuron)
+
+        def forward(self: nn.Module, *args: Any) -> Any:
+            return other(*args) if self.training is training else own.forward(self, *args)
+
+        neuron.__class__ = type(own.__name__, (own,), {"forward": forward, "__module__": own.__module__})
         return neuron
 
 
@@ -349,6 +361,65 @@ class Sinabs(Case):
         return Fast()
 
 
+class HandWrittenLIF(nn.Module):
+    """Decays by half, adds its current, resets by subtraction; [T, N, ...]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, spikes = torch.zeros_like(x[0]), []
+        for step in x:
+            v = self.charge(v, step)
+            soft = torch.sigmoid(4 * (v - 1.0))
+            spikes.append((v >= 1.0).float() + (soft - soft.detach()))
+            v = self.fall(v, spikes[-1].detach())
+        return torch.stack(spikes)
+
+    def charge(self, v: Tensor, x: Tensor) -> Tensor:
+        return 0.5 * v + x
+
+    def fall(self, v: Tensor, spike: Tensor) -> Tensor:
+        return v - spike
+
+
+class HandWrittenHost(Hosted):
+    def charge(self, v: Tensor, x: Tensor) -> Tensor:
+        v = super().charge(v, x)  # pyright: ignore[reportAttributeAccessIssue]
+        return self.membrane(v) if self.membrane.placement == "pre_fire" else v
+
+    def fall(self, v: Tensor, spike: Tensor) -> Tensor:
+        v = super().fall(v, spike)  # pyright: ignore[reportAttributeAccessIssue]
+        return self.membrane(v) if self.membrane.placement == "post_reset" else v
+
+
+class HandWrittenAdapter(Adapter):
+    def layout(self, neuron: nn.Module) -> Layout:
+        return Layout.TIME_FIRST
+
+    def threshold(self, neuron: nn.Module) -> Tensor:
+        return torch.tensor(1.0)
+
+    def host(self, neuron: nn.Module) -> type[Hosted]:
+        return HandWrittenHost
+
+
+class HandWritten(Case):
+    """A class of the user's own, through `register`."""
+
+    name, module = "hand-written", "isofire"
+
+    def neuron(self, placement: str = "pre_fire") -> nn.Module:
+        register(HandWrittenLIF, HandWrittenAdapter())
+        return HandWrittenLIF()
+
+    def own(self) -> Neuron:
+        return LIF(2.0, decay_input=False, v_reset=None)
+
+    def run(self, neuron: nn.Module, currents: Tensor) -> Tensor:
+        return neuron(currents)
+
+    def net(self, placement: str = "pre_fire") -> nn.Module:
+        return Net(self.neuron(), self.neuron())
+
+
 CASES: list[Case] = [
     SpikingJelly(),
     SpikingJellySteps(),
@@ -358,6 +429,7 @@ CASES: list[Case] = [
     NorseCells(),
     NorseModules(),
     Sinabs(),
+    HandWritten(),
 ]
 CASES = [case for case in CASES if LIBRARIES in (None, case.libraries)]
 

@@ -117,14 +117,16 @@ def case_gain(case: Any) -> float:
 def test_equal_weights_give_equal_drift_ranges_and_codes(case, trained, own_net, images, placement: str) -> None:
     supported(case, placement)
     spec = QuantSpec(
-        weights={"method": "lsq", "bits": 3}, membrane={"bits": 3, "range": "minmax", "placement": placement}
-    )
+        weights={"method": "lsq", "bits": 3}, membrane={"bits": 3, "range": "minmax", "placement": placement},
+        first_layer="quantize", last_layer="quantize",
+    )  # fmt: skip
     model = trained(placement)
     pairs = [(net, isofire.calibrate(isofire.prepare(net, spec), images)) for net in (model, own_net(model))]
     codes = [isofire.integer_weights(prepared) for _, prepared in pairs]
-    assert codes[0].keys() == codes[1].keys() == {"conv2"}
-    for a, b in zip(codes[0]["conv2"], codes[1]["conv2"], strict=True):
-        assert torch.equal(a, b)
+    assert codes[0].keys() == codes[1].keys() == {"conv1", "conv2", "fc"}
+    for layer in codes[0]:
+        for a, b in zip(codes[0][layer], codes[1][layer], strict=True):
+            assert torch.equal(a, b)
     for name in ("n1", "n2"):
         ranges = [prepared.get_submodule(name).membrane.quantizer.hi for _, prepared in pairs]
         assert torch.equal(*ranges), name
@@ -193,13 +195,14 @@ def test_copies_after_a_pass_with_gradients_are_apart(case, trained, images) -> 
 
 
 @pytest.mark.parametrize("converted", [True, False])
-def test_a_state_dict_brings_the_model_back(case, trained, images, converted: bool) -> None:
+def test_a_state_dict_brings_the_model_back(case, trained, images, tmp_path, converted: bool) -> None:
     model = isofire.calibrate(isofire.prepare(trained(), SPEC), images).eval()
     model = isofire.convert(model) if converted else model
     expected = model(images[0])
     reset_(model)
     fresh = restore_(case.net(), SPEC, converted=converted).eval()
-    fresh.load_state_dict(model.state_dict())
+    torch.save(model.state_dict(), tmp_path / "state.pt")
+    fresh.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert torch.equal(fresh(images[0]), expected)
 
 
@@ -241,6 +244,19 @@ def test_compiled_neurons_give_the_same_spikes(case, currents, placement: str) -
         assert torch.equal(case.run(torch.compile(neuron, backend="aot_eager"), x), expected)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("quantized", [False, True])
+def test_compiled_networks_give_the_same_logits(case, trained, images, quantized: bool) -> None:
+    model = isofire.quantize_(trained(), SPEC, images) if quantized else trained()
+    torch._dynamo.reset()
+    with torch.no_grad():
+        expected = model(images[0])
+        reset_(model)
+        found = torch.compile(model, backend="aot_eager")(images[0])
+    assert expected.abs().sum() > 0
+    assert torch.equal(found, expected)
+
+
 def test_what_cannot_be_quantized_is_refused_and_still_counted(case) -> None:
     for neuron in case.refused():
         model = nn.Sequential(neuron)
@@ -259,6 +275,15 @@ def test_a_neuron_that_runs_past_its_hook_is_refused(case, trained) -> None:
         prepare_(model, QuantSpec(membrane={"bits": 4, "range": [-2, 2]}))
     assert type(model.n2) is kind
     assert adapter_of(model.n1).membrane(model.n1) is None
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_neuron_that_runs_past_its_hook_in_one_mode_is_refused(case, trained, training: bool) -> None:
+    model = trained()
+    model.n2 = case.bypassing_in(training)
+    mode = "train" if training else "eval"
+    with pytest.raises(ModelError, match=rf"'n2' .* the quantizer was called 0 times in 5 steps \({mode} mode\)"):
+        prepare_(model, QuantSpec(membrane={"bits": 4, "range": [-2, 2]}))
 
 
 def test_a_top_level_that_cannot_fire_is_refused(case, trained) -> None:

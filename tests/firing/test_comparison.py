@@ -85,7 +85,7 @@ def test_a_row_is_labels_and_values() -> None:
     result = make()
     row = result.row(method="lq", bits=2)
     assert list(row)[:2] == ["method", "bits"]
-    noise = dict.fromkeys(("emd_low", "emd_high", "emd_bias", "emd_floor", "emd_over_floor", "floor"))
+    noise = dict.fromkeys(("emd_low", "emd_high", "emd_bias", "emd_floor", "emd_over_floor", "within_noise", "floor"))
     noise |= dict.fromkeys(("synops", "synops_fp", "synops_bound"))
     assert row == {"method": "lq", "bits": 2, **result.overall, **noise}
     with pytest.raises(SpecError, match="got 'shape'"):

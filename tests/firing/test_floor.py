@@ -94,6 +94,24 @@ def test_the_control_floor_is_the_drift_of_the_control() -> None:
     assert (floor.kind, floor.about) == ("control", "three epochs more")
 
 
+def test_several_controls_give_their_mean_and_the_spread_between_runs() -> None:
+    before = recording()
+    runs = [recording(scale * RATES, seed=seed) for seed, scale in enumerate((0.9, 0.85, 0.8), 1)]
+    each = [control_floor(before, run).overall["emd_layer_mean"] for run in runs]
+    floor = control_floor(before, runs, about="continued")
+    assert floor.about == "continued, 3 runs"
+    value = floor.overall["emd_layer_mean"]
+    drift = np.array([item.value for item in each])
+    assert value.value == pytest.approx(drift.mean())
+    images = np.mean([item.high - item.value for item in each])
+    half = math.hypot(scipy.stats.t.ppf(0.975, 2) * drift.std(ddof=1) / 3**0.5, images)
+    assert value.high - value.value == pytest.approx(half, rel=1e-3)
+    assert value.low >= 0
+    assert control_floor(before, runs[:1]).overall == control_floor(before, runs[0]).overall
+    with pytest.raises(DataError, match="at least 1 control"):
+        control_floor(before, [])
+
+
 def test_a_drift_of_the_size_of_the_floor_is_noise() -> None:
     """Two recordings of the same rates are within the image floor; a third fewer spikes are not."""
     before = recording()
@@ -123,8 +141,25 @@ def test_a_drift_of_the_size_of_the_floor_is_noise() -> None:
 )
 def test_verdicts(ends: tuple[float, float], floor: float, expected: bool | None) -> None:
     interval = Interval(estimate=sum(ends) / 2, low=ends[0], high=ends[1], level=0.95, bias=0.0, error=0.0)
-    assert Against(interval=interval, floor=FloorValue(value=floor)).within_noise is expected
+    exact = FloorValue(value=floor, low=floor, high=floor)
+    assert Against(interval=interval, floor=exact).within_noise is expected
+    assert Against(interval=interval, floor=FloorValue(value=floor)).within_noise is None
     assert Against(interval=interval, floor=None).within_noise is None
+
+
+def test_an_uncertain_floor_hides_a_drift_that_an_exact_one_would_not() -> None:
+    interval = Interval(estimate=0.12, low=0.11, high=0.13, level=0.95, bias=0.0, error=0.005)
+    sharp, blurred = (FloorValue(value=0.1, low=0.1 - half, high=0.1 + half) for half in (0.001, 0.03))
+    assert Against(interval=interval, floor=sharp).within_noise is False
+    assert Against(interval=interval, floor=blurred).within_noise is True
+
+
+def test_a_floor_of_one_pair_of_seeds_is_told_to_say_nothing() -> None:
+    before = recording()
+    floor = seed_floor([before, recording(seed=5)])
+    found = compared(before, recording(0.7 * RATES, seed=6), floor=floor)
+    assert found.row()["within_noise"] is None
+    assert "noise unknown" in found.table()
 
 
 def test_table_json_and_row_show_the_noise(tmp_path: Path) -> None:
@@ -148,6 +183,9 @@ def test_table_json_and_row_show_the_noise(tmp_path: Path) -> None:
     row = found.row()
     assert (row["emd_low"], row["emd_high"], row["floor"]) == (against.interval.low, against.interval.high, "images")
     assert row["emd_over_floor"] == row["emd_layer_mean"] / row["emd_floor"]
+    assert row["within_noise"] is False
+    ends = stored["overall"]["emd_layer_mean"]["ratio_low"], stored["overall"]["emd_layer_mean"]["ratio_high"]
+    assert 1 < ends[0] < row["emd_over_floor"] < ends[1]
 
 
 def test_few_images_are_told_how_many_would_be_enough() -> None:

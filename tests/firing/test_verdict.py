@@ -11,6 +11,7 @@ from isofire import QuantSpec, quantize_
 from isofire.errors import SpecError
 from isofire.firing import Observation, SpikeCounts
 from isofire.firing.cost import measure_cost
+from isofire.firing.floor import Floor, FloorValue
 from isofire.firing.verdict import Finding, Limits, check, judge
 from isofire.neurons import LIF, PerStep, Repeat
 
@@ -82,6 +83,22 @@ def test_what_cannot_be_measured_is_undecided() -> None:
     assert verdict.outcome == "undecided"
     assert "too few images for an interval" in verdict.table()
     assert right.sum() == 4
+
+
+def test_drift_is_held_against_a_floor_that_is_not_exact() -> None:
+    """A control has an interval of its own; the mean of many draws of images counts as exact."""
+    before, after = seen(np.ones(200)), seen(np.ones(200), 1.3, 1)
+    drift = {}
+    for name, (low, high) in {"sharp": (0.0199, 0.0201), "blurred": (0.012, 0.028)}.items():
+        value = {"emd_layer_mean": FloorValue(value=0.02, low=low, high=high)}
+        for kind in ("images", "control"):
+            floor = Floor(kind=kind, about=name, layers={}, overall=value)
+            drift[name, kind] = judge(before, after, Limits(drift=3), quantized=NET, floor=floor).findings[0]
+    width = {key: item.high - item.low for key, item in drift.items()}
+    assert width["blurred", "images"] == pytest.approx(width["sharp", "images"])
+    assert width["blurred", "control"] > 1.5 * width["sharp", "control"]
+    unknown = Floor(kind="seeds", about="a pair", layers={}, overall={"emd_layer_mean": FloorValue(value=0.02)})
+    assert judge(before, after, Limits(drift=3), quantized=NET, floor=unknown).outcome == "undecided"
 
 
 def test_one_failure_decides() -> None:

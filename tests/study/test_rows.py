@@ -21,6 +21,7 @@ KINDS = {
     **dict.fromkeys(("seed", "n_images", "T", "epochs", "calibration_images"), st.none() | WHOLE),
     "seconds": NUMBER,
     **dict.fromkeys((*NOISE, *COST), st.none() | st.floats(allow_nan=False, allow_infinity=False)),
+    "within_noise": st.none() | st.booleans(),
     "floor": TEXT,
     "spec": TEXT,
 }
@@ -59,6 +60,13 @@ def test_own_columns_follow_in_the_order_they_came():
     rows = [{"zeta": 1, "accuracy": 0.5}, {"alpha": "x", "model": "m"}]
     assert columns_of(rows) == ["model", "accuracy", "zeta", "alpha"]
     assert to_csv(rows).splitlines()[2] == "m,,,x"
+
+
+def test_a_truth_that_is_none_is_told(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text("model,within_noise\nm,perhaps\n")
+    with pytest.raises(DataError, match=r"within_noise must be True, False or empty, got 'perhaps'.*line 2"):
+        read_rows(path)
 
 
 def test_own_columns_are_read_as_what_they_look_like(tmp_path):

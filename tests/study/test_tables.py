@@ -85,14 +85,14 @@ def test_no_rows():
 
 
 def test_drift_over_its_floor_stands_beside_it():
-    far = {"emd_over_floor": 12.04, "emd_floor": 0.0005, "emd_low": 0.002, "emd_high": 0.003, "floor": "images"}
-    near = {"emd_over_floor": 1.02, "emd_floor": 0.0005, "emd_low": 0.0004, "emd_high": 0.0006, "floor": "images"}
+    far = {"emd_over_floor": 12.04, "within_noise": False, "floor": "images"}
+    near = {"emd_over_floor": 1.02, "within_noise": True, "floor": "images"}
     text = text_table([ROW | far, OTHER | near])
     assert "floor images" in text.split("\n\n")[0].replace("\n", " ")
     lines = text.splitlines()
     assert "12.0" in next(line for line in lines if line.startswith("weights")).split()
     assert "1.0≈" in next(line for line in lines if line.startswith("membrane")).split()
-    assert "≈ where the interval includes the floor" in text.replace("\n", " ")
+    assert "≈ where it is within noise" in text.replace("\n", " ")
     assert max(map(len, lines)) <= 100
     assert "| 12.0 |" in markdown_table([ROW | far, OTHER | near])
     # rows of earlier versions have no floor

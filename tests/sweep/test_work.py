@@ -113,6 +113,7 @@ def test_a_cell_that_diverges_is_recorded(one, tmp_path) -> None:
     record = Store(tmp_path).failure(one.key)
     assert record["type"] == "ModelError"
     assert record["reason"] == outcome.reason
+    assert "stopped being finite at epoch 1" in record["reason"]
     assert "train" in record["traceback"]
     assert record["attempts"] == 1
     assert not Store(tmp_path).exists("cells", one.key)

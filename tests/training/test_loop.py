@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 from isofire.data import Events, EventSet, ImageSet
 from isofire.errors import CheckpointError, ModelError, OutputError, SpecError
 from isofire.models import sew_resnet8
+from isofire.neurons import LIF, PerStep, Repeat
 from isofire.quantization import calibrate_, prepare
 from isofire.quantizers import LSQ, LQNet, Quantizer
 from isofire.spec import QuantSpec
@@ -402,6 +403,18 @@ def test_a_weight_that_is_not_finite_is_never_written(tmp_path: Path, train_set:
     with pytest.raises(ModelError, match="a weight stopped being finite at epoch 1, step 5 of 5"):
         _run(Poisoned(), train_set, None, recipe=Recipe(epochs=1, lr=0.05, batch_size=10), out=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_quantizer_that_meets_a_diverged_weight_is_told_as_diverged_training(
+    tmp_path: Path, train_set: ImageSet
+) -> None:
+    spec = QuantSpec(weights={"method": "uniform", "bits": 4, "range": [-1, 1]}, last_layer="quantize")
+    layers = PerStep(nn.Conv2d(1, 4, 3)), LIF(), PerStep(nn.Flatten(), nn.Linear(144, 4))
+    model = prepare(nn.Sequential(Repeat(2), *layers), spec)
+    recipe = Recipe(epochs=1, lr=1e30, batch_size=10, warmup_epochs=0)
+    with pytest.raises(ModelError, match=r"a weight stopped being finite at epoch 1, step \d of 5, with learning") as e:
+        _run(model, train_set, None, recipe=recipe, out=tmp_path)
+    assert isinstance(e.value.__cause__, ModelError)
 
 
 def test_settings_that_do_not_fit_are_refused(

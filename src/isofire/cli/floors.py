@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,12 +29,13 @@ class FloorChoice:
     Parameters
     ----------
     control
-        A network that went through the same procedure without quantization, such as training continued.
+        A network that went through the same procedure without quantization, such as training continued; may be
+        repeated for several runs of the procedure.
     seed_model
         A full-precision network trained like the baseline from another seed; may be repeated.
     """
 
-    control: Annotated[Path | None, Parameter(group=_FLOOR)] = None
+    control: Annotated[tuple[Path, ...], Parameter(negative=(), show_default=False, group=_FLOOR)] = ()
     seed_model: Annotated[tuple[Path, ...], Parameter(negative=(), show_default=False, group=_FLOOR)] = ()
 
     def of(
@@ -57,18 +58,15 @@ class FloorChoice:
         CheckpointError, ModelError, DataError
             If a file cannot be read, or its network does not match the baseline.
         """
-        if self.control is not None and self.seed_model:
+        if self.control and self.seed_model:
             raise SpecError("name one floor: --control for the procedure, or --seed-model for other seeds")
         seen = [
-            observe(open(path)[0], data, batch_size=batch_size, device=place, run=run).counts for path in self._paths
+            observe(open(path)[0], data, batch_size=batch_size, device=place, run=run).counts
+            for path in self.control or self.seed_model
         ]
-        if self.control is not None:
-            return control_floor(baseline.counts, seen[0], about=f"control {_shown(self.control)}")
+        if self.control:
+            return control_floor(baseline.counts, seen, about=f"control {', '.join(map(_shown, self.control))}")
         return seed_floor([baseline.counts, *seen]) if seen else None
-
-    @property
-    def _paths(self) -> Sequence[Path]:
-        return (self.control,) if self.control is not None else self.seed_model
 
 
 def run_of(data: AnySet | NamedData) -> int:

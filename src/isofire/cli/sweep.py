@@ -142,8 +142,9 @@ def sweep(
         return _listed(make_plan(asked, out or Path(), device), where.at_once(asked.threads))
     if out is None:
         raise SpecError("a sweep needs a folder for its results; give --out DIR")
+    # what cannot be planned leaves no folder
+    plan = make_plan(asked, out, device)
     folder = open_folder(out)
-    plan = make_plan(asked, folder, device)
     with SweepView(plan) as view:
         executor = where.open(folder, asked.threads, device == "cuda")
         results = run_sweep(plan, str(folder), executor, retry_failed=retry_failed, watch=view)

@@ -148,8 +148,8 @@ class Comparison:
         """One flat row for a table of results: the labels given, the overall values, and EMD's noise.
 
         The last are `emd_low` and `emd_high` (95 % interval of `emd_layer_mean`), `emd_bias`, `emd_floor`,
-        `emd_over_floor`, and `floor`, which says of what kind it is; then `synops`, `synops_fp` and `synops_bound`, the
-        most that they can differ by. None where there is no `evidence`, or no `synops`.
+        `emd_over_floor`, `within_noise`, and `floor`, which says of what kind it is; then `synops`, `synops_fp` and
+        `synops_bound`, the most that they can differ by. None where there is no `evidence`, or no `synops`.
 
         Raises
         ------
@@ -163,7 +163,8 @@ class Comparison:
 
     def _noise(self) -> dict[str, float | str | None]:
         if self.evidence is None:
-            return dict.fromkeys(("emd_low", "emd_high", "emd_bias", "emd_floor", "emd_over_floor", "floor"))
+            names = ("emd_low", "emd_high", "emd_bias", "emd_floor", "emd_over_floor", "within_noise", "floor")
+            return dict.fromkeys(names)
         found = self.evidence.against()
         return {
             "emd_low": found.interval.low,
@@ -171,6 +172,7 @@ class Comparison:
             "emd_bias": found.interval.bias,
             "emd_floor": None if found.floor is None else found.floor.value,
             "emd_over_floor": found.ratio if math.isfinite(found.ratio) else None,
+            "within_noise": found.within_noise,
             "floor": self.evidence.floor.kind,
         }
 

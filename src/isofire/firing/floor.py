@@ -25,8 +25,10 @@ from isofire.firing.aggregate import overall_drift
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.drift import check_match, layer_drift
 from isofire.firing.evidence.draws import Draws, bootstrap, subsets
-from isofire.firing.evidence.interval import Interval, drift_intervals, require_blocks
+from isofire.firing.evidence.interval import drift_intervals, require_blocks
+from isofire.firing.evidence.ratio import Magnitude, magnitude
 from isofire.firing.evidence.resample import DISTANCES, OVERALL_EMDS, resample
+from isofire.firing.evidence.seeds import over_seeds
 from isofire.firing.evidence.student import t_value
 
 Kind = Literal["images", "seeds", "control"]
@@ -48,15 +50,20 @@ class FloorValue:
     Parameters
     ----------
     value
-        Mean over draws of images, pairs of seeds, or the one control.
+        Mean over draws of images, pairs of seeds, or controls.
     low, high
-        Images: where 95 % of single draws lie. Seeds: 95 % interval of the mean. Control: that of the control's drift.
+        Images: where 95 % of single draws lie. Seeds and controls: 95 % interval of the mean, or of the one control.
         NaN where there are too few seeds to tell.
     """
 
     value: float
     low: float = math.nan
     high: float = math.nan
+
+    @property
+    def magnitude(self) -> Magnitude:
+        """Value and ends, for `isofire.firing.evidence.ratio`."""
+        return Magnitude(self.value, self.low, self.high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,30 +171,56 @@ def seed_floor(recordings: Sequence[SpikeCounts]) -> Floor:
     )
 
 
-def control_floor(baseline: SpikeCounts, control: SpikeCounts, *, about: str = "continued training") -> Floor:
-    """The drift of a network that went through the same procedure without quantization, with its own interval.
+def control_floor(
+    baseline: SpikeCounts, control: SpikeCounts | Sequence[SpikeCounts], *, about: str = "continued training"
+) -> Floor:
+    """The drift of networks that went through the same procedure without quantization, with its own interval.
+
+    One control has its interval over images. It says nothing of how far another run of the procedure, with another
+    order of training or other calibration images, would drift. Of several runs the floor is the mean; half of its
+    interval is the root of the squares of t standard errors over runs (runs - 1 degrees of freedom) and of the mean
+    half interval over images, since all runs are seen on the same ones.
 
     Parameters
     ----------
     baseline
         The network that the quantized ones are compared with.
     control
-        The control on the same images.
+        The control on the same images, or several runs of it.
     about
         What was done to it: "continued training, 10 epochs", "batch norm re-estimated".
 
     Raises
     ------
     ModelError, DataError
-        If the recordings do not belong together, or fewer than 5 blocks hold images.
+        If the recordings do not belong together, there is none, or fewer than 5 blocks hold images.
     """
-    found = drift_intervals(baseline, control, resamples=DRAWS, ranks=False)
+    runs = [control] if isinstance(control, SpikeCounts) else list(control)
+    if not runs:
+        raise DataError("a control floor needs at least 1 control, got none; name one")
+    found = [drift_intervals(baseline, run, resamples=DRAWS, ranks=False) for run in runs]
+
+    def over(layer: str | None) -> dict[str, FloorValue]:
+        of_runs = [item.overall if layer is None else item.layers[layer] for item in found]
+        return {key: over_runs([magnitude(values[key]) for values in of_runs]) for key, _ in _kept(of_runs[0])}
+
     return Floor(
         kind="control",
-        about=about,
-        layers={name: {key: _of_interval(item) for key, item in _kept(found.layers[name])} for name in found.layers},
-        overall={key: _of_interval(item) for key, item in _kept(found.overall)},
+        about=about if len(runs) == 1 else f"{about}, {len(runs)} runs",
+        layers={name: over(name) for name in baseline.layers},
+        overall=over(None),
     )
+
+
+def over_runs(runs: Sequence[Magnitude]) -> FloorValue:
+    """The floor of controls that were run several times, see `control_floor`."""
+    if len(runs) == 1:
+        return FloorValue(**runs[0]._asdict())
+    spread = over_seeds([run.value for run in runs], level=_LEVEL)
+    half = spread.half_width
+    low = spread.estimate - math.hypot(half, _mean([max(run.value - run.low, 0.0) for run in runs]))
+    high = spread.estimate + math.hypot(half, _mean([max(run.high - run.value, 0.0) for run in runs]))
+    return FloorValue(value=spread.estimate, low=max(low, 0.0), high=high)
 
 
 def _sets(method: Method, blocks: int, draws: int, rng: np.random.Generator) -> tuple[Draws, Draws]:
@@ -211,13 +244,6 @@ def _of_draws(values: np.ndarray) -> FloorValue:
     sizes = np.abs(values)
     low, high = np.quantile(sizes, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
     return FloorValue(value=float(sizes.mean()), low=float(low), high=float(high))
-
-
-def _of_interval(interval: Interval) -> FloorValue:
-    low, high = sorted((abs(interval.low), abs(interval.high)))
-    if interval.low <= 0 <= interval.high:
-        low, high = 0.0, max(low, high)
-    return FloorValue(value=abs(interval.estimate), low=low, high=high)
 
 
 def _measures(first: SpikeCounts, second: SpikeCounts) -> dict[str | None, dict[str, float]]:

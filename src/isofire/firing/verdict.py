@@ -23,7 +23,8 @@ from isofire.firing.cost.reach import Reach, reach
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.evidence.interval import Interval
 from isofire.firing.evidence.student import t_value, z_value
-from isofire.firing.floor import Floor
+from isofire.firing.evidence.summary import Against
+from isofire.firing.floor import Floor, FloorValue
 from isofire.firing.observation import Observation
 from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN
 
@@ -225,12 +226,11 @@ def judge(
     return Verdict(findings=tuple(makers[name](limit) for name, limit in asked.items()), comparison=found)
 
 
-def _finding(name: str, limit: float, interval: Interval, n: int, about: str, unit: float = 1.0) -> Finding:
-    """A finding in multiples of `unit`."""
-    value, low, high = (x / unit for x in (interval.estimate, interval.low, interval.high))
+def _finding(name: str, limit: float, interval: Interval, n: int, about: str) -> Finding:
+    value, low, high = interval.estimate, interval.low, interval.high
     finding = Finding(name=name, limit=limit, value=value, low=low, high=high, about=about)
     gap = abs(limit - value)
-    if finding.outcome != "undecided" or math.isnan(low) or gap == 0:
+    if finding.outcome != "undecided" or not math.isfinite(high - low) or gap == 0:
         return finding
     # half an interval falls with the square root of the images; two digits are as good as the forecast is
     images = math.ceil(n * max(1.0, ((high - low) / 2 / gap) ** 2))
@@ -264,7 +264,17 @@ def _drift(found: Comparison, limit: float) -> Finding:
         about = f"EMD {against.interval.estimate:.5f}; its floor is 0, so there is nothing to compare it with"
         return Finding(name="drift", limit=limit, value=nothing, low=nothing, high=nothing, about=about)
     about = f"EMD {against.interval.estimate:.5f} / floor {against.floor.value:.5f}: {found.evidence.floor.about}"
-    return _finding("drift", limit, against.interval, found.n_images, about, against.floor.value)
+    low, high = _ratio_interval(against, found.evidence.floor)
+    interval = Interval(estimate=against.ratio, low=low, high=high, level=LEVEL, bias=0.0, error=math.nan)
+    return _finding("drift", limit, interval, found.n_images, about)
+
+
+def _ratio_interval(against: Against, floor: Floor) -> tuple[float, float]:
+    """Of drift / floor. The ends of an image floor are where single draws lie; the mean of them all counts as exact."""
+    if floor.kind != "images" or against.floor is None:
+        return against.ratio_interval
+    exact = FloorValue(value=against.floor.value, low=against.floor.value, high=against.floor.value)
+    return Against(interval=against.interval, floor=exact).ratio_interval
 
 
 def _dead(found: Comparison, limit: float) -> Finding:

@@ -22,7 +22,7 @@ MEASURES = (
     "emd_layer_mean", "emd_weighted", "emd_pooled", "emd_max", "paired_mae", "shift", "shape", "reshuffle", "spearman",
     "dead_00_fp", "dead_01_fp", "dead_05_fp",
 )  # fmt: skip
-NOISE = ("emd_low", "emd_high", "emd_bias", "emd_floor", "emd_over_floor", "floor")
+NOISE = ("emd_low", "emd_high", "emd_bias", "emd_floor", "emd_over_floor", "within_noise", "floor")
 COST = ("synops", "synops_fp", "synops_bound")
 PROVENANCE = ("epochs", "calibration_images", "seconds", "spec")
 COLUMNS = (*LABELS, *MEASURES, *NOISE, *COST, *PROVENANCE)
@@ -30,6 +30,7 @@ COLUMNS = (*LABELS, *MEASURES, *NOISE, *COST, *PROVENANCE)
 
 _WHOLE = {"seed", "n_images", "T", "epochs", "calibration_images"}
 _TEXT = {*LABELS, "floor", "spec", "cell", "baseline"} - {"bits", "seed"}
+_TRUTH = {"within_noise"}
 _NUMBERS = {*MEASURES, "seconds"} - _WHOLE
 _VERSION = 1
 
@@ -163,6 +164,8 @@ def _are_rows(value: Any) -> bool:
 def _parse(column: str, field: str, place: str) -> Any:
     if column in _TEXT:
         return field or None
+    if column in _TRUTH:
+        return _truth(field, column, place)
     readers: tuple[Callable[[str], Any], ...] = (int, float, str)
     if column in _WHOLE:
         readers = (int,)
@@ -176,6 +179,13 @@ def _parse(column: str, field: str, place: str) -> Any:
         except ValueError:
             continue
     return _read(readers[-1], field, column, place)
+
+
+def _truth(field: str, column: str, place: str) -> bool | None:
+    known = {"": None, "True": True, "False": False}
+    if field not in known:
+        raise DataError(f"{column} must be True, False or empty, got {field!r} ({place})")
+    return known[field]
 
 
 def _read(reader: Callable[[str], Any], field: str, column: str, place: str) -> Any:

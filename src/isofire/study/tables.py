@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from isofire.errors import DataError
-from isofire.firing.evidence.summary import is_within
 
 Format = Callable[[Any], str]
 WIDTH = 100
@@ -68,7 +67,7 @@ _NOTES = {
     "mfr": "rate: mean, in spikes per neuron per step",
     "dead_05": "dead: rate below 0.05",
     "emd_layer_mean": "EMD: mean over layers",
-    _OVER_FLOOR: "/floor: EMD as a multiple of its noise floor, ≈ where the interval includes the floor",
+    _OVER_FLOOR: "/floor: EMD as a multiple of its noise floor, ≈ where it is within noise",
     "paired_mae": "paired: mean absolute rate change of a neuron",
     "spearman": "rank r: Spearman, within layers",
 }
@@ -121,11 +120,10 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _with_floor(row: Mapping[str, Any]) -> dict[str, Any]:
-    ratio, low, high, floor = (row.get(key) for key in ("emd_over_floor", "emd_low", "emd_high", "emd_floor"))
+    ratio = row.get("emd_over_floor")
     if ratio is None or math.isnan(ratio):
         return {**row, _OVER_FLOOR: None}
-    within = low is not None and high is not None and floor is not None and is_within(low, high, floor)
-    return {**row, _OVER_FLOOR: f"{ratio:.1f}{'≈' if within else ''}"}
+    return {**row, _OVER_FLOOR: f"{ratio:.1f}{'≈' if row.get('within_noise') else ''}"}
 
 
 def _layout(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[tuple[str, str, Format]]]:

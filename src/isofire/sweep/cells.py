@@ -41,7 +41,7 @@ class CellGroup(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     mode: tuple[Mode, ...] = ("ptq", "qat")
-    bits: tuple[int, ...] = ()
+    bits: tuple[int, ...] | None = None
     weights: dict[str, Any] | None = None
     membrane: dict[str, Any] | None = None
     axes: dict[str, list[Any]] = {}
@@ -136,7 +136,9 @@ def _axes(group: CellGroup, place: str) -> dict[tuple[str, ...], Sequence[Any]]:
         if not values:
             raise SpecError(f"an axis needs at least one value, {key!r} has none ({place}.axes)")
     axes: dict[tuple[str, ...], Sequence[Any]] = {(key,): values for key, values in group.axes.items()}
-    if group.bits:
+    if group.bits is not None:
+        if not group.bits:
+            raise SpecError(f"{place}.bits must name one or more numbers, got none; leave it out")
         targets = given or sorted({key.partition(".")[0] for key in group.axes} & set(_TARGETS))
         if not targets:
             raise SpecError(f"bits are bits of weights or membrane, which the group does not name ({place}.bits)")

@@ -161,12 +161,6 @@ def _convert(merged: dict[str, Any], places: Places) -> Sweep:
     if not isinstance(baselines, list) or not baselines:
         raise SpecError(f"baselines must be a list of tables [[baselines]], got {baselines!r} ({places.source})")
     parts["baselines"] = tuple(_baseline(item, f"baselines[{i}]", places) for i, item in enumerate(baselines))
-    for i, group in enumerate(merged["cells"] if isinstance(merged["cells"], list) else []):
-        # without bits a group takes those of its settings, so an empty list would pass for none
-        if isinstance(group, dict) and group.get("bits") == []:
-            raise SpecError(
-                f"cells[{i}].bits must name one or more numbers, got none; leave it out ({places.of('cells')})"
-            )
     for key, value in merged.items():
         kind = Sweep.__annotations__[key]
         parts[key] = places.convert(value, _kinds()[key] if isinstance(kind, str) else kind, key)

@@ -179,8 +179,7 @@ class _Run:
         inputs, labels = self.feed.cut(order[first : first + recipe.batch_size], self.augment, generator)
         seed_model(recipe.seed, epoch, step, rank, self.group.device)
         set_learning_rate(self.optimizer, self.lr(step))
-        with torch.autocast(self.group.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            output = read_logits(self.model, wrapped(inputs), len(labels))
+        output = self.logits(wrapped, inputs, len(labels), step)
         check_classes(output, self.classes)
         loss = LOSSES[recipe.loss](output, labels, recipe.label_smoothing)
         self.note(loss.detach(), hits(output.detach(), labels), len(labels), step)
@@ -191,6 +190,16 @@ class _Run:
         self.optimizer.step()
         # neurons of other libraries keep their state from one call to the next
         reset_(self.model)
+
+    def logits(self, wrapped: nn.Module, inputs: Tensor, images: int, step: int) -> Tensor:
+        try:
+            with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
+                return read_logits(self.model, wrapped(inputs), images)
+        except ModelError as error:
+            # a quantizer refuses NaN before the loss shows it
+            if self.is_finite:
+                raise
+            raise self.diverged("a weight", max(step - 1, 0)) from error
 
     def close_epoch(self, loss: float, accuracy: float, seconds: float, pace: float) -> EpochRecord:
         self.group.share_buffers(self.model)
@@ -247,8 +256,12 @@ class _Run:
             raise self.diverged("the loss", min(bad))
 
     def check_weights(self) -> None:
-        if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
+        if not self.is_finite:
             raise self.diverged("a weight", self.at.step - 1)
+
+    @property
+    def is_finite(self) -> bool:
+        return all(bool(parameter.isfinite().all()) for parameter in self.model.parameters())
 
     def diverged(self, what: str, step: int) -> ModelError:
         kept = f"; {self.last} keeps the state before" if self.last is not None and self.last.exists() else ""

@@ -10,15 +10,11 @@ from isofire.errors import DataError
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.evidence.enough import images_enough
 from isofire.firing.evidence.interval import DriftIntervals, Interval, drift_intervals
+from isofire.firing.evidence.ratio import magnitude, ratio_interval
 from isofire.firing.floor import Floor, FloorValue, image_floor
 
 RESAMPLES = 200
 """Enough for a standard error that is off by 5 %; a comparison of 86,000 neurons takes a second for them."""
-
-
-def is_within(low: float, high: float, floor: float) -> bool:
-    """Whether an interval, of either sign, includes a floor or lies below it."""
-    return low < 0 < high or min(abs(low), abs(high)) <= floor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +42,17 @@ class Against:
         return abs(self.interval.estimate) / self.floor.value
 
     @property
+    def ratio_interval(self) -> tuple[float, float]:
+        """Ends of the interval of drift / floor, with the uncertainty of both; NaN where one is not known."""
+        if self.floor is None:
+            return math.nan, math.nan
+        return ratio_interval(magnitude(self.interval, corrected=True), self.floor.magnitude)
+
+    @property
     def within_noise(self) -> bool | None:
-        """Whether the interval includes the floor, or lies below it; None if that cannot be said."""
-        if self.floor is None or math.isnan(self.interval.low):
-            return None
-        return is_within(self.interval.low, self.interval.high, self.floor.value)
+        """Whether the interval of drift / floor reaches down to 1; None if that cannot be said."""
+        low, _ = self.ratio_interval
+        return None if math.isnan(low) else low <= 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,5 +123,7 @@ def _plain(against: Against) -> dict[str, Any]:
     interval = against.interval
     found: dict[str, Any] = {"low": interval.low, "high": interval.high, "bias": interval.bias, "error": interval.error}
     if against.floor is not None:
-        found |= {"floor": asdict(against.floor), "ratio": against.ratio, "within_noise": against.within_noise}
+        low, high = against.ratio_interval
+        found |= {"floor": asdict(against.floor), "ratio": against.ratio, "ratio_low": low, "ratio_high": high}
+        found |= {"within_noise": against.within_noise}
     return found
