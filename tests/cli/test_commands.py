@@ -271,7 +271,7 @@ def test_compare_writes_and_gives_json(run, trained, quantized, config):
         key: value for key, value in found["row"].items() if key in row
     }
     comparison = json.loads(Path("c/comparison.json").read_text())
-    assert comparison == {key: found[key] for key in ("overall", "layers", "evidence", "synops")}
+    assert comparison == {key: found[key] for key in ("overall", "layers", "evidence", "decisions", "synops")}
     pytest.importorskip("matplotlib")
     assert Path("c/figure.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert set(found["files"]) == {f"c/{name}" for name in
@@ -380,16 +380,28 @@ def test_a_model_table_of_another_network_is_refused(run, trained, config, tmp_p
     assert not (tmp_path / "o").exists()
 
 
-def test_compare_shows_drift_beside_the_floor_that_is_named(run, trained, quantized, config):
+def test_compare_shows_drift_beside_the_floor_that_is_named(run, trained, quantized, config, tmp_path):
     files = trained / "model.safetensors", quantized / "model.safetensors"
     images = ("--data", "digits", "--n", "200", "--json", "--device", "cpu")
     plain = document(run("compare", *files, *images))
     assert plain["evidence"]["floor"]["kind"] == plain["row"]["floor"] == "images"
     assert plain["row"]["emd_low"] <= plain["row"]["emd_layer_mean"] <= plain["row"]["emd_high"] * 1.5
-    control = document(run("compare", *files, *images, "--control", files[1]))
-    assert control["evidence"]["floor"]["kind"] == "control"
-    assert control["row"]["emd_over_floor"] == 1
-    seeds = document(run("compare", *files, *images, "--seed-model", files[1]))
+    controls = []
+    for seed in ("1", "2"):
+        out = tmp_path / f"control{seed}"
+        done = run("quantize", files[0], "-c", config, "--control", "--mode", "ptq", "--out", out, "--seed", seed)
+        assert done.code == 0, done.err
+        controls.append(out / "model.safetensors")
+    one = document(run("compare", *files, *images, "--control", controls[0]))
+    assert one["evidence"]["floor"]["kind"] == "control"
+    two = document(run("compare", *files, *images, "--control", controls[0], "--control", controls[1]))
+    assert "2 runs" in two["evidence"]["floor"]["about"]
+    assert two["row"]["within_noise"] in (True, False)
+    again = run("compare", *files, *images, "--control", controls[0], "--control", controls[0])
+    assert (again.code, "name each network once" in again.err) == (2, True)
+    wrong = run("compare", *files, *images, "--control", files[1])
+    assert (wrong.code, "is quantized; a noise floor is of networks in which nothing is" in wrong.err) == (2, True)
+    seeds = document(run("compare", *files, *images, "--seed-model", controls[0]))
     assert "2 networks of different seeds, 1 pairs" in seeds["evidence"]["floor"]["about"]
     both = run("compare", *files, *images, "--seed-model", files[1], "--control", files[1])
     assert (both.code, "name one floor" in both.err) == (2, True)

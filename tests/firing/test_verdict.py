@@ -134,3 +134,19 @@ def test_limits_are_checked() -> None:
         Limits()
     with pytest.raises(SpecError, match="drift is -1"):
         Limits(drift=-1)
+
+
+def test_few_images_do_not_pass_where_many_fail() -> None:
+    """The floor that a limit is a multiple of must not grow as images get fewer."""
+    outcomes = {}
+    for per_block in (1, 2, 5, 20, 100):
+        drawn = []
+        for seed, scale in ((0, 1.0), (1, 1.3)):
+            hits = np.random.default_rng(seed).binomial(4 * per_block, np.clip(scale * RATES, 0, 1), (20, RATES.size))
+            counts = SpikeCounts({"0": torch.from_numpy(hits.astype(np.int32))}, torch.full((20,), per_block), 4)
+            labels = torch.ones(20 * per_block, dtype=torch.int64)
+            drawn.append(Observation(counts, labels, labels))
+        finding = judge(*drawn, Limits(drift=3), quantized=NET).findings[0]
+        outcomes[20 * per_block] = finding.outcome
+    assert outcomes[2000] == "fails"
+    assert "holds" not in outcomes.values(), outcomes

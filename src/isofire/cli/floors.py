@@ -16,6 +16,7 @@ from isofire.firing import Observation, observe
 from isofire.firing.floor import Floor, control_floor, seed_floor
 from isofire.firing.record import DEFAULT_RUN, run_for
 from isofire.models import NamedData, open_model
+from isofire.quantization import spec_of
 from isofire.study import AnySet
 
 _FLOOR = Group("Noise floor")
@@ -54,19 +55,26 @@ class FloorChoice:
         Raises
         ------
         SpecError
-            If both are named.
+            If both are named, or a network is quantized.
         CheckpointError, ModelError, DataError
             If a file cannot be read, or its network does not match the baseline.
         """
         if self.control and self.seed_model:
             raise SpecError("name one floor: --control for the procedure, or --seed-model for other seeds")
         seen = [
-            observe(open(path)[0], data, batch_size=batch_size, device=place, run=run).counts
+            observe(_full_precision(path, open), data, batch_size=batch_size, device=place, run=run).counts
             for path in self.control or self.seed_model
         ]
         if self.control:
             return control_floor(baseline.counts, seen, about=f"control {', '.join(map(_shown, self.control))}")
         return seed_floor([baseline.counts, *seen]) if seen else None
+
+
+def _full_precision(path: Path, open: Callable[[Path], tuple[nn.Module, dict[str, Any]]]) -> nn.Module:
+    model, _ = open(path)
+    if spec_of(model) is not None:
+        raise SpecError(f"{path} is quantized; a noise floor is of networks in which nothing is, name another")
+    return model
 
 
 def run_of(data: AnySet | NamedData) -> int:

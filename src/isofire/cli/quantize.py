@@ -36,6 +36,7 @@ def quantize(
     mode: Annotated[Literal["ptq", "qat"], Parameter(name=["--mode", "-m"])] = "ptq",
     split: Literal["test", "valid"] = "test",
     from_scratch: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    control: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     out: Out = None,
     seed: Seed = None,
     machine: Machine | None = None,
@@ -69,21 +70,28 @@ def quantize(
         table, once the choices are made.
     from_scratch
         With --mode qat, start from a fresh network of the table [model] instead of the trained one.
+    control
+        Quantize nothing, and go through the same steps: batch norm re-estimated (ptq), or training continued (qat).
+        The network is the noise floor for `compare --control` and `check --control`; [quant] is not used.
     """
     refuse_processes("quantize")
     if from_scratch and mode == "ptq":
         raise SpecError("--from-scratch trains, so it goes with --mode qat")
     settings, chosen = read_config(config, set, seed), network or ModelChoice()
     if chosen.model is not None:
-        if baseline is not None or mode == "qat":
-            raise SpecError("--model takes its file by --weights, and is quantized after training (--mode ptq) only")
+        if baseline is not None or mode == "qat" or control:
+            raise SpecError(
+                "--model takes its file by --weights, and is quantized after training (--mode ptq) only, without "
+                "--control"
+            )
         require(settings, "quant")
         return quantize_named(chosen, data, config, settings, out, (machine or Machine()).claim())
     if data is not None:
         raise SpecError("--data goes with --model; the data of isofire's networks are the configuration's [data]")
-    require(settings, "data", "quant", *(("qat",) if mode == "qat" else ()), *(("model",) if from_scratch else ()))
+    needed = ["data", *([] if control else ["quant"]), *(["qat"] if mode == "qat" else [])]
+    require(settings, *needed, *(["model"] if from_scratch else []))
     assert settings.data is not None
-    assert settings.quant is not None
+    spec = None if control else settings.quant
     if split == "valid" and not settings.data.valid:
         raise SpecError("--split valid needs images that are held out; set data.valid to their number")
     place = (machine or Machine()).claim()
@@ -95,14 +103,16 @@ def quantize(
     if fresh is not None:
         _check_same(model, fresh, config, baseline)
     start = fresh if from_scratch else None
-    make_plan(model, settings.quant)
-    target = out_folder(out, settings.out, f"{config.stem}-{mode}")
+    if spec is not None:
+        make_plan(model, spec)
+    target = out_folder(out, settings.out, f"{config.stem}-{mode}{'-control' if control else ''}")
     if target.resolve() == baseline.resolve().parent:
         raise SpecError(f"--out {target} holds the baseline, whose model.safetensors would be replaced; name another")
     folder = open_folder(target)
     splits, log = load_splits(settings.data), Log(folder)
     images = splits.test if splits.valid is None or split == "test" else splits.valid
-    log(f"quantizing {baseline.name} ({mode}), comparing on {len(images):,} images of {images.name} ({split})")
+    doing = "a control of" if control else "quantizing"
+    log(f"{doing} {baseline.name} ({mode}), comparing on {len(images):,} images of {images.name} ({split})")
 
     def note(record: EpochRecord) -> None:
         assert settings.qat is not None
@@ -110,7 +120,7 @@ def quantize(
 
     cell = run_cell(
         model,
-        settings.quant,
+        spec,
         mode=mode,
         train_set=splits.train,
         test_set=images,

@@ -78,20 +78,7 @@ def compare(
     costs: list[Reach | None] = []
     seen = _observe(models, data, max_images, batch_size, device, progress, blocks, run, costs)
     before, after = (baseline if isinstance(baseline, Observation) else seen[0]), seen[-1]
-    if not torch.equal(before.labels, after.labels):
-        raise DataError(
-            f"the baseline must be observed on the same images in the same order: its {len(before.labels)} labels are "
-            f"not those of the {len(after.labels)} images given; observe it anew"
-        )
-    return Comparison.of(
-        before.counts,
-        after.counts,
-        accuracy=after.accuracy,
-        accuracy_fp=before.accuracy,
-        agreement=int((before.predictions == after.predictions).sum()) / len(after.labels),
-        floor=floor,
-        reached=costs[0],
-    )
+    return Comparison.observed(before, after, floor=floor, reached=costs[0])
 
 
 def observe(

@@ -10,15 +10,19 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from isofire.errors import SpecError
+import torch
+
+from isofire.errors import DataError, SpecError
 from isofire.files import write_text
 from isofire.firing.aggregate import overall_drift
 from isofire.firing.cost.bound import SynOpsDrifts, synops_drift
 from isofire.firing.cost.reach import Reach
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.drift import LayerDrift, check_match, layer_drift
+from isofire.firing.evidence.decisions import Decisions
 from isofire.firing.evidence.summary import Evidence, evidence_or_reason
 from isofire.firing.floor import Floor
+from isofire.firing.observation import Observation
 from isofire.firing.table import evidence_table, layer_table, synops_lines
 
 if TYPE_CHECKING:
@@ -45,6 +49,8 @@ class Comparison:
         What drift is shown beside; None takes the baseline on other images, see `isofire.firing.floor`.
     reached
         Synaptic operations that a spike of each neuron causes, see `isofire.firing.cost.reach`; None if unknown.
+    decisions
+        On how many images the classes changed, with intervals; None if only the scores are known.
     """
 
     accuracy: float
@@ -56,6 +62,37 @@ class Comparison:
     overall: dict[str, float | int]
     floor: Floor | None = None
     reached: Reach | None = None
+    decisions: Decisions | None = None
+
+    @classmethod
+    def observed(
+        cls, before: Observation, after: Observation, *, floor: Floor | None = None, reached: Reach | None = None
+    ) -> Comparison:
+        """Compare what two networks did on the same images.
+
+        Raises
+        ------
+        DataError
+            If their labels differ.
+        ModelError
+            As `of`.
+        """
+        if not torch.equal(before.labels, after.labels):
+            raise DataError(
+                f"the baseline must be observed on the same images in the same order: its {len(before.labels)} labels "
+                f"are not those of the {len(after.labels)} images given; observe it anew"
+            )
+        found = Decisions.of(before.predictions, after.predictions, after.labels)
+        return cls.of(
+            before.counts,
+            after.counts,
+            accuracy=after.accuracy,
+            accuracy_fp=before.accuracy,
+            agreement=found.agreeing / found.images,
+            floor=floor,
+            reached=reached,
+            decisions=found,
+        )
 
     @classmethod
     def of(
@@ -68,6 +105,7 @@ class Comparison:
         agreement: float,
         floor: Floor | None = None,
         reached: Reach | None = None,
+        decisions: Decisions | None = None,
     ) -> Comparison:
         """Compare two recordings of the same images.
 
@@ -88,6 +126,7 @@ class Comparison:
             overall=overall,
             floor=floor,
             reached=reached,
+            decisions=decisions,
         )
 
     @property
@@ -117,19 +156,24 @@ class Comparison:
     def table(self) -> str:
         """Plain text of at most 100 columns: scores, a line per layer, the overall line; EMD and its noise; SynOps."""
         found, reason = self._evidence
-        drift = layer_table(self.layers, self.overall)
+        drift = layer_table(self.layers, self.overall, self.decisions)
         noise = (
             evidence_table(found, self.layers) if found is not None else textwrap.fill(f"no intervals: {reason}", 100)
         )
         cost = "" if self.synops is None else f"\n\n{synops_lines(self.synops)}"
+        if self.synops is None and self.decisions is not None:
+            # `compare` looked for the synapses; two bare recordings have none
+            cost = "\n\nSynOps: not known, what a spike causes is no sum over synapses here (isofire.firing.cost)"
         return f"{drift}\n\n{noise}{cost}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values under "overall", "layers", "evidence" and "synops"; what does not exist is NaN or None."""
+        """Plain values: "overall", "layers", "evidence", "decisions", "synops"; what does not exist is NaN or None."""
         layers = [{**asdict(layer), "transitions": layer.transitions._asdict()} for layer in self.layers]
         noise = None if self.evidence is None else self.evidence.to_dict()
         cost = None if self.synops is None else self.synops.to_dict()
-        return {"overall": dict(self.overall), "layers": layers, "evidence": noise, "synops": cost}
+        votes = None if self.decisions is None else self.decisions.to_dict()
+        overall = dict(self.overall)
+        return {"overall": overall, "layers": layers, "evidence": noise, "decisions": votes, "synops": cost}
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """`to_dict` as JSON text, NaN as null; with `path` also written there.

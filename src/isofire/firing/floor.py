@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
 
 import numpy as np
+import torch
 
 from isofire.errors import DataError, SpecError
 from isofire.firing.aggregate import overall_drift
@@ -90,7 +91,9 @@ class Floor:
         return (self.overall if layer is None else self.layers.get(layer, {})).get(measure)
 
 
-def image_floor(counts: SpikeCounts, *, method: Method = "bootstrap", draws: int = DRAWS, seed: int = 0) -> Floor:
+def image_floor(
+    counts: SpikeCounts, *, method: Method = "bootstrap", draws: int = DRAWS, seed: int = 0, images: int | None = None
+) -> Floor:
     """How far a network is from itself on other images.
 
     Parameters
@@ -103,6 +106,10 @@ def image_floor(counts: SpikeCounts, *, method: Method = "bootstrap", draws: int
         about sqrt(2) higher; nothing is drawn twice.
     draws
         Pairs of sets.
+    images
+        Of each set, to the nearest block, if not as many as were recorded. Only of a bootstrap. The floor falls as sets
+        grow, so floors of recordings of different sizes compare at one such number; above the number recorded it is a
+        forecast.
 
     A drift between two networks on the *same* images has less noise than this, since what an image does to both
     cancels; see `Interval.resolved` for whether it differs from none at all.
@@ -112,7 +119,7 @@ def image_floor(counts: SpikeCounts, *, method: Method = "bootstrap", draws: int
     DataError
         If fewer than 5 blocks hold images.
     SpecError
-        If the method is unknown or `draws` below 1.
+        If the method is unknown, `draws` or `images` below 1, or `images` is given for halves.
 
     Examples
     --------
@@ -120,14 +127,17 @@ def image_floor(counts: SpikeCounts, *, method: Method = "bootstrap", draws: int
     """
     if method not in get_args(Method):
         raise SpecError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
+    if images is not None and (images < 1 or method != "bootstrap"):
+        raise SpecError(f"images must be at least 1, for method 'bootstrap' alone, got {images} and {method!r}")
     blocks = require_blocks(counts)
+    size = blocks if images is None else max(1, round(blocks * images / counts.n_images))
     rng = np.random.default_rng(seed)
-    first, second = _sets(method, blocks, draws, rng)
+    first, second = _sets(method, blocks, draws, rng, size)
     drawn = resample(counts, counts, first, second, ranks=False)
-    images = counts.n_images if method == "bootstrap" else counts.n_images // 2
+    each = round(counts.n_images * size / blocks) if method == "bootstrap" else counts.n_images // 2
     return Floor(
         kind="images",
-        about=f"the baseline on other images, {images:,} against {images:,} ({method}, {draws} draws)",
+        about=f"the baseline on other images, {each:,} against {each:,} ({method}, {draws} draws)",
         layers={name: {key: _of_draws(values) for key, values in _kept(drawn.layers[name])} for name in counts.layers},
         overall={key: _of_draws(values) for key, values in _kept(drawn.overall)},
     )
@@ -147,12 +157,13 @@ def seed_floor(recordings: Sequence[SpikeCounts]) -> Floor:
     Raises
     ------
     DataError
-        If there are fewer than two.
+        If there are fewer than two, or two are of the same network.
     ModelError
         If they are not of the same architecture and images.
     """
     if len(recordings) < 2:
         raise DataError(f"a seed floor needs networks of at least 2 seeds, got {len(recordings)}; train another")
+    _refuse_repeated(recordings, "networks of different seeds")
     pairs = {
         (i, j): _measures(recordings[i], recordings[j]) for i, j in itertools.combinations(range(len(recordings)), 2)
     }
@@ -193,11 +204,13 @@ def control_floor(
     Raises
     ------
     ModelError, DataError
-        If the recordings do not belong together, there is none, or fewer than 5 blocks hold images.
+        If the recordings do not belong together, there is none, two are of the same network, or fewer than 5 blocks
+        hold images.
     """
     runs = [control] if isinstance(control, SpikeCounts) else list(control)
     if not runs:
         raise DataError("a control floor needs at least 1 control, got none; name one")
+    _refuse_repeated(runs, "runs of a control")
     found = [drift_intervals(baseline, run, resamples=DRAWS, ranks=False) for run in runs]
 
     def over(layer: str | None) -> dict[str, FloorValue]:
@@ -223,9 +236,19 @@ def over_runs(runs: Sequence[Magnitude]) -> FloorValue:
     return FloorValue(value=spread.estimate, low=max(low, 0.0), high=high)
 
 
-def _sets(method: Method, blocks: int, draws: int, rng: np.random.Generator) -> tuple[Draws, Draws]:
+def _refuse_repeated(recordings: Sequence[SpikeCounts], what: str) -> None:
+    """One network counted twice would pass for two that agree."""
+    for (i, first), (j, second) in itertools.combinations(enumerate(recordings, 1), 2):
+        same = first.layers == second.layers and all(
+            torch.equal(first.counts[name], second.counts[name]) for name in first.layers
+        )
+        if same and first.total() > 0:
+            raise DataError(f"{what} differ, but number {i} and {j} fire alike in every neuron; name each network once")
+
+
+def _sets(method: Method, blocks: int, draws: int, rng: np.random.Generator, size: int) -> tuple[Draws, Draws]:
     if method == "bootstrap":
-        return bootstrap(blocks, draws, rng), bootstrap(blocks, draws, rng)
+        return bootstrap(blocks, draws, rng, size), bootstrap(blocks, draws, rng, size)
     halves = subsets(blocks, draws, rng)
     if blocks % 2 == 0:
         return halves, 1 - halves

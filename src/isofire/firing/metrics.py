@@ -16,7 +16,7 @@ from torch import Tensor
 from isofire.errors import DataError, ModelError
 from isofire.firing.aggregate import layer_mean, neuron_weighted
 from isofire.firing.distance import emd_from_counts
-from isofire.firing.rates import PAPER_CUT, dead_share
+from isofire.firing.rates import PAPER_CUT, dead_share, require_cut
 
 Spikes = Tensor | Mapping[str, Tensor]
 """[T, N, *neuron_shape] of one layer, or of several by name."""
@@ -178,6 +178,7 @@ class DeadShare(_OneNetwork):
 
     def __init__(self, cut: float = PAPER_CUT) -> None:
         super().__init__()
+        require_cut(cut)
         self.cut = cut
 
     def _value(self, counts: Mapping[_Key, Tensor], denominators: Mapping[str, int]) -> float:

@@ -139,9 +139,20 @@ def alive_dead_transitions(a: RateLike, b: RateLike, cut: float = PAPER_CUT) -> 
 
 def is_dead(rates: NDArray[np.float64], cut: float) -> NDArray[np.bool_]:
     """Which rates count as dead at `cut`; see `dead_share`."""
+    require_cut(cut)
+    return rates < cut if cut > 0 else rates <= 0
+
+
+def require_cut(cut: float) -> None:
+    """Refuse a cut that is no rate.
+
+    Raises
+    ------
+    SpecError
+        If it is negative or not finite.
+    """
     if not (cut >= 0 and np.isfinite(cut)):
         raise SpecError(f"cut must be a rate >= 0, got {cut}; the paper's is {PAPER_CUT}")
-    return rates < cut if cut > 0 else rates <= 0
 
 
 def _plain(values: RateLike, layer: str | None) -> NDArray[np.float64]:

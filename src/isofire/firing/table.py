@@ -7,6 +7,7 @@ from typing import Any
 
 from isofire.firing.cost.bound import SynOpsDrifts
 from isofire.firing.drift import LayerDrift
+from isofire.firing.evidence.decisions import Decisions
 from isofire.firing.evidence.summary import Against, Evidence
 
 _NAME_WIDTH = 22
@@ -17,7 +18,9 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def layer_table(layers: Sequence[LayerDrift], overall: Mapping[str, float | int]) -> str:
+def layer_table(
+    layers: Sequence[LayerDrift], overall: Mapping[str, float | int], decisions: Decisions | None = None
+) -> str:
     """At most 100 columns: a heading, one line per layer, one for all neurons, and the other overall distances."""
     widths = [max(len(title), digits + 2) for title, _, digits in _COLUMNS]
     titles = [title.rjust(width) for (title, _, _), width in zip(_COLUMNS, widths, strict=True)]
@@ -28,6 +31,7 @@ def layer_table(layers: Sequence[LayerDrift], overall: Mapping[str, float | int]
         [
             f"accuracy {overall['accuracy']:.4f} (fp {overall['accuracy_fp']:.4f}), "
             f"agreement {overall['agreement']:.4f}, n = {overall['n_images']:,} images, T = {overall['T']}",
+            *_intervals_of(decisions),
             "rates and distances in spikes per neuron per step; dead: share of neurons with rate < 0.05",
             "",
             head,
@@ -39,6 +43,16 @@ def layer_table(layers: Sequence[LayerDrift], overall: Mapping[str, float | int]
             f"pooled {overall['emd_pooled']:.5f}, max {overall['emd_max']:.5f}",
         ]
     )
+
+
+def _intervals_of(decisions: Decisions | None) -> list[str]:
+    if decisions is None:
+        return []
+    drop, agreement = decisions.accuracy_drop(), decisions.agreement()
+    return [
+        f"95 % intervals: change of accuracy {-drop.high:+.4f} .. {-drop.low:+.4f}, "
+        f"agreement {agreement.low:.4f} .. {agreement.high:.4f}"
+    ]
 
 
 def evidence_table(found: Evidence, layers: Sequence[LayerDrift]) -> str:
@@ -70,6 +84,9 @@ def synops_lines(found: SynOpsDrifts) -> str:
     """The change in synaptic operations beside the most that the EMDs allow."""
     total = found.overall
     share = f" ({total.change / total.baseline:+.1%})" if total.baseline else ""
+    if total.baseline and found.ratio is not None:
+        low, high = found.ratio.low - 1, found.ratio.high - 1
+        share = f" ({total.change / total.baseline:+.1%}, 95 % {low:+.1%} .. {high:+.1%})"
     return (
         f"SynOps an inference: {total.quantized:,.0f} (fp {total.baseline:,.0f}), change {total.change:+,.0f}{share}\n"
         f"with these EMDs it could have been at most +-{total.bound:,.0f}"

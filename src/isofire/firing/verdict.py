@@ -7,6 +7,7 @@ none of it does, and is undecided otherwise. So a network does not pass because 
 from __future__ import annotations
 
 import math
+import textwrap
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -21,15 +22,18 @@ from isofire.firing.comparison import Comparison
 from isofire.firing.cost.memory import memory_of
 from isofire.firing.cost.reach import Reach, reach
 from isofire.firing.counts import SpikeCounts
-from isofire.firing.evidence.interval import Interval
-from isofire.firing.evidence.student import t_value, z_value
+from isofire.firing.evidence.interval import MIN_BLOCKS, Interval
+from isofire.firing.evidence.resample import used_blocks
 from isofire.firing.evidence.summary import Against
-from isofire.firing.floor import Floor, FloorValue
+from isofire.firing.floor import Floor, FloorValue, image_floor
 from isofire.firing.observation import Observation
 from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN
 
 Outcome = Literal["holds", "fails", "undecided"]
 LEVEL = 0.95
+_WIDTH = 100
+FLOOR_IMAGES = 1000
+"""Images of an image floor that a limit is a multiple of."""
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,8 +65,10 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise SpecError(f"at least one limit is needed, of {', '.join(self.__struct_fields__)}")
         for name, value in given.items():
             low = -1.0 if name == "accuracy_drop" else 0.0
-            if not (math.isfinite(value) and value >= low):
-                raise SpecError(f"a limit must be a finite number >= {low:g}, {name} is {value}")
+            high = 1.0 if name in ("accuracy_drop", "dead_share") else math.inf
+            if not (math.isfinite(value) and low <= value <= high):
+                upper = "" if high == math.inf else f" and <= {high:g}, a share"
+                raise SpecError(f"a limit must be a finite number >= {low:g}{upper}, {name} is {value}")
 
 
 def limits_by_name(limits: Limits) -> dict[str, float | None]:
@@ -138,8 +144,9 @@ class Verdict:
             ends = "" if math.isnan(item.low) else f"{item.low:.5g} .. {item.high:.5g}"
             value = "" if math.isnan(item.value) else f"{item.value:.5g}"
             lines.append(f"{item.name:<14} {item.limit:>10.5g} {value:>11} {ends:>24}  {item.outcome:<9}")
-            more = "" if item.enough is None else f"; about {item.enough:,} images would decide it"
-            lines.append(f"    {item.about}{more}")
+            lines += textwrap.wrap(item.about, _WIDTH, initial_indent="    ", subsequent_indent="    ")
+            if item.enough is not None:
+                lines.append(f"    about {item.enough:,} images would decide it")
         return "\n".join(lines)
 
 
@@ -165,7 +172,8 @@ def check(
     limits
         What it has to keep to.
     floor
-        What `limits.drift` is a multiple of; None takes the baseline on other images.
+        What `limits.drift` is a multiple of; None takes the baseline on `FLOOR_IMAGES` other images, however many were
+        recorded: this floor falls as images grow in number, and a limit must not.
 
     Raises
     ------
@@ -205,22 +213,15 @@ def judge(
     reached
         For `limits.synops`, see `isofire.firing.cost.reach`.
     """
-    before, after = baseline, quantized_seen
-    found = Comparison.of(
-        before.counts,
-        after.counts,
-        accuracy=after.accuracy,
-        accuracy_fp=before.accuracy,
-        agreement=int((before.predictions == after.predictions).sum()) / len(after.labels),
-        floor=floor,
-        reached=reached,
-    )
+    if floor is None and used_blocks(baseline.counts) >= MIN_BLOCKS:
+        floor = image_floor(baseline.counts, images=FLOOR_IMAGES)
+    found = Comparison.observed(baseline, quantized_seen, floor=floor, reached=reached)
     makers = {
-        "accuracy_drop": lambda limit: _accuracy(before, after, limit),
+        "accuracy_drop": lambda limit: _accuracy(found, limit),
         "drift": lambda limit: _drift(found, limit),
         "dead_share": lambda limit: _dead(found, limit),
-        "synops": lambda limit: _synops(before.counts, after.counts, reached, limit),
-        "state_bytes": lambda limit: _state(quantized, after.counts, limit),
+        "synops": lambda limit: _synops(found, limit),
+        "state_bytes": lambda limit: _state(quantized, quantized_seen.counts, limit),
     }
     asked = {name: limit for name, limit in limits_by_name(limits).items() if limit is not None}
     return Verdict(findings=tuple(makers[name](limit) for name, limit in asked.items()), comparison=found)
@@ -238,20 +239,13 @@ def _finding(name: str, limit: float, interval: Interval, n: int, about: str) ->
     return Finding(**{**vars(finding), "enough": max(-(-images // digits) * digits, n + 1)})
 
 
-def _accuracy(before: Observation, after: Observation, limit: float) -> Finding:
-    """The drop and its interval: half an image more in each discordant cell (Agresti and Min 2005, paired shares)."""
-    n = len(before.labels)
-    right, still = before.predictions == before.labels, after.predictions == after.labels
-    lost, won = int((right & ~still).sum()), int((~right & still).sum())
-    b, c, total = lost + 0.5, won + 0.5, n + 2
-    centre = (b - c) / total
-    error = math.sqrt(max(b + c - (b - c) ** 2 / total, 0)) / total
-    half = z_value(LEVEL) * error
-    interval = Interval(
-        estimate=(lost - won) / n, low=centre - half, high=centre + half, level=LEVEL, bias=0.0, error=error
+def _accuracy(found: Comparison, limit: float) -> Finding:
+    votes = found.decisions
+    assert votes is not None
+    about = (
+        f"accuracy {found.accuracy:.4f} against {found.accuracy_fp:.4f}; {votes.lost:,} images lost, {votes.won:,} won"
     )
-    about = f"accuracy {after.accuracy:.4f} against {before.accuracy:.4f}; {lost:,} images lost, {won:,} won"
-    return _finding("accuracy_drop", limit, interval, n, about)
+    return _finding("accuracy_drop", limit, votes.accuracy_drop(LEVEL), votes.images, about)
 
 
 def _drift(found: Comparison, limit: float) -> Finding:
@@ -263,18 +257,14 @@ def _drift(found: Comparison, limit: float) -> Finding:
     if against.floor is None or against.floor.value == 0:
         about = f"EMD {against.interval.estimate:.5f}; its floor is 0, so there is nothing to compare it with"
         return Finding(name="drift", limit=limit, value=nothing, low=nothing, high=nothing, about=about)
-    about = f"EMD {against.interval.estimate:.5f} / floor {against.floor.value:.5f}: {found.evidence.floor.about}"
-    low, high = _ratio_interval(against, found.evidence.floor)
+    floor = against.floor
+    if found.evidence.floor.kind == "images":
+        # its ends are where single draws lie; the mean of many draws counts as exact
+        floor = FloorValue(value=floor.value, low=floor.value, high=floor.value)
+    low, high = Against(interval=against.interval, floor=floor).ratio_interval
     interval = Interval(estimate=against.ratio, low=low, high=high, level=LEVEL, bias=0.0, error=math.nan)
+    about = f"EMD {against.interval.estimate:.5f} / floor {floor.value:.5f}: {found.evidence.floor.about}"
     return _finding("drift", limit, interval, found.n_images, about)
-
-
-def _ratio_interval(against: Against, floor: Floor) -> tuple[float, float]:
-    """Of drift / floor. The ends of an image floor are where single draws lie; the mean of them all counts as exact."""
-    if floor.kind != "images" or against.floor is None:
-        return against.ratio_interval
-    exact = FloorValue(value=against.floor.value, low=against.floor.value, high=against.floor.value)
-    return Against(interval=against.interval, floor=exact).ratio_interval
 
 
 def _dead(found: Comparison, limit: float) -> Finding:
@@ -286,31 +276,17 @@ def _dead(found: Comparison, limit: float) -> Finding:
     return _finding("dead_share", limit, found.evidence.intervals.overall["dead_05"], found.n_images, about)
 
 
-def _synops(before: SpikeCounts, after: SpikeCounts, reached: Reach | None, limit: float) -> Finding:
+def _synops(found: Comparison, limit: float) -> Finding:
     nothing = float("nan")
-    if reached is None:
+    if found.synops is None:
         about = "the operations of this network are no sum over its spikes; see isofire.firing.cost.measure_cost"
         return Finding(name="synops", limit=limit, value=nothing, low=nothing, high=nothing, about=about)
-    first, second = _per_block(before, reached), _per_block(after, reached)
-    total = float(first.sum())
-    if total == 0 or len(first) < 2:
-        about = "the baseline causes no operation" if total == 0 else "too few images for an interval"
+    total, ratio = found.synops.overall, found.synops.ratio
+    if ratio is None:
+        about = "the baseline causes no operation" if total.baseline == 0 else "too few images for an interval"
         return Finding(name="synops", limit=limit, value=nothing, low=nothing, high=nothing, about=about)
-    ratio, blocks = float(second.sum()) / total, len(first)
-    # a ratio of sums over the same blocks: its error is that of what the ratio leaves unexplained in each
-    rest = second - ratio * first
-    error = math.sqrt(blocks / (blocks - 1) * float((rest**2).sum())) / total
-    half = t_value(LEVEL, blocks - 1) * error
-    interval = Interval(estimate=ratio, low=ratio - half, high=ratio + half, level=LEVEL, bias=0.0, error=error)
-    n = before.n_images
-    about = f"{float(second.sum()) / n:,.0f} an inference against {total / n:,.0f}"
-    return _finding("synops", limit, interval, n, about)
-
-
-def _per_block(counts: SpikeCounts, reached: Reach) -> torch.Tensor:
-    """Synaptic operations of each block that holds images."""
-    used = counts.images_per_block > 0
-    return torch.stack([counts.counts[name].flatten(1)[used].double() @ reached[name] for name in counts.layers]).sum(0)
+    about = f"{total.quantized:,.0f} an inference against {total.baseline:,.0f}"
+    return _finding("synops", limit, ratio, found.n_images, about)
 
 
 def _state(quantized: nn.Module, counts: SpikeCounts, limit: float) -> Finding:

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from isofire.firing import Comparison, observe
+from isofire.firing import Comparison, Observation, observe
 from isofire.quantization import CALIBRATION_IMAGES, Choice, make_plan
 from isofire.settings import MembraneSetting
 from isofire.spec import QuantSpec, Rule
-from isofire.study.cell import run_cell
+from isofire.study.cell import Cell, run_cell
 from isofire.study.splits import AnySet
 from isofire.training.distributed import pick_device
 
@@ -29,7 +29,8 @@ class Blamed:
     name, target
         Module, and "weights" or "membrane".
     alone
-        The network in which nothing else is quantized, against the baseline.
+        The network in which nothing else is quantized, against the baseline; where batch norm is re-estimated for it,
+        against the control, for which it was too: what re-estimation does is no quantizer's.
     without
         The network in which all else is quantized, against the baseline; None if there is nothing else.
     """
@@ -74,8 +75,8 @@ class Blame:
     quantizers
         Each of them, in the model's order.
     control
-        Batch norm re-estimated and nothing quantized, where the spec re-estimates it: drift of this size is not a
-        quantizer's. None where it does not.
+        Batch norm re-estimated and nothing quantized, against the baseline, where the spec re-estimates it; None where
+        it does not.
     """
 
     everything: Comparison
@@ -120,7 +121,13 @@ class Blame:
                 f"{100 * item.alone.agreement:>8.1f}  {item.starts or 'noise only'} -> {item.worst}"
             )
         return "\n".join(
-            [*lines, "", "alone: only this; without: all but this; saves: share of the drift that goes with it"]
+            [
+                *lines,
+                "",
+                "alone: only this"
+                + ("" if self.control is None else ", against batch norm re-estimated only where it is"),
+                "without: all but this; saves: share of the drift that goes with it",
+            ]
         )
 
 
@@ -138,7 +145,8 @@ def blame(
 ) -> Blame:
     """Quantize one module at a time, and all but one, after training, and compare each with the baseline.
 
-    Of q quantized modules it makes 2 q + 1 networks, and the control. Drifts do not add up: a later quantizer may undo
+    Of q quantized modules it makes 2 q + 1 networks, and the control, from which drift of each alone is measured where
+    batch norm is re-estimated. Drifts do not add up: a later quantizer may undo
     an earlier one's shift or build on it, which is what "all but one" shows.
 
     Parameters
@@ -169,7 +177,7 @@ def blame(
     place = pick_device(device)
     seen = observe(model, test_set, batch_size=batch_size, device=place)
 
-    def compared(variant: QuantSpec | None) -> Comparison:
+    def made(variant: QuantSpec | None, against: Observation) -> Cell:
         nonlocal done
         cell = run_cell(
             model,
@@ -178,7 +186,7 @@ def blame(
             train_set=train_set,
             test_set=test_set,
             seed=seed,
-            observed=seen,
+            observed=against,
             calibration_images=calibration_images,
             batch_size=batch_size,
             device=place,
@@ -186,21 +194,20 @@ def blame(
         done += 1
         if on_step is not None:
             on_step(done, total)
-        return cell.comparison
+        return cell
 
-    return Blame(
-        everything=compared(spec),
-        control=compared(None) if controlled else None,
-        quantizers=tuple(
-            Blamed(
-                choice.name,
-                choice.target,
-                alone=compared(_of(spec, [choice])),
-                without=compared(_of(spec, [other for other in chosen if other is not choice])) if several else None,
-            )
-            for choice in chosen
-        ),
-    )
+    everything, control, still = made(spec, seen).comparison, None, seen
+    if controlled:
+        cell = made(None, seen)
+        control, still = cell.comparison, observe(cell.model, test_set, batch_size=batch_size, device=place)
+
+    def blamed(choice: Choice) -> Blamed:
+        others = [other for other in chosen if other is not choice]
+        alone = made(_of(spec, [choice]), still if _reestimates(model, spec, [choice]) else seen).comparison
+        without = made(_of(spec, others), seen).comparison if others else None
+        return Blamed(choice.name, choice.target, alone, without)
+
+    return Blame(everything, tuple(map(blamed, chosen)), control)
 
 
 def _of(spec: QuantSpec, choices: Sequence[Choice]) -> QuantSpec:

@@ -134,7 +134,7 @@ def value_of_emd(rows: Sequence[Mapping[str, Any]], *, seed: int = 0, controls: 
     Parameters
     ----------
     rows
-        Of finished cells, see `isofire.study.COLUMNS`, with `measured` for peak events.
+        Of finished cells, as `isofire.load_results(DIR)` gives them, with `measured` for peak events.
     seed
         Of the permutations.
     controls
@@ -143,8 +143,10 @@ def value_of_emd(rows: Sequence[Mapping[str, Any]], *, seed: int = 0, controls: 
     Raises
     ------
     DataError
-        If no outcome has enough cells.
+        If no outcome has enough cells, or a row lacks a drift measure.
     """
+    if not isinstance(rows, Sequence) or not all(isinstance(row, Mapping) for row in rows):
+        raise DataError(f"rows of finished cells are needed, such as load_results(DIR), got a {type(rows).__name__}")
     kept = [row for row in rows if controls or row.get("target") != "none"]
     explained, cells = [], {}
     rng = np.random.default_rng(seed)
@@ -164,7 +166,13 @@ def value_of_emd(rows: Sequence[Mapping[str, Any]], *, seed: int = 0, controls: 
 
 
 def _predictors(row: Mapping[str, Any]) -> dict[str, float]:
-    return {BASE: abs(row["mfr"] - row["mfr_fp"]), **{name: float(row[name]) for name in PREDICTORS[1:]}}
+    def number(name: str) -> float:
+        value = row.get(name)
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise DataError(f"every row needs a number for {name}, got {value!r} (cell {row.get('cell', 'unnamed')})")
+        return float(value)
+
+    return {BASE: abs(number("mfr") - number("mfr_fp")), **{name: number(name) for name in PREDICTORS[1:]}}
 
 
 def _outcome(row: Mapping[str, Any], outcome: str) -> float | None:

@@ -61,6 +61,25 @@ def test_unchanged_rates_are_not_ruled_out() -> None:
     assert min(zero.values()) >= 55, zero
 
 
+def test_reshuffling_is_covered_where_all_of_the_drift_is_reshuffling() -> None:
+    """EMD is noise alone there, so paired drift - EMD lies below the truth."""
+    rates = simulation.two_networks()["up"][0]
+    mirrored, swapped = rates[::-1].copy(), np.where(np.arange(60) % 2, rates, np.roll(rates, 1))
+    truth = {"mirrored": (rates, mirrored), "swapped": (rates, swapped)}
+    hits = dict.fromkeys(truth, 0)
+    below = 0
+    for seed in range(80):
+        pair = simulation.recorded(truth, np.random.default_rng(seed), common=False)
+        found = drift_intervals(*pair, resamples=60, seed=seed, ranks=False)
+        for name, (before, after) in truth.items():
+            true = float(np.abs(after - before).mean() - emd(before, after))
+            interval = found.layers[name]["reshuffle"]
+            hits[name] += true in interval
+            below += name == "mirrored" and interval.estimate < true
+    assert below > 60
+    assert min(hits.values()) >= 0.9 * 80, hits
+
+
 def test_the_percentile_interval_would_miss_unchanged_rates() -> None:
     """Why intervals are not simply percentiles of resamples."""
     rates, held = simulation.two_networks()["up"][0], 0

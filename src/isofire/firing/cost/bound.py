@@ -13,6 +13,7 @@ others less: their changes cancel in the cost and add up in EMD; opposite change
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -24,6 +25,10 @@ from isofire.firing.cost.reach import Reach
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.distance import emd_from_counts
 from isofire.firing.drift import check_match
+from isofire.firing.evidence.interval import Interval
+from isofire.firing.evidence.student import t_value
+
+LEVEL = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +55,19 @@ class SynOpsDrift:
 
 @dataclass(frozen=True, kw_only=True)
 class SynOpsDrifts:
-    """`SynOpsDrift` of each layer of neurons, and of all."""
+    """`SynOpsDrift` of each layer of neurons, and of all.
+
+    Parameters
+    ----------
+    layers
+        Layer of neurons -> its operations.
+    ratio
+        Operations of the quantized network by those of the baseline, over all layers, with its 95 % interval over
+        images; None where the baseline causes none, or fewer than 2 blocks hold images.
+    """
 
     layers: Mapping[str, SynOpsDrift]
+    ratio: Interval | None = None
 
     @property
     def overall(self) -> SynOpsDrift:
@@ -69,6 +84,9 @@ class SynOpsDrifts:
         return {
             "overall": asdict(self.overall) | {"change": self.overall.change},
             "layers": {name: asdict(item) | {"change": item.change} for name, item in self.layers.items()},
+            "ratio": None
+            if self.ratio is None
+            else {key: vars(self.ratio)[key] for key in ("estimate", "low", "high")},
         }
 
 
@@ -109,8 +127,30 @@ def synops_drift(baseline: SpikeCounts, quantized: SpikeCounts, reached: Reach) 
                 baseline=before[name], quantized=after[name], bound=_bound(baseline, quantized, reached, name)
             )
             for name in baseline.layers
-        }
+        },
+        ratio=_ratio(baseline, quantized, reached),
     )
+
+
+def _ratio(baseline: SpikeCounts, quantized: SpikeCounts, reached: Reach) -> Interval | None:
+    """A ratio of sums over the same blocks: its error is that of what the ratio leaves unexplained in each."""
+    first, second = _per_block(baseline, reached), _per_block(quantized, reached)
+    total, blocks = float(first.sum()), len(first)
+    if total == 0 or blocks < 2:
+        return None
+    ratio = float(second.sum()) / total
+    rest = second - ratio * first
+    error = math.sqrt(blocks / (blocks - 1) * float((rest**2).sum())) / total
+    half = t_value(LEVEL, blocks - 1) * error
+    return Interval(estimate=ratio, low=max(ratio - half, 0.0), high=ratio + half, level=LEVEL, bias=0.0, error=error)
+
+
+def _per_block(counts: SpikeCounts, reached: Reach) -> torch.Tensor:
+    """Operations of each block that holds images."""
+    used = counts.images_per_block > 0
+    return torch.stack(
+        [counts.counts[name].flatten(1)[used].double() @ _reached(counts, reached, name) for name in counts.layers]
+    ).sum(0)
 
 
 def _bound(baseline: SpikeCounts, quantized: SpikeCounts, reached: Reach, name: str) -> float:

@@ -25,7 +25,9 @@ Values = NDArray[np.float64]
 
 CUTS = {"dead_00": 0.0, "dead_01": 0.01, "dead_05": PAPER_CUT}
 DISTANCES = ("emd", "paired_mae", "shift", "shape", "reshuffle")
-"""Measures that are 0 for unchanged rates, and that noise can only raise."""
+"""Measures that are 0 for unchanged rates and positive otherwise."""
+DIFFERENCES = ("shape", "reshuffle")
+"""Those of them that are one distance less another. Noise raises the others; these it can lower too."""
 LEVELS = ("mfr", *CUTS)
 OVERALL_EMDS = ("emd_layer_mean", "emd_weighted", "emd_pooled", "emd_max")
 
