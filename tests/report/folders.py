@@ -150,7 +150,9 @@ class MadeView:
 
     def __init__(self, rows: list[dict[str, Any]], layers: int = 3, neurons: int = 400, bits: int = 4) -> None:
         generator = torch.Generator().manual_seed(0)
-        self.rows, self.failed, self.pending = rows, [], 0
+        self.rows, self.failed = rows, []
+        self.damaged: dict[str, str] = {}
+        self.folder = Path("made")
         cells = [{"key": row["cell"], "title": row["cell"], "baseline": "b", "seed": row["seed"], "mode": row["mode"],
                   "spec": {"weights": {"method": row["method"], "bits": row["bits"]}}} for row in rows]  # fmt: skip
         self.plan = {"version": 1, "name": "made", "config": {}, "environment": {"torch": "2"}, "cells": cells,

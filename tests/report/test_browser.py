@@ -124,7 +124,7 @@ def test_what_has_no_value_stays_last(report, open_page):
         page.click('#table th[data-key="multiple"] button')
         texts = column(page, "multiple")
         assert texts[-2:] == ["–", "–"]
-        values = [direction * float(text.strip("×†")) for text in texts[:-2]]
+        values = [direction * float(text.strip(">×†")) for text in texts[:-2]]
         assert values == sorted(values)
 
 
@@ -243,6 +243,33 @@ def test_no_sideways_scrolling_and_nothing_cut_off(name, request, open_page):
         assert wide == []
 
 
+@pytest.mark.parametrize("name", ["report", "comparison"])
+@pytest.mark.parametrize(("media", "width"), [("screen", 1280), ("print", 688)])
+def test_every_table_is_whole_on_a_wide_screen_and_on_paper(name, media, width, request, open_page):
+    """A4 less its margins is 688 pixels wide."""
+    page = open_page(request.getfixturevalue(name), width=width, media=media)
+    cut = page.run(
+        """() => [...document.querySelectorAll("main .scroll td, main .scroll th")].filter(e =>
+          e.getBoundingClientRect().right > e.closest(".scroll").getBoundingClientRect().right + 1)
+          .map(e => e.outerHTML.slice(0, 80))"""
+    )
+    assert cut == []
+
+
+def test_a_field_without_a_cell_has_no_colour_and_leads_nowhere(report, open_page):
+    page = open_page(report)
+    drawn = page.count("svg.heat .heat-fill")
+    assert drawn == page.count("svg.heat [data-entry]") == page.count("svg.heat rect.paper")
+    fields = page.run(
+        """() => [...document.querySelectorAll("svg.heat")].map(svg => {
+          const ticks = [...svg.querySelectorAll(".tick")].map(t => t.textContent);
+          const [across, empty] = [ticks.filter(t => t.endsWith(" bit")).length, ticks.filter(t => t === "–").length];
+          return across * (ticks.length - across - empty) - empty;
+        }).reduce((a, b) => a + b)"""
+    )
+    assert fields == drawn
+
+
 def test_nothing_in_a_figure_overlaps(report, open_page):
     """Texts of every figure that is seen lie within it, and none lies on another."""
     page = open_page(report)
@@ -290,6 +317,7 @@ def test_printed_it_is_light_and_whole(report, open_page):
     assert page.run("() => getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not page.visible("form.filters")
     assert not page.visible("#choose")
+    assert not page.visible("details")
     boxes = "() => [...document.querySelectorAll('.scroll')].map(e => getComputedStyle(e).overflowY)"
     assert set(page.run(boxes)) == {"visible"}
     assert page.pdf()[:4] == b"%PDF"

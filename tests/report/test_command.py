@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 from isofire.cli import main
 
@@ -13,6 +14,19 @@ def test_report_of_a_sweep(folders, sweep, tmp_path, capsys):
     assert all((tmp_path / f"page{end}").stat().st_size > 1000 for end in (".html", ".md", ".csv"))
     assert (len(found["settings"]), found["failed"], found["pending"]) == (len(folders.CELLS), 1, 1)
     assert "settings" in found["summary"][0]
+
+
+def test_a_damaged_cell_is_told_before_the_headline(folders, sweep, tmp_path, capsys):
+    folder = shutil.copytree(sweep, tmp_path / "sweep")
+    (folder / "cells" / "s0c01" / "row.json").write_text("{")
+    assert main(["report", str(folder), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["damaged"], found["failed"], found["pending"]) == (1, 1, 1)
+    assert main(["report", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(found["caveats"][0])
+    assert "1 damaged" in found["caveats"][0]
+    assert said.index(found["caveats"][0]) < said.index(found["summary"][0])
 
 
 def test_two_sweeps_and_where_files_go_unasked(sweep, other, capsys):

@@ -29,6 +29,12 @@ from isofire.report.numbers import fixed, percent, points, signed, significant, 
         (times(2.44), "2.4×"),
         (times(31.6), "32×"),
         (times(120.4), "120×"),
+        (times(9.96), "10×"),
+        (times(1.0), "1×"),
+        (times(0.996), "1×"),
+        (times(1.04), "1.04×"),
+        (times(1.002), "1.002×"),
+        (times(1 + 1e-9), ">1×"),
         (whole(65536), "65,536"),
         (with_spread("1", None), "1"),
         (with_spread("1", "0.1"), "1 ± 0.1"),
@@ -36,6 +42,13 @@ from isofire.report.numbers import fixed, percent, points, signed, significant, 
 )
 def test_texts(text, expected):
     assert text == expected
+
+
+@settings(deadline=None)
+@given(st.floats(0, 2))
+def test_a_multiple_above_the_limit_never_reads_as_the_limit(value):
+    text = times(value).removesuffix("×")
+    assert (text.startswith(">") or float(text) > 1) == (value > 1)
 
 
 @settings(deadline=None)

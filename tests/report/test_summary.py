@@ -40,6 +40,13 @@ def test_rows_of_several_seeds_are_one_entry_with_mean_spread_and_n(folders):
     assert cells_of(entry)["accuracy"] == "85.00 ± 5.00"
 
 
+def test_a_control_keeps_nothing_in_any_form(folders):
+    (control,) = entries_of([folders.control()])
+    record = records([control])[0]
+    assert {record[key] for key in ("kept", "keeps_accuracy", "keeps_firing")} == {None}
+    assert cells_of(control)["kept"] == ""
+
+
 def test_one_seed_has_no_spread(folders):
     (entry,) = entries_of([folders.row()])
     assert entry.spread("accuracy") is None

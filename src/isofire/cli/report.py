@@ -9,8 +9,8 @@ from cyclopts import Parameter
 
 from isofire.cli.options import Output
 from isofire.cli.screen import Report
-from isofire.report import ResultsView, write_comparison, write_report
-from isofire.report.compare import lead
+from isofire.report import ResultsView, compare, write_comparison, write_report
+from isofire.report.caveats import caveats
 from isofire.report.matching import match
 from isofire.report.study import Study
 from isofire.report.summary import verdict
@@ -51,18 +51,21 @@ def report(
     if other is None:
         files = write_report(first, out or folder / "report.html")
         study = Study.of(first)
-        said = verdict(study.entries)
-        document = {"settings": records(study.entries), "failed": len(first.failed), "pending": first.pending}
+        warned, said = caveats(study), verdict(study.entries)
+        missing = study.missing
+        counts = {"damaged": len(missing.damaged), "failed": len(missing.failed), "pending": missing.not_run}
+        document = {"settings": records(study.entries), **counts}
     else:
         second = _open(other)
         files = write_comparison(first, second, out or folder / "comparison.html")
-        found = match(Study.of(first), Study.of(second))
-        said = lead(found)
-        counts = (len(part) for part in (found.pairs, found.only_a, found.only_b))
-        document = dict(zip(("matched", "only_first", "only_second"), counts, strict=True))
+        studies = Study.of(first), Study.of(second)
+        found = match(*studies)
+        warned, said = compare.caveats(*studies, found), compare.lead(found)
+        parts = {"matched": found.pairs, "only_first": found.only_a, "only_second": found.only_b}
+        document = {name: len(part) for name, part in parts.items()}
     named = [str(file) for file in files]
-    text = "\n".join([*said, "", *(f"wrote {name}" for name in named)])
-    return Report({"summary": said, **document, "files": named}, text)
+    text = "\n".join([*warned, *said, "", *(f"wrote {name}" for name in named)])
+    return Report({"caveats": warned, "summary": said, **document, "files": named}, text)
 
 
 def _open(folder: Path) -> ResultsView:

@@ -52,11 +52,13 @@ def write_comparison(a: ResultsView, b: ResultsView, out: str | os.PathLike[str]
 def comparison_page(a: Study, b: Study, found: Matched) -> str:
     """The whole page as text."""
     palette = Palette([pair.a for pair in found.pairs])
+    names = names_of(a, b)
     return render(
         "compare.html.j2",
-        title=f"{a.name} against {b.name}",
-        names=("A: " + a.name, "B: " + b.name),
+        title=" against ".join(names),
+        names=("A: " + names[0], "B: " + names[1]),
         samples=tuple(sample_text(study.rows) if study.rows else "no finished cell" for study in (a, b)),
+        caveats=caveats(a, b, found),
         lead=lead(found),
         lines=[_line(number, pair, palette) for number, pair in enumerate(found.pairs)],
         filters=filters(entries_of([pair.a for pair in found.pairs])),
@@ -72,7 +74,10 @@ def comparison_page(a: Study, b: Study, found: Matched) -> str:
 
 def comparison_markdown(a: Study, b: Study, found: Matched) -> str:
     """The whole comparison as text."""
-    lines = [f"# {escaped(a.name)} (A) against {escaped(b.name)} (B)", "", *(escaped(text) for text in lead(found)), ""]
+    names = [escaped(name) for name in names_of(a, b)]
+    lines = [f"# {names[0]} (A) against {names[1]} (B)", ""]
+    lines += [line for text in caveats(a, b, found) for line in (f"**{escaped(text)}**", "")]
+    lines += [*(escaped(text) for text in lead(found)), ""]
     head = ("baseline", "cell", "accuracy % A", "B", "B - A", "EMD A", "B", "B - A", "dead % A", "B", "rate A", "B")
     body = []
     for pair in found.pairs:
@@ -83,6 +88,25 @@ def comparison_markdown(a: Study, b: Study, found: Matched) -> str:
         lines += [f"Only in {name}: {escaped('; '.join(map(_told, rows)) or 'none')}.", ""]
     lines += ["## What differs", "", *table(("setting", "A", "B"), differences(a, b), text=3)]
     return "\n".join(lines) + "\n"
+
+
+def names_of(a: Study, b: Study) -> tuple[str, str]:
+    """What the two sweeps are called, with the folders that tell them apart where they are called the same."""
+    if a.name != b.name:
+        return a.name, b.name
+    first, second = (Path(study.view.folder).resolve() for study in (a, b))
+    above = Path(os.path.commonpath([first.parent, second.parent]))
+    return f"{a.name} ({first.relative_to(above)})", f"{b.name} ({second.relative_to(above)})"
+
+
+def caveats(a: Study, b: Study, found: Matched) -> list[str]:
+    """What a reader must know before the numbers: cells that are missing, and images that are not the same."""
+    said = [f"{side}: {text}" for side, study in (("A", a), ("B", b)) for text in study.missing.told]
+    images = {(int(pair.a["n_images"]), int(pair.b["n_images"])) for pair in found.pairs}
+    if different := sorted((n, m) for n, m in images if n != m):
+        counts = ", ".join(f"{n:,} against {m:,}" for n, m in different)
+        said.append(f"A and B used different test images ({counts}): a part of every difference is that of the images.")
+    return said
 
 
 def lead(found: Matched) -> list[str]:

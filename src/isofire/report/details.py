@@ -38,7 +38,8 @@ class Details:
         layers, counts = self._view.layers(key), self._view.counts(key)
         base = self._base(baseline, key)
         drift = significant(row[DRIFT])
-        largest = max((float(layer["emd"]) for layer in layers), default=0.0)
+        # drifts and floors on one axis, so that both are seen whichever is larger
+        largest = max((float(layer.get(key) or 0.0) for layer in layers for key in ("emd", "emd_floor")), default=0.0)
         low, high = row.get("emd_low"), row.get("emd_high")
         span = [] if low is None or high is None else [f"95 %: {significant(low)} to {significant(high)}"]
         return {
@@ -100,8 +101,7 @@ class Details:
             "e": significant(layer["emd"]),
             # as text, so that script and template write the same
             "b": [f"{scale * layer[part]:.4g}" for part in ("shift", "shape")],
-            # the floor as a tick across the bar, if it is not beyond the longest
-            "t": f"M{scale * floor:.4g},0V14" if floor and scale * floor <= _BAR else "",
+            "t": f"M{scale * floor:.4g},0V14" if floor else "",
             "g": times(layer["emd"] / floor if floor else None),
             "u": significant(layer["paired_mae"]),
             "s": fixed(layer["spearman"]),

@@ -103,7 +103,7 @@ def _map(
 def _cell(measure: Measure, found: Sequence[Entry], end: float, x: float, y: float) -> dict[str, Any]:
     """One field; where settings differ in what has no axis (such as granularity), the first is shown and marked."""
     if not found:
-        return {"x": x, "y": y, "text": "", "shade": None, "entry": None}
+        return {"x": x, "y": y, "entry": None}
     value, away = measure.value(found[0]), measure.away(found[0])
     share = away / end if end > 0 and math.isfinite(away) else 0.0
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from isofire.report.caveats import caveats
 from isofire.report.entries import Entry, bits_text, title_of
 from isofire.report.numbers import percent, significant
 from isofire.report.provenance import baseline_lines, config_text, environment_lines, failed_lines
@@ -26,6 +27,7 @@ def sweep_markdown(study: Study) -> str:
         escaped(sample_text(study.rows) if study.rows else "no finished cell") + ".",
         "",
     ]
+    lines += [line for sentence in caveats(study) for line in (f"**{escaped(sentence)}**", "")]
     lines += [escaped(sentence) for sentence in verdict(entries)] + [""]
     if best := best_per_bits(entries):
         lines += ["## Best per bits", ""]
@@ -43,7 +45,7 @@ def sweep_markdown(study: Study) -> str:
     body = []
     for entry in entries:
         found = cells_of(entry)
-        labels = entry.label("baseline"), title_of(entry.rows[0]), "" if entry.is_control else found["kept"]
+        labels = entry.label("baseline"), title_of(entry.rows[0]), found["kept"]
         values = [found[key] for key in (*_KEYS, "paired")]
         body.append((*labels, bits_text(entry.label("bits")), *values, entry.n))
     lines += [*table(head, body, text=3), ""]
@@ -119,10 +121,12 @@ def _paper(study: Study) -> list[str]:
 
 def _how(study: Study) -> list[str]:
     lines = ["## How it was run", ""]
-    if failed := failed_lines(study.view.failed):
+    if study.missing.damaged:
+        lines += [*table(("damaged cell", "reason"), study.missing.damaged, text=2), ""]
+    if failed := failed_lines(study.missing.failed):
         lines += [*table(("failed cell", "reason", "attempts"), [tuple(item.values()) for item in failed], text=2), ""]
-    if study.view.pending:
-        lines += [f"Cells not finished: {study.view.pending}.", ""]
+    if study.missing.not_run:
+        lines += [f"Cells not run: {study.missing.not_run}.", ""]
     if bases := baseline_lines(study.baseline_files()):
         keys = ("name", "seed", "model", "data", "test", "valid", "epochs")
         head = ("baseline", "seed", "model", "data", "test accuracy", "validation accuracy", "epochs")

@@ -48,11 +48,23 @@ def fixed(value: float | None, digits: int = 2) -> str:
 
 
 def times(value: float | None) -> str:
-    """A multiple, such as "2.4×"."""
+    """A multiple, such as "2.4×"; one above 1, the limit of what is kept, never reads as 1.
+
+    Examples
+    --------
+    >>> times(2.44), times(1.004), times(1.0), times(1 + 1e-9)
+    ('2.4×', '1.004×', '1×', '>1×')
+    """
     if _absent(value):
         return DASH
     assert value is not None
-    return f"{value:.0f}×" if value >= 99.5 else f"{value:.2g}×" if value < 10 else f"{value:.0f}×"
+    if value >= 10:
+        return f"{value:.0f}×"
+    for digits in (2, 3, 4):
+        text = f"{value:.{digits}g}"
+        if value <= 1 or float(text) > 1:
+            return f"{text}×"
+    return ">1×"
 
 
 def with_spread(mean: str, spread: str | None) -> str:

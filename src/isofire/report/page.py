@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from isofire.report.caveats import caveats, reference_sizes
 from isofire.report.details import Details
 from isofire.report.entries import KEPT, Entry, bits_order, bits_text, reference_name, title_of
 from isofire.report.heat import heat_maps
@@ -42,6 +43,7 @@ def sweep_page(study: Study) -> str:
     return render(
         "report.html.j2",
         title=study.name,
+        caveats=caveats(study),
         verdict=verdict(entries),
         facts=_facts(study),
         overview=overview(entries),
@@ -64,8 +66,9 @@ def sweep_page(study: Study) -> str:
         environment=environment_lines(study.environment),
         baselines=baseline_lines(study.baseline_files()),
         config=config_text(study.view.plan.get("config")),
-        failed=failed_lines(study.view.failed),
-        pending=study.view.pending,
+        damaged=study.missing.damaged,
+        failed=failed_lines(study.missing.failed),
+        not_run=study.missing.not_run,
         several=len(study.seeds) > 1,
         reference=reference_name(entries),
         explained=explained(entries),
@@ -121,7 +124,7 @@ def _line(entry: Entry, palette: Palette) -> dict[str, Any]:
         "entry": entry,
         "title": title_of(row),
         "labels": {key: _text(key, entry.label(key)) for key in (*_FILTERS, "granularity", "placement", "options")}
-        | {"kept": "" if entry.is_control else entry.kept},
+        | {"kept": text["kept"]},
         "text": text | {key: text[key].partition(" ±")[0] for key in text if key not in _MOST_SPREAD},
         # 17 digits: equal numbers stay equal, different ones different
         "sort": {key: "" if value is None or value != value else repr(float(value)) for key, value in keys.items()},
@@ -155,11 +158,8 @@ def _choices(study: Study) -> list[dict[str, Any]]:
 
 def _facts(study: Study) -> list[tuple[str, str, str]]:
     """What it is, number, and a remark."""
-    rows = study.rows
-    total = len(rows) + len(study.view.failed) + study.view.pending
-    missing = [f"{len(study.view.failed)} failed"] if study.view.failed else []
-    missing += [f"{study.view.pending} not finished"] if study.view.pending else []
-    facts = [("cells finished", f"{len(rows)} of {total}", ", ".join(missing))]
+    rows, missing = study.rows, study.missing
+    facts = [("cells finished", f"{len(rows)} of {missing.planned}", missing.reasons)]
     if rows:
         images = sample_text(rows).partition(", T")[0]
         facts.append(("baseline accuracy", f"{_range(percent, [row['accuracy_fp'] for row in rows])} %", images))
@@ -167,6 +167,10 @@ def _facts(study: Study) -> list[tuple[str, str, str]]:
         facts.append(("baseline rate", rate, "spikes per neuron per step"))
         dead = _range(lambda value: percent(value, 1), [row["dead_05_fp"] for row in rows])
         facts.append(("baseline dead", f"{dead} %", "rate below 0.05"))
+    if sizes := reference_sizes(study.entries):
+        shares, values, _ = zip(*sizes, strict=True)
+        share = _range(lambda value: percent(value, 1), shares)
+        facts.append(("reference drift", _range(significant, values), f"{share} % of the baseline's rate"))
     if len(study.seeds) == 1:
         facts.append(("seeds", "1", "no spread: do not rank close settings"))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from isofire.firing import SpikeCounts
@@ -10,6 +11,11 @@ from isofire.firing import SpikeCounts
 
 class ResultsView(Protocol):
     """The finished cells of a sweep, read only; `isofire.sweep.results.Results` is one."""
+
+    @property
+    def folder(self) -> Path:
+        """Where they lie; it tells sweeps of one name apart."""
+        ...
 
     @property
     def plan(self) -> Mapping[str, Any]:
@@ -30,8 +36,8 @@ class ResultsView(Protocol):
         ...
 
     @property
-    def pending(self) -> int:
-        """Cells that neither finished nor failed."""
+    def damaged(self) -> Mapping[str, str]:
+        """Key and reason of each cell that finished and cannot be read."""
         ...
 
     def layers(self, cell_key: str) -> Sequence[Mapping[str, Any]]:

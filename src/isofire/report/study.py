@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from isofire.report.entries import Entry, Row, entries_of
+from isofire.report.missing import Missing
 from isofire.report.source import ResultsView
 
 
@@ -55,6 +56,11 @@ class Study:
     def seeds(self) -> list[Any]:
         """Seeds of the finished cells."""
         return sorted({row.get("seed") for row in self.rows}, key=lambda seed: (isinstance(seed, str), seed))
+
+    @cached_property
+    def missing(self) -> Missing:
+        """Cells of the plan that have no row."""
+        return Missing.of(self.view)
 
     @cached_property
     def _planned(self) -> dict[str, Mapping[str, Any]]:

@@ -28,9 +28,7 @@ def cells_of(entry: Entry) -> dict[str, str]:
         "dead": with_spread(percent(entry.mean("dead_05"), 1), _or_none(percent, entry.spread("dead_05"), 1)),
         "rate": with_spread(significant(entry.mean("mfr")), _or_none(significant, entry.spread("mfr"), 2)),
         "paired": significant(entry.mean("paired_mae")),
-        "kept": entry.kept,
-        "keeps_accuracy": "yes" if entry.keeps_accuracy else "no",
-        "keeps_firing": {None: "–", True: "yes", False: "no"}[entry.keeps_firing],
+        "kept": "" if entry.is_control else entry.kept,
     }
 
 
@@ -46,8 +44,9 @@ def _record(entry: Entry) -> dict[str, Any]:
     found["drift_multiple"] = entry.multiple
     found["reference"] = entry.reference
     found["reference_same_steps"] = None if entry.reference is None else entry.same_steps
-    found["kept"] = entry.kept
-    found["keeps_accuracy"], found["keeps_firing"] = entry.keeps_accuracy, entry.keeps_firing
+    # a control is what others are held against: it keeps nothing
+    verdicts = (None, None, None) if entry.is_control else (entry.kept, entry.keeps_accuracy, entry.keeps_firing)
+    found["kept"], found["keeps_accuracy"], found["keeps_firing"] = verdicts
     found["cells"] = " ".join(entry.cells)
     return found
 

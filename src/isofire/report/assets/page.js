@@ -112,8 +112,4 @@
     }
     mark(chooser.value);
   }
-
-  addEventListener("beforeprint", () => {
-    for (const part of all("details")) part.open = true;
-  });
 })();
