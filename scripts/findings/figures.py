@@ -43,8 +43,7 @@ def by_bits(cells: Cells, floors: Floors, settings: Sequence[Setting], title: st
         controlled = (mode, settings[0].target) != ("ptq", "membrane")
         if controlled:
             upper.axhline(100 * control["accuracy"], color="black", linewidth=0.9, linestyle="--", label="control")
-            lower.axhline(emd(control), color="black", linewidth=0.9, linestyle="--")
-        _draw_floors(lower, floors)
+        _draw_floors(lower, floors, mode if controlled else None)
         for colour, mark, setting in zip(COLOURS, MARKS, settings, strict=False):
             found = cells.of(setting, mode)
             style: dict[str, Any] = {"color": colour, "marker": mark, "markersize": 5.5, "linewidth": 1.3}
@@ -69,13 +68,21 @@ def by_bits(cells: Cells, floors: Floors, settings: Sequence[Setting], title: st
     return figure
 
 
-def _draw_floors(axis: Axes, floors: Floors) -> None:
-    """Image floor as a band, seed floor as a dotted line."""
+def _draw_floors(axis: Axes, floors: Floors, mode: str | None) -> None:
+    """Image floor as a band, seed floor as a dotted line, the mode's control with its interval."""
     images, seeds = floors.value("images"), floors.value("seeds")
+    control = None if mode is None else floors.value(mode)
+    if control is not None:
+        axis.axhline(control.value, color="black", linewidth=0.9, linestyle="--")
+        axis.axhspan(
+            control.low, control.high, color="#E69F00", alpha=0.25, linewidth=0,
+            label=f"control, 95 % interval of {floors.runs} runs",
+        )  # fmt: skip
     if images is not None:
         axis.axhspan(0, images.value, color="#DDDDDD", linewidth=0, label="below the floor of other images")
     if seeds is not None:
-        axis.axhline(seeds.value, color="#AA3377", linewidth=1.1, linestyle=":", label="another seed")
+        label = f"another seed ({1000 * seeds.low:.1f} to {1000 * seeds.high:.1f} × 10⁻³)"
+        axis.axhline(seeds.value, color="#AA3377", linewidth=1.1, linestyle=":", label=label)
 
 
 def _bars(rows: Iterable[Row]) -> list[list[float]]:
@@ -92,8 +99,7 @@ def step_or_clip(cells: Cells, floors: Floors, uses: Sequence[GridUse], sample: 
     figure, axes = _panels(1, len(MODES), (9.2, 3.9), f"Uniform end-point grids: {sample}")
     step = {(use.clip, use.bits): use.step for use in uses}
     for axis, mode in zip(axes[0], MODES, strict=True):
-        axis.axhline(emd(cells.control(mode)), color="black", linewidth=0.9, linestyle="--", label="control")
-        _draw_floors(axis, floors)
+        _draw_floors(axis, floors, mode)
         for i, (clip, setting) in enumerate(zip((1.0, 10.0), WEIGHTS[:2], strict=True)):
             found = cells.of(setting, mode)
             across = [step[clip, int(bits)] for bits in found]

@@ -229,7 +229,8 @@ class Comparison:
         }
 
     def figure(self) -> Figure:
-        """Distribution of rates per layer for both networks, and each layer's EMD split in shift and shape.
+        """Distribution of rates per layer for both networks, and each layer's EMD split in shift and shape, with its
+        interval and floor where there is `evidence`.
 
         Raises
         ------
@@ -238,7 +239,7 @@ class Comparison:
         """
         from isofire.firing.figure import drift_figure
 
-        return drift_figure(self.baseline, self.quantized, self.layers)
+        return drift_figure(self.baseline, self.quantized, self.layers, self.evidence)
 
 
 def _without_nan(value: Any) -> Any:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from isofire.errors import OutputError
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.drift import LayerDrift
+from isofire.firing.evidence.summary import Evidence
 from isofire.firing.rates import PAPER_CUT
 from isofire.firing.table import shortened
 
@@ -21,13 +22,16 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette, told apart in every common form of colour blindness and in grey
 _BASELINE, _QUANTIZED, _SHIFT, _SHAPE, _GREY = "#0072B2", "#D55E00", "#56B4E9", "#E69F00", "#666666"
+_FLOOR = "#AA3377"
 _COLUMNS = 5
 _POINTS = 600
 _UNIT = "spikes per neuron per step"
 
 
-def drift_figure(baseline: SpikeCounts, quantized: SpikeCounts, layers: Sequence[LayerDrift]) -> Figure:
-    """Small multiples of the two networks' rate distributions above a bar per layer.
+def drift_figure(
+    baseline: SpikeCounts, quantized: SpikeCounts, layers: Sequence[LayerDrift], evidence: Evidence | None = None
+) -> Figure:
+    """Small multiples of the two networks' rate distributions above a bar per layer, with its interval and floor.
 
     Raises
     ------
@@ -48,7 +52,11 @@ def drift_figure(baseline: SpikeCounts, quantized: SpikeCounts, layers: Sequence
     parts: Any = figure.subfigures(2, 1, height_ratios=heights)
     upper, lower = parts
     _draw_distributions(upper, (rows, columns), baseline, quantized, layers)
-    _draw_bars(lower.subplots(), layers)
+    bars = lower.subplots()
+    _draw_bars(bars, layers)
+    if evidence is not None:
+        _draw_noise(bars, layers, evidence)
+    bars.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
     sample = f"n = {baseline.n_images:,} images, T = {baseline.steps}"
     figure.suptitle(f"Firing of the quantized network against its baseline  ({sample})", fontsize=11)
     return figure
@@ -97,7 +105,15 @@ def _draw_bars(axis: Axes, layers: Sequence[LayerDrift]) -> None:
     axis.tick_params(axis="x", labelsize=7)
     axis.set_xlabel(f"EMD between the rates of the two networks ({_UNIT})", fontsize=8.5)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+
+
+def _draw_noise(axis: Axes, layers: Sequence[LayerDrift], evidence: Evidence) -> None:
+    found = [evidence.against("emd", layer.layer) for layer in layers]
+    floors = [math.nan if item.floor is None else item.floor.value for item in found]
+    places = np.arange(len(layers))
+    ends = np.array([[item.interval.low, item.interval.high] for item in found])
+    axis.hlines(places, ends[:, 0], ends[:, 1], color="black", linewidth=1.3, label="95 % interval of EMD")
+    axis.vlines(floors, places - 0.42, places + 0.42, color=_FLOOR, linewidth=2, label=f"floor: {evidence.floor.kind}")
 
 
 def _axis_end(*rates: NDArray[np.float64]) -> float:
