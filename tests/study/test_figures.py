@@ -64,13 +64,25 @@ def test_methods_have_their_own_colours():
     assert len({point.get_color() for point in points(scatter_figure(rows))}) == 10
 
 
-def test_controls_are_shaded_up_to_the_largest():
+def test_controls_and_floors_are_shaded_up_to_the_largest():
     rows = [row(), row(**CONTROL, emd_layer_mean=0.002), row(**CONTROL | {"mode": "ptq"}, emd_layer_mean=0.004)]
     spans = [patch.get_extents().transformed(patch.axes.transData.inverted()) for patch in
              scatter_figure(rows, scale="linear").axes[0].patches]  # fmt: skip
     assert any(np.isclose(span.x1, 0.004) and np.isclose(span.x0, 0) for span in spans)
-    assert "drift of controls" in labels(scatter_figure(rows))
-    assert "drift of controls" not in labels(scatter_figure([row()]))
+    assert "noise: controls and floors" in labels(scatter_figure(rows))
+    assert "noise: controls and floors" not in labels(scatter_figure([row()]))
+    wider = scatter_figure([*rows, row(emd_floor=0.006)], scale="linear").axes[0]
+    assert any(np.isclose(wider.transData.inverted().transform((patch.get_extents().x1, 0))[0], 0.006)
+               for patch in wider.patches)  # fmt: skip
+
+
+def test_intervals_are_drawn_where_rows_have_them():
+    with_ends = row(emd_low=0.008, emd_high=0.013)
+    (ends,) = (line.get_segments()[0] for line in scatter_figure([with_ends]).axes[0].collections)
+    assert ends[:, 0].tolist() == [0.008, 0.013]
+    assert ends[:, 1].tolist() == [80, 80]
+    assert not scatter_figure([row()]).axes[0].collections
+    assert not scatter_figure([with_ends], measure="paired_mae").axes[0].collections
 
 
 def test_baseline_band_is_one_standard_error():

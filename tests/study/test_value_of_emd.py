@@ -114,6 +114,16 @@ def test_controls_and_few_cells() -> None:
         value_of_emd(cells(7))
 
 
+def test_rows_that_lack_a_measure_are_refused() -> None:
+    for wrong in (float("nan"), None, "0.1"):
+        rows = [{**row, "emd_weighted": wrong} for row in cells(10)]
+        with pytest.raises(DataError, match="every row needs a number for emd_weighted"):
+            value_of_emd(rows)
+    for wrong in ("runs/demo", 3, [1, 2]):
+        with pytest.raises(DataError, match="rows of finished cells are needed"):
+            value_of_emd(wrong)  # type: ignore[arg-type]
+
+
 def test_robustness_counts_where_it_was_measured() -> None:
     rows = [{**row, "noise_kept": 0.5 - row["paired_mae"], "noise_kept_fp": 0.5} for row in cells()]
     found = value_of_emd(rows)

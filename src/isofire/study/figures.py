@@ -24,6 +24,8 @@ _PALETTE = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9",
     "#882255", "#999933", "#332288", "#44AA99",
 )  # fmt: skip
+_INTERVALS_OF = "emd_layer_mean"
+"""The measure whose intervals and floors rows hold."""
 _GREY, _BAND = "#666666", "#DDDDDD"
 _SHAPES = ("v", "s", "o", "D", "^", "P", "X", "p")
 _UNIT = "spikes per neuron per step"
@@ -77,9 +79,11 @@ def scatter_figure(
     figure = _new_figure((7.2, 4.4))
     axis = figure.subplots()
     drift = _drift(rows, measure, scale)
-    controls = [i for i, row in enumerate(rows) if is_control(dict(row))]
-    if controls:
-        axis.axvspan(0, max(drift[i] for i in controls), color=_BAND, alpha=0.55, linewidth=0, zorder=0)
+    noise = [drift[i] for i, row in enumerate(rows) if is_control(dict(row))]
+    if measure == _INTERVALS_OF:
+        noise += [row["emd_floor"] for row in rows if row.get("emd_floor") is not None]
+    if noise:
+        axis.axvspan(0, max(noise), color=_BAND, alpha=0.55, linewidth=0, zorder=0)
     for value, images in sorted({(row["accuracy_fp"], row["n_images"]) for row in rows}):
         error = math.sqrt(value * (1 - value) / images)
         axis.axhspan(100 * (value - error), 100 * (value + error), color="#BBDDEE", alpha=0.35, linewidth=0, zorder=0)
@@ -88,6 +92,9 @@ def scatter_figure(
     colours = {family: _PALETTE[i % len(_PALETTE)] for i, family in enumerate(families)}
     shapes = _shapes(rows)
     for i, row in enumerate(rows):
+        if measure == _INTERVALS_OF and row.get("emd_low") is not None:
+            ends = max(row["emd_low"], min(drift) / 2), row["emd_high"]
+            axis.hlines(100 * row["accuracy"], *ends, color=_GREY, linewidth=0.8, zorder=2)
         _draw_point(axis, row, drift[i], colours, shapes)
     _scale_drift(axis, drift, scale)
     axis.set_xlabel(f"{EMD_NAMES[measure]} ({_UNIT})", fontsize=9)
@@ -97,7 +104,7 @@ def scatter_figure(
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
     axis.set_title(_sample(rows) if title is None else title, fontsize=9.5, loc="left")
-    _legend(figure, rows, colours, shapes, has_controls=bool(controls))
+    _legend(figure, rows, colours, shapes, has_noise=bool(noise))
     return figure
 
 
@@ -203,7 +210,7 @@ def _draw_point(
 
 def _legend(
     figure: Figure, rows: Sequence[Mapping[str, Any]], colours: Mapping[str, str], shapes: Mapping[Any, str],
-    has_controls: bool,
+    has_noise: bool,
 ) -> None:  # fmt: skip
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -226,8 +233,8 @@ def _legend(
         found = [row["method"] for row in rows if is_control(dict(row)) and row["mode"] == mode]
         if found:
             handles.append(mark(shape, f"control: {found[0]}", colour="black"))
-    if has_controls:
-        handles.append(Patch(color=_BAND, label="drift of controls"))
+    if has_noise:
+        handles.append(Patch(color=_BAND, label="noise: controls and floors"))
     handles.append(Line2D([], [], color=_GREY, linewidth=0.9, linestyle=(0, (4, 2)), label="baseline accuracy"))
     handles.append(Patch(color="#BBDDEE", alpha=0.6, label="± 1 standard error"))
     figure.legend(handles=handles, loc="outside right upper", fontsize=7.5, frameon=False, handlelength=1.4)
