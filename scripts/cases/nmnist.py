@@ -45,7 +45,7 @@ def main(root: Path) -> None:
         FOLDER,
         "N-MNIST, a trained network from a NIR file",
         ABOUT,
-        "python -m scripts.cases.nmnist ROOT",
+        ".venvs/peers/bin/python -m scripts.cases.nmnist ROOT",
         model,
         cells,
         train.first(100),

@@ -61,7 +61,7 @@ def main() -> None:
         FOLDER,
         "Digits in Norse",
         ABOUT,
-        "python -m scripts.cases.norse_digits",
+        ".venvs/peers/bin/python -m scripts.cases.norse_digits",
         net.eval(),
         cells(),
         train.first(256),

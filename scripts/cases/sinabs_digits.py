@@ -63,7 +63,7 @@ def main() -> None:
         FOLDER,
         "Digits in Sinabs",
         ABOUT,
-        "python -m scripts.cases.sinabs_digits",
+        ".venvs/sinabs/bin/python -m scripts.cases.sinabs_digits",
         net.eval(),
         cells(),
         train.first(256),

@@ -62,7 +62,7 @@ def main(root: str) -> None:
         FOLDER,
         "Fashion-MNIST in snnTorch",
         ABOUT,
-        "python -m scripts.cases.snntorch_fashion ROOT",
+        ".venvs/peers/bin/python -m scripts.cases.snntorch_fashion ROOT",
         OverTime(net.eval(), STEPS),
         cells(post_reset=False),
         train.first(128),

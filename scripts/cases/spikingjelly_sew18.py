@@ -76,7 +76,7 @@ def main(root: str) -> None:
         FOLDER,
         "SpikingJelly's SEW-ResNet-18 on CIFAR-10 images",
         ABOUT,
-        "python -m scripts.cases.spikingjelly_sew18 ROOT",
+        ".venvs/peers/bin/python -m scripts.cases.spikingjelly_sew18 ROOT",
         net.eval(),
         CELLS,
         train.first(32),

@@ -56,7 +56,8 @@ def store(
     about_run = {**environment(), **{library: version(library) for library in libraries}}
     write_rows(folder, rows, about_run)
     write_text(folder / "drift.md", "\n".join(drift))
-    parts = (f"# {title}", about, "Made by", f"    {command}", markdown_table(rows).strip())
+    made = "Made by (`make test-adapters` makes the environment)"
+    parts = (f"# {title}", about, made, f"    {command}", markdown_table(rows).strip())
     write_text(folder / "README.md", "\n\n".join((*parts, "Layer by layer: [drift.md](drift.md).\n")))
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any, Protocol, cast, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from isofire.errors import DataError, SpecError
@@ -37,12 +38,27 @@ def read_batches(data: Data, batch_size: int, max_images: int | None = None) -> 
     SpecError
         If `batch_size` or `max_images` is below 1.
     DataError
-        If there is no image, or a batch is not a pair of inputs and as many integer labels.
+        If there is no image, a batch is not a pair of inputs and as many integer labels, or an input is not finite.
     """
     for name, value in (("batch_size", batch_size), ("max_images", max_images)):
         if value is not None and value < 1:
             raise SpecError(f"{name} must be at least 1, got {value}")
     return _limited(_open(data, batch_size), max_images)
+
+
+def count_images(data: Data, max_images: int | None = None) -> int | None:
+    """How many images there will be; None where the data do not tell before they are read."""
+    if isinstance(data, tuple) and len(data) == 2 and isinstance(data[1], Tensor):
+        found = len(data[1])
+    elif isinstance(data, list):
+        found = sum(len(batch[1]) for batch in data if isinstance(batch, tuple | list) and len(batch) == 2)
+    else:
+        # a DataLoader's own length is that of its batches
+        source = getattr(data, "dataset", data if isinstance(data, BatchSource) else None)
+        found = getattr(data, "size", None) or (len(source) if isinstance(source, Sized) else None)
+    if not isinstance(found, int):
+        return max_images
+    return found if max_images is None else min(found, max_images)
 
 
 def _open(data: Data, batch_size: int) -> Iterable[Any]:
@@ -65,6 +81,11 @@ def _limited(batches: Iterable[Any], max_images: int | None) -> Iterator[tuple[T
     seen = 0
     for number, batch in enumerate(batches):
         inputs, labels = _check(batch, f"batch {number}")
+        if inputs.is_floating_point() and not bool(torch.isfinite(inputs).all()):
+            # NaN silences neurons in every network alike, which would look like agreement
+            raise DataError(
+                f"images must be finite, batch {number} holds NaN or infinite values; look at how they were normalised"
+            )
         if max_images is not None and seen + len(labels) >= max_images:
             left = max_images - seen
             yield inputs.narrow(image_axis(inputs, labels), 0, left), labels[:left]

@@ -12,6 +12,9 @@ import msgspec
 
 from isofire.errors import SpecError
 
+CHOICES = {"mode": "ptq or qat", "test_split": "test or valid"}
+"""What a key may be whose error would not say."""
+
 
 def merge_settings(values: Mapping[str, Any], settings: Sequence[str], source: str) -> tuple[dict[str, Any], Places]:
     """A copy of `values` with settings such as "train.epochs=2" laid over it, and where each key came from.
@@ -100,7 +103,9 @@ class Places:
             if "missing required field" in reason:
                 raise SpecError(f"{full} needs the key {reason.split()[-1]} ({self.of(full)})") from error
             rule = reason.partition(", got")[0].lower()
-            raise SpecError(f"{full}: {rule}, got {_found(value, inner)} ({self.of(full)})") from error
+            field = re.findall(r"[A-Za-z_]\w*", full)[-1]
+            known = f"; {field} is {CHOICES[field]}" if "enum value" in rule and field in CHOICES else ""
+            raise SpecError(f"{full}: {rule}, got {_found(value, inner)} ({self.of(full)}){known}") from error
 
     def placed(self, error: SpecError, path: str) -> SpecError:
         """The error with its table and file."""
@@ -121,13 +126,22 @@ def _found(value: Any, path: str) -> str:
 
 def _insert(values: dict[str, Any], key: str, value: Any) -> None:
     *path, last = key.split(".")
-    table = values
+    table: Any = values
     for name in path:
-        table = table.setdefault(name, {})
-        if not isinstance(table, dict):
+        if isinstance(table, list):
+            if not name.isdigit() or int(name) >= len(table):
+                raise SpecError(f"--set {key} needs a number from 0 to {len(table) - 1} in place of {name!r}")
+            table = table[int(name)]
+        else:
+            table = table.setdefault(name, {})
+        if not isinstance(table, dict | list):
             raise SpecError(f"--set {key} goes into {name!r}, which is no table; set {name!r} as a whole")
+    if isinstance(table, list):
+        raise SpecError(f"--set {key} would replace a whole table of a list; set a key in it, such as {key}.name=...")
     table[last] = value
 
 
 def _copied(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_copied(item) for item in value]
     return {key: _copied(item) for key, item in value.items()} if isinstance(value, Mapping) else value

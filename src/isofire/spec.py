@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 from msgspec import Struct
@@ -192,8 +193,16 @@ _CHOICES: dict[str, str] = {
 }
 
 
+_KEYS = sorted(
+    {name for kind in (*get_args(WeightSetting), MembraneSetting, QuantSpec) for name in kind.__struct_fields__}
+)
+
+
 def _cure(text: str, path: str) -> str:
     if "unknown field" in text:
-        return "; see docs/spec.md for the keys that this method takes"
+        wrong = text.rpartition("unknown field `")[2].rstrip("`")
+        close = difflib.get_close_matches(wrong, _KEYS, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        return f"; {hint}docs/spec.md has the keys that this method takes"
     field = path.rsplit(".", 1)[-1]
     return f"; {field} is {_CHOICES[field]}" if "Invalid" in text and field in _CHOICES else ""

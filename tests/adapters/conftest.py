@@ -49,6 +49,9 @@ class Case:
     def reset(self, model: nn.Module) -> None:
         """The library's own reset, if a user has to call one between batches."""
 
+    def detach(self, model: nn.Module) -> None:
+        """The library's own cut through the gradients of stored states, if it has one."""
+
     def net(self, placement: str = "pre_fire") -> nn.Module:
         """A network with layers conv1, bn1, n1, conv2, bn2, n2, fc from images [N, 1, 6, 6] to logits."""
         raise NotImplementedError
@@ -125,6 +128,11 @@ class SpikingJelly(Case):
         from spikingjelly.activation_based import functional
 
         functional.reset_net(model)
+
+    def detach(self, model: nn.Module) -> None:
+        from spikingjelly.activation_based import functional
+
+        functional.detach_net(model)
 
     def net(self, placement: str = "pre_fire") -> nn.Module:
         from spikingjelly.activation_based import functional, layer
@@ -223,6 +231,11 @@ class SnnTorch(Case):
             spike, membrane = neuron(current, membrane)
             spikes.append(spike)
         return torch.stack(spikes)
+
+    def detach(self, model: nn.Module) -> None:
+        import snntorch
+
+        snntorch.Leaky.detach_hidden()
 
     def net(self, placement: str = "pre_fire") -> nn.Module:
         class Tutorial(Net):
@@ -338,6 +351,11 @@ class Sinabs(Case):
         import sinabs
 
         sinabs.reset_states(model)
+
+    def detach(self, model: nn.Module) -> None:
+        import sinabs
+
+        sinabs.zero_grad(model)
 
     def net(self, placement: str = "pre_fire") -> nn.Module:
         class Layers(Net):

@@ -154,8 +154,13 @@ def test_a_recorder_starts_every_batch_from_rest_and_leaves_no_state(case, train
         assert torch.equal(model(images[0]), first)
 
 
-def test_quantization_aware_training_in_a_loop_of_the_users(case, trained, images) -> None:
-    model = isofire.calibrate(isofire.prepare(trained(), SPEC), images).train()
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_quantization_aware_training_in_a_loop_of_the_users(case, trained, images, placement: Any) -> None:
+    supported(case, placement)
+    spec = QuantSpec(
+        weights=SPEC.weights, membrane={"bits": 4, "range": "minmax", "placement": placement}, first_layer="quantize"
+    )  # type: ignore[arg-type]
+    model = isofire.calibrate(isofire.prepare(trained(placement), spec), images).train()
     optimizer = torch.optim.SGD(model.parameters(), 0.05)
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
     losses = []
@@ -166,6 +171,7 @@ def test_quantization_aware_training_in_a_loop_of_the_users(case, trained, image
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        case.detach(model)
         losses.append(loss.item())
     assert losses[-1] < losses[0]
     moved = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
@@ -255,6 +261,58 @@ def test_compiled_networks_give_the_same_logits(case, trained, images, quantized
         found = torch.compile(model, backend="aot_eager")(images[0])
     assert expected.abs().sum() > 0
     assert torch.equal(found, expected)
+
+
+@pytest.mark.slow
+def test_compiled_networks_are_trained_as_the_original(case, trained, images) -> None:
+    model = isofire.calibrate(isofire.prepare(trained(), SPEC), images).train()
+    for norm in (model.bn1, model.bn2):
+        norm.eval()
+    torch._dynamo.reset()
+    found = []
+    # of the backends without a compiler, the one that keeps for the gradient what the default one does
+    for net in (model, torch.compile(model, backend="aot_eager_decomp_partition")):
+        case.reset(model)
+        model.zero_grad()
+        net(images[0]).square().mean().backward()
+        found.append([parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None])
+    assert sum(bool(grad.any()) for grad in found[0]) >= 8
+    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-5)
+
+
+def test_a_compiled_network_is_recorded_and_compared_as_the_original(case, trained, images) -> None:
+    model = trained()
+    quantized = isofire.quantize_(copy.deepcopy(model), SPEC, images)
+    expected = isofire.compare(model, quantized, images)
+    compiled = torch.compile(quantized, backend=forbidden)
+    found = isofire.compare(model, compiled, images)
+    assert found.to_dict() == expected.to_dict()
+    quantized.n1 = torch.compile(quantized.n1, backend=forbidden)
+    assert isofire.compare(model, quantized, images).to_dict() == expected.to_dict()
+    for recorded, called in ((compiled, compiled), (quantized, compiled), (compiled, quantized)):
+        with isofire.FiringRecorder(recorded) as recorder, torch.no_grad():
+            called(images[0])
+        assert recorder.counts.layers == ("n1", "n2")
+        assert recorder.counts.total() == expected.quantized.total() > 0
+
+
+def forbidden(*_: object) -> Any:
+    """A backend for what must not be compiled, because compiled code passes hooks by."""
+    raise AssertionError("a network was compiled while hooks listened to it")
+
+
+def test_a_compiled_network_is_not_quantized(trained, images) -> None:
+    model = trained()
+    for verb in (isofire.prepare, prepare_, isofire.explain, isofire.quantize_):
+        with pytest.raises(ModelError, match=r"quantized before it is compiled, this model comes from torch\.compile"):
+            verb(torch.compile(model), SPEC)
+    prepared = isofire.prepare(model, SPEC)
+    for verb in (isofire.calibrate, isofire.convert):
+        with pytest.raises(ModelError, match=r"this model comes from torch\.compile; give the module"):
+            verb(torch.compile(prepared))
+    model.conv1 = torch.compile(model.conv1)
+    with pytest.raises(ModelError, match=r"its part 'conv1' comes from torch\.compile"):
+        isofire.quantize_(model, SPEC, images)
 
 
 def test_what_cannot_be_quantized_is_refused_and_still_counted(case) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,18 @@ from isofire.neurons import LIF, PerStep, Repeat
 benchmarks: Any = pytest.importorskip(
     "neurobench.benchmarks", reason="neurobench is not installed", exc_type=ImportError
 )
+
+
+def test_the_pages_example_runs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "adapters.md").read_text(encoding="utf-8")
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "neurobench" in block)
+    torch.manual_seed(0)
+    model = nn.Sequential(Repeat(4), PerStep(nn.Flatten(), nn.Linear(64, 10)), LIF(v_threshold=0.3))
+    names: dict[str, Any] = {"model": model}
+    exec(compile(code, "docs/adapters.md", "exec"), names)
+    counts = isofire.firing.observe(model, isofire.data.load("digits", "test"), max_images=200)
+    assert names["found"]["ClassificationAccuracy"] == pytest.approx(counts.accuracy)
+    assert names["found"]["Footprint"] == 4 * 650
 
 
 @pytest.mark.parametrize("frames", [False, True])

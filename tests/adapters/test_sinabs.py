@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 import isofire
 from isofire.adapters import adapter_of
+from isofire.errors import ModelError
 from isofire.neurons import IF, Membrane
 from isofire.quantizers import Uniform
 
@@ -31,20 +33,22 @@ def test_counts_and_floor_are_those_of_isofire(placement: Any) -> None:
     assert torch.equal(layer(x.transpose(0, 1)).transpose(0, 1), expected)
 
 
+class Squeezed(nn.Module):
+    """Built for batches of 12 images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.first = nn.Conv2d(1, 4, 3), layers.IAFSqueeze(batch_size=12, min_v_mem=-1.0)
+        self.second, self.last = nn.Linear(144, 10), layers.IAFSqueeze(batch_size=12, min_v_mem=-1.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(self.conv(x.unsqueeze(1).expand(-1, 5, -1, -1, -1).flatten(0, 1)))
+        return self.last(self.second(x.flatten(1))).unflatten(0, (-1, 5))
+
+
 def test_a_batch_first_network_with_squeezed_layers_is_quantized_and_compared() -> None:
     torch.manual_seed(0)
-
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.first = nn.Conv2d(1, 4, 3), layers.IAFSqueeze(batch_size=12, min_v_mem=-1.0)
-            self.second, self.last = nn.Linear(144, 10), layers.IAFSqueeze(batch_size=12, min_v_mem=-1.0)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            x = self.first(self.conv(x.unsqueeze(1).expand(-1, 5, -1, -1, -1).flatten(0, 1)))
-            return self.last(self.second(x.flatten(1))).unflatten(0, (-1, 5))
-
-    model = Net()
+    model = Squeezed()
     data = [(torch.randn(12, 1, 8, 8) * 2, torch.arange(12) % 10) for _ in range(2)]
     spec = isofire.QuantSpec(weights={"method": "lsq", "bits": 8}, membrane={"bits": 8, "range": "minmax"},
                              first_layer="quantize", last_layer="quantize")  # fmt: skip
@@ -55,3 +59,17 @@ def test_a_batch_first_network_with_squeezed_layers_is_quantized_and_compared() 
     with torch.no_grad():
         assert model(data[0][0]).shape == (12, 5, 10)
     assert 0 < found.overall["emd_layer_mean"] < 0.2
+
+
+def test_batches_of_another_size_than_a_layer_was_built_for_are_told() -> None:
+    model, images, labels = Squeezed(), torch.randn(32, 1, 8, 8), torch.arange(32) % 10
+    spec = isofire.QuantSpec(weights={"method": "lsq", "bits": 8}, membrane={"bits": 8, "range": "minmax"},
+                             first_layer="quantize")  # fmt: skip
+    told = r"'first' was built for batches of 12 images, but sees 160 rows .* give the data as a list of batches of 12"
+    with pytest.raises(ModelError, match=told):
+        isofire.quantize_(copy.deepcopy(model), spec, (images, labels))
+    with pytest.raises(ModelError, match=told):
+        isofire.compare(model, model, (images, labels))
+    batches = [(images[:12], labels[:12]), (images[12:24], labels[12:24])]
+    assert isofire.compare(model, isofire.quantize_(copy.deepcopy(model), spec, batches), batches).n_images == 24
+    assert not model.first._forward_pre_hooks

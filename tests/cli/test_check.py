@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from isofire import QuantSpec, data, quantize_
-from isofire.models import build, save_model
+from isofire.models import build, load_model, save_model
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_mistakes_exit_with_2(run, files):
     assert run("check", file, Path("nowhere"), "--data", "digits", "--max-drift", 1).code == 2
 
 
-def test_the_workflow_of_the_documents_runs(files, tmp_path):
+def test_the_workflow_of_the_documents_runs(run, files, tmp_path):
     """Its own command line in a shell as GitHub starts it, on data that need no download."""
     page = (Path(__file__).parents[2] / "docs" / "evidence.md").read_text(encoding="utf-8")
     found = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)
@@ -76,8 +76,13 @@ def test_the_workflow_of_the_documents_runs(files, tmp_path):
     command = command.replace("cifar10 --download --n 2000", "digits --n 200")
     assert "digits" in command
     (tmp_path / "models").mkdir()
-    for name, file in (("fp", files[0]), ("w4m4", files[1]), ("continued", files[1])):
+    for name, file in (("fp", files[0]), ("w4m4", files[1])):
         shutil.copy(file, tmp_path / "models" / f"{name}.safetensors")
+    control, _ = load_model(files[0])
+    with torch.no_grad():
+        for parameter in control.parameters():
+            parameter.mul_(1.05)
+    save_model(tmp_path / "models" / "continued.safetensors", control)
 
     def shell(line: str) -> int:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -86,11 +91,16 @@ def test_the_workflow_of_the_documents_runs(files, tmp_path):
         assert (tmp_path / "firing.xml").exists()
         return done.returncode
 
+    paths = (tmp_path / "models" / f"{name}.safetensors" for name in ("fp", "w4m4", "continued"))
+    first, second, beside = map(str, paths)
+    asked = ("--data", "digits", "--n", "200", "--max-drift", "1", "--control", beside, "--json")
+    (drift,) = json.loads(run("check", first, second, *asked).out)["findings"]
     loose = command.replace("--max-accuracy-drop 0.01", "--max-accuracy-drop 1").replace("--max-synops 1.1", "")
+    loose = loose.replace("--max-drift 10", f"--max-drift {2 * drift['high']}")
     assert shell(loose) == 0
     assert shell(loose.replace("200000", "1")) == 1
     # its own drift as the limit is undecided, which the documents show how to let pass
-    undecided = loose.replace("--max-drift 10", "--max-drift 1")
+    undecided = loose.replace(f"--max-drift {2 * drift['high']}", f"--max-drift {drift['value']}")
     assert shell(undecided) == 3
     assert "|| test $? -eq 3" in page
     assert shell(f"{undecided.strip()} || test $? -eq 3") == 0

@@ -66,6 +66,14 @@ def test_a_setting_can_replace_a_table_or_a_list():
     )  # type: ignore[arg-type]
 
 
+def test_a_setting_reaches_into_a_list_of_tables_and_leaves_the_given_one_alone():
+    given = {"quant": LSQ | {"rules": [{"match": "fc", "weights": "float"}, {"match": "a", "weights": "float"}]}}
+    found = parse(given, "quant.rules.1.match=stem")
+    assert found.quant is not None
+    assert [rule.match for rule in found.quant.rules] == ["fc", "stem"]
+    assert given["quant"]["rules"][1]["match"] == "a"
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -107,6 +115,8 @@ def test_no_setting_makes_trouble_of_another_kind(text):
         ({"data": DATA}, ("data.vaild=3",), r"'data.vaild' \(--set data.vaild\); did you mean 'valid'"),
         ({"data": DATA}, ("data.valid=x",), r"data.valid: .*got 'x' \(--set data.valid\)"),
         ({"data": DATA}, ("data.name.x=1",), "goes into 'name', which is no table"),
+        ({"data": {**DATA, "x": [{"y": 1}]}}, ("data.x.1.y=2",), "needs a number from 0 to 0 in place of '1'"),
+        ({"data": {**DATA, "x": [{"y": 1}]}}, ("data.x.0=2",), "would replace a whole table of a list"),
         ({"data": DATA}, ("valid",), "--set takes key=value"),
         ({"data": DATA}, ("=1",), "--set takes key=value"),
         ({"data": DATA}, ("data..valid=1",), "--set takes key=value"),

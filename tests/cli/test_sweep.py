@@ -30,11 +30,12 @@ def test_a_dry_run_lists_cells_and_estimates_their_time(tmp_path, capsys) -> Non
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--workers", "0", "--out", "OUT"], "--workers must be at least 1"),
-        ([], "give --out DIR"),
+        (["--workers", "-3", "--out", "OUT"], "--workers must be at least 1"),
         (["--set", "threads=0", "--out", "OUT"], "threads"),
         (["--address", "x", "--out", "OUT"], "--address is for --executor ray"),
         (["--option", "minutes=3", "--out", "OUT"], "--option is for --executor ray or slurm"),
@@ -43,10 +44,17 @@ def test_a_dry_run_lists_cells_and_estimates_their_time(tmp_path, capsys) -> Non
         (["--baseline", "nowhere.safetensors", "--out", "OUT"], "nowhere.safetensors"),
     ],
 )
-def test_mistakes(tmp_path, capsys, options: list[str], message: str) -> None:
+def test_mistakes(tmp_path, capsys, options: list[str], message: str, more: list[str]) -> None:
     given = [str(tmp_path / "out") if word == "OUT" else word for word in options]
-    assert main(["sweep", TINY, *ONE, *given]) == 2
+    assert main(["sweep", TINY, *ONE, *given, *more]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_sweep_needs_a_folder_and_one_that_cannot_be_planned_makes_none(tmp_path, capsys) -> None:
+    assert main(["sweep", TINY, *ONE]) == 2
+    assert "give --out DIR" in capsys.readouterr().err
+    assert main(["sweep", TINY, *ONE, "--model", "nowhere:build", "--out", str(tmp_path / "out")]) == 2
+    assert not (tmp_path / "out").exists()
 
 
 def test_status_of_a_folder_that_is_none(tmp_path, capsys) -> None:

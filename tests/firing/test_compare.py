@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from isofire.errors import DataError, ModelError, SpecError
-from isofire.firing import Comparison, compare, emd
+from isofire.firing import Comparison, compare, emd, observe
 from isofire.firing.cost import measure_cost
+from isofire.firing.record import DEFAULT_RUN
 from isofire.models import build
 from isofire.neurons import LIF, PerStep, Repeat
 
@@ -58,9 +59,12 @@ def test_every_form_of_data_and_batch_size_gives_the_same(echo: type[nn.Module],
     base, other = echo(), echo(gain=3.0)
     expected = compare(base, other, data).to_dict()
     assert compare(base, other, data, batch_size=5).to_dict() == expected
-    assert compare(base, other, Batched(*data), batch_size=7).to_dict() == expected
+    # these do not tell their size, from which the blocks follow
+    assert compare(base, other, Batched(*data), batch_size=7, run=1).to_dict() == expected
     assert compare(base, other, list(Batched(*data).batches(6))).to_dict() == expected
-    assert compare(base, other, Batched(*data).batches(1)).to_dict() == expected
+    assert compare(base, other, Batched(*data).batches(1), run=1).to_dict() == expected
+    unknown = compare(base, other, Batched(*data).batches(1))
+    assert {**unknown.to_dict(), "evidence": None} == {**expected, "evidence": None}
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*data), batch_size=10)
     assert compare(base, other, loader).to_dict() == expected
     assert compare(base, other, data, progress=True).to_dict() == expected
@@ -273,3 +277,19 @@ def test_a_network_whose_cost_is_no_sum_over_spikes_has_no_synops(connect: str) 
     assert (found.synops is None) == (connect == "and")
     assert ("SynOps: not known" in found.table()) == (connect == "and")
     assert ("SynOps an inference" in found.table()) == (connect == "add")
+
+
+def test_blocks_follow_the_number_of_images_so_that_few_have_intervals_too(echo: type[nn.Module]) -> None:
+    few = torch.randint(0, 2, (40, 3, 2)).float(), torch.zeros(40, dtype=torch.int64)
+    found = compare(echo(), echo(gain=2.0), few)
+    assert int((found.baseline.images_per_block > 0).sum()) == 40
+    assert found.evidence is not None
+    # a baseline that was observed in other blocks decides them
+    seen = observe(echo(), few, run=DEFAULT_RUN)
+    assert compare(seen, echo(gain=2.0), few).baseline.images_per_block.tolist()[:3] == [25, 15, 0]
+
+
+def test_a_network_that_cannot_take_the_images_is_told_with_their_shape() -> None:
+    model = nn.Sequential(Repeat(2), PerStep(nn.Linear(5, 3)), LIF())
+    with pytest.raises(ModelError, match=r"Sequential fails on inputs \[4, 7\] of torch.float32: Runtime"):
+        compare(model, model, (torch.rand(4, 7), torch.zeros(4, dtype=torch.int64)))

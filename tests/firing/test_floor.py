@@ -172,11 +172,13 @@ def test_table_json_and_row_show_the_noise(tmp_path: Path) -> None:
     for piece in (
         f"{against.interval.low:.5f} .. {against.interval.high:.5f}",
         "floor: the baseline on other images",
-        "bias: about",
+        f"bias: {against.interval.bias:.5f} to ",
     ):
         assert piece in text
     assert "within noise" not in text
-    assert "within noise" in compared(before, recording(seed=5)).table()
+    same = compared(before, recording(seed=5)).table()
+    assert "within noise" in same
+    assert "bias: all of the mean EMD may come from having only 200 images" in same
     stored = json.loads((found.to_json(tmp_path / "c.json"), (tmp_path / "c.json").read_text())[1])["evidence"]
     assert stored["overall"]["emd_layer_mean"]["low"] == against.interval.low
     assert stored["layers"]["first"]["emd"]["within_noise"] is False

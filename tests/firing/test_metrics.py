@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from isofire.errors import DataError, ModelError
+from isofire.errors import DataError, ModelError, SpecError
 from isofire.firing import dead_share, emd, mean_firing_rate, paired_mae
 from isofire.firing.metrics import DeadShare, MeanFiringRate, PairedDrift, RateEMD
 
@@ -89,6 +89,14 @@ def test_metrics_merge() -> None:
         part.update(first, second)
     parts[1].update(a[:, 14:], b[:, 14:])
     assert float(parts[0].merge(parts[1]).compute()) == float(whole.compute())
+
+
+def test_metrics_of_another_kind_or_cut_do_not_merge() -> None:
+    for first, second in ((RateEMD(), PairedDrift()), (DeadShare(0.1), DeadShare(0.5))):
+        with pytest.raises(SpecError, match="of one kind and setting"):
+            first.merge(second)  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="cut must be a rate >= 0, got -1"):
+        DeadShare(-1)
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -159,6 +159,42 @@ def test_numbers_that_no_longer_fit_the_metadata_are_told(model: nn.Module, imag
         nirs.read(graph)
 
 
+@pytest.mark.parametrize(
+    ("node", "key", "text"),
+    [
+        (None, "isofire", "{broken"),
+        (None, "isofire", "[1]"),
+        (None, "isofire", '{"steps": "four", "quantization": null}'),
+        ("2", "isofire", "{broken"),
+        ("2", "isofire", '{"dynamics": {"kind": "lif"}, "dt": 0.0001}'),
+        ("2", "isofire", '{"dynamics": 3}'),
+        ("1_1", "isofire", '{"batch_norm": {"axes": 3}}'),
+        ("2", "isofire_membrane", "{broken"),
+        ("2", "isofire_membrane", "{}"),
+        ("2", "isofire_membrane", '{"quantizer.lo": ["float32", [1], ["x"]]}'),
+        ("2", "isofire_membrane", None),
+    ],
+)
+def test_damaged_metadata_are_told(model: nn.Module, images: Any, node: Any, key: str, text: Any) -> None:
+    graph = nirs.to_graph(isofire.quantize_(model, SPEC, images), images[0][:2])
+    metadata = graph.metadata if node is None else graph.nodes[node].metadata
+    metadata[key] = text
+    if text is None:
+        del metadata[key]
+    place = "the graph" if node is None else f"node '{node}'"
+    with pytest.raises(CheckpointError, match=f"isofire's metadata of {place} are missing or damaged"):
+        nirs.read(graph)
+
+
+def test_a_graph_without_any_metadata_has_float_membranes(model: nn.Module, images: Any) -> None:
+    graph = nirs.to_graph(isofire.quantize_(model, SPEC, images), images[0][:2])
+    for holder in (graph, *graph.nodes.values()):
+        holder.metadata = {}
+    neurons = [module for module in nirs.read(graph).modules() if isinstance(module, isofire.neurons.Neuron)]
+    assert len(neurons) == 3
+    assert all(neuron.membrane is None for neuron in neurons)
+
+
 def test_models_that_no_graph_describes_are_refused(images: Any, tmp_path: Path) -> None:
     class Twice(nn.Sequential):
         def forward(self, input: torch.Tensor) -> torch.Tensor:
@@ -170,4 +206,15 @@ def test_models_that_no_graph_describes_are_refused(images: Any, tmp_path: Path)
         nirs.write(tmp_path / "n.nir", nn.Sequential(Repeat(2), PerStep(nn.ReLU()), IF()), images[0])
     with pytest.raises(ModelError, match="in 2 groups"):
         nirs.write(tmp_path / "n.nir", nn.Sequential(Repeat(2), PerStep(nn.Conv2d(2, 4, 3, groups=2)), IF()), images[0])
+    foreign = nn.Sequential(Repeat(2), PerStep(nn.Conv2d(2, 4, 3)), Handwritten())
+    for model in (Handwritten(), foreign, nirs.GraphNet({"a": Handwritten()}, {"a": ("input",)}, ("a",))):
+        with pytest.raises(ModelError, match=r"Handwritten.* Networks of other libraries are written by their own"):
+            nirs.write(tmp_path / "n.nir", model, images[0])
     assert not list(tmp_path.iterdir())
+
+
+class Handwritten(nn.Module):
+    """Runs its loop over time itself."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("a network that cannot be written need not run")

@@ -44,6 +44,7 @@ def test_methods_can_be_an_axis_and_further_settings_hold_for_all() -> None:
         ({"bits": (40,), "weights": {"method": "lsq"}}, r"got 40.*cells\[0\], weights.bits = 40"),
         ({"bits": (), "weights": {"method": "lsq"}}, r"cells\[0\].bits must name one or more"),
         ({"axes": {"weight.bits": [2]}}, r"must be a setting.*'weight.bits' \(cells\[0\].axes\)"),
+        ({"axes": {"weights.granularty": ["tensor"]}, "weights": {"method": "lsq"}}, "did you mean 'granularity'"),
         ({"axes": {"weights.bits": []}}, "at least one value"),
         ({"bits": (2,)}, "bits are bits of weights or membrane"),
         ({"mode": ()}, "mode must be one or both"),

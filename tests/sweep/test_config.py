@@ -57,7 +57,8 @@ def test_a_file_lies_relative_to_the_toml_and_can_be_replaced(write, tmp_path) -
         ("[baselines.train]\nepochs = 2\nbatch_size = 16\nlr = 0.1\n", "", "needs both model and train"),
         ("sew_resnet8", "sew_resnet9", r"baselines\[0\].model.builder must be one of"),
         ("[qat]\nepochs = 2\nbatch_size = 16\nlr = 0.01\nwarmup_epochs = 0.0\n", "", r"needs a table \[qat\]"),
-        ('mode = ["ptq"]', 'mode = ["pqt"]', r"cells\[\d\]\.mode\[0\].*got 'pqt'"),
+        ('mode = ["ptq"]', 'mode = ["pqt"]', r"cells\[\d\]\.mode\[0\].*got 'pqt'.*mode is ptq or qat"),
+        ('mode = ["ptq"]', 'modes = ["ptq"]', r"'cells\[\d\]\.modes'.*did you mean 'mode'"),
         ("seeds = [0, 1]", "seeds = [-1]", r"seeds\[0\].*got -1"),
         ("bits = [2, 4]", 'bits = "4"', r"cells\[\d\]\.bits.*got '4'"),
         ("bits = [2, 4]", "bit = [2, 4]", "cells.*bit"),
@@ -66,6 +67,21 @@ def test_a_file_lies_relative_to_the_toml_and_can_be_replaced(write, tmp_path) -
 def test_mistakes(write, old: str, new: str, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         read_sweep(write(old, new))
+
+
+def test_a_file_that_names_no_baseline_takes_one_that_is_given(write) -> None:
+    path = write()
+    text = Path(path).read_text()
+    start, end = text.index("[[baselines]]"), text.index("[qat]")
+    Path(path).write_text(text[:start] + text[end:])
+    with pytest.raises(SpecError, match="--baseline FILE or --model "):
+        read_sweep(path)
+    (given,) = read_sweep(path, baseline="m.safetensors").baselines
+    assert (given.name, given.file) == ("baseline", os.path.abspath("m.safetensors"))
+    (own,) = read_sweep(path, baseline="w.safetensors", builder="nets:build").baselines
+    assert (own.name, own.builder, own.file) == ("build", "nets:build", os.path.abspath("w.safetensors"))
+    Path(path).write_text(text[:start] + '[[baselines]]\nname = "mine"\n' + text[end:])
+    assert read_sweep(path, builder="nets:build").baselines[0].name == "mine"
 
 
 def test_one_baseline_can_stand_for_one_only(write) -> None:

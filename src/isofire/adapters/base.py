@@ -66,6 +66,10 @@ class Adapter(ABC):
         """Bring the neuron to rest, forgetting the last batch; nothing to do for one that starts at rest each call."""
         return None
 
+    def batch_size(self, neuron: nn.Module) -> int | None:
+        """Images a batch that the neuron was built for, and its inputs' rows are a multiple of; None for any number."""
+        return None
+
     def spikes(self, neuron: nn.Module, output: Any) -> Any:
         """Spikes [T, N, ...] (a step has T = 1) in what the neuron returned: counts, so possibly above 1."""
         first = output[0] if isinstance(output, tuple) else output

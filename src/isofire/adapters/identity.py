@@ -16,13 +16,16 @@ from isofire.quantizers import RangeObserver, Uniform
 
 STEPS = 5
 GAINS = 12
+HOLDS = ((-(2.0**-6), 2.0**-6), *((top / 2, top) for top in (2.0, 2.0**6, 2.0**12, 2.0**20)))
+"""Ranges, in thresholds, that membranes are held in, one after the other until spikes change: near 0 a neuron falls
+silent; where no current makes it fire, or a strong leak leaves little of a stored state, a high one makes it fire."""
 
 
 def prove(name: str, neuron: nn.Module, adapter: Adapter, placement: Placement) -> None:
     """Check on copies of the neuron, in train and eval mode, that a membrane quantizer will do what it says.
 
-    A quantizer that changes nothing must leave every spike as it is and be called once a step; one that holds the
-    membrane near 0 must change the spikes.
+    A quantizer that changes nothing must leave every spike as it is and be called once a step; of those that hold the
+    membrane in a range of `HOLDS`, one must change the spikes.
 
     Raises
     ------
@@ -40,10 +43,7 @@ def prove(name: str, neuron: nn.Module, adapter: Adapter, placement: Placement) 
     watching = Membrane(Uniform(8), placement)
     watching.observer = counter
     currents = _currents(plain, adapter)
-    scale = _scale(neuron, adapter)
-    place = currents.device
-    adapter.attach(watched, watching.to(place))
-    adapter.attach(held, Membrane(Uniform(2, range=(-scale / 64, scale / 64)), placement).to(place))
+    adapter.attach(watched, watching.to(currents.device))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         for training in (True, False):
             expected = _run(plain, adapter, currents, training)
@@ -59,7 +59,8 @@ def prove(name: str, neuron: nn.Module, adapter: Adapter, placement: Placement) 
                 )
             if not torch.equal(spikes, expected):
                 raise _failure(name, neuron, placement, training, "a quantizer that changes nothing changes its spikes")
-            if torch.equal(_run(held, adapter, currents, training), expected):
+            ways = (_held(held, adapter, currents, training, placement, hold) for hold in HOLDS)
+            if all(torch.equal(spikes, expected) for spikes in ways):
                 raise _failure(name, neuron, placement, training, "what the quantizer returns has no effect on spikes")
 
 
@@ -107,6 +108,19 @@ def _currents(neuron: nn.Module, adapter: Adapter) -> Tensor:
 
 def _scale(neuron: nn.Module, adapter: Adapter) -> float:
     return float(adapter.threshold(neuron).abs().max()) or 1.0
+
+
+def _held(
+    neuron: nn.Module,
+    adapter: Adapter,
+    currents: Tensor,
+    training: bool,
+    placement: Placement,
+    hold: tuple[float, float],
+) -> Tensor:
+    lowest, highest = (bound * _scale(neuron, adapter) for bound in hold)
+    adapter.attach(neuron, Membrane(Uniform(2, range=(lowest, highest)), placement).to(currents.device))
+    return _run(neuron, adapter, currents, training)
 
 
 def _run(neuron: nn.Module, adapter: Adapter, currents: Tensor, training: bool) -> Tensor:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from isofire.adapters import norse, sinabs, snntorch, spikingjelly, spikingjelly0
 from isofire.adapters.base import Adapter, Layout
+from isofire.adapters.compiled import refuse_compiled, uncompiled
 from isofire.adapters.framework import Framework
 from isofire.adapters.own import OwnAdapter
 from isofire.errors import ModelError, SpecError
@@ -33,10 +36,16 @@ def register(cls: type[nn.Module], adapter: Adapter) -> None:
     Raises
     ------
     SpecError
-        If `cls` is no module class, or `adapter` no object of a subclass of `Adapter`.
+        If `cls` is no module class or one of torch's own, such as `nn.Module`, or `adapter` no object of a subclass of
+        `Adapter`.
     """
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         raise SpecError(f"only a subclass of torch.nn.Module can be registered, got {cls!r}")
+    if cls.__module__.partition(".")[0] == "torch":
+        raise SpecError(
+            f"only spiking neurons can be registered, got torch's own {cls.__name__}, whose subclasses are layers of "
+            "every kind; register the class of your neurons"
+        )
     if not isinstance(adapter, Adapter):
         given = adapter.__name__ if isinstance(adapter, type) else type(adapter).__name__
         raise SpecError(
@@ -112,8 +121,9 @@ def copy_of(model: nn.Module) -> nn.Module:
     Raises
     ------
     ModelError
-        If it cannot be copied.
+        If it cannot be copied, or a part of it is compiled.
     """
+    refuse_compiled(model)
     # a state from a forward pass with gradients cannot be copied
     reset_(model)
     try:
@@ -130,13 +140,36 @@ def copy_of(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def from_rest(model: nn.Module) -> Iterator[None]:
-    """Every forward call of the model inside starts at rest, and nothing of the last one is left at the end."""
-    handle = model.register_forward_pre_hook(_reset_before, prepend=True)
+    """Every forward call of the model inside starts at rest, and nothing of the last one is left at the end.
+
+    A compiled model runs uncompiled, because who starts from rest listens to hooks or observers.
+    """
+    handles = [model.register_forward_pre_hook(_reset_before, prepend=True), *check_batches(model)]
     try:
-        yield
+        with uncompiled():
+            yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
         reset_(model)
+
+
+def check_batches(model: nn.Module) -> list[RemovableHandle]:
+    """Hooks that tell a neuron built for batches of another size, before its library fails to reshape its inputs."""
+    return [
+        neuron.register_forward_pre_hook(partial(_check_batch, name, images))
+        for name, (neuron, adapter) in find_neurons(model).items()
+        if (images := adapter.batch_size(neuron)) is not None
+    ]
+
+
+def _check_batch(name: str, images: int, neuron: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    if len(inputs[0]) % images:
+        raise ModelError(
+            f"neuron {name!r} was built for batches of {images} images, but sees {len(inputs[0])} rows [N * T, ...]; "
+            f"give the data as a list of batches of {images} images, or build the neuron for its number of steps "
+            "instead (Sinabs' num_timesteps), which takes any batch"
+        )
 
 
 def _reset_before(model: nn.Module, _inputs: object) -> None:

@@ -59,6 +59,9 @@ class SinabsAdapter(Adapter):
     def reset(self, neuron: Any) -> None:
         _forget(neuron)
 
+    def batch_size(self, neuron: Any) -> int | None:
+        return neuron.batch_size if _is_kind(neuron, "SqueezeMixin") and neuron.batch_size > 0 else None
+
     def spikes(self, neuron: Any, output: Any) -> Any:
         if isinstance(output, Tensor) and _is_kind(neuron, "SqueezeMixin"):
             output = output.unflatten(0, (neuron.batch_size, neuron.num_timesteps))
@@ -170,7 +173,8 @@ class _Step:
         new = self._reset_fn(spikes, {**state, "v_mem": self._fired_at}, threshold)
         if self._membrane.placement == "post_reset":
             v = new["v_mem"]
-            new["v_mem"] = self._membrane(v if self._floor is None else F.relu(v - self._floor) + self._floor)
+            floored = v if self._floor is None else F.relu(v - self._floor) + self._floor
+            new["v_mem"] = self._membrane(floored)
         return new
 
 

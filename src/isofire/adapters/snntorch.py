@@ -113,7 +113,9 @@ class StateHost(Hosted):
 def _charge(membrane: nn.Module, charge: Any, current: Tensor) -> Any:
     charged = charge(current)
     # with synaptic currents, the membrane comes last
-    return (*charged[:-1], membrane(charged[-1])) if isinstance(charged, tuple) else membrane(charged)
+    *currents, mem = charged if isinstance(charged, tuple) else (charged,)
+    mem = membrane(mem)
+    return (*currents, mem) if currents else mem
 
 
 def _is_kind(neuron: Any, names: tuple[str, ...]) -> bool:

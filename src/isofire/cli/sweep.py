@@ -25,7 +25,7 @@ SOME_FAILED = 3
 """Exit status of a sweep that came to its end with failed cells."""
 
 _OUT = "Folder of the sweep; finished cells in it are kept."
-_WORKERS = "Cells at once, or jobs of SLURM; by default as many as the CPU's cores allow, of SLURM 16."
+_WORKERS = "Cells at once, or jobs of SLURM; by default as many as the CPU's cores allow, of SLURM 16. Not for ray."
 _OPTION = "What Ray's tasks or submitit's jobs take besides, e.g. slurm_partition=gpu; may be repeated."
 _RUNNING = Group("Where cells run")
 
@@ -58,14 +58,10 @@ class Place:
         OutputError, WorkerError
             If its package is missing, or it cannot be reached.
         """
-        options = dict(parse_setting(text, "--option", "minutes=240") for text in self.option)
-        if self.executor != "ray" and self.address is not None:
-            raise SpecError(f"--address is for --executor ray, got {self.address!r} with {self.executor}")
+        options = self.check()
         if self.executor == "ray":
             from isofire.sweep.executors.ray import Ray
 
-            if self.workers is not None:
-                raise SpecError("--workers is not for --executor ray, whose cluster says how many cells run at once")
             return Ray(self.address, threads=threads, gpus=options.pop("gpus", float(cuda)), options=options)
         if self.executor == "slurm":
             from isofire.sweep.executors.slurm import Slurm
@@ -73,9 +69,26 @@ class Place:
             known: dict[str, Any] = {"gpus": int(cuda)} | ({} if self.workers is None else {"jobs": self.workers})
             known |= {name: options.pop(name) for name in ("gpus", "minutes", "cluster") if name in options}
             return Slurm(folder, threads=threads, options=options, **known)
-        if options:
-            raise SpecError(f"--option is for --executor ray or slurm, got {self.option[0]!r}")
         return Processes(self.at_once(threads))
+
+    def check(self) -> dict[str, Any]:
+        """The options of the executor, if all that is given goes together.
+
+        Raises
+        ------
+        SpecError
+            If something does not belong to the executor, or is out of range.
+        """
+        options = dict(parse_setting(text, "--option", "minutes=240") for text in self.option)
+        if self.executor != "ray" and self.address is not None:
+            raise SpecError(f"--address is for --executor ray, got {self.address!r} with {self.executor}")
+        if self.executor == "ray" and self.workers is not None:
+            raise SpecError("--workers is not for --executor ray, whose cluster says how many cells run at once")
+        if self.executor == "processes" and options:
+            raise SpecError(f"--option is for --executor ray or slurm, got {self.option[0]!r}")
+        if self.workers is not None and self.workers < 1:
+            raise SpecError(f"--workers must be at least 1, got {self.workers}")
+        return options
 
     def at_once(self, threads: int) -> int:
         """Processes of this machine."""
@@ -139,6 +152,7 @@ def sweep(
     if device not in ("cpu", "cuda"):
         raise SpecError(f"cells run on cpu or cuda, got --device {given.device}")
     if dry_run:
+        where.check()
         return _listed(make_plan(asked, out or Path(), device), where.at_once(asked.threads))
     if out is None:
         raise SpecError("a sweep needs a folder for its results; give --out DIR")

@@ -72,6 +72,7 @@ def status_document(results: Results) -> dict[str, Any]:
         "failed": [
             {key: record.get(key) for key in ("key", "title", "reason", "attempts")} for record in results.failed
         ],
+        "damaged": [{"key": key, "reason": reason} for key, reason in results.damaged.items()],
         "pending": results.pending,
         "running": list(results.running),
         "seconds_left": _seconds_left(results),
@@ -83,17 +84,31 @@ def results_text(results: Results) -> str:
     """How far a sweep is, and its table so far."""
     running = results.running
     lines = [text_table(results.rows)] if results.rows else []
-    lines += [
-        f"failed: {record.get('title')}: {record.get('type')}: {record.get('reason')}" for record in results.failed
-    ]
+    lines += _failures(results)
+    titles = {cell["key"]: cell["title"] for cell in results.plan["cells"]}
+    lines += [f"damaged: {titles[key]}: {reason}" for key, reason in results.damaged.items()]
     lines += [f"running: {item['title']} (process {item['pid']} on {item['host']})" for item in running]
     left = _seconds_left(results)
-    tail = f", about {clock(left)} left" if left is not None else ""
+    waiting = max(0, results.pending - len(running))
+    tail = ""
+    if left is not None:
+        tail = f", about {clock(left)} left" + (f" ({3600 * results.pending / left:.0f} cells/h)" if left else "")
     lines.append(
         f"{len(results.plan['cells'])} cells: {len(results.rows)} done, {len(running)} running, "
-        f"{len(results.failed)} failed, {max(0, results.pending - len(running))} waiting{tail}"
+        f"{len(results.failed)} failed, {waiting} waiting{tail}"
     )
     return "\n".join(lines)
+
+
+def _failures(results: Results) -> list[str]:
+    """A line for each reason: a baseline that failed takes all of its cells with it."""
+    by_reason: dict[str, list[str]] = {}
+    for record in results.failed:
+        by_reason.setdefault(f"{record.get('type')}: {record.get('reason')}", []).append(str(record.get("title")))
+    return [
+        f"failed: {titles[0]}{f' and {len(titles) - 1} more' if len(titles) > 1 else ''}: {reason}"
+        for reason, titles in by_reason.items()
+    ]
 
 
 def _seconds_left(results: Results) -> float | None:

@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from isofire.adapters import batch_first, read_logits
-from isofire.batches import Data, image_axis, read_batches
+from isofire.batches import Data, count_images, image_axis, read_batches
 from isofire.checks import require_finite
 from isofire.errors import DataError, ModelError
 from isofire.firing.comparison import Comparison
 from isofire.firing.cost.reach import Reach, reach
 from isofire.firing.floor import Floor
 from isofire.firing.observation import Observation
-from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN, FiringRecorder
+from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN, FiringRecorder, run_for, run_like
+from isofire.forward import forward
 from isofire.modes import evaluating
 
 
@@ -30,7 +31,7 @@ def compare(
     device: torch.device | str | None = None,
     progress: bool = False,
     blocks: int = DEFAULT_BLOCKS,
-    run: int = DEFAULT_RUN,
+    run: int | None = None,
     floor: Floor | None = None,
 ) -> Comparison:
     """Measure accuracy and firing of two versions of a network on the same images.
@@ -56,7 +57,9 @@ def compare(
     progress
         Show a progress bar on stderr.
     blocks, run
-        How images are split into blocks, see `FiringRecorder`. Intervals need images in at least 5 blocks.
+        How images are split into blocks, see `FiringRecorder`. Intervals need images in at least 5 blocks, so a `run`
+        of None lets all blocks hold images where `data` tells how many there are (25 otherwise); with an observed
+        baseline it is the baseline's.
     floor
         What drift is shown beside, see `isofire.firing.floor`; None takes the baseline on other images.
 
@@ -76,6 +79,8 @@ def compare(
     """
     models = (quantized,) if isinstance(baseline, Observation) else (baseline, quantized)
     costs: list[Reach | None] = []
+    if run is None and isinstance(baseline, Observation):
+        run = run_like(baseline.counts)
     seen = _observe(models, data, max_images, batch_size, device, progress, blocks, run, costs)
     before, after = (baseline if isinstance(baseline, Observation) else seen[0]), seen[-1]
     return Comparison.observed(before, after, floor=floor, reached=costs[0])
@@ -90,7 +95,7 @@ def observe(
     device: torch.device | str | None = None,
     progress: bool = False,
     blocks: int = DEFAULT_BLOCKS,
-    run: int = DEFAULT_RUN,
+    run: int | None = None,
 ) -> Observation:
     """Run one network over images, and keep its spike counts and predictions; for `compare`, which takes the same.
 
@@ -110,7 +115,7 @@ def _observe(
     device: torch.device | str | None,
     progress: bool,
     blocks: int,
-    run: int,
+    run: int | None,
     costs: list[Reach | None] | None = None,
 ) -> list[Observation]:
     """Observations of all models; what a spike of each neuron costs in the last of them is appended to `costs`."""
@@ -118,6 +123,9 @@ def _observe(
         if isinstance(model, nn.Module):
             require_finite(model)
     batches = read_batches(data, batch_size, max_images)
+    if run is None:
+        images = count_images(data, max_images)
+        run = DEFAULT_RUN if images is None else run_for(images)
     recorders = [FiringRecorder(model, blocks, run) for model in models]
     seen: list[Tensor] = []
     votes: list[list[Tensor]] = [[] for _ in models]
@@ -161,12 +169,9 @@ def _evaluating(models: tuple[nn.Module, ...]) -> Iterator[None]:
 
 def _predict(model: nn.Module, recorder: FiringRecorder, inputs: Tensor, labels: Tensor) -> Tensor:
     """Predicted class of each image, int64 [N] on the CPU; the spikes go to the recorder."""
-    if inputs.is_floating_point() and not bool(torch.isfinite(inputs).all()):
-        # NaN silences neurons in both networks alike, which would look like agreement
-        raise DataError("images must be finite, a batch holds NaN or infinite values; look at how they were normalised")
     # recording one model at a time keeps the counts apart where the two share modules
     with recorder, torch.inference_mode():
-        output = model(inputs.to(_device(model, inputs.device), non_blocking=True))
+        output = forward(model, inputs.to(_device(model, inputs.device), non_blocking=True))
     logits = read_logits(model, output, len(labels))
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     mean = logits.mean(0) if logits.ndim == 3 else logits

@@ -127,6 +127,8 @@ def image_floor(
     """
     if method not in get_args(Method):
         raise SpecError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
+    if draws < 1:
+        raise SpecError(f"draws must be at least 1, got {draws}")
     if images is not None and (images < 1 or method != "bootstrap"):
         raise SpecError(f"images must be at least 1, for method 'bootstrap' alone, got {images} and {method!r}")
     blocks = require_blocks(counts)

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from isofire.errors import DataError, ModelError
+from isofire.errors import DataError, ModelError, SpecError
 from isofire.firing.aggregate import layer_mean, neuron_weighted
 from isofire.firing.distance import emd_from_counts
 from isofire.firing.rates import PAPER_CUT, dead_share, require_cut
@@ -45,11 +45,21 @@ class FiringMetric(ABC):
 
         Raises
         ------
+        SpecError
+            If it is another measure, or has another cut.
         ModelError
             If it counted other neurons.
         """
+        if type(other) is not type(self) or self._settings() != other._settings():
+            raise SpecError(
+                f"only metrics of one kind and setting can be merged, got {type(self).__name__}{self._settings()} and "
+                f"{type(other).__name__}{other._settings()}"
+            )
         self._add(other._counts, other._denominators)
         return self
+
+    def _settings(self) -> tuple[float, ...]:
+        return ()
 
     def compute(self) -> Tensor:
         """The value over all updates and processes, 0-d float64.
@@ -180,6 +190,9 @@ class DeadShare(_OneNetwork):
         super().__init__()
         require_cut(cut)
         self.cut = cut
+
+    def _settings(self) -> tuple[float, ...]:
+        return (self.cut,)
 
     def _value(self, counts: Mapping[_Key, Tensor], denominators: Mapping[str, int]) -> float:
         shares = [dead_share(value.double() / denominators[name], self.cut) for (name, _), value in counts.items()]

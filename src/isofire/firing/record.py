@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
-from isofire.adapters import Adapter, Layout, OverTime, find_neurons, no_neurons, reset_
+from isofire.adapters import (
+    Adapter,
+    Layout,
+    OverTime,
+    check_batches,
+    find_neurons,
+    no_neurons,
+    original,
+    original_name,
+    reset_,
+    uncompiled,
+)
 from isofire.errors import DataError, ModelError, SpecError
 from isofire.firing.counting import add_counts, add_image_counts, zero_counts
 from isofire.firing.counts import SpikeCounts
@@ -26,10 +37,21 @@ def run_for(images: int) -> int:
     return max(1, min(DEFAULT_RUN, images // DEFAULT_BLOCKS))
 
 
+def run_like(counts: SpikeCounts) -> int:
+    """The `run` that cut so many images into the blocks of a recording, of the two that are usual."""
+    images, blocks = counts.n_images, len(counts.images_per_block)
+    for run in (run_for(images), DEFAULT_RUN):
+        filled = torch.bincount(torch.arange(images) // run % blocks, minlength=blocks)
+        if torch.equal(filled, counts.images_per_block.cpu()):
+            return run
+    return DEFAULT_RUN
+
+
 def spiking_layers(model: nn.Module) -> dict[str, nn.Module]:
     """The spiking neurons of a model by module name, in the model's order; a neuron under two names has the first.
 
-    isofire's own, those of the libraries that `isofire.adapters` knows, and registered classes.
+    isofire's own, those of the libraries that `isofire.adapters` knows, and registered classes. In a compiled model
+    they have the names that they have in the original.
 
     Raises
     ------
@@ -46,7 +68,7 @@ def spiking_adapters(model: nn.Module) -> dict[str, tuple[nn.Module, Adapter]]:
     found = find_neurons(model)
     if not found:
         raise no_neurons(model)
-    return {name or ROOT_NAME: neuron for name, neuron in found.items()}
+    return {original_name(name) or ROOT_NAME: neuron for name, neuron in found.items()}
 
 
 @dataclass
@@ -71,6 +93,9 @@ class FiringRecorder:
     calls (SpikingJelly's, snnTorch's with init_hidden, Sinabs') are reset before it, and at the end of the context.
     A neuron that sees one step a call has T = the number of its calls in a forward; where the loop over time is written
     around the model, put `isofire.adapters.OverTime` around it and record that.
+
+    What `torch.compile` has made of the model, or of parts of it, runs uncompiled inside of the context: compiled code
+    passes hooks by. The weights are the same; the arithmetic may round otherwise.
 
     Parameters
     ----------
@@ -110,33 +135,37 @@ class FiringRecorder:
         for name, value in (("blocks", blocks), ("run", run)):
             if value < 1:
                 raise SpecError(f"{name} must be at least 1, got {value}")
-        self._model = model
         self._neurons = _choose(spiking_adapters(model), layers)
+        self._model = original(model)
         self._run = run
         self._layers = {name: _Layer() for name in self._neurons}
         self._images_per_block = torch.zeros(blocks, dtype=torch.int64)
         self._steps = 0
-        self._handles: list[RemovableHandle] = []
+        self._open: ExitStack | None = None
         self._block_ids: Tensor | None = None
         self._in_forward = False
 
     def __enter__(self) -> FiringRecorder:
-        if self._handles:
+        if self._open is not None:
             raise ModelError("this recorder is already recording; leave its context first or make a second one")
-        for name, (neuron, adapter) in self._neurons.items():
-            self._handles.append(neuron.register_forward_hook(self._neuron_hook(name, adapter)))
-            adapter.begin_counting(neuron)
-        self._handles.append(self._model.register_forward_pre_hook(self._begin_forward))
-        self._handles.append(self._model.register_forward_hook(self._end_forward))
+        with ExitStack() as stack:
+            stack.enter_context(uncompiled())
+            stack.callback(reset_, self._model)
+            for handle in check_batches(self._model):
+                stack.callback(handle.remove)
+            for name, (neuron, adapter) in self._neurons.items():
+                stack.callback(neuron.register_forward_hook(self._neuron_hook(name, adapter)).remove)
+                adapter.begin_counting(neuron)
+                stack.callback(adapter.end_counting, neuron)
+            stack.callback(self._model.register_forward_pre_hook(self._begin_forward).remove)
+            stack.callback(self._model.register_forward_hook(self._end_forward).remove)
+            self._open = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        for neuron, adapter in self._neurons.values():
-            adapter.end_counting(neuron)
-        reset_(self._model)
+        assert self._open is not None
+        self._open.close()
+        self._open = None
 
     @property
     def counts(self) -> SpikeCounts:
@@ -172,7 +201,7 @@ class FiringRecorder:
         if silent := [name for name, layer in self._layers.items() if layer.calls == 0]:
             raise ModelError(
                 f"every recorded neuron must be called in each forward, {silent[0]!r} was not; if the model skips it, "
-                "name the others in `layers`; if a compiled model bypasses hooks, record the uncompiled one"
+                "name the others in `layers`; if a scripted model bypasses hooks, record the one it was made from"
             )
         for name, layer in self._layers.items():
             self._steps = self._steps or layer.steps

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from isofire.firing.cost.bound import SynOpsDrifts
 from isofire.firing.drift import LayerDrift
 from isofire.firing.evidence.decisions import Decisions
+from isofire.firing.evidence.interval import Interval
 from isofire.firing.evidence.summary import Against, Evidence
 
 _NAME_WIDTH = 22
@@ -73,11 +75,20 @@ def evidence_table(found: Evidence, layers: Sequence[LayerDrift]) -> str:
             *(_noise_line(layer.layer, found.against("emd", layer.layer)) for layer in layers),
             "-" * len(head),
             _noise_line("mean over layers", found.against("emd_layer_mean")),
-            f"floor: {found.floor.about}",
-            f"bias: about {found.against().interval.bias:.5f} of the mean EMD comes from having only {n:,} images",
+            *textwrap.wrap(f"floor: {found.floor.about}", 100),
+            _bias(found.against().interval, n),
             images,
         ]
     )
+
+
+def _bias(interval: Interval, n: int) -> str:
+    if not interval.resolved:
+        return f"bias: all of the mean EMD may come from having only {n:,} images"
+    most = interval.bias if interval.bias_most is None else interval.bias_most
+    if most < 5e-6:
+        return f"bias: below 0.00001, {n:,} images are many enough for that"
+    return f"bias: {interval.bias:.5f} to {most:.5f} of the mean EMD come from having only {n:,} images"
 
 
 def synops_lines(found: SynOpsDrifts) -> str:

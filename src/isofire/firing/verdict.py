@@ -27,7 +27,7 @@ from isofire.firing.evidence.resample import used_blocks
 from isofire.firing.evidence.summary import Against
 from isofire.firing.floor import Floor, FloorValue, image_floor
 from isofire.firing.observation import Observation
-from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN
+from isofire.firing.record import DEFAULT_BLOCKS
 
 Outcome = Literal["holds", "fails", "undecided"]
 LEVEL = 0.95
@@ -161,7 +161,7 @@ def check(
     batch_size: int = 64,
     device: torch.device | str | None = None,
     blocks: int = DEFAULT_BLOCKS,
-    run: int = DEFAULT_RUN,
+    run: int | None = None,
 ) -> Verdict:
     """Hold a quantized network against limits.
 

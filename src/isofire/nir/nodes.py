@@ -16,8 +16,7 @@ from isofire.neurons import IF, LIF, Neuron, ParametricLIF, surrogate
 from isofire.neurons.surrogate import SURROGATES
 from isofire.nir.convention import Convention
 from isofire.nir.graph import Scale, SumPool2d
-
-KEY = "isofire"
+from isofire.nir.metadata import KEY, intact
 
 
 def module_of(name: str, node: Any, convention: Convention) -> nn.Module:
@@ -27,17 +26,21 @@ def module_of(name: str, node: Any, convention: Convention) -> nn.Module:
     ------
     ModelError
         If its kind or its parameters have no counterpart here.
+    CheckpointError
+        If isofire's metadata there are damaged.
     """
     kind = type(node).__name__
     if kind not in _READERS:
         raise ModelError(f"node {name!r} is a {kind}, which isofire cannot run; known are {', '.join(_READERS)}")
-    about = json.loads(node.metadata.get(KEY, "{}"))
-    if "dynamics" in about:
-        return _unchanged(name, node, _neuron(about["dynamics"]), about["dt"])
-    if "batch_norm" in about:
-        return _unchanged(name, node, _batch_norm(about["batch_norm"]), 0.0)
+    with intact(f"node {name!r}"):
+        about = json.loads(node.metadata.get(KEY, "{}"))
+        if "dynamics" in about:
+            return _unchanged(name, node, _neuron(about["dynamics"]), about["dt"])
+        if "batch_norm" in about:
+            return _unchanged(name, node, _batch_norm(about["batch_norm"]), 0.0)
+        without_bias = about.get("bias") is False
     module = _READERS[kind](name, node, convention)
-    if about.get("bias") is False:
+    if without_bias:
         module.register_parameter("bias", None)
     return module.eval()
 
@@ -48,14 +51,27 @@ def node_of(name: str, module: nn.Module, shape: tuple[int, ...], dt: float) -> 
     Raises
     ------
     ModelError
-        If NIR has no node for it.
+        If isofire writes no node for it.
+    """
+    return writer_of(name, module)(name, module, shape, dt)
+
+
+def writer_of(name: str, module: nn.Module) -> Callable[[str, Any, tuple[int, ...], float], Any]:
+    """What makes the node for modules of this kind.
+
+    Raises
+    ------
+    ModelError
+        If isofire writes no node for it.
     """
     for kind, write in _WRITERS.items():
         if isinstance(module, kind):
-            return write(name, module, shape, dt)
+            return write
     raise ModelError(
-        f"NIR has no node for {name!r} ({type(module).__name__}); known are "
-        f"{', '.join(kind.__name__ for kind in _WRITERS)}"
+        f"isofire writes no node for {name!r} ({type(module).__name__}); known are "
+        f"{', '.join(kind.__name__ for kind in _WRITERS)}, in a SEWResNet, a GraphNet or an nn.Sequential. Networks of "
+        "other libraries are written by their own tools: snntorch.export_nir, sinabs.nir, norse.torch.to_nir, "
+        "spikingjelly.activation_based.nir_exchange"
     )
 
 

@@ -12,10 +12,11 @@ from torch import nn
 
 import nir
 from isofire.errors import CheckpointError, ModelError
-from isofire.neurons import Neuron
+from isofire.neurons import Membrane, Neuron
 from isofire.nir.convention import Convention
 from isofire.nir.graph import INPUT, GraphNet, Scale
-from isofire.nir.nodes import KEY, gain_of, module_of
+from isofire.nir.metadata import KEY, MEMBRANE, intact
+from isofire.nir.nodes import gain_of, module_of
 from isofire.quantization import restore_
 from isofire.spec import QuantSpec
 
@@ -38,7 +39,7 @@ def read(source: str | os.PathLike[str] | Any, convention: Convention | None = N
     Raises
     ------
     CheckpointError
-        If the file cannot be read.
+        If the file cannot be read, or isofire's metadata in it are damaged.
     ModelError
         If the graph has no single input and output, runs in a circle, or a node has no counterpart here.
 
@@ -48,10 +49,13 @@ def read(source: str | os.PathLike[str] | Any, convention: Convention | None = N
     >>> read("nir_paper_cnn_sinabs.nir", convention)  # doctest: +SKIP
     """
     graph = source if isinstance(source, nir.NIRGraph) else _open(source)
-    about = json.loads(graph.metadata.get(KEY, "{}"))
-    net = _build(graph, convention or Convention(), about.get("steps"))
-    if about.get("quantization") is not None:
-        restore_(net, QuantSpec.from_dict(about["quantization"]), converted=True)
+    with intact("the graph"):
+        about = json.loads(graph.metadata.get(KEY, "{}"))
+        steps = None if about.get("steps") is None else int(about["steps"])
+        spec = None if about.get("quantization") is None else QuantSpec.from_dict(about["quantization"])
+    net = _build(graph, convention or Convention(), steps)
+    if spec is not None:
+        restore_(net, spec, converted=True)
         _fill_membranes(net, graph)
     return net.eval()
 
@@ -118,12 +122,15 @@ def _fill_membranes(net: GraphNet, graph: Any) -> None:
     for name, node in graph.nodes.items():
         layer = net._modules.get(module_name(name))
         if isinstance(layer, Neuron) and layer.membrane is not None:
-            state = json.loads(node.metadata[f"{KEY}_membrane"])
-            values = {
-                key: torch.tensor(value, dtype=getattr(torch, kind)).view(shape)
-                for key, (kind, shape, value) in state.items()
-            }
-            # channels of a fresh quantizer are a guess
-            for key, value in values.items():
-                owner, _, leaf = key.rpartition(".")
-                layer.membrane.get_submodule(owner)._buffers[leaf] = value
+            with intact(f"node {name!r}"):
+                _fill(layer.membrane, json.loads(node.metadata[MEMBRANE]))
+
+
+def _fill(membrane: Membrane, state: dict[str, Any]) -> None:
+    if strange := membrane.state_dict().keys() ^ state.keys():
+        raise KeyError(sorted(strange)[0])
+    # channels of a fresh quantizer are a guess
+    for key, (kind, shape, value) in state.items():
+        owner, _, leaf = key.rpartition(".")
+        value = torch.tensor(value, dtype=getattr(torch, kind)).view(shape)
+        membrane.get_submodule(owner)._buffers[leaf] = value

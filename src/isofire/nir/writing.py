@@ -22,7 +22,8 @@ from isofire.models import SEWResNet
 from isofire.modes import evaluating
 from isofire.neurons import Membrane, Neuron, Repeat
 from isofire.nir.graph import INPUT, GraphNet
-from isofire.nir.nodes import KEY, node_of
+from isofire.nir.metadata import KEY, MEMBRANE
+from isofire.nir.nodes import node_of, writer_of
 from isofire.nir.reading import module_name
 from isofire.nir.residual import residual_graph
 from isofire.quantization import convert, integer_weights, is_converted, make_plan, spec_of
@@ -78,12 +79,15 @@ def to_graph(model: nn.Module, example: Tensor, *, dt: float = 1e-4) -> Any:
         model = convert(model)
     names: dict[str, str] = {}
     net = _as_graph(model, names, example)
+    for name, layer in net.named_children():
+        # a layer that cannot be written need not take a step's inputs either
+        writer_of(name, layer)
     shapes = _shapes(net, model, example)
     nodes: dict[str, Any] = {INPUT: nir.Input(input_type={"input": np.array(shapes[INPUT])})}
     for name, layer in net.named_children():
         node = nodes[name] = node_of(name, layer, shapes[name], dt)
         if isinstance(layer, Neuron) and layer.membrane is not None:
-            node.metadata[f"{KEY}_membrane"] = json.dumps(_state(layer.membrane))
+            node.metadata[MEMBRANE] = json.dumps(_state(layer.membrane))
     for name, table in levels.items():
         nodes[names[name]].metadata["levels"] = table.cpu().numpy()
     nodes["output"] = nir.Output(output_type={"output": np.array(shapes["output"])})

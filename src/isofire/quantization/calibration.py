@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 from isofire.adapters import batch_first, from_rest
 from isofire.batches import Data, read_batches
 from isofire.errors import SpecError
+from isofire.forward import forward
 from isofire.modes import evaluating
 from isofire.neurons import Membrane
 from isofire.quantization.attach import device_of
@@ -64,7 +65,7 @@ def calibrate_model_(model: nn.Module, spec: QuantSpec, data: Data | Tensor | No
                 # fresh ones: while batch norm was measured, it ran on the statistics of single batches
                 _observe_(membranes)
                 for inputs in _inputs(model, data, max_images):
-                    model(inputs)
+                    forward(model, inputs)
                 for membrane in estimated:
                     assert isinstance(membrane.quantizer, Uniform)
                     assert membrane.observer is not None

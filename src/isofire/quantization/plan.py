@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from isofire.adapters import find_neurons, no_neurons
+from isofire.adapters import find_neurons, no_neurons, refuse_compiled
 from isofire.errors import SpecError
 from isofire.quantization.describe import describe
 from isofire.quantization.temporal import TemporalLayer
@@ -50,11 +50,12 @@ def make_plan(model: nn.Module, spec: QuantSpec) -> QuantPlan:
     Raises
     ------
     ModelError
-        If the model has no spiking neuron.
+        If the model has no spiking neuron, or is compiled.
     SpecError
         If a rule matches nothing, its pattern is not valid, it sets a target that its modules don't have, or a default
         reaches no module.
     """
+    refuse_compiled(model)
     weighted = [name for name, module in model.named_modules() if isinstance(module, (*WEIGHTED, TemporalLayer))]
     neurons = find_neurons(model)
     if not neurons:

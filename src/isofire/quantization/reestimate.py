@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from isofire.adapters import batch_first, from_rest
 from isofire.errors import DataError
+from isofire.forward import forward
 from isofire.modes import evaluating
 
 
@@ -69,14 +70,14 @@ def reestimate_batch_norm(
             for layer in layers:
                 # the running mean over all images so far, each counting the same
                 layer.momentum = images / seen
-            model(inputs)
+            forward(model, inputs)
             if images == seen and (repeated := [layer for layer in layers if _calls(layer) > 1]):
                 for layer in repeated:
                     hooks.callback(layer.register_forward_pre_hook(_MeanOfCalls()).remove)
                     layer.reset_running_stats()
                 for layer in layers:
                     layer.momentum = 1.0
-                model(inputs)
+                forward(model, inputs)
         for layer in layers:
             if not all(bool(torch.isfinite(buffer).all()) for buffer in layer.buffers(recurse=False)):
                 raise DataError(

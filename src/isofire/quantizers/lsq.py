@@ -29,8 +29,8 @@ class LSQ(AffineQuantizer):
     - d/dx: 1 where Qn < v < Qp, else 0.
 
     N counts one group's elements; of membrane states (channel_axis >= 1) those of one sample. The step can't reach
-    zero: each training forward first lifts `step` to at least `floor`, 2^-10 of its calibrated value, and every use
-    takes the larger of both.
+    zero: each training forward first lifts `step` to at least `floor`, 2^-10 of its calibrated value (not in compiled
+    code), and every use takes the larger of both.
 
     Parameters
     ----------
@@ -91,7 +91,8 @@ class LSQ(AffineQuantizer):
         self._require_ready()
         if self.check_finite:
             require_finite(self.step.detach().float(), "the learned step of LSQ")
-        if self.learning:
+        # a compiled loop over time may be several graphs, and one must not write what another keeps for its gradient
+        if self.learning and not torch.compiler.is_compiling():
             with torch.no_grad():
                 self.step.clamp_(min=self.floor)
         affine = self.affine()

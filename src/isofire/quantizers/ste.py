@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 class _Plain(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, q: Tensor) -> Tensor:
-        return q.view_as(q)
+        return q.detach()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
@@ -26,7 +26,7 @@ class _Clipped(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, q: Tensor, lo: Tensor, hi: Tensor) -> Tensor:
         ctx.save_for_backward(x, lo, hi)
-        return q.view_as(q)
+        return q.detach()
 
     @staticmethod
     @once_differentiable

@@ -118,7 +118,7 @@ def read_sweep(
         Such as "data.root=DIR", laid over the file.
     baseline, builder
         A file, or a network of the user's own code with or without a file for its weights, in place of the one baseline
-        that the sweep's file names.
+        that the sweep's file names; it may name none.
     loader
         Data of the user's own code, in place of the data that the sweep's file names.
 
@@ -134,18 +134,24 @@ def read_sweep(
         table = merged.get("data")
         merged["data"] = {key: table[key] for key in kept if key in table} if isinstance(table, dict) else {}
         merged["data"]["name"] = loader
-    sweep = _convert(merged, places)
     if baseline is not None or builder is not None:
-        if len(sweep.baselines) != 1:
-            raise SpecError(
-                f"{'--baseline' if builder is None else '--model'} stands in for one baseline, {path} names "
-                f"{len(sweep.baselines)}; edit the file"
-            )
-        weights = None if baseline is None else os.path.abspath(baseline)
-        given = BaselineSettings(name=sweep.baselines[0].name, file=weights, builder=builder)
-        sweep = msgspec.structs.replace(sweep, baselines=(given,))
+        merged["baselines"] = [_given(merged.get("baselines", [{}]), baseline, builder, path)]
+    sweep = _convert(merged, places)
     _check(sweep, places)
     return msgspec.structs.replace(sweep, baselines=tuple(_located(item, file.parent) for item in sweep.baselines))
+
+
+def _given(named: Any, file: str | None, builder: str | None, path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The table of a baseline from the command line, under the name that the file has for it."""
+    if not isinstance(named, list) or len(named) != 1 or not isinstance(named[0], dict):
+        count = len(named) if isinstance(named, list) else repr(named)
+        raise SpecError(
+            f"{'--baseline' if builder is None else '--model'} stands in for one baseline, {path} names {count}; edit "
+            "the file"
+        )
+    name = named[0].get("name") or ("baseline" if builder is None else builder.rpartition(":")[2])
+    weights = {} if file is None else {"file": os.path.abspath(file)}
+    return {"name": name, **weights, **({} if builder is None else {"builder": builder})}
 
 
 def _convert(merged: dict[str, Any], places: Places) -> Sweep:
@@ -157,6 +163,8 @@ def _convert(merged: dict[str, Any], places: Places) -> Sweep:
     parts: dict[str, Any] = {}
     if "qat" in merged:
         parts["qat"] = read_recipe(merged.pop("qat"), "qat", seed, places)
+    for i, group in enumerate(merged["cells"] if isinstance(merged["cells"], list) else []):
+        places.check_keys(group, CellGroup.__struct_fields__, f"cells[{i}]")
     baselines = merged.pop("baselines")
     if not isinstance(baselines, list) or not baselines:
         raise SpecError(f"baselines must be a list of tables [[baselines]], got {baselines!r} ({places.source})")
@@ -208,6 +216,7 @@ def _located(item: BaselineSettings, folder: Path) -> BaselineSettings:
 _NEEDED = {
     "name": 'a name, for instance: name = "bits"',
     "data": 'a table [data], for instance: [data] name = "digits"',
-    "baselines": 'a table [[baselines]], for instance: [[baselines]] name = "sew8" file = "model.safetensors"',
+    "baselines": 'a table [[baselines]], for instance: [[baselines]] name = "sew8" file = "model.safetensors"; or give '
+    "--baseline FILE or --model package.module:builder",
     "cells": 'a table [[cells]], for instance: [[cells]] bits = [2, 4] weights = { method = "lsq" }',
 }

@@ -22,7 +22,7 @@ from isofire.training.distributed import pick_device
 
 ONCE = 10.0
 """Seconds of a cell that is timed once; of shorter ones the faster of two counts, since noise only ever adds."""
-ENOUGH = 0.2
+ENOUGH = 0.5
 """Seconds of a forward pass that is long enough to time; small batches cost more an image than those of the sweep."""
 
 Kind = tuple[str, str, str | None, str | float | None]
@@ -105,13 +105,14 @@ class _Sample:
     def cost(self, cell: CellTask) -> Cost:
         few, more = self._few, 3 * self._few
         ptq = [self._time(cell, images, train=False) for images in (few, more)]
-        measured = max(0.0, (ptq[1] - ptq[0]) / (more - few))
+        # two timings can differ by noise alone, but every image is run to calibrate and to compare
+        measured = max(2 * self._observing, (ptq[1] - ptq[0]) / (more - few))
         trained = 0.0
         if cell.recipe is not None:
             qat = [self._time(cell, images, train=True) for images in (few, more)]
             # the same images were compared on and, with quantizers, calibrated on
             passes = 1 if cell.spec is None else 2
-            # two short timings can differ by noise alone, but a gradient costs no less than a second forward pass
+            # and a gradient costs no less than a second forward pass
             trained = max(2 * self._observing, (qat[1] - qat[0]) / (more - few) - passes * self._observing)
         return Cost(max(0.0, ptq[0] - few * measured), measured, trained)
 
@@ -162,9 +163,9 @@ class _Sample:
         """Images of the smaller timing: as many as take long enough, at most a batch."""
         images = 2
         while images < self._task.batch_size and images * 6 <= len(self._splits.train):
-            began = time.perf_counter()
+            began = self._clock()
             self._observe(images)
-            if time.perf_counter() - began > ENOUGH:
+            if self._clock() - began > ENOUGH:
                 break
             images *= 2
         return images
@@ -172,9 +173,9 @@ class _Sample:
     @cached_property
     def _observing(self) -> float:
         """Seconds an image in a forward pass."""
-        began = time.perf_counter()
+        began = self._clock()
         self._observe(2 * self._few)
-        return (time.perf_counter() - began) / (2 * self._few)
+        return (self._clock() - began) / (2 * self._few)
 
     def _observe(self, images: int) -> Observation:
         return observe(self._model, self._images(images), batch_size=images, device=pick_device(self._task.device))
@@ -198,13 +199,19 @@ class _Sample:
             recipe = msgspec.structs.replace(
                 cell.recipe, epochs=1, warmup_epochs=0.0, batch_size=min(self._few, cell.recipe.batch_size)
             )
-        began = time.perf_counter()
+        began = self._clock()
         run_cell(
             self._model, spec_from(cell), mode="qat" if train else "ptq", train_set=data, test_set=data, recipe=recipe,
             seed=cell.seed, observed=observed, calibration_images=images, batch_size=images,
             device=pick_device(self._task.device),
         )  # fmt: skip
-        return time.perf_counter() - began
+        return self._clock() - began
+
+    def _clock(self) -> float:
+        """Seconds; on the CPU those of this process, spread over its threads: what else runs must not count."""
+        if self._task.device != "cpu":
+            return time.perf_counter()
+        return time.process_time() / torch.get_num_threads()
 
 
 def _kind(task: Task) -> Kind:

@@ -12,6 +12,7 @@ from isofire.errors import DataError
 from isofire.firing import SpikeCounts
 from isofire.study.rows import Row, restored
 from isofire.sweep.store import Store, read_json
+from isofire.sweep.task import baseline_title
 
 
 class Results:
@@ -72,16 +73,23 @@ class Results:
         found = [self._store.failure(key) for key in self._cells if key not in finished]
         return [record for record in found if record is not None]
 
+    @cached_property
+    def damaged(self) -> Mapping[str, str]:
+        """Cell -> why it does not count, of finished cells that are no longer what they were."""
+        finished = {row["cell"] for row in self.rows}
+        lost = [key for key in self._cells if key not in finished and self._store.path("cells", key).is_dir()]
+        return {key: "a file is missing or of another size than it was; sweep again to repair it" for key in lost}
+
     @property
     def pending(self) -> int:
-        """Cells that neither finished nor failed."""
+        """Cells that neither finished nor failed; damaged ones are to be computed again."""
         return len(self._cells) - len(self.rows) - len(self.failed)
 
     @property
     def running(self) -> Sequence[Mapping[str, Any]]:
         """`key`, `title`, `host` and `pid` of cells and baselines that are being computed now."""
         titles = {key: cell["title"] for key, cell in self._cells.items()}
-        titles |= {item["key"]: f"baseline {item['name']}" for item in self.plan["baselines"]}
+        titles |= {item["key"]: baseline_title(item["name"], item.get("seed")) for item in self.plan["baselines"]}
         owners = self._store.owners()
         return [{"key": key, "title": titles[key], **owners[key]} for key in titles if key in owners]
 

@@ -79,6 +79,11 @@ class CellTask(Struct, frozen=True, kw_only=True):
     keep_model: bool
 
 
+def baseline_title(name: str, seed: int | None) -> str:
+    """What a baseline is called beside cells; one that is given has no seed."""
+    return f"baseline {name}" if seed is None else f"baseline {name} seed {seed}"
+
+
 class Task(Struct, frozen=True, kw_only=True):
     """A baseline (`cell` is None) or a cell of the sweep in `folder`."""
 
@@ -94,7 +99,7 @@ class Task(Struct, frozen=True, kw_only=True):
     @property
     def title(self) -> str:
         """Name of what is to be made."""
-        return f"baseline {self.baseline.name}" if self.cell is None else self.cell.title
+        return baseline_title(self.baseline.name, self.baseline.seed) if self.cell is None else self.cell.title
 
     def encode(self) -> bytes:
         """JSON, in which tasks travel."""

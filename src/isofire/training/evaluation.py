@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from isofire.adapters import from_rest, read_logits
+from isofire.forward import forward
 from isofire.modes import evaluating
 from isofire.training.distributed import Group, pick_device
 from isofire.training.feed import AnySet, Feed
@@ -69,6 +70,6 @@ def evaluate_feed(model: nn.Module, feed: Feed, batch_size: int, precision: str,
 
 def _sums(model: nn.Module, inputs: Tensor, labels: Tensor, *, classes: int, precision: str) -> Tensor:
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        output = read_logits(model, model(inputs), len(labels))
+        output = read_logits(model, forward(model, inputs), len(labels))
     check_classes(output, classes)
     return torch.stack([mean_logit(output, labels) * len(labels), hits(output, labels).float()])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import math
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from isofire import QuantSpec, quantize_
 from isofire.adapters import OverTime
-from isofire.errors import ModelError
+from isofire.errors import ModelError, SpecError
 from isofire.firing import FiringRecorder
 from isofire.firing.cost import SOURCES, EnergyConstants, Spread, fan_out, measure_cost, memory_of, reach, synops
 from isofire.firing.cost import energy as energy_module
@@ -270,6 +271,15 @@ def test_every_constant_has_its_source() -> None:
     assert c.access(8 * 8 * 1024 + 1, 64) == 20
     assert c.access(1e9, 128) == 2600
     assert energy_module.HOROWITZ in SOURCES["memory_dram"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("fp32_add", -1.0), ("memory_8kb", math.nan), ("int8_mul", "x"), ("memory_word_bits", 0), ("input_bits", 0)],
+)
+def test_a_constant_that_is_none_is_refused(name: str, value: object) -> None:
+    with pytest.raises(SpecError, match=f"{name} must be a finite number"):
+        EnergyConstants(**{name: value})  # type: ignore[arg-type]
 
 
 def test_reach_explains_the_measured_operations(net: Residual) -> None:

@@ -160,6 +160,9 @@ def test_logit_kl_against_scipy() -> None:
     expected = scipy.stats.entropy(a.double().softmax(1).numpy(), b.double().softmax(1).numpy(), axis=1)
     assert logit_kl(a, b).tolist() == pytest.approx(expected)
     assert float(logit_kl(a, a + 3).max()) == pytest.approx(0, abs=1e-6)
+    certain, open_ = torch.tensor([[0.0, -math.inf]]), torch.zeros(1, 2)
+    assert float(logit_kl(certain, open_)) == pytest.approx(math.log(2))
+    assert float(logit_kl(open_, certain)) == math.inf
 
 
 class Net(nn.Sequential):
@@ -251,6 +254,15 @@ def test_what_does_not_fit_is_refused(pair: tuple[Net, Net]) -> None:
         victor_purpura(torch.zeros(2), torch.zeros(2), -1)
     with pytest.raises(SpecError, match="tau must be"):
         van_rossum(torch.zeros(2), torch.zeros(2), 0)
+    for distance in (victor_purpura, van_rossum):
+        with pytest.raises(DataError, match=r"alike, got \[3\] and \[2\]"):
+            distance(torch.zeros(3), torch.zeros(2), 1)
+    with pytest.raises(DataError, match="not defined for counts"):
+        victor_purpura(torch.tensor([2.0, 0.0]), torch.zeros(2), 1)
+    with pytest.raises(DataError, match=r"alike, got \[2, 3\] and \[2, 4\]"):
+        logit_kl(torch.zeros(2, 3), torch.zeros(2, 4))
+    with pytest.raises(DataError, match="images must be finite"):
+        compare_timing(*pair, (torch.full((2, 1, 6, 6), math.nan), torch.zeros(2, dtype=torch.int64)))
     with pytest.raises(DataError, match="the same 2 images or more, got 3 and 4"):
         cka(torch.ones(3, 1), torch.ones(4, 1))
     images = torch.randn(3, 1, 6, 6), torch.zeros(3, dtype=torch.int64)

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from isofire.errors import SpecError
 from isofire.firing.cost.memory import FLOAT_BITS
 
 At = Literal["real", "float"]
@@ -55,6 +56,11 @@ class EnergyConstants:
         Reads and writes of a membrane state a step.
     adds_per_update
         Additions for leak, reset and comparison, a neuron and step.
+
+    Raises
+    ------
+    SpecError
+        If one is negative, not finite or no number.
     """
 
     fp32_add: float = 0.9
@@ -69,6 +75,14 @@ class EnergyConstants:
     input_bits: int = 8
     state_accesses: int = 2
     adds_per_update: int = 2
+
+    def __post_init__(self) -> None:
+        for name in SOURCES:
+            value, least = getattr(self, name), int(name in ("memory_word_bits", "input_bits"))
+            if not isinstance(value, int | float) or not (math.isfinite(value) and value >= least):
+                raise SpecError(
+                    f"{name} must be a finite number >= {least}, got {value!r}; its source: {SOURCES[name]}"
+                )
 
     def add(self, bits: int) -> float:
         """One addition of `bits`-bit integers; of float32 at 32 bits."""

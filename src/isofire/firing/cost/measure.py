@@ -12,6 +12,7 @@ from isofire.firing.cost.meter import ACTIVE_NONZERO, ALL, EVENTS, NONZERO, Cost
 from isofire.firing.cost.report import Cost, NeuronCost, SynapseCost
 from isofire.firing.cost.spread import Spread
 from isofire.firing.cost.synapses import fan_in
+from isofire.forward import forward
 from isofire.modes import evaluating
 
 
@@ -44,7 +45,7 @@ def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None,
     images = 0
     with evaluating(model), torch.no_grad(), meter.counting():
         for inputs, labels in read_batches(data, batch_size, max_images):
-            model(inputs.to(device))
+            forward(model, inputs.to(device))
             meter.end_batch(len(labels))
             images += len(labels)
     neurons = {name: tally.neurons for name, tally in meter.spikes.items()}

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isofire.errors import DataError
+from isofire.errors import DataError, SpecError
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.evidence.draws import bootstrap, everything, leave_one_out, subsets
 from isofire.firing.evidence.resample import (
@@ -46,6 +46,7 @@ from isofire.firing.evidence.student import check_level, t_value
 
 MIN_BLOCKS = 5
 RESAMPLES = 1000
+LEAST_RESAMPLES = 50
 _EMD_OF = {False: "emd", True: "emd_weighted"}
 """The EMD in reshuffle = paired drift - EMD, of a layer and over all."""
 
@@ -62,8 +63,9 @@ class Interval:
         Ends of the interval.
     level
         Its nominal coverage.
-    bias
-        What the finite number of images is estimated to add to `estimate` (the smaller of the two estimates).
+    bias, bias_most
+        What the finite number of images is estimated to add to `estimate`: the smaller and the larger of the two
+        estimates, see the module. Where the distance is not resolved, all of it may be bias.
     error
         Standard error.
     resolved
@@ -77,6 +79,7 @@ class Interval:
     bias: float
     error: float
     resolved: bool = True
+    bias_most: float | None = None
 
     @property
     def corrected(self) -> float:
@@ -151,17 +154,19 @@ def drift_intervals(
         If `level` or `resamples` is out of range.
     """
     check_level(level)
+    if resamples < LEAST_RESAMPLES:
+        raise SpecError(f"resamples must be at least {LEAST_RESAMPLES}, got {resamples}")
     blocks = require_blocks(baseline)
     rng = np.random.default_rng(seed)
     parts = [
         everything(blocks),
         leave_one_out(blocks),
         subsets(blocks, max(resamples // 5, 10), rng),
-        bootstrap(blocks, max(resamples, 50), rng),
+        bootstrap(blocks, resamples, rng),
     ]
     drawn = resample(baseline, quantized, np.concatenate(parts), ranks=ranks)
     # drawn anew: noise shared with the bootstrap above would not be noise
-    still = resample(baseline, quantized, bootstrap(blocks, max(resamples // 2, 50), rng), unchanged=True)
+    still = resample(baseline, quantized, bootstrap(blocks, max(resamples // 2, LEAST_RESAMPLES), rng), unchanged=True)
     make = _Maker(level, blocks, drawn, still, [len(part) for part in parts])
     return DriftIntervals(
         layers={name: {key: make(key, name) for key in drawn.layers[name]} for name in baseline.layers},
@@ -231,14 +236,22 @@ class _Maker:
             # EMD may be noise alone, and then all of the paired drift is reshuffling
             high = max(high, self("paired_mae", layer).high)
         low = min(max(low, floor), top)
-        return self._interval(estimate, low, min(max(high, low), top), least, error, resolved)
+        return self._interval(estimate, low, min(max(high, low), top), least, error, resolved, most)
 
     def _interval(
-        self, estimate: float, low: float, high: float, bias: float, error: float, resolved: bool = True
+        self,
+        estimate: float,
+        low: float,
+        high: float,
+        bias: float,
+        error: float,
+        resolved: bool = True,
+        most: float | None = None,
     ) -> Interval:
         return Interval(
-            estimate=estimate, low=low, high=high, level=self.level, bias=bias, error=error, resolved=resolved
-        )
+            estimate=estimate, low=low, high=high, level=self.level, bias=bias, error=error, resolved=resolved,
+            bias_most=most,
+        )  # fmt: skip
 
 
 def _jackknife(left_out: Values) -> float:

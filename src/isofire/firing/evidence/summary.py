@@ -121,7 +121,8 @@ def evidence_or_reason(
 
 def _plain(against: Against) -> dict[str, Any]:
     interval = against.interval
-    found: dict[str, Any] = {"low": interval.low, "high": interval.high, "bias": interval.bias, "error": interval.error}
+    keys = ("low", "high", "bias", "bias_most", "error", "resolved")
+    found: dict[str, Any] = {key: getattr(interval, key) for key in keys}
     if against.floor is not None:
         low, high = against.ratio_interval
         found |= {"floor": asdict(against.floor), "ratio": against.ratio, "ratio_low": low, "ratio_high": high}

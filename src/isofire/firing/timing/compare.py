@@ -18,6 +18,7 @@ from isofire.firing.record import spiking_adapters
 from isofire.firing.timing.similarity import StreamedCKA, logit_kl
 from isofire.firing.timing.trains import first_spikes, flips, mean_over_pairs, table_of
 from isofire.firing.timing.words import joint_words, spike_words, total_variation, trains, word_counts
+from isofire.forward import forward
 from isofire.modes import evaluating
 
 COSTS = (0.0, 0.5, 1.0, 2.0)
@@ -170,7 +171,7 @@ def _run(model: nn.Module, inputs: Tensor, images: int) -> tuple[dict[str, Tenso
     device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), inputs.device)
     try:
         with from_rest(model):
-            logits = read_logits(model, model(inputs.to(device)), images).float().cpu()
+            logits = read_logits(model, forward(model, inputs.to(device)), images).float().cpu()
     finally:
         for handle in handles:
             handle.remove()

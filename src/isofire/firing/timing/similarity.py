@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -80,9 +81,18 @@ def logit_kl(baseline: Tensor, quantized: Tensor) -> Tensor:
     ----------
     baseline, quantized
         Logits [N, classes].
+
+    Raises
+    ------
+    DataError
+        If they are of other shapes.
     """
+    if baseline.shape != quantized.shape or baseline.ndim != 2:
+        raise DataError(f"logits must be two [N, classes] alike, got {[*baseline.shape]} and {[*quantized.shape]}")
     p, q = (F.log_softmax(x.double(), 1) for x in (baseline, quantized))
-    return F.kl_div(q, p, reduction="none", log_target=True).sum(1).clamp(min=0)
+    terms = F.kl_div(q, p, reduction="none", log_target=True)
+    # a class that the baseline rules out adds nothing, whatever the other says of it
+    return torch.where(p == -math.inf, 0.0, terms).sum(1).clamp(min=0)
 
 
 def _centred(x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from isofire.errors import SpecError
+from isofire.errors import DataError, SpecError
 from isofire.firing.timing.words import trains
 
 
@@ -38,6 +38,8 @@ def victor_purpura(first: Tensor, second: Tensor, q: float) -> Tensor:
     ------
     SpecError
         If `q` is negative or not finite.
+    DataError
+        If the shapes differ, or a value is neither 0 nor 1.
 
     Examples
     --------
@@ -47,6 +49,10 @@ def victor_purpura(first: Tensor, second: Tensor, q: float) -> Tensor:
     """
     if not (q >= 0 and math.isfinite(q)):
         raise SpecError(f"q must be a cost >= 0 a step, got {q}")
+    _require_alike(first, second)
+    for spikes in (first, second):
+        if not bool(((spikes == 0) | (spikes == 1)).all()):
+            raise DataError("spike trains are of 0 and 1, got other values; the distance is not defined for counts")
     a, b = first.bool(), second.bool()
     steps = len(a)
     zero = torch.zeros(a.shape[1:], dtype=torch.float64)
@@ -86,14 +92,22 @@ def van_rossum(first: Tensor, second: Tensor, tau: float) -> Tensor:
     ------
     SpecError
         If `tau` is not positive.
+    DataError
+        If the shapes differ.
     """
     if not tau > 0:
         raise SpecError(f"tau must be a positive number of steps, got {tau}")
+    _require_alike(first, second)
     gap = first.double() - second.double()
     steps = torch.arange(len(gap), dtype=torch.float64)
     kernel = torch.exp(-(steps[:, None] - steps).abs() / tau)
     square = (gap * torch.tensordot(kernel, gap, 1)).sum(0) / 2
     return square.clamp(min=0).sqrt()
+
+
+def _require_alike(first: Tensor, second: Tensor) -> None:
+    if first.shape != second.shape or first.ndim < 1:
+        raise DataError(f"spike trains must be two [T, ...] alike, got {[*first.shape]} and {[*second.shape]}")
 
 
 def first_spikes(spikes: Tensor) -> Tensor:

@@ -1,0 +1,27 @@
+"""What isofire keeps in the metadata of a graph and of its nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from isofire.errors import CheckpointError, IsofireError
+
+KEY = "isofire"
+"""Of the graph: steps and the quantization's spec. Of a node: what NIR has no field for."""
+MEMBRANE = f"{KEY}_membrane"
+"""Of a neuron: the state of its membrane's quantizer."""
+
+
+@contextmanager
+def intact(place: str) -> Iterator[None]:
+    """Metadata are read inside; whatever damaged ones lead to is raised as a CheckpointError."""
+    try:
+        yield
+    except IsofireError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"isofire's metadata of {place} are missing or damaged ({type(error).__name__}: {error}); write the graph "
+            f"anew, or delete the key {KEY!r} of the graph's metadata and of its nodes' to read it without quantizers"
+        ) from error
