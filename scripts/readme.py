@@ -6,7 +6,7 @@ from scripts.evidence.run import BASELINE, FOLDER, ROOT
 from scripts.findings.__main__ import RUN, load, load_floors
 from scripts.findings.cells import MEMBRANES, MODES, WEIGHTS, Cells, Row, emd
 from scripts.findings.noise import MARK, NAMES, Floors
-from scripts.findings.statistics import standard_error
+from scripts.findings.statistics import require_equal, standard_error
 from scripts.page import keep
 
 from isofire.firing.floor import FloorValue
@@ -64,9 +64,10 @@ def readme() -> str:
         f"these {row['n_images']:,} (one standard error {standard_error(row):.2f} points), mean rate {_rate(cells)}."
     )
     more = "All cells and what follows from them: [docs/findings.md](docs/findings.md)."
+    require_equal(cells, WEIGHTS[1], (2, 4), "ptq")
     noise = (
-        "In brackets: 95 % intervals, over images for EMD, over runs and images for controls, over pairs of networks "
-        "for seeds; for other images where 95 % of single draws lie. "
+        "In brackets: 95 % intervals of EMD over images; of floors where 95 % of single draws of images, runs of the "
+        "control and pairs of networks lie. "
         f"{MARK}: within noise, by the 95 % interval of EMD / floor, which allows for the floor's own uncertainty. "
         "Intervals are freed of EMD's upward bias, values are as measured. "
         "Weights on the ±10 grids of 2 and 4 bits keep nothing but signs: the two are one network after training. "

@@ -36,7 +36,9 @@ def test_the_examples_of_the_python_page_run(tmp_path, monkeypatch, capsys) -> N
     assert "EMD" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("script", ["scripts.readme", "scripts.findings", "scripts.evidence", "scripts.evidence.example", "benchmarks.run"])
+@pytest.mark.parametrize(
+    "script", ["scripts.readme", "scripts.findings", "scripts.evidence", "scripts.evidence.example", "benchmarks.run"]
+)
 def test_tables_in_documents_are_those_of_the_stored_runs(script: str) -> None:
     command = [sys.executable, "-m", script, "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)

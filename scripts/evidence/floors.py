@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.progress import track
-from scripts.evidence.run import BASELINE, FOLDER, same_controls
+from scripts.evidence.run import BASELINE, FOLDER, same_controls, stored_rows
 
 from isofire.data import load
 from isofire.files import write_text
@@ -24,6 +24,8 @@ from isofire.models import load_model, pretrained
 from isofire.study import environment
 from isofire.sweep.results import Results
 
+SAME = 1e-6
+"""Two machines round differently; the mean rates of one network on the same images differ by no more."""
 CONTROLS = {"ptq": "batch norm re-estimated", "qat": "training continued"}
 
 
@@ -32,6 +34,9 @@ def collect(sweep: Path, root: Path, models: list[Path]) -> dict[str, Any]:
     results = Results.open(sweep)
     controls = same_controls([row for row in results.rows if row["target"] == "none"])
     baseline = results.baseline_counts(controls["ptq"][0])
+    stored = stored_rows()[0]
+    if abs(float(baseline.rates().mean()) - stored["mfr_fp"]) > SAME or baseline.n_images != stored["n_images"]:
+        raise SystemExit("the sweep's baseline is not that of the stored cells")
     networks = [_about(pretrained(BASELINE).__dict__["about"], baseline)]
     recordings = [baseline]
     images = load("cifar10", "test", root=root).first(baseline.n_images)

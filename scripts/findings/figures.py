@@ -76,7 +76,7 @@ def _draw_floors(axis: Axes, floors: Floors, mode: str | None) -> None:
         axis.axhline(control.value, color="black", linewidth=0.9, linestyle="--")
         axis.axhspan(
             control.low, control.high, color="#E69F00", alpha=0.25, linewidth=0,
-            label=f"control, 95 % interval of {floors.runs} runs",
+            label=f"control, where one more run lies ({floors.runs} runs)",
         )  # fmt: skip
     if images is not None:
         axis.axhspan(0, images.value, color="#DDDDDD", linewidth=0, label="below the floor of other images")

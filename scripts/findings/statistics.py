@@ -53,6 +53,19 @@ def standard_error(row: Row) -> float:
     return 100 * math.sqrt(row["accuracy"] * (1 - row["accuracy"]) / row["n_images"])
 
 
+def require_equal(cells: Cells, setting: Setting, bits: Sequence[int], mode: str) -> None:
+    """Stop where prose says that cells are one network and their drifts differ by more than rounding.
+
+    Raises
+    ------
+    SystemExit
+        If they do.
+    """
+    drifts = [emd(cells.get(setting, width, mode)) for width in bits]
+    if max(drifts) > (1 + 1e-3) * min(drifts):
+        raise SystemExit(f"{setting.name} of {list(bits)} bits is said to be one network, but drifts by {drifts}")
+
+
 def crossing(cells: Cells, unsigned: Setting, signed: Setting, mode: str) -> list[float]:
     """Bits at which the signed range drifts less than the unsigned one."""
     left, right = cells.of(unsigned, mode), cells.of(signed, mode)

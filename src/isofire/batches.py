@@ -48,15 +48,16 @@ def read_batches(data: Data, batch_size: int, max_images: int | None = None) -> 
 
 def count_images(data: Data, max_images: int | None = None) -> int | None:
     """How many images there will be; None where the data do not tell before they are read."""
-    if isinstance(data, tuple) and len(data) == 2 and isinstance(data[1], Tensor):
-        found = len(data[1])
-    elif isinstance(data, list):
-        found = sum(len(batch[1]) for batch in data if isinstance(batch, tuple | list) and len(batch) == 2)
+    batches = data if isinstance(data, list) else [data] if isinstance(data, tuple) else None
+    if batches is not None:
+        # what is no batch is told when it is read
+        labels = [batch[1] for batch in batches if isinstance(batch, tuple | list) and len(batch) == 2]
+        found = sum(len(item) for item in labels if isinstance(item, Tensor) and item.ndim)
     else:
         # a DataLoader's own length is that of its batches
-        source = getattr(data, "dataset", data if isinstance(data, BatchSource) else None)
+        source = getattr(data, "sampler", data if isinstance(data, BatchSource) else None)
         found = getattr(data, "size", None) or (len(source) if isinstance(source, Sized) else None)
-    if not isinstance(found, int):
+    if not isinstance(found, int) or found == 0:
         return max_images
     return found if max_images is None else min(found, max_images)
 
@@ -106,8 +107,8 @@ def _check(batch: Any, place: str) -> tuple[Tensor, Tensor]:
     if not isinstance(batch, tuple | list) or len(batch) != 2 or not all(isinstance(part, Tensor) for part in batch):
         raise DataError(f"{place} must be a pair of tensors (inputs, labels), got {type(batch).__name__}")
     inputs, labels = batch
-    fits = inputs.ndim > 0 and len(labels) in inputs.shape[:2]
-    if labels.ndim != 1 or labels.is_floating_point() or not fits:
+    fits = inputs.ndim > 0 and labels.ndim == 1 and len(labels) in inputs.shape[:2]
+    if labels.is_floating_point() or not fits:
         raise DataError(
             f"{place} must hold inputs [N, ...] or [T, N, ...] and integer labels [N], got {list(inputs.shape)} and "
             f"{labels.dtype} {list(labels.shape)}"

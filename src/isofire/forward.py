@@ -16,17 +16,18 @@ def forward(model: nn.Module, inputs: Tensor) -> Any:
     Raises
     ------
     ModelError
-        If the network cannot take the inputs: another shape, type or range than it was built for. Memory that is
-        exhausted stays the error that it is.
+        If the network fails, as one does on inputs of another shape, type or range than it was built for. What the
+        machine lacks, such as memory, stays the error that it is.
     """
     try:
         return model(inputs)
-    except (IsofireError, torch.OutOfMemoryError):
+    except (IsofireError, NotImplementedError, torch.OutOfMemoryError):
         raise
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        if "allocate memory" in str(error):
+        # what the machine lacks is no fault of the inputs
+        if any(word in str(error) for word in ("memory", "CUDA", "CUBLAS", "CUDNN", "cuDNN")):
             raise
         raise ModelError(
             f"{type(model).__name__} fails on inputs {list(inputs.shape)} of {inputs.dtype}: "
-            f"{type(error).__name__}: {error}; give it data of the shape and type that it was built for"
+            f"{type(error).__name__}: {error}; if that is not what it was built for, give it other data"
         ) from error

@@ -128,17 +128,19 @@ def _insert(values: dict[str, Any], key: str, value: Any) -> None:
     *path, last = key.split(".")
     table: Any = values
     for name in path:
-        if isinstance(table, list):
-            if not name.isdigit() or int(name) >= len(table):
-                raise SpecError(f"--set {key} needs a number from 0 to {len(table) - 1} in place of {name!r}")
-            table = table[int(name)]
-        else:
-            table = table.setdefault(name, {})
+        table = table[_place(key, name, table)] if isinstance(table, list) else table.setdefault(name, {})
         if not isinstance(table, dict | list):
-            raise SpecError(f"--set {key} goes into {name!r}, which is no table; set {name!r} as a whole")
+            raise SpecError(f"--set {key} goes into {name!r}, which is no table; set what holds it as a whole")
     if isinstance(table, list):
-        raise SpecError(f"--set {key} would replace a whole table of a list; set a key in it, such as {key}.name=...")
-    table[last] = value
+        table[_place(key, last, table)] = value
+    else:
+        table[last] = value
+
+
+def _place(key: str, name: str, items: list[Any]) -> int:
+    if not (name.isdecimal() and name.isascii() and int(name) < len(items)):
+        raise SpecError(f"--set {key} goes into a list of {len(items)}, which count from 0, got {name!r} for the place")
+    return int(name)
 
 
 def _copied(value: Any) -> Any:

@@ -202,7 +202,8 @@ def _cure(text: str, path: str) -> str:
     if "unknown field" in text:
         wrong = text.rpartition("unknown field `")[2].rstrip("`")
         close = difflib.get_close_matches(wrong, _KEYS, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        # another method may take just this key
+        hint = f"did you mean {close[0]!r}? " if close and close[0] != wrong else ""
         return f"; {hint}docs/spec.md has the keys that this method takes"
     field = path.rsplit(".", 1)[-1]
     return f"; {field} is {_CHOICES[field]}" if "Invalid" in text and field in _CHOICES else ""

@@ -59,6 +59,18 @@ def test_it_guards_a_pipeline(run, files):
     assert same.code == 0, same.out
 
 
+def test_a_check_without_a_verdict_leaves_no_old_one(run, files, tmp_path):
+    images, report = ("--data", "digits", "--n", "50", "--device", "cpu"), tmp_path / "check.xml"
+    assert run("check", *files, *images, "--max-state-bytes", 1e9, "--junit", report).code == 0
+    assert ElementTree.parse(report).getroot().get("errors") == "0"
+    assert run("check", files[0], tmp_path / "nowhere", *images, "--max-drift", 1, "--junit", report).code == 2
+    suite = ElementTree.parse(report).getroot()
+    assert (suite.get("errors"), suite.find("testcase/error").get("message")) == ("1", "none")
+    for wrong in (tmp_path, files[0]):
+        assert run("check", *files, *images, "--max-drift", 1, "--junit", wrong).code == 2
+    assert load_model(files[0])[0] is not None
+
+
 def test_mistakes_exit_with_2(run, files):
     file = files[0]
     none = run("check", file, file, "--data", "digits", "--n", "50")

@@ -396,7 +396,9 @@ def test_compare_shows_drift_beside_the_floor_that_is_named(run, trained, quanti
     assert one["evidence"]["floor"]["kind"] == "control"
     two = document(run("compare", *files, *images, "--control", controls[0], "--control", controls[1]))
     assert "2 runs" in two["evidence"]["floor"]["about"]
-    assert two["row"]["within_noise"] in (True, False)
+    assert two["row"]["emd_floor"] > 0
+    fixed = run("quantize", files[0], "-c", config, "--control", "--set", 'quant.reestimate_bn="never"', "--out", "no")
+    assert (fixed.code, "re-estimates no batch norm" in fixed.err) == (2, True)
     again = run("compare", *files, *images, "--control", controls[0], "--control", controls[0])
     assert (again.code, "name each network once" in again.err) == (2, True)
     wrong = run("compare", *files, *images, "--control", files[1])

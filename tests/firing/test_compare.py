@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from isofire.batches import count_images
 from isofire.errors import DataError, ModelError, SpecError
 from isofire.firing import Comparison, compare, emd, observe
 from isofire.firing.cost import measure_cost
-from isofire.firing.record import DEFAULT_RUN
+from isofire.firing.evidence import drift_intervals
 from isofire.models import build
 from isofire.neurons import LIF, PerStep, Repeat
 
@@ -285,8 +286,27 @@ def test_blocks_follow_the_number_of_images_so_that_few_have_intervals_too(echo:
     assert int((found.baseline.images_per_block > 0).sum()) == 40
     assert found.evidence is not None
     # a baseline that was observed in other blocks decides them
-    seen = observe(echo(), few, run=DEFAULT_RUN)
-    assert compare(seen, echo(gain=2.0), few).baseline.images_per_block.tolist()[:3] == [25, 15, 0]
+    seen = observe(echo(), few, run=3, blocks=8)
+    other = compare(seen, echo(gain=2.0), few)
+    assert other.quantized.images_per_block.tolist() == other.baseline.images_per_block.tolist() == [6] * 5 + [4, 3, 3]
+    assert other.quantized.run == 3
+    wrong = compare(seen, echo(gain=2.0), few, run=24)
+    with pytest.raises(DataError, match="the same images in the same blocks"):
+        drift_intervals(wrong.baseline, wrong.quantized)
+
+
+@pytest.mark.parametrize("labels", [3, torch.tensor(1)])
+def test_what_are_no_labels_is_told(echo: type[nn.Module], labels: object) -> None:
+    for data in ([(torch.zeros(2, 3, 2), labels)], (torch.zeros(2, 3, 2), labels)):
+        with pytest.raises(DataError, match=r"must (be a pair|hold inputs)"):
+            compare(echo(), echo(), data)  # type: ignore[arg-type]
+
+
+def test_a_loader_tells_how_many_images_its_sampler_draws() -> None:
+    whole = torch.utils.data.TensorDataset(torch.zeros(500, 1), torch.zeros(500, dtype=torch.int64))
+    sampler = torch.utils.data.SubsetRandomSampler(range(60))
+    assert count_images(torch.utils.data.DataLoader(whole, batch_size=10, sampler=sampler)) == 60
+    assert count_images(torch.utils.data.DataLoader(whole, batch_size=10), 70) == 70
 
 
 def test_a_network_that_cannot_take_the_images_is_told_with_their_shape() -> None:

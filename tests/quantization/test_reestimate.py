@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from isofire.errors import DataError
+from isofire.errors import DataError, ModelError
 from isofire.quantization import reestimate_batch_norm
 
 
@@ -74,7 +74,7 @@ def test_no_batches_are_refused_and_the_statistics_kept() -> None:
 def test_a_failure_puts_statistics_momentum_and_modes_back() -> None:
     norm = nn.BatchNorm2d(3).eval()
     norm.running_mean.fill_(7)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ModelError, match="running_mean should contain 9 elements"):
         reestimate_batch_norm(norm, [*_batches(1), torch.zeros(2, 9, 4, 4)])
     assert norm.running_mean.tolist() == [7, 7, 7]
     assert (norm.momentum, norm.training, int(norm.num_batches_tracked)) == (0.1, False, 0)

@@ -94,6 +94,7 @@ def test_drift_over_its_floor_stands_beside_it():
     assert "1.0≈" in next(line for line in lines if line.startswith("membrane")).split()
     assert "≈ where it is within noise" in text.replace("\n", " ")
     assert max(map(len, lines)) <= 100
+    assert "12.0?" in text_table([ROW | far | {"within_noise": None}, OTHER | near])
     assert "| 12.0 |" in markdown_table([ROW | far, OTHER | near])
     # rows of earlier versions have no floor
     assert "/floor" not in text_table([ROW, OTHER])

@@ -27,6 +27,25 @@ def test_training_costs_at_least_two_forward_passes_whatever_the_timings_say(pla
     assert qat - ptq == pytest.approx(2 * 0.01 * recipe.epochs * 32)
 
 
+def test_every_image_costs_at_least_two_forward_passes_after_training_too(plan, monkeypatch) -> None:
+    monkeypatch.setattr(module._Sample, "_time", lambda *_, **__: 1.0)
+    monkeypatch.setattr(module._Sample, "_observing", 0.01)
+    monkeypatch.setattr(module._Sample, "_few", 4)
+    _, ptq = estimate(plan, plan.cells).cells["small", "ptq", "weights", "lsq"]
+    # 16 images to calibrate and 20 to compare; one timing of 4 images holds as much already
+    assert ptq == pytest.approx(1.0 + 2 * 0.01 * ((16 + 20) / 2 - 4))
+
+
+def test_short_cells_are_timed_twice_and_the_faster_counts(plan, monkeypatch) -> None:
+    sample, cell = module._Sample(plan.cells[0].baseline), plan.cells[0].cell
+    for seconds, expected in (([9.0, 3.0, 2.0], 2.0), ([9.0, 2.0, 3.0], 2.0), ([50.0, 40.0], 40.0)):
+        left, sample._warm = list(seconds), set()
+        monkeypatch.setattr(sample, "_run", lambda *_, left=left, **__: left.pop(0))
+        # the first warms up
+        assert sample._time(cell, 4, train=False) == expected
+        assert left == []
+
+
 def test_finished_baselines_are_left_out(plan) -> None:
     key = plan.baselines[0].key
     assert estimate(plan, plan.cells).baselines["small"][0] == 1

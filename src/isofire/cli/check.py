@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 from xml.etree import ElementTree
 
 from cyclopts import Group, Parameter
 
-from isofire.cli.floors import FloorChoice, run_of
+from isofire.cli.floors import FloorChoice
 from isofire.cli.named import ModelChoice
 from isofire.cli.options import DataChoice, Machine, Output
 from isofire.cli.screen import Report
+from isofire.errors import SpecError
 from isofire.files import write_text
 from isofire.firing import observe
-from isofire.firing.verdict import Limits, Verdict, judge, reach_of
+from isofire.firing.verdict import Finding, Limits, Verdict, judge, reach_of
 from isofire.study import environment
 
 EXIT = {"holds": 0, "fails": 1, "undecided": 3}
@@ -81,16 +82,17 @@ def check(
         state_bytes=max_state_bytes,
     )
     if junit is not None:
+        if junit in (baseline, quantized):
+            raise SpecError(f"--junit {junit} names a network; name the XML file to write")
         # what a check that comes to no verdict leaves behind must not be the last one's
-        junit.unlink(missing_ok=True)
+        write_text(junit, _junit([_Case("verdict", "error", "undecided", "none", "the check came to no verdict")], ""))
     place = (machine or Machine()).claim()
     chosen = network or ModelChoice()
     (first, _), (second, _) = chosen.open_pair("check", baseline, quantized)
     data = (choice or DataChoice()).load()
-    run = run_of(data)
-    before = observe(first, data, batch_size=batch_size, device=place, run=run)
-    beside = (floor or FloorChoice()).of(before, data, batch_size, place, run, chosen.open)
-    after = observe(second, data, batch_size=batch_size, device=place, run=run)
+    before = observe(first, data, batch_size=batch_size, device=place)
+    beside = (floor or FloorChoice()).of(before, data, batch_size, place, chosen.open)
+    after = observe(second, data, batch_size=batch_size, device=place)
     reached = reach_of(second, data) if limits.synops is not None else None
     verdict = judge(before, after, limits, quantized=second, floor=beside, reached=reached)
     if junit is not None:
@@ -101,23 +103,34 @@ def check(
 
 def to_junit(verdict: Verdict, name: str) -> str:
     """A JUnit test suite with a test case a limit: a limit that fails is a failure, an undecided one an error."""
-    outcomes = [finding.outcome for finding in verdict.findings]
+    return _junit([_case(finding) for finding in verdict.findings], name)
+
+
+class _Case(NamedTuple):
+    name: str
+    kind: str
+    outcome: str
+    message: str
+    text: str
+
+
+def _case(finding: Finding) -> _Case:
+    kinds = {"holds": "system-out", "fails": "failure", "undecided": "error"}
+    message = f"{finding.value:.6g} (95 %: {finding.low:.6g} .. {finding.high:.6g}), at most {finding.limit:.6g}"
+    more = "" if finding.enough is None else f"; about {finding.enough:,} images would decide it"
+    return _Case(finding.name, kinds[finding.outcome], finding.outcome, message, f"{finding.about}{more}")
+
+
+def _junit(cases: list[_Case], name: str) -> str:
+    count = {kind: str(sum(case.kind == kind for case in cases)) for kind in ("failure", "error")}
     suite = ElementTree.Element(
-        "testsuite",
-        name="isofire check",
-        tests=str(len(outcomes)),
-        failures=str(outcomes.count("fails")),
-        errors=str(outcomes.count("undecided")),
+        "testsuite", name="isofire check", tests=str(len(cases)), failures=count["failure"], errors=count["error"]
     )
-    for finding in verdict.findings:
-        case = ElementTree.SubElement(suite, "testcase", classname=name, name=finding.name)
-        measured = f"{finding.value:.6g} (95 %: {finding.low:.6g} .. {finding.high:.6g}), at most {finding.limit:.6g}"
-        if finding.outcome == "holds":
-            ElementTree.SubElement(case, "system-out").text = f"{measured}; {finding.about}"
-            continue
-        kind = "failure" if finding.outcome == "fails" else "error"
-        found = ElementTree.SubElement(case, kind, type=finding.outcome, message=measured)
-        more = "" if finding.enough is None else f"; about {finding.enough:,} images would decide it"
-        found.text = f"{finding.about}{more}"
+    for case in cases:
+        element = ElementTree.SubElement(suite, "testcase", classname=name, name=case.name)
+        if case.kind == "system-out":
+            ElementTree.SubElement(element, case.kind).text = f"{case.message}; {case.text}"
+        else:
+            ElementTree.SubElement(element, case.kind, type=case.outcome, message=case.message).text = case.text
     ElementTree.indent(suite)
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from isofire.cli.figures import save_figure
-from isofire.cli.floors import FloorChoice, run_of
+from isofire.cli.floors import FloorChoice
 from isofire.cli.named import ModelChoice
 from isofire.cli.options import DataChoice, Machine, Out, Output
 from isofire.cli.screen import Log, Report, open_folder
@@ -59,10 +59,10 @@ def compare(
     chosen = network or ModelChoice()
     (first, _), (second, note) = chosen.open_pair("compare", baseline, quantized)
     data = (choice or DataChoice()).load()
-    run, show = run_of(data), sys.stderr.isatty()
-    seen = observe(first, data, batch_size=batch_size, device=place, progress=show, run=run)
-    beside = (floor or FloorChoice()).of(seen, data, batch_size, place, run, chosen.open)
-    found = measure(seen, second, data, batch_size=batch_size, device=place, progress=show, run=run, floor=beside)
+    show = sys.stderr.isatty()
+    seen = observe(first, data, batch_size=batch_size, device=place, progress=show)
+    beside = (floor or FloorChoice()).of(seen, data, batch_size, place, chosen.open)
+    found = measure(seen, second, data, batch_size=batch_size, device=place, progress=show, floor=beside)
     labels = {
         "model": chosen.model or name_of(first),
         "data": name_of_data(data),

@@ -14,7 +14,6 @@ from torch import nn
 from isofire.errors import SpecError
 from isofire.firing import Observation, observe
 from isofire.firing.floor import Floor, control_floor, seed_floor
-from isofire.firing.record import DEFAULT_RUN, run_for
 from isofire.models import NamedData, open_model
 from isofire.quantization import spec_of
 from isofire.study import AnySet
@@ -45,10 +44,9 @@ class FloorChoice:
         data: AnySet | NamedData,
         batch_size: int,
         place: torch.device,
-        run: int,
         open: Callable[[Path], tuple[nn.Module, dict[str, Any]]] = open_model,
     ) -> Floor | None:
-        """The chosen floor on these images, which `run` cuts into blocks as for the baseline; None: the image floor.
+        """The chosen floor on these images, cut into blocks as for the baseline; None: the image floor.
 
         `open` gives the network of a file, see `ModelChoice.open`.
 
@@ -62,7 +60,7 @@ class FloorChoice:
         if self.control and self.seed_model:
             raise SpecError("name one floor: --control for the procedure, or --seed-model for other seeds")
         seen = [
-            observe(_full_precision(path, open), data, batch_size=batch_size, device=place, run=run).counts
+            observe(_full_precision(path, open), data, batch_size=batch_size, device=place).counts
             for path in self.control or self.seed_model
         ]
         if self.control:
@@ -75,12 +73,6 @@ def _full_precision(path: Path, open: Callable[[Path], tuple[nn.Module, dict[str
     if spec_of(model) is not None:
         raise SpecError(f"{path} is quantized; a noise floor is of networks in which nothing is, name another")
     return model
-
-
-def run_of(data: AnySet | NamedData) -> int:
-    """How many images go to a block one after the other; a user's own batches do not tell how many they are."""
-    size = data.size if isinstance(data, NamedData) else len(data)
-    return DEFAULT_RUN if size is None else run_for(size)
 
 
 def _shown(path: Path) -> str:

@@ -18,7 +18,7 @@ from isofire.cli.screen import Log, Report, open_folder
 from isofire.errors import ModelError, SpecError
 from isofire.files import write_text
 from isofire.models import save_model
-from isofire.quantization import make_plan, spec_of
+from isofire.quantization import make_plan, reestimates, spec_of
 from isofire.study import environment, fresh_model, load_splits, run_cell
 from isofire.study.rows import to_json_text
 from isofire.training import EpochRecord
@@ -72,7 +72,8 @@ def quantize(
         With --mode qat, start from a fresh network of the table [model] instead of the trained one.
     control
         Quantize nothing, and go through the same steps: batch norm re-estimated (ptq), or training continued (qat).
-        The network is the noise floor for `compare --control` and `check --control`; [quant] is not used.
+        The network is the noise floor for `compare --control` and `check --control`. [quant] is not needed; where it is
+        there, it says whether batch norm is re-estimated.
     """
     refuse_processes("quantize")
     if from_scratch and mode == "ptq":
@@ -105,6 +106,11 @@ def quantize(
     start = fresh if from_scratch else None
     if spec is not None:
         make_plan(model, spec)
+    if control and mode == "ptq" and settings.quant is not None and not reestimates(model, settings.quant):
+        raise SpecError(
+            f"[quant] of {config} re-estimates no batch norm, so after training its control is {baseline} itself; take "
+            "the floor of other images, which is the default"
+        )
     target = out_folder(out, settings.out, f"{config.stem}-{mode}{'-control' if control else ''}")
     if target.resolve() == baseline.resolve().parent:
         raise SpecError(f"--out {target} holds the baseline, whose model.safetensors would be replaced; name another")

@@ -10,7 +10,6 @@ import torch
 from isofire.adapters import copy_of
 from isofire.cli.compare import keep_comparison
 from isofire.cli.config import RunConfig
-from isofire.cli.floors import run_of
 from isofire.cli.named import ModelChoice
 from isofire.cli.options import out_folder
 from isofire.cli.screen import Log, Report, open_folder
@@ -46,8 +45,8 @@ def quantize_named(
     log(f"quantizing {choice.model}, comparing on {data} (test)")
     quantized = copy_of(network).to(place)
     quantize_(quantized, settings.quant, train, max_images=settings.calibration.images)
-    show, run = sys.stderr.isatty(), run_of(test)
-    found = compare(network, quantized, test, batch_size=128, device=place, progress=show, run=run)
+    show = sys.stderr.isatty()
+    found = compare(network, quantized, test, batch_size=128, device=place, progress=show)
     row = found.row(model=choice.model, data=data, **labels_of(settings.quant), mode="ptq")
     about = environment(place)
     files = [save_named(folder / "model.safetensors", quantized, choice.model, {"row": row, "environment": about})]

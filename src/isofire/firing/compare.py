@@ -16,7 +16,7 @@ from isofire.firing.comparison import Comparison
 from isofire.firing.cost.reach import Reach, reach
 from isofire.firing.floor import Floor
 from isofire.firing.observation import Observation
-from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN, FiringRecorder, run_for, run_like
+from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN, FiringRecorder, run_for
 from isofire.forward import forward
 from isofire.modes import evaluating
 
@@ -30,7 +30,7 @@ def compare(
     batch_size: int = 64,
     device: torch.device | str | None = None,
     progress: bool = False,
-    blocks: int = DEFAULT_BLOCKS,
+    blocks: int | None = None,
     run: int | None = None,
     floor: Floor | None = None,
 ) -> Comparison:
@@ -57,9 +57,9 @@ def compare(
     progress
         Show a progress bar on stderr.
     blocks, run
-        How images are split into blocks, see `FiringRecorder`. Intervals need images in at least 5 blocks, so a `run`
-        of None lets all blocks hold images where `data` tells how many there are (25 otherwise); with an observed
-        baseline it is the baseline's.
+        How images are split into blocks, see `FiringRecorder`; None takes those of an observed baseline, else 40
+        blocks, and as long a run as lets all of them hold images where `data` tells how many there are (25 otherwise).
+        Intervals need images in at least 5 blocks.
     floor
         What drift is shown beside, see `isofire.firing.floor`; None takes the baseline on other images.
 
@@ -79,8 +79,10 @@ def compare(
     """
     models = (quantized,) if isinstance(baseline, Observation) else (baseline, quantized)
     costs: list[Reach | None] = []
-    if run is None and isinstance(baseline, Observation):
-        run = run_like(baseline.counts)
+    if isinstance(baseline, Observation):
+        # recordings from before it was stored were all cut alike
+        run = baseline.counts.run or DEFAULT_RUN if run is None else run
+        blocks = baseline.counts.blocks if blocks is None else blocks
     seen = _observe(models, data, max_images, batch_size, device, progress, blocks, run, costs)
     before, after = (baseline if isinstance(baseline, Observation) else seen[0]), seen[-1]
     return Comparison.observed(before, after, floor=floor, reached=costs[0])
@@ -94,7 +96,7 @@ def observe(
     batch_size: int = 64,
     device: torch.device | str | None = None,
     progress: bool = False,
-    blocks: int = DEFAULT_BLOCKS,
+    blocks: int | None = None,
     run: int | None = None,
 ) -> Observation:
     """Run one network over images, and keep its spike counts and predictions; for `compare`, which takes the same.
@@ -114,7 +116,7 @@ def _observe(
     batch_size: int,
     device: torch.device | str | None,
     progress: bool,
-    blocks: int,
+    blocks: int | None,
     run: int | None,
     costs: list[Reach | None] | None = None,
 ) -> list[Observation]:
@@ -126,7 +128,7 @@ def _observe(
     if run is None:
         images = count_images(data, max_images)
         run = DEFAULT_RUN if images is None else run_for(images)
-    recorders = [FiringRecorder(model, blocks, run) for model in models]
+    recorders = [FiringRecorder(model, DEFAULT_BLOCKS if blocks is None else blocks, run) for model in models]
     seen: list[Tensor] = []
     votes: list[list[Tensor]] = [[] for _ in models]
     with _evaluating(models), _placed(*models, device=device):

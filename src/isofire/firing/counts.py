@@ -38,6 +38,8 @@ class SpikeCounts:
         int64 [blocks].
     steps
         Time steps T of one image.
+    run
+        How many images went to a block one after the other, see `FiringRecorder`; None if that is not known.
 
     Raises
     ------
@@ -54,6 +56,7 @@ class SpikeCounts:
     counts: Mapping[str, Tensor]
     images_per_block: Tensor
     steps: int
+    run: int | None = None
 
     def __post_init__(self) -> None:
         _check_images(self.images_per_block, self.steps)
@@ -127,6 +130,7 @@ class SpikeCounts:
             {name: _add(name, self.counts[name], other.counts[name]) for name in self.layers},
             self.images_per_block + other.images_per_block,
             self.steps,
+            self.run if self.run == other.run else None,
         )
 
     def difference(self, other: SpikeCounts) -> str | None:
@@ -148,7 +152,13 @@ class SpikeCounts:
         OutputError
             If the file cannot be written.
         """
-        header = {"format": _FORMAT, "version": _VERSION, "steps": self.steps, "layers": list(self.layers)}
+        header = {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "steps": self.steps,
+            "layers": list(self.layers),
+            "run": self.run,
+        }
         tensors = {f"counts/{name}": tensor.contiguous() for name, tensor in self.counts.items()}
         tensors["images_per_block"] = self.images_per_block.contiguous()
         metadata = {"isofire": json.dumps(header)}
@@ -167,7 +177,7 @@ class SpikeCounts:
             with safe_open(os.fspath(path), framework="pt") as file:
                 header = _read_header(file.metadata())
                 counts = {name: file.get_tensor(f"counts/{name}") for name in header["layers"]}
-                return cls(counts, file.get_tensor("images_per_block"), header["steps"])
+                return cls(counts, file.get_tensor("images_per_block"), header["steps"], header.get("run"))
         except (OSError, SafetensorError, DataError, TypeError, KeyError, ValueError) as error:
             reason = f"{type(error).__name__}: {error}" if isinstance(error, KeyError | TypeError) else str(error)
             raise CheckpointError(f"{path} cannot be read as spike counts ({reason}); record and save again") from error

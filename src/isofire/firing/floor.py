@@ -53,7 +53,8 @@ class FloorValue:
     value
         Mean over draws of images, pairs of seeds, or controls.
     low, high
-        Images: where 95 % of single draws lie. Seeds and controls: 95 % interval of the mean, or of the one control.
+        Where 95 % of single draws of images, single pairs of seeds or single runs of a control lie; of one control, its
+        95 % interval over images.
         NaN where there are too few seeds to tell.
     """
 
@@ -107,7 +108,7 @@ def image_floor(
     draws
         Pairs of sets.
     images
-        Of each set, to the nearest block, if not as many as were recorded. Only of a bootstrap. The floor falls as sets
+        Of each set, if not as many as were recorded. Only of a bootstrap. The floor falls as sets
         grow, so floors of recordings of different sizes compare at one such number; above the number recorded it is a
         forecast.
 
@@ -136,20 +137,28 @@ def image_floor(
     rng = np.random.default_rng(seed)
     first, second = _sets(method, blocks, draws, rng, size)
     drawn = resample(counts, counts, first, second, ranks=False)
-    each = round(counts.n_images * size / blocks) if method == "bootstrap" else counts.n_images // 2
+    each = counts.n_images * size / blocks if method == "bootstrap" else counts.n_images // 2
+    # a set is of whole blocks; what is left is made up by the square root of the images
+    scale = 1.0 if images is None else math.sqrt(each / images)
+    each = round(each) if images is None else images
+
+    def of_draws(values: Mapping[str, np.ndarray]) -> dict[str, FloorValue]:
+        return {key: _of_draws(scale * item) for key, item in _kept(values)}
+
     return Floor(
         kind="images",
         about=f"the baseline on other images, {each:,} against {each:,} ({method}, {draws} draws)",
-        layers={name: {key: _of_draws(values) for key, values in _kept(drawn.layers[name])} for name in counts.layers},
-        overall={key: _of_draws(values) for key, values in _kept(drawn.overall)},
+        layers={name: of_draws(drawn.layers[name]) for name in counts.layers},
+        overall=of_draws(drawn.overall),
     )
 
 
 def seed_floor(recordings: Sequence[SpikeCounts]) -> Floor:
     """How far networks of different seeds are apart: the mean over all pairs.
 
-    Pairs share networks, so they are not independent: the interval is that of the jackknife that leaves out one network
-    at a time, with Student's t of networks - 1 degrees of freedom; three networks are the least for it.
+    Pairs share networks, so they are not independent. `low` to `high` is where one more pair would lie: Student's t of
+    networks - 1 degrees of freedom times the root of the squares of the mean's standard error, by the jackknife that
+    leaves out one network at a time, and of the standard deviation over pairs; three networks are the least for it.
 
     Parameters
     ----------
@@ -190,9 +199,10 @@ def control_floor(
     """The drift of networks that went through the same procedure without quantization, with its own interval.
 
     One control has its interval over images. It says nothing of how far another run of the procedure, with another
-    order of training or other calibration images, would drift. Of several runs the floor is the mean; half of its
-    interval is the root of the squares of t standard errors over runs (runs - 1 degrees of freedom) and of the mean
-    half interval over images, since all runs are seen on the same ones.
+    order of training or other calibration images, would drift. Of several runs the floor is their mean, and `low` to
+    `high` is where one more run would lie, since a quantized network is one run too: half of it is the root of the
+    squares of t s sqrt(1 + 1/n) (Student's t with n - 1 degrees of freedom, s the standard deviation over n runs) and
+    of the mean half interval over images, on which all runs are seen.
 
     Parameters
     ----------
@@ -232,7 +242,8 @@ def over_runs(runs: Sequence[Magnitude]) -> FloorValue:
     if len(runs) == 1:
         return FloorValue(**runs[0]._asdict())
     spread = over_seeds([run.value for run in runs], level=_LEVEL)
-    half = spread.half_width
+    # of one more run, not of the mean: t s sqrt(1 + 1 / n) where the mean has t s / sqrt(n)
+    half = spread.half_width * math.sqrt(len(runs) + 1)
     low = spread.estimate - math.hypot(half, _mean([max(run.value - run.low, 0.0) for run in runs]))
     high = spread.estimate + math.hypot(half, _mean([max(run.high - run.value, 0.0) for run in runs]))
     return FloorValue(value=spread.estimate, low=max(low, 0.0), high=high)
@@ -245,7 +256,10 @@ def _refuse_repeated(recordings: Sequence[SpikeCounts], what: str) -> None:
             torch.equal(first.counts[name], second.counts[name]) for name in first.layers
         )
         if same and first.total() > 0:
-            raise DataError(f"{what} differ, but number {i} and {j} fire alike in every neuron; name each network once")
+            raise DataError(
+                f"{what} must differ, number {i} and {j} fire alike in every neuron: one network named twice, or a "
+                "procedure in which the seed changes nothing, of which one run is enough; name each network once"
+            )
 
 
 def _sets(method: Method, blocks: int, draws: int, rng: np.random.Generator, size: int) -> tuple[Draws, Draws]:
@@ -291,7 +305,8 @@ def _of_pairs(values: Mapping[tuple[int, int], float], seeds: int) -> FloorValue
     left_out = [_mean([value for pair, value in values.items() if seed not in pair]) for seed in range(seeds)]
     centre = _mean(left_out)
     error = math.sqrt((seeds - 1) / seeds * math.fsum((value - centre) ** 2 for value in left_out))
-    half = t_value(_LEVEL, seeds - 1) * error
+    spread = math.fsum((value - mean) ** 2 for value in values.values()) / (len(values) - 1)
+    half = t_value(_LEVEL, seeds - 1) * math.sqrt(error**2 + spread)
     return FloorValue(value=mean, low=max(mean - half, 0.0), high=mean + half)
 
 

@@ -37,16 +37,6 @@ def run_for(images: int) -> int:
     return max(1, min(DEFAULT_RUN, images // DEFAULT_BLOCKS))
 
 
-def run_like(counts: SpikeCounts) -> int:
-    """The `run` that cut so many images into the blocks of a recording, of the two that are usual."""
-    images, blocks = counts.n_images, len(counts.images_per_block)
-    for run in (run_for(images), DEFAULT_RUN):
-        filled = torch.bincount(torch.arange(images) // run % blocks, minlength=blocks)
-        if torch.equal(filled, counts.images_per_block.cpu()):
-            return run
-    return DEFAULT_RUN
-
-
 def spiking_layers(model: nn.Module) -> dict[str, nn.Module]:
     """The spiking neurons of a model by module name, in the model's order; a neuron under two names has the first.
 
@@ -185,7 +175,7 @@ class FiringRecorder:
         for name, layer in self._layers.items():
             _check_exact(name, layer)
         counts = {name: _on_cpu(layer.counts) for name, layer in self._layers.items() if layer.counts is not None}
-        return SpikeCounts(counts, self._images_per_block.clone(), self._steps)
+        return SpikeCounts(counts, self._images_per_block.clone(), self._steps, self._run)
 
     def _begin_forward(self, *_: Any) -> None:
         self._check_complete()

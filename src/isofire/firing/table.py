@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -108,6 +109,9 @@ def _noise_line(name: str, against: Against) -> str:
     interval, floor = against.interval, against.floor
     ends = f"{interval.low:.5f} .. {interval.high:.5f}"
     cells = f"{'-':>9} {'-':>10}" if floor is None else f"{floor.value:9.5f} {against.ratio:10.1f}"
+    if floor is not None and math.isnan(against.ratio):
+        # silent in both networks, or a network beside itself
+        cells = f"{floor.value:9.5f} {'-':>10}"
     unknown = "" if floor is None else "  noise unknown"
     note = unknown if against.within_noise is None else "  within noise" if against.within_noise else ""
     return f"{shortened(name, _NAME_WIDTH).ljust(_NAME_WIDTH)} {interval.estimate:9.5f} {ends:>19} {cells}{note}"

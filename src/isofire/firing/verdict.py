@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -27,7 +27,6 @@ from isofire.firing.evidence.resample import used_blocks
 from isofire.firing.evidence.summary import Against
 from isofire.firing.floor import Floor, FloorValue, image_floor
 from isofire.firing.observation import Observation
-from isofire.firing.record import DEFAULT_BLOCKS
 
 Outcome = Literal["holds", "fails", "undecided"]
 LEVEL = 0.95
@@ -160,7 +159,7 @@ def check(
     max_images: int | None = None,
     batch_size: int = 64,
     device: torch.device | str | None = None,
-    blocks: int = DEFAULT_BLOCKS,
+    blocks: int | None = None,
     run: int | None = None,
 ) -> Verdict:
     """Hold a quantized network against limits.
@@ -264,7 +263,9 @@ def _drift(found: Comparison, limit: float) -> Finding:
     low, high = Against(interval=against.interval, floor=floor).ratio_interval
     interval = Interval(estimate=against.ratio, low=low, high=high, level=LEVEL, bias=0.0, error=math.nan)
     about = f"EMD {against.interval.estimate:.5f} / floor {floor.value:.5f}: {found.evidence.floor.about}"
-    return _finding("drift", limit, interval, found.n_images, about)
+    finding = _finding("drift", limit, interval, found.n_images, about)
+    # more images do not narrow a floor that differs from run to run
+    return finding if found.evidence.floor.kind == "images" else replace(finding, enough=None)
 
 
 def _dead(found: Comparison, limit: float) -> Finding:

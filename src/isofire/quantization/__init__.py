@@ -1,6 +1,6 @@
 """Quantizing a model: the verbs prepare, calibrate, convert, and `quantize_` for all at once."""
 
-from isofire.quantization.calibration import CALIBRATION_BATCH, CALIBRATION_IMAGES, weight_quantizers
+from isofire.quantization.calibration import CALIBRATION_BATCH, CALIBRATION_IMAGES, reestimates, weight_quantizers
 from isofire.quantization.describe import describe, range_label
 from isofire.quantization.labels import labels_of
 from isofire.quantization.plan import Choice, QuantPlan, explain, make_plan
@@ -39,6 +39,7 @@ __all__ = [
     "quantize_",
     "range_label",
     "reestimate_batch_norm",
+    "reestimates",
     "restore_",
     "spec_of",
     "weight_quantizers",

@@ -16,6 +16,7 @@ from isofire.forward import forward
 from isofire.modes import evaluating
 from isofire.neurons import Membrane
 from isofire.quantization.attach import device_of
+from isofire.quantization.plan import make_plan
 from isofire.quantization.reestimate import reestimate_batch_norm
 from isofire.quantizers import Quantizer, RangeObserver, Uniform
 from isofire.settings import UniformMembrane, WeightSetting
@@ -32,10 +33,10 @@ def require_data(model: nn.Module, spec: QuantSpec, data: object) -> None:
     settings = [spec.weights, spec.membrane, *(s for rule in spec.rules for s in (rule.weights, rule.membrane))]
     estimated = any(isinstance(setting, UniformMembrane) and setting.is_estimated for setting in settings)
     weights = any(isinstance(setting, WeightSetting) for setting in settings)
-    reestimates = _reestimates(model, spec, weights)
-    if estimated or reestimates:
+    anew = reestimates(model, spec, weights)
+    if estimated or anew:
         raise SpecError(
-            f"{'batch-norm statistics' if reestimates else 'membrane ranges'} are estimated from data: pass data "
+            f"{'batch-norm statistics' if anew else 'membrane ranges'} are estimated from data: pass data "
             "(some training images), or set reestimate_bn = 'never' and fixed membrane ranges"
         )
 
@@ -47,10 +48,10 @@ def calibrate_model_(model: nn.Module, spec: QuantSpec, data: Data | Tensor | No
         quantizer.calibrate(original(model.get_submodule(name)))
     membranes = [module for module in model.modules() if isinstance(module, Membrane)]
     estimated = [m for m in membranes if isinstance(m.quantizer, Uniform) and m.quantizer.rule is not None]
-    reestimates = _reestimates(model, spec, bool(weights))
+    anew = reestimates(model, spec, bool(weights))
     if data is None:
         return
-    passes = reestimates + bool(estimated) + (reestimates and spec.reestimate_bn == "always" and bool(membranes))
+    passes = anew + bool(estimated) + (anew and spec.reestimate_bn == "always" and bool(membranes))
     if passes > 1 and isinstance(data, Iterator):
         raise SpecError(
             f"calibration walks through the data {passes} times, but an iterator can be used once; "
@@ -58,7 +59,7 @@ def calibrate_model_(model: nn.Module, spec: QuantSpec, data: Data | Tensor | No
         )
     with evaluating(model), from_rest(model), torch.no_grad():
         try:
-            if reestimates:
+            if anew:
                 _observe_(membranes)
                 reestimate_batch_norm(model, _inputs(model, data, max_images))
             if estimated:
@@ -73,7 +74,7 @@ def calibrate_model_(model: nn.Module, spec: QuantSpec, data: Data | Tensor | No
         finally:
             for membrane in membranes:
                 membrane.observer = None
-        if reestimates and spec.reestimate_bn == "always" and membranes:
+        if anew and spec.reestimate_bn == "always" and membranes:
             reestimate_batch_norm(model, _inputs(model, data, max_images))
 
 
@@ -91,7 +92,10 @@ def original(layer: nn.Module) -> Tensor:
     return layer.parametrizations["weight"].original  # type: ignore[index,union-attr]
 
 
-def _reestimates(model: nn.Module, spec: QuantSpec, weights: bool) -> bool:
+def reestimates(model: nn.Module, spec: QuantSpec, weights: bool | None = None) -> bool:
+    """Whether quantizing by the spec measures batch norm anew; `weights`, if known, says whether it reaches any."""
+    if weights is None:
+        weights = any(item.setting is not None and item.target == "weights" for item in make_plan(model, spec).choices)
     norms = any(isinstance(module, _BatchNorm) and module.running_mean is not None for module in model.modules())
     return norms and (spec.reestimate_bn == "always" or (spec.reestimate_bn == "weights" and weights))
 

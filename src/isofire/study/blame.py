@@ -9,10 +9,9 @@ from typing import Any
 import msgspec
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from isofire.firing import Comparison, Observation, observe
-from isofire.quantization import CALIBRATION_IMAGES, Choice, make_plan
+from isofire.quantization import CALIBRATION_IMAGES, Choice, make_plan, reestimates
 from isofire.settings import MembraneSetting
 from isofire.spec import QuantSpec, Rule
 from isofire.study.cell import Cell, run_cell
@@ -172,7 +171,7 @@ def blame(
     >>> print(blame(model, spec, train_set, test_set).table())  # doctest: +SKIP
     """
     chosen = [choice for choice in make_plan(model, spec).choices if choice.setting is not None]
-    several, controlled = len(chosen) > 1, _reestimates(model, spec, chosen)
+    several, controlled = len(chosen) > 1, reestimates(model, spec)
     total, done = 1 + controlled + len(chosen) * (1 + several), 0
     place = pick_device(device)
     seen = observe(model, test_set, batch_size=batch_size, device=place)
@@ -203,7 +202,8 @@ def blame(
 
     def blamed(choice: Choice) -> Blamed:
         others = [other for other in chosen if other is not choice]
-        alone = made(_of(spec, [choice]), still if _reestimates(model, spec, [choice]) else seen).comparison
+        only = _of(spec, [choice])
+        alone = made(only, still if reestimates(model, only) else seen).comparison
         without = made(_of(spec, others), seen).comparison if others else None
         return Blamed(choice.name, choice.target, alone, without)
 
@@ -220,12 +220,6 @@ def _of(spec: QuantSpec, choices: Sequence[Choice]) -> QuantSpec:
         else:
             rules.append(Rule(match=choice.name, weights=setting))
     return msgspec.structs.replace(spec, weights=None, membrane=None, rules=tuple(rules))
-
-
-def _reestimates(model: nn.Module, spec: QuantSpec, chosen: Sequence[Choice]) -> bool:
-    norms = any(isinstance(module, _BatchNorm) for module in model.modules())
-    weights = any(choice.target == "weights" for choice in chosen)
-    return norms and (spec.reestimate_bn == "always" or (spec.reestimate_bn == "weights" and weights))
 
 
 def _emd(found: Comparison) -> float:

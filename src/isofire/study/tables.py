@@ -67,7 +67,7 @@ _NOTES = {
     "mfr": "rate: mean, in spikes per neuron per step",
     "dead_05": "dead: rate below 0.05",
     "emd_layer_mean": "EMD: mean over layers",
-    _OVER_FLOOR: "/floor: EMD as a multiple of its noise floor, ≈ where it is within noise",
+    _OVER_FLOOR: "/floor: EMD as a multiple of its noise floor, ≈ where it is within noise, ? where that is not known",
     "paired_mae": "paired: mean absolute rate change of a neuron",
     "spearman": "rank r: Spearman, within layers",
 }
@@ -123,7 +123,9 @@ def _with_floor(row: Mapping[str, Any]) -> dict[str, Any]:
     ratio = row.get("emd_over_floor")
     if ratio is None or math.isnan(ratio):
         return {**row, _OVER_FLOOR: None}
-    return {**row, _OVER_FLOOR: f"{ratio:.1f}{'≈' if row.get('within_noise') else ''}"}
+    within = row.get("within_noise")
+    mark = "?" if within is None else "≈" if within else ""
+    return {**row, _OVER_FLOOR: f"{ratio:.1f}{mark}"}
 
 
 def _layout(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[tuple[str, str, Format]]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -168,7 +169,7 @@ def value_of_emd(rows: Sequence[Mapping[str, Any]], *, seed: int = 0, controls: 
 def _predictors(row: Mapping[str, Any]) -> dict[str, float]:
     def number(name: str) -> float:
         value = row.get(name)
-        if not isinstance(value, int | float) or not math.isfinite(value):
+        if not isinstance(value, Real) or not math.isfinite(value):
             raise DataError(f"every row needs a number for {name}, got {value!r} (cell {row.get('cell', 'unnamed')})")
         return float(value)
 

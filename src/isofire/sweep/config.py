@@ -135,20 +135,21 @@ def read_sweep(
         merged["data"] = {key: table[key] for key in kept if key in table} if isinstance(table, dict) else {}
         merged["data"]["name"] = loader
     if baseline is not None or builder is not None:
-        merged["baselines"] = [_given(merged.get("baselines", [{}]), baseline, builder, path)]
+        merged["baselines"] = [_given(merged.get("baselines", [{}]), baseline, builder, places)]
     sweep = _convert(merged, places)
     _check(sweep, places)
     return msgspec.structs.replace(sweep, baselines=tuple(_located(item, file.parent) for item in sweep.baselines))
 
 
-def _given(named: Any, file: str | None, builder: str | None, path: str | os.PathLike[str]) -> dict[str, Any]:
+def _given(named: Any, file: str | None, builder: str | None, places: Places) -> dict[str, Any]:
     """The table of a baseline from the command line, under the name that the file has for it."""
     if not isinstance(named, list) or len(named) != 1 or not isinstance(named[0], dict):
         count = len(named) if isinstance(named, list) else repr(named)
         raise SpecError(
-            f"{'--baseline' if builder is None else '--model'} stands in for one baseline, {path} names {count}; edit "
-            "the file"
+            f"{'--baseline' if builder is None else '--model'} stands in for one baseline, {places.source} names "
+            f"{count}; edit the file"
         )
+    places.check_keys(named[0], BaselineSettings.__struct_fields__, "baselines[0]")
     name = named[0].get("name") or ("baseline" if builder is None else builder.rpartition(":")[2])
     weights = {} if file is None else {"file": os.path.abspath(file)}
     return {"name": name, **weights, **({} if builder is None else {"builder": builder})}

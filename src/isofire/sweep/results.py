@@ -77,7 +77,12 @@ class Results:
     def damaged(self) -> Mapping[str, str]:
         """Cell -> why it does not count, of finished cells that are no longer what they were."""
         finished = {row["cell"] for row in self.rows}
-        lost = [key for key in self._cells if key not in finished and self._store.path("cells", key).is_dir()]
+        # asked last: a cell that was published meanwhile is whole
+        lost = [
+            key
+            for key in self._cells
+            if key not in finished and self._store.path("cells", key).is_dir() and not self._store.exists("cells", key)
+        ]
         return {key: "a file is missing or of another size than it was; sweep again to repair it" for key in lost}
 
     @property

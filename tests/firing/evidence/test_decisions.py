@@ -26,6 +26,13 @@ def test_agreement_is_wilsons_interval(agreeing: int, images: int, level: float)
     assert (interval.low, interval.high) == (pytest.approx(expected.low, abs=1e-9), pytest.approx(expected.high))
 
 
+def test_intervals_keep_to_what_shares_can_be() -> None:
+    all_lost = Decisions(images=1, lost=1, won=0, agreeing=0)
+    assert all_lost.accuracy_drop().high == 1
+    assert Decisions(images=1, lost=0, won=1, agreeing=1).accuracy_drop().low == -1
+    assert all(Decisions(images=n, lost=0, won=0, agreeing=0).agreement().low == 0 for n in range(1, 40))
+
+
 def test_the_drop_is_agresti_and_mins() -> None:
     # 100 images, 9 lost, 2 won: centre 7/102, error sqrt(12 - 49/102)/102
     interval = Decisions(images=100, lost=9, won=2, agreeing=80).accuracy_drop()

@@ -62,6 +62,9 @@ def test_a_nominal_95_percent_interval_holds_the_quotient_so_often() -> None:
         ((2, 1, 3), (0, 0, 0), (math.inf, math.inf)),
         ((2, 0, 3), (0, 0, 0), (0, math.inf)),
         ((0, 0, 0), (1, 1, 1), (0, 0)),
+        # a floor measured as 0 that may be more
+        ((6, 5, 7), (0, 0, 100), (35**0.5 / 100, math.inf)),
+        ((6, 5, 7), (0.001, 0, 0), (math.inf, math.inf)),
         ((0, 0, 1), (1, 0, 2), (0, math.inf)),
         # a value outside its interval, which is freed of the bias, counts as the nearer end
         ((4, 1, 3), (1, 1, 1), (1, 3)),

@@ -52,7 +52,8 @@ class Decisions:
         error = math.sqrt(max(b + c - (b - c) ** 2 / total, 0)) / total
         half = z_value(level) * error
         estimate = (self.lost - self.won) / self.images
-        return Interval(estimate=estimate, low=centre - half, high=centre + half, level=level, bias=0.0, error=error)
+        low, high = max(centre - half, -1.0), min(centre + half, 1.0)
+        return Interval(estimate=estimate, low=low, high=high, level=level, bias=0.0, error=error)
 
     def agreement(self, level: float = 0.95) -> Interval:
         """Share of images in the same class; Wilson's score interval (Wilson 1927)."""
@@ -61,7 +62,10 @@ class Decisions:
         centre = (share + z * z / (2 * n)) / (1 + z * z / n)
         half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
         error = math.sqrt(share * (1 - share) / n)
-        return Interval(estimate=share, low=centre - half, high=centre + half, level=level, bias=0.0, error=error)
+        # exact at the ends, where rounding would leave a trace
+        low = 0.0 if self.agreeing == 0 else centre - half
+        high = 1.0 if self.agreeing == n else centre + half
+        return Interval(estimate=share, low=low, high=high, level=level, bias=0.0, error=error)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values: the numbers, and estimate, low and high of both intervals."""

@@ -195,7 +195,7 @@ def require_blocks(counts: SpikeCounts) -> int:
 
 
 def is_distance(measure: str) -> bool:
-    """Whether a measure is 0 for unchanged rates and can only be raised by noise."""
+    """Whether a measure is 0 for unchanged rates and positive otherwise."""
     return measure in DISTANCES or measure in OVERALL_EMDS
 
 

@@ -49,7 +49,7 @@ def ratio_interval(drift: Magnitude, floor: Magnitude) -> tuple[float, float]:
     if any(math.isnan(end) for end in (*drift, *floor)):
         return math.nan, math.nan
     d, f = (min(max(value, low), high) for value, low, high in (drift, floor))
-    if f == 0:
+    if floor.high == 0:
         return math.inf if drift.low > 0 else 0.0, math.inf
     a, b = d - drift.low, floor.high - f
     low = (d * d - a * a) / (d * f + _root(d, f, a, b)) if d else 0.0

@@ -95,7 +95,8 @@ def resample(
     paired = draws_quantized is None
     if paired:
         check_match(baseline, quantized)
-        if not np.array_equal(baseline.images_per_block.numpy(), quantized.images_per_block.numpy()):
+        runs = {baseline.run, quantized.run} - {None}
+        if len(runs) > 1 or not np.array_equal(baseline.images_per_block.numpy(), quantized.images_per_block.numpy()):
             raise DataError("both networks must have seen the same images in the same blocks; record both alike")
     elif (difference := baseline.difference(quantized)) is not None:
         raise DataError(f"only recordings of the same neurons can be resampled together: {difference}")
