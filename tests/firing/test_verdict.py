@@ -97,6 +97,13 @@ def test_drift_is_held_against_a_floor_that_is_not_exact() -> None:
     width = {key: item.high - item.low for key, item in drift.items()}
     assert width["blurred", "images"] == pytest.approx(width["sharp", "images"])
     assert width["blurred", "control"] > 1.5 * width["sharp", "control"]
+    ratio = drift["blurred", "control"]
+    open_ = judge(before, after, Limits(drift=ratio.value), quantized=NET, floor=Floor(
+        kind="control", about="blurred", layers={},
+        overall={"emd_layer_mean": FloorValue(value=0.02, low=0.012, high=0.028)},
+    )).findings[0]  # fmt: skip
+    # no number of images decides what the floor leaves open
+    assert (open_.outcome, open_.enough) == ("undecided", None)
     unknown = Floor(kind="seeds", about="a pair", layers={}, overall={"emd_layer_mean": FloorValue(value=0.02)})
     assert judge(before, after, Limits(drift=3), quantized=NET, floor=unknown).outcome == "undecided"
 

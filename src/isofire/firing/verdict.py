@@ -23,7 +23,9 @@ from isofire.firing.cost.memory import memory_of
 from isofire.firing.cost.reach import Reach, reach
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.evidence.interval import MIN_BLOCKS, Interval
+from isofire.firing.evidence.ratio import Magnitude, ratio_interval
 from isofire.firing.evidence.resample import used_blocks
+from isofire.firing.evidence.student import t_value
 from isofire.firing.evidence.summary import Against
 from isofire.firing.floor import Floor, FloorValue, image_floor
 from isofire.firing.observation import Observation
@@ -258,14 +260,24 @@ def _drift(found: Comparison, limit: float) -> Finding:
         return Finding(name="drift", limit=limit, value=nothing, low=nothing, high=nothing, about=about)
     floor = against.floor
     if found.evidence.floor.kind == "images":
-        # its ends are where single draws lie; the mean of many draws counts as exact
-        floor = FloorValue(value=floor.value, low=floor.value, high=floor.value)
+        floor = _mean_of_draws(floor, used_blocks(found.baseline))
     low, high = Against(interval=against.interval, floor=floor).ratio_interval
     interval = Interval(estimate=against.ratio, low=low, high=high, level=LEVEL, bias=0.0, error=math.nan)
     about = f"EMD {against.interval.estimate:.5f} / floor {floor.value:.5f}: {found.evidence.floor.about}"
     finding = _finding("drift", limit, interval, found.n_images, about)
-    # more images do not narrow a floor that differs from run to run
-    return finding if found.evidence.floor.kind == "images" else replace(finding, enough=None)
+    # more images do not narrow the floor: where it alone leaves the limit open, no number of them decides
+    known = Magnitude(*[against.interval.corrected] * 3)
+    least, most = ratio_interval(known, floor.magnitude)
+    return replace(finding, enough=None) if least <= limit <= most else finding
+
+
+def _mean_of_draws(floor: FloorValue, blocks: int) -> FloorValue:
+    """An image floor as a unit: how well its mean is known, not where single draws of it lie.
+
+    It is a measure of spread between blocks, and of that B blocks leave a relative error of 1 / sqrt(2 (B - 1)).
+    """
+    error = min(t_value(LEVEL, blocks - 1) / math.sqrt(2 * (blocks - 1)), 0.99)
+    return FloorValue(value=floor.value, low=floor.value * (1 - error), high=floor.value * (1 + error))
 
 
 def _dead(found: Comparison, limit: float) -> Finding:
