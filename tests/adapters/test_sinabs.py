@@ -70,6 +70,12 @@ def test_batches_of_another_size_than_a_layer_was_built_for_are_told() -> None:
         isofire.quantize_(copy.deepcopy(model), spec, (images, labels))
     with pytest.raises(ModelError, match=told):
         isofire.compare(model, model, (images, labels))
+    # a multiple fits the layer's own reshape, which would take images for steps
+    twice = r"sees 120 rows \[N \* T, ...\] of a batch of 24"
+    with pytest.raises(ModelError, match=twice):
+        isofire.quantize_(copy.deepcopy(model), spec, (images[:24], labels[:24]))
+    with pytest.raises(ModelError, match=twice), isofire.FiringRecorder(model):
+        model(images[:24])
     batches = [(images[:12], labels[:12]), (images[12:24], labels[12:24])]
     assert isofire.compare(model, isofire.quantize_(copy.deepcopy(model), spec, batches), batches).n_images == 24
     assert not model.first._forward_pre_hooks

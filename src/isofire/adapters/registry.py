@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -155,21 +156,33 @@ def from_rest(model: nn.Module) -> Iterator[None]:
 
 
 def check_batches(model: nn.Module) -> list[RemovableHandle]:
-    """Hooks that tell a neuron built for batches of another size, before its library fails to reshape its inputs."""
+    """Hooks that tell a neuron built for batches of another size, before its library fails to reshape its inputs, or
+    folds them into other steps without a word."""
+    sizes = {name: adapter.batch_size(neuron) for name, (neuron, adapter) in find_neurons(model).items()}
+    built = {name: images for name, images in sizes.items() if images is not None}
+    if not built:
+        return []
+    given: list[int] = []
+
+    def note(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+        given[:] = [len(inputs[0])] if inputs and isinstance(inputs[0], Tensor) and inputs[0].ndim else []
+
+    def check(name: str, neuron: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        rows, images = len(inputs[0]), built[name]
+        # a network may be given rows [N * T, ...] itself
+        if rows % images or (given and given[0] not in (images, rows)):
+            raise ModelError(
+                f"neuron {name!r} was built for batches of {images} images, but sees {rows} rows [N * T, ...]"
+                f"{f' of a batch of {given[0]}' if given else ''}; give the data as a list of batches of {images} "
+                "images, or build the neuron for its number of steps instead (Sinabs' num_timesteps), which takes any "
+                "batch"
+            )
+
+    neurons = {name: find_neurons(model)[name][0] for name in built}
     return [
-        neuron.register_forward_pre_hook(partial(_check_batch, name, images))
-        for name, (neuron, adapter) in find_neurons(model).items()
-        if (images := adapter.batch_size(neuron)) is not None
+        model.register_forward_pre_hook(note, prepend=True),
+        *(neuron.register_forward_pre_hook(partial(check, name)) for name, neuron in neurons.items()),
     ]
-
-
-def _check_batch(name: str, images: int, neuron: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    if len(inputs[0]) % images:
-        raise ModelError(
-            f"neuron {name!r} was built for batches of {images} images, but sees {len(inputs[0])} rows [N * T, ...]; "
-            f"give the data as a list of batches of {images} images, or build the neuron for its number of steps "
-            "instead (Sinabs' num_timesteps), which takes any batch"
-        )
 
 
 def _reset_before(model: nn.Module, _inputs: object) -> None:
