@@ -168,6 +168,7 @@ def test_numbers_that_no_longer_fit_the_metadata_are_told(model: nn.Module, imag
         ("2", "isofire", "{broken"),
         ("2", "isofire", '{"dynamics": {"kind": "lif"}, "dt": 0.0001}'),
         ("2", "isofire", '{"dynamics": 3}'),
+        ("2", "isofire", None),
         ("1_1", "isofire", '{"batch_norm": {"axes": 3}}'),
         ("2", "isofire_membrane", "{broken"),
         ("2", "isofire_membrane", "{}"),

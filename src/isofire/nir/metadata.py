@@ -23,5 +23,6 @@ def intact(place: str) -> Iterator[None]:
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"isofire's metadata of {place} are missing or damaged ({type(error).__name__}: {error}); write the graph "
-            f"anew, or delete the key {KEY!r} of the graph's metadata and of its nodes' to read it without quantizers"
+            f"anew, or delete the key {KEY!r} of the graph's metadata and of its nodes' to read it by NIR's own rules, "
+            "without quantizers, resets by subtraction, floors and several spikes a step"
         ) from error

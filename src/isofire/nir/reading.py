@@ -53,11 +53,21 @@ def read(source: str | os.PathLike[str] | Any, convention: Convention | None = N
         about = json.loads(graph.metadata.get(KEY, "{}"))
         steps = None if about.get("steps") is None else int(about["steps"])
         spec = None if about.get("quantization") is None else QuantSpec.from_dict(about["quantization"])
+    if KEY in graph.metadata:
+        _require_own(graph)
     net = _build(graph, convention or Convention(), steps)
     if spec is not None:
         restore_(net, spec, converted=True)
         _fill_membranes(net, graph)
     return net.eval()
+
+
+def _require_own(graph: Any) -> None:
+    """In a graph of isofire's every neuron says how it resets and fires; without that it would run by NIR's rules."""
+    for name, node in graph.nodes.items():
+        if isinstance(node, nir.IF | nir.LIF):
+            with intact(f"node {name!r}"):
+                node.metadata[KEY]
 
 
 def module_name(node: str) -> str:
