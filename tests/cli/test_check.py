@@ -66,6 +66,9 @@ def test_a_check_without_a_verdict_leaves_no_old_one(run, files, tmp_path):
     assert run("check", files[0], tmp_path / "nowhere", *images, "--max-drift", 1, "--junit", report).code == 2
     suite = ElementTree.parse(report).getroot()
     assert (suite.get("errors"), suite.find("testcase/error").get("message")) == ("1", "none")
+    assert run("check", *files, *images, "--max-state-bytes", 1e9, "--junit", report).code == 0
+    assert run("check", *files, *images, "--junit", report).code == 2
+    assert ElementTree.parse(report).getroot().get("errors") == "1"
     for wrong in (tmp_path, files[0]):
         assert run("check", *files, *images, "--max-drift", 1, "--junit", wrong).code == 2
     assert load_model(files[0])[0] is not None

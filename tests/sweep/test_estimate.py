@@ -15,7 +15,7 @@ def plan(support, tmp_path):
     return support.plan_of(tmp_path, *FEW)
 
 
-def test_training_costs_at_least_two_forward_passes_whatever_the_timings_say(plan, monkeypatch) -> None:
+def test_training_costs_more_than_a_forward_pass_whatever_the_timings_say(plan, monkeypatch) -> None:
     # as if a larger timing had taken no longer than a smaller one
     monkeypatch.setattr(module._Sample, "_time", lambda *_, **__: 1.0)
     monkeypatch.setattr(module._Sample, "_observing", 0.01)
@@ -24,7 +24,7 @@ def test_training_costs_at_least_two_forward_passes_whatever_the_timings_say(pla
     (_, ptq), (_, qat) = (found.cells["small", mode, "weights", "lsq"] for mode in ("ptq", "qat"))
     recipe = next(task.cell.recipe for task in plan.cells if task.cell.mode == "qat")
     # the tiny sweep trains on 32 images
-    assert qat - ptq == pytest.approx(2 * 0.01 * recipe.epochs * 32)
+    assert qat - ptq == pytest.approx(1.5 * 0.01 * recipe.epochs * 32)
 
 
 def test_every_image_costs_at_least_two_forward_passes_after_training_too(plan, monkeypatch) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from isofire.errors import SpecError
 from isofire.sweep import run_sweep
 from isofire.sweep.executors.ray import Ray
 
@@ -68,6 +69,12 @@ def _patiently(get_node: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pytest.mark.slow
+def test_an_option_that_ray_does_not_know_is_told_before_anything_starts() -> None:
+    with pytest.raises(SpecError, match=r"--option must be what Ray's tasks take, got \['a'\]"):
+        Ray(options={"a": "b"})
+    assert not ray.is_initialized()
+
+
 def test_two_nodes_and_a_killed_worker(cluster, tmp_path, expected, support) -> None:
     killed: list[int] = []
     over = threading.Event()

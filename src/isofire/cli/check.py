@@ -74,6 +74,11 @@ def check(
     batch_size
         Images at once.
     """
+    if junit is not None:
+        if junit in (baseline, quantized):
+            raise SpecError(f"--junit {junit} names a network; name the XML file to write")
+        # what a check that comes to no verdict leaves behind must not be the last one's
+        write_text(junit, _junit([_Case("verdict", "error", "undecided", "none", "the check came to no verdict")], ""))
     limits = Limits(
         accuracy_drop=max_accuracy_drop,
         drift=max_drift,
@@ -81,11 +86,6 @@ def check(
         synops=max_synops,
         state_bytes=max_state_bytes,
     )
-    if junit is not None:
-        if junit in (baseline, quantized):
-            raise SpecError(f"--junit {junit} names a network; name the XML file to write")
-        # what a check that comes to no verdict leaves behind must not be the last one's
-        write_text(junit, _junit([_Case("verdict", "error", "undecided", "none", "the check came to no verdict")], ""))
     place = (machine or Machine()).claim()
     chosen = network or ModelChoice()
     (first, _), (second, _) = chosen.open_pair("check", baseline, quantized)

@@ -235,6 +235,8 @@ def _legend(
             handles.append(mark(shape, f"control: {found[0]}", colour="black"))
     if has_noise:
         handles.append(Patch(color=_BAND, label="noise: controls and floors"))
+    if any(row.get("emd_low") is not None for row in rows):
+        handles.append(Line2D([], [], color=_GREY, linewidth=0.8, label="95 % interval of EMD"))
     handles.append(Line2D([], [], color=_GREY, linewidth=0.9, linestyle=(0, (4, 2)), label="baseline accuracy"))
     handles.append(Patch(color="#BBDDEE", alpha=0.6, label="± 1 standard error"))
     figure.legend(handles=handles, loc="outside right upper", fontsize=7.5, frameon=False, handlelength=1.4)

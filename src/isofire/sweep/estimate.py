@@ -112,8 +112,8 @@ class _Sample:
             qat = [self._time(cell, images, train=True) for images in (few, more)]
             # the same images were compared on and, with quantizers, calibrated on
             passes = 1 if cell.spec is None else 2
-            # and a gradient costs no less than a second forward pass
-            trained = max(2 * self._observing, (qat[1] - qat[0]) / (more - few) - passes * self._observing)
+            # and a gradient costs no less than half a forward pass more; on a CPU it is about a whole one
+            trained = max(1.5 * self._observing, (qat[1] - qat[0]) / (more - few) - passes * self._observing)
         return Cost(max(0.0, ptq[0] - few * measured), measured, trained)
 
     def of_cell(self, cost: Cost, cell: CellTask) -> float:
@@ -163,9 +163,7 @@ class _Sample:
         """Images of the smaller timing: as many as take long enough, at most a batch."""
         images = 2
         while images < self._task.batch_size and images * 6 <= len(self._splits.train):
-            began = self._clock()
-            self._observe(images)
-            if self._clock() - began > ENOUGH:
+            if self._seconds(images) > ENOUGH:
                 break
             images *= 2
         return images
@@ -173,9 +171,15 @@ class _Sample:
     @cached_property
     def _observing(self) -> float:
         """Seconds an image in a forward pass."""
+        few, more = self._few, 3 * self._few
+        times = [min(self._seconds(images) for _ in range(2)) for images in (few, more)]
+        # what a pass costs whatever its images is not theirs; half of the whole, if noise hides the difference
+        return max((times[1] - times[0]) / (more - few), times[1] / more / 2)
+
+    def _seconds(self, images: int) -> float:
         began = self._clock()
-        self._observe(2 * self._few)
-        return (self._clock() - began) / (2 * self._few)
+        self._observe(images)
+        return self._clock() - began
 
     def _observe(self, images: int) -> Observation:
         return observe(self._model, self._images(images), batch_size=images, device=pick_device(self._task.device))

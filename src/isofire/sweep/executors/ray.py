@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from isofire.errors import OutputError, WorkerError
+from isofire.errors import OutputError, SpecError, WorkerError
 from isofire.sweep.task import Outcome, Task
 
 
@@ -33,6 +33,8 @@ class Ray:
     ------
     OutputError
         If Ray is not installed.
+    SpecError
+        If Ray knows no such option.
     WorkerError
         If there is no such cluster.
     """
@@ -49,6 +51,10 @@ class Ray:
             raise OutputError("the executor 'ray' needs Ray, which is not installed; pip install 'isofire[ray]'")
         import ray
 
+        try:
+            remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0, **(options or {}))
+        except (ValueError, TypeError) as error:
+            raise SpecError(f"--option must be what Ray's tasks take, got {sorted(options or {})}: {error}") from error
         self._ray, self._threads, self._ours = ray, threads, not ray.is_initialized()
         if self._ours:
             try:
@@ -58,7 +64,7 @@ class Ray:
                     f"cannot reach a Ray cluster at {address!r}: {error}; start one, or leave it out"
                 ) from error
         # a task whose process died is given again by the runner, which counts the deaths
-        self._perform = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0, **(options or {}))(_perform)
+        self._perform = remote(_perform)
         self._running: dict[Any, Task] = {}
 
     @property
