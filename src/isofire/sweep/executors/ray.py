@@ -52,7 +52,8 @@ class Ray:
         import ray
 
         try:
-            remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0, **(options or {}))
+            # a task whose process died is given again by the runner, which counts the deaths
+            self._perform = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0, **(options or {}))(_perform)
         except (ValueError, TypeError) as error:
             raise SpecError(f"--option must be what Ray's tasks take, got {sorted(options or {})}: {error}") from error
         self._ray, self._threads, self._ours = ray, threads, not ray.is_initialized()
@@ -63,8 +64,6 @@ class Ray:
                 raise WorkerError(
                     f"cannot reach a Ray cluster at {address!r}: {error}; start one, or leave it out"
                 ) from error
-        # a task whose process died is given again by the runner, which counts the deaths
-        self._perform = remote(_perform)
         self._running: dict[Any, Task] = {}
 
     @property
