@@ -36,7 +36,8 @@ def export(
     ```
 
     Quantized weights are the values of their levels; membrane quantizers are metadata, see docs/adapters/nir.md. The
-    data give the shapes, and two images on which the graph is checked against the network.
+    data give the shapes, and two images on which the graph is checked against the network. A network of another library
+    is written by that library's own writer, with weights alone quantized, and not checked.
 
     Parameters
     ----------
@@ -63,4 +64,7 @@ def export(
         "bytes": out.stat().st_size, "quantized": spec is not None,
     }  # fmt: skip
     kind = "quantized" if spec is not None else "full precision"
-    return Report(document, f"wrote {out}: {len(graph.nodes)} nodes, {len(graph.edges)} edges, {kind}")
+    own = nir.is_own(graph)
+    by = "" if own else ", by its library's own writer and not checked"
+    text = f"wrote {out}: {len(graph.nodes)} nodes, {len(graph.edges)} edges, {kind}{by}"
+    return Report(document | {"checked": own}, text)

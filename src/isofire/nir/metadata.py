@@ -9,6 +9,8 @@ from isofire.errors import CheckpointError, IsofireError
 
 KEY = "isofire"
 """Of the graph: steps and the quantization's spec. Of a node: what NIR has no field for."""
+SPEC = f"{KEY}_spec"
+"""Of a graph that another library's writer made: what its weights were quantized by."""
 MEMBRANE = f"{KEY}_membrane"
 """Of a neuron: the state of its membrane's quantizer."""
 

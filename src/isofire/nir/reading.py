@@ -53,13 +53,18 @@ def read(source: str | os.PathLike[str] | Any, convention: Convention | None = N
         about = json.loads(graph.metadata.get(KEY, "{}"))
         steps = None if about.get("steps") is None else int(about["steps"])
         spec = None if about.get("quantization") is None else QuantSpec.from_dict(about["quantization"])
-    if KEY in graph.metadata:
+    if is_own(graph):
         _require_own(graph)
     net = _build(graph, convention or Convention(), steps)
     if spec is not None:
         restore_(net, spec, converted=True)
         _fill_membranes(net, graph)
     return net.eval()
+
+
+def is_own(graph: Any) -> bool:
+    """Whether isofire wrote a graph, rather than another tool or another library's writer."""
+    return KEY in graph.metadata
 
 
 def _require_own(graph: Any) -> None:

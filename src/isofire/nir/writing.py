@@ -21,6 +21,7 @@ from isofire.files import write_atomic
 from isofire.models import SEWResNet
 from isofire.modes import evaluating
 from isofire.neurons import Membrane, Neuron, Repeat
+from isofire.nir.foreign import foreign_graph
 from isofire.nir.graph import INPUT, GraphNet
 from isofire.nir.metadata import KEY, MEMBRANE
 from isofire.nir.nodes import node_of, writer_of
@@ -33,7 +34,7 @@ VERSION = 1
 
 
 def write(path: str | os.PathLike[str], model: nn.Module, example: Tensor, *, dt: float = 1e-4) -> Path:
-    """Write a network, quantized or not, so that `read` gives it back bit by bit.
+    """Write a network, quantized or not; one of isofire's neurons so that `read` gives it back bit by bit.
 
     Weights stand in the graph as floats, quantized ones as the values of their levels; a prepared model is converted
     first, and then its layers' levels are added as metadata `levels`. A membrane's quantizer is metadata alone, and so
@@ -44,7 +45,8 @@ def write(path: str | os.PathLike[str], model: nn.Module, example: Tensor, *, dt
     ----------
     model
         A `GraphNet`, a `SEWResNet` with connect="add", or an `nn.Sequential` (with `PerStep`, nested or not) of layers
-        that NIR knows, isofire's neurons, and possibly `Repeat` at its beginning.
+        that NIR knows, isofire's neurons, and possibly `Repeat` at its beginning. A network of SpikingJelly's,
+        snnTorch's, Norse's or Sinabs' neurons is written by its library's own writer, see `isofire.nir.foreign`.
     example
         Inputs as the model takes them, for shapes: frames [T, N, ...], or [N, ...] with `Repeat`.
     dt
@@ -77,6 +79,8 @@ def to_graph(model: nn.Module, example: Tensor, *, dt: float = 1e-4) -> Any:
     if spec_of(model) is not None and not is_converted(model):
         levels = {name: table for name, (_, table) in integer_weights(model).items()}
         model = convert(model)
+    if (graph := foreign_graph(model, example)) is not None:
+        return graph
     names: dict[str, str] = {}
     net = _as_graph(model, names, example)
     for name, layer in net.named_children():

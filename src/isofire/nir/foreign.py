@@ -1,0 +1,100 @@
+"""Networks of other libraries as NIR graphs, by the libraries' own writers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import nir
+from isofire.adapters import OverTime, copy_of, find_neurons, reset_
+from isofire.errors import ModelError
+from isofire.modes import evaluating
+from isofire.neurons import Neuron
+from isofire.nir.metadata import SPEC
+from isofire.quantization import spec_of
+
+WRITERS = {
+    "spikingjelly": ("spikingjelly.activation_based.nir_exchange", "export_to_nir"),
+    "snntorch": ("snntorch.export_nir", "export_to_nir"),
+    "norse": ("norse.torch.utils.export_nir", "to_nir"),
+    "sinabs": ("sinabs.nir", "to_nir"),
+}
+"""Library -> module and function that makes a graph of a network and an example."""
+
+
+def foreign_graph(model: nn.Module, example: Tensor) -> Any | None:
+    """The graph of a converted network whose neurons are all of one other library; None for any other network.
+
+    Weights stand in it as the values of their levels, and the quantization's spec in the graph's metadata under
+    `isofire_spec`. What the library's writer makes of resets and thresholds is its own; nothing is checked.
+
+    Parameters
+    ----------
+    example
+        Images [N, ...] as the network takes them.
+
+    Raises
+    ------
+    ModelError
+        If a membrane is quantized, which those writers do not know, or the writer cannot write the network.
+    """
+    library = _library(model)
+    if library is None:
+        return None
+    writer = _writer(library)
+    net = copy_of(model.net if isinstance(model, OverTime) else model)
+    for name, (neuron, adapter) in find_neurons(net).items():
+        if adapter.membrane(neuron) is not None:
+            raise ModelError(
+                f"{library}'s own NIR writer knows no membrane quantizer, {name!r} has one; quantize weights alone, or "
+                "build the network of isofire's neurons, whose membranes are written as metadata"
+            )
+    spec = spec_of(model)
+    metadata = {} if spec is None else {SPEC: json.dumps(spec.to_dict())}
+    with evaluating(net), torch.no_grad():
+        try:
+            # these two take what they are given for one image
+            graph = writer(net, example[0] if library in ("snntorch", "norse") else example)
+            for node in graph.nodes.values():
+                _make_arrays_(node)
+            # a reader checks shapes too
+            found = nir.NIRGraph(nodes=graph.nodes, edges=graph.edges, metadata=metadata)
+        except Exception as error:
+            # a writer fails however its tracer does
+            raise ModelError(
+                f"{library}'s own NIR writer cannot write this network: {type(error).__name__}: {error}; snnTorch's "
+                "and Norse's take a neuron's shape from its parameters, so give those as tensors of that shape"
+            ) from error
+    reset_(net)
+    return found
+
+
+def _make_arrays_(node: Any) -> None:
+    for key, value in vars(node).items():
+        if isinstance(value, Tensor | np.generic | np.ndarray | float):
+            # a file holds no scalars
+            setattr(node, key, np.atleast_1d(np.asarray(torch.as_tensor(value).detach().cpu())))
+
+
+def _library(model: nn.Module) -> str | None:
+    neurons = [] if isinstance(model, Neuron) else [neuron for neuron, _ in find_neurons(model).values()]
+    found = {next((root for root in map(_root, type(item).__mro__) if root in WRITERS), None) for item in neurons}
+    return found.pop() if len(found) == 1 else None
+
+
+def _root(kind: type) -> str:
+    return kind.__module__.partition(".")[0]
+
+
+def _writer(library: str) -> Callable[[nn.Module, Tensor], Any]:
+    module, name = WRITERS[library]
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ModelError(f"this release of {library} has no NIR writer {module}.{name} ({error})") from error
