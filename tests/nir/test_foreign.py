@@ -29,6 +29,7 @@ EXAMPLE = torch.rand(2, 6, generator=torch.Generator().manual_seed(0)) * 4
 def spikingjelly() -> nn.Module:
     place = "spikingjelly.activation_based"
     pytest.importorskip(f"{place}.neuron.base_node", reason="spikingjelly 2.0 is not installed", exc_type=ImportError)
+    pytest.importorskip("nirtorch", reason="nirtorch, which its NIR writer imports, is not installed")
     neuron, layer = (importlib.import_module(f"{place}.{name}") for name in ("neuron", "layer"))
     return nn.Sequential(
         layer.Linear(6, 5), neuron.LIFNode(), layer.Linear(5, 3), neuron.LIFNode(4.0, v_threshold=0.125)

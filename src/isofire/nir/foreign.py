@@ -97,4 +97,7 @@ def _writer(library: str) -> Callable[[nn.Module, Tensor], Any]:
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise ModelError(f"this release of {library} has no NIR writer {module}.{name} ({error})") from error
+        raise ModelError(
+            f"{library}'s NIR writer {module}.{name} cannot be imported: {error}; install what it needs, or another "
+            f"release of {library}"
+        ) from error
