@@ -26,6 +26,8 @@ WRITERS = {
     "sinabs": ("sinabs.nir", "to_nir"),
 }
 """Library -> module and function that makes a graph of a network and an example."""
+ONE_IMAGE = ("snntorch", "norse")
+"""Those that take the example for one image."""
 
 
 def foreign_graph(model: nn.Module, example: Tensor) -> Any | None:
@@ -59,17 +61,18 @@ def foreign_graph(model: nn.Module, example: Tensor) -> Any | None:
     metadata = {} if spec is None else {SPEC: json.dumps(spec.to_dict())}
     with evaluating(net), torch.no_grad():
         try:
-            # these two take what they are given for one image
-            graph = writer(net, example[0] if library in ("snntorch", "norse") else example)
+            graph = writer(net, example[0] if library in ONE_IMAGE else example)
             for node in graph.nodes.values():
                 _make_arrays_(node)
             # a reader checks shapes too
             found = nir.NIRGraph(nodes=graph.nodes, edges=graph.edges, metadata=metadata)
         except Exception as error:
             # a writer fails however its tracer does
+            cure = ""
+            if library in ONE_IMAGE:
+                cure = "; it takes a neuron's shape from its parameters, so give those as tensors of that shape"
             raise ModelError(
-                f"{library}'s own NIR writer cannot write this network: {type(error).__name__}: {error}; snnTorch's "
-                "and Norse's take a neuron's shape from its parameters, so give those as tensors of that shape"
+                f"{library}'s own NIR writer cannot write this network: {type(error).__name__}: {error}{cure}"
             ) from error
     reset_(net)
     return found
