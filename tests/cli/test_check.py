@@ -69,8 +69,11 @@ def test_a_check_without_a_verdict_leaves_no_old_one(run, files, tmp_path):
     assert run("check", *files, *images, "--max-state-bytes", 1e9, "--junit", report).code == 0
     assert run("check", *files, *images, "--junit", report).code == 2
     assert ElementTree.parse(report).getroot().get("errors") == "1"
-    for wrong in (tmp_path, files[0]):
-        assert run("check", *files, *images, "--max-drift", 1, "--junit", wrong).code == 2
+    control = save_model(tmp_path / "control.safetensors", load_model(files[0])[0])
+    for wrong in (tmp_path, files[0], files[0].parent / ".." / files[0].parent.name / files[0].name, control):
+        asked = ("--max-drift", 1, "--control", control, "--junit", wrong)
+        assert run("check", *files, *images, *asked).code == 2
+    assert load_model(control)[0] is not None
     assert load_model(files[0])[0] is not None
 
 

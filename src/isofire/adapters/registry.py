@@ -158,8 +158,8 @@ def from_rest(model: nn.Module) -> Iterator[None]:
 def check_batches(model: nn.Module) -> list[RemovableHandle]:
     """Hooks that tell a neuron built for batches of another size, before its library fails to reshape its inputs, or
     folds them into other steps without a word."""
-    sizes = {name: adapter.batch_size(neuron) for name, (neuron, adapter) in find_neurons(model).items()}
-    built = {name: images for name, images in sizes.items() if images is not None}
+    neurons = find_neurons(model).items()
+    built = {name: (neuron, images) for name, (neuron, kind) in neurons if (images := kind.batch_size(neuron))}
     if not built:
         return []
     given: list[int] = []
@@ -167,8 +167,8 @@ def check_batches(model: nn.Module) -> list[RemovableHandle]:
     def note(_: nn.Module, inputs: tuple[Any, ...]) -> None:
         given[:] = [len(inputs[0])] if inputs and isinstance(inputs[0], Tensor) and inputs[0].ndim else []
 
-    def check(name: str, neuron: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        rows, images = len(inputs[0]), built[name]
+    def check(name: str, images: int, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        rows = len(inputs[0])
         # a network may be given rows [N * T, ...] itself
         if rows % images or (given and given[0] not in (images, rows)):
             raise ModelError(
@@ -178,10 +178,9 @@ def check_batches(model: nn.Module) -> list[RemovableHandle]:
                 "batch"
             )
 
-    neurons = {name: find_neurons(model)[name][0] for name in built}
     return [
         model.register_forward_pre_hook(note, prepend=True),
-        *(neuron.register_forward_pre_hook(partial(check, name)) for name, neuron in neurons.items()),
+        *(neuron.register_forward_pre_hook(partial(check, name, images)) for name, (neuron, images) in built.items()),
     ]
 
 

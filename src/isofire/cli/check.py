@@ -74,8 +74,10 @@ def check(
     batch_size
         Images at once.
     """
+    chosen, beside = network or ModelChoice(), floor or FloorChoice()
     if junit is not None:
-        if junit in (baseline, quantized):
+        networks = (baseline, quantized, chosen.weights, *beside.control, *beside.seed_model)
+        if any(path is not None and path.resolve() == junit.resolve() for path in networks):
             raise SpecError(f"--junit {junit} names a network; name the XML file to write")
         # what a check that comes to no verdict leaves behind must not be the last one's
         write_text(junit, _junit([_Case("verdict", "error", "undecided", "none", "the check came to no verdict")], ""))
@@ -87,14 +89,13 @@ def check(
         state_bytes=max_state_bytes,
     )
     place = (machine or Machine()).claim()
-    chosen = network or ModelChoice()
     (first, _), (second, _) = chosen.open_pair("check", baseline, quantized)
     data = (choice or DataChoice()).load()
     before = observe(first, data, batch_size=batch_size, device=place)
-    beside = (floor or FloorChoice()).of(before, data, batch_size, place, chosen.open)
+    against = beside.of(before, data, batch_size, place, chosen.open)
     after = observe(second, data, batch_size=batch_size, device=place)
     reached = reach_of(second, data) if limits.synops is not None else None
-    verdict = judge(before, after, limits, quantized=second, floor=beside, reached=reached)
+    verdict = judge(before, after, limits, quantized=second, floor=against, reached=reached)
     if junit is not None:
         write_text(junit, to_junit(verdict, str(quantized or baseline)))
     document = {**verdict.to_dict(), "row": verdict.comparison.row(), "environment": environment(place)}

@@ -160,11 +160,13 @@ class Comparison:
         noise = (
             evidence_table(found, self.layers) if found is not None else textwrap.fill(f"no intervals: {reason}", 100)
         )
-        cost = "" if self.synops is None else f"\n\n{synops_lines(self.synops)}"
-        if self.synops is None and self.decisions is not None:
+        parts = [drift, noise]
+        if self.synops is not None:
+            parts.append(synops_lines(self.synops))
+        elif self.decisions is not None:
             # `compare` looked for the synapses; two bare recordings have none
-            cost = "\n\nSynOps: not known, what a spike causes is no sum over synapses here (isofire.firing.cost)"
-        return f"{drift}\n\n{noise}{cost}"
+            parts.append("SynOps: not known, what a spike causes is no sum over synapses here (isofire.firing.cost)")
+        return "\n\n".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values: "overall", "layers", "evidence", "decisions", "synops"; what does not exist is NaN or None."""

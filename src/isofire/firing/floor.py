@@ -30,7 +30,7 @@ from isofire.firing.evidence.interval import drift_intervals, require_blocks
 from isofire.firing.evidence.ratio import Magnitude, magnitude
 from isofire.firing.evidence.resample import DISTANCES, OVERALL_EMDS, resample
 from isofire.firing.evidence.seeds import over_seeds
-from isofire.firing.evidence.student import t_value
+from isofire.firing.evidence.student import LEVEL, t_value
 
 Kind = Literal["images", "seeds", "control"]
 Method = Literal["bootstrap", "halves"]
@@ -39,7 +39,6 @@ CHANGES = ("mfr_change", "dead_00_change", "dead_01_change", "dead_05_change")
 """Signed changes; their floor is the mean size of a change."""
 _UNPAIRED = ("emd", "shift", "shape", *OVERALL_EMDS, *CHANGES)
 _MEASURES = (*DISTANCES, *OVERALL_EMDS, *CHANGES)
-_LEVEL = 0.95
 _Value = TypeVar("_Value")
 DRAWS = 200
 
@@ -241,7 +240,7 @@ def over_runs(runs: Sequence[Magnitude]) -> FloorValue:
     """The floor of controls that were run several times, see `control_floor`."""
     if len(runs) == 1:
         return FloorValue(**runs[0]._asdict())
-    spread = over_seeds([run.value for run in runs], level=_LEVEL)
+    spread = over_seeds([run.value for run in runs], level=LEVEL)
     # of one more run, not of the mean: t s sqrt(1 + 1 / n) where the mean has t s / sqrt(n)
     half = spread.half_width * math.sqrt(len(runs) + 1)
     low = spread.estimate - math.hypot(half, _mean([max(run.value - run.low, 0.0) for run in runs]))
@@ -281,7 +280,7 @@ def _kept(values: Mapping[str, _Value]) -> list[tuple[str, _Value]]:
 
 def _of_draws(values: np.ndarray) -> FloorValue:
     sizes = np.abs(values)
-    low, high = np.quantile(sizes, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    low, high = np.quantile(sizes, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return FloorValue(value=float(sizes.mean()), low=float(low), high=float(high))
 
 
@@ -306,7 +305,7 @@ def _of_pairs(values: Mapping[tuple[int, int], float], seeds: int) -> FloorValue
     centre = _mean(left_out)
     error = math.sqrt((seeds - 1) / seeds * math.fsum((value - centre) ** 2 for value in left_out))
     spread = math.fsum((value - mean) ** 2 for value in values.values()) / (len(values) - 1)
-    half = t_value(_LEVEL, seeds - 1) * math.sqrt(error**2 + spread)
+    half = t_value(LEVEL, seeds - 1) * math.sqrt(error**2 + spread)
     return FloorValue(value=mean, low=max(mean - half, 0.0), high=mean + half)
 
 

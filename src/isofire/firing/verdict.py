@@ -25,13 +25,12 @@ from isofire.firing.counts import SpikeCounts
 from isofire.firing.evidence.interval import MIN_BLOCKS, Interval
 from isofire.firing.evidence.ratio import Magnitude, ratio_interval
 from isofire.firing.evidence.resample import used_blocks
-from isofire.firing.evidence.student import t_value
+from isofire.firing.evidence.student import LEVEL, t_value
 from isofire.firing.evidence.summary import Against
 from isofire.firing.floor import Floor, FloorValue, image_floor
 from isofire.firing.observation import Observation
 
 Outcome = Literal["holds", "fails", "undecided"]
-LEVEL = 0.95
 _WIDTH = 100
 FLOOR_IMAGES = 1000
 """Images of an image floor that a limit is a multiple of."""

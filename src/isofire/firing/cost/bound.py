@@ -26,9 +26,7 @@ from isofire.firing.counts import SpikeCounts
 from isofire.firing.distance import emd_from_counts
 from isofire.firing.drift import check_match
 from isofire.firing.evidence.interval import Interval
-from isofire.firing.evidence.student import t_value
-
-LEVEL = 0.95
+from isofire.firing.evidence.student import LEVEL, t_value
 
 
 @dataclass(frozen=True, kw_only=True)

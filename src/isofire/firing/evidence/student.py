@@ -26,6 +26,10 @@ def z_value(level: float) -> float:
     return NormalDist().inv_cdf((1 + check_level(level)) / 2)
 
 
+LEVEL = 0.95
+"""Nominal coverage of what is shown."""
+
+
 def t_value(level: float, freedom: int) -> float:
     """Half width of the central interval of Student's t with `freedom` degrees of freedom: 2.023 for 0.95 and 39.
 
