@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from isofire.report import rates as drawing
@@ -30,6 +30,7 @@ def corners(path: str) -> list[tuple[float, float]]:
 
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=300))
+@example([1.0, 0.23])
 def test_distribution_function_lies_on_the_exact_one(values):
     rates = np.array(values)
     end = drawing.end_of(rates)

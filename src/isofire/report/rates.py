@@ -58,9 +58,10 @@ def function_path(rates: Rates, end: float) -> str:
     n = ordered.size
     path, x, y = f"M0,{bottom}", 0, bottom
     ranks = np.unique(np.linspace(0, n - 1, _POINTS).round().astype(int))
-    places = np.minimum(np.round(ordered[ranks] / end * WIDTH), WIDTH).astype(int)
-    for place in np.unique(places[ordered[ranks] <= end]):
-        share = np.searchsorted(ordered, (place + 0.5) / WIDTH * end, side="right") / n
+    # each rate where it is drawn, so that one between two units counts at the one it goes to
+    places = np.where(ordered <= end, np.minimum(np.round(ordered / end * WIDTH), WIDTH), np.inf)
+    for place in np.unique(places[ranks][ordered[ranks] <= end]).astype(int):
+        share = np.searchsorted(places, place, side="right") / n
         level = round(bottom - (bottom - top) * share)
         if level == y:
             continue
