@@ -89,9 +89,14 @@ class Registry(Mapping[str, T], Generic[T]):
     def _look(self) -> None:
         if self._looked:
             return
+        # first, because what registers or checks a thing may read the registry
         self._looked = True
-        for point in entry_points(group=self.group):
-            self.register(point.name, self._load(point))
+        try:
+            for point in entry_points(group=self.group):
+                self.register(point.name, self._load(point))
+        except BaseException:
+            self._looked = False
+            raise
 
     def _load(self, point: EntryPoint) -> T:
         try:
