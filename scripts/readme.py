@@ -9,7 +9,7 @@ from scripts.findings.noise import MARK, NAMES, Floors
 from scripts.findings.statistics import require_equal, standard_error
 from scripts.page import keep
 
-from isofire.firing.floor import FloorValue
+from isofire.firing.evidence.noise_floor import FloorValue
 from isofire.models import pretrained
 
 FIGURE = f"{RUN}/weights.png"

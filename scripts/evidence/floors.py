@@ -18,7 +18,7 @@ from scripts.evidence.run import BASELINE, FOLDER, same_controls, stored_rows
 from isofire.data import load
 from isofire.files import write_text
 from isofire.firing import SpikeCounts, observe
-from isofire.firing.floor import Floor, control_floor, image_floor, seed_floor
+from isofire.firing.evidence.noise_floor import NoiseFloor, control_floor, image_floor, seed_floor
 from isofire.firing.record import run_for
 from isofire.models import load_model, pretrained
 from isofire.study import environment
@@ -66,7 +66,7 @@ def _about(note: dict[str, Any], counts: SpikeCounts) -> dict[str, Any]:
     return {"seed": note["recipe"]["seed"], "accuracy": accuracy, "mfr": float(counts.rates().mean())}
 
 
-def _plain(floor: Floor) -> dict[str, Any]:
+def _plain(floor: NoiseFloor) -> dict[str, Any]:
     layers = {name: {key: asdict(value) for key, value in found.items()} for name, found in floor.layers.items()}
     overall = {key: asdict(value) for key, value in floor.overall.items()}
     return {"about": floor.about, "overall": overall, "layers": layers}

@@ -11,8 +11,8 @@ from typing import Any
 from scripts.findings.cells import Row
 
 from isofire.firing.evidence.interval import Interval
-from isofire.firing.evidence.summary import Against
-from isofire.firing.floor import FloorValue
+from isofire.firing.evidence.noise_floor import FloorValue
+from isofire.firing.evidence.summary import DriftVsFloor
 
 MEASURE = "emd_layer_mean"
 NAMES = {
@@ -51,12 +51,12 @@ class Floors:
         found = self.stored["floors"][kind]["overall"].get(measure)
         return None if found is None else FloorValue(**found)
 
-    def against(self, row: Row, kind: str | None = None) -> Against:
+    def against(self, row: Row, kind: str | None = None) -> DriftVsFloor:
         """A cell's EMD and a floor, by default that of the cell."""
         interval = Interval(
             estimate=row[MEASURE], low=row["emd_low"], high=row["emd_high"], level=0.95, bias=row["emd_bias"], error=0.0
         )
-        return Against(interval=interval, floor=self.value(kind or kind_of(row)))
+        return DriftVsFloor(interval=interval, floor=self.value(kind or kind_of(row)))
 
     def shown(self, row: Row, kind: str | None = None) -> str:
         """EMD as a multiple of the floor, marked where it is within noise."""

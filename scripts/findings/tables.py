@@ -8,7 +8,7 @@ from scripts.findings.cells import MEMBRANES, MODES, WEIGHTS, Cells, Row, Settin
 from scripts.findings.levels import GridUse
 from scripts.findings.noise import MEASURE, NAMES, Floors, kind_of
 
-from isofire.firing.floor import FloorValue
+from isofire.firing.evidence.noise_floor import FloorValue
 
 MODE_NAMES = {"ptq": "post-training", "qat": "with training"}
 

@@ -139,7 +139,7 @@ WeightSetting = UniformWeights | LSQWeights | LQNetWeights | TaWQWeights
 
 
 class UniformMembrane(_Setting, frozen=True, kw_only=True, tag="uniform"):
-    """Uniform membrane quantizer and where it acts; see `isofire.neurons.Membrane`.
+    """Uniform membrane quantizer and where it acts; see `isofire.neurons.MembraneQuantizer`.
 
     `range` is fixed [low, high], or estimated from the states of calibration data: [-c, c] if `signed`, else [0, c].
     `granularity` "tensor" is one range a layer, "channel" one a channel. The range stays as calibrated in training.

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter, Hosted, Layout, register
+from isofire.adapters import Adapter, Layout, MembraneMixin, register
 from isofire.neurons import IF, LIF, ATan, Neuron
 
 LIBRARIES = os.environ.get("ISOFIRE_LIBRARIES")
@@ -398,7 +398,7 @@ class HandWrittenLIF(nn.Module):
         return v - spike
 
 
-class HandWrittenHost(Hosted):
+class HandWrittenHost(MembraneMixin):
     def charge(self, v: Tensor, x: Tensor) -> Tensor:
         v = super().charge(v, x)  # pyright: ignore[reportAttributeAccessIssue]
         return self.membrane(v) if self.membrane.placement == "pre_fire" else v
@@ -415,7 +415,7 @@ class HandWrittenAdapter(Adapter):
     def threshold(self, neuron: nn.Module) -> Tensor:
         return torch.tensor(1.0)
 
-    def host(self, neuron: nn.Module) -> type[Hosted]:
+    def host(self, neuron: nn.Module) -> type[MembraneMixin]:
         return HandWrittenHost
 
 

@@ -12,7 +12,7 @@ from torch import nn
 import isofire
 from isofire.adapters import adapter_of, find_neurons, reset_
 from isofire.errors import ModelError, SpecError
-from isofire.neurons import Membrane
+from isofire.neurons import MembraneQuantizer
 from isofire.quantization import calibrate_, prepare_, restore_
 from isofire.quantizers import RangeObserver, Uniform
 from isofire.spec import QuantSpec
@@ -21,11 +21,11 @@ PLACEMENTS = ["pre_fire", "post_reset"]
 SPEC = QuantSpec(weights={"method": "lsq", "bits": 4}, membrane={"bits": 4, "range": "minmax"}, first_layer="quantize")
 
 
-def membrane_of(bits: int, placement: Any, top: float = 2.0) -> Membrane:
-    return Membrane(Uniform(bits, range=(-top, top)), placement)
+def membrane_of(bits: int, placement: Any, top: float = 2.0) -> MembraneQuantizer:
+    return MembraneQuantizer(Uniform(bits, range=(-top, top)), placement)
 
 
-def attached(case: Any, placement: str, membrane: Membrane) -> nn.Module:
+def attached(case: Any, placement: str, membrane: MembraneQuantizer) -> nn.Module:
     neuron = case.neuron(placement)
     adapter = adapter_of(neuron)
     assert adapter is not None
@@ -67,7 +67,7 @@ def test_quantizers_of_channels_see_channels(case, currents, placement: str) -> 
     for _ in range(2):
         quantizer = Uniform(3, range="minmax", granularity="channel", channels=4, channel_axis=1, refresh=0)
         quantizer.calibrate(torch.tensor([1.5, 2.0, 2.5, 3.0]).view(1, 4))
-        membranes.append(Membrane(quantizer, placement))
+        membranes.append(MembraneQuantizer(quantizer, placement))
     own = case.own()
     own.membrane = membranes[0]
     assert torch.equal(case.run(attached(case, placement, membranes[1]), x), own(x))
@@ -94,7 +94,11 @@ def test_a_membrane_that_changes_nothing_leaves_spikes_and_gradients(case, curre
 def test_a_membrane_at_the_threshold(case, quantized: bool) -> None:
     x = torch.tensor([1.0, 1.0 - 2.0**-20, 1.0 + 2.0**-20]).expand(1, 2, 3) * case_gain(case)
     # with a step of 1/8, all three are rounded to the threshold
-    neuron = attached(case, "pre_fire", Membrane(Uniform(5, range=(-2.0, 1.875)), "pre_fire")) if quantized else None
+    neuron = (
+        attached(case, "pre_fire", MembraneQuantizer(Uniform(5, range=(-2.0, 1.875)), "pre_fire"))
+        if quantized
+        else None
+    )
     spikes = case.run(neuron or case.neuron(), x)[0, 0].bool().tolist()
     fires = case.fires_at_threshold
     assert spikes == ([fires, fires, fires] if quantized else [fires, False, True])

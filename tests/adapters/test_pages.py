@@ -67,7 +67,7 @@ def test_a_neuron_of_ones_own_as_the_page_registers_it() -> None:
 
 
 def _membrane(placement: Any) -> Any:
-    from isofire.neurons import Membrane
+    from isofire.neurons import MembraneQuantizer
     from isofire.quantizers import Uniform
 
-    return Membrane(Uniform(3, range=(-1.0, 1.5)), placement)
+    return MembraneQuantizer(Uniform(3, range=(-1.0, 1.5)), placement)

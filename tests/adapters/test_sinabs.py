@@ -12,7 +12,7 @@ from torch import nn
 import isofire
 from isofire.adapters import adapter_of
 from isofire.errors import ModelError
-from isofire.neurons import IF, Membrane
+from isofire.neurons import IF, MembraneQuantizer
 from isofire.quantizers import Uniform
 
 layers: Any = pytest.importorskip("sinabs.layers", reason="sinabs is not installed", exc_type=ImportError)
@@ -24,10 +24,10 @@ def test_counts_and_floor_are_those_of_isofire(placement: Any) -> None:
     x = (torch.randn(12, 5, 7, generator=torch.Generator().manual_seed(0)) * 96 + 16).round() / 64
     own, layer = IF(v_reset=None, several=True, v_floor=-1.0), layers.IAF(min_v_mem=-1.0)
     if placement is not None:
-        own.membrane = Membrane(Uniform(6, range=(-2.0, 5.875)), placement)
+        own.membrane = MembraneQuantizer(Uniform(6, range=(-2.0, 5.875)), placement)
         adapter = adapter_of(layer)
         assert adapter is not None
-        adapter.attach(layer, Membrane(Uniform(6, range=(-2.0, 5.875)), placement))
+        adapter.attach(layer, MembraneQuantizer(Uniform(6, range=(-2.0, 5.875)), placement))
     expected = own(x)
     assert expected.max() >= 3
     assert torch.equal(layer(x.transpose(0, 1)).transpose(0, 1), expected)

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isofire.cli.config import RunConfig, parse_config, read_config, require
+from isofire.config_source import parse_setting
 from isofire.errors import SpecError
-from isofire.places import parse_setting
 from isofire.spec import QuantSpec
 from isofire.study import DataSettings
 from isofire.training import Recipe

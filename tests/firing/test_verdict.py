@@ -11,7 +11,7 @@ from isofire import QuantSpec, quantize_
 from isofire.errors import SpecError
 from isofire.firing import Observation, SpikeCounts
 from isofire.firing.cost import measure_cost
-from isofire.firing.floor import Floor, FloorValue
+from isofire.firing.evidence.noise_floor import FloorValue, NoiseFloor
 from isofire.firing.verdict import Finding, Limits, check, judge
 from isofire.neurons import LIF, PerStep, Repeat
 
@@ -92,19 +92,19 @@ def test_drift_is_held_against_a_floor_that_is_not_exact() -> None:
     for name, (low, high) in {"sharp": (0.0199, 0.0201), "blurred": (0.012, 0.028)}.items():
         value = {"emd_layer_mean": FloorValue(value=0.02, low=low, high=high)}
         for kind in ("images", "control"):
-            floor = Floor(kind=kind, about=name, layers={}, overall=value)
+            floor = NoiseFloor(kind=kind, about=name, layers={}, overall=value)
             drift[name, kind] = judge(before, after, Limits(drift=3), quantized=NET, floor=floor).findings[0]
     width = {key: item.high - item.low for key, item in drift.items()}
     assert width["blurred", "images"] == pytest.approx(width["sharp", "images"])
     assert width["blurred", "control"] > 1.5 * width["sharp", "control"]
     ratio = drift["blurred", "control"]
-    open_ = judge(before, after, Limits(drift=ratio.value), quantized=NET, floor=Floor(
+    open_ = judge(before, after, Limits(drift=ratio.value), quantized=NET, floor=NoiseFloor(
         kind="control", about="blurred", layers={},
         overall={"emd_layer_mean": FloorValue(value=0.02, low=0.012, high=0.028)},
     )).findings[0]  # fmt: skip
     # no number of images decides what the floor leaves open
     assert (open_.outcome, open_.enough) == ("undecided", None)
-    unknown = Floor(kind="seeds", about="a pair", layers={}, overall={"emd_layer_mean": FloorValue(value=0.02)})
+    unknown = NoiseFloor(kind="seeds", about="a pair", layers={}, overall={"emd_layer_mean": FloorValue(value=0.02)})
     assert judge(before, after, Limits(drift=3), quantized=NET, floor=unknown).outcome == "undecided"
 
 

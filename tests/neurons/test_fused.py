@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from isofire.neurons import IF, LIF, ATan, Membrane, Neuron, ParametricLIF, Sigmoid, Triangle, native
+from isofire.neurons import IF, LIF, ATan, MembraneQuantizer, Neuron, ParametricLIF, Sigmoid, Triangle, native
 from isofire.quantizers import Uniform
 
 KINDS = ["if", "lif", "lif undecayed", "plif", "plif undecayed"]
@@ -28,14 +28,14 @@ Run = Callable[..., tuple[Tensor, list[Tensor]]]
 
 def membrane(
     placement: Any, grid: Any = "midtread", ste: Any = "clipped", bits: int = 3, channels: int | None = None
-) -> Membrane:
+) -> MembraneQuantizer:
     """A membrane with one range in all, or one a channel."""
     if channels is None:
-        return Membrane(Uniform(bits, grid=grid, range=(-1.25, 1.25), ste=ste), placement)
+        return MembraneQuantizer(Uniform(bits, grid=grid, range=(-1.25, 1.25), ste=ste), placement)
     options = {"granularity": "channel", "channels": channels, "channel_axis": 1, "refresh": 0}
     quantizer = Uniform(bits, grid=grid, range="minmax", ste=ste, **options)
     quantizer.calibrate(torch.linspace(0.8, 2.0, channels).expand(2, channels))
-    return Membrane(quantizer, placement)
+    return MembraneQuantizer(quantizer, placement)
 
 
 def assert_same(neuron: Neuron, path: Any, x: Tensor, run: Run, assert_close: Any, **call: Any) -> Tensor:
@@ -274,7 +274,7 @@ def neurons(draw: st.DrawFn) -> Neuron:
 
 
 @st.composite
-def membranes(draw: st.DrawFn, channels: int) -> Membrane | None:
+def membranes(draw: st.DrawFn, channels: int) -> MembraneQuantizer | None:
     if draw(st.booleans()):
         return None
     placement, grid = draw(st.sampled_from(("pre_fire", "post_reset"))), draw(st.sampled_from(GRIDS))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from isofire.errors import ModelError
-from isofire.neurons import IF, LIF, Membrane, Neuron, ParametricLIF, apply_per_step, native
+from isofire.neurons import IF, LIF, MembraneQuantizer, Neuron, ParametricLIF, apply_per_step, native
 from isofire.quantizers import Uniform
 
 needs_kernels = pytest.mark.skipif(native.library() is None, reason="kernels not built")
@@ -196,7 +196,7 @@ def test_fused_norm_and_membrane_quantizer(
     results = []
     for backend in ("reference", "native"):
         neuron = LIF(2.0, backend=backend)  # type: ignore[arg-type]
-        neuron.membrane = Membrane(quantizer, placement)
+        neuron.membrane = MembraneQuantizer(quantizer, placement)
         results.append(run_normed(neuron, norm, x, **({} if repeat is None else {"repeat": repeat})))
     (expected, gradients), (spikes, got) = results
     assert torch.equal(spikes, expected)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from isofire.errors import ModelError, SpecError
-from isofire.neurons import IF, LIF, Membrane, Neuron, Triangle
+from isofire.neurons import IF, LIF, MembraneQuantizer, Neuron, Triangle
 from isofire.quantizers import LSQ, RangeObserver, Uniform
 
 BACKENDS = ["reference", "torch", "auto"]
@@ -22,7 +22,7 @@ def trains(neuron: Neuron, x: torch.Tensor, quantizer: Uniform) -> dict[str, lis
     """Spike trains without a quantizer and with one at either place."""
     found = {"none": neuron(x).flatten().tolist()}
     for placement in ("pre_fire", "post_reset"):
-        neuron.membrane = Membrane(quantizer, placement)
+        neuron.membrane = MembraneQuantizer(quantizer, placement)
         found[placement] = neuron(x).flatten().tolist()
     return found
 
@@ -89,7 +89,7 @@ class TestTraces:
         quantizer = Uniform(2, range="minmax", signed=False, refresh=0, **per_channel)
         quantizer.calibrate(torch.tensor([[1.5, 2.4]]))
         neuron = IF(backend=backend)
-        neuron.membrane = Membrane(quantizer, "pre_fire")
+        neuron.membrane = MembraneQuantizer(quantizer, "pre_fire")
         assert neuron(torch.full((1, 1, 2), 0.875)).tolist() == [[[1.0, 0.0]]]
 
 
@@ -99,7 +99,7 @@ def test_straight_through_gradient_by_hand(backend: Any, ste: Any, expected: flo
     # IF, soft, the triangle's slope at h is max(0, 1 - |h - 1|). Step 1: x = 2 is above the range's end 1.5.
     # Its quantized h = 1.5 has slope .5; the gradient of s there passes to x only with the plain estimator.
     neuron = IF(v_reset=None, surrogate=Triangle(), backend=backend)
-    neuron.membrane = Membrane(Uniform(2, range=(0.0, 1.5), ste=ste), "pre_fire")
+    neuron.membrane = MembraneQuantizer(Uniform(2, range=(0.0, 1.5), ste=ste), "pre_fire")
     x = torch.full((1, 1, 1), 2.0, requires_grad=True)
     neuron(x).sum().backward()
     assert x.grad is not None
@@ -111,7 +111,7 @@ def test_an_observer_sees_the_states_and_changes_nothing(placement: Any, low: fl
     # charged .75, .875, 1.5 (fires); after the reset .75, .875, 0
     x = steps(0.75, 0.125, 0.625)
     neuron = IF()
-    neuron.membrane = Membrane(Uniform(2, range="minmax", refresh=0), placement)
+    neuron.membrane = MembraneQuantizer(Uniform(2, range="minmax", refresh=0), placement)
     neuron.membrane.observer = RangeObserver("tensor", channel_axis=1)
     assert neuron(x).flatten().tolist() == [0.0, 0.0, 1.0]
     assert neuron.membrane.observer.count == 3
@@ -122,7 +122,7 @@ def test_an_observer_sees_the_states_and_changes_nothing(placement: Any, low: fl
 def test_a_range_that_follows_the_states_is_followed() -> None:
     neuron = IF()
     quantizer = Uniform(4, range="minmax")
-    neuron.membrane = Membrane(quantizer, "post_reset")
+    neuron.membrane = MembraneQuantizer(quantizer, "post_reset")
     neuron(torch.full((1, 1, 3), 0.75, requires_grad=True))
     assert quantizer.hi.item() == 0.75
     neuron(torch.full((1, 1, 3), 0.25, requires_grad=True))
@@ -137,7 +137,7 @@ def test_a_learned_membrane_quantizer_runs_and_learns() -> None:
     neuron = LIF()
     quantizer = LSQ(3, granularity="tensor")
     quantizer.calibrate(torch.linspace(-1, 1, 50))
-    neuron.membrane = Membrane(quantizer, "post_reset")
+    neuron.membrane = MembraneQuantizer(quantizer, "post_reset")
     neuron(torch.rand(3, 2, 4, generator=torch.Generator().manual_seed(0)) * 2).sum().backward()
     assert quantizer.step.grad is not None
     assert quantizer.step.grad.abs().item() > 0
@@ -149,19 +149,19 @@ def test_a_learned_membrane_quantizer_runs_and_learns() -> None:
 
 def test_unknown_placement() -> None:
     with pytest.raises(SpecError, match="placement must be one of pre_fire, post_reset, got 'post'"):
-        Membrane(Uniform(2), "post")  # type: ignore[arg-type]
+        MembraneQuantizer(Uniform(2), "post")  # type: ignore[arg-type]
 
 
 def test_channels_lie_on_axis_one() -> None:
     with pytest.raises(SpecError, match=r"axis 1 of \[N, C, ...\], got channel_axis=0"):
-        Membrane(Uniform(2, range="minmax", granularity="channel", channels=3, channel_axis=0), "pre_fire")
+        MembraneQuantizer(Uniform(2, range="minmax", granularity="channel", channels=3, channel_axis=0), "pre_fire")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_quantizer_that_does_not_fit(backend: Any) -> None:
     neuron = IF(backend=backend)
     quantizer = Uniform(2, range="minmax", granularity="channel", channels=4, channel_axis=1, refresh=0)
-    neuron.membrane = Membrane(quantizer, "pre_fire")
+    neuron.membrane = MembraneQuantizer(quantizer, "pre_fire")
     with pytest.raises(ModelError, match="no range yet"):
         neuron(torch.rand(2, 3, 4))
     quantizer.calibrate(torch.rand(9, 4, generator=torch.Generator().manual_seed(0)))

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import isofire
-from isofire.neurons import LIF, Membrane, ParametricLIF, native
+from isofire.neurons import LIF, MembraneQuantizer, ParametricLIF, native
 from isofire.quantizers import Uniform
 
 needs_kernels = pytest.mark.skipif(native.library() is None, reason="kernels not built")
@@ -36,7 +36,7 @@ def everything(x: Tensor, channels: int, repeat: int | None) -> list[Tensor]:
     neuron = ParametricLIF(1.5)
     quantizer = Uniform(4, range="minmax", granularity="channel", channels=channels, channel_axis=1, refresh=0)
     quantizer.calibrate(torch.linspace(0.9, 1.7, channels).expand(2, channels))
-    neuron.membrane = Membrane(quantizer, "post_reset")
+    neuron.membrane = MembraneQuantizer(quantizer, "post_reset")
     neuron.counting = True
     x = x.clone().requires_grad_()
     spikes = neuron(x, norm=norm, repeat=repeat)
@@ -84,7 +84,7 @@ def test_bits_do_not_depend_on_threads_elsewhere(backend: Any, currents: Any, th
 def test_moments(shape: tuple[int, ...], currents: Any) -> None:
     x = currents(1, *shape)[0] * 3 + 1000  # far from 0, where sums of squares in float32 would be lost
     for dense in (x, x.contiguous(memory_format=torch.channels_last)) if x.ndim == 4 else (x,):
-        mean, var = native.moments(dense, native.Layout.of(dense, 1))
+        mean, var = native.moments(dense, native.MemoryLayout.of(dense, 1))
         axes = [d for d in range(x.ndim) if d != 1]
         torch.testing.assert_close(mean, x.double().mean(axes), rtol=1e-12, atol=0)
         torch.testing.assert_close(var, x.double().var(axes, correction=0), rtol=1e-6, atol=0)

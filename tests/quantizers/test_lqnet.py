@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from isofire.errors import ModelError, SpecError
 from isofire.quantizers import LQNet, Uniform, qem
-from isofire.quantizers.cells import SortedRows
+from isofire.quantizers.bins import SortedRows
 
 
 def gaussian(n: int = 20_000) -> torch.Tensor:

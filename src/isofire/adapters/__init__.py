@@ -1,8 +1,7 @@
 """Models of other libraries, as they are: SpikingJelly, snnTorch, Norse, Sinabs, and neurons of your own."""
 
-from isofire.adapters.base import Adapter, Hosted, Layout
+from isofire.adapters.base import Adapter, Layout, MembraneMixin
 from isofire.adapters.compiled import original, original_name, refuse_compiled, uncompiled
-from isofire.adapters.identity import prove
 from isofire.adapters.output import read_logits
 from isofire.adapters.over_time import OverTime
 from isofire.adapters.registry import (
@@ -17,11 +16,12 @@ from isofire.adapters.registry import (
     reset_,
     unregister,
 )
+from isofire.adapters.self_test import run_self_test
 
 __all__ = [
     "Adapter",
-    "Hosted",
     "Layout",
+    "MembraneMixin",
     "OverTime",
     "adapter_of",
     "batch_first",
@@ -32,11 +32,11 @@ __all__ = [
     "no_neurons",
     "original",
     "original_name",
-    "prove",
     "read_logits",
     "refuse_compiled",
     "register",
     "reset_",
+    "run_self_test",
     "uncompiled",
     "unregister",
 ]

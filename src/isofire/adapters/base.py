@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from isofire.errors import ModelError
-from isofire.neurons import Membrane
+from isofire.neurons import MembraneQuantizer
 from isofire.neurons.membrane import Placement
 
 
@@ -23,14 +23,14 @@ class Layout(Enum):
     STEP = "[N, ...], one call a step"
 
 
-class Hosted:
+class MembraneMixin:
     """Mixed into the class of a foreign neuron while it has a membrane quantizer, as `membrane`.
 
     The mixed class keeps the name of the neuron's own class and is a subclass of it, so `isinstance`, deep copies and
     the library's own tools go on as before; `Adapter.detach` gives the own class back.
     """
 
-    membrane: Membrane
+    membrane: MembraneQuantizer
 
 
 class Adapter(ABC):
@@ -52,10 +52,10 @@ class Adapter(ABC):
         """Firing threshold in the units of the membrane, of any shape."""
 
     @abstractmethod
-    def host(self, neuron: nn.Module) -> type[Hosted]:
-        """A mixin of `Hosted` whose methods replace those of the neuron's class and pass the membrane potential through
-        `self.membrane`: between charge and fire if `self.membrane.placement` is "pre_fire", after the reset if it is
-        "post_reset"; once a step.
+    def host(self, neuron: nn.Module) -> type[MembraneMixin]:
+        """A mixin of `MembraneMixin` whose methods replace those of the neuron's class and pass the membrane potential
+        through `self.membrane`: between charge and fire if `self.membrane.placement` is "pre_fire", after the reset if
+        it is "post_reset"; once a step.
         """
 
     def refusal(self, neuron: nn.Module, placement: Placement) -> str | None:
@@ -112,11 +112,11 @@ class Adapter(ABC):
         """Spikes of the last call that the neuron itself has summed over T, uint8 [N, ...]; None if it has not."""
         return None
 
-    def membrane(self, neuron: nn.Module) -> Membrane | None:
+    def membrane(self, neuron: nn.Module) -> MembraneQuantizer | None:
         """The quantizer of its membrane, if it has one."""
-        return neuron.membrane if isinstance(neuron, Hosted) else None
+        return neuron.membrane if isinstance(neuron, MembraneMixin) else None
 
-    def attach(self, neuron: nn.Module, membrane: Membrane) -> None:
+    def attach(self, neuron: nn.Module, membrane: MembraneQuantizer) -> None:
         """Give the neuron a membrane quantizer, or another one.
 
         Raises
@@ -124,7 +124,7 @@ class Adapter(ABC):
         ModelError
             If the neuron has an attribute `membrane` of its own.
         """
-        if not isinstance(neuron, Hosted):
+        if not isinstance(neuron, MembraneMixin):
             if "membrane" in {
                 *neuron.__dict__,
                 *neuron._modules,
@@ -141,12 +141,12 @@ class Adapter(ABC):
 
     def detach(self, neuron: nn.Module) -> None:
         """Take the membrane quantizer off; the neuron is again of its own class and computes what it did before."""
-        if isinstance(neuron, Hosted):
+        if isinstance(neuron, MembraneMixin):
             del neuron.membrane
             neuron.__class__ = type(neuron).__bases__[1]
 
 
 @cache
-def _hosting(own: type[nn.Module], host: type[Hosted]) -> type[nn.Module]:
+def _hosting(own: type[nn.Module], host: type[MembraneMixin]) -> type[nn.Module]:
     names = {"__module__": own.__module__, "__qualname__": own.__qualname__, "__doc__": own.__doc__}
     return type(own.__name__, (host, own), names)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters.base import Adapter, Hosted, Layout
+from isofire.adapters.base import Adapter, Layout, MembraneMixin
 from isofire.adapters.framework import Framework
 from isofire.errors import ModelError
 from isofire.neurons.membrane import Placement
@@ -50,7 +50,7 @@ class NorseAdapter(Adapter):
     def threshold(self, neuron: Any) -> Tensor:
         return torch.as_tensor(neuron.p.v_th).detach()
 
-    def host(self, neuron: Any) -> type[Hosted]:
+    def host(self, neuron: Any) -> type[MembraneMixin]:
         return ActivationHost
 
     def refusal(self, neuron: Any, placement: Placement) -> str | None:
@@ -78,7 +78,7 @@ class NorseAdapter(Adapter):
         return tuple(shape) if shape.numel() > 1 else (3,)
 
 
-class ActivationHost(Hosted):
+class ActivationHost(MembraneMixin):
     """The step is the function in the attribute `activation`."""
 
     @property

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters.base import Adapter, Hosted, Layout
-from isofire.neurons import Membrane, Neuron
+from isofire.adapters.base import Adapter, Layout, MembraneMixin
+from isofire.neurons import MembraneQuantizer, Neuron
 
 
 class OwnAdapter(Adapter):
@@ -18,7 +18,7 @@ class OwnAdapter(Adapter):
     def threshold(self, neuron: nn.Module) -> Tensor:
         return torch.tensor(_own(neuron).dynamics.v_threshold)
 
-    def host(self, neuron: nn.Module) -> type[Hosted]:
+    def host(self, neuron: nn.Module) -> type[MembraneMixin]:
         raise NotImplementedError("isofire's neurons hold their membrane quantizer themselves")
 
     def begin_counting(self, neuron: nn.Module) -> None:
@@ -33,10 +33,10 @@ class OwnAdapter(Adapter):
         alone = len(neuron._forward_hooks) == 1 and type(neuron).forward is Neuron.forward
         return _own(neuron).spike_counts if alone else None
 
-    def membrane(self, neuron: nn.Module) -> Membrane | None:
+    def membrane(self, neuron: nn.Module) -> MembraneQuantizer | None:
         return _own(neuron).membrane
 
-    def attach(self, neuron: nn.Module, membrane: Membrane) -> None:
+    def attach(self, neuron: nn.Module, membrane: MembraneQuantizer) -> None:
         _own(neuron).membrane = membrane
 
     def detach(self, neuron: nn.Module) -> None:

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isofire.adapters.base import Adapter, Hosted, Layout
+from isofire.adapters.base import Adapter, Layout, MembraneMixin
 from isofire.adapters.framework import Framework
-from isofire.neurons import Membrane
+from isofire.neurons import MembraneQuantizer
 from isofire.neurons.membrane import Placement
 
 
@@ -44,7 +44,7 @@ class SinabsAdapter(Adapter):
         fixed = neuron.b0 if _is_kind(neuron, "ALIF") else neuron.spike_threshold
         return torch.as_tensor(fixed).detach()
 
-    def host(self, neuron: Any) -> type[Hosted]:
+    def host(self, neuron: Any) -> type[MembraneMixin]:
         return SpikeFnHost
 
     def refusal(self, neuron: Any, placement: Placement) -> str | None:
@@ -84,7 +84,7 @@ class SinabsAdapter(Adapter):
         return tuple(shape) if shape.numel() > 1 else (3,)
 
 
-class SpikeFnHost(Hosted):
+class SpikeFnHost(MembraneMixin):
     """In a forward call, `spike_fn` and `reset_fn` are those of a `_Step`; outside of it the layer's own are seen.
 
     Sinabs takes every buffer of a layer for a state, and a layer with submodules for a container: the quantizer is
@@ -154,7 +154,7 @@ class _Step:
     def __init__(self, layer: Any) -> None:
         held = layer.__dict__
         self._spike_fn, self._reset_fn = held["spike_fn"], held["reset_fn"]
-        self._membrane: Membrane = layer.membrane
+        self._membrane: MembraneQuantizer = layer.membrane
         self._floor = layer.min_v_mem
         self._fired_at: Tensor | None = None
 

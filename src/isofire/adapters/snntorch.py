@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters.base import Adapter, Hosted, Layout
+from isofire.adapters.base import Adapter, Layout, MembraneMixin
 from isofire.adapters.framework import Framework
 from isofire.neurons.membrane import Placement
 
@@ -50,7 +50,7 @@ class SnnTorchAdapter(Adapter):
     def threshold(self, neuron: Any) -> Tensor:
         return neuron.threshold.detach()
 
-    def host(self, neuron: Any) -> type[Hosted]:
+    def host(self, neuron: Any) -> type[MembraneMixin]:
         return StateHost
 
     def refusal(self, neuron: Any, placement: Placement) -> str | None:
@@ -85,7 +85,7 @@ class SnnTorchAdapter(Adapter):
         return tuple(shape) if shape.numel() > 1 else (3,)
 
 
-class StateHost(Hosted):
+class StateHost(MembraneMixin):
     """The charge is the attribute `state_function`; a reset that does not wait for the next step is the last thing."""
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters.base import Adapter, Hosted, Layout
+from isofire.adapters.base import Adapter, Layout, MembraneMixin
 from isofire.adapters.framework import Framework
 from isofire.neurons.membrane import Placement
 
@@ -79,18 +79,18 @@ class SpikingJellyAdapter(Adapter):
 class NodeAdapter(SpikingJellyAdapter):
     """Children of `BaseNode`."""
 
-    def host(self, neuron: Any) -> type[Hosted]:
+    def host(self, neuron: Any) -> type[MembraneMixin]:
         return _node_host(_memory(neuron), _base_node(neuron))
 
 
 class SimpleNodeAdapter(SpikingJellyAdapter):
     """Children of `SimpleBaseNode`."""
 
-    def host(self, neuron: Any) -> type[Hosted]:
+    def host(self, neuron: Any) -> type[MembraneMixin]:
         return SimpleHost
 
 
-class SimpleHost(Hosted):
+class SimpleHost(MembraneMixin):
     """Charge, fire and reset are methods on `self.v`."""
 
     def single_step_forward(self: Any, x: Tensor) -> Tensor:
@@ -108,10 +108,10 @@ class SimpleHost(Hosted):
 
 
 @cache
-def _node_host(memory: Any, base: Any) -> type[Hosted]:
+def _node_host(memory: Any, base: Any) -> type[MembraneMixin]:
     """The three methods that lead to a step: with fewer, some kinds run past the quantizer in multi-step mode."""
 
-    class NodeHost(Hosted):
+    class NodeHost(MembraneMixin):
         def single_step_functional_forward(self: Any, inputs: tuple[Tensor, ...], states: tuple, **options: Any) -> Any:
             place = list(self._memories).index("v")
             charged = _charge(self, inputs, states, options)
@@ -158,7 +158,7 @@ def library_kind(neuron: Any) -> str:
 
 
 def _bare_mro(neuron: Any) -> tuple[type, ...]:
-    own = type(neuron).__bases__[1] if isinstance(neuron, Hosted) else type(neuron)
+    own = type(neuron).__bases__[1] if isinstance(neuron, MembraneMixin) else type(neuron)
     return own.__mro__
 
 

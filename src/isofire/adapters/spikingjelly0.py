@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters.base import Adapter, Hosted, Layout
+from isofire.adapters.base import Adapter, Layout, MembraneMixin
 from isofire.adapters.framework import Framework
 from isofire.adapters.spikingjelly import NEURONS, SpikingJelly, library_kind
 from isofire.neurons.membrane import Placement
@@ -46,7 +46,7 @@ class StepNodeAdapter(Adapter):
     def threshold(self, neuron: Any) -> Tensor:
         return torch.as_tensor(neuron.v_threshold).detach()
 
-    def host(self, neuron: Any) -> type[Hosted]:
+    def host(self, neuron: Any) -> type[MembraneMixin]:
         return StepHost
 
     def refusal(self, neuron: Any, placement: Placement) -> str | None:
@@ -61,7 +61,7 @@ class StepNodeAdapter(Adapter):
         neuron.reset()
 
 
-class StepHost(Hosted):
+class StepHost(MembraneMixin):
     """The steps of training, in eval mode too, where IF and LIF run scripted loops past every method of theirs."""
 
     def single_step_forward(self: Any, x: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from isofire.config_source import merge_settings
 from isofire.errors import SpecError
-from isofire.places import merge_settings
 from isofire.quantization import CALIBRATION_IMAGES
 from isofire.spec import QuantSpec, read_toml
 from isofire.study import DataSettings

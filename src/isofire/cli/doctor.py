@@ -21,7 +21,7 @@ from isofire.data.cifar import absent_cifar
 from isofire.data.mnist import absent_idx
 from isofire.data.nmnist import absent_nmnist
 from isofire.errors import SpecError
-from isofire.neurons import LIF, Membrane, native
+from isofire.neurons import LIF, MembraneQuantizer, native
 from isofire.quantizers import Uniform
 from isofire.study import DataSettings
 from isofire.study.environment import cpu_model, version
@@ -113,7 +113,7 @@ def self_test(placement: Literal["pre_fire", "post_reset"] | None) -> Check:
 def _spikes_and_gradient(currents: Tensor, backend: str, placement: str | None) -> tuple[Tensor, Tensor]:
     neuron = LIF(backend=backend)  # type: ignore[arg-type]
     if placement is not None:
-        neuron.membrane = Membrane(Uniform(4, range=(-1.0, 1.0), refresh=0), placement)  # type: ignore[arg-type]
+        neuron.membrane = MembraneQuantizer(Uniform(4, range=(-1.0, 1.0), refresh=0), placement)  # type: ignore[arg-type]
     x = currents.clone().requires_grad_()
     spikes = neuron(x)
     (spikes * torch.linspace(-1, 1, spikes.numel()).view_as(spikes)).sum().backward()

@@ -13,7 +13,7 @@ from torch import nn
 
 from isofire.errors import SpecError
 from isofire.firing import Observation, observe
-from isofire.firing.floor import Floor, control_floor, seed_floor
+from isofire.firing.evidence.noise_floor import NoiseFloor, control_floor, seed_floor
 from isofire.models import NamedData, open_model
 from isofire.quantization import spec_of
 from isofire.study import AnySet
@@ -45,7 +45,7 @@ class FloorChoice:
         batch_size: int,
         place: torch.device,
         open: Callable[[Path], tuple[nn.Module, dict[str, Any]]] = open_model,
-    ) -> Floor | None:
+    ) -> NoiseFloor | None:
         """The chosen floor on these images, cut into blocks as for the baseline; None: the image floor.
 
         `open` gives the network of a file, see `ModelChoice.open`.

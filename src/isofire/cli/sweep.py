@@ -13,9 +13,9 @@ from isofire.cli.named import ModelChoice
 from isofire.cli.options import Machine, Output, Settings, refuse_processes
 from isofire.cli.screen import Report, open_folder
 from isofire.cli.sweep_view import SweepView, clock, results_text, status_document
+from isofire.config_source import parse_setting
 from isofire.errors import SpecError
 from isofire.models import is_named
-from isofire.places import parse_setting
 from isofire.sweep import Plan, make_plan, read_sweep, run_sweep
 from isofire.sweep.estimate import estimate
 from isofire.sweep.executors import Executor, Processes

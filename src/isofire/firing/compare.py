@@ -13,8 +13,8 @@ from isofire.batches import Data, count_images, image_axis, read_batches
 from isofire.checks import require_finite
 from isofire.errors import DataError, ModelError
 from isofire.firing.comparison import Comparison
-from isofire.firing.cost.reach import Reach, reach
-from isofire.firing.floor import Floor
+from isofire.firing.cost.synops_per_spike import SynopsPerSpike, reach
+from isofire.firing.evidence.noise_floor import NoiseFloor
 from isofire.firing.observation import Observation
 from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN, FiringRecorder, run_for
 from isofire.forward import forward
@@ -32,7 +32,7 @@ def compare(
     progress: bool = False,
     blocks: int | None = None,
     run: int | None = None,
-    floor: Floor | None = None,
+    floor: NoiseFloor | None = None,
 ) -> Comparison:
     """Measure accuracy and firing of two versions of a network on the same images.
 
@@ -61,7 +61,7 @@ def compare(
         blocks, and as long a run as lets all of them hold images where `data` tells how many there are (25 otherwise).
         Intervals need images in at least 5 blocks.
     floor
-        What drift is shown beside, see `isofire.firing.floor`; None takes the baseline on other images.
+        What drift is shown beside, see `isofire.firing.evidence.noise_floor`; None takes the baseline on other images.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def compare(
     >>> result.overall["emd_layer_mean"], result.accuracy  # doctest: +SKIP
     """
     models = (quantized,) if isinstance(baseline, Observation) else (baseline, quantized)
-    costs: list[Reach | None] = []
+    costs: list[SynopsPerSpike | None] = []
     if isinstance(baseline, Observation):
         # recordings from before it was stored were all cut alike
         run = baseline.counts.run or DEFAULT_RUN if run is None else run
@@ -118,7 +118,7 @@ def _observe(
     progress: bool,
     blocks: int | None,
     run: int | None,
-    costs: list[Reach | None] | None = None,
+    costs: list[SynopsPerSpike | None] | None = None,
 ) -> list[Observation]:
     """Observations of all models; what a spike of each neuron costs in the last of them is appended to `costs`."""
     for model in models:
@@ -150,8 +150,8 @@ def _observe(
     ]
 
 
-def _reach(model: nn.Module, inputs: Tensor, labels: Tensor) -> Reach | None:
-    """See `isofire.firing.cost.reach`; None where the cost is no sum over spikes."""
+def _reach(model: nn.Module, inputs: Tensor, labels: Tensor) -> SynopsPerSpike | None:
+    """See `isofire.firing.cost.synops_per_spike`; None where the cost is no sum over spikes."""
     # Sinabs' squeezed layers may be built for one size of batch
     count = len(labels) if batch_first(model) else min(2, len(labels))
     few = inputs.narrow(image_axis(inputs, labels), 0, count)

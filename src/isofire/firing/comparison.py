@@ -16,12 +16,12 @@ from isofire.errors import DataError, SpecError
 from isofire.files import write_text
 from isofire.firing.aggregate import overall_drift
 from isofire.firing.cost.bound import SynOpsDrifts, synops_drift
-from isofire.firing.cost.reach import Reach
+from isofire.firing.cost.synops_per_spike import SynopsPerSpike
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.drift import LayerDrift, check_match, layer_drift
 from isofire.firing.evidence.decisions import Decisions
+from isofire.firing.evidence.noise_floor import NoiseFloor
 from isofire.firing.evidence.summary import Evidence, evidence_or_reason
-from isofire.firing.floor import Floor
 from isofire.firing.observation import Observation
 from isofire.firing.table import evidence_table, layer_table, synops_lines
 
@@ -46,9 +46,10 @@ class Comparison:
     overall
         Drift of the network: accuracy, accuracy_fp, agreement, and what `overall_drift` explains key by key.
     floor
-        What drift is shown beside; None takes the baseline on other images, see `isofire.firing.floor`.
+        What drift is shown beside; None takes the baseline on other images, see `isofire.firing.evidence.noise_floor`.
     reached
-        Synaptic operations that a spike of each neuron causes, see `isofire.firing.cost.reach`; None if unknown.
+        Synaptic operations that a spike of each neuron causes, see `isofire.firing.cost.synops_per_spike`; None if
+        unknown.
     decisions
         On how many images the classes changed, with intervals; None if only the scores are known.
     """
@@ -60,13 +61,18 @@ class Comparison:
     quantized: SpikeCounts
     layers: tuple[LayerDrift, ...]
     overall: dict[str, float | int]
-    floor: Floor | None = None
-    reached: Reach | None = None
+    floor: NoiseFloor | None = None
+    reached: SynopsPerSpike | None = None
     decisions: Decisions | None = None
 
     @classmethod
     def observed(
-        cls, before: Observation, after: Observation, *, floor: Floor | None = None, reached: Reach | None = None
+        cls,
+        before: Observation,
+        after: Observation,
+        *,
+        floor: NoiseFloor | None = None,
+        reached: SynopsPerSpike | None = None,
     ) -> Comparison:
         """Compare what two networks did on the same images.
 
@@ -103,8 +109,8 @@ class Comparison:
         accuracy: float,
         accuracy_fp: float,
         agreement: float,
-        floor: Floor | None = None,
-        reached: Reach | None = None,
+        floor: NoiseFloor | None = None,
+        reached: SynopsPerSpike | None = None,
         decisions: Decisions | None = None,
     ) -> Comparison:
         """Compare two recordings of the same images.

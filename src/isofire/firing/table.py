@@ -11,7 +11,7 @@ from isofire.firing.cost.bound import SynOpsDrifts
 from isofire.firing.drift import LayerDrift
 from isofire.firing.evidence.decisions import Decisions
 from isofire.firing.evidence.interval import Interval
-from isofire.firing.evidence.summary import Against, Evidence
+from isofire.firing.evidence.summary import DriftVsFloor, Evidence
 
 _NAME_WIDTH = 22
 _COLUMNS = (
@@ -105,7 +105,7 @@ def synops_lines(found: SynOpsDrifts) -> str:
     )
 
 
-def _noise_line(name: str, against: Against) -> str:
+def _noise_line(name: str, against: DriftVsFloor) -> str:
     interval, floor = against.interval, against.floor
     ends = f"{interval.low:.5f} .. {interval.high:.5f}"
     cells = f"{'-':>9} {'-':>10}" if floor is None else f"{floor.value:9.5f} {against.ratio:10.1f}"

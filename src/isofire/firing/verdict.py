@@ -20,14 +20,14 @@ from isofire.errors import ModelError, SpecError
 from isofire.firing.compare import observe
 from isofire.firing.comparison import Comparison
 from isofire.firing.cost.memory import memory_of
-from isofire.firing.cost.reach import Reach, reach
+from isofire.firing.cost.synops_per_spike import SynopsPerSpike, reach
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.evidence.interval import MIN_BLOCKS, Interval
+from isofire.firing.evidence.noise_floor import FloorValue, NoiseFloor, image_floor
 from isofire.firing.evidence.ratio import Magnitude, ratio_interval
 from isofire.firing.evidence.resample import used_blocks
 from isofire.firing.evidence.student import LEVEL, t_value
-from isofire.firing.evidence.summary import Against
-from isofire.firing.floor import Floor, FloorValue, image_floor
+from isofire.firing.evidence.summary import DriftVsFloor
 from isofire.firing.observation import Observation
 
 Outcome = Literal["holds", "fails", "undecided"]
@@ -156,7 +156,7 @@ def check(
     data: Data,
     limits: Limits,
     *,
-    floor: Floor | None = None,
+    floor: NoiseFloor | None = None,
     max_images: int | None = None,
     batch_size: int = 64,
     device: torch.device | str | None = None,
@@ -199,8 +199,8 @@ def judge(
     limits: Limits,
     *,
     quantized: nn.Module,
-    floor: Floor | None = None,
-    reached: Reach | None = None,
+    floor: NoiseFloor | None = None,
+    reached: SynopsPerSpike | None = None,
 ) -> Verdict:
     """`check` for two observations of the same images.
 
@@ -211,7 +211,7 @@ def judge(
     quantized
         The network itself, for the bits of its states.
     reached
-        For `limits.synops`, see `isofire.firing.cost.reach`.
+        For `limits.synops`, see `isofire.firing.cost.synops_per_spike`.
     """
     if floor is None and used_blocks(baseline.counts) >= MIN_BLOCKS:
         floor = image_floor(baseline.counts, images=FLOOR_IMAGES)
@@ -260,7 +260,7 @@ def _drift(found: Comparison, limit: float) -> Finding:
     floor = against.floor
     if found.evidence.floor.kind == "images":
         floor = _mean_of_draws(floor, used_blocks(found.baseline))
-    low, high = Against(interval=against.interval, floor=floor).ratio_interval
+    low, high = DriftVsFloor(interval=against.interval, floor=floor).ratio_interval
     interval = Interval(estimate=against.ratio, low=low, high=high, level=LEVEL, bias=0.0, error=math.nan)
     about = f"EMD {against.interval.estimate:.5f} / floor {floor.value:.5f}: {found.evidence.floor.about}"
     finding = _finding("drift", limit, interval, found.n_images, about)
@@ -308,8 +308,8 @@ def _state(quantized: nn.Module, counts: SpikeCounts, limit: float) -> Finding:
     return Finding(name="state_bytes", limit=limit, value=size, low=size, high=size, about=about)
 
 
-def reach_of(model: nn.Module, data: Data) -> Reach | None:
-    """`isofire.firing.cost.reach` on the first images; None where the cost is no sum over spikes."""
+def reach_of(model: nn.Module, data: Data) -> SynopsPerSpike | None:
+    """`isofire.firing.cost.synops_per_spike` on the first images; None where the cost is no sum over spikes."""
     inputs, _ = next(iter(read_batches(data, 2, 2)))
     device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), inputs.device)
     try:

@@ -1,10 +1,10 @@
 """Networks of isofire neurons, their files, and trained ones."""
 
 from isofire.models.build import build
-from isofire.models.named import NamedData, is_named, load_named, open_named, save_named, source_hash
 from isofire.models.pretrained import open_model, pretrained
 from isofire.models.sew_resnet import SEWBlock, SEWResNet, count_neurons, sew_resnet8, sew_resnet18
 from isofire.models.store import load_model, save_model
+from isofire.models.user_code import NamedData, is_named, load_named, open_named, save_named, source_hash
 
 __all__ = [
     "NamedData",

@@ -4,7 +4,7 @@ from isofire.neurons.base import Neuron
 from isofire.neurons.dynamics import Dynamics
 from isofire.neurons.fold import PerStep, Repeat, StepLayer, apply_per_step
 from isofire.neurons.integrate_and_fire import IF, LIF, ParametricLIF
-from isofire.neurons.membrane import Membrane
+from isofire.neurons.membrane import MembraneQuantizer
 from isofire.neurons.surrogate import ATan, Sigmoid, Surrogate, Triangle, surrogate
 
 __all__ = [
@@ -12,7 +12,7 @@ __all__ = [
     "LIF",
     "ATan",
     "Dynamics",
-    "Membrane",
+    "MembraneQuantizer",
     "Neuron",
     "ParametricLIF",
     "PerStep",

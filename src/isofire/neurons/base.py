@@ -12,7 +12,7 @@ from isofire.errors import ModelError, SpecError
 from isofire.neurons import fused, native, reference
 from isofire.neurons.dynamics import Dynamics
 from isofire.neurons.fold import apply_per_step
-from isofire.neurons.membrane import Membrane
+from isofire.neurons.membrane import MembraneQuantizer
 from isofire.quantizers import Uniform
 
 Backend = Literal["auto", "native", "torch", "reference"]
@@ -47,7 +47,7 @@ class Neuron(nn.Module):
         if backend not in get_args(Backend):
             raise SpecError(f"backend must be one of {', '.join(get_args(Backend))}, got {backend!r}")
         self.dynamics = dynamics
-        self.membrane: Membrane | None = None
+        self.membrane: MembraneQuantizer | None = None
         self.backend: Backend = backend
 
     def decay(self) -> Tensor | None:
@@ -174,7 +174,7 @@ def _can_fuse(norm: _BatchNorm, ndim: int) -> bool:
 
 def _normalise(norm: _BatchNorm, x: Tensor, repeat: bool) -> fused.Norm:
     """Statistics for this call; in training, from the batch, and the running ones are updated."""
-    layout = native.Layout.of(x, 1 if repeat else 2)
+    layout = native.MemoryLayout.of(x, 1 if repeat else 2)
     if layout.channels != norm.num_features:
         raise ModelError(f"batch norm expects {norm.num_features} channels, got input {tuple(x.shape)}")
     if not norm.training and norm.running_mean is not None and norm.running_var is not None:

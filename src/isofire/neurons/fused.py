@@ -214,14 +214,14 @@ class _NativeFire(torch.autograd.Function):
 
 def _problem(
     plan: Plan, x: Tensor, gamma: Tensor | None, beta: Tensor | None, decay: Tensor | None
-) -> tuple[native.Problem, native.Layout, list[Tensor]]:
+) -> tuple[native.Problem, native.MemoryLayout, list[Tensor]]:
     """The kernel's view of a call, with the tensors that it points to (keep them until the kernel has run)."""
     flat = plan.norm is None and (plan.state is None or plan.state.groups == 1)
     batch_dims = 1 if plan.repeat else 2
-    layout = native.Layout.of(x, batch_dims)
+    layout = native.MemoryLayout.of(x, batch_dims)
     images = layout.images if plan.repeat else layout.images // plan.steps
-    layout = native.Layout(images, layout.channels, layout.plane, layout.channels_last)
-    seen = native.Layout(images, 1, layout.channels * layout.plane, False) if flat else layout
+    layout = native.MemoryLayout(images, layout.channels, layout.plane, layout.channels_last)
+    seen = native.MemoryLayout(images, 1, layout.channels * layout.plane, False) if flat else layout
     p = native.problem(plan.dynamics, seen, plan.steps, plan.repeat, None if decay is None else float(decay))
     kept = [x]
     p.x = native.floats(x)
@@ -254,7 +254,7 @@ def _norm_backward(
     norm: Norm, grad: Tensor, x: Tensor, gamma: Tensor | None, sums: Tensor, repeat: bool
 ) -> tuple[Tensor, Tensor]:
     """Turn the gradient at the norm's output into that at its input, in place; returns those of gamma and beta."""
-    layout = native.Layout.of(x, 1 if repeat else 2)
+    layout = native.MemoryLayout.of(x, 1 if repeat else 2)
     total, cross = sums
     invstd = norm.invstd.double()
     grad_gamma = invstd * cross

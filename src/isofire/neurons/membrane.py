@@ -12,7 +12,7 @@ from isofire.quantizers import Quantizer, RangeObserver, Uniform
 Placement = Literal["pre_fire", "post_reset"]
 
 
-class Membrane(nn.Module):
+class MembraneQuantizer(nn.Module):
     """A quantizer and its place in the step charge -> fire -> reset.
 
     Parameters

@@ -53,7 +53,7 @@ def usable(x: Tensor) -> bool:
 
 
 @dataclass(frozen=True)
-class Layout:
+class MemoryLayout:
     """Memory order of a batch of images [M, C, ...]: `channels_last` is [M, plane, C], else [M, C, plane]."""
 
     images: int
@@ -62,7 +62,7 @@ class Layout:
     channels_last: bool
 
     @classmethod
-    def of(cls, x: Tensor, batch_dims: int) -> Layout:
+    def of(cls, x: Tensor, batch_dims: int) -> MemoryLayout:
         """Layout of `x` [*batch, C, ...], which `dense` has made contiguous in one of the two orders."""
         folded = x.flatten(0, batch_dims - 1)
         channels = folded.shape[1] if folded.ndim > 1 else 1
@@ -71,7 +71,7 @@ class Layout:
         return cls(folded.shape[0], channels, plane, last)
 
 
-def dense(x: Tensor, batch_dims: int, like: Layout | None = None) -> Tensor:
+def dense(x: Tensor, batch_dims: int, like: MemoryLayout | None = None) -> Tensor:
     """`x` [*batch, C, ...] contiguous in its own memory order, or in that of `like`; copies only if it must."""
     folded = x.flatten(0, batch_dims - 1) if batch_dims > 1 else x
     if folded.ndim == 4 and (like.channels_last if like else _is_channels_last(folded)):
@@ -86,7 +86,7 @@ def _is_channels_last(x: Tensor) -> bool:
 
 
 def empty(
-    shape: torch.Size | tuple[int, ...], layout: Layout, batch_dims: int, dtype: torch.dtype = torch.float32
+    shape: torch.Size | tuple[int, ...], layout: MemoryLayout, batch_dims: int, dtype: torch.dtype = torch.float32
 ) -> Tensor:
     """Uninitialised tensor [*batch, C, ...] in the memory order of `layout`."""
     lead = 1
@@ -114,7 +114,7 @@ def bytes_(x: Tensor) -> ctypes._Pointer:
     return ctypes.cast(x.data_ptr(), ctypes.POINTER(ctypes.c_uint8))
 
 
-def problem(d: Dynamics, layout: Layout, steps: int, repeat: bool, decay: float | None) -> Problem:
+def problem(d: Dynamics, layout: MemoryLayout, steps: int, repeat: bool, decay: float | None) -> Problem:
     """A problem with the neuron's constants set; the caller adds the tensors."""
     p = Problem()
     p.steps, p.images, p.channels, p.plane = steps, layout.images, layout.channels, layout.plane
@@ -148,7 +148,7 @@ def tasks(p: Problem) -> int:
     return lib.isofire_tasks(ctypes.byref(p))
 
 
-def moments(x: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+def moments(x: Tensor, layout: MemoryLayout) -> tuple[Tensor, Tensor]:
     """Mean and biased variance per channel, float64 [C], over images and plane of a dense `x`."""
     lib = library()
     assert lib is not None
@@ -180,7 +180,7 @@ def tally_(sums: Tensor, counts: Tensor, rows: Tensor) -> None:
     )
 
 
-def combine_(g: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, layout: Layout) -> None:
+def combine_(g: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, layout: MemoryLayout) -> None:
     """In place g = a * g + (b * x + c), float32 a, b, c [C], dense g and x in the same layout."""
     lib = library()
     assert lib is not None

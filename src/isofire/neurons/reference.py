@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from isofire.neurons.dynamics import Dynamics, charge, distance, fire, reset
-from isofire.neurons.membrane import Membrane
+from isofire.neurons.membrane import MembraneQuantizer
 
 
 class Spike(torch.autograd.Function):
@@ -26,7 +26,7 @@ class Spike(torch.autograd.Function):
         return grads[0] * ctx.dynamics.surrogate.slope(distance(ctx.dynamics, h)), None
 
 
-def run(d: Dynamics, x: Tensor, decay: Tensor | None = None, membrane: Membrane | None = None) -> Tensor:
+def run(d: Dynamics, x: Tensor, decay: Tensor | None = None, membrane: MembraneQuantizer | None = None) -> Tensor:
     """Spikes [T, N, ...] for inputs [T, N, ...], starting at rest.
 
     Parameters

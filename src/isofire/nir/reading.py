@@ -12,7 +12,7 @@ from torch import nn
 
 import nir
 from isofire.errors import CheckpointError, ModelError
-from isofire.neurons import Membrane, Neuron
+from isofire.neurons import MembraneQuantizer, Neuron
 from isofire.nir.convention import Convention
 from isofire.nir.graph import INPUT, GraphNet, Scale
 from isofire.nir.metadata import KEY, MEMBRANE, intact
@@ -141,7 +141,7 @@ def _fill_membranes(net: GraphNet, graph: Any) -> None:
                 _fill(layer.membrane, json.loads(node.metadata[MEMBRANE]))
 
 
-def _fill(membrane: Membrane, state: dict[str, Any]) -> None:
+def _fill(membrane: MembraneQuantizer, state: dict[str, Any]) -> None:
     if strange := membrane.state_dict().keys() ^ state.keys():
         raise KeyError(sorted(strange)[0])
     # channels of a fresh quantizer are a guess

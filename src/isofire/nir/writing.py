@@ -20,7 +20,7 @@ from isofire.errors import ModelError
 from isofire.files import write_atomic
 from isofire.models import SEWResNet
 from isofire.modes import evaluating
-from isofire.neurons import Membrane, Neuron, Repeat
+from isofire.neurons import MembraneQuantizer, Neuron, Repeat
 from isofire.nir.foreign import foreign_graph
 from isofire.nir.graph import INPUT, GraphNet
 from isofire.nir.metadata import KEY, MEMBRANE
@@ -195,7 +195,7 @@ def _resolved(model: nn.Module, names: dict[str, str]) -> QuantSpec | None:
     return QuantSpec.from_dict({"rules": rules, "reestimate_bn": spec.reestimate_bn})
 
 
-def _state(membrane: Membrane) -> dict[str, Any]:
+def _state(membrane: MembraneQuantizer) -> dict[str, Any]:
     return {
         key: [str(value.dtype).removeprefix("torch."), list(value.shape), value.tolist()]
         for key, value in membrane.state_dict().items()

@@ -3,7 +3,7 @@
 from isofire.quantization.calibration import CALIBRATION_BATCH, CALIBRATION_IMAGES, reestimates, weight_quantizers
 from isofire.quantization.describe import describe, range_label
 from isofire.quantization.labels import labels_of
-from isofire.quantization.plan import Choice, QuantPlan, explain, make_plan
+from isofire.quantization.plan import LayerAssignment, QuantPlan, explain, make_plan
 from isofire.quantization.reestimate import reestimate_batch_norm
 from isofire.quantization.verbs import (
     calibrate,
@@ -22,7 +22,7 @@ from isofire.quantization.verbs import (
 __all__ = [
     "CALIBRATION_BATCH",
     "CALIBRATION_IMAGES",
-    "Choice",
+    "LayerAssignment",
     "QuantPlan",
     "calibrate",
     "calibrate_",

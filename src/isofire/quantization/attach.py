@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from isofire.adapters import Adapter, adapter_of, prove
+from isofire.adapters import Adapter, adapter_of, run_self_test
 from isofire.checks import require_finite
 from isofire.errors import ModelError, SpecError
-from isofire.neurons import Membrane
-from isofire.quantization.plan import Choice, QuantPlan
+from isofire.neurons import MembraneQuantizer
+from isofire.quantization.plan import LayerAssignment, QuantPlan
 from isofire.quantization.temporal import check_temporal, make_temporal_
 from isofire.quantizers import Quantizer
 from isofire.settings import TaWQWeights, UniformMembrane, WeightSetting
@@ -52,7 +52,7 @@ def attach_converted_(model: nn.Module, plan: QuantPlan) -> None:
     attach_membranes_(model, membranes)
 
 
-def attach_membranes_(model: nn.Module, membranes: list[tuple[Choice, Membrane]]) -> None:
+def attach_membranes_(model: nn.Module, membranes: list[tuple[LayerAssignment, MembraneQuantizer]]) -> None:
     """Give each neuron its quantizer."""
     for choice, membrane in membranes:
         _adapter(model, choice.name).attach(model.get_submodule(choice.name), membrane)
@@ -63,11 +63,11 @@ def device_of(model: nn.Module) -> torch.device:
     return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
 
 
-def _chosen(plan: QuantPlan, target: str) -> list[Choice]:
+def _chosen(plan: QuantPlan, target: str) -> list[LayerAssignment]:
     return [choice for choice in plan.choices if choice.target == target and choice.setting is not None]
 
 
-def _weight_quantizer(model: nn.Module, choice: Choice) -> Quantizer:
+def _weight_quantizer(model: nn.Module, choice: LayerAssignment) -> Quantizer:
     layer = model.get_submodule(choice.name)
     weight = layer._parameters.get("weight")
     if not isinstance(weight, Tensor):
@@ -82,16 +82,16 @@ def _weight_quantizer(model: nn.Module, choice: Choice) -> Quantizer:
     return setting.build(weight.shape[0]).to(weight.device)
 
 
-def _membrane(model: nn.Module, choice: Choice) -> Membrane:
+def _membrane(model: nn.Module, choice: LayerAssignment) -> MembraneQuantizer:
     setting = choice.setting
     assert isinstance(setting, UniformMembrane)
     per_channel = setting.granularity == "channel" and setting.is_estimated
     quantizer = setting.build(_channels_before(model, choice.name) if per_channel else 1)
     neuron, adapter = model.get_submodule(choice.name), _adapter(model, choice.name)
-    prove(choice.name, neuron, adapter, setting.placement)
+    run_self_test(choice.name, neuron, adapter, setting.placement)
     if setting.placement == "pre_fire" and not setting.is_estimated:
         _check_can_fire(choice, float(quantizer.levels().max()), float(adapter.threshold(neuron).max()), adapter)
-    return Membrane(quantizer, setting.placement).to(device_of(model))
+    return MembraneQuantizer(quantizer, setting.placement).to(device_of(model))
 
 
 def _adapter(model: nn.Module, name: str) -> Adapter:
@@ -100,7 +100,7 @@ def _adapter(model: nn.Module, name: str) -> Adapter:
     return adapter
 
 
-def _check_can_fire(choice: Choice, top: float, threshold: float, adapter: Adapter) -> None:
+def _check_can_fire(choice: LayerAssignment, top: float, threshold: float, adapter: Adapter) -> None:
     # a threshold such as 0.1 has no float32 of its own
     equal = math.isclose(top, threshold, rel_tol=1e-6)
     if (equal and not adapter.fires_at_threshold) or (top < threshold and not equal):

@@ -14,7 +14,7 @@ from isofire.batches import Data, read_batches
 from isofire.errors import SpecError
 from isofire.forward import forward
 from isofire.modes import evaluating
-from isofire.neurons import Membrane
+from isofire.neurons import MembraneQuantizer
 from isofire.quantization.attach import device_of
 from isofire.quantization.plan import make_plan
 from isofire.quantization.reestimate import reestimate_batch_norm
@@ -46,7 +46,7 @@ def calibrate_model_(model: nn.Module, spec: QuantSpec, data: Data | Tensor | No
     weights = list(weight_quantizers(model))
     for name, quantizer in weights:
         quantizer.calibrate(original(model.get_submodule(name)))
-    membranes = [module for module in model.modules() if isinstance(module, Membrane)]
+    membranes = [module for module in model.modules() if isinstance(module, MembraneQuantizer)]
     estimated = [m for m in membranes if isinstance(m.quantizer, Uniform) and m.quantizer.rule is not None]
     anew = reestimates(model, spec, bool(weights))
     if data is None:
@@ -100,7 +100,7 @@ def reestimates(model: nn.Module, spec: QuantSpec, weights: bool | None = None) 
     return norms and (spec.reestimate_bn == "always" or (spec.reestimate_bn == "weights" and weights))
 
 
-def _observe_(membranes: list[Membrane]) -> None:
+def _observe_(membranes: list[MembraneQuantizer]) -> None:
     for membrane in membranes:
         membrane.observer = RangeObserver(membrane.quantizer.granularity, channel_axis=1)
 

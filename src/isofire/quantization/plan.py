@@ -19,7 +19,7 @@ UNSUPPORTED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.RN
 
 
 @dataclass(frozen=True)
-class Choice:
+class LayerAssignment:
     """What happens to one module: its setting (None leaves it alone) and the rule that says so."""
 
     name: str
@@ -33,7 +33,7 @@ class Choice:
 class QuantPlan:
     """Every weighted layer and every layer of neurons with its choice, in the model's order."""
 
-    choices: tuple[Choice, ...]
+    choices: tuple[LayerAssignment, ...]
 
     def __str__(self) -> str:
         rows = [("module", "kind", "target", "setting", "rule")]
@@ -70,12 +70,12 @@ def make_plan(model: nn.Module, spec: QuantSpec) -> QuantPlan:
     for name, module in model.named_modules():
         if isinstance(module, (*WEIGHTED, TemporalLayer)):
             setting, rule = _resolve(name, "weights", spec, policy.get(name))
-            choices.append(Choice(name, type(module).__name__, "weights", setting, rule))
+            choices.append(LayerAssignment(name, type(module).__name__, "weights", setting, rule))
         elif name in neurons:
             setting, rule = _resolve(name, "membrane", spec, None)
-            choices.append(Choice(name, type(module).__name__, "membrane", setting, rule))
+            choices.append(LayerAssignment(name, type(module).__name__, "membrane", setting, rule))
         elif isinstance(module, UNSUPPORTED):
-            choices.append(Choice(name, type(module).__name__, "weights", None, "kind not supported"))
+            choices.append(LayerAssignment(name, type(module).__name__, "weights", None, "kind not supported"))
     _check_reach(spec, choices)
     return QuantPlan(tuple(choices))
 
@@ -87,7 +87,7 @@ def explain(model: nn.Module, spec: QuantSpec) -> QuantPlan:
     return plan
 
 
-def _check_reach(spec: QuantSpec, choices: Sequence[Choice]) -> None:
+def _check_reach(spec: QuantSpec, choices: Sequence[LayerAssignment]) -> None:
     """A spec that changes nothing is a mistake."""
     for target, setting in (("weights", spec.weights), ("membrane", spec.membrane)):
         if setting is not None and not any(c.target == target and c.setting is not None for c in choices):

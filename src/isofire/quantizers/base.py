@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from isofire.errors import ModelError, SpecError
 from isofire.quantizers import grids
 from isofire.quantizers.grids import Affine
-from isofire.quantizers.layout import Rows, to_rows
 from isofire.quantizers.observer import RangeObserver
+from isofire.quantizers.rows import Rows, to_rows
 
 Granularity = Literal["tensor", "channel"]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from isofire.errors import DataError, SpecError
-from isofire.quantizers.layout import along
+from isofire.quantizers.rows import along
 
 Grid = Literal["endpoint", "midtread", "twos_complement", "midrise"]
 MAX_BITS = 16

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from isofire.errors import SpecError
-from isofire.quantizers import cells, qem, ste
+from isofire.quantizers import bins, qem, ste
 from isofire.quantizers.base import Granularity, Quantizer
 from isofire.quantizers.counter import Counter
 from isofire.quantizers.grids import check_codes
-from isofire.quantizers.layout import to_rows
 from isofire.quantizers.observer import RangeObserver
+from isofire.quantizers.rows import to_rows
 
 Init = Literal["data", "official"]
 MAX_BITS = 8
@@ -125,10 +125,10 @@ class LQNet(Quantizer):
             levels, order = qem.sorted_levels(self.basis.float())
             thresholds = qem.midpoints(levels)
             if learning and x.numel():
-                values, counts, sums = cells.quantize_and_count(rows.values, levels, thresholds)
+                values, counts, sums = bins.quantize_and_count(rows.values, levels, thresholds)
                 self._update(rows.values, counts, sums, order)
             else:
-                values = cells.quantize(rows.values, levels, thresholds)
+                values = bins.quantize(rows.values, levels, thresholds)
             q = rows.restore(values).to(x.dtype)
         return ste.plain(x, q) if x.requires_grad and torch.is_grad_enabled() else q
 
@@ -167,7 +167,7 @@ class LQNet(Quantizer):
         x32 = self._checked(x)
         self._require_ready()
         rows = to_rows(self._clipped(x32), self.axis)
-        return rows.restore(cells.assign(rows.values, qem.midpoints(self.levels())).to(torch.int32))
+        return rows.restore(bins.assign(rows.values, qem.midpoints(self.levels())).to(torch.int32))
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
@@ -192,7 +192,7 @@ class LQNet(Quantizer):
     def _fit(self, rows: Tensor, fan_out: int | None) -> None:
         # On the CPU, so that every machine finds the same basis: sorted sums have no fixed order elsewhere.
         rows = self._clipped(rows).cpu()
-        data = cells.SortedRows(rows)
+        data = bins.SortedRows(rows)
         first = self._start(rows, fan_out)
         further = qem.further_starts(self.bits, data.energy, self.restarts, self.seed)
         basis, _ = qem.fit(data, [first, *further], ridge=self.ridge, iterations=self.iterations)

@@ -12,8 +12,8 @@ from isofire.errors import SpecError
 from isofire.quantizers import grids, ranges
 from isofire.quantizers.base import AffineQuantizer, Granularity, require_finite
 from isofire.quantizers.grids import Affine
-from isofire.quantizers.layout import along, to_rows
 from isofire.quantizers.observer import RangeObserver
+from isofire.quantizers.rows import along, to_rows
 
 Init = Literal["mean", "mse"]
 # How far below its calibrated value the step may fall.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from isofire.quantizers.cells import SortedRows
+from isofire.quantizers.bins import SortedRows
 from isofire.quantizers.ranges import SMALLEST, mse
 
 # Median of |x| for a standard normal x: where the paper puts the centre of its first levels.

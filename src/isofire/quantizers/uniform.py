@@ -13,9 +13,9 @@ from isofire.quantizers import grids, ranges, ste
 from isofire.quantizers.base import AffineQuantizer, Granularity
 from isofire.quantizers.counter import Counter
 from isofire.quantizers.grids import Affine, Grid
-from isofire.quantizers.layout import along
 from isofire.quantizers.observer import RangeObserver
 from isofire.quantizers.ranges import Distribution
+from isofire.quantizers.rows import along
 
 RangeRule = Literal["minmax", "percentile", "ksigma", "mse", "aciq"]
 Ste = Literal["clipped", "plain"]

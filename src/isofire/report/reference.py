@@ -24,7 +24,7 @@ class Reference:
         In the unit of `emd_layer_mean`, spikes per neuron per step; above 0.
     kind
         "control" (a cell that quantized nothing), "image floor" (the baseline against itself on other images) or
-        "seed floor" (networks of other seeds), see `isofire.firing.floor`.
+        "seed floor" (networks of other seeds), see `isofire.firing.evidence.noise_floor`.
     same_steps
         Whether the cell went through the control's steps. Membranes that are quantized after training leave batch norm
         alone, and without quantizing would drift by 0.

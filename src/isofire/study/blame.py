@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from isofire.firing import Comparison, Observation, observe
-from isofire.quantization import CALIBRATION_IMAGES, Choice, make_plan, reestimates
+from isofire.quantization import CALIBRATION_IMAGES, LayerAssignment, make_plan, reestimates
 from isofire.settings import MembraneSetting
 from isofire.spec import QuantSpec, Rule
 from isofire.study.cell import Cell, run_cell
@@ -200,7 +200,7 @@ def blame(
         cell = made(None, seen)
         control, still = cell.comparison, observe(cell.model, test_set, batch_size=batch_size, device=place)
 
-    def blamed(choice: Choice) -> Blamed:
+    def blamed(choice: LayerAssignment) -> Blamed:
         others = [other for other in chosen if other is not choice]
         only = _of(spec, [choice])
         alone = made(only, still if reestimates(model, only) else seen).comparison
@@ -210,7 +210,7 @@ def blame(
     return Blame(everything, tuple(map(blamed, chosen)), control)
 
 
-def _of(spec: QuantSpec, choices: Sequence[Choice]) -> QuantSpec:
+def _of(spec: QuantSpec, choices: Sequence[LayerAssignment]) -> QuantSpec:
     """The spec that gives just these modules their settings, each by its name, which beats every other rule."""
     rules = []
     for choice in choices:

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from isofire.errors import ModelError
 from isofire.modes import evaluating
-from isofire.neurons import Membrane, Neuron
+from isofire.neurons import MembraneQuantizer, Neuron
 from isofire.neurons.base import Backend
 from isofire.quantization import make_plan, spec_of, weight_quantizers
 from isofire.quantization.attach import device_of
-from isofire.quantization.plan import Choice
+from isofire.quantization.plan import LayerAssignment
 from isofire.quantizers import Uniform
-from isofire.quantizers.layout import to_rows
+from isofire.quantizers.rows import to_rows
 from isofire.settings import TaWQWeights, WeightSetting
 
 BINS = 64
@@ -105,7 +105,7 @@ def histogram(values: Tensor, levels: Tensor, threshold: float | None = None) ->
     return edges.tolist(), torch.bincount(place, minlength=BINS).tolist()
 
 
-def _of_weight(choice: Choice, baseline: nn.Module, quantized: nn.Module) -> dict[str, Any]:
+def _of_weight(choice: LayerAssignment, baseline: nn.Module, quantized: nn.Module) -> dict[str, Any]:
     weight = _weight(baseline, choice.name)
     levels, notes = _levels(choice, weight, quantized)
     rows = to_rows(weight, 0).values if levels.shape[0] > 1 else weight.reshape(1, -1)
@@ -119,12 +119,14 @@ def _of_weight(choice: Choice, baseline: nn.Module, quantized: nn.Module) -> dic
     return _entry(choice, values, shown, None, [*notes, *more])
 
 
-def _of_membrane(choice: Choice, neuron: Neuron, values: Tensor, levels: Tensor) -> dict[str, Any]:
+def _of_membrane(choice: LayerAssignment, neuron: Neuron, values: Tensor, levels: Tensor) -> dict[str, Any]:
     shown, notes = _common(levels)
     return _entry(choice, values, shown, neuron.dynamics.v_threshold if levels.shape[0] == 1 else None, notes)
 
 
-def _entry(choice: Choice, values: Tensor, levels: Tensor, threshold: float | None, notes: list[str]) -> dict[str, Any]:
+def _entry(
+    choice: LayerAssignment, values: Tensor, levels: Tensor, threshold: float | None, notes: list[str]
+) -> dict[str, Any]:
     edges, counts = histogram(values, levels, threshold)
     if levels.numel() > MOST_LEVELS:
         chosen = torch.linspace(0, levels.numel() - 1, MOST_LEVELS).round().long()
@@ -156,7 +158,7 @@ def _common(levels: Tensor) -> tuple[Tensor, list[str]]:
     return shown[shown.isfinite()].unique(), notes
 
 
-def _levels(choice: Choice, weight: Tensor, quantized: nn.Module) -> tuple[Tensor, list[str]]:
+def _levels(choice: LayerAssignment, weight: Tensor, quantized: nn.Module) -> tuple[Tensor, list[str]]:
     """Levels [G, L] of a weight quantizer; after conversion they are found again, else read off the stored weights."""
     setting = choice.setting
     assert isinstance(setting, WeightSetting)
@@ -212,7 +214,7 @@ def _neuron(model: nn.Module, name: str) -> Neuron:
     return found
 
 
-def _membrane_of(neuron: Neuron) -> Membrane:
+def _membrane_of(neuron: Neuron) -> MembraneQuantizer:
     assert neuron.membrane is not None
     return neuron.membrane
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import inspect
 from typing import Any, get_args
 
+from isofire.config_source import ConfigSource
 from isofire.errors import SpecError
 from isofire.models.build import BUILDERS
-from isofire.places import Places
 from isofire.spec import MembraneSetting, QuantSpec, Rule, WeightSetting
 from isofire.training import Recipe
 
 
-def read_model(table: Any, path: str, places: Places) -> dict[str, Any]:
+def read_model(table: Any, path: str, places: ConfigSource) -> dict[str, Any]:
     """A builder and its arguments.
 
     Raises
@@ -29,7 +29,7 @@ def read_model(table: Any, path: str, places: Places) -> dict[str, Any]:
     return table
 
 
-def read_recipe(table: Any, path: str, seed: int, places: Places) -> Recipe:
+def read_recipe(table: Any, path: str, seed: int, places: ConfigSource) -> Recipe:
     """A recipe, whose seed is that of the file.
 
     Raises
@@ -48,7 +48,7 @@ def read_recipe(table: Any, path: str, seed: int, places: Places) -> Recipe:
         raise places.placed(error, path) from error
 
 
-def read_spec(table: Any, path: str, places: Places) -> QuantSpec:
+def read_spec(table: Any, path: str, places: ConfigSource) -> QuantSpec:
     """What to quantize.
 
     Raises
@@ -70,7 +70,7 @@ def read_spec(table: Any, path: str, places: Places) -> QuantSpec:
         raise places.placed(error, path) from error
 
 
-def _check_targets(table: dict[str, Any], path: str, places: Places) -> None:
+def _check_targets(table: dict[str, Any], path: str, places: ConfigSource) -> None:
     for target, kinds in (("weights", get_args(WeightSetting)), ("membrane", (MembraneSetting,))):
         setting = table.get(target)
         if not isinstance(setting, dict):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from isofire.errors import DataError
 from isofire.firing.cost.bound import synops_drift
-from isofire.firing.cost.reach import Reach
+from isofire.firing.cost.synops_per_spike import SynopsPerSpike
 from isofire.firing.counts import SpikeCounts
 
 Values = NDArray[np.float64]
@@ -108,7 +108,7 @@ def _shown_p(value: float) -> str:
 
 
 def measured(
-    row: Mapping[str, Any], baseline: SpikeCounts, quantized: SpikeCounts, reached: Reach | None = None
+    row: Mapping[str, Any], baseline: SpikeCounts, quantized: SpikeCounts, reached: SynopsPerSpike | None = None
 ) -> dict[str, Any]:
     """A row with `peak_events` and `peak_events_fp`, and with `synops` where it had none and `reached` is given.
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from isofire.config_source import ConfigSource, merge_settings
 from isofire.errors import SpecError
-from isofire.places import Places, merge_settings
 from isofire.quantization import CALIBRATION_IMAGES
 from isofire.spec import read_toml
 from isofire.study import DataSettings
@@ -141,7 +141,7 @@ def read_sweep(
     return msgspec.structs.replace(sweep, baselines=tuple(_located(item, file.parent) for item in sweep.baselines))
 
 
-def _given(named: Any, file: str | None, builder: str | None, places: Places) -> dict[str, Any]:
+def _given(named: Any, file: str | None, builder: str | None, places: ConfigSource) -> dict[str, Any]:
     """The table of a baseline from the command line, under the name that the file has for it."""
     if not isinstance(named, list) or len(named) != 1 or not isinstance(named[0], dict):
         count = len(named) if isinstance(named, list) else repr(named)
@@ -155,7 +155,7 @@ def _given(named: Any, file: str | None, builder: str | None, places: Places) ->
     return {"name": name, **weights, **({} if builder is None else {"builder": builder})}
 
 
-def _convert(merged: dict[str, Any], places: Places) -> Sweep:
+def _convert(merged: dict[str, Any], places: ConfigSource) -> Sweep:
     places.check_keys(merged, Sweep.__struct_fields__, "")
     for key in ("name", "data", "baselines", "cells"):
         if key not in merged:
@@ -180,7 +180,7 @@ def _kinds() -> dict[str, Any]:
     return {field.name: field.type for field in msgspec.structs.fields(Sweep)}
 
 
-def _baseline(table: Any, path: str, places: Places) -> BaselineSettings:
+def _baseline(table: Any, path: str, places: ConfigSource) -> BaselineSettings:
     places.check_keys(table, BaselineSettings.__struct_fields__, path)
     rest = {key: value for key, value in table.items() if key not in ("model", "train")}
     found = places.convert(rest, BaselineSettings, path)
@@ -194,7 +194,7 @@ def _baseline(table: Any, path: str, places: Places) -> BaselineSettings:
     return msgspec.structs.replace(found, model=model, train=train)
 
 
-def _check(sweep: Sweep, places: Places) -> None:
+def _check(sweep: Sweep, places: ConfigSource) -> None:
     names = [item.name for item in sweep.baselines]
     if len(set(names)) < len(names):
         raise SpecError(f"baselines must have different names, got {', '.join(names)} ({places.source})")

@@ -29,7 +29,7 @@ Kind = tuple[str, str, str | None, str | float | None]
 
 
 @dataclass(frozen=True)
-class Cost:
+class CellSeconds:
     """Seconds of a cell of some kind: `fixed`, for each image measured on (calibration, comparison), or trained on."""
 
     fixed: float
@@ -76,7 +76,7 @@ def estimate(plan: Plan, cells: Iterable[Task], made: Container[str] = ()) -> Es
     """
     torch.set_num_threads(plan.sweep.threads)
     samples: dict[str, _Sample] = {}
-    costs: dict[Kind, Cost] = {}
+    costs: dict[Kind, CellSeconds] = {}
     found: dict[Kind, tuple[int, float]] = {}
     baselines: dict[str, tuple[int, float]] = {}
     needed = set()
@@ -102,7 +102,7 @@ class _Sample:
         self._task = task
         self._warm: set[bool] = set()
 
-    def cost(self, cell: CellTask) -> Cost:
+    def cost(self, cell: CellTask) -> CellSeconds:
         few, more = self._few, 3 * self._few
         ptq = [self._time(cell, images, train=False) for images in (few, more)]
         # two timings can differ by noise alone, but every image is run to calibrate and to compare
@@ -114,9 +114,9 @@ class _Sample:
             passes = 1 if cell.spec is None else 2
             # and a gradient costs no less than half a forward pass more; on a CPU it is about a whole one
             trained = max(1.5 * self._observing, (qat[1] - qat[0]) / (more - few) - passes * self._observing)
-        return Cost(max(0.0, ptq[0] - few * measured), measured, trained)
+        return CellSeconds(max(0.0, ptq[0] - few * measured), measured, trained)
 
-    def of_cell(self, cost: Cost, cell: CellTask) -> float:
+    def of_cell(self, cost: CellSeconds, cell: CellTask) -> float:
         # a timing calibrates on as many images as it compares on, so that an image counted once is half of each
         images = (min(cell.calibration_images, len(self._splits.train)) + self._compared) / 2
         epochs = cell.recipe.epochs if cell.recipe is not None else 0
@@ -131,7 +131,7 @@ class _Sample:
         return measured + epochs * (self._plain.trained * len(self._splits.train) + self._observing * valid)
 
     @cached_property
-    def _plain(self) -> Cost:
+    def _plain(self) -> CellSeconds:
         """Training without quantizers."""
         assert self._task.train is not None
         control = CellTask(

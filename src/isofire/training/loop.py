@@ -22,8 +22,8 @@ from isofire.training.checkpoint import load_training, read_note, save_training,
 from isofire.training.distributed import Group, join
 from isofire.training.evaluation import evaluate_feed
 from isofire.training.feed import AnySet, Feed, refuse_test_split
-from isofire.training.layout import use_channels_last
 from isofire.training.losses import LOSSES, check_classes, hits
+from isofire.training.memory_format import use_channels_last
 from isofire.training.optimizer import make_optimizer, set_learning_rate
 from isofire.training.progress import Reporter, reporter
 from isofire.training.recipe import Recipe

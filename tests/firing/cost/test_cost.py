@@ -16,7 +16,7 @@ from isofire import QuantSpec, quantize_
 from isofire.adapters import OverTime
 from isofire.errors import ModelError, SpecError
 from isofire.firing import FiringRecorder
-from isofire.firing.cost import SOURCES, EnergyConstants, Spread, fan_out, measure_cost, memory_of, reach, synops
+from isofire.firing.cost import SOURCES, EnergyConstants, Percentiles, fan_out, measure_cost, memory_of, reach, synops
 from isofire.firing.cost import energy as energy_module
 from isofire.models import build
 from isofire.neurons import IF, LIF, PerStep, Repeat
@@ -99,13 +99,13 @@ def test_synaptic_operations_synapse_by_synapse(net: Residual, batch_size: int) 
     for name in ("mid", "down"):
         layer, x = getattr(net, name), inputs_of(net, getattr(net, name))
         walks = np.array([[visited(layer, image) for image in step] for step in x])
-        assert found[name].synops == Spread.of(walks[..., 0].sum(0))
-        assert found[name].synops_nonzero == Spread.of(walks[..., 1].sum(0))
+        assert found[name].synops == Percentiles.of(walks[..., 0].sum(0))
+        assert found[name].synops_nonzero == Percentiles.of(walks[..., 1].sum(0))
         dense = visited(layer, np.ones_like(x[0, 0]))[0]
         assert found[name].effective == pytest.approx(walks[..., 2].mean() / dense)
         events = (x != 0).sum((2, 3, 4))
-        assert found[name].events == Spread.of(events.sum(0))
-        assert found[name].events_per_step == tuple(Spread.of(step) for step in events)
+        assert found[name].events == Percentiles.of(events.sum(0))
+        assert found[name].events_per_step == tuple(Percentiles.of(step) for step in events)
         per_image += walks[..., 0].sum(0)
     assert inputs_of(net, net.down).max() == 2, "the residual sum must be graded for this test to mean anything"
     assert found["down"].events.mean < found["down"].synops.mean
@@ -115,9 +115,9 @@ def test_synaptic_operations_synapse_by_synapse(net: Residual, batch_size: int) 
         net(IMAGES)
     spikes = kept[0].flatten(2).sum(2).numpy()
     per_image += 5 * spikes.sum(0)
-    assert cost.synops == Spread.of(per_image)
-    assert cost.neurons[-1].spikes == Spread.of(spikes.sum(0))
-    assert cost.neurons[-1].spikes_per_step == tuple(Spread.of(step) for step in spikes)
+    assert cost.synops == Percentiles.of(per_image)
+    assert cost.neurons[-1].spikes == Percentiles.of(spikes.sum(0))
+    assert cost.neurons[-1].spikes_per_step == tuple(Percentiles.of(step) for step in spikes)
     assert cost.neurons[-1].aer_bits == pytest.approx(spikes.sum(0).mean() * 6)  # 36 neurons need 6 bits
     assert 0 < found["mid"].effective_sparsity < 1
 
@@ -164,7 +164,7 @@ def test_layers_called_step_by_step_cost_the_same(net: Residual) -> None:
         with torch.no_grad():
             spikes = (step[0](IMAGES) > 0).flatten(1).sum(1)
         assert cost.T == 3
-        assert cost.synops == Spread.of(3 * 4 * spikes.numpy())
+        assert cost.synops == Percentiles.of(3 * 4 * spikes.numpy())
     finally:
         unregister(Fires)
 

@@ -4,10 +4,10 @@ from isofire.firing.cost.bound import SynOpsDrift, SynOpsDrifts, synops, synops_
 from isofire.firing.cost.energy import HOROWITZ, SOURCES, Energy, EnergyConstants
 from isofire.firing.cost.measure import measure_cost
 from isofire.firing.cost.memory import Memory, memory_of
-from isofire.firing.cost.reach import reach
+from isofire.firing.cost.percentiles import Percentiles
 from isofire.firing.cost.report import Cost, NeuronCost, SynapseCost
-from isofire.firing.cost.spread import Spread
 from isofire.firing.cost.synapses import fan_out
+from isofire.firing.cost.synops_per_spike import reach
 
 __all__ = [
     "HOROWITZ",
@@ -17,7 +17,7 @@ __all__ = [
     "EnergyConstants",
     "Memory",
     "NeuronCost",
-    "Spread",
+    "Percentiles",
     "SynOpsDrift",
     "SynOpsDrifts",
     "SynapseCost",

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from isofire.errors import ModelError
-from isofire.firing.cost.reach import Reach
+from isofire.firing.cost.synops_per_spike import SynopsPerSpike
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.distance import emd_from_counts
 from isofire.firing.drift import check_match
@@ -88,7 +88,7 @@ class SynOpsDrifts:
         }
 
 
-def synops(counts: SpikeCounts, reached: Reach) -> dict[str, float]:
+def synops(counts: SpikeCounts, reached: SynopsPerSpike) -> dict[str, float]:
     """Synaptic operations of one inference that the spikes of each layer cause, a mean over images.
 
     Equal to what `measure_cost` counts in event-driven layers, but for layers that the images themselves drive.
@@ -102,7 +102,7 @@ def synops(counts: SpikeCounts, reached: Reach) -> dict[str, float]:
             for name in counts.layers}  # fmt: skip
 
 
-def synops_drift(baseline: SpikeCounts, quantized: SpikeCounts, reached: Reach) -> SynOpsDrifts:
+def synops_drift(baseline: SpikeCounts, quantized: SpikeCounts, reached: SynopsPerSpike) -> SynOpsDrifts:
     """The change in synaptic operations from one recording to the other, and its bound.
 
     Parameters
@@ -110,7 +110,7 @@ def synops_drift(baseline: SpikeCounts, quantized: SpikeCounts, reached: Reach) 
     baseline, quantized
         Recordings of the same neurons on the same images.
     reached
-        Of either network, since it depends on their structure alone; see `isofire.firing.cost.reach`.
+        Of either network, since it depends on their structure alone; see `isofire.firing.cost.synops_per_spike`.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def synops_drift(baseline: SpikeCounts, quantized: SpikeCounts, reached: Reach) 
     )
 
 
-def _ratio(baseline: SpikeCounts, quantized: SpikeCounts, reached: Reach) -> Interval | None:
+def _ratio(baseline: SpikeCounts, quantized: SpikeCounts, reached: SynopsPerSpike) -> Interval | None:
     """A ratio of sums over the same blocks: its error is that of what the ratio leaves unexplained in each."""
     first, second = _per_block(baseline, reached), _per_block(quantized, reached)
     total, blocks = float(first.sum()), len(first)
@@ -143,7 +143,7 @@ def _ratio(baseline: SpikeCounts, quantized: SpikeCounts, reached: Reach) -> Int
     return Interval(estimate=ratio, low=max(ratio - half, 0.0), high=ratio + half, level=LEVEL, bias=0.0, error=error)
 
 
-def _per_block(counts: SpikeCounts, reached: Reach) -> torch.Tensor:
+def _per_block(counts: SpikeCounts, reached: SynopsPerSpike) -> torch.Tensor:
     """Operations of each block that holds images."""
     used = counts.images_per_block > 0
     return torch.stack(
@@ -151,7 +151,7 @@ def _per_block(counts: SpikeCounts, reached: Reach) -> torch.Tensor:
     ).sum(0)
 
 
-def _bound(baseline: SpikeCounts, quantized: SpikeCounts, reached: Reach, name: str) -> float:
+def _bound(baseline: SpikeCounts, quantized: SpikeCounts, reached: SynopsPerSpike, name: str) -> float:
     fans = _reached(baseline, reached, name)
     before, after = baseline.per_neuron(name), quantized.per_neuron(name)
     total = 0.0
@@ -162,7 +162,7 @@ def _bound(baseline: SpikeCounts, quantized: SpikeCounts, reached: Reach, name: 
     return total
 
 
-def _reached(counts: SpikeCounts, reached: Reach, name: str) -> torch.Tensor:
+def _reached(counts: SpikeCounts, reached: SynopsPerSpike, name: str) -> torch.Tensor:
     if name not in reached or len(reached[name]) != counts.n_neurons(name):
         raise ModelError(f"the synapses must be those of the recorded network, layer {name!r} is not in both alike")
     return reached[name].double()

@@ -9,8 +9,8 @@ from isofire.batches import Data, read_batches
 from isofire.checks import require_finite
 from isofire.firing.cost.memory import memory_of
 from isofire.firing.cost.meter import ACTIVE_NONZERO, ALL, EVENTS, NONZERO, CostMeter, SpikeTally, SynapseTally
+from isofire.firing.cost.percentiles import Percentiles
 from isofire.firing.cost.report import Cost, NeuronCost, SynapseCost
-from isofire.firing.cost.spread import Spread
 from isofire.firing.cost.synapses import fan_in
 from isofire.forward import forward
 from isofire.modes import evaluating
@@ -58,8 +58,8 @@ def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None,
     return Cost(
         synapses=tuple(layers.values()),
         neurons=tuple(_neuron_cost(name, tally) for name, tally in meter.spikes.items()),
-        synops=Spread.of(torch.as_tensor(synops).numpy()),
-        spikes=Spread.of(torch.as_tensor(spikes).numpy()),
+        synops=Percentiles.of(torch.as_tensor(synops).numpy()),
+        spikes=Percentiles.of(torch.as_tensor(spikes).numpy()),
         memory=memory_of(model, neurons),
         n_images=images,
         T=meter.steps,
@@ -80,7 +80,7 @@ def _synapse_cost(name: str, tally: SynapseTally, steps: int) -> SynapseCost:
         macs_once=macs if static else macs * steps,
         macs_every_step=macs * steps,
         events=_over_steps(sums[EVENTS]),
-        events_per_step=tuple(Spread.of(step.numpy()) for step in sums[EVENTS]),
+        events_per_step=tuple(Percentiles.of(step.numpy()) for step in sums[EVENTS]),
         density=float(sums[EVENTS].mean()) / tally.inputs,
         effective=float(sums[ACTIVE_NONZERO].mean()) / tally.dense,
         fan_in=fan_in(tally.layer),
@@ -93,10 +93,10 @@ def _neuron_cost(name: str, tally: SpikeTally) -> NeuronCost:
         name=name,
         neurons=tally.neurons,
         spikes=_over_steps(totals),
-        spikes_per_step=tuple(Spread.of(step.numpy()) for step in totals),
+        spikes_per_step=tuple(Percentiles.of(step.numpy()) for step in totals),
     )
 
 
-def _over_steps(values: Tensor) -> Spread:
+def _over_steps(values: Tensor) -> Percentiles:
     """Of an image, from [r, N]."""
-    return Spread.of(values.sum(0).numpy())
+    return Percentiles.of(values.sum(0).numpy())

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from isofire.firing.cost.energy import At, Energy, EnergyConstants, LayerWork, NeuronWork, estimate
 from isofire.firing.cost.memory import Memory
-from isofire.firing.cost.spread import Spread
+from isofire.firing.cost.percentiles import Percentiles
 
 FirstLayer = Literal["once", "every_step"]
 
@@ -44,12 +44,12 @@ class SynapseCost:
 
     name: str
     event_driven: bool
-    synops: Spread
-    synops_nonzero: Spread
+    synops: Percentiles
+    synops_nonzero: Percentiles
     macs_once: int
     macs_every_step: int
-    events: Spread
-    events_per_step: tuple[Spread, ...]
+    events: Percentiles
+    events_per_step: tuple[Percentiles, ...]
     density: float
     effective: float
     fan_in: int
@@ -80,8 +80,8 @@ class NeuronCost:
 
     name: str
     neurons: int
-    spikes: Spread
-    spikes_per_step: tuple[Spread, ...]
+    spikes: Percentiles
+    spikes_per_step: tuple[Percentiles, ...]
 
     @property
     def address_bits(self) -> int:
@@ -112,8 +112,8 @@ class Cost:
 
     synapses: tuple[SynapseCost, ...]
     neurons: tuple[NeuronCost, ...]
-    synops: Spread
-    spikes: Spread
+    synops: Percentiles
+    spikes: Percentiles
     memory: Memory
     n_images: int
     T: int

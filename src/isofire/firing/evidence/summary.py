@@ -8,17 +8,17 @@ from typing import Any
 
 from isofire.errors import DataError
 from isofire.firing.counts import SpikeCounts
-from isofire.firing.evidence.enough import images_enough
 from isofire.firing.evidence.interval import DriftIntervals, Interval, drift_intervals
+from isofire.firing.evidence.noise_floor import FloorValue, NoiseFloor, image_floor
 from isofire.firing.evidence.ratio import magnitude, ratio_interval
-from isofire.firing.floor import Floor, FloorValue, image_floor
+from isofire.firing.evidence.sample_size import images_enough
 
 RESAMPLES = 200
 """Enough for a standard error that is off by 5 %; a comparison of 86,000 neurons takes a second for them."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Against:
+class DriftVsFloor:
     """A measure's interval against its floor.
 
     Parameters
@@ -68,12 +68,12 @@ class Evidence:
     """
 
     intervals: DriftIntervals
-    floor: Floor
+    floor: NoiseFloor
 
-    def against(self, measure: str = "emd_layer_mean", layer: str | None = None) -> Against:
+    def against(self, measure: str = "emd_layer_mean", layer: str | None = None) -> DriftVsFloor:
         """A measure's interval and floor, over all layers or of one ("emd" there)."""
         found = self.intervals.overall if layer is None else self.intervals.layers[layer]
-        return Against(interval=found[measure], floor=self.floor.get(measure, layer))
+        return DriftVsFloor(interval=found[measure], floor=self.floor.get(measure, layer))
 
     def images_enough(self, measure: str = "emd_layer_mean") -> int | None:
         """See `isofire.firing.evidence.images_enough`."""
@@ -96,7 +96,7 @@ class Evidence:
 
 
 def evidence(
-    baseline: SpikeCounts, quantized: SpikeCounts, floor: Floor | None = None, *, resamples: int = RESAMPLES
+    baseline: SpikeCounts, quantized: SpikeCounts, floor: NoiseFloor | None = None, *, resamples: int = RESAMPLES
 ) -> Evidence:
     """Intervals of two recordings of the same images, and a floor: by default the image floor of the baseline.
 
@@ -110,7 +110,7 @@ def evidence(
 
 
 def evidence_or_reason(
-    baseline: SpikeCounts, quantized: SpikeCounts, floor: Floor | None = None
+    baseline: SpikeCounts, quantized: SpikeCounts, floor: NoiseFloor | None = None
 ) -> tuple[Evidence | None, str]:
     """`evidence`, or None and the reason why there is none."""
     try:
@@ -119,7 +119,7 @@ def evidence_or_reason(
         return None, str(error)
 
 
-def _plain(against: Against) -> dict[str, Any]:
+def _plain(against: DriftVsFloor) -> dict[str, Any]:
     interval = against.interval
     keys = ("low", "high", "bias", "bias_most", "error", "resolved")
     found: dict[str, Any] = {key: getattr(interval, key) for key in keys}

@@ -15,11 +15,11 @@ from isofire.firing.record import spiking_adapters
 from isofire.modes import evaluating
 from isofire.quantization.temporal import TemporalLayer
 
-Reach = Mapping[str, Tensor]
+SynopsPerSpike = Mapping[str, Tensor]
 """Layer of neurons -> synaptic operations of one spike of each neuron, float64 [n]."""
 
 
-def reach(model: nn.Module, inputs: Tensor) -> Reach:
+def reach(model: nn.Module, inputs: Tensor) -> SynopsPerSpike:
     """Synaptic operations that one spike of each neuron causes in all event-driven layers it comes to.
 
     Between neurons and weights a spike may be added to others (SEW's ADD), pooled or reshaped. As long as all of that
@@ -54,7 +54,7 @@ class _Probe:
         self.fans: dict[nn.Module, Tensor] = {}
         self.chance = torch.Generator().manual_seed(0)
 
-    def run(self, inputs: Tensor) -> Reach:
+    def run(self, inputs: Tensor) -> SynopsPerSpike:
         handles = [
             item.register_forward_hook(self._cut(name, adapter)) for name, (item, adapter) in self.neurons.items()
         ]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter, Hosted, Layout, adapter_of, prove, register, unregister
+from isofire.adapters import Adapter, Layout, MembraneMixin, adapter_of, register, run_self_test, unregister
 from isofire.errors import ModelError
 from isofire.neurons import LIF
 
@@ -35,12 +35,12 @@ class Leaky(nn.Module):
         return v
 
 
-class Heard(Hosted):
+class Heard(MembraneMixin):
     def look(self, v: Tensor, placement: str) -> Tensor:
         return self.membrane(v) if self.membrane.placement == placement else v
 
 
-class Ignored(Hosted):
+class Ignored(MembraneMixin):
     def look(self, v: Tensor, placement: str) -> Tensor:
         if self.membrane.placement == placement:
             self.membrane(v)
@@ -48,7 +48,7 @@ class Ignored(Hosted):
 
 
 class LeakyAdapter(Adapter):
-    def __init__(self, host: type[Hosted]) -> None:
+    def __init__(self, host: type[MembraneMixin]) -> None:
         self._host = host
 
     def layout(self, neuron: nn.Module) -> Layout:
@@ -57,12 +57,12 @@ class LeakyAdapter(Adapter):
     def threshold(self, neuron: nn.Module) -> Tensor:
         return torch.tensor(1.0)
 
-    def host(self, neuron: nn.Module) -> type[Hosted]:
+    def host(self, neuron: nn.Module) -> type[MembraneMixin]:
         return self._host
 
 
 @pytest.fixture
-def registered() -> Iterator[Callable[[type[Hosted]], None]]:
+def registered() -> Iterator[Callable[[type[MembraneMixin]], None]]:
     yield lambda host: register(Leaky, LeakyAdapter(host))
     unregister(Leaky)
 
@@ -70,7 +70,7 @@ def registered() -> Iterator[Callable[[type[Hosted]], None]]:
 def check(neuron: nn.Module, placement: Any) -> None:
     adapter = adapter_of(neuron)
     assert adapter is not None
-    prove("n", neuron, adapter, placement)
+    run_self_test("n", neuron, adapter, placement)
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)

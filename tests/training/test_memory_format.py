@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from isofire.models import sew_resnet8
-from isofire.training.layout import use_channels_last
+from isofire.training.memory_format import use_channels_last
 
 CPU = torch.device("cpu")
 

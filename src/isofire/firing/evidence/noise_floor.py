@@ -68,7 +68,7 @@ class FloorValue:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Floor:
+class NoiseFloor:
     """A noise floor of every measure that has one.
 
     Parameters
@@ -93,7 +93,7 @@ class Floor:
 
 def image_floor(
     counts: SpikeCounts, *, method: Method = "bootstrap", draws: int = DRAWS, seed: int = 0, images: int | None = None
-) -> Floor:
+) -> NoiseFloor:
     """How far a network is from itself on other images.
 
     Parameters
@@ -144,7 +144,7 @@ def image_floor(
     def of_draws(values: Mapping[str, np.ndarray]) -> dict[str, FloorValue]:
         return {key: _of_draws(scale * item) for key, item in _kept(values)}
 
-    return Floor(
+    return NoiseFloor(
         kind="images",
         about=f"the baseline on other images, {each:,} against {each:,} ({method}, {draws} draws)",
         layers={name: of_draws(drawn.layers[name]) for name in counts.layers},
@@ -152,7 +152,7 @@ def image_floor(
     )
 
 
-def seed_floor(recordings: Sequence[SpikeCounts]) -> Floor:
+def seed_floor(recordings: Sequence[SpikeCounts]) -> NoiseFloor:
     """How far networks of different seeds are apart: the mean over all pairs.
 
     Pairs share networks, so they are not independent. `low` to `high` is where one more pair would lie: Student's t of
@@ -184,7 +184,7 @@ def seed_floor(recordings: Sequence[SpikeCounts]) -> Floor:
         return _of_pairs({pair: abs(found[layer][key]) for pair, found in pairs.items()}, seeds)
 
     keys = next(iter(pairs.values()))
-    return Floor(
+    return NoiseFloor(
         kind="seeds",
         about=f"{seeds} networks of different seeds, {len(pairs)} pairs, {recordings[0].n_images:,} images",
         layers={name: {key: over_pairs(name, key) for key in keys[name]} for name in names},
@@ -194,7 +194,7 @@ def seed_floor(recordings: Sequence[SpikeCounts]) -> Floor:
 
 def control_floor(
     baseline: SpikeCounts, control: SpikeCounts | Sequence[SpikeCounts], *, about: str = "continued training"
-) -> Floor:
+) -> NoiseFloor:
     """The drift of networks that went through the same procedure without quantization, with its own interval.
 
     One control has its interval over images. It says nothing of how far another run of the procedure, with another
@@ -228,7 +228,7 @@ def control_floor(
         of_runs = [item.overall if layer is None else item.layers[layer] for item in found]
         return {key: over_runs([magnitude(values[key]) for values in of_runs]) for key, _ in _kept(of_runs[0])}
 
-    return Floor(
+    return NoiseFloor(
         kind="control",
         about=about if len(runs) == 1 else f"{about}, {len(runs)} runs",
         layers={name: over(name) for name in baseline.layers},

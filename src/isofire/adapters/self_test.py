@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from isofire.adapters.base import Adapter
 from isofire.errors import ModelError
-from isofire.neurons import Membrane
+from isofire.neurons import MembraneQuantizer
 from isofire.neurons.membrane import Placement
 from isofire.quantizers import RangeObserver, Uniform
 
@@ -21,7 +21,7 @@ HOLDS = ((-(2.0**-6), 2.0**-6), *((top / 2, top) for top in (2.0, 2.0**6, 2.0**1
 silent; where no current makes it fire, or a strong leak leaves little of a stored state, a high one makes it fire."""
 
 
-def prove(name: str, neuron: nn.Module, adapter: Adapter, placement: Placement) -> None:
+def run_self_test(name: str, neuron: nn.Module, adapter: Adapter, placement: Placement) -> None:
     """Check on copies of the neuron, in train and eval mode, that a membrane quantizer will do what it says.
 
     A quantizer that changes nothing must leave every spike as it is and be called once a step; of those that hold the
@@ -40,7 +40,7 @@ def prove(name: str, neuron: nn.Module, adapter: Adapter, placement: Placement) 
         )
     plain, watched, held = (_copy(name, neuron, adapter) for _ in range(3))
     counter = _Counter()
-    watching = Membrane(Uniform(8), placement)
+    watching = MembraneQuantizer(Uniform(8), placement)
     watching.observer = counter
     currents = _currents(plain, adapter)
     adapter.attach(watched, watching.to(currents.device))
@@ -119,7 +119,7 @@ def _held(
     hold: tuple[float, float],
 ) -> Tensor:
     lowest, highest = (bound * _scale(neuron, adapter) for bound in hold)
-    adapter.attach(neuron, Membrane(Uniform(2, range=(lowest, highest)), placement).to(currents.device))
+    adapter.attach(neuron, MembraneQuantizer(Uniform(2, range=(lowest, highest)), placement).to(currents.device))
     return _run(neuron, adapter, currents, training)
 
 

@@ -15,9 +15,9 @@ import torch
 from isofire.errors import DataError, SpecError
 from isofire.firing import Comparison, SpikeCounts, emd
 from isofire.firing.evidence import Interval, over_seeds
+from isofire.firing.evidence.noise_floor import FloorValue, control_floor, image_floor, over_runs, seed_floor
 from isofire.firing.evidence.ratio import Magnitude
-from isofire.firing.evidence.summary import Against
-from isofire.firing.floor import FloorValue, control_floor, image_floor, over_runs, seed_floor
+from isofire.firing.evidence.summary import DriftVsFloor
 
 RATES = 0.6 * np.random.default_rng(7).beta(0.5, 5, 300)
 
@@ -122,7 +122,7 @@ def test_one_more_run_of_the_control_is_seldom_called_more_than_noise(runs: int)
     for drifts in rng.normal(0.004, 0.0004, (draws, runs + 1)):
         made = [Magnitude(value, value - 1e-5, value + 1e-5) for value in drifts]
         one = Interval(estimate=drifts[0], low=made[0].low, high=made[0].high, level=0.95, bias=0.0, error=0.0)
-        above += not Against(interval=one, floor=over_runs(made[1:])).within_noise
+        above += not DriftVsFloor(interval=one, floor=over_runs(made[1:])).within_noise
     assert 0.015 <= above / draws <= 0.035
 
 
@@ -156,16 +156,16 @@ def test_a_drift_of_the_size_of_the_floor_is_noise() -> None:
 def test_verdicts(ends: tuple[float, float], floor: float, expected: bool | None) -> None:
     interval = Interval(estimate=sum(ends) / 2, low=ends[0], high=ends[1], level=0.95, bias=0.0, error=0.0)
     exact = FloorValue(value=floor, low=floor, high=floor)
-    assert Against(interval=interval, floor=exact).within_noise is expected
-    assert Against(interval=interval, floor=FloorValue(value=floor)).within_noise is None
-    assert Against(interval=interval, floor=None).within_noise is None
+    assert DriftVsFloor(interval=interval, floor=exact).within_noise is expected
+    assert DriftVsFloor(interval=interval, floor=FloorValue(value=floor)).within_noise is None
+    assert DriftVsFloor(interval=interval, floor=None).within_noise is None
 
 
 def test_an_uncertain_floor_hides_a_drift_that_an_exact_one_would_not() -> None:
     interval = Interval(estimate=0.12, low=0.11, high=0.13, level=0.95, bias=0.0, error=0.005)
     sharp, blurred = (FloorValue(value=0.1, low=0.1 - half, high=0.1 + half) for half in (0.001, 0.03))
-    assert Against(interval=interval, floor=sharp).within_noise is False
-    assert Against(interval=interval, floor=blurred).within_noise is True
+    assert DriftVsFloor(interval=interval, floor=sharp).within_noise is False
+    assert DriftVsFloor(interval=interval, floor=blurred).within_noise is True
 
 
 def test_a_floor_of_one_pair_of_seeds_is_told_to_say_nothing() -> None:

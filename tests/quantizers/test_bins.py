@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from isofire.quantizers import cells
+from isofire.quantizers import bins
 
 
 def data(groups: int, n: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -27,15 +27,15 @@ def test_all_ways_agree_with_brute_force(count: int, monkeypatch: pytest.MonkeyP
     t = (levels[:, 1:] + levels[:, :-1]) / 2
     rows[:, :3] = t[:, :1]  # ties belong to the lower cell
     wanted = [reference(r.numpy(), v.numpy(), u.numpy()) for r, v, u in zip(rows, levels, t, strict=True)]
-    assert cells.assign(rows, t).tolist() == [w[0].tolist() for w in wanted]
+    assert bins.assign(rows, t).tolist() == [w[0].tolist() for w in wanted]
     for block in (100, 700, 1 << 20):
-        monkeypatch.setattr(cells, "_BLOCK", block)
-        values, counts, sums = cells.quantize_and_count(rows, levels, t)
+        monkeypatch.setattr(bins, "_BLOCK", block)
+        values, counts, sums = bins.quantize_and_count(rows, levels, t)
         assert torch.equal(values, levels.gather(1, torch.tensor(np.stack([w[0] for w in wanted]))))
-        assert torch.equal(cells.quantize(rows, levels, t), values)
+        assert torch.equal(bins.quantize(rows, levels, t), values)
         np.testing.assert_array_equal(counts.numpy(), np.stack([w[1] for w in wanted]))
         np.testing.assert_allclose(sums.numpy(), np.stack([w[2] for w in wanted]), atol=1e-9)
-    for other in (cells.count_by_threshold(rows, t), cells.SortedRows(rows).cells(t)):
+    for other in (bins.count_by_threshold(rows, t), bins.SortedRows(rows).cells(t)):
         assert torch.equal(other[0], counts)
         torch.testing.assert_close(other[1], sums, atol=1e-5, rtol=1e-6)
 
@@ -44,6 +44,6 @@ def test_selected_rows_are_those_rows() -> None:
     rows, levels = data(6, 50, 4)
     t = (levels[:, 1:] + levels[:, :-1]) / 2
     kept = torch.tensor([True, False, True, True, False, False])
-    part, all_of_them = cells.SortedRows(rows).select(kept).cells(t[kept]), cells.SortedRows(rows).cells(t)
+    part, all_of_them = bins.SortedRows(rows).select(kept).cells(t[kept]), bins.SortedRows(rows).cells(t)
     assert torch.equal(part[0], all_of_them[0][kept])
     assert torch.equal(part[1], all_of_them[1][kept])

@@ -16,7 +16,9 @@ CHOICES = {"mode": "ptq or qat", "test_split": "test or valid"}
 """What a key may be whose error would not say."""
 
 
-def merge_settings(values: Mapping[str, Any], settings: Sequence[str], source: str) -> tuple[dict[str, Any], Places]:
+def merge_settings(
+    values: Mapping[str, Any], settings: Sequence[str], source: str
+) -> tuple[dict[str, Any], ConfigSource]:
     """A copy of `values` with settings such as "train.epochs=2" laid over it, and where each key came from.
 
     Raises
@@ -25,7 +27,7 @@ def merge_settings(values: Mapping[str, Any], settings: Sequence[str], source: s
         If a setting has no key and value, or goes into something that is no table.
     """
     merged: dict[str, Any] = _copied(values)
-    places = Places(source)
+    places = ConfigSource(source)
     for setting in settings:
         key, value = parse_setting(setting)
         _insert(merged, key, value)
@@ -62,7 +64,7 @@ def parse_setting(text: str, option: str = "--set", example: str = "train.epochs
     return key, found["value"] if set(found) == {"value"} else value.strip()
 
 
-class Places:
+class ConfigSource:
     """Where each key came from: a file, or a setting on the command line."""
 
     def __init__(self, source: str) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spread:
+class Percentiles:
     """Mean, median, 99th percentile and largest value over images.
 
     A percentile is the smallest value that at least so many of the images do not exceed, so it is one that occurred.
@@ -21,13 +21,13 @@ class Spread:
     max: float
 
     @classmethod
-    def of(cls, values: ArrayLike) -> Spread:
+    def of(cls, values: ArrayLike) -> Percentiles:
         """Of one value an image, [N].
 
         Examples
         --------
-        >>> Spread.of([1, 2, 3, 10])
-        Spread(mean=4.0, p50=2.0, p99=10.0, max=10.0)
+        >>> Percentiles.of([1, 2, 3, 10])
+        Percentiles(mean=4.0, p50=2.0, p99=10.0, max=10.0)
         """
         array = np.asarray(values, dtype=np.float64)
         middle, high = np.quantile(array, [0.5, 0.99], method="inverted_cdf")
