@@ -9,13 +9,19 @@ STAMP = $(VENV)/.installed
 # spiking libraries that cannot share an environment; one each, see tests/adapters/environments
 LIBRARIES = peers spikingjelly0 sinabs
 
-.PHONY: demo test test-adapters lint format bench clean
+# how long `make search` looks for counterexamples
+MINUTES ?= 60
+
+.PHONY: demo test search test-adapters lint format bench clean
 
 demo: $(STAMP)
 	$(BIN)/isofire demo --out demo-output
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto
+
+search: $(STAMP)
+	$(BIN)/python scripts/search.py --minutes $(MINUTES) -n auto
 
 test-adapters: $(LIBRARIES:%=.venvs/%/.installed)
 	for set in $(LIBRARIES); do \

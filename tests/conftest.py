@@ -1,14 +1,48 @@
-"""Where real data may lie; a test that needs a set skips if it is not there."""
+"""The same random numbers in every run, and where real data may lie: tests skip where it does not."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+
+try:
+    import hypothesis
+except ModuleNotFoundError:
+    # the environments of other spiking libraries have no property tests to run
+    hypothesis = None
+
+
+class _TorchRandom:
+    """torch's global generator as hypothesis manages generators: seeded for each example, put back afterwards."""
+
+    seed = staticmethod(torch.manual_seed)
+    getstate = staticmethod(torch.random.get_rng_state)
+    setstate = staticmethod(torch.random.set_rng_state)
+
+
+_TORCH_RANDOM = _TorchRandom()
+if hypothesis is not None:
+    # the verdict of `make test` depends on the code alone; `make search` draws fresh examples
+    hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None, print_blob=True)
+    hypothesis.settings.register_profile("search", derandomize=False, deadline=None, print_blob=True)
+    hypothesis.settings.load_profile("fixed")
+    hypothesis.register_random(_TORCH_RANDOM)  # kept by a weak reference
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Global generators start alike in every test, whatever ran before it in its process."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

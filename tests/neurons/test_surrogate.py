@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 
 from isofire.errors import SpecError
-from isofire.neurons import ATan, Sigmoid, Surrogate, Triangle, surrogate
+from isofire.neurons import IF, ATan, Sigmoid, Surrogate, Triangle, native, surrogate
 
 
 def sigmoid_primitive(x: Tensor, alpha: float) -> Tensor:
@@ -65,3 +68,35 @@ def test_unknown_name_is_an_error_that_lists_the_known() -> None:
 def test_alpha_must_be_positive_and_finite(alpha: float) -> None:
     with pytest.raises(SpecError, match="alpha must be positive and finite"):
         surrogate("sigmoid", alpha)
+
+
+# each slope is the density of a known distribution, whose tails scipy computes in float64
+DENSITIES: list[tuple[Callable[[float], Surrogate], Callable[[float], stats.rv_frozen]]] = [
+    (Sigmoid, lambda alpha: stats.logistic(scale=1 / alpha)),
+    (ATan, lambda alpha: stats.cauchy(scale=2 / (math.pi * alpha))),
+    (Triangle, lambda alpha: stats.triang(0.5, loc=-1 / alpha, scale=2 / alpha)),
+]
+
+
+def slopes_at(kind: Surrogate, backend: str, x: Tensor) -> Tensor:
+    """Gradient of each neuron's only spike at its input, which is its membrane."""
+    leaf = x.clone().requires_grad_()
+    IF(surrogate=kind, backend=backend)(leaf[None, None]).sum().backward()
+    assert leaf.grad is not None
+    return leaf.grad
+
+
+@pytest.mark.parametrize(("kind", "density"), DENSITIES)
+@pytest.mark.parametrize("alpha", [0.5, 3.0, 4.0, 50.0])
+def test_tails_keep_their_digits_on_every_path(kind: Any, density: Any, alpha: float) -> None:
+    distance = np.concatenate([np.linspace(-40, 40, 4001), np.geomspace(1e-6, 1e6, 200), -np.geomspace(1e-6, 1e6, 200)])
+    x = torch.from_numpy((1.0 + distance).astype(np.float32))
+    exact = density(alpha).pdf(x.double().numpy() - 1.0)
+    peak = float(density(alpha).pdf(0.0))
+    reference = slopes_at(kind(alpha), "reference", x).double()
+    # rounding alpha * distance costs digits: relative ones in an exponential tail, of the peak at a triangle's foot
+    bound = 2e-7 * peak if kind is Triangle else 2e-5 * exact + 2e-38 * alpha
+    assert (np.abs(reference.numpy() - exact) <= bound).all()
+    for path in ("torch", "native") if native.library() is not None else ("torch",):
+        got = slopes_at(kind(alpha), path, x).double()
+        assert ((got - reference).abs() <= 1e-6 * reference + 2e-38 * alpha).all(), path

@@ -98,7 +98,7 @@ def test_a_holder_shows_that_it_lives(tmp_path, monkeypatch: pytest.MonkeyPatch)
     path = tmp_path / "a"
     with Claim.take(path):
         os.utime(path, (0, 0))
-        end = time.monotonic() + 10
+        end = time.monotonic() + 120
         while path.stat().st_mtime == 0 and time.monotonic() < end:
             time.sleep(0.01)
         assert path.stat().st_mtime > 0

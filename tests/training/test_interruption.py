@@ -43,13 +43,13 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path, monkeypatch: pyte
     last = tmp_path / "killed" / "last.safetensors"
     killed = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path / "killed"), "0.05"])
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not (last.exists() and read_note(last, "training")["position"]["epoch"] >= 1):
             assert killed.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.02)
         os.kill(killed.pid, signal.SIGKILL)
-        assert killed.wait(30) == -signal.SIGKILL
+        assert killed.wait(300) == -signal.SIGKILL
     finally:
         killed.kill()
     assert read_note(last, "training")["position"]["epoch"] < 5

@@ -208,9 +208,10 @@ INLINE void reset(const Problem &p, const float *__restrict h, const float *__re
     for (int64_t i = 0; i < n; ++i) v[i] = h[i] - s[i] * threshold;
 }
 
-INLINE float exp_small(float x) {
-  // 2^(x log2 e) by range reduction and a degree-6 polynomial: relative error < 2e-7, vectorisable
-  x = x < -87.0f ? -87.0f : (x > 87.0f ? 87.0f : x);
+// exp(x) for x <= 0 as 2^(x log2 e) by range reduction and a degree-6 polynomial: relative error < 2e-7, vectorisable;
+// 0 below -87, where the value (1.6e-38) nears the end of float32's normal range
+INLINE float exp_negative(float given) {
+  const float x = given < -87.0f ? -87.0f : given;
   const float magic = 12582912.0f;
   const float n = (x * 1.44269504f + magic) - magic;
   const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -224,7 +225,7 @@ INLINE float exp_small(float x) {
   const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
   float two_n;
   std::memcpy(&two_n, &bits, sizeof two_n);
-  return e * two_n;
+  return given < -87.0f ? 0.0f : e * two_n;
 }
 
 INLINE void surrogate(const Problem &p, const float *__restrict h, int64_t n, float *__restrict slope) {
@@ -232,7 +233,7 @@ INLINE void surrogate(const Problem &p, const float *__restrict h, int64_t n, fl
   switch (p.surrogate) {
     case SIGMOID:
       for (int64_t i = 0; i < n; ++i) {
-        const float e = exp_small(-alpha * std::fabs(h[i] - threshold));
+        const float e = exp_negative(-alpha * std::fabs(h[i] - threshold));
         slope[i] = alpha * e / ((1.0f + e) * (1.0f + e));
       }
       break;
@@ -246,8 +247,8 @@ INLINE void surrogate(const Problem &p, const float *__restrict h, int64_t n, fl
     }
     default:
       for (int64_t i = 0; i < n; ++i) {
-        const float d = alpha - alpha * alpha * std::fabs(h[i] - threshold);
-        slope[i] = d > 0.0f ? d : 0.0f;
+        const float d = 1.0f - alpha * std::fabs(h[i] - threshold);
+        slope[i] = alpha * (d > 0.0f ? d : 0.0f);
       }
   }
 }

@@ -1,4 +1,8 @@
-"""Surrogate gradients: what replaces the derivative of the spike's step function in the backward pass."""
+"""Surrogate gradients: what replaces the derivative of the spike's step function in the backward pass.
+
+The formulas are written so that nothing cancels far from the threshold, and the compiled kernels follow their order of
+operations: their slopes agree to a relative 1e-6 at any distance, down to alpha * 2e-38, where float32 runs out.
+"""
 
 from __future__ import annotations
 
@@ -34,14 +38,17 @@ class Surrogate(ABC):
 
 @dataclass(frozen=True)
 class Sigmoid(Surrogate):
-    """alpha * s * (1 - s) with s = sigmoid(alpha * distance); peak alpha / 4."""
+    """alpha * s * (1 - s) with s = sigmoid(alpha * distance); peak alpha / 4.
+
+    Computed as alpha * e / (1 + e)^2 with e = exp(-alpha * |distance|): 1 - s has no digits left where s is near 1.
+    """
 
     alpha: float = 4.0
     code: ClassVar[int] = 0
 
     def slope(self, distance: Tensor) -> Tensor:
-        s = torch.sigmoid(self.alpha * distance)
-        return self.alpha * s * (1.0 - s)
+        e = torch.exp(-self.alpha * distance.abs())
+        return self.alpha * e / ((1.0 + e) * (1.0 + e))
 
 
 @dataclass(frozen=True)
@@ -58,13 +65,17 @@ class ATan(Surrogate):
 
 @dataclass(frozen=True)
 class Triangle(Surrogate):
-    """max(0, alpha - alpha^2 * |distance|); peak alpha (Bellec et al. 2018; SpikingJelly's PiecewiseQuadratic)."""
+    """max(0, alpha - alpha^2 * |distance|); peak alpha (Bellec et al. 2018; SpikingJelly's PiecewiseQuadratic).
+
+    Computed as alpha * max(0, 1 - alpha * |distance|): near the foot at |distance| = 1 / alpha the difference is exact,
+    so that paths agree bit for bit; rounding of alpha * |distance| moves the slope by up to 1e-7 of its peak.
+    """
 
     alpha: float = 1.0
     code: ClassVar[int] = 2
 
     def slope(self, distance: Tensor) -> Tensor:
-        return torch.clamp(self.alpha - self.alpha * self.alpha * distance.abs(), min=0.0)
+        return self.alpha * torch.clamp(1.0 - self.alpha * distance.abs(), min=0.0)
 
 
 SURROGATES: dict[str, Callable[..., Surrogate]] = {"sigmoid": Sigmoid, "atan": ATan, "triangle": Triangle}
