@@ -8,9 +8,11 @@ from __future__ import annotations
 from isofire.quantizers import grids, ranges
 from isofire.quantizers.base import AffineQuantizer, Quantizer
 from isofire.quantizers.grids import Affine
+from isofire.quantizers.levels import Levels
 from isofire.quantizers.lqnet import LQNet
 from isofire.quantizers.lsq import LSQ
 from isofire.quantizers.observer import RangeObserver
+from isofire.quantizers.table import Table
 from isofire.quantizers.tawq import TaWQ
 from isofire.quantizers.uniform import Uniform
 
@@ -19,9 +21,11 @@ __all__ = [
     "Affine",
     "AffineQuantizer",
     "LQNet",
+    "Levels",
     "Quantizer",
     "RangeObserver",
     "TaWQ",
+    "Table",
     "Uniform",
     "grids",
     "ranges",

@@ -14,6 +14,7 @@ from isofire.quantizers import grids
 from isofire.quantizers.grids import Affine
 from isofire.quantizers.observer import RangeObserver
 from isofire.quantizers.rows import Rows, to_rows
+from isofire.quantizers.table import Table, find_edges
 
 Granularity = Literal["tensor", "channel"]
 
@@ -106,6 +107,34 @@ class Quantizer(nn.Module, ABC):
         """Return every level, `[G, L]` float32, ascending."""
 
     @property
+    def is_fixed(self) -> bool:
+        """Whether `forward`, called now, is a fixed map of each value: no level learns from the call or follows it.
+
+        True promises that `codes` never falls where the value rises, so that `table` gives the map; a subclass says so.
+        """
+        return False
+
+    def table(self) -> Table | None:
+        """Return the edges `[G, L-1]` and levels `[G, L]` that give every bit of `forward`; None unless `is_fixed`.
+
+        Whoever runs the table, such as a compiled kernel, takes `gradient_range` for the backward pass. The side on
+        which an edge lies: see `isofire.quantizers.table`.
+
+        Raises
+        ------
+        ModelError
+            If calibration is missing.
+        """
+        if not self.is_fixed:
+            return None
+        with torch.no_grad():
+            return self._table()
+
+    def gradient_range(self) -> tuple[Tensor, Tensor] | None:
+        """Return lo and hi (float32 `[G]`): the gradient is 1 where lo <= x <= hi, else 0. None: 1 everywhere."""
+        return None
+
+    @property
     def axis(self) -> int | None:
         """The axis with one set of levels per index; None when the whole tensor shares one."""
         return self.channel_axis if self.granularity == "channel" else None
@@ -120,6 +149,18 @@ class Quantizer(nn.Module, ABC):
         if self.granularity == "channel":
             parts += [f"channels={self.channels}", f"channel_axis={self.channel_axis}"]
         return ", ".join(parts) + ("" if self._is_ready() else ", not calibrated")
+
+    def _table(self) -> Table:
+        """The table, found from `codes` alone; override it where the edges are known."""
+        levels = self.levels()
+        groups, count = levels.shape
+
+        def code(x: Tensor) -> Tensor:
+            if not self.axis:
+                return self.codes(x)
+            return self.codes(x.T.reshape(-1, *[1] * (self.axis - 1), groups)).reshape(-1, groups).T
+
+        return Table(find_edges(code, groups, count, levels.device), levels)
 
     def _checked(self, x: Tensor, *, any_channels: bool = False) -> Tensor:
         """Validate `x` and return it detached, in float32."""

@@ -116,7 +116,7 @@ class SortedRows:
     """
 
     def __init__(self, rows: Tensor) -> None:
-        self._sorted = rows.sort(dim=1).values
+        self._sorted = rows.contiguous().sort(dim=1).values
         self.n = rows.shape[1]
         self._running = torch.nn.functional.pad(self._sorted.cumsum(1, dtype=torch.float64), (1, 0))
         self.energy = self._sorted.double().square().mean(1)
@@ -127,6 +127,10 @@ class SortedRows:
         ends = torch.searchsorted(self._sorted, thresholds.float().contiguous(), right=True)
         ends = torch.cat([torch.zeros_like(ends[:, :1]), ends, torch.full_like(ends[:, :1], self.n)], 1)
         return ends.diff(dim=1).double(), self._running.gather(1, ends).diff(dim=1)
+
+    def at(self, ranks: Tensor) -> Tensor:
+        """Return each row's values of these ranks (0 is the smallest), `[G, len(ranks)]` float32."""
+        return self._sorted[:, ranks.to(self._sorted.device)]
 
     def select(self, kept: Tensor) -> SortedRows:
         """Return only the rows marked in the bool mask `[G]`."""

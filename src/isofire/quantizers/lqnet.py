@@ -14,6 +14,7 @@ from isofire.quantizers.counter import Counter
 from isofire.quantizers.grids import check_codes
 from isofire.quantizers.observer import RangeObserver
 from isofire.quantizers.rows import to_rows
+from isofire.quantizers.table import Table
 
 Init = Literal["data", "official"]
 MAX_BITS = 8
@@ -181,6 +182,18 @@ class LQNet(Quantizer):
     def levels(self) -> Tensor:
         self._require_ready()
         return qem.sorted_levels(self.basis.float())[0]
+
+    @property
+    def is_fixed(self) -> bool:
+        return not self.learning
+
+    def _table(self) -> Table:
+        levels = self.levels()
+        edges = qem.midpoints(levels)
+        if self.clip is not None:
+            # a clamped value never exceeds the upper bound and always exceeds what lies below the lower one
+            edges = edges.masked_fill(edges < self.clip[0], -torch.inf).masked_fill(edges >= self.clip[1], torch.inf)
+        return Table(edges, levels)
 
     def extra_repr(self) -> str:
         clip = "" if self.clip is None else f", clip={self.clip}"

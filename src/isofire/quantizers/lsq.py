@@ -128,6 +128,11 @@ class LSQ(AffineQuantizer):
         step = torch.maximum(self.step.detach(), self.floor).float()
         return Affine(torch.zeros_like(step), step, self.k_min, self.k_max)
 
+    @property
+    def is_fixed(self) -> bool:
+        # with gradients on, the step has one of its own, in eval mode too
+        return not torch.is_grad_enabled()
+
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, signed={self.signed}, init={self.init!r}"
 

@@ -154,6 +154,13 @@ class Uniform(AffineQuantizer):
     def affine(self) -> Affine:
         return grids.affine(self.lo, self.hi, self.bits, self.grid, power_of_two=self.power_of_two, check=False)
 
+    @property
+    def is_fixed(self) -> bool:
+        return not (self.training and self.refresh)
+
+    def gradient_range(self) -> tuple[Tensor, Tensor] | None:
+        return (self.lo.float(), self.hi.float()) if self.ste == "clipped" else None
+
     def extra_repr(self) -> str:
         if self.rule is None:
             span = f"range=({self.lo[0].item():g}, {self.hi[0].item():g})"
