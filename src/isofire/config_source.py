@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,14 +13,21 @@ import msgspec
 
 from isofire.errors import SpecError
 
+_LOG = logging.getLogger(__name__)
+
 CHOICES = {"mode": "ptq or qat", "test_split": "test or valid"}
 """What a key may be whose error would not say."""
 
 
 def merge_settings(
-    values: Mapping[str, Any], settings: Sequence[str], source: str
+    values: Mapping[str, Any], settings: Sequence[str], source: str, allow_code: bool = False
 ) -> tuple[dict[str, Any], ConfigSource]:
     """A copy of `values` with settings such as "train.epochs=2" laid over it, and where each key came from.
+
+    Parameters
+    ----------
+    allow_code
+        See `ConfigSource.check_code`.
 
     Raises
     ------
@@ -27,7 +35,7 @@ def merge_settings(
         If a setting has no key and value, or goes into something that is no table.
     """
     merged: dict[str, Any] = _copied(values)
-    places = ConfigSource(source)
+    places = ConfigSource(source, allow_code)
     for setting in settings:
         key, value = parse_setting(setting)
         _insert(merged, key, value)
@@ -65,19 +73,53 @@ def parse_setting(text: str, option: str = "--set", example: str = "train.epochs
 
 
 class ConfigSource:
-    """Where each key came from: a file, or a setting on the command line."""
+    """Where each key came from: a file, a setting on the command line, or another of its options.
 
-    def __init__(self, source: str) -> None:
-        self.source = source
+    Attributes
+    ----------
+    overrides
+        Keys that `--set` brought.
+    options
+        Keys that other options of the command line brought.
+    """
+
+    def __init__(self, source: str, allow_code: bool = False) -> None:
+        self.source, self.allow_code = source, allow_code
         self.overrides: list[str] = []
+        self.options: list[str] = []
 
     def of(self, key: str) -> str:
         """`--set key` if that brought it, else the file, with the settings that changed parts of it."""
         for override in self.overrides:
-            if f"{key}.".startswith(f"{override}."):
+            if _holds(override, key):
                 return f"--set {override}"
-        within = [f" with --set {override}" for override in self.overrides if override.startswith(f"{key}.")]
+        within = [f" with --set {override}" for override in self.overrides if override.startswith(f"{_dotted(key)}.")]
         return self.source + "".join(within)
+
+    def check_code(self, name: str, key: str) -> None:
+        """Refuse code that a file names, unless that was allowed; then say it, before anything of it is imported.
+
+        Who names code on the command line wants it run. Who runs a file may not know what stands in it.
+
+        Parameters
+        ----------
+        name
+            "package.module:function".
+
+        Raises
+        ------
+        SpecError
+            If the file names it and `allow_code` is false.
+        """
+        if any(_holds(given, key) for given in (*self.overrides, *self.options)):
+            return
+        if not self.allow_code:
+            raise SpecError(
+                f"{key} = {name!r} is code to import and run, which a file may not name by itself ({self.source}); "
+                "look at that code, then give --allow-code (in Python: allow_code=True), or name it on the command line"
+            )
+        # a warning, since that is what Python shows where nobody set up logging
+        _LOG.warning("%s names code that is run now: %s (%s)", self.source, name, key)
 
     def check_keys(self, table: Any, allowed: Iterable[str], path: str) -> None:
         """Refuse what is no table, and keys that are not `allowed`, with the nearest that is."""
@@ -112,6 +154,15 @@ class ConfigSource:
     def placed(self, error: SpecError, path: str) -> SpecError:
         """The error with its table and file."""
         return SpecError(f"{error} ([{path}], {self.of(path)})")
+
+
+def _holds(given: str, key: str) -> bool:
+    """Whether a setting such as `cells.0` brought the key `cells[0].bits`."""
+    return f"{_dotted(key)}.".startswith(f"{given}.")
+
+
+def _dotted(key: str) -> str:
+    return re.sub(r"\[(\d+)\]", r".\1", key)
 
 
 def _found(value: Any, path: str) -> str:

@@ -3,16 +3,13 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
-import subprocess
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-import pytest
 import torch
 
 from isofire.study import environment
-from isofire.study.environment import cpu_model, git_state, version
+from isofire.study.environment import cpu_model, version
 
 
 def test_versions_and_machine():
@@ -42,21 +39,3 @@ def test_absent_package():
 
 def test_cpu_has_a_name():
     assert cpu_model()
-
-
-@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-def test_commit_and_dirt(tmp_path):
-    assert git_state(tmp_path) is None
-    (tmp_path / "file").write_text("one")
-    who = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
-    for step in (["init", "-q"], ["add", "file"], [*who, "commit", "-qm", "m"]):
-        subprocess.run(["git", "-C", tmp_path, *step], check=True, capture_output=True)
-    head = subprocess.run(["git", "-C", tmp_path, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
-    assert git_state(tmp_path) == {"commit": head.stdout.strip(), "dirty": False}
-    (tmp_path / "file").write_text("two")
-    assert git_state(tmp_path) == {"commit": head.stdout.strip(), "dirty": True}
-
-
-def test_no_git_at_all(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert git_state() is None

@@ -98,6 +98,19 @@ def test_its_code_its_weights_and_its_data_are_part_of_its_name(write, tmp_path)
     assert len({first[0], other[0], keys()[0]}) == 3
 
 
+def test_a_file_that_names_the_code_gives_the_same_cells_once_it_may(write, tmp_path) -> None:
+    write(*OWN)
+    text = Path(TINY).read_text()
+    before, after = text.split("[[baselines]]")[0], text[text.index("[qat]") :]
+    file = tmp_path / "own.toml"
+    file.write_text(f"{before}[[baselines]]\nname = 'build'\nbuilder = 'nets:build'\n{after}")
+    with pytest.raises(SpecError, match="--allow-code"):
+        read_sweep(file, FEW)
+    own = make_plan(read_sweep(file, FEW, allow_code=True), tmp_path / "out")
+    named = make_plan(read_sweep(TINY, FEW, builder="nets:build"), tmp_path / "out")
+    assert [task.key for task in own.cells] == [task.key for task in named.cells]
+
+
 def test_mistakes(write, tmp_path, capsys) -> None:
     write(*OWN)
     with pytest.raises(DataError, match=r"must give an isofire\.data\.ImageSet"):

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from isofire.cli.config import read_config, require
-from isofire.cli.options import ConfigFile, Machine, Output, Seed, Settings, refuse_processes
+from isofire.cli.options import AllowCode, ConfigFile, Machine, Output, Seed, Settings, refuse_processes
 from isofire.cli.screen import Report
 from isofire.errors import ModelError, SpecError
 from isofire.models import open_model
@@ -21,6 +21,7 @@ def blame(
     *,
     config: ConfigFile,
     set: Settings = (),
+    allow_code: AllowCode = False,
     n: int | None = None,
     seed: Seed = None,
     machine: Machine | None = None,
@@ -43,7 +44,7 @@ def blame(
         How many test images; by default all.
     """
     refuse_processes("blame")
-    settings = read_config(config, set, seed)
+    settings = read_config(config, set, seed, allow_code)
     require(settings, "data", "quant")
     assert settings.data is not None
     assert settings.quant is not None

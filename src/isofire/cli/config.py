@@ -14,7 +14,7 @@ from isofire.errors import SpecError
 from isofire.quantization import CALIBRATION_IMAGES
 from isofire.spec import QuantSpec, read_toml
 from isofire.study import DataSettings
-from isofire.study.reading import read_model, read_recipe, read_spec
+from isofire.study.reading import read_data, read_model, read_recipe, read_spec
 from isofire.training import Recipe
 
 
@@ -59,7 +59,9 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return msgspec.to_builtins(self)
 
 
-def read_config(path: Path, settings: Sequence[str] = (), seed: int | None = None) -> RunConfig:
+def read_config(
+    path: Path, settings: Sequence[str] = (), seed: int | None = None, allow_code: bool = False
+) -> RunConfig:
     """Read a file, lay `--set` settings over it, and check everything.
 
     Parameters
@@ -68,20 +70,26 @@ def read_config(path: Path, settings: Sequence[str] = (), seed: int | None = Non
         Such as "train.epochs=2": a dotted key and a TOML value; what is no TOML value is text.
     seed
         Replaces the file's.
+    allow_code
+        Whether the file may name code of the user's own; see `ConfigSource.check_code`.
 
     Raises
     ------
     SpecError
         If the file cannot be read, or a key or value is not valid; says where and what is meant.
     """
-    return parse_config(read_toml(path), str(path), settings, seed)
+    return parse_config(read_toml(path), str(path), settings, seed, allow_code)
 
 
 def parse_config(
-    values: Mapping[str, Any], source: str, settings: Sequence[str] = (), seed: int | None = None
+    values: Mapping[str, Any],
+    source: str,
+    settings: Sequence[str] = (),
+    seed: int | None = None,
+    allow_code: bool = False,
 ) -> RunConfig:
     """Like `read_config`, from plain values; `source` names them in errors."""
-    merged, places = merge_settings(values, settings, source)
+    merged, places = merge_settings(values, settings, source, allow_code)
     if seed is not None:
         merged["seed"] = seed
     places.check_keys(merged, RunConfig.__struct_fields__, "")
@@ -92,7 +100,7 @@ def parse_config(
     if "model" in merged:
         parts["model"] = read_model(merged["model"], "model", places)
     if "data" in merged:
-        parts["data"] = places.convert(merged["data"], DataSettings, "data")
+        parts["data"] = read_data(merged["data"], "data", places)
     for key in ("train", "qat"):
         if key in merged:
             parts[key] = read_recipe(merged[key], key, parts.get("seed", 0), places)

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from isofire.cli.config import RunConfig, parse_config, read_config, require
 from isofire.cli.demo_cells import DemoCell, demo_cells, quick_cells
 from isofire.cli.figures import save_figure
-from isofire.cli.options import Machine, Out, Output, Seed, Settings, refuse_processes
+from isofire.cli.options import AllowCode, Machine, Out, Output, Seed, Settings, refuse_processes
 from isofire.cli.progress import Jobs
 from isofire.cli.screen import Log, Report, open_folder
 from isofire.files import write_text
@@ -47,6 +47,7 @@ def demo(
     *,
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
     set: Settings = (),
+    allow_code: AllowCode = False,
     out: Out = None,
     seed: Seed = None,
     quick: Annotated[bool, Parameter(show=False, negative=())] = False,
@@ -77,7 +78,7 @@ def demo(
         Of the network, its training, and the images that calibrate; replaces the configuration's.
     """
     refuse_processes("demo")
-    settings = demo_config(seed, quick, config, set)
+    settings = demo_config(seed, quick, config, set, allow_code)
     # 8x8 images give a second thread nothing to do but to wait for, at great cost where another program has its core
     place = (machine or Machine()).claim(default_threads=1)
     folder, log = open_folder(out or settings.out or "isofire-demo"), Log()
@@ -102,7 +103,11 @@ def demo(
 
 
 def demo_config(
-    seed: int | None = None, quick: bool = False, path: Path | None = None, settings: Sequence[str] = ()
+    seed: int | None = None,
+    quick: bool = False,
+    path: Path | None = None,
+    settings: Sequence[str] = (),
+    allow_code: bool = False,
 ) -> RunConfig:
     """The configuration at `path`, or the one in the package; `quick` makes it tiny, `settings` come last."""
     changes = (*(_QUICK if quick else ()), *settings)
@@ -110,7 +115,7 @@ def demo_config(
         text = (resources.files("isofire.cli") / "assets" / CONFIG).read_text(encoding="utf-8")
         found = parse_config(tomllib.loads(text), CONFIG, changes, seed)
     else:
-        found = read_config(path, changes, seed)
+        found = read_config(path, changes, seed, allow_code)
     require(found, "model", "data", "train", "qat")
     return found
 

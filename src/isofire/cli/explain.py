@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from isofire.cli.config import read_config, require
 from isofire.cli.named import ModelChoice
-from isofire.cli.options import Output, Settings
+from isofire.cli.options import AllowCode, Output, Settings
 from isofire.cli.screen import Report
 from isofire.errors import CheckpointError, SpecError
 from isofire.models import build, open_named
@@ -26,6 +26,7 @@ def explain(
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
     network: ModelChoice | None = None,
     set: Settings = (),
+    allow_code: AllowCode = False,
     output: Output | None = None,
 ) -> Report:
     """Show what is quantized in which module, how, and which rule says so.
@@ -45,14 +46,14 @@ def explain(
         TOML file whose [quant] table to explain, and whose [model] table where no model is given.
     """
     if network is not None and network.model is not None:
-        return _named(network, model, config, set)
+        return _named(network, model, config, set, allow_code)
     if model is None and config is None:
         raise SpecError("explain needs a model file or --config FILE")
     if config is None and set:
         raise SpecError("--set changes a configuration; give --config FILE")
     architecture, spec = _of_file(model) if model is not None else (None, None)
     if config is not None:
-        settings = read_config(config, set)
+        settings = read_config(config, set, allow_code=allow_code)
         require(settings, "quant", *(() if model else ("model",)))
         architecture, spec = architecture or settings.model, settings.quant
     if spec is None:
@@ -62,12 +63,12 @@ def explain(
     return Report({"model": architecture, "quant": spec.to_dict(), "modules": _modules(plan)}, str(plan))
 
 
-def _named(choice: ModelChoice, path: Path | None, config: Path | None, set: Settings) -> Report:
+def _named(choice: ModelChoice, path: Path | None, config: Path | None, set: Settings, allow_code: bool) -> Report:
     """The plan for a network of the user's own code, in full precision; a quantized one's own spec without --config."""
     assert choice.model is not None
     spec = spec_of(choice.open(path)[0])
     if config is not None:
-        settings = read_config(config, set)
+        settings = read_config(config, set, allow_code=allow_code)
         require(settings, "quant")
         spec = settings.quant
     if spec is None:

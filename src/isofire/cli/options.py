@@ -23,6 +23,8 @@ _OUTPUT = Group("Output")
 ConfigFile = Annotated[Path, Parameter(name=["--config", "-c"], help="TOML file; configs/ holds some that run as is.")]
 _SET = "Change one setting, e.g. train.epochs=2; may be repeated."
 Settings = Annotated[tuple[str, ...], Parameter(name="--set", help=_SET, negative=(), show_default=False)]
+_CODE = "Let the configuration name code of yours, package.module:function, which is then imported and run."
+AllowCode = Annotated[bool, Parameter(name="--allow-code", negative=(), show_default=False, help=_CODE)]
 Seed = Annotated[int | None, Parameter(name="--seed", help="Replaces the configuration's seed.")]
 Out = Annotated[Path | None, Parameter(name=["--out", "-o"], help="Folder for results; made if it is missing.")]
 
@@ -98,6 +100,8 @@ class DataChoice:
         test, or valid as the file's [data] table cuts it.
     n
         How many images; by default all.
+    allow_code
+        Let the file name code of yours, package.module:loader, which is then imported and run.
     """
 
     config: Annotated[Path | None, Parameter(name=["--config", "-c"], group=_DATA)] = None
@@ -107,6 +111,7 @@ class DataChoice:
     download: Annotated[bool, Parameter(negative=(), show_default=False, group=_DATA)] = False
     split: Annotated[Literal["test", "valid"], Parameter(group=_DATA)] = "test"
     n: Annotated[int | None, Parameter(group=_DATA)] = None
+    allow_code: Annotated[bool, Parameter(negative=(), show_default=False, group=_DATA)] = False
 
     def load(self) -> AnySet | NamedData:
         """The first `n` images of the split.
@@ -143,7 +148,7 @@ class DataChoice:
             return DataSettings(name=self.data, root=self.root, download=self.download)
         if self.root is not None or self.download:
             raise SpecError("--root and --download go with --data; with --config use --set data.root=DIR")
-        config = read_config(self.config, self.set)
+        config = read_config(self.config, self.set, allow_code=self.allow_code)
         require(config, "data")
         assert config.data is not None
         return config.data

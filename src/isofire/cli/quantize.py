@@ -12,7 +12,17 @@ from torch import nn
 from isofire.cli.compare import keep_comparison
 from isofire.cli.config import read_config, require
 from isofire.cli.named import ModelChoice
-from isofire.cli.options import ConfigFile, Machine, Out, Output, Seed, Settings, out_folder, refuse_processes
+from isofire.cli.options import (
+    AllowCode,
+    ConfigFile,
+    Machine,
+    Out,
+    Output,
+    Seed,
+    Settings,
+    out_folder,
+    refuse_processes,
+)
 from isofire.cli.quantize_named import quantize_named
 from isofire.cli.screen import Log, Report, open_folder
 from isofire.errors import ModelError, SpecError
@@ -33,6 +43,7 @@ def quantize(
     network: ModelChoice | None = None,
     data: str | None = None,
     set: Settings = (),
+    allow_code: AllowCode = False,
     mode: Annotated[Literal["ptq", "qat"], Parameter(name=["--mode", "-m"])] = "ptq",
     split: Literal["test", "valid"] = "test",
     from_scratch: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
@@ -78,7 +89,7 @@ def quantize(
     refuse_processes("quantize")
     if from_scratch and mode == "ptq":
         raise SpecError("--from-scratch trains, so it goes with --mode qat")
-    settings, chosen = read_config(config, set, seed), network or ModelChoice()
+    settings, chosen = read_config(config, set, seed, allow_code), network or ModelChoice()
     if chosen.model is not None:
         if baseline is not None or mode == "qat" or control:
             raise SpecError(

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from isofire.cli.named import ModelChoice
-from isofire.cli.options import Machine, Output, Settings, refuse_processes
+from isofire.cli.options import AllowCode, Machine, Output, Settings, refuse_processes
 from isofire.cli.screen import Report, open_folder
 from isofire.cli.sweep_view import SweepView, clock, results_text, status_document
 from isofire.config_source import parse_setting
@@ -101,6 +101,7 @@ def sweep(
     *,
     out: Annotated[Path | None, Parameter(name=["--out", "-o"], help=_OUT)] = None,
     set: Settings = (),
+    allow_code: AllowCode = False,
     baseline: Path | None = None,
     network: ModelChoice | None = None,
     data: str | None = None,
@@ -145,7 +146,7 @@ def sweep(
     if data is not None and not is_named(data):
         raise SpecError(f"--data takes package.module:loader, got {data!r}; other data by --set data.name=NAME")
     file = chosen.weights or baseline
-    asked = read_sweep(config, settings, None if file is None else str(file), chosen.model, data)
+    asked = read_sweep(config, settings, None if file is None else str(file), chosen.model, data, allow_code)
     # the machine that hands work to a cluster need not have the cluster's devices
     remote = where.executor != "processes" and given.device is not None
     device = str(given.device).partition(":")[0] if remote else given.claim(asked.threads).type

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from isofire.cli.config import read_config, require
-from isofire.cli.options import ConfigFile, Machine, Out, Output, Seed, Settings, out_folder
+from isofire.cli.options import AllowCode, ConfigFile, Machine, Out, Output, Seed, Settings, out_folder
 from isofire.cli.screen import Log, Report, open_folder
 from isofire.files import write_text
 from isofire.study import load_splits, train_baseline
@@ -18,6 +18,7 @@ def train(
     *,
     config: ConfigFile,
     set: Settings = (),
+    allow_code: AllowCode = False,
     start: Path | None = None,
     out: Out = None,
     seed: Seed = None,
@@ -40,7 +41,7 @@ def train(
     start
         A full-precision model.safetensors to start from instead of new weights; it may have run another T.
     """
-    settings = read_config(config, set, seed)
+    settings = read_config(config, set, seed, allow_code)
     require(settings, "model", "data", "train")
     assert settings.model is not None
     assert settings.data is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from isofire.neurons import native
+from isofire.study.git_state import git_state
 
 _PACKAGES = ("isofire", "torch", "numpy", "msgspec", "safetensors")
 
@@ -63,21 +63,3 @@ def cpu_model() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def git_state(folder: str | os.PathLike[str] = ".") -> dict[str, str | bool] | None:
-    """Commit of the repository that `folder` lies in and whether tracked files differ from it; None outside of one."""
-    commit = _git(folder, "rev-parse", "HEAD")
-    if commit is None:
-        return None
-    return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))}
-
-
-def _git(folder: str | os.PathLike[str], *arguments: str) -> str | None:
-    try:
-        found = subprocess.run(
-            ["git", "-C", os.fspath(folder), *arguments], capture_output=True, text=True, timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip()

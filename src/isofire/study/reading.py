@@ -1,4 +1,4 @@
-"""The tables of a configuration file that several kinds of files share: [model], [train], [qat], [quant]."""
+"""The tables of a configuration file that several kinds of files share: [model], [data], [train], [qat], [quant]."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any, get_args
 
 from isofire.config_source import ConfigSource
 from isofire.errors import SpecError
+from isofire.models import is_named
 from isofire.models.build import BUILDERS
 from isofire.spec import MembraneSetting, QuantSpec, Rule, WeightSetting
+from isofire.study.splits import DataSettings
 from isofire.training import Recipe
 
 
@@ -27,6 +29,20 @@ def read_model(table: Any, path: str, places: ConfigSource) -> dict[str, Any]:
     takes = inspect.signature(BUILDERS[table["builder"]]).parameters
     places.check_keys(table, ("builder", *takes), path)
     return table
+
+
+def read_data(table: Any, path: str, places: ConfigSource) -> DataSettings:
+    """A data set and how it is cut.
+
+    Raises
+    ------
+    SpecError
+        If a key is unknown or a value out of range, or the file names code that it may not; says where.
+    """
+    found = places.convert(table, DataSettings, path)
+    if is_named(found.name):
+        places.check_code(found.name, f"{path}.name")
+    return found
 
 
 def read_recipe(table: Any, path: str, seed: int, places: ConfigSource) -> Recipe:

@@ -15,7 +15,7 @@ from isofire.errors import SpecError
 from isofire.quantization import CALIBRATION_IMAGES
 from isofire.spec import read_toml
 from isofire.study import DataSettings
-from isofire.study.reading import read_model, read_recipe
+from isofire.study.reading import read_data, read_model, read_recipe
 from isofire.sweep.cells import CellGroup, Exclusion
 from isofire.training import Recipe
 
@@ -109,6 +109,7 @@ def read_sweep(
     baseline: str | None = None,
     builder: str | None = None,
     loader: str | None = None,
+    allow_code: bool = False,
 ) -> Sweep:
     """Read a sweep's file and check all of it.
 
@@ -121,6 +122,8 @@ def read_sweep(
         that the sweep's file names; it may name none.
     loader
         Data of the user's own code, in place of the data that the sweep's file names.
+    allow_code
+        Whether the file may name builders and loaders of the user's own; see `ConfigSource.check_code`.
 
     Raises
     ------
@@ -128,12 +131,13 @@ def read_sweep(
         If a key is unknown, a value out of range, an exclusion matches nothing; says where.
     """
     file = Path(path)
-    merged, places = merge_settings(read_toml(file), settings, str(path))
+    merged, places = merge_settings(read_toml(file), settings, str(path), allow_code)
     if loader is not None:
         kept = ("valid", "train_images", "test_images", "seed")
         table = merged.get("data")
         merged["data"] = {key: table[key] for key in kept if key in table} if isinstance(table, dict) else {}
         merged["data"]["name"] = loader
+        places.options.append("data.name")
     if baseline is not None or builder is not None:
         merged["baselines"] = [_given(merged.get("baselines", [{}]), baseline, builder, places)]
     sweep = _convert(merged, places)
@@ -150,6 +154,7 @@ def _given(named: Any, file: str | None, builder: str | None, places: ConfigSour
             f"{count}; edit the file"
         )
     places.check_keys(named[0], BaselineSettings.__struct_fields__, "baselines[0]")
+    places.options.append("baselines")
     name = named[0].get("name") or ("baseline" if builder is None else builder.rpartition(":")[2])
     weights = {} if file is None else {"file": os.path.abspath(file)}
     return {"name": name, **weights, **({} if builder is None else {"builder": builder})}
@@ -170,6 +175,7 @@ def _convert(merged: dict[str, Any], places: ConfigSource) -> Sweep:
     if not isinstance(baselines, list) or not baselines:
         raise SpecError(f"baselines must be a list of tables [[baselines]], got {baselines!r} ({places.source})")
     parts["baselines"] = tuple(_baseline(item, f"baselines[{i}]", places) for i, item in enumerate(baselines))
+    parts["data"] = read_data(merged.pop("data"), "data", places)
     for key, value in merged.items():
         kind = Sweep.__annotations__[key]
         parts[key] = places.convert(value, _kinds()[key] if isinstance(kind, str) else kind, key)
@@ -184,6 +190,10 @@ def _baseline(table: Any, path: str, places: ConfigSource) -> BaselineSettings:
     places.check_keys(table, BaselineSettings.__struct_fields__, path)
     rest = {key: value for key, value in table.items() if key not in ("model", "train")}
     found = places.convert(rest, BaselineSettings, path)
+    if found.builder is not None:
+        places.check_code(found.builder, f"{path}.builder")
+    if found.data is not None:
+        read_data(table["data"], f"{path}.data", places)
     model = read_model(table["model"], f"{path}.model", places) if "model" in table else None
     train = read_recipe(table["train"], f"{path}.train", 0, places) if "train" in table else None
     if (model is None) != (train is None):
