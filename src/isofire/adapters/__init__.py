@@ -2,6 +2,7 @@
 
 from isofire.adapters.base import Adapter, Layout, MembraneMixin
 from isofire.adapters.compiled import original, original_name, refuse_compiled, uncompiled
+from isofire.adapters.framework import Framework, register_framework
 from isofire.adapters.output import read_logits
 from isofire.adapters.over_time import OverTime
 from isofire.adapters.registry import (
@@ -10,6 +11,7 @@ from isofire.adapters.registry import (
     check_batches,
     copy_of,
     find_neurons,
+    framework_of,
     from_rest,
     no_neurons,
     register,
@@ -20,6 +22,7 @@ from isofire.adapters.self_test import run_self_test
 
 __all__ = [
     "Adapter",
+    "Framework",
     "Layout",
     "MembraneMixin",
     "OverTime",
@@ -28,6 +31,7 @@ __all__ = [
     "check_batches",
     "copy_of",
     "find_neurons",
+    "framework_of",
     "from_rest",
     "no_neurons",
     "original",
@@ -35,6 +39,7 @@ __all__ = [
     "read_logits",
     "refuse_compiled",
     "register",
+    "register_framework",
     "reset_",
     "run_self_test",
     "uncompiled",

@@ -9,13 +9,24 @@ from types import ModuleType
 from torch import nn
 
 from isofire.adapters.base import Adapter
+from isofire.errors import SpecError
+from isofire.registry import Registry
 
 
 class Framework(ABC):
-    """Looks its library up in `sys.modules`: what the user has not imported, no model of theirs can use."""
+    """Looks its library up in `sys.modules`: what the user has not imported, no model of theirs can use.
 
+    The file of a framework imports nothing of its library either, since isofire imports the files of all.
+    """
+
+    title: str
+    """Name of the library, as an error message writes it."""
     module: str
     """Name of the module whose presence says that the library is in use."""
+    nir_writer: tuple[str, str] | None = None
+    """Module and function of the library's own writer, which makes a NIR graph of a network and an example."""
+    nir_writer_takes_one_image: bool = False
+    """Whether that writer takes an example without the axis of images."""
 
     def is_loaded(self) -> bool:
         """Whether the user has imported it."""
@@ -37,3 +48,38 @@ class Framework(ABC):
     def reset_others(self, model: nn.Module) -> None:
         """Bring to rest what else keeps a state between calls."""
         return None
+
+
+def _fit(name: str, thing: object) -> Framework:
+    if not isinstance(thing, Framework):
+        given = thing.__name__ if isinstance(thing, type) else type(thing).__name__
+        raise SpecError(
+            f"the framework {name!r} must be an object of a subclass of isofire.adapters.Framework, got {given}"
+        )
+    for attribute in ("title", "module"):
+        if not isinstance(getattr(thing, attribute, None), str):
+            raise SpecError(f"the framework {name!r} ({type(thing).__name__}) must set `{attribute}`, a string")
+    return thing
+
+
+FRAMEWORKS: Registry[Framework] = Registry("framework", "isofire.frameworks", _fit)
+"""Libraries by name; an installed package adds its own through the entry-point group `isofire.frameworks`."""
+
+
+def register_framework(name: str, framework: Framework) -> None:
+    """Let isofire know the neurons of a library.
+
+    A package that is installed does this with an entry point instead: group `isofire.frameworks`, `name =
+    "package.module:OBJECT"`. For single classes of your own, `isofire.adapters.register` is enough.
+
+    Raises
+    ------
+    SpecError
+        If the name is taken, or `framework` no object of a subclass of `Framework` with a `title` and a `module`.
+    """
+    FRAMEWORKS.register(name, framework)
+
+
+def loaded_frameworks() -> list[Framework]:
+    """Those whose library the user has imported."""
+    return [framework for framework in FRAMEWORKS.values() if framework.is_loaded()]

@@ -11,21 +11,14 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from isofire.adapters import norse, sinabs, snntorch, spikingjelly, spikingjelly0
+from isofire.adapters import libraries  # noqa: F401  registers what it holds
 from isofire.adapters.base import Adapter, Layout
 from isofire.adapters.compiled import refuse_compiled, uncompiled
-from isofire.adapters.framework import Framework
+from isofire.adapters.framework import FRAMEWORKS, Framework, loaded_frameworks
 from isofire.adapters.own import OwnAdapter
 from isofire.errors import ModelError, SpecError
 from isofire.neurons import Neuron
 
-FRAMEWORKS: tuple[Framework, ...] = (
-    spikingjelly.SpikingJelly(),
-    spikingjelly0.SpikingJelly0(),
-    snntorch.SnnTorch(),
-    norse.Norse(),
-    sinabs.Sinabs(),
-)
 _REGISTERED: dict[type[nn.Module], Adapter] = {Neuron: OwnAdapter()}
 
 
@@ -70,13 +63,14 @@ def unregister(cls: type[nn.Module]) -> None:
 
 def adapter_of(module: nn.Module) -> Adapter | None:
     """The adapter of a spiking neuron; None for every other module."""
+    return _adapter_among(loaded_frameworks(), module)
+
+
+def _adapter_among(frameworks: list[Framework], module: nn.Module) -> Adapter | None:
     for kind in type(module).__mro__:
         if kind in _REGISTERED:
             return _REGISTERED[kind]
-    for framework in FRAMEWORKS:
-        if framework.is_loaded() and (adapter := framework.adapter_of(module)) is not None:
-            return adapter
-    return None
+    return next((found for item in frameworks if (found := item.adapter_of(module)) is not None), None)
 
 
 def find_neurons(model: nn.Module) -> dict[str, tuple[nn.Module, Adapter]]:
@@ -86,8 +80,9 @@ def find_neurons(model: nn.Module) -> dict[str, tuple[nn.Module, Adapter]]:
     """
     found: dict[str, tuple[nn.Module, Adapter]] = {}
     inside: set[nn.Module] = set()
+    frameworks = loaded_frameworks()
     for name, module in model.named_modules():
-        if module not in inside and (adapter := adapter_of(module)) is not None:
+        if module not in inside and (adapter := _adapter_among(frameworks, module)) is not None:
             found[name] = module, adapter
             inside.update(module.modules())
     return found
@@ -100,20 +95,21 @@ def batch_first(model: nn.Module) -> bool:
 
 def no_neurons(model: nn.Module) -> ModelError:
     """The error for a model in which nothing was found."""
+    known = ", ".join(dict.fromkeys(framework.title for framework in FRAMEWORKS.values()))
     return ModelError(
-        f"a model needs spiking neurons, got {type(model).__name__} without any that isofire knows (its own, "
-        "SpikingJelly's, snnTorch's, Norse's, Sinabs'); for a class of your own see isofire.adapters.register"
+        f"a model needs spiking neurons, got {type(model).__name__} without any that isofire knows (its own and those "
+        f"of {known}); for a class of your own see isofire.adapters.register"
     )
 
 
 def reset_(model: nn.Module) -> None:
     """Bring every neuron, and what else of a library's layers keeps a state, to rest."""
+    frameworks = loaded_frameworks()
     for module in model.modules():
-        if (adapter := adapter_of(module)) is not None:
+        if (adapter := _adapter_among(frameworks, module)) is not None:
             adapter.reset(module)
-    for framework in FRAMEWORKS:
-        if framework.is_loaded():
-            framework.reset_others(model)
+    for framework in frameworks:
+        framework.reset_others(model)
 
 
 def copy_of(model: nn.Module) -> nn.Module:
@@ -133,9 +129,8 @@ def copy_of(model: nn.Module) -> nn.Module:
         raise ModelError(
             f"cannot copy {type(model).__name__}: {error}; use the in-place verb on a fresh model"
         ) from error
-    for framework in FRAMEWORKS:
-        if framework.is_loaded():
-            framework.adopt(twin)
+    for framework in loaded_frameworks():
+        framework.adopt(twin)
     return twin
 
 
@@ -186,3 +181,10 @@ def check_batches(model: nn.Module) -> list[RemovableHandle]:
 
 def _reset_before(model: nn.Module, _inputs: object) -> None:
     reset_(model)
+
+
+def framework_of(neuron: nn.Module) -> Framework | None:
+    """The library that a neuron is of; None for isofire's own and registered classes, and what is no neuron."""
+    if any(kind in _REGISTERED for kind in type(neuron).__mro__):
+        return None
+    return next((item for item in loaded_frameworks() if item.adapter_of(neuron) is not None), None)

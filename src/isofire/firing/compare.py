@@ -10,15 +10,13 @@ from torch import Tensor, nn
 
 from isofire.adapters import batch_first, read_logits
 from isofire.batches import Data, count_images, image_axis, read_batches
-from isofire.checks import require_finite
 from isofire.errors import DataError, ModelError
 from isofire.firing.comparison import Comparison
 from isofire.firing.cost.synops_per_spike import SynopsPerSpike, reach
 from isofire.firing.evidence.noise_floor import NoiseFloor
 from isofire.firing.observation import Observation
 from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN, FiringRecorder, run_for
-from isofire.forward import forward
-from isofire.modes import evaluating
+from isofire.running import device_of, evaluating, forward, placed, require_finite
 
 
 def compare(
@@ -131,7 +129,7 @@ def _observe(
     recorders = [FiringRecorder(model, DEFAULT_BLOCKS if blocks is None else blocks, run) for model in models]
     seen: list[Tensor] = []
     votes: list[list[Tensor]] = [[] for _ in models]
-    with _evaluating(models), _placed(*models, device=device):
+    with _evaluating(models), placed(*models, device=device):
         for inputs, labels in _shown(batches) if progress else batches:
             for model, recorder, said in zip(models, recorders, votes, strict=True):
                 said.append(_predict(model, recorder, inputs, labels))
@@ -156,7 +154,7 @@ def _reach(model: nn.Module, inputs: Tensor, labels: Tensor) -> SynopsPerSpike |
     count = len(labels) if batch_first(model) else min(2, len(labels))
     few = inputs.narrow(image_axis(inputs, labels), 0, count)
     try:
-        return reach(model, few.to(_device(model, few.device)))
+        return reach(model, few.to(device_of(model, few.device)))
     except ModelError:
         return None
 
@@ -173,7 +171,7 @@ def _predict(model: nn.Module, recorder: FiringRecorder, inputs: Tensor, labels:
     """Predicted class of each image, int64 [N] on the CPU; the spikes go to the recorder."""
     # recording one model at a time keeps the counts apart where the two share modules
     with recorder, torch.inference_mode():
-        output = forward(model, inputs.to(_device(model, inputs.device), non_blocking=True))
+        output = forward(model, inputs.to(device_of(model, inputs.device), non_blocking=True))
     logits = read_logits(model, output, len(labels))
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     mean = logits.mean(0) if logits.ndim == 3 else logits
@@ -183,34 +181,6 @@ def _predict(model: nn.Module, recorder: FiringRecorder, inputs: Tensor, labels:
     if low < 0 or high > top:
         raise DataError(f"labels must lie in 0..{top}, the model's classes, got {low}..{high}")
     return mean.argmax(1).cpu()
-
-
-@contextmanager
-def _placed(*models: nn.Module, device: torch.device | str | None) -> Iterator[None]:
-    """Models on `device`, and back where they were at the end; None leaves them alone."""
-    homes = [(model, _single_device(model)) for model in models] if device is not None else []
-    try:
-        for model, _ in homes:
-            model.to(device)
-        yield
-    finally:
-        for model, home in homes:
-            model.to(home)
-
-
-def _device(model: nn.Module, default: torch.device) -> torch.device:
-    """Where the model's first tensor is; `default` for a model without any."""
-    return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), default)
-
-
-def _single_device(model: nn.Module) -> torch.device:
-    places = {tensor.device for tensor in (*model.parameters(), *model.buffers())} or {torch.device("cpu")}
-    if len(places) > 1:
-        raise ModelError(
-            f"device can only be set for a model on one device, {type(model).__name__} lies on "
-            f"{', '.join(sorted(map(str, places)))}; leave device out"
-        )
-    return places.pop()
 
 
 def _shown(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -29,6 +29,7 @@ from isofire.firing.evidence.resample import used_blocks
 from isofire.firing.evidence.student import LEVEL, t_value
 from isofire.firing.evidence.summary import DriftVsFloor
 from isofire.firing.observation import Observation
+from isofire.running import device_of
 
 Outcome = Literal["holds", "fails", "undecided"]
 _WIDTH = 100
@@ -311,8 +312,7 @@ def _state(quantized: nn.Module, counts: SpikeCounts, limit: float) -> Finding:
 def reach_of(model: nn.Module, data: Data) -> SynopsPerSpike | None:
     """`isofire.firing.cost.synops_per_spike` on the first images; None where the cost is no sum over spikes."""
     inputs, _ = next(iter(read_batches(data, 2, 2)))
-    device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), inputs.device)
     try:
-        return reach(model, inputs.to(device))
+        return reach(model, inputs.to(device_of(model, inputs.device)))
     except ModelError:
         return None

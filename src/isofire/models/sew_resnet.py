@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from isofire.errors import ModelError, SpecError
 from isofire.models.neuron_factory import neuron_factory
-from isofire.modes import evaluating
 from isofire.neurons import Neuron, apply_per_step
+from isofire.running import evaluating
 
 CONNECT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "add": lambda out, identity: out + identity,

@@ -12,22 +12,12 @@ import torch
 from torch import Tensor, nn
 
 import nir
-from isofire.adapters import OverTime, copy_of, find_neurons, reset_
+from isofire.adapters import Framework, OverTime, copy_of, find_neurons, framework_of, reset_
 from isofire.errors import ModelError
-from isofire.modes import evaluating
 from isofire.neurons import Neuron
 from isofire.nir.metadata import SPEC
 from isofire.quantization import spec_of
-
-WRITERS = {
-    "spikingjelly": ("spikingjelly.activation_based.nir_exchange", "export_to_nir"),
-    "snntorch": ("snntorch.export_nir", "export_to_nir"),
-    "norse": ("norse.torch.utils.export_nir", "to_nir"),
-    "sinabs": ("sinabs.nir", "to_nir"),
-}
-"""Library -> module and function that makes a graph of a network and an example."""
-ONE_IMAGE = ("snntorch", "norse")
-"""Those that take the example for one image."""
+from isofire.running import evaluating
 
 
 def foreign_graph(model: nn.Module, example: Tensor) -> Any | None:
@@ -46,10 +36,11 @@ def foreign_graph(model: nn.Module, example: Tensor) -> Any | None:
     ModelError
         If a membrane is quantized, which those writers do not know, or the writer cannot write the network.
     """
-    library = _library(model)
-    if library is None:
+    framework = _library(model)
+    if framework is None:
         return None
-    writer = _writer(library)
+    library, one_image = framework.title, framework.nir_writer_takes_one_image
+    writer = _writer(framework)
     net = copy_of(model.net if isinstance(model, OverTime) else model)
     for name, (neuron, adapter) in find_neurons(net).items():
         if adapter.membrane(neuron) is not None:
@@ -61,7 +52,7 @@ def foreign_graph(model: nn.Module, example: Tensor) -> Any | None:
     metadata = {} if spec is None else {SPEC: json.dumps(spec.to_dict())}
     with evaluating(net), torch.no_grad():
         try:
-            graph = writer(net, example[0] if library in ONE_IMAGE else example)
+            graph = writer(net, example[0] if one_image else example)
             for node in graph.nodes.values():
                 _make_arrays_(node)
             # a reader checks shapes too
@@ -69,7 +60,7 @@ def foreign_graph(model: nn.Module, example: Tensor) -> Any | None:
         except Exception as error:
             # a writer fails however its tracer does
             cure = ""
-            if library in ONE_IMAGE:
+            if one_image:
                 cure = "; it takes a neuron's shape from its parameters, so give those as tensors of that shape"
             raise ModelError(
                 f"{library}'s own NIR writer cannot write this network: {type(error).__name__}: {error}{cure}"
@@ -85,22 +76,20 @@ def _make_arrays_(node: Any) -> None:
             setattr(node, key, np.atleast_1d(np.asarray(torch.as_tensor(value).detach().cpu())))
 
 
-def _library(model: nn.Module) -> str | None:
+def _library(model: nn.Module) -> Framework | None:
     neurons = [] if isinstance(model, Neuron) else [neuron for neuron, _ in find_neurons(model).values()]
-    found = {next((root for root in map(_root, type(item).__mro__) if root in WRITERS), None) for item in neurons}
+    found = {framework_of(neuron) for neuron in neurons}
     return found.pop() if len(found) == 1 else None
 
 
-def _root(kind: type) -> str:
-    return kind.__module__.partition(".")[0]
-
-
-def _writer(library: str) -> Callable[[nn.Module, Tensor], Any]:
-    module, name = WRITERS[library]
+def _writer(framework: Framework) -> Callable[[nn.Module, Tensor], Any]:
+    if framework.nir_writer is None:
+        raise ModelError(f"isofire knows no NIR writer of {framework.title}'s; write the network with that library")
+    module, name = framework.nir_writer
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ModelError(
-            f"{library}'s NIR writer {module}.{name} cannot be imported: {error}; install what it needs, or another "
-            f"release of {library}"
+            f"{framework.title}'s NIR writer {module}.{name} cannot be imported: {error}; install what it needs, or "
+            f"another release of {framework.title}"
         ) from error

@@ -19,7 +19,6 @@ import nir
 from isofire.errors import ModelError
 from isofire.files import write_atomic
 from isofire.models import SEWResNet
-from isofire.modes import evaluating
 from isofire.neurons import MembraneQuantizer, Neuron, Repeat
 from isofire.nir.foreign import foreign_graph
 from isofire.nir.graph import INPUT, GraphNet
@@ -28,6 +27,7 @@ from isofire.nir.nodes import node_of, writer_of
 from isofire.nir.reading import module_name
 from isofire.nir.residual import residual_graph
 from isofire.quantization import convert, integer_weights, is_converted, make_plan, spec_of
+from isofire.running import evaluating
 from isofire.spec import QuantSpec
 
 VERSION = 1

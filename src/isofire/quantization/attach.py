@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from isofire.adapters import Adapter, adapter_of, run_self_test
-from isofire.checks import require_finite
 from isofire.errors import ModelError, SpecError
 from isofire.neurons import MembraneQuantizer
 from isofire.quantization.plan import LayerAssignment, QuantPlan
 from isofire.quantization.temporal import check_temporal, make_temporal_
 from isofire.quantizers import Quantizer
+from isofire.running import device_of, require_finite
 from isofire.settings import TaWQWeights, UniformMembrane, WeightSetting
 
 
@@ -56,11 +56,6 @@ def attach_membranes_(model: nn.Module, membranes: list[tuple[LayerAssignment, M
     """Give each neuron its quantizer."""
     for choice, membrane in membranes:
         _adapter(model, choice.name).attach(model.get_submodule(choice.name), membrane)
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where the model's first tensor is; the CPU for a model without any."""
-    return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
 
 
 def _chosen(plan: QuantPlan, target: str) -> list[LayerAssignment]:

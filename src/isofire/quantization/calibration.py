@@ -12,13 +12,11 @@ from torch.nn.utils import parametrize
 from isofire.adapters import batch_first, from_rest
 from isofire.batches import Data, read_batches
 from isofire.errors import SpecError
-from isofire.forward import forward
-from isofire.modes import evaluating
 from isofire.neurons import MembraneQuantizer
-from isofire.quantization.attach import device_of
 from isofire.quantization.plan import make_plan
 from isofire.quantization.reestimate import reestimate_batch_norm
 from isofire.quantizers import Quantizer, RangeObserver, Uniform
+from isofire.running import device_of, evaluating, forward
 from isofire.settings import UniformMembrane, WeightSetting
 from isofire.spec import QuantSpec
 

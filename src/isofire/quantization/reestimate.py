@@ -12,8 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from isofire.adapters import batch_first, from_rest
 from isofire.errors import DataError
-from isofire.forward import forward
-from isofire.modes import evaluating
+from isofire.running import evaluating, forward
 
 
 def reestimate_batch_norm(

@@ -11,14 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from isofire.errors import ModelError
-from isofire.modes import evaluating
 from isofire.neurons import MembraneQuantizer, Neuron
 from isofire.neurons.base import Backend
 from isofire.quantization import make_plan, spec_of, weight_quantizers
-from isofire.quantization.attach import device_of
 from isofire.quantization.plan import LayerAssignment
 from isofire.quantizers import Uniform
 from isofire.quantizers.rows import to_rows
+from isofire.running import device_of, evaluating
 from isofire.settings import TaWQWeights, WeightSetting
 
 BINS = 64

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from isofire.adapters import from_rest, read_logits
-from isofire.forward import forward
-from isofire.modes import evaluating
+from isofire.running import device_of, evaluating, forward
 from isofire.training.distributed import Group, pick_device
 from isofire.training.feed import AnySet, Feed
 from isofire.training.losses import check_classes, hits, mean_logit
@@ -51,8 +50,7 @@ def evaluate(
     ModelError
         If the output is no logits, or too few.
     """
-    own = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    place = own if device is None else pick_device(device)
+    place = device_of(model) if device is None else pick_device(device)
     feed = Feed(data, place, channels_last)
     return evaluate_feed(model.to(place), feed, batch_size, precision, Group(place))
 

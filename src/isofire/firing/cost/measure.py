@@ -6,14 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from isofire.batches import Data, read_batches
-from isofire.checks import require_finite
 from isofire.firing.cost.memory import memory_of
 from isofire.firing.cost.meter import ACTIVE_NONZERO, ALL, EVENTS, NONZERO, CostMeter, SpikeTally, SynapseTally
 from isofire.firing.cost.percentiles import Percentiles
 from isofire.firing.cost.report import Cost, NeuronCost, SynapseCost
 from isofire.firing.cost.synapses import fan_in
-from isofire.forward import forward
-from isofire.modes import evaluating
+from isofire.running import device_of, evaluating, forward, require_finite
 
 
 def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None, batch_size: int = 64) -> Cost:
@@ -41,7 +39,7 @@ def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None,
     """
     require_finite(model)
     meter = CostMeter(model)
-    device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    device = device_of(model)
     images = 0
     with evaluating(model), torch.no_grad(), meter.counting():
         for inputs, labels in read_batches(data, batch_size, max_images):

@@ -12,8 +12,8 @@ from isofire.adapters import Adapter, from_rest
 from isofire.errors import ModelError
 from isofire.firing.cost.synapses import Weighted, fan_out, is_whole, sample_dims, weighted_layers
 from isofire.firing.record import spiking_adapters
-from isofire.modes import evaluating
 from isofire.quantization.temporal import TemporalLayer
+from isofire.running import evaluating
 
 SynopsPerSpike = Mapping[str, Tensor]
 """Layer of neurons -> synaptic operations of one spike of each neuron, float64 [n]."""

@@ -12,14 +12,12 @@ from torch import Tensor, nn
 
 from isofire.adapters import Adapter, from_rest, read_logits
 from isofire.batches import Data, read_batches
-from isofire.checks import require_finite
 from isofire.errors import ModelError
 from isofire.firing.record import spiking_adapters
 from isofire.firing.timing.similarity import StreamedCKA, logit_kl
 from isofire.firing.timing.trains import first_spikes, flips, mean_over_pairs, table_of
 from isofire.firing.timing.words import joint_words, spike_words, total_variation, trains, word_counts
-from isofire.forward import forward
-from isofire.modes import evaluating
+from isofire.running import device_of, evaluating, forward, require_finite
 
 COSTS = (0.0, 0.5, 1.0, 2.0)
 """Victor-Purpura's cost of moving a spike by a step."""
@@ -168,10 +166,11 @@ def _run(model: nn.Module, inputs: Tensor, images: int) -> tuple[dict[str, Tenso
         return lambda module, _inputs, output: kept[name].append(adapter.spikes(module, output).cpu())
 
     handles = [neuron.register_forward_hook(listen(name, adapter)) for name, (neuron, adapter) in found.items()]
-    device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), inputs.device)
     try:
         with from_rest(model):
-            logits = read_logits(model, forward(model, inputs.to(device)), images).float().cpu()
+            logits = (
+                read_logits(model, forward(model, inputs.to(device_of(model, inputs.device))), images).float().cpu()
+            )
     finally:
         for handle in handles:
             handle.remove()

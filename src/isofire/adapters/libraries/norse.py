@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from isofire.adapters.base import Adapter, Layout, MembraneMixin
-from isofire.adapters.framework import Framework
+from isofire.adapters.framework import Framework, register_framework
 from isofire.errors import ModelError
 from isofire.neurons.membrane import Placement
 
@@ -28,7 +28,10 @@ _NEVER = torch.finfo(torch.float32).max
 class Norse(Framework):
     """Finds Norse's spiking cells and modules."""
 
+    title = "Norse"
     module = "norse.torch.module.snn"
+    nir_writer = ("norse.torch.utils.export_nir", "to_nir")
+    nir_writer_takes_one_image = True
 
     def __init__(self) -> None:
         self._adapter = NorseAdapter()
@@ -128,3 +131,6 @@ def _integrates(neuron: Any) -> bool:
 
 def _is_kind(neuron: Any, *names: str) -> bool:
     return any(kind.__name__ in names and kind.__module__.startswith("norse.") for kind in type(neuron).__mro__)
+
+
+register_framework("norse", Norse())

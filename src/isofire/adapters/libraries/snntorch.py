@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from isofire.adapters.base import Adapter, Layout, MembraneMixin
-from isofire.adapters.framework import Framework
+from isofire.adapters.framework import Framework, register_framework
 from isofire.neurons.membrane import Placement
 
 QUANTIZABLE = ("Leaky", "Lapicque", "RLeaky", "Synaptic", "RSynaptic", "Alpha")
@@ -22,7 +22,10 @@ UNROLLED = ("StateLeaky", "LinearLeaky", "AssociativeLeaky", "LeakyParallel")
 class SnnTorch(Framework):
     """Finds snnTorch's neurons."""
 
+    title = "snnTorch"
     module = "snntorch"
+    nir_writer = ("snntorch.export_nir", "export_to_nir")
+    nir_writer_takes_one_image = True
 
     def __init__(self) -> None:
         self._adapter = SnnTorchAdapter()
@@ -120,3 +123,6 @@ def _charge(membrane: nn.Module, charge: Any, current: Tensor) -> Any:
 
 def _is_kind(neuron: Any, names: tuple[str, ...]) -> bool:
     return any(kind.__name__ in names and kind.__module__.startswith("snntorch.") for kind in type(neuron).__mro__)
+
+
+register_framework("snntorch", SnnTorch())

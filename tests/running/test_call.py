@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from isofire.errors import DataError, ModelError
-from isofire.forward import forward
+from isofire.running import forward
 
 
 class Raises(nn.Module):

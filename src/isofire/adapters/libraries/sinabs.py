@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from isofire.adapters.base import Adapter, Layout, MembraneMixin
-from isofire.adapters.framework import Framework
+from isofire.adapters.framework import Framework, register_framework
 from isofire.neurons import MembraneQuantizer
 from isofire.neurons.membrane import Placement
 
@@ -19,7 +19,9 @@ from isofire.neurons.membrane import Placement
 class Sinabs(Framework):
     """Finds Sinabs' layers that spike."""
 
+    title = "Sinabs"
     module = "sinabs.layers.stateful_layer"
+    nir_writer = ("sinabs.nir", "to_nir")
 
     def __init__(self) -> None:
         self._adapter = SinabsAdapter()
@@ -187,3 +189,6 @@ def _forget(layer: nn.Module) -> None:
 
 def _is_kind(neuron: Any, *names: str) -> bool:
     return any(kind.__name__ in names and kind.__module__.startswith("sinabs.") for kind in type(neuron).__mro__)
+
+
+register_framework("sinabs", Sinabs())

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from isofire.adapters.base import Adapter, Layout, MembraneMixin
-from isofire.adapters.framework import Framework
-from isofire.adapters.spikingjelly import NEURONS, SpikingJelly, library_kind
+from isofire.adapters.framework import Framework, register_framework
+from isofire.adapters.libraries.spikingjelly import NEURONS, SpikingJelly, library_kind
 from isofire.neurons.membrane import Placement
 
 QUANTIZABLE = ("BaseNode", "IFNode", "LIFNode", "ParametricLIFNode", "QIFNode", "EIFNode", "KLIFNode")
@@ -19,7 +19,9 @@ QUANTIZABLE = ("BaseNode", "IFNode", "LIFNode", "ParametricLIFNode", "QIFNode", 
 class SpikingJelly0(Framework):
     """Finds the neurons of SpikingJelly 0.0.0.0.14, in which `neuron` is a single file."""
 
+    title = "SpikingJelly"
     module = NEURONS
+    nir_writer = ("spikingjelly.activation_based.nir_exchange", "export_to_nir")
 
     def __init__(self) -> None:
         self._adapter = StepNodeAdapter()
@@ -93,3 +95,6 @@ def _charge(neuron: Any, x: Tensor) -> None:
         neuron.v = neuron.v - (neuron.v - neuron.v_reset) / neuron.tau + x
     else:
         neuron.neuronal_charge(x)
+
+
+register_framework("spikingjelly0", SpikingJelly0())

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from isofire.adapters.base import Adapter, Layout, MembraneMixin
-from isofire.adapters.framework import Framework
+from isofire.adapters.framework import Framework, register_framework
 from isofire.neurons.membrane import Placement
 
 NEURONS = "spikingjelly.activation_based.neuron"
@@ -28,7 +28,9 @@ COUNTED = (
 class SpikingJelly(Framework):
     """Finds the neurons of SpikingJelly 2.0, in which `neuron` has become a package."""
 
+    title = "SpikingJelly"
     module = f"{NEURONS}.base_node"
+    nir_writer = ("spikingjelly.activation_based.nir_exchange", "export_to_nir")
 
     def __init__(self) -> None:
         self._node, self._simple = NodeAdapter(), SimpleNodeAdapter()
@@ -177,3 +179,6 @@ def _base_node(neuron: Any) -> Any:
 @cache
 def _counted(package: Any) -> tuple[type, ...]:
     return tuple(vars(package)[name] for name in COUNTED)
+
+
+register_framework("spikingjelly", SpikingJelly())
