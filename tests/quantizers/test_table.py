@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from isofire.quantizers import LSQ, Levels, LQNet, Quantizer, TaWQ, Uniform
@@ -52,6 +52,7 @@ def test_uniform(grid: str, bits: int, hi: float) -> None:
 
 
 @given(st.floats(-4, 4, width=32), st.floats(2**-6, 4, width=32), st.integers(1, 6), st.booleans())
+@example(-0.0, 2.0, 1, False)
 @settings(max_examples=60, deadline=None)
 def test_uniform_asymmetric(lo: float, width: float, bits: int, power: bool) -> None:
     assert_equal_bits(Uniform(bits, range=(lo, lo + width), power_of_two=power))
