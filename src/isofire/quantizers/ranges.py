@@ -36,7 +36,8 @@ def fixed(x: Tensor, bits: int, grid: Grid, *, lo: float, hi: float) -> tuple[Te
         If they do not suit the grid; see `grids.check_range`.
     """
     # adding 0 turns -0 into 0, which would make the sign of a zero level depend on the value
-    bounds = tuple(x.new_full((x.shape[0],), bound + 0.0, dtype=torch.float32) for bound in (lo, hi))
+    shape = (x.shape[0],)
+    bounds = x.new_full(shape, lo + 0.0, dtype=torch.float32), x.new_full(shape, hi + 0.0, dtype=torch.float32)
     grids.check_range(*bounds, bits, grid)
     return bounds
 
