@@ -16,6 +16,7 @@ from isofire.neurons import MembraneQuantizer
 from isofire.quantization import calibrate_, prepare_, restore_
 from isofire.quantizers import RangeObserver, Uniform
 from isofire.spec import QuantSpec
+from isofire.training.listen import Listener
 
 PLACEMENTS = ["pre_fire", "post_reset"]
 SPEC = QuantSpec(weights={"method": "lsq", "bits": 4}, membrane={"bits": 4, "range": "minmax"}, first_layer="quantize")
@@ -378,3 +379,35 @@ def test_explain_names_the_neurons(trained, capsys) -> None:
     lines = capsys.readouterr().out.splitlines()[2:]
     assert [line.split()[0] for line in lines] == ["conv1", "n1", "conv2", "n2", "fc"]
     assert [line.split()[1] for line in lines][1] == type(model.n1).__name__
+
+
+def test_losses_hear_the_rates_membranes_and_gradients_of_isofires_own(case, trained, own_net, images) -> None:
+    model, found = trained("pre_fire"), []
+    for net in (model.train(), own_net(model).train()):
+        listener, needs = Listener(net), {"rates", "spikes", "membranes"}
+        with listener.listening(needs):
+            reset_(net)
+            output = net(images[0])
+        heard = listener.heard(output[0] if isinstance(output, tuple) else output, needs)
+        weights = {name: torch.arange(rates.numel()).cos().view_as(rates) for name, rates in heard.rates.items()}
+        means = {name: spikes.mean((0, 1)) for name, spikes in heard.spikes.items()}
+        gradients = [
+            torch.autograd.grad(
+                sum((values[name] * weight).sum() for name, weight in weights.items()),
+                net.get_submodule("conv1").weight,
+                retain_graph=True,
+            )[0]
+            for values in (heard.rates, means)
+        ]
+        assert float(gradients[0].abs().max()) > 1e-3
+        torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-6)
+        found.append(heard)
+        reset_(net)
+    one, two = found
+    assert one.presentations == two.presentations
+    assert list(one.rates) == list(two.rates)
+    for name in one.rates:
+        assert torch.equal(one.rates[name], two.rates[name])
+        assert torch.equal(one.spikes[name], two.spikes[name])
+        assert one.membranes[name].shape == two.membranes[name].shape
+        torch.testing.assert_close(one.membranes[name], two.membranes[name])

@@ -212,3 +212,16 @@ def test_cuda_without_an_index_is_that_of_the_process(baseline, splits, monkeypa
     monkeypatch.setenv("LOCAL_RANK", "1")
     with pytest.raises(Reached, match=place):
         run(baseline, splits, WEIGHTS, device=device)
+
+
+def test_the_baseline_teaches_where_a_loss_asks_for_it(baseline, splits):
+    losses = {"paired": {"weight": 2.0}}
+    recipe = Recipe(epochs=1, lr=0.02, batch_size=32, warmup_epochs=0.0, losses=losses)
+    before = copy.deepcopy(baseline.state_dict())
+    taught = run(baseline, splits, MEMBRANE, "qat", recipe=recipe)
+    plain = run(baseline, splits, MEMBRANE, "qat", recipe=QAT)
+    assert taught.history[0].losses["paired"] > 0
+    assert taught.row["paired_mae"] < plain.row["paired_mae"]
+    assert taught.row["options"].endswith("paired=2")
+    assert "paired" not in (plain.row["options"] or "")
+    assert all(torch.equal(value, baseline.state_dict()[name]) for name, value in before.items())

@@ -48,7 +48,7 @@ def test_a_file_lies_relative_to_the_toml_and_can_be_replaced(write, tmp_path) -
     [
         ("seeds =", "seed =", "unknown key 'seed'.*did you mean 'seeds'"),
         ("lr = 0.01", 'lr = "fast"', r"lr.*\[qat\]|qat.lr"),
-        ("lr = 0.1", "lr = -1.0", r"lr must be.*baselines\[0\].train"),
+        ("lr = 0.1", "lr = -1.0", r"lr: expected `float` > 0.0, got -1.0.*baselines\[0\].train"),
         ("seeds = [0, 1]", "seeds = [0, 0]", "different numbers"),
         ("seeds = [0, 1]", 'test_split = "tset"', "test_split"),
         ("seeds = [0, 1]", 'test_split = "valid"', "set data.valid"),

@@ -12,33 +12,41 @@ from isofire.training import Recipe
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("epochs", 0, r"epochs must be a whole number of at least 1, got 0 \(recipe\)"),
-        ("epochs", 2.5, "epochs must be a whole number"),
-        ("epochs", True, "epochs must be a whole number"),
-        ("batch_size", 0, "batch_size must be a whole number of at least 1, got 0"),
-        ("eval_batch_size", -1, "eval_batch_size must be"),
-        ("optimizer", "adam", "optimizer must be one of sgd, adamw, got 'adam'"),
-        ("lr", 0.0, "lr must be a number above 0, got 0.0"),
-        ("lr", float("nan"), "lr must be a number above 0, got nan"),
-        ("lr", float("inf"), "lr must be a number above 0, got inf"),
-        ("lr", "0.1", "lr must be a number above 0, got '0.1'"),
-        ("momentum", 1.0, "momentum must be a number of at least 0 and below 1, got 1.0"),
-        ("weight_decay", -1e-4, "weight_decay must be a number of at least 0"),
-        ("quantizer_lr", -1.0, "quantizer_lr must be"),
-        ("warmup_epochs", -0.5, "warmup_epochs must be"),
-        ("warmup_epochs", 11.0, r"warmup_epochs must not exceed epochs, got 11.0 of 10"),
-        ("schedule", "step", "schedule must be one of cosine, one_cycle, constant"),
-        ("final_lr_fraction", 1.1, "final_lr_fraction must be a number of at least 0 and at most 1, got 1.1"),
-        ("label_smoothing", 1.0, "label_smoothing must be"),
-        ("loss", "mse", "loss must be one of mean_logit, tet"),
-        ("clip_norm", 0.0, "clip_norm must be a number above 0, got 0.0"),
-        ("precision", "fp16", "precision must be one of float32, bf16"),
-        ("channels_last", 1, "channels_last must be true or false, got 1"),
-        ("pad", -1, "pad must be a whole number of at least 0, got -1"),
-        ("flip", 1, "flip must be true or false"),
-        ("cutout", 1.5, "cutout must be a whole number"),
-        ("seed", -3, "seed must be a whole number of at least 0"),
-        ("decay_norm_and_bias", None, "decay_norm_and_bias must be true or false"),
+        ("epochs", 0, r"^epochs: expected `int` >= 1, got 0 \(recipe\)"),
+        ("epochs", 2.5, "^epochs: expected `int`, got 2.5"),
+        ("epochs", True, "^epochs: expected `int`"),
+        ("batch_size", 0, "^batch_size: expected `int` >= 1, got 0"),
+        ("eval_batch_size", -1, "^eval_batch_size: expected `int` >= 1"),
+        ("optimizer", "adam", "^optimizer: .*'adam'.*; optimizer is one of sgd, adamw"),
+        ("lr", 0.0, "^lr: expected `float` > 0.0, got 0.0"),
+        ("lr", float("nan"), "^lr must be finite, got nan"),
+        ("lr", float("inf"), "^lr must be finite, got inf"),
+        ("lr", "0.1", "^lr: expected `float`, got '0.1'"),
+        ("momentum", 1.0, "^momentum: expected `float` < 1.0, got 1.0"),
+        ("weight_decay", -1e-4, "^weight_decay: expected `float` >= 0.0"),
+        ("quantizer_lr", -1.0, "^quantizer_lr: expected"),
+        ("warmup_epochs", -0.5, "^warmup_epochs: expected"),
+        ("warmup_epochs", 11.0, r"^warmup_epochs must not exceed epochs, got 11.0 of 10"),
+        ("schedule", "step", "^schedule: .*schedule is one of cosine, one_cycle, constant"),
+        ("final_lr_fraction", 1.1, "^final_lr_fraction: expected `float` <= 1.0, got 1.1"),
+        ("label_smoothing", 1.0, "^label_smoothing: expected `float` < 1.0"),
+        ("loss", "mse", "^unknown loss 'mse'; known: mean_logit, tet, paired, emd"),
+        ("losses", {"pared": 1.0}, "^unknown loss 'pared'; did you mean 'paired'"),
+        ("losses", {"paired": -1}, "^loss 'paired': .*>= 0.*its settings are weight, warmup_epochs, relative, cost"),
+        ("losses", {"paired": float("inf")}, "^loss 'paired': .*<= 1000000"),
+        ("losses", {"paired": {"wait": 1}}, "^loss 'paired': .*unknown field `wait`"),
+        ("losses", {"paired": {"cost": "w3"}}, "^loss 'paired': .*'w3'"),
+        ("losses", {"paired": True}, "^the loss 'paired' takes a weight or a table of settings, got True"),
+        ("losses", {"mean_logit": 1.0}, "^losses must be further ones, 'mean_logit' is the task's loss already"),
+        ("losses", ["paired"], "^losses: expected `object`"),
+        ("clip_norm", 0.0, "^clip_norm: expected `float` > 0.0, got 0.0"),
+        ("precision", "fp16", "^precision: .*precision is one of float32, bf16"),
+        ("channels_last", 1, "^channels_last: expected `bool`, got 1"),
+        ("pad", -1, "^pad: expected `int` >= 0, got -1"),
+        ("flip", 1, "^flip: expected `bool`"),
+        ("cutout", 1.5, "^cutout: expected `int`"),
+        ("seed", -3, "^seed: expected `int` >= 0"),
+        ("decay_norm_and_bias", None, "^decay_norm_and_bias: expected `bool`"),
     ],
 )
 def test_a_bad_value_is_refused_with_rule_value_and_place(name: str, value: Any, message: str) -> None:
@@ -65,10 +73,25 @@ def test_from_mapping_reads_what_to_builtins_wrote() -> None:
     [
         ({"epochs": 3, "lr": 0.1, "epoch": 4}, "unknown field `epoch`.*the settings are epochs, lr"),
         ({"epochs": 3}, "missing required field `lr`"),
-        ({"epochs": "3", "lr": 0.1}, r"Expected `int`, got `str` - at `\$.epochs`"),
-        ({"epochs": 0, "lr": 0.1}, "^epochs must be a whole number of at least 1, got 0"),
+        ({"epochs": "3", "lr": 0.1}, "^epochs: expected `int`, got '3'"),
+        ({"epochs": 0, "lr": 0.1}, "^epochs: expected `int` >= 1, got 0"),
+        ({"epochs": 1, "lr": 0.1, "loss": "mse"}, "^unknown loss 'mse'"),
     ],
 )
 def test_from_mapping_names_what_is_wrong(values: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         Recipe.from_mapping(values)
+
+
+def test_further_losses_are_kept_complete_and_read_back() -> None:
+    short = Recipe(epochs=1, lr=0.1, losses={"paired": 0.5, "logits": {"temperature": 4.0}})
+    long = Recipe(epochs=1, lr=0.1, losses={"paired": {"weight": 0.5}, "logits": {"weight": 1, "temperature": 4}})
+    assert short == long
+    assert short.losses["paired"]["against"] == "batch"
+    assert Recipe.from_mapping(msgspec.to_builtins(short)) == short
+    assert list(short.further_losses()) == ["paired", "logits"]
+
+
+def test_a_recipe_without_further_losses_is_told_as_before_there_were_any() -> None:
+    assert "losses" not in Recipe(epochs=1, lr=0.1).to_dict()
+    assert Recipe(epochs=1, lr=0.1, losses={"emd": 1.0}).to_dict()["losses"]["emd"]["weight"] == 1.0

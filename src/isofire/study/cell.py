@@ -95,7 +95,7 @@ def run_cell(
         statistics re-estimated on the calibration images ("ptq"), or training continued by the same recipe ("qat").
     mode
         "ptq" quantizes the trained weights; "qat" also trains with the quantizers in place, by `recipe`, and keeps
-        the weights of the last epoch.
+        the weights of the last epoch. Losses of the recipe that compare with a teacher get the baseline.
     train_set
         To calibrate on and to train with.
     test_set
@@ -147,8 +147,9 @@ def run_cell(
         assert recipe is not None
         recipe = msgspec.structs.replace(recipe, seed=seed)
         history = train(
-            model, train_set, valid_set, recipe, out=folder, device=place, progress=progress, on_epoch=on_epoch
-        ).history
+            model, train_set, valid_set, recipe, teacher=baseline, out=folder, device=place, progress=progress,
+            on_epoch=on_epoch,
+        ).history  # fmt: skip
         if spec is not None:
             convert_(model)
     comparison = compare(
@@ -159,7 +160,7 @@ def run_cell(
         "model": model_name or name_of(baseline),
         "data": name_of_data(test_set),
         **(labels_of(spec) if spec is not None else _control_labels(mode)),
-        "options": _options(labels_of(spec)["options"], start is not None),
+        "options": _options(labels_of(spec)["options"], start is not None, recipe if mode == "qat" else None),
         "mode": mode,
         "seed": seed,
         "epochs": len(history),
@@ -215,7 +216,8 @@ def _post_training(
     return model
 
 
-def _options(of_spec: str | float | None, from_scratch: bool) -> str | None:
-    """What else decides a row: the spec's further settings, and where training started."""
+def _options(of_spec: str | float | None, from_scratch: bool, recipe: Recipe | None) -> str | None:
+    """What else decides a row: the spec's further settings, where training started, and its further losses."""
     parts = [str(of_spec)] if of_spec else []
-    return " ".join([*parts, *(["from_scratch"] if from_scratch else [])]) or None
+    losses = [] if recipe is None else recipe.labels()
+    return " ".join([*parts, *(["from_scratch"] if from_scratch else []), *losses]) or None

@@ -170,7 +170,7 @@ def _baseline(
         device=device, identity=identity, fingerprints=fingerprints, versions=versions(),
     )  # fmt: skip
     decides = [
-        *task.versions.values(), identity, settings.model, train, _data(data), fingerprints,
+        *task.versions.values(), identity, settings.model, train and train.to_dict(), _data(data), fingerprints,
         task.test_split, task.test_images, task.batch_size, task.threads, device,
     ]  # fmt: skip
     return msgspec.structs.replace(task, key=_hash(decides))
@@ -182,7 +182,7 @@ def _cell(combination: Combination, sweep: Sweep, baseline: BaselineTask, seed: 
     if mode == "qat":
         assert sweep.qat is not None
         recipe = msgspec.structs.replace(sweep.qat, seed=seed)
-    decides = [baseline.key, mode, spec, seed, recipe, sweep.calibration_images]
+    decides = [baseline.key, mode, spec, seed, recipe and recipe.to_dict(), sweep.calibration_images]
     return CellTask(
         key=_hash(decides), title=_title(combination, baseline.name, seed), mode=mode, seed=seed, spec=spec,
         recipe=recipe, calibration_images=sweep.calibration_images, keep_model=sweep.keep_models,

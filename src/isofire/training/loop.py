@@ -22,8 +22,9 @@ from isofire.training.checkpoint import load_training, read_note, save_training,
 from isofire.training.distributed import Group, join
 from isofire.training.evaluation import evaluate_feed
 from isofire.training.feed import AnySet, Feed, refuse_test_split
-from isofire.training.losses import LOSSES, check_classes, hits
+from isofire.training.losses import check_classes, hits
 from isofire.training.memory_format import use_channels_last
+from isofire.training.objective import Objective
 from isofire.training.optimizer import make_optimizer, set_learning_rate
 from isofire.training.progress import Reporter, reporter
 from isofire.training.recipe import Recipe
@@ -42,6 +43,7 @@ def train(
     valid_set: AnySet | None,
     recipe: Recipe,
     *,
+    teacher: nn.Module | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = True,
     device: torch.device | str | None = None,
@@ -65,6 +67,9 @@ def train(
         Decides which epoch is the best. With `None` none is chosen, and the last weights are all there is.
     recipe
         Everything that decides the result.
+    teacher
+        What losses such as "paired" compare with: in quantization-aware training the full-precision network. A copy of
+        it is run in eval mode on the same batches, if a loss asks for it; it stays as it is.
     out
         Folder for `last.safetensors` (after every epoch) and `best.safetensors`. With `None` nothing is written.
         Processes on several machines must see the same folder.
@@ -84,19 +89,20 @@ def train(
     Raises
     ------
     SpecError
-        If settings and data do not fit together.
+        If settings and data do not fit together, or a loss compares with a teacher and there is none.
     OutputError
         If `out` cannot be written, or holds a run while `resume` is false.
     CheckpointError
         If the stored run is damaged, or has another recipe, architecture, initial model or data.
     ModelError
-        If nothing is trainable, the output is no logits, or the loss or a weight stops being finite. A checkpoint
-        already written then stays as it is.
+        If nothing is trainable, the output is no logits, the teacher's layers do not fit a loss, or the loss or a
+        weight stops being finite. A checkpoint already written then stays as it is.
     """
     if checkpoint_every is not None and (out is None or checkpoint_every < 1):
         raise SpecError(f"checkpoint_every must be at least 1 and needs a folder out, got {checkpoint_every} and {out}")
     group = join(device)
-    run = _Run(model, train_set, valid_set, recipe, group, None if out is None else Path(out), checkpoint_every)
+    place = None if out is None else Path(out)
+    run = _Run(model, train_set, valid_set, recipe, teacher, group, place, checkpoint_every)
     run.open_folder(resume)
     with _own_random_state(group.device):
         return run.train(reporter(progress and group.leads, recipe.epochs, run.steps, run.steps_done), on_epoch)
@@ -111,6 +117,7 @@ class _Run:
         train_set: AnySet,
         valid_set: AnySet | None,
         recipe: Recipe,
+        teacher: nn.Module | None,
         group: Group,
         out: Path | None,
         checkpoint_every: int | None,
@@ -121,6 +128,7 @@ class _Run:
         channels_last = use_channels_last(self.model, recipe.channels_last, group.device)
         if channels_last:
             self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.objective = Objective(recipe, self.model, teacher, group.device, channels_last)
         self.optimizer = make_optimizer(self.model, recipe)
         self.feed = Feed(train_set, group.device, channels_last)
         self.valid = None if valid_set is None else Feed(valid_set, group.device, channels_last)
@@ -128,7 +136,8 @@ class _Run:
         self.classes = len(train_set.classes)
         self.fingerprints = (train_set.fingerprint, None if valid_set is None else valid_set.fingerprint)
         # as long as the weights are the initial ones
-        self.identity = None if out is None else identity(self.model, recipe, *self.fingerprints, group)
+        compared = self.objective.teacher
+        self.identity = None if out is None else identity(self.model, recipe, *self.fingerprints, group, compared)
         self.at = Position()
         self.new_sums()
 
@@ -138,6 +147,7 @@ class _Run:
         try:
             wrapped = self.group.wrap(self.model)
             reset_(self.model)
+            self.objective.prepare(self.first_batches, self.group.gather, self.autocast)
             if self.valid is None:
                 show.say("no validation set: no epoch is chosen, the last weights are kept")
             while self.at.epoch < self.recipe.epochs:
@@ -159,49 +169,71 @@ class _Run:
             self.at.step = step + 1
             if self.is_time_to_look:
                 self.check_loss()
-                loss, right, images = self.sums.tolist()
+                loss, right, images, *_ = self.sums.tolist()
                 pace = images * self.group.world / (time.perf_counter() - started)
                 show.step(epoch, step + 1, loss / images, right / images, pace)
             if self.is_time_to_save:
                 self.check_weights()
                 self.at.seconds = time.perf_counter() - started
                 self.save_last()
-        loss, right, images = self.gathered_sums().sum(0).tolist()
+        loss, right, images, *further = self.gathered_sums().sum(0).tolist()
         seconds = time.perf_counter() - started
         self.check_loss()
         self.check_weights()
-        return self.close_epoch(loss / images, right / images, seconds, images / seconds)
+        return self.close_epoch(loss / images, right / images, self.means(further), seconds, images / seconds)
 
     def train_step(self, wrapped: nn.Module, order: Tensor, step: int) -> None:
         recipe, rank, epoch = self.recipe, self.group.rank, self.at.epoch
-        first = (step * self.group.world + rank) * recipe.batch_size
-        generator = augment_generator(recipe.seed, epoch, step, rank, self.group.device) if self.augment else None
-        inputs, labels = self.feed.cut(order[first : first + recipe.batch_size], self.augment, generator)
+        inputs, labels = self.batch(order, epoch, step)
         seed_model(recipe.seed, epoch, step, rank, self.group.device)
         set_learning_rate(self.optimizer, self.lr(step))
-        output = self.logits(wrapped, inputs, len(labels), step)
-        check_classes(output, self.classes)
-        loss = LOSSES[recipe.loss](output, labels, recipe.label_smoothing)
-        self.note(loss.detach(), hits(output.detach(), labels), len(labels), step)
+        output, task, total, values = self.objective(
+            lambda: self.logits(wrapped, inputs, len(labels), step),
+            inputs,
+            labels,
+            epoch + step / self.steps,
+            self.autocast,
+        )
+        self.note(total.detach(), task.detach(), values, hits(output.detach(), labels), len(labels), step)
         self.optimizer.zero_grad()
-        loss.backward()
+        total.backward()
         if recipe.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip_norm)
         self.optimizer.step()
         # neurons of other libraries keep their state from one call to the next
         reset_(self.model)
 
+    def batch(self, order: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        """This process's inputs and labels of a step."""
+        first = (step * self.group.world + self.group.rank) * self.recipe.batch_size
+        place = (self.recipe.seed, epoch, step, self.group.rank, self.group.device)
+        generator = augment_generator(*place) if self.augment else None
+        return self.feed.cut(order[first : first + self.recipe.batch_size], self.augment, generator)
+
+    def first_batches(self, images: int) -> Iterator[Tensor]:
+        """The inputs of this process's first steps, until they hold so many images or an epoch ends."""
+        order = self.feed.place(epoch_order(len(self.feed), self.recipe.seed, 0))
+        for step in range(min(self.steps, math.ceil(images / self.recipe.batch_size))):
+            yield self.batch(order, 0, step)[0]
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
+
     def logits(self, wrapped: nn.Module, inputs: Tensor, images: int, step: int) -> Tensor:
         try:
-            with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
-                return read_logits(self.model, wrapped(inputs), images)
+            with self.autocast():
+                output = read_logits(self.model, wrapped(inputs), images)
         except ModelError as error:
             # a quantizer refuses NaN before the loss shows it
             if self.is_finite:
                 raise
             raise self.diverged("a weight", max(step - 1, 0)) from error
+        check_classes(output, self.classes)
+        return output
 
-    def close_epoch(self, loss: float, accuracy: float, seconds: float, pace: float) -> EpochRecord:
+    def close_epoch(
+        self, loss: float, accuracy: float, losses: dict[str, float], seconds: float, pace: float
+    ) -> EpochRecord:
         self.group.share_buffers(self.model)
         found = None
         if self.valid is not None:
@@ -212,6 +244,7 @@ class _Run:
             epoch=self.at.epoch + 1,
             train_loss=loss,
             train_accuracy=accuracy,
+            losses=losses,
             valid_loss=found and found.loss,
             valid_accuracy=found and found.accuracy,
             lr=self.lr(self.steps - 1),
@@ -238,14 +271,27 @@ class _Run:
     # -- sums over the epoch, and the watch for a loss that is not finite -------------------------------------------
 
     def new_sums(self, values: list[float] | None = None) -> None:
+        """Of loss times images, images right, images; then of each further loss its value times images, and images."""
         device = self.group.device
         exact = torch.float32 if device.type == "mps" else torch.float64
-        self.sums = torch.tensor(values or [0.0, 0.0, 0.0], dtype=exact, device=device)
+        self.sums = torch.tensor(values or [0.0] * (3 + 2 * len(self.objective.names)), dtype=exact, device=device)
         self.bad_step = torch.tensor(-1, device=device)
 
-    def note(self, loss: Tensor, right: Tensor, images: int, step: int) -> None:
-        self.sums += torch.stack([loss.to(self.sums) * images, right.to(self.sums), self.sums.new_full((), images)])
-        self.bad_step = torch.where((self.bad_step < 0) & ~loss.isfinite(), step, self.bad_step)
+    def note(
+        self, total: Tensor, task: Tensor, values: dict[str, Tensor], right: Tensor, images: int, step: int
+    ) -> None:
+        count, none = self.sums.new_full((), images), self.sums.new_zeros(())
+        parts = [task.to(self.sums) * images, right.to(self.sums), count]
+        for name in self.objective.names:
+            value = values.get(name)
+            parts += [none, none] if value is None else [value.detach().to(self.sums) * images, count]
+        self.sums += torch.stack(parts)
+        self.bad_step = torch.where((self.bad_step < 0) & ~total.isfinite(), step, self.bad_step)
+
+    def means(self, further: list[float]) -> dict[str, float]:
+        """Of the further losses, over the images for which they counted."""
+        pairs = zip(self.objective.names, further[::2], further[1::2], strict=True)
+        return {name: value / images for name, value, images in pairs if images}
 
     def gathered_sums(self) -> Tensor:
         return self.group.gather(self.sums)

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from functools import cache
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import msgspec
+from msgspec import Meta
 
 from isofire.errors import SpecError
+from isofire.training.losses import Loss, read_loss
+
+Count = Annotated[int, Meta(ge=1)]
+Amount = Annotated[float, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0)]
+Share = Annotated[float, Meta(ge=0, lt=1)]
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,7 +52,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     label_smoothing
         Probability mass spread evenly over all classes.
     loss
-        `"mean_logit"` or `"tet"`; see `isofire.training.losses`.
+        The task's: `"mean_logit"`, `"tet"`, or another registered loss; see `isofire.training.losses`.
+    losses
+        Further losses that are added to it: name -> weight, or name -> settings, such as
+        `{"paired": 1.0, "logits": {"weight": 0.5, "temperature": 4.0}}`. Read back with all their settings.
     clip_norm
         Largest L2 norm of the whole gradient; `None` leaves it alone.
     precision
@@ -71,51 +82,61 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     'cosine'
     """
 
-    epochs: int
-    lr: float
-    batch_size: int = 128
+    epochs: Count
+    lr: Positive
+    batch_size: Count = 128
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
+    momentum: Share = 0.9
+    weight_decay: Amount = 5e-4
     decay_norm_and_bias: bool = False
-    quantizer_lr: float = 1.0
-    warmup_epochs: float = 1.0
+    quantizer_lr: Amount = 1.0
+    warmup_epochs: Amount = 1.0
     schedule: Literal["cosine", "one_cycle", "constant"] = "cosine"
-    final_lr_fraction: float = 0.0
-    label_smoothing: float = 0.0
-    loss: Literal["mean_logit", "tet"] = "mean_logit"
-    clip_norm: float | None = None
+    final_lr_fraction: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    label_smoothing: Share = 0.0
+    loss: str = "mean_logit"
+    losses: dict[str, Any] = {}
+    clip_norm: Positive | None = None
     precision: Literal["float32", "bf16"] = "float32"
     channels_last: bool = True
-    pad: int = 0
+    pad: Annotated[int, Meta(ge=0)] = 0
     flip: bool = False
-    cutout: int = 0
-    seed: int = 0
-    eval_batch_size: int = 256
+    cutout: Annotated[int, Meta(ge=0)] = 0
+    seed: Annotated[int, Meta(ge=0)] = 0
+    eval_batch_size: Count = 256
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "eval_batch_size"):
-            _whole(self, name, low=1)
-        for name in ("pad", "cutout", "seed"):
-            _whole(self, name, low=0)
-        for name in ("flip", "channels_last", "decay_norm_and_bias"):
-            _truth(self, name)
-        for name, allowed in _CHOICES.items():
-            _choice(self, name, allowed)
-        _number(self, "lr", above=0.0)
-        _number(self, "momentum", low=0.0, below=1.0)
-        _number(self, "weight_decay", low=0.0)
-        _number(self, "quantizer_lr", low=0.0)
-        _number(self, "warmup_epochs", low=0.0)
-        _number(self, "final_lr_fraction", low=0.0, high=1.0)
-        _number(self, "label_smoothing", low=0.0, below=1.0)
-        if self.clip_norm is not None:
-            _number(self, "clip_norm", above=0.0)
+        for name, kind in _kinds().items():
+            _check(name, getattr(self, name), kind)
         if self.warmup_epochs > self.epochs:
             raise SpecError(
                 f"warmup_epochs must not exceed epochs, got {self.warmup_epochs} of {self.epochs} (recipe); "
                 "shorten the warm-up or train longer"
             )
+        read_loss(self.loss)
+        if self.loss in self.losses:
+            raise SpecError(f"losses must be further ones, {self.loss!r} is the task's loss already (recipe)")
+        complete = {name: msgspec.to_builtins(read_loss(name, given)) for name, given in self.losses.items()}
+        msgspec.structs.force_setattr(self, "losses", complete)
+
+    def further_losses(self) -> dict[str, Loss]:
+        """The losses besides the task's, in the recipe's order."""
+        return {name: read_loss(name, given) for name, given in self.losses.items()}
+
+    def labels(self) -> list[str]:
+        """The further losses in short, with the settings that are not the usual ones.
+
+        Examples
+        --------
+        >>> Recipe(epochs=1, lr=0.1, losses={"emd": {"weight": 2, "cost": "squared"}}).labels()
+        ['emd=2(cost=squared)']
+        """
+        return [_label(name, loss) for name, loss in self.further_losses().items()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that tell one recipe from another; without `losses` where there are none."""
+        values = msgspec.to_builtins(self)
+        return values if self.losses else {key: value for key, value in values.items() if key != "losses"}
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Recipe:
@@ -126,6 +147,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         SpecError
             If a key is unknown or missing, or a value is of the wrong type or out of range.
         """
+        for name in values.keys() & _kinds().keys():
+            _check(name, values[name], _kinds()[name])
         try:
             return msgspec.convert(dict(values), cls)
         except msgspec.ValidationError as error:
@@ -134,51 +157,29 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise SpecError(f"recipe: {error}; the settings are {', '.join(cls.__struct_fields__)}") from error
 
 
-_CHOICES = {
-    "optimizer": ("sgd", "adamw"),
-    "schedule": ("cosine", "one_cycle", "constant"),
-    "loss": ("mean_logit", "tet"),
-    "precision": ("float32", "bf16"),
-}
+def _label(name: str, loss: Loss) -> str:
+    usual = read_loss(name)
+    other = [
+        f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
+        for key in loss.__struct_fields__
+        if (value := getattr(loss, key)) != getattr(usual, key) and key != "weight"
+    ]
+    return f"{name}={loss.weight:g}" + (f"({','.join(other)})" if other else "")
 
 
-def _whole(recipe: Recipe, name: str, *, low: int) -> None:
-    value = getattr(recipe, name)
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise SpecError(f"{name} must be a whole number of at least {low}, got {value!r} (recipe); set it so")
+@cache
+def _kinds() -> dict[str, Any]:
+    return get_type_hints(Recipe, include_extras=True)
 
 
-def _truth(recipe: Recipe, name: str) -> None:
-    value = getattr(recipe, name)
-    if not isinstance(value, bool):
-        raise SpecError(f"{name} must be true or false, got {value!r} (recipe); set it to one of them")
-
-
-def _choice(recipe: Recipe, name: str, allowed: tuple[str, ...]) -> None:
-    value = getattr(recipe, name)
-    if value not in allowed:
-        raise SpecError(f"{name} must be one of {', '.join(allowed)}, got {value!r} (recipe); choose one of them")
-
-
-def _number(
-    recipe: Recipe,
-    name: str,
-    *,
-    low: float = -math.inf,
-    above: float = -math.inf,
-    high: float = math.inf,
-    below: float = math.inf,
-) -> None:
-    value = getattr(recipe, name)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or not (low <= value <= high and above < value < below):
-        raise SpecError(
-            f"{name} must be a number {_interval(low, above, high, below)}, got {value!r} (recipe); set it so"
-        )
-
-
-def _interval(low: float, above: float, high: float, below: float) -> str:
-    left = f"above {above:g}" if math.isfinite(above) else f"of at least {low:g}"
-    if math.isfinite(high):
-        return f"{left} and at most {high:g}"
-    return f"{left} and below {below:g}" if math.isfinite(below) else left
+def _check(name: str, value: Any, kind: Any) -> None:
+    """One value against its type and bounds, also when the recipe is made in Python."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SpecError(f"{name} must be finite, got {value} (recipe)")
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        choices = get_args(kind)
+        known = f"; {name} is one of {', '.join(choices)}" if choices and isinstance(choices[0], str) else ""
+        rule = str(error).partition(", got")[0]
+        raise SpecError(f"{name}: {rule[0].lower()}{rule[1:]}, got {value!r} (recipe){known}") from error

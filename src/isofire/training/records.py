@@ -29,7 +29,10 @@ class EpochRecord(msgspec.Struct, frozen=True, kw_only=True):
     epoch
         1 is the first.
     train_loss, train_accuracy
-        Means over the epoch's augmented batches, each taken as it passed, while the weights still moved.
+        Means over the epoch's augmented batches, each taken as it passed, while the weights still moved. The loss is
+        that of the task alone.
+    losses
+        Means of the further losses, before their weights, over the steps in which they counted.
     valid_loss, valid_accuracy
         After the epoch, on the validation set; `None` without one.
     lr
@@ -48,6 +51,7 @@ class EpochRecord(msgspec.Struct, frozen=True, kw_only=True):
     lr: float
     seconds: float
     images_per_second: float
+    losses: dict[str, float] = {}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,6 +61,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         The model's own `config` as JSON values: what the state dict does not show, such as T. Empty if it has none.
     quantization
         The spec that the model was prepared with, as JSON values. Empty at full precision.
+    teacher
+        `state_hash` of the network that a loss compares with. Empty if none does.
     """
 
     recipe: dict[str, Any]
@@ -70,6 +72,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     initial: str
     config: dict[str, Any]
     quantization: dict[str, Any]
+    teacher: str = ""
 
 
 class RunNote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -79,17 +82,20 @@ class RunNote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     position: Position
 
 
-def identity(model: nn.Module, recipe: Recipe, train: str, valid: str | None, group: Group) -> Identity:
+def identity(
+    model: nn.Module, recipe: Recipe, train: str, valid: str | None, group: Group, teacher: nn.Module | None = None
+) -> Identity:
     """Collect what identifies a run that is about to train `model`; `train` and `valid` are the data's fingerprints."""
     config, spec = model.__dict__.get("config"), spec_of(model)
     return Identity(
-        recipe=msgspec.to_builtins(recipe),
+        recipe=recipe.to_dict(),
         data={"train_set": train, "valid_set": valid},
         processes=group.world,
         trainable=[name for name, parameter in model.named_parameters() if parameter.requires_grad],
         initial=_leaders(state_hash(model), group),
         config=_plain(config) if isinstance(config, dict) else {},
         quantization={} if spec is None else _plain(spec),
+        teacher="" if teacher is None else state_hash(teacher),
     )
 
 
@@ -144,6 +150,7 @@ def _parts(stored: Identity, here: Identity) -> list[tuple[str, dict[str, Any], 
         ("model config", stored.config, here.config),
         ("quantization", stored.quantization, here.quantization),
         ("trainable parameters", dict.fromkeys(stored.trainable, "trained"), dict.fromkeys(here.trainable, "trained")),
+        ("teacher", {"hash": stored.teacher or None}, {"hash": here.teacher or None}),
         ("initial weights or buffers", {"hash": stored.initial}, {"hash": here.initial}),
     ]
 

@@ -1,16 +1,14 @@
-"""Losses on the logits of every time step, and how a prediction is read from them."""
+"""Losses on labels, from the logits of every time step, and how a prediction is read from them."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from isofire.errors import ModelError
-
-Loss = Callable[[Tensor, Tensor, float], Tensor]
+from isofire.training.losses.base import Loss
+from isofire.training.step import Step
 
 
 def readout(output: Tensor) -> Tensor:
@@ -97,7 +95,18 @@ def tet(output: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
     return F.cross_entropy(_full(output).flatten(0, 1), labels.repeat(output.shape[0]), label_smoothing=label_smoothing)
 
 
-LOSSES: dict[str, Loss] = {"mean_logit": mean_logit, "tet": tet}
+class MeanLogit(Loss, frozen=True, kw_only=True):
+    """`mean_logit`, by the name "mean_logit"."""
+
+    def __call__(self, step: Step) -> Tensor:
+        return mean_logit(step.logits, step.labels, step.label_smoothing)
+
+
+class TET(Loss, frozen=True, kw_only=True):
+    """`tet`, by the name "tet"."""
+
+    def __call__(self, step: Step) -> Tensor:
+        return tet(step.logits, step.labels, step.label_smoothing)
 
 
 def hits(output: Tensor, labels: Tensor) -> Tensor:
