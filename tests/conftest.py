@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import random
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,3 +86,34 @@ def nmnist_root(shared_data: Path) -> Path:
     if not (shared_data / "n-mnist" / "nmnist-small.tar").is_file():
         pytest.skip(f"no real N-MNIST: n-mnist/nmnist-small.tar is not in {shared_data}")
     return shared_data
+
+
+@pytest.fixture(scope="session")
+def plugin_path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A PYTHONPATH on which the package of `tests/plugin` is found as if it were installed, entry points and all."""
+    source = Path(__file__).parent / "plugin"
+    project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
+    folder = tmp_path_factory.mktemp("installed")
+    about = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    points = project.get("entry-points", {})
+    lines = [f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in found.items()) for group, found in points.items()]
+    (about / "entry_points.txt").write_text("\n".join(lines))
+    package = Path(importlib.util.find_spec("isofire").origin).parents[1]  # type: ignore[union-attr, arg-type]
+    return os.pathsep.join(map(str, (folder, source / "src", package)))
+
+
+@pytest.fixture
+def ks() -> Iterator[Any]:
+    """The measure of the package in `tests/plugin`, registered."""
+    from isofire.firing import MEASURES, register_measure
+
+    sys.path.insert(0, str(Path(__file__).parent / "plugin" / "src"))
+    try:
+        measure = importlib.import_module("isofire_plugin.measure").kolmogorov_smirnov
+    finally:
+        del sys.path[0]
+    register_measure(measure)
+    yield measure
+    MEASURES.unregister("ks")

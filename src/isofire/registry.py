@@ -80,6 +80,11 @@ class Registry(Mapping[str, T], Generic[T]):
         self._look()
         return len(self._known)
 
+    @property
+    def registered(self) -> Mapping[str, T]:
+        """What is registered so far, without looking entry points up: for checks while isofire itself is imported."""
+        return dict(self._known)
+
     def unknown(self, name: object) -> SpecError:
         """The error for a name that nothing has; it lists those that are known."""
         close = difflib.get_close_matches(str(name), self._known, n=1)

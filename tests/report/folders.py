@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +174,7 @@ class MadeView:
 
     def layers(self, cell_key: str) -> list[dict[str, Any]]:
         both = Comparison.of(self._base, self._cells[cell_key], accuracy=0.5, accuracy_fp=0.5, agreement=1.0)
-        return [asdict(layer) for layer in both.layers]
+        return [layer.to_dict() for layer in both.layers]
 
     def counts(self, cell_key: str) -> SpikeCounts:
         return self._cells[cell_key]

@@ -12,7 +12,7 @@ from isofire.errors import SpecError
 from isofire.neurons import Neuron
 from isofire.quantization import is_converted, quantize_, reestimate_batch_norm, spec_of
 from isofire.spec import QuantSpec
-from isofire.study import COLUMNS, CONTROLS, Splits, fresh_model, is_control, name_of, run_cell
+from isofire.study import CONTROLS, Splits, fresh_model, is_control, known_columns, name_of, run_cell
 from isofire.training import Recipe, evaluate, train
 
 QAT = Recipe(epochs=1, lr=0.02, batch_size=32, warmup_epochs=0.0)
@@ -51,7 +51,7 @@ def without_time(row: dict) -> dict:
 
 def test_row_has_every_column_and_says_what_was_done(baseline, splits):
     row = run(baseline, splits, WEIGHTS, seed=3).row
-    assert set(row) == set(COLUMNS)
+    assert set(row) == set(known_columns())
     expected = {
         "model": "sew_resnet8 x0.25", "data": "digits", "target": "weights", "method": "uniform", "bits": 2,
         "range": "[-1, 1]", "granularity": "tensor", "placement": None, "mode": "ptq", "seed": 3, "n_images": 120,

@@ -14,7 +14,7 @@ from isofire.cli.options import DataChoice, Machine, Output
 from isofire.cli.screen import Report
 from isofire.errors import SpecError
 from isofire.files import write_text
-from isofire.firing import observe
+from isofire.firing import MEASURES, observe
 from isofire.firing.verdict import Finding, Limits, Verdict, judge, reach_of
 from isofire.study import environment
 
@@ -36,6 +36,8 @@ def check(
     max_dead: _Limit = None,
     max_synops: _Limit = None,
     max_state_bytes: _Limit = None,
+    most: Annotated[tuple[str, ...], Parameter(name="--max", negative=(), show_default=False, group=_LIMITS)] = (),
+    least: Annotated[tuple[str, ...], Parameter(name="--min", negative=(), show_default=False, group=_LIMITS)] = (),
     junit: Path | None = None,
     batch_size: int = 128,
     choice: DataChoice | None = None,
@@ -69,6 +71,11 @@ def check(
         Most synaptic operations, as a multiple of the baseline's.
     max_state_bytes
         Most memory for membrane states.
+    most
+        NAME=LIMIT, the most that a measure of firing may be, such as emd_max=0.01 or dead_00=0.1; with an x at the end,
+        as in paired_mae=3x, as a multiple of its noise floor. May be repeated.
+    least
+        NAME=LIMIT, the least that a measure may be, such as spearman=0.9. May be repeated.
     junit
         Also write the outcome as a JUnit XML file; an undecided limit is an error there.
     batch_size
@@ -87,6 +94,9 @@ def check(
         dead_share=max_dead,
         synops=max_synops,
         state_bytes=max_state_bytes,
+        most=dict(_read(text, "--max") for text in most if not text.endswith("x")),
+        least=dict(_read(text, "--min") for text in least),
+        multiples=dict(_read(text.removesuffix("x"), "--max") for text in most if text.endswith("x")),
     )
     place = (machine or Machine()).claim()
     (first, _), (second, _) = chosen.open_pair("check", baseline, quantized)
@@ -100,6 +110,18 @@ def check(
         write_text(junit, to_junit(verdict, str(quantized or baseline)))
     document = {**verdict.to_dict(), "row": verdict.comparison.row(), "environment": environment(place)}
     return Report(document, verdict.table(), EXIT[verdict.outcome])
+
+
+def _read(text: str, option: str) -> tuple[str, float]:
+    name, _, limit = text.partition("=")
+    try:
+        return name, float(limit)
+    except ValueError:
+        example = "3x" if option == "--max" else "0.9"
+        raise SpecError(
+            f"{option} takes NAME=LIMIT, such as {option} spearman={example}, got {text!r}; names: "
+            f"{', '.join(MEASURES)}"
+        ) from None
 
 
 def to_junit(verdict: Verdict, name: str) -> str:
@@ -117,7 +139,9 @@ class _Case(NamedTuple):
 
 def _case(finding: Finding) -> _Case:
     kinds = {"holds": "system-out", "fails": "failure", "undecided": "error"}
-    message = f"{finding.value:.6g} (95 %: {finding.low:.6g} .. {finding.high:.6g}), at most {finding.limit:.6g}"
+    message = (
+        f"{finding.value:.6g} (95 %: {finding.low:.6g} .. {finding.high:.6g}), at {finding.at} {finding.limit:.6g}"
+    )
     more = "" if finding.enough is None else f"; about {finding.enough:,} images would decide it"
     return _Case(finding.name, kinds[finding.outcome], finding.outcome, message, f"{finding.about}{more}")
 

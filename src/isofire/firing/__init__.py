@@ -7,15 +7,19 @@ from isofire.firing.counting import add_counts, zero_counts
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.distance import Drift, decompose, emd, emd_from_counts, paired_mae, spearman
 from isofire.firing.drift import LayerDrift, layer_drift
+from isofire.firing.measures import MEASURES, Firing, Measure, register_measure
 from isofire.firing.observation import Observation
 from isofire.firing.rates import Transitions, alive_dead_transitions, dead_share, mean_firing_rate
 from isofire.firing.record import FiringRecorder, spiking_layers
 
 __all__ = [
+    "MEASURES",
     "Comparison",
     "Drift",
+    "Firing",
     "FiringRecorder",
     "LayerDrift",
+    "Measure",
     "Observation",
     "SpikeCounts",
     "Transitions",
@@ -34,6 +38,7 @@ __all__ = [
     "observe",
     "overall_drift",
     "paired_mae",
+    "register_measure",
     "spearman",
     "spiking_layers",
     "zero_counts",

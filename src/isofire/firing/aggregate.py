@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from isofire.errors import DataError
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.distance import emd_from_counts
-from isofire.firing.drift import LayerDrift, check_match
-
-_WEIGHTED = ("mfr", "mfr_fp", "dead_00", "dead_01", "dead_05", "dead_00_fp", "dead_01_fp", "dead_05_fp")
-_WEIGHTED_DRIFT = ("paired_mae", "shift", "shape", "reshuffle", "spearman")
+from isofire.firing.drift import LayerDrift, check_match, firing_of
+from isofire.firing.measures import MEASURES, Combine, columns
 
 
 def layer_mean(values: Sequence[float]) -> float:
@@ -65,7 +63,7 @@ def emd_pooled(baseline: SpikeCounts, quantized: SpikeCounts) -> float:
 def overall_drift(
     layers: Sequence[LayerDrift], baseline: SpikeCounts, quantized: SpikeCounts
 ) -> dict[str, float | int]:
-    """The drift of a whole network.
+    """The drift of a whole network: every registered measure, its layers combined as its record says.
 
     - `mfr`, `dead_*` (and `_fp`): over all neurons, each with the same weight.
     - `emd_layer_mean`: mean of the layers' EMDs, a small layer counting as much as a large one (the paper's, as far as
@@ -77,18 +75,26 @@ def overall_drift(
       that layers differ from each other.
     """
     neurons = [layer.neurons for layer in layers]
-    emds = [layer.emd for layer in layers]
+    found: dict[str, float] = {}
+    for measure in MEASURES.values():
+        for column, how in measure.overall.items():
+            if how == "pooled":
+                everywhere = measure.layer_values(firing_of(baseline), firing_of(quantized))
+                found |= {column + end: everywhere[measure.name + end] for end in measure.endings}
+                continue
+            for end in measure.endings:
+                found[column + end] = combined(how, [layer.values[measure.name + end] for layer in layers], neurons)
+    return {**{key: found[key] for key in columns()}, "n_images": baseline.n_images, "T": baseline.steps}
 
-    def weighted(key: str) -> float:
-        return neuron_weighted([getattr(layer, key) for layer in layers], neurons)
 
-    return {
-        **{key: weighted(key) for key in _WEIGHTED},
-        "emd_layer_mean": layer_mean(emds),
-        "emd_weighted": neuron_weighted(emds, neurons),
-        "emd_pooled": emd_pooled(baseline, quantized),
-        "emd_max": max(emds),
-        **{key: weighted(key) for key in _WEIGHTED_DRIFT},
-        "n_images": baseline.n_images,
-        "T": baseline.steps,
-    }
+def combined(how: Combine, values: Sequence[float], neurons: Sequence[int]) -> float:
+    """One value of the layers' values, see `isofire.firing.Measure.overall`; layers where it is NaN are left out.
+
+    Not for "pooled", which needs the spikes themselves.
+    """
+    if how == "neurons":
+        return neuron_weighted(values, neurons)
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return math.nan
+    return max(known) if how == "max" else layer_mean(known)

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import textwrap
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -176,7 +176,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values: "overall", "layers", "evidence", "decisions", "synops"; what does not exist is NaN or None."""
-        layers = [{**asdict(layer), "transitions": layer.transitions._asdict()} for layer in self.layers]
+        layers = [layer.to_dict() for layer in self.layers]
         noise = None if self.evidence is None else self.evidence.to_dict()
         cost = None if self.synops is None else self.synops.to_dict()
         votes = None if self.decisions is None else self.decisions.to_dict()

@@ -2,59 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-import numpy as np
+from typing import Any
 
 from isofire.errors import ModelError
 from isofire.firing.counts import SpikeCounts
-from isofire.firing.distance import emd_from_counts, spearman
-from isofire.firing.rates import PAPER_CUT, Transitions, alive_dead_transitions, dead_share
+from isofire.firing.measures import MEASURES, Firing
+from isofire.firing.rates import PAPER_CUT, Transitions, alive_dead_transitions
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerDrift:
     """Firing of one layer in the quantized network against the baseline (`_fp`).
 
-    Rates, `emd`, `shift`, `shape`, `reshuffle` and `paired_mae` are in spikes per neuron per step.
+    Each value is an attribute too: `drift.emd` is `drift.values["emd"]`. isofire's own are `mfr`, `dead_00`, `dead_01`
+    and `dead_05` (shares of neurons with rate 0, < 0.01 and < 0.05, the paper's cut), each also of the baseline, and
+    `emd = shift + shape`, `paired_mae = shift + shape + reshuffle` and `spearman`, NaN where all rates of a network are
+    equal; see `isofire.firing.measures`.
 
     Parameters
     ----------
     layer, neurons
         Name of the neuron module and its number of neurons.
-    mfr, mfr_fp
-        Mean firing rates.
-    dead_00, dead_01, dead_05
-        Shares of neurons with rate 0, < 0.01 and < 0.05 (the paper's cut); `_fp` for the baseline.
-    emd
-        Exact earth mover's distance between the two distributions of rates.
-    shift, shape, reshuffle
-        The parts of `paired_mae`, see `isofire.firing.Drift`; `emd = shift + shape`.
-    paired_mae
-        Mean absolute rate change of a neuron.
-    spearman
-        Rank correlation of the neurons' rates; NaN where all rates of a network are equal.
+    values
+        Every registered measure's, by name.
     transitions
         Neurons that died or revived at the paper's cut.
     """
 
     layer: str
     neurons: int
-    mfr: float
-    mfr_fp: float
-    dead_00: float
-    dead_01: float
-    dead_05: float
-    dead_00_fp: float
-    dead_01_fp: float
-    dead_05_fp: float
-    emd: float
-    shift: float
-    shape: float
-    reshuffle: float
-    paired_mae: float
-    spearman: float
+    values: Mapping[str, float]
     transitions: Transitions
+
+    def __getattr__(self, name: str) -> float:
+        # a copy that has no fields yet must not ask itself for them
+        if name != "values" and name in self.values:
+            return self.values[name]
+        raise AttributeError(f"{type(self).__name__} has no value {name!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values: "layer", "neurons", each measure's, and "transitions"."""
+        found = {"layer": self.layer, "neurons": self.neurons, **self.values}
+        return {**found, "transitions": self.transitions._asdict()}
 
 
 def layer_drift(baseline: SpikeCounts, quantized: SpikeCounts, layer: str) -> LayerDrift:
@@ -66,31 +57,21 @@ def layer_drift(baseline: SpikeCounts, quantized: SpikeCounts, layer: str) -> La
         If the recordings do not belong together, see `check_match`.
     """
     check_match(baseline, quantized)
-    before, after = (counts.per_neuron(layer).numpy() for counts in (baseline, quantized))
-    unit = baseline.denominator * before.size
-    shift = abs(int(after.sum()) - int(before.sum())) / unit
-    distance = emd_from_counts(before, after, baseline.denominator)
-    change = int(np.abs(after - before).sum()) / unit
-    rates_fp, rates = before / baseline.denominator, after / baseline.denominator
+    before, after = firing_of(baseline, layer), firing_of(quantized, layer)
+    values: dict[str, float] = {}
+    for measure in MEASURES.values():
+        values |= measure.layer_values(before, after)
     return LayerDrift(
         layer=layer,
-        neurons=before.size,
-        mfr=int(after.sum()) / unit,
-        mfr_fp=int(before.sum()) / unit,
-        dead_00=dead_share(rates, 0),
-        dead_01=dead_share(rates, 0.01),
-        dead_05=dead_share(rates, PAPER_CUT),
-        dead_00_fp=dead_share(rates_fp, 0),
-        dead_01_fp=dead_share(rates_fp, 0.01),
-        dead_05_fp=dead_share(rates_fp, PAPER_CUT),
-        emd=distance,
-        shift=shift,
-        shape=distance - shift,
-        reshuffle=change - distance,
-        paired_mae=change,
-        spearman=spearman(rates_fp, rates),
-        transitions=alive_dead_transitions(rates_fp, rates, PAPER_CUT),
+        neurons=before.counts.size,
+        values=values,
+        transitions=alive_dead_transitions(before.rates, after.rates, PAPER_CUT),
     )
+
+
+def firing_of(counts: SpikeCounts, layer: str | None = None) -> Firing:
+    """What a measure is a function of: the spikes of a layer, or of all layers one after the other."""
+    return Firing(counts.per_neuron(layer).numpy(), counts.denominator)
 
 
 def check_match(baseline: SpikeCounts, quantized: SpikeCounts) -> None:

@@ -12,36 +12,36 @@ from isofire.firing.drift import LayerDrift
 from isofire.firing.evidence.decisions import Decisions
 from isofire.firing.evidence.interval import Interval
 from isofire.firing.evidence.summary import DriftVsFloor, Evidence
+from isofire.firing.measures import FP, RATE_UNIT, Measure, shown_in
+from isofire.firing.rates import PAPER_CUT
 
-_NAME_WIDTH = 22
-_COLUMNS = (
-    ("mfr fp", "mfr_fp", 4), ("mfr", "mfr", 4), ("dead fp", "dead_05_fp", 3), ("dead", "dead_05", 3),
-    ("EMD", "emd", 5), ("shift", "shift", 5), ("shape", "shape", 5), ("shuffle", "reshuffle", 5),
-    ("rank r", "spearman", 3),
-)  # fmt: skip
+_NAME_WIDTH = 20
 
 
 def layer_table(
     layers: Sequence[LayerDrift], overall: Mapping[str, float | int], decisions: Decisions | None = None
 ) -> str:
     """At most 100 columns: a heading, one line per layer, one for all neurons, and the other overall distances."""
-    widths = [max(len(title), digits + 2) for title, _, digits in _COLUMNS]
-    titles = [title.rjust(width) for (title, _, _), width in zip(_COLUMNS, widths, strict=True)]
+    columns = _columns()
+    widths = [max(len(title), measure.digits + 2) for title, _, measure in columns]
+    titles = [title.rjust(width) for (title, _, _), width in zip(columns, widths, strict=True)]
     neurons = sum(layer.neurons for layer in layers)
     head = " ".join(["layer".ljust(_NAME_WIDTH), "neurons".rjust(9), *titles])
-    all_neurons = {**overall, "emd": overall["emd_weighted"]}
+    everywhere = {
+        measure.name + end: overall[_by_neurons(measure) + end] for _, _, measure in columns for end in measure.endings
+    }
     return "\n".join(
         [
             f"accuracy {overall['accuracy']:.4f} (fp {overall['accuracy_fp']:.4f}), "
             f"agreement {overall['agreement']:.4f}, n = {overall['n_images']:,} images, T = {overall['T']}",
             *_intervals_of(decisions),
-            "rates and distances in spikes per neuron per step; dead: share of neurons with rate < 0.05",
+            f"rates and distances in {RATE_UNIT}; dead: share of neurons with rate < {PAPER_CUT:g}",
             "",
             head,
             "-" * len(head),
-            *(_line(layer.layer, layer.neurons, vars(layer), widths) for layer in layers),
+            *(_line(layer.layer, layer.neurons, layer.values, columns, widths) for layer in layers),
             "-" * len(head),
-            _line("all neurons", neurons, all_neurons, widths),
+            _line("all neurons", neurons, everywhere, columns, widths),
             f"EMD: layer mean {overall['emd_layer_mean']:.5f}, neuron-weighted {overall['emd_weighted']:.5f}, "
             f"pooled {overall['emd_pooled']:.5f}, max {overall['emd_max']:.5f}",
         ]
@@ -123,8 +123,26 @@ def _rounded_up(number: int) -> int:
     return -(-number // unit) * unit
 
 
-def _line(name: str, neurons: int, values: Mapping[str, Any], widths: Sequence[int]) -> str:
-    cells = [f"{values[key]:.{digits}f}".rjust(width) for (_, key, digits), width in zip(_COLUMNS, widths, strict=True)]
+_Column = tuple[str, str, Measure]
+"""Heading, name of the value, and what it is a value of."""
+
+
+def _columns() -> list[_Column]:
+    found: list[_Column] = []
+    for measure in shown_in("layers"):
+        if measure.networks == 1:
+            found.append((f"{measure.heading.removesuffix(' %')} fp", measure.name + FP, measure))
+        found.append((measure.heading, measure.name, measure))
+    return found
+
+
+def _by_neurons(measure: Measure) -> str:
+    """The column in which all neurons weigh alike, else the first."""
+    return next((name for name, how in measure.overall.items() if how == "neurons"), measure.headline)
+
+
+def _line(name: str, neurons: int, values: Mapping[str, Any], columns: Sequence[_Column], widths: Sequence[int]) -> str:
+    cells = [measure.text(values[key]).rjust(width) for (_, key, measure), width in zip(columns, widths, strict=True)]
     return " ".join([shortened(name, _NAME_WIDTH).ljust(_NAME_WIDTH), f"{neurons:,}".rjust(9), *cells])
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
-from msgspec import Struct
+from msgspec import Struct, field
 from torch import nn
 
 from isofire.batches import Data, read_batches
@@ -22,12 +22,13 @@ from isofire.firing.comparison import Comparison
 from isofire.firing.cost.memory import memory_of
 from isofire.firing.cost.synops_per_spike import SynopsPerSpike, reach
 from isofire.firing.counts import SpikeCounts
-from isofire.firing.evidence.interval import MIN_BLOCKS, Interval
+from isofire.firing.evidence.interval import MIN_BLOCKS, Interval, drift_intervals
 from isofire.firing.evidence.noise_floor import FloorValue, NoiseFloor, image_floor
 from isofire.firing.evidence.ratio import Magnitude, ratio_interval
 from isofire.firing.evidence.resample import used_blocks
 from isofire.firing.evidence.student import LEVEL, t_value
-from isofire.firing.evidence.summary import DriftVsFloor
+from isofire.firing.evidence.summary import RESAMPLES, DriftVsFloor
+from isofire.firing.measures import CHANGE, FP, quantity
 from isofire.firing.observation import Observation
 from isofire.running import device_of
 
@@ -52,6 +53,11 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Most synaptic operations, as a multiple of the baseline's: 1.1 is ten per cent more.
     state_bytes
         Most memory for membrane states, in bytes.
+    most, least
+        Most or least that a measure may be, by the name of a column of `isofire.firing.MEASURES` ("dead_00",
+        "emd_max", "mfr_change"), or of a measure, which stands for its first column ("emd").
+    multiples
+        Most that a distance may be, as a multiple of its noise floor; `drift` is that of "emd_layer_mean".
     """
 
     accuracy_drop: float | None = None
@@ -59,22 +65,47 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dead_share: float | None = None
     synops: float | None = None
     state_bytes: float | None = None
+    most: dict[str, float] = field(default_factory=dict)
+    least: dict[str, float] = field(default_factory=dict)
+    multiples: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        given = {name: value for name, value in limits_by_name(self).items() if value is not None}
-        if not given:
+        given = self.named
+        if not (given or self.most or self.least or self.multiples):
             raise SpecError(f"at least one limit is needed, of {', '.join(self.__struct_fields__)}")
         for name, value in given.items():
             low = -1.0 if name == "accuracy_drop" else 0.0
-            high = 1.0 if name in ("accuracy_drop", "dead_share") else math.inf
-            if not (math.isfinite(value) and low <= value <= high):
-                upper = "" if high == math.inf else f" and <= {high:g}, a share"
-                raise SpecError(f"a limit must be a finite number >= {low:g}{upper}, {name} is {value}")
+            _within(name, value, low, 1.0 if name in ("accuracy_drop", "dead_share") else math.inf)
+        for name, value in self.most.items():
+            _of_measure(name, value, "least", "lower")
+        for name, value in self.least.items():
+            _of_measure(name, value, "most", "higher")
+        for name, value in self.multiples.items():
+            _within(name, value, 0.0, math.inf)
+            if not quantity(name)[1].has_floor:
+                raise SpecError(f"{name} has no noise floor to be a multiple of; name a distance, or a NAME_change")
+
+    @property
+    def named(self) -> dict[str, float]:
+        """The limits that have a name of their own, in their order."""
+        names = ("accuracy_drop", "drift", "dead_share", "synops", "state_bytes")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
-def limits_by_name(limits: Limits) -> dict[str, float | None]:
-    """Limit by name, in their order."""
-    return {name: getattr(limits, name) for name in limits.__struct_fields__}
+def _of_measure(name: str, value: float, other: str, better: str) -> None:
+    key, asked = quantity(name)
+    if asked.part == "baseline":
+        raise SpecError(f"a limit is for the quantized network, {name} is the baseline's; leave {FP} out")
+    if asked.measure.worse == better:
+        raise SpecError(f"a {better} {key} is worse, so a limit is the {other} that it may be, got {value}")
+    _within(name, value, *asked.bounds)
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not (math.isfinite(value) and low <= value <= high):
+        lower = "" if low == -math.inf else f" >= {low:g}"
+        upper = "" if high == math.inf else f" and <= {high:g}{', a share' if high == 1 else ''}"
+        raise SpecError(f"a limit must be a finite number{lower}{upper}, {name} is {value}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +120,8 @@ class Finding:
         As measured, and its 95 % interval; NaN where it could not be measured.
     about
         What the value is, in words.
+    at
+        Whether the limit is the "most" or the "least" that the value may be.
     enough
         If undecided: number of images that would decide it, if the value stays; None if none can be named.
     """
@@ -100,12 +133,15 @@ class Finding:
     high: float
     about: str
     enough: int | None = None
+    at: Literal["most", "least"] = "most"
 
     @property
     def outcome(self) -> Outcome:
         """Holds, fails or undecided."""
         if math.isnan(self.low) or math.isnan(self.high):
             return "undecided"
+        if self.at == "least":
+            return "holds" if self.low >= self.limit else "fails" if self.high < self.limit else "undecided"
         if self.high <= self.limit:
             return "holds"
         return "fails" if self.low > self.limit else "undecided"
@@ -139,12 +175,13 @@ class Verdict:
 
     def table(self) -> str:
         """One screen of plain text, at most 100 columns."""
-        head = f"{'limit':<14} {'at most':>10} {'measured':>11} {'95 % interval':>24}  {'':<9}"
+        head = f"{'limit':<14} {'allowed':>10} {'measured':>11} {'95 % interval':>24}  {'':<9}"
         lines = [f"{self.outcome}, n = {self.comparison.n_images:,} images", "", head, "-" * len(head)]
         for item in self.findings:
             ends = "" if math.isnan(item.low) else f"{item.low:.5g} .. {item.high:.5g}"
             value = "" if math.isnan(item.value) else f"{item.value:.5g}"
-            lines.append(f"{item.name:<14} {item.limit:>10.5g} {value:>11} {ends:>24}  {item.outcome:<9}")
+            allowed = f"{'≤' if item.at == 'most' else '≥'} {item.limit:.5g}"
+            lines.append(f"{item.name:<14} {allowed:>10} {value:>11} {ends:>24}  {item.outcome:<9}")
             lines += textwrap.wrap(item.about, _WIDTH, initial_indent="    ", subsequent_indent="    ")
             if item.enough is not None:
                 lines.append(f"    about {item.enough:,} images would decide it")
@@ -219,18 +256,28 @@ def judge(
     found = Comparison.observed(baseline, quantized_seen, floor=floor, reached=reached)
     makers = {
         "accuracy_drop": lambda limit: _accuracy(found, limit),
-        "drift": lambda limit: _drift(found, limit),
-        "dead_share": lambda limit: _dead(found, limit),
+        "drift": lambda limit: _multiple(found, "drift", "emd_layer_mean", limit),
+        "dead_share": lambda limit: _measure(found, "dead_share", "dead_05", limit, "most"),
         "synops": lambda limit: _synops(found, limit),
         "state_bytes": lambda limit: _state(quantized, quantized_seen.counts, limit),
     }
-    asked = {name: limit for name, limit in limits_by_name(limits).items() if limit is not None}
-    return Verdict(findings=tuple(makers[name](limit) for name, limit in asked.items()), comparison=found)
+    findings = [makers[name](limit) for name, limit in limits.named.items()]
+    findings += [_measure(found, name, quantity(name)[0], limit, "most") for name, limit in limits.most.items()]
+    findings += [_measure(found, name, quantity(name)[0], limit, "least") for name, limit in limits.least.items()]
+    findings += [_multiple(found, name, quantity(name)[0], limit) for name, limit in limits.multiples.items()]
+    return Verdict(findings=tuple(findings), comparison=found)
 
 
-def _finding(name: str, limit: float, interval: Interval, n: int, about: str) -> Finding:
+def _unknown(name: str, limit: float, about: str, value: float = math.nan) -> Finding:
+    """A limit of which nothing can be said."""
+    return Finding(name=name, limit=limit, value=value, low=math.nan, high=math.nan, about=about)
+
+
+def _finding(
+    name: str, limit: float, interval: Interval, n: int, about: str, at: Literal["most", "least"] = "most"
+) -> Finding:
     value, low, high = interval.estimate, interval.low, interval.high
-    finding = Finding(name=name, limit=limit, value=value, low=low, high=high, about=about)
+    finding = Finding(name=name, limit=limit, value=value, low=low, high=high, about=about, at=at)
     gap = abs(limit - value)
     if finding.outcome != "undecided" or not math.isfinite(high - low) or gap == 0:
         return finding
@@ -249,26 +296,49 @@ def _accuracy(found: Comparison, limit: float) -> Finding:
     return _finding("accuracy_drop", limit, votes.accuracy_drop(LEVEL), votes.images, about)
 
 
-def _drift(found: Comparison, limit: float) -> Finding:
-    nothing = float("nan")
+def _multiple(found: Comparison, name: str, key: str, limit: float) -> Finding:
+    """A measure of the whole network as a multiple of its noise floor."""
+    said, estimate = quantity(key)[1].measure.heading, _value(found, key)
     if found.evidence is None:
-        about = f"EMD {found.overall['emd_layer_mean']:.5f}; too few images for an interval and a floor"
-        return Finding(name="drift", limit=limit, value=nothing, low=nothing, high=nothing, about=about)
-    against = found.evidence.against()
-    if against.floor is None or against.floor.value == 0:
-        about = f"EMD {against.interval.estimate:.5f}; its floor is 0, so there is nothing to compare it with"
-        return Finding(name="drift", limit=limit, value=nothing, low=nothing, high=nothing, about=about)
+        return _unknown(name, limit, f"{said} {estimate:.5f}; too few images for an interval and a floor")
+    against = found.evidence.against(key)
+    if against.floor is None:
+        return _unknown(
+            name, limit, f"{said} {estimate:.5f}; this floor knows none of {key}: {found.evidence.floor.about}"
+        )
+    if against.floor.value == 0:
+        return _unknown(name, limit, f"{said} {estimate:.5f}; its floor is 0, so there is nothing to compare it with")
     floor = against.floor
     if found.evidence.floor.kind == "images":
         floor = _mean_of_draws(floor, used_blocks(found.baseline))
     low, high = DriftVsFloor(interval=against.interval, floor=floor).ratio_interval
     interval = Interval(estimate=against.ratio, low=low, high=high, level=LEVEL, bias=0.0, error=math.nan)
-    about = f"EMD {against.interval.estimate:.5f} / floor {floor.value:.5f}: {found.evidence.floor.about}"
-    finding = _finding("drift", limit, interval, found.n_images, about)
+    about = f"{said} {estimate:.5f} / floor {floor.value:.5f}: {found.evidence.floor.about}"
+    finding = _finding(name, limit, interval, found.n_images, about)
     # more images do not narrow the floor: where it alone leaves the limit open, no number of them decides
     known = Magnitude(*[against.interval.corrected] * 3)
     least, most = ratio_interval(known, floor.magnitude)
     return replace(finding, enough=None) if least <= limit <= most else finding
+
+
+def _measure(found: Comparison, name: str, key: str, limit: float, at: Literal["most", "least"]) -> Finding:
+    """A measure of the whole network, in its own unit."""
+    asked, value = quantity(key)[1], _value(found, key)
+    unit = f", in {asked.measure.unit}" if asked.measure.unit else ""
+    about = asked.title + unit
+    if asked.measure.networks == 1 and asked.part == "value":
+        about += f"; the baseline has {found.overall[key + FP]:.4g}"
+    if found.evidence is None:
+        return replace(_unknown(name, limit, f"{about}; too few images for an interval", value), at=at)
+    intervals = found.evidence.intervals
+    if asked.measure.slow:
+        intervals = drift_intervals(found.baseline, found.quantized, resamples=RESAMPLES, ranks=True)
+    return _finding(name, limit, intervals.overall[key], found.n_images, about, at)
+
+
+def _value(found: Comparison, key: str) -> float:
+    value = key.removesuffix(CHANGE)
+    return found.overall[key] if key in found.overall else found.overall[value] - found.overall[value + FP]
 
 
 def _mean_of_draws(floor: FloorValue, blocks: int) -> FloorValue:
@@ -280,24 +350,14 @@ def _mean_of_draws(floor: FloorValue, blocks: int) -> FloorValue:
     return FloorValue(value=floor.value, low=floor.value * (1 - error), high=floor.value * (1 + error))
 
 
-def _dead(found: Comparison, limit: float) -> Finding:
-    value, before = found.overall["dead_05"], found.overall["dead_05_fp"]
-    about = f"share of neurons below 0.05 spikes a step; the baseline has {before:.4f}"
-    if found.evidence is None:
-        nothing = float("nan")
-        return Finding(name="dead_share", limit=limit, value=value, low=nothing, high=nothing, about=about)
-    return _finding("dead_share", limit, found.evidence.intervals.overall["dead_05"], found.n_images, about)
-
-
 def _synops(found: Comparison, limit: float) -> Finding:
-    nothing = float("nan")
     if found.synops is None:
         about = "the operations of this network are no sum over its spikes; see isofire.firing.cost.measure_cost"
-        return Finding(name="synops", limit=limit, value=nothing, low=nothing, high=nothing, about=about)
+        return _unknown("synops", limit, about)
     total, ratio = found.synops.overall, found.synops.ratio
     if ratio is None:
         about = "the baseline causes no operation" if total.baseline == 0 else "too few images for an interval"
-        return Finding(name="synops", limit=limit, value=nothing, low=nothing, high=nothing, about=about)
+        return _unknown("synops", limit, about)
     about = f"{total.quantized:,.0f} an inference against {total.baseline:,.0f}"
     return _finding("synops", limit, ratio, found.n_images, about)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from isofire.firing.measures import Measure
 from isofire.report.axes import Axis, linear_axis, log_axis, tick_text
 from isofire.report.entries import bits_order, bits_text, entries_of, title_of
 from isofire.report.html import embedded_json, render
@@ -18,12 +20,13 @@ from isofire.report.reference import DRIFT
 from isofire.report.scatter import sample_text
 from isofire.report.source import ResultsView
 from isofire.report.study import Study
+from isofire.report.table import measure_text
 from isofire.report.write import page_name, write_all
 from isofire.study import is_control, to_csv
 
 SIZE = 360
 _EDGE, _FAR, _TOP, _LOW = 56, 350, 10, 304
-_COMPARED = ("accuracy", "accuracy_fp", DRIFT, "dead_05", "mfr", "paired_mae")
+_SCORES = ("accuracy", "accuracy_fp", DRIFT)
 _LABELS = ("baseline", "model", "data", "target", "method", "bits", "range", "granularity", "placement", "options",
            "mode", "seed", "spec")  # fmt: skip
 
@@ -60,7 +63,8 @@ def comparison_page(a: Study, b: Study, found: Matched) -> str:
         samples=tuple(sample_text(study.rows) if study.rows else "no finished cell" for study in (a, b)),
         caveats=caveats(a, b, found),
         lead=lead(found),
-        lines=[_line(number, pair, palette) for number, pair in enumerate(found.pairs)],
+        lines=[_line(number, pair, palette, found.measures) for number, pair in enumerate(found.pairs)],
+        measures=found.measures,
         filters=filters(entries_of([pair.a for pair in found.pairs])),
         legend=palette.legend(),
         modes=list(dict.fromkeys(pair.a.get("mode") for pair in found.pairs)),
@@ -78,11 +82,13 @@ def comparison_markdown(a: Study, b: Study, found: Matched) -> str:
     lines = [f"# {names[0]} (A) against {names[1]} (B)", ""]
     lines += [line for text in caveats(a, b, found) for line in (f"**{escaped(text)}**", "")]
     lines += [*(escaped(text) for text in lead(found)), ""]
-    head = ("baseline", "cell", "accuracy % A", "B", "B - A", "EMD A", "B", "B - A", "dead % A", "B", "rate A", "B")
+    head = ("baseline", "cell", "accuracy % A", "B", "B - A", "EMD A", "B", "B - A")
+    head += tuple(text for measure in found.measures for text in (f"{measure.heading} A", "B"))
+    shown = (*_SHOWN, *(f"{measure.headline}_{side}" for measure in found.measures for side in "ab"))
     body = []
     for pair in found.pairs:
-        text = _texts(pair)
-        body.append((pair.a["baseline"], _told(pair.a), *(text[key] for key in _SHOWN)))
+        text = _texts(pair, found.measures)
+        body.append((pair.a["baseline"], _told(pair.a), *(text[key] for key in shown)))
     lines += [*table(head, body, text=2), ""]
     for name, rows in (("A", found.only_a), ("B", found.only_b)):
         lines += [f"Only in {name}: {escaped('; '.join(map(_told, rows)) or 'none')}.", ""]
@@ -118,7 +124,7 @@ def lead(found: Matched) -> list[str]:
     ]
     if not pairs:
         return said
-    equal = sum(all(pair.a[key] == pair.b[key] for key in _COMPARED) for pair in pairs)
+    equal = sum(all(pair.a.get(key) == pair.b.get(key) for key in _compared(found)) for pair in pairs)
     if equal == len(pairs):
         return [*said, "All of them have the same numbers."]
     accuracy = [pair.difference("accuracy") for pair in pairs]
@@ -149,43 +155,52 @@ def pair_records(found: Matched) -> list[dict[str, Any]]:
         assert known is not None
         record: dict[str, Any] = {key: known.get(key) for key in _LABELS}
         record["cell_a"], record["cell_b"] = (row["cell"] if row else None for row in (first, second))
-        for key in _COMPARED:
-            values = [float(row[key]) if row else None for row in (first, second)]
+        for key in _compared(found):
+            values = [float(row[key]) if row and row.get(key) is not None else None for row in (first, second)]
             record[f"{key}_a"], record[f"{key}_b"] = values
             record[f"{key}_difference"] = None if None in values else values[1] - values[0]  # type: ignore[operator]
         records.append(record)
     return records
 
 
-_SHOWN = ("accuracy_a", "accuracy_b", "accuracy", "emd_a", "emd_b", "emd", "dead_a", "dead_b", "rate_a", "rate_b")
+_SHOWN = ("accuracy_a", "accuracy_b", "accuracy", "emd_a", "emd_b", "emd")
 
 
-def _texts(pair: Pair) -> dict[str, str]:
+def _compared(found: Matched) -> tuple[str, ...]:
+    return (*_SCORES, *(measure.headline for measure in found.measures))
+
+
+def _texts(pair: Pair, measures: Sequence[Measure]) -> dict[str, str]:
     ratio = pair.b[DRIFT] / pair.a[DRIFT] if pair.a[DRIFT] else None
     return {
         "accuracy_a": percent(pair.a["accuracy"]), "accuracy_b": percent(pair.b["accuracy"]),
         "accuracy": points(pair.difference("accuracy")),
         "emd_a": significant(pair.a[DRIFT]), "emd_b": significant(pair.b[DRIFT]),
         "emd": signed(pair.difference(DRIFT)), "ratio": times(ratio),
-        "dead_a": percent(pair.a["dead_05"], 1), "dead_b": percent(pair.b["dead_05"], 1),
-        "rate_a": significant(pair.a["mfr"]), "rate_b": significant(pair.b["mfr"]),
+        **{
+            f"{measure.headline}_{side}": measure_text(measure, row.get(measure.headline))
+            for measure in measures
+            for side, row in (("a", pair.a), ("b", pair.b))
+        },
     }  # fmt: skip
 
 
-def _line(number: int, pair: Pair, palette: Palette) -> dict[str, Any]:
+def _line(number: int, pair: Pair, palette: Palette, measures: Sequence[Measure]) -> dict[str, Any]:
     numbers = {
         "accuracy_a": pair.a["accuracy"], "accuracy_b": pair.b["accuracy"], "accuracy": pair.difference("accuracy"),
         "emd_a": pair.a[DRIFT], "emd_b": pair.b[DRIFT], "emd": pair.difference(DRIFT),
         "ratio": pair.b[DRIFT] / pair.a[DRIFT] if pair.a[DRIFT] else None,
-        "dead_a": pair.a["dead_05"], "dead_b": pair.b["dead_05"], "rate_a": pair.a["mfr"], "rate_b": pair.b["mfr"],
     }  # fmt: skip
+    for measure in measures:
+        for side, row in (("a", pair.a), ("b", pair.b)):
+            numbers[f"{measure.headline}_{side}"] = row.get(measure.headline)
     labels = {key: "–" if pair.a.get(key) is None else str(pair.a[key]) for key in (*_LABELS, "seed")}
     return {
         "number": number,
         "title": title_of(pair.a),
         "labels": labels | {"bits": bits_text(pair.a.get("bits"))},
         "order": bits_order(pair.a.get("bits"))[0],
-        "text": _texts(pair),
+        "text": _texts(pair, measures),
         "sort": {key: "" if value is None else repr(float(value)) for key, value in numbers.items()},
         "colour": palette.colour(pair.a),
         "shape": palette.shape(pair.a),

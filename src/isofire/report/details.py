@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from isofire.firing import SpikeCounts
+from isofire.firing.measures import BUILT_IN, Measure, shown_in
 from isofire.firing.rates import PAPER_CUT
 from isofire.report import rates as drawing
 from isofire.report.entries import Row, title_of
@@ -105,11 +106,17 @@ class Details:
             "g": times(layer["emd"] / floor if floor else None),
             "u": significant(layer["paired_mae"]),
             "s": fixed(layer["spearman"]),
+            "x": [measure.text(layer.get(measure.name)) for measure in more_of_layers()],
             "f": drawing.function_path(rates, end),
             # bars that are higher than the baseline's highest are cut off at the top of the figure
             "h": drawing.bars_path([min(share, top) for share in shares], top),
             "o": f", {percent(beyond, 1)} % beyond" if beyond > 0.0005 else "",
         }
+
+
+def more_of_layers() -> list[Measure]:
+    """The measures of layers beside isofire's own, which have their places."""
+    return [measure for measure in shown_in("layers") if measure not in BUILT_IN]
 
 
 def _multiple(drift: float, reference: Reference) -> str:

@@ -7,15 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from isofire.firing.measures import FP, RATE_UNIT, Measure, shown_in
 from isofire.report.entries import Entry, bits_order, bits_text, range_of
-from isofire.report.numbers import percent, points, significant
-from isofire.report.reference import DRIFT
+from isofire.report.numbers import points
+from isofire.report.table import measure_text
 
 CELL_WIDTH, CELL_HEIGHT, _CHARACTER, _WIDEST = 54, 30, 6.1, 142
 
 
 @dataclass(frozen=True)
-class Measure:
+class Map:
     """What a heat map shows: a number, its text, and how far it is from the baseline (0: equal)."""
 
     title: str
@@ -25,26 +26,27 @@ class Measure:
     away: Callable[[Entry], float]
 
 
-RATE = "spikes per neuron per step"
+_ACCURACY = Map("accuracy lost", "points", lambda e: e.drop, lambda v: points(v, 1), lambda e: max(0.0, e.drop))
 
-MEASURES = (
-    Measure("accuracy lost", "points", lambda e: e.drop, lambda v: points(v, 1), lambda e: max(0.0, e.drop)),
-    Measure("EMD", RATE, lambda e: e.mean(DRIFT), lambda v: significant(v, 2), lambda e: e.mean(DRIFT)),
-    Measure(
-        "dead, rate < 0.05",
-        "%",
-        lambda e: e.mean("dead_05"),
-        lambda v: percent(v, 1),
-        lambda e: abs(e.mean("dead_05") - e.mean("dead_05_fp")),
-    ),
-    Measure(
-        "mean rate",
-        RATE,
-        lambda e: e.mean("mfr"),
-        lambda v: significant(v, 3),
-        lambda e: abs(e.mean("mfr") - e.mean("mfr_fp")),
-    ),
-)
+
+def maps_of(entries: Sequence[Entry]) -> list[Map]:
+    """Accuracy, then the measures that are shown as maps."""
+    present = {key for entry in entries for row in entry.rows for key in row}
+    return [_ACCURACY, *(_map_of(measure) for measure in shown_in("maps") if measure.headline in present)]
+
+
+def _map_of(measure: Measure) -> Map:
+    key = measure.headline
+
+    def away(entry: Entry) -> float:
+        if measure.networks == 1:
+            return abs(entry.mean(key) - entry.mean(key + FP))
+        return abs(entry.mean(key) - (measure.high if measure.worse == "lower" else measure.low))
+
+    unit = "%" if measure.percent else measure.unit
+    return Map(
+        measure.heading.removesuffix(" %"), unit, lambda e: e.mean(key), lambda v: measure_text(measure, v), away
+    )
 
 
 def heat_maps(entries: Sequence[Entry]) -> list[dict[str, Any]]:
@@ -57,9 +59,10 @@ def heat_maps(entries: Sequence[Entry]) -> list[dict[str, Any]]:
         if not entry.is_control:
             key = tuple(str(entry.label(name)) for name in ("baseline", "target", "method", "mode"))
             groups.setdefault(key, []).append(entry)
+    maps = maps_of(entries)
     ends: dict[tuple[str, str], float] = {}
     for key, found in groups.items():
-        for measure in MEASURES:
+        for measure in maps:
             name = key[0], measure.title
             ends[name] = max([ends.get(name, 0.0), *(d for d in map(measure.away, found) if math.isfinite(d))])
     # one grid for all, so that maps of different methods lie below each other
@@ -70,14 +73,14 @@ def heat_maps(entries: Sequence[Entry]) -> list[dict[str, Any]]:
         {
             "name": f"{key[1]}, {key[2]}, {key[3]}",
             "baseline": key[0],
-            "maps": [_map(measure, found, ends[key[0], measure.title], columns, left, key) for measure in MEASURES],
+            "maps": [_map(measure, found, ends[key[0], measure.title], columns, left, key) for measure in maps],
         }
         for key, found in groups.items()
     ]
 
 
 def _map(
-    measure: Measure, entries: Sequence[Entry], end: float, columns: Sequence[str], left: int, key: tuple[str, ...]
+    measure: Map, entries: Sequence[Entry], end: float, columns: Sequence[str], left: int, key: tuple[str, ...]
 ) -> dict[str, Any]:
     lines = list(dict.fromkeys(_line(e) for e in entries))
     cells = []
@@ -90,7 +93,7 @@ def _map(
         "desc": "; ".join(
             f"{_line(e)}, {bits_text(e.label('bits'))} bit: {measure.text(measure.value(e))}" for e in entries
         ),
-        "name": measure.title if measure.unit == RATE else f"{measure.title} ({measure.unit})",
+        "name": measure.title if measure.unit in ("", RATE_UNIT) else f"{measure.title} ({measure.unit})",
         "width": left + max(len(columns) * CELL_WIDTH, _WIDEST) + 2,
         "left": left,
         "height": 36 + len(lines) * CELL_HEIGHT,
@@ -100,7 +103,7 @@ def _map(
     }
 
 
-def _cell(measure: Measure, found: Sequence[Entry], end: float, x: float, y: float) -> dict[str, Any]:
+def _cell(measure: Map, found: Sequence[Entry], end: float, x: float, y: float) -> dict[str, Any]:
     """One field; where settings differ in what has no axis (such as granularity), the first is shown and marked."""
     if not found:
         return {"x": x, "y": y, "entry": None}

@@ -12,10 +12,10 @@ from isofire.report.published import CONFIDENCE, MARK, matches, published_table
 from isofire.report.scatter import sample_text
 from isofire.report.study import Study
 from isofire.report.summary import best_per_bits, explained, pareto_front, verdict
-from isofire.report.table import cells_of
+from isofire.report.table import beside_drift, cells_of
 
-_KEYS = ("accuracy", "change", "emd", "multiple", "dead", "rate")
-_HEADS = ("accuracy %", "change", "EMD", "× reference", "dead %", "rate")
+_KEYS = ("accuracy", "change", "emd", "multiple")
+_HEADS = ("accuracy %", "change", "EMD", "× reference")
 
 
 def sweep_markdown(study: Study) -> str:
@@ -29,24 +29,25 @@ def sweep_markdown(study: Study) -> str:
     ]
     lines += [line for sentence in caveats(study) for line in (f"**{escaped(sentence)}**", "")]
     lines += [escaped(sentence) for sentence in verdict(entries)] + [""]
+    measures = beside_drift(study.rows)
     if best := best_per_bits(entries):
         lines += ["## Best per bits", ""]
-        head = ("baseline", "target", "bits", "setting", "kept", *_HEADS, "of")
+        head = ("baseline", "target", "bits", "setting", "kept", *_HEADS, *(m.heading for m in measures), "of")
         body = []
         for item in best:
             found = cells_of(item.entry)
-            values = [found[key] for key in _KEYS]
+            values = [found[key] for key in (*_KEYS, *(m.headline for m in measures))]
             title = title_of(item.entry.rows[0])
             body.append((item.baseline, item.target, item.bits, title, found["kept"], *values, item.of))
         lines += [*table(head, body, text=5), ""]
         lines += _notes(entries)
     lines += ["## All settings", ""]
-    head = ("baseline", "setting", "kept", "bits", *_HEADS, "paired", "n seeds")
+    head = ("baseline", "setting", "kept", "bits", *_HEADS, *(m.heading for m in measures), "n seeds")
     body = []
     for entry in entries:
         found = cells_of(entry)
         labels = entry.label("baseline"), title_of(entry.rows[0]), found["kept"]
-        values = [found[key] for key in (*_KEYS, "paired")]
+        values = [found[key] for key in (*_KEYS, *(m.headline for m in measures))]
         body.append((*labels, bits_text(entry.label("bits")), *values, entry.n))
     lines += [*table(head, body, text=3), ""]
     for name in study.baselines:
@@ -99,7 +100,7 @@ def _paper(study: Study) -> list[str]:
         copied = item.theirs
         body.append(
             (title_of(item.entry.rows[0]), ours["accuracy"], percent(copied["accuracy"], 1), ours["emd"],
-             significant(copied["emd"]), ours["dead"], percent(copied["dead"], 1), copied["confidence"])
+             significant(copied["emd"]), ours["dead_05"], percent(copied["dead"], 1), copied["confidence"])
         )  # fmt: skip
     head = (
         "setting",

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from isofire.firing.measures import Measure
 from isofire.report.entries import Row
 from isofire.report.study import Study
+from isofire.report.table import beside_drift
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,12 @@ class Matched:
     pairs: tuple[Pair, ...]
     only_a: tuple[Row, ...]
     only_b: tuple[Row, ...]
+
+    @property
+    def measures(self) -> list[Measure]:
+        """The measures beside the drift that any row of either has."""
+        both = [row for pair in self.pairs for row in (pair.a, pair.b)]
+        return beside_drift([*both, *self.only_a, *self.only_b])
 
 
 def match(a: Study, b: Study) -> Matched:

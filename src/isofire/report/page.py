@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from isofire.report.caveats import caveats, reference_sizes
-from isofire.report.details import Details
+from isofire.report.details import Details, more_of_layers
 from isofire.report.entries import KEPT, Entry, bits_order, bits_text, reference_name, title_of
 from isofire.report.heat import heat_maps
 from isofire.report.html import embedded_json, render
@@ -19,7 +19,7 @@ from isofire.report.reference import DRIFT
 from isofire.report.scatter import sample_text, scatter
 from isofire.report.study import Study
 from isofire.report.summary import best_per_bits, default_entry, explained, verdict
-from isofire.report.table import cells_of
+from isofire.report.table import beside_drift, cells_of
 
 _FILTERS = ("baseline", "target", "method", "bits", "range", "mode")
 _ORDERS: dict[str, Callable[[Any], Any]] = {"bits": bits_order, "kept": KEPT.index}
@@ -50,6 +50,7 @@ def sweep_page(study: Study) -> str:
         sample=sample_text(study.rows) if study.rows else "no finished cell",
         best=[{"best": item, **_line(item.entry, palette)} for item in best_per_bits(entries)],
         lines=[_line(entry, palette) for entry in entries],
+        measures=beside_drift(study.rows),
         filters=[*filters(entries), *_kept_filter(entries)],
         scatters=[
             scatter(name, [e for e in entries if str(e.label("baseline")) == name], palette) for name in study.baselines
@@ -60,6 +61,7 @@ def sweep_page(study: Study) -> str:
         groups=_choices(study),
         chosen=chosen,
         detail=cells.get(chosen or ""),
+        more=[measure.heading for measure in more_of_layers()],
         bases=baselines,
         data=embedded_json({"cells": cells, "baselines": baselines}),
         published=_published(study),
@@ -113,9 +115,7 @@ def _line(entry: Entry, palette: Palette) -> dict[str, Any]:
         "change": -entry.drop,
         "emd": entry.mean(DRIFT),
         "multiple": entry.multiple,
-        "dead": entry.mean("dead_05"),
-        "rate": entry.mean("mfr"),
-        "paired": entry.mean("paired_mae"),
+        **{measure.headline: entry.mean(measure.headline) for measure in beside_drift(entry.rows)},
         "bits": bits_order(entry.label("bits"))[0],
         "kept": KEPT.index(entry.kept),
     }

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from isofire.firing.measures import Measure, columns, shown_in
 from isofire.report.entries import LABELS, Entry
 from isofire.report.numbers import percent, points, significant, times, with_spread
 from isofire.report.reference import DRIFT
 
-MEASURES = ("accuracy", "accuracy_fp", "agreement", "mfr", "mfr_fp", "dead_05", "dead_05_fp", DRIFT, "paired_mae",
-            "spearman")  # fmt: skip
+SCORES = ("accuracy", "accuracy_fp", "agreement")
 
 
 def records(entries: Sequence[Entry]) -> list[dict[str, Any]]:
@@ -25,11 +25,27 @@ def cells_of(entry: Entry) -> dict[str, str]:
         "change": points(-entry.drop),
         "emd": with_spread(significant(entry.mean(DRIFT)), _or_none(significant, entry.spread(DRIFT), 2)),
         "multiple": times(entry.multiple) + ("" if entry.same_steps or entry.multiple is None else "†"),
-        "dead": with_spread(percent(entry.mean("dead_05"), 1), _or_none(percent, entry.spread("dead_05"), 1)),
-        "rate": with_spread(significant(entry.mean("mfr")), _or_none(significant, entry.spread("mfr"), 2)),
-        "paired": significant(entry.mean("paired_mae")),
         "kept": "" if entry.is_control else entry.kept,
+        **{measure.headline: _cell(entry, measure) for measure in beside_drift(entry.rows)},
     }
+
+
+def beside_drift(rows: Iterable[Mapping[str, Any]]) -> list[Measure]:
+    """The measures that have a column in a report's tables and a value in any of these rows, but for the drift."""
+    # a row without the measure, or with null in JSON, has none
+    present = {key for row in rows for key, value in row.items() if value is not None}
+    return [m for m in shown_in("report") if m.headline != DRIFT and m.headline in present]
+
+
+def measure_text(measure: Measure, value: float | None, digits: int = 3) -> str:
+    """A measure's value as a report writes it."""
+    return percent(value, 1) if measure.percent else significant(value, digits)
+
+
+def _cell(entry: Entry, measure: Measure) -> str:
+    spread = entry.spread(measure.headline)
+    mean = measure_text(measure, entry.mean(measure.headline))
+    return with_spread(mean, None if spread is None else measure_text(measure, spread, 2))
 
 
 def _record(entry: Entry) -> dict[str, Any]:
@@ -37,7 +53,7 @@ def _record(entry: Entry) -> dict[str, Any]:
     found: dict[str, Any] = {key: entry.label(key) for key in LABELS} | {"n_seeds": entry.n, "seeds": seeds}
     for key in ("n_images", "T"):
         found[key] = entry.label(key)
-    for key in MEASURES:
+    for key in (*SCORES, *(key for key in columns() if key in entry.rows[0])):
         found[f"{key}_mean"] = entry.mean(key)
         found[f"{key}_sd"] = entry.spread(key)
     found["accuracy_drop_mean"], found["accuracy_drop_sd"] = entry.drop, entry.drop_spread

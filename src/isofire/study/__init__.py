@@ -6,13 +6,12 @@ from isofire.study.cell import CONTROLS, Cell, is_control, name_of, run_cell
 from isofire.study.environment import environment
 from isofire.study.figures import rates_figure, scatter_figure
 from isofire.study.robustness import decisions_kept, with_noise
-from isofire.study.rows import COLUMNS, read_rows, to_csv, to_json, write_rows
+from isofire.study.rows import known_columns, read_rows, to_csv, to_json, write_rows
 from isofire.study.splits import AnySet, DataSettings, Splits, load_split, load_splits, sample
 from isofire.study.tables import markdown_table, text_table
 from isofire.study.value_of_emd import ValueOfEMD, measured, value_of_emd
 
 __all__ = [
-    "COLUMNS",
     "CONTROLS",
     "AnySet",
     "Baseline",
@@ -26,6 +25,7 @@ __all__ = [
     "environment",
     "fresh_model",
     "is_control",
+    "known_columns",
     "load_split",
     "load_splits",
     "markdown_table",

@@ -46,7 +46,7 @@ class Cell:
     Attributes
     ----------
     row
-        Labels, measures and provenance, see `isofire.study.COLUMNS`.
+        Labels, measures and provenance, see `isofire.study.known_columns`.
     comparison
         The layers behind the row.
     model

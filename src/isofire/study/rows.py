@@ -13,30 +13,28 @@ from typing import Any
 
 from isofire.errors import DataError
 from isofire.files import write_text
+from isofire.firing import measures
 
 Row = dict[str, Any]
 
 LABELS = ("model", "data", "target", "method", "bits", "range", "granularity", "placement", "options", "mode", "seed")
-MEASURES = (
-    "n_images", "T", "accuracy", "accuracy_fp", "agreement", "mfr", "mfr_fp", "dead_00", "dead_01", "dead_05",
-    "emd_layer_mean", "emd_weighted", "emd_pooled", "emd_max", "paired_mae", "shift", "shape", "reshuffle", "spearman",
-    "dead_00_fp", "dead_01_fp", "dead_05_fp",
-)  # fmt: skip
+SCORES = ("n_images", "T", "accuracy", "accuracy_fp", "agreement")
 NOISE = ("emd_low", "emd_high", "emd_bias", "emd_floor", "emd_over_floor", "within_noise", "floor")
 COST = ("synops", "synops_fp", "synops_bound")
 PROVENANCE = ("epochs", "calibration_images", "seconds", "spec")
-COLUMNS = (*LABELS, *MEASURES, *NOISE, *COST, *PROVENANCE)
-"""The order in files: what was done, what was measured, how sure that is, how it was made. Others follow them."""
-
 _WHOLE = {"seed", "n_images", "T", "epochs", "calibration_images"}
 _TEXT = {*LABELS, "floor", "spec", "cell", "baseline"} - {"bits", "seed"}
 _TRUTH = {"within_noise"}
-_NUMBERS = {*MEASURES, "seconds"} - _WHOLE
 _VERSION = 1
 
 
+def known_columns() -> tuple[str, ...]:
+    """The order in files: what was done, every registered measure, how sure that is, how it was made; others follow."""
+    return (*LABELS, *SCORES, *measures.columns(), *NOISE, *COST, *PROVENANCE)
+
+
 def columns_of(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """`COLUMNS` that occur in any row, in their order, then the others as they first appear.
+    """`known_columns` that occur in any row, in their order, then the others as they first appear.
 
     Examples
     --------
@@ -44,7 +42,8 @@ def columns_of(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     ['model', 'bits', 'note', 'other']
     """
     found = dict.fromkeys(key for row in rows for key in row)
-    return [key for key in COLUMNS if key in found] + [key for key in found if key not in COLUMNS]
+    known = known_columns()
+    return [key for key in known if key in found] + [key for key in found if key not in known]
 
 
 def write_rows(
@@ -91,7 +90,7 @@ def to_json_text(value: Any) -> str:
 def read_rows(path: str | os.PathLike[str]) -> list[Row]:
     """Rows of a file that `write_rows` wrote, with the types they had; `.csv` or `.json`.
 
-    In columns that are not in `COLUMNS`, a CSV field that looks like a number becomes one.
+    In columns that are not in `known_columns`, a CSV field that looks like a number becomes one.
 
     Raises
     ------
@@ -125,7 +124,13 @@ def restored(row: Mapping[str, Any]) -> Row:
     >>> restored({"spearman": None, "range": None})
     {'spearman': nan, 'range': None}
     """
-    return {key: math.nan if item is None and key in _NUMBERS else item for key, item in row.items()}
+    numbers = _numbers()
+    return {key: math.nan if item is None and key in numbers else item for key, item in row.items()}
+
+
+def _numbers() -> set[str]:
+    """Columns of numbers that are NaN, not None, where they do not exist."""
+    return {*SCORES, *measures.columns(), "seconds"} - _WHOLE
 
 
 def _to_field(value: Any) -> str:
@@ -169,7 +174,7 @@ def _parse(column: str, field: str, place: str) -> Any:
     readers: tuple[Callable[[str], Any], ...] = (int, float, str)
     if column in _WHOLE:
         readers = (int,)
-    elif column in _NUMBERS:
+    elif column in _numbers():
         return _read(float, field or "nan", column, place)
     if field == "":
         return None

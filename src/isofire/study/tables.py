@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from isofire.errors import DataError
+from isofire.firing.measures import quantity, shown_in
 
 Format = Callable[[Any], str]
 WIDTH = 100
@@ -37,7 +39,7 @@ def _decimals(digits: int, scale: float = 1.0) -> Format:
 _OVER_FLOOR = "over_floor"
 """`emd_over_floor`, marked where it is within noise; made of several columns of a row."""
 
-_COLUMNS: tuple[tuple[str, str, Format], ...] = (
+_LABELS: tuple[tuple[str, str, Format], ...] = (
     ("model", "model", _text),
     ("data", "data", _text),
     ("target", "target", _text),
@@ -52,24 +54,14 @@ _COLUMNS: tuple[tuple[str, str, Format], ...] = (
     ("T", "T", _text),
     ("acc %", "accuracy", _decimals(2, 100)),
     ("agree %", "agreement", _decimals(1, 100)),
-    ("rate", "mfr", _decimals(4)),
-    ("dead %", "dead_05", _decimals(1, 100)),
-    ("EMD", "emd_layer_mean", _decimals(5)),
-    ("/floor", _OVER_FLOOR, _text),
-    ("floor", "floor", _text),
-    ("paired", "paired_mae", _decimals(4)),
-    ("rank r", "spearman", _decimals(2)),
 )
+_FLOOR: tuple[tuple[str, str, Format], ...] = (("/floor", _OVER_FLOOR, _text), ("floor", "floor", _text))
+_DRIFT = "emd_layer_mean"
 _TEXTUAL = {"model", "data", "target", "method", "range", "granularity", "placement", "mode", "floor"}
 _NOTES = {
     "accuracy": "acc: accuracy",
     "agreement": "agree: same class as the baseline",
-    "mfr": "rate: mean, in spikes per neuron per step",
-    "dead_05": "dead: rate below 0.05",
-    "emd_layer_mean": "EMD: mean over layers",
     _OVER_FLOOR: "/floor: EMD as a multiple of its noise floor, ≈ where it is within noise, ? where that is not known",
-    "paired_mae": "paired: mean absolute rate change of a neuron",
-    "spearman": "rank r: Spearman, within layers",
 }
 
 
@@ -115,7 +107,7 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines += [
         "| " + " | ".join(form(row.get(key)).replace("|", "/") for _, key, form in columns) + " |" for row in rows
     ]
-    notes = "; ".join(_NOTES[key] for _, key, _ in columns if key in _NOTES)
+    notes = "; ".join(_notes_of([key for _, key, _ in columns]))
     return "\n".join([", ".join(head) + ".", "", *lines, "", f"{notes}."]) + "\n"
 
 
@@ -133,7 +125,7 @@ def _layout(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[tuple[st
     if not rows:
         raise DataError("a table needs at least one row, got none")
     head, columns = [], []
-    for title, key, form in _COLUMNS:
+    for title, key, form in _columns(rows):
         values = {form(row.get(key)) for row in rows}
         measured = key not in _TEXTUAL | {"bits", "seed", "n_images", "T"}
         if key == _OVER_FLOOR and values == {"-"}:
@@ -144,6 +136,16 @@ def _layout(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[tuple[st
             head.append(f"{title} {values.pop()}")
     head += _baseline(rows)
     return head, columns
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, Format]]:
+    """Labels, then the measures that any row has; the floor stands beside the drift that it is a floor of."""
+    found = list(_LABELS)
+    for measure in shown_in("rows"):
+        key = measure.headline
+        if any(key in row for row in rows):
+            found += [(measure.heading, key, measure.text), *(_FLOOR if key == _DRIFT else ())]
+    return found
 
 
 def _baseline(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -157,7 +159,17 @@ def _baseline(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _notes(keys: Sequence[str]) -> list[str]:
-    return _wrapped([_NOTES[key] for key in keys if key in _NOTES], WIDTH, "; ")
+    return textwrap.wrap("; ".join(_notes_of(keys)), WIDTH)
+
+
+def _notes_of(keys: Sequence[str]) -> list[str]:
+    """What the columns say, those that explain themselves left out."""
+    notes = dict(_NOTES)
+    for measure in shown_in("rows"):
+        key, found = quantity(measure.headline)
+        unit = f", in {measure.unit}" if measure.unit else ""
+        notes[key] = f"{measure.heading.removesuffix(' %')}: {found.title}{unit}"
+    return [notes[key] for key in keys if key in notes]
 
 
 def _total(widths: Sequence[int]) -> int:
@@ -190,13 +202,13 @@ def _fit(text: str, width: int) -> str:
     return f"{text[:front]}…{text[len(text) - (width - 1 - front) :]}"
 
 
-def _wrapped(phrases: Sequence[str], width: int, between: str = ", ") -> list[str]:
+def _wrapped(phrases: Sequence[str], width: int) -> list[str]:
     lines = [""]
     for phrase in phrases:
-        joined = f"{lines[-1]}{between}{phrase}" if lines[-1] else phrase
+        joined = f"{lines[-1]}, {phrase}" if lines[-1] else phrase
         if len(joined) < width:
             lines[-1] = joined
         else:
-            lines[-1] += between.rstrip()
+            lines[-1] += ","
             lines.append(phrase)
     return lines

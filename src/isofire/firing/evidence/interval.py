@@ -33,22 +33,13 @@ import numpy as np
 from isofire.errors import DataError, SpecError
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.evidence.draws import bootstrap, everything, leave_one_out, subsets
-from isofire.firing.evidence.resample import (
-    DIFFERENCES,
-    DISTANCES,
-    OVERALL_EMDS,
-    Resampled,
-    Values,
-    resample,
-    used_blocks,
-)
+from isofire.firing.evidence.resample import Resampled, Values, resample, used_blocks
 from isofire.firing.evidence.student import check_level, t_value
+from isofire.firing.measures import MEASURES, Combine, Quantity, quantities
 
 MIN_BLOCKS = 5
 RESAMPLES = 1000
 LEAST_RESAMPLES = 50
-_EMD_OF = {False: "emd", True: "emd_weighted"}
-"""The EMD in reshuffle = paired drift - EMD, of a layer and over all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,11 +185,6 @@ def require_blocks(counts: SpikeCounts) -> int:
     return blocks
 
 
-def is_distance(measure: str) -> bool:
-    """Whether a measure is 0 for unchanged rates and positive otherwise."""
-    return measure in DISTANCES or measure in OVERALL_EMDS
-
-
 class _Maker:
     """Makes an interval from the draws of one measure."""
 
@@ -207,36 +193,47 @@ class _Maker:
         self.bounds = np.cumsum(sizes)[:-1]
         self.t = t_value(level, blocks - 1)
         self.fewer = blocks / (blocks // 2)
+        self.known = {is_layer: quantities(layer=is_layer) for is_layer in (False, True)}
 
-    def __call__(self, measure: str, layer: str | None) -> Interval:
-        sample, left_out, halves, boot = np.split(self.drawn.get(measure, layer), self.bounds)
+    def __call__(self, name: str, layer: str | None) -> Interval:
+        asked = self.known[layer is not None][name]
+        noise, (bottom, top) = asked.measure.noise, asked.bounds
+        sample, left_out, halves, boot = np.split(self.drawn.get(name, layer), self.bounds)
         estimate = float(sample[0])
         if np.isnan(estimate):
             return self._interval(estimate, estimate, estimate, 0.0, estimate)
         rise = _mean(halves) - estimate
         spread = float(np.nanstd(boot, ddof=1)) * (self.blocks / (self.blocks - 1)) ** 0.5
-        floor, top = _range(measure)
-        if measure.startswith("dead"):
+        if noise == "sample":
             low, high = estimate - self.t * spread, estimate + self.t * spread
-            return self._interval(estimate, max(low, floor), min(high, top), 0.0, spread)
-        error = spread if measure.startswith("mfr") else max(_jackknife(left_out), spread)
-        distance = is_distance(measure)
-        rise = rise if measure in DIFFERENCES or not distance else max(rise, 0.0)
+            return self._interval(estimate, max(low, bottom), min(high, top), 0.0, spread)
+        error = spread if noise == "none" else max(_jackknife(left_out), spread)
+        rise = max(rise, 0.0) if noise == "upward" else rise
         least, most = rise / (self.fewer - 1), rise / (self.fewer**0.5 - 1)
-        if measure.startswith("mfr"):
+        if noise == "none":
             least = most = 0.0
         low = estimate - max(least, most) - self.t * error
         high = estimate - min(least, most) + self.t * error
         resolved = True
-        if distance:
-            still = float(np.quantile(self.still.get(measure, layer), (1 + self.level) / 2))
+        if asked.measure.distance:
+            still = float(np.quantile(self.still.get(name, layer), (1 + self.level) / 2))
             resolved = estimate > still + 1e-12
             low = low if resolved else 0.0
-        if measure == "reshuffle" and not self(_EMD_OF[layer is None], layer).resolved:
-            # EMD may be noise alone, and then all of the paired drift is reshuffling
-            high = max(high, self("paired_mae", layer).high)
-        low = min(max(low, floor), top)
+        high = max(high, self._whole(asked, layer))
+        low = min(max(low, bottom), top)
         return self._interval(estimate, low, min(max(high, low), top), least, error, resolved, most)
+
+    def _whole(self, asked: Quantity, layer: str | None) -> float:
+        """Where the part of a remainder may be noise alone, the remainder may be as large as the whole."""
+        if asked.measure.remainder is None:
+            return -np.inf
+        whole, part = (self._named(name, asked.combine) for name in asked.measure.remainder)
+        return -np.inf if self(part, layer).resolved else self(whole, layer).high
+
+    def _named(self, measure: str, combine: Combine | None) -> str:
+        """The name of a measure's value over layers that are combined alike; of a layer, its own."""
+        overall = MEASURES[measure].overall
+        return measure if combine is None else next(name for name, how in overall.items() if how == combine)
 
     def _interval(
         self,
@@ -262,12 +259,3 @@ def _jackknife(left_out: Values) -> float:
 def _mean(values: Values) -> float:
     """Mean of the draws in which the measure exists."""
     return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
-
-
-def _range(measure: str) -> tuple[float, float]:
-    """What a measure can be at all."""
-    if measure == "spearman" or (measure.startswith("dead") and measure.endswith("change")):
-        return -1.0, 1.0
-    if measure.endswith("change"):
-        return -np.inf, np.inf
-    return 0.0, 1.0 if measure.startswith("dead") else np.inf

@@ -28,17 +28,14 @@ from isofire.firing.drift import check_match, layer_drift
 from isofire.firing.evidence.draws import Draws, bootstrap, subsets
 from isofire.firing.evidence.interval import drift_intervals, require_blocks
 from isofire.firing.evidence.ratio import Magnitude, magnitude
-from isofire.firing.evidence.resample import DISTANCES, OVERALL_EMDS, resample
+from isofire.firing.evidence.resample import resample
 from isofire.firing.evidence.seeds import over_seeds
 from isofire.firing.evidence.student import LEVEL, t_value
+from isofire.firing.measures import CHANGE, FP, quantities
 
 Kind = Literal["images", "seeds", "control"]
 Method = Literal["bootstrap", "halves"]
 
-CHANGES = ("mfr_change", "dead_00_change", "dead_01_change", "dead_05_change")
-"""Signed changes; their floor is the mean size of a change."""
-_UNPAIRED = ("emd", "shift", "shape", *OVERALL_EMDS, *CHANGES)
-_MEASURES = (*DISTANCES, *OVERALL_EMDS, *CHANGES)
 _Value = TypeVar("_Value")
 DRAWS = 200
 
@@ -274,8 +271,9 @@ def _sets(method: Method, blocks: int, draws: int, rng: np.random.Generator, siz
 
 
 def _kept(values: Mapping[str, _Value]) -> list[tuple[str, _Value]]:
-    """Measures that have a floor."""
-    return [(key, item) for key, item in values.items() if key in _MEASURES]
+    """Measures that have a floor: distances, and signed changes, whose floor is the mean size of a change."""
+    known = quantities(layer=True) | quantities(layer=False)
+    return [(key, item) for key, item in values.items() if known[key].has_floor]
 
 
 def _of_draws(values: np.ndarray) -> FloorValue:
@@ -288,13 +286,19 @@ def _measures(first: SpikeCounts, second: SpikeCounts) -> dict[str | None, dict[
     """Layer (None: all) -> measure -> value, without the measures that pair neurons."""
     check_match(first, second)
     layers = [layer_drift(first, second, name) for name in first.layers]
-    found: dict[str | None, dict[str, float]] = {layer.layer: _unpaired(vars(layer)) for layer in layers}
-    return {**found, None: _unpaired(overall_drift(layers, first, second))}
+    found: dict[str | None, dict[str, float]] = {item.layer: _unpaired(item.values, layer=True) for item in layers}
+    return {**found, None: _unpaired(overall_drift(layers, first, second), layer=False)}
 
 
-def _unpaired(values: Mapping[str, float]) -> dict[str, float]:
-    changes = {key: values[key[:-7]] - values[f"{key[:-7]}_fp"] for key in CHANGES}
-    return {key: float(value) for key, value in {**values, **changes}.items() if key in _UNPAIRED}
+def _unpaired(values: Mapping[str, float], *, layer: bool) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name, asked in quantities(layer=layer).items():
+        if asked.part == "change":
+            value = name.removesuffix(CHANGE)
+            found[name] = values[value] - values[value + FP]
+        elif asked.has_floor and not asked.measure.paired:
+            found[name] = float(values[name])
+    return found
 
 
 def _of_pairs(values: Mapping[tuple[int, int], float], seeds: int) -> FloorValue:

@@ -19,17 +19,10 @@ from isofire.firing.counts import SpikeCounts
 from isofire.firing.distance import spearman
 from isofire.firing.drift import check_match
 from isofire.firing.evidence.draws import Draws
-from isofire.firing.rates import PAPER_CUT, is_dead
+from isofire.firing.measures import BUILT_IN, CHANGE, CUTS, FP, MEASURES, Combine, Firing, quantities
+from isofire.firing.rates import is_dead
 
 Values = NDArray[np.float64]
-
-CUTS = {"dead_00": 0.0, "dead_01": 0.01, "dead_05": PAPER_CUT}
-DISTANCES = ("emd", "paired_mae", "shift", "shape", "reshuffle")
-"""Measures that are 0 for unchanged rates and positive otherwise."""
-DIFFERENCES = ("shape", "reshuffle")
-"""Those of them that are one distance less another. Noise raises the others; these it can lower too."""
-LEVELS = ("mfr", *CUTS)
-OVERALL_EMDS = ("emd_layer_mean", "emd_weighted", "emd_pooled", "emd_max")
 
 _EXACT = 2**24
 _CHUNK = 2**21
@@ -79,7 +72,7 @@ def resample(
         int64 [R, used blocks]: how often each block counts. The same for both networks if left out (paired, which
         needs both to have seen the same images in the same blocks).
     ranks
-        Whether to compute `spearman`, about a third of the time; NaN otherwise.
+        Whether to compute `spearman`, about a third of the time, and other measures that are `slow`; NaN otherwise.
     unchanged
         Resample a world in which no neuron changed its rate: the quantized network's counts are moved, neuron by
         neuron, so that over all blocks they equal the baseline's. What distance is left is noise; rates, dead shares
@@ -101,7 +94,7 @@ def resample(
     elif (difference := baseline.difference(quantized)) is not None:
         raise DataError(f"only recordings of the same neurons can be resampled together: {difference}")
     second = draws if draws_quantized is None else draws_quantized
-    worker = _Worker(baseline, quantized, draws, second, ranks and not unchanged, unchanged)
+    worker = _Worker(baseline, quantized, draws, second, ranks, unchanged)
     return worker.run()
 
 
@@ -144,7 +137,8 @@ class _Worker:
         if len(first) != len(second):
             raise DataError(f"both networks need as many draws, got {len(first)} and {len(second)}")
         self.a, self.b = _Side(baseline, first), _Side(quantized, second)
-        self.names, self.ranks, self.unchanged = baseline.layers, ranks, unchanged
+        self.names, self.slow, self.unchanged = baseline.layers, ranks, unchanged
+        self.ranks = ranks and not unchanged
         self.neurons = np.array([baseline.n_neurons(name) for name in self.names], dtype=np.float64)
         same = np.array_equal(self.a.denominators, self.b.denominators)
         # the move of counts is one of whole numbers only in draws of as many images as were recorded
@@ -152,17 +146,19 @@ class _Worker:
         self.by_histogram = same and whole and max(self.a.top, self.b.top) < _MAX_LEVELS
         self.moves = {name: _move(baseline, quantized, name) for name in self.names} if unchanged else None
         self.recorded = baseline.denominator
+        self.others = [measure for measure in MEASURES.values() if measure not in BUILT_IN]
         self.values = {name: _empty(len(first)) for name in self.names}
-        self.pooled = np.full(len(first), np.nan)
+        self.pooled = _empty(len(first))
 
     def run(self) -> Resampled:
-        for rows in _chunks(len(self.pooled), int(self.neurons.sum())):
+        for rows in _chunks(len(self.a.images), int(self.neurons.sum())):
             counts = {name: (self.a.chunk(name, rows), self.b.chunk(name, rows)) for name in self.names}
             (self._by_histogram if self.by_histogram else self._by_sorting)(rows, counts)
+            self._one_by_one(rows, counts)
         for values in self.values.values():
             _derive(values)
             if self.moves is not None:
-                for key in values.keys() - set(DISTANCES):
+                for key in [key for key, item in quantities(layer=True).items() if not item.measure.distance]:
                     values[key] = np.full_like(values[key], np.nan)
         return Resampled(self.values, self._overall(), self.a.images)
 
@@ -194,7 +190,7 @@ class _Worker:
                     values[key][row] = below_b[level - 1] / n
                 if self.ranks:
                     values["spearman"][row] = _correlation(a, b, below_a, below_b)
-        self.pooled[rows] = np.abs(gaps).sum(1) / (denominators * self.neurons.sum())
+        self.pooled["emd"][rows] = np.abs(gaps).sum(1) / (denominators * self.neurons.sum())
 
     def _by_sorting(self, rows: slice, counts: dict[str, tuple[NDArray[Any], NDArray[Any]]]) -> None:
         all_a, all_b = [], []
@@ -215,14 +211,43 @@ class _Worker:
             all_a.append(a)
             all_b.append(b)
         pooled = np.sort(np.concatenate(all_a, 1), 1) - np.sort(np.concatenate(all_b, 1), 1)
-        self.pooled[rows] = np.abs(pooled).mean(1)
+        self.pooled["emd"][rows] = np.abs(pooled).mean(1)
+
+    def _one_by_one(self, rows: slice, counts: dict[str, tuple[NDArray[Any], NDArray[Any]]]) -> None:
+        """Measures of which only the function is known."""
+        found = [measure for measure in self.others if self.moves is None or measure.distance]
+        found = [measure for measure in found if self.slow or not measure.slow]
+        if not found:
+            return
+        moved = counts
+        if self.moves is not None:
+            # spikes cannot be fewer than none
+            share = self.a.denominators[rows, None] / self.recorded
+            moved = {name: (a, np.maximum(b - share * self.moves[name], 0)) for name, (a, b) in counts.items()}
+        layers = [*((self.values[name], pair) for name, pair in moved.items())]
+        if any("pooled" in measure.overall.values() for measure in found):
+            everywhere = tuple(np.concatenate([pair[i] for pair in moved.values()], 1) for i in (0, 1))
+            layers.append((self.pooled, (everywhere[0], everywhere[1])))
+        for values, (first, second) in layers:
+            for i, row in enumerate(range(rows.start, rows.stop)):
+                before = Firing(first[i], int(self.a.denominators[row]))
+                after = Firing(second[i], int(self.b.denominators[row]))
+                for measure in found:
+                    for key, value in measure.layer_values(before, after).items():
+                        values[key][row] = value
 
     def _overall(self) -> dict[str, Values]:
         layers = list(self.values.values())
-        emds = np.stack([layer["emd"] for layer in layers])
-        weighted = {key: _weighted([layer[key] for layer in layers], self.neurons) for key in layers[0]}
-        emd = {"emd_layer_mean": emds.mean(0), "emd_weighted": weighted.pop("emd")}
-        return {**weighted, **emd, "emd_pooled": self.pooled, "emd_max": emds.max(0)}
+        found: dict[str, Values] = {}
+        for measure in MEASURES.values():
+            for column, how in measure.overall.items():
+                for end in (*measure.endings, *([CHANGE] if measure.networks == 1 else [])):
+                    key = measure.name + end
+                    values = self.pooled[key] if how == "pooled" else None
+                    found[column + end] = (
+                        values if values is not None else _combined(how, [x[key] for x in layers], self.neurons)
+                    )
+        return found
 
 
 def _move(baseline: SpikeCounts, quantized: SpikeCounts, layer: str) -> Values:
@@ -237,8 +262,7 @@ def _from_zero(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[Any], NDArray[
 
 
 def _empty(resamples: int) -> dict[str, Values]:
-    names = [*LEVELS, *(f"{key}_fp" for key in LEVELS), "emd", "paired_mae", "spearman"]
-    return {name: np.full(resamples, np.nan) for name in names}
+    return {name: np.full(resamples, np.nan) for name in quantities(layer=True)}
 
 
 def _derive(values: dict[str, Values]) -> None:
@@ -246,8 +270,20 @@ def _derive(values: dict[str, Values]) -> None:
     # rounding alone can make a part of 0 negative
     values["shape"] = np.maximum(values["emd"] - values["shift"], 0)
     values["reshuffle"] = np.maximum(values["paired_mae"] - values["emd"], 0)
-    for key in LEVELS:
-        values[f"{key}_change"] = values[key] - values[f"{key}_fp"]
+    for key, item in quantities(layer=True).items():
+        if item.part == "change":
+            values[key] = values[item.measure.name] - values[item.measure.name + FP]
+
+
+def _combined(how: Combine, layers: list[Values], neurons: Values) -> Values:
+    """`isofire.firing.aggregate.combined` for each draw."""
+    if how == "neurons":
+        return _weighted(layers, neurons)
+    if how == "layers":
+        return _weighted(layers, np.ones(len(layers)))
+    values = np.stack(layers)
+    known = ~np.isnan(values)
+    return np.where(known.any(0), np.where(known, values, -np.inf).max(0), np.nan)
 
 
 def _weighted(layers: list[Values], neurons: Values) -> Values:
