@@ -116,7 +116,7 @@ def test_an_observer_sees_the_states_and_changes_nothing(placement: Any, low: fl
     assert neuron(x).flatten().tolist() == [0.0, 0.0, 1.0]
     assert neuron.membrane.observer.count == 3
     assert neuron.membrane.observer.extremes().tolist() == [[low, high]]
-    assert not neuron.membrane.is_fixed_affine
+    assert not neuron.membrane.is_fixed
 
 
 def test_a_range_that_follows_the_states_is_followed() -> None:
@@ -130,7 +130,7 @@ def test_a_range_that_follows_the_states_is_followed() -> None:
     neuron.eval()
     neuron(torch.full((1, 1, 3), 0.5, requires_grad=True))
     assert quantizer.hi.item() == 0.25
-    assert neuron.membrane.is_fixed_affine
+    assert neuron.membrane.is_fixed
 
 
 def test_a_learned_membrane_quantizer_runs_and_learns() -> None:

@@ -26,16 +26,19 @@ extern "C" {
 
 enum Charge { IF = 0, LIF_DECAY = 1, LIF_UNDECAYED = 2, PLIF_DECAY = 3, PLIF_UNDECAYED = 4 };
 enum Placement { NONE = 0, PRE_FIRE = 1, POST_RESET = 2 };
+const int32_t COMPARED_BITS = 6;  // as in isofire.neurons.state_quantizer
 enum Surrogate { SIGMOID = 0, ATAN = 1, TRIANGLE = 2 };
 
 // Mirrors isofire.neurons.native.Problem (ctypes); keep the order of the fields.
 struct Problem {
   int64_t steps, images, channels, plane;  // x is [steps or 1, images, channels x plane]
   int32_t channels_last, repeat;           // channels_last: memory is [plane, channels]; repeat: x has one step, used `steps` times
-  int32_t charge, hard_reset, detach_reset, placement, clipped, surrogate, threads, pad;
+  int32_t charge, hard_reset, detach_reset, placement, clipped, surrogate, threads;
+  int32_t level_bits, table_rows, pad;               // a table of 2^level_bits levels, one row for all or one a channel; 0: none
   float tau, threshold, reset, alpha, k_min, k_max;  // tau: LIF time constant, or PLIF's 1/tau
   const float *scale, *shift;                        // [channels] or null
   const float *origin, *step;                        // [channels] or null: the quantizer's levels origin + step * k
+  const float *edges, *levels;  // the table: [2^bits - 1 or 2^bits, rows], above COMPARED_BITS bits the other way round
   const float *lo, *hi;                              // [channels] or null: its range, outside of which no gradient passes
   const float *mean;                                 // [channels] or null: batch mean, for the reduction below
   const float *x;
@@ -133,8 +136,8 @@ void fill_tile(const Problem &p, const float *values, int64_t channel, int64_t l
 
 struct Tiles {
   std::vector<float> memory;
-  float *scale, *shift, *origin, *step, *lo, *hi, *mean;
-  explicit Tiles(int64_t size) : memory(7 * size) {
+  float *scale, *shift, *origin, *step, *lo, *hi, *mean, *spare;
+  explicit Tiles(int64_t size) : memory(8 * size) {
     scale = memory.data();
     shift = scale + size;
     origin = shift + size;
@@ -142,6 +145,7 @@ struct Tiles {
     lo = step + size;
     hi = lo + size;
     mean = hi + size;
+    spare = mean + size;
   }
   void fill(const Problem &p, int64_t channel, int64_t length) {
     fill_tile(p, p.scale, channel, length, scale);
@@ -185,7 +189,93 @@ INLINE float round_half_even(float k) {
   return (k + magic) - magic;
 }
 
-INLINE void quantize(const Problem &p, const Tiles &tile, int64_t n, float *__restrict v) {
+// A table's value for x is the level that has as many levels below it as edges lie strictly below x. Tables lie in columns: rows
+// of edges and levels are `stride` apart. The next EDGES edges: found[i] becomes the level above the last of them below x[i].
+template <int EDGES>
+INLINE void pass_edges(const float *__restrict x, const float *__restrict edges, const float *__restrict levels, int64_t stride,
+                       int64_t n, float *__restrict found) {
+  float edge[EDGES], level[EDGES];
+  for (int k = 0; k < EDGES; ++k) edge[k] = edges[k * stride], level[k] = levels[k * stride];
+  for (int64_t i = 0; i < n; ++i) {
+    float f = found[i];
+    for (int k = 0; k < EDGES; ++k) f = x[i] > edge[k] ? level[k] : f;
+    found[i] = f;
+  }
+}
+
+// 2^bits levels, the first column's table for all n values.
+INLINE void compare_edges(const float *edges, const float *levels, int32_t bits, int64_t stride, int64_t n, float *__restrict v) {
+  const int64_t most = 128;
+  float found[most];
+  for (int64_t from = 0; from < n; from += most) {
+    const int64_t length = n - from < most ? n - from : most;
+    for (int64_t i = 0; i < length; ++i) found[i] = levels[0];
+    if (bits == 1) pass_edges<1>(v + from, edges, levels + stride, stride, length, found);
+    if (bits == 2) pass_edges<3>(v + from, edges, levels + stride, stride, length, found);
+    if (bits >= 3) pass_edges<7>(v + from, edges, levels + stride, stride, length, found);
+    for (int64_t k = 7; k + 1 < (int64_t{1} << bits); k += 8)
+      pass_edges<8>(v + from, edges + k * stride, levels + (k + 1) * stride, stride, length, found);
+    std::memcpy(v + from, found, sizeof(float) * length);
+  }
+}
+
+// Rows of `channels` values, each with the table of its column. FIRST: found[c] begins with the lowest level, not as it is.
+template <int EDGES, bool FIRST>
+INLINE void pass_edges_of_channels(const float *__restrict x, const float *__restrict edges, const float *__restrict levels,
+                                   int64_t channels, int64_t n, float *__restrict found) {
+  for (int64_t row = 0; row < n; row += channels)
+    for (int64_t c = 0; c < channels; ++c) {
+      float f = FIRST ? levels[c] : found[row + c];
+      for (int k = 0; k < EDGES; ++k) f = x[row + c] > edges[k * channels + c] ? levels[(k + 1) * channels + c] : f;
+      found[row + c] = f;
+    }
+}
+
+INLINE void compare_edges_of_channels(const float *edges, const float *levels, int32_t bits, int64_t channels, int64_t n,
+                                      float *scratch, float *v) {
+  std::memcpy(scratch, v, sizeof(float) * n);
+  if (bits == 1) return pass_edges_of_channels<1, true>(scratch, edges, levels, channels, n, v);
+  if (bits == 2) return pass_edges_of_channels<3, true>(scratch, edges, levels, channels, n, v);
+  pass_edges_of_channels<7, true>(scratch, edges, levels, channels, n, v);
+  for (int64_t k = 7; k + 1 < (int64_t{1} << bits); k += 8)
+    pass_edges_of_channels<8, false>(scratch, edges + k * channels, levels + k * channels, channels, n, v);
+}
+
+// Binary search: `n` values whose tables are `stride` edges apart (0: one for all).
+INLINE void search_edges(const float *__restrict edges, const float *__restrict levels, int32_t bits, bool own, int64_t n,
+                         float *__restrict v) {
+  const int64_t most = 256;
+  int32_t place[most], first[most];
+  const int32_t count = 1 << bits, stride = own ? count : 0;
+  for (int64_t from = 0; from < n; from += most) {
+    const int64_t length = n - from < most ? n - from : most;
+    float *__restrict x = v + from;
+    for (int64_t i = 0; i < length; ++i) first[i] = static_cast<int32_t>(from + i) * stride;
+    std::memset(place, 0, sizeof place);
+    for (int32_t half = count >> 1; half > 0; half >>= 1)
+      for (int64_t i = 0; i < length; ++i) {
+        const int32_t at = place[i] + half - 1;
+        const float edge = edges[own ? first[i] - static_cast<int32_t>(from + i) + at : at];
+        place[i] += x[i] > edge ? half : 0;
+      }
+    for (int64_t i = 0; i < length; ++i) x[i] = levels[first[i] + place[i]];
+  }
+}
+
+INLINE void look_up(const Problem &p, const Tiles &tile, int64_t channel, int64_t n, float *__restrict v) {
+  const bool side_by_side = p.table_rows > 1 && p.channels_last;
+  const int64_t row = p.table_rows > 1 && !p.channels_last ? channel : 0;
+  const int32_t bits = p.level_bits, count = 1 << bits;
+  if (bits <= COMPARED_BITS) {
+    if (side_by_side) return compare_edges_of_channels(p.edges, p.levels, bits, p.channels, n, tile.spare, v);
+    return compare_edges(p.edges + row, p.levels + row, bits, p.table_rows, n, v);
+  }
+  if (!side_by_side) return search_edges(p.edges + row * (count - 1), p.levels + row * count, bits, false, n, v);
+  for (int64_t at = 0; at < n; at += p.channels) search_edges(p.edges, p.levels, bits, true, p.channels, v + at);
+}
+
+INLINE void quantize(const Problem &p, const Tiles &tile, int64_t channel, int64_t n, float *__restrict v) {
+  if (p.level_bits) return look_up(p, tile, channel, n, v);
   const float lo = p.k_min, hi = p.k_max;
   const float *__restrict origin = tile.origin, *__restrict step = tile.step;
   for (int64_t i = 0; i < n; ++i) {
@@ -258,8 +348,8 @@ struct Step {
 };
 
 // One step for one block. `raw`, if given, receives the value that entered the quantizer.
-INLINE void advance(const Problem &p, const Tiles &tile, const float *x, const float *v_before, int64_t n, Step out, float *s,
-                    float *y, float *raw) {
+INLINE void advance(const Problem &p, const Tiles &tile, int64_t channel, const float *x, const float *v_before, int64_t n, Step out,
+                    float *s, float *y, float *raw) {
   const float *input = x;
   if (p.scale) {
     affine(x, tile.scale, tile.shift, n, y);
@@ -268,13 +358,13 @@ INLINE void advance(const Problem &p, const Tiles &tile, const float *x, const f
   charge(p, input, v_before, n, out.h);
   if (p.placement == PRE_FIRE) {
     if (raw) std::memcpy(raw, out.h, sizeof(float) * n);
-    quantize(p, tile, n, out.h);
+    quantize(p, tile, channel, n, out.h);
   }
   fire(p, out.h, n, s);
   reset(p, out.h, s, n, out.v);
   if (p.placement == POST_RESET) {
     if (raw) std::memcpy(raw, out.v, sizeof(float) * n);
-    quantize(p, tile, n, out.v);
+    quantize(p, tile, channel, n, out.v);
   }
 }
 
@@ -293,13 +383,13 @@ INLINE void count_spikes(const float *spikes, int64_t steps, int64_t stride, int
   for (int64_t i = 0; i < n; ++i) counts[i] = static_cast<uint8_t>(static_cast<int32_t>(total[i]));
 }
 
-CLONES void forward_block(const Problem &p, const Tiles &tile, int64_t at, int64_t n, float *scratch, int64_t size) {
+CLONES void forward_block(const Problem &p, const Tiles &tile, int64_t at, int64_t n, int64_t channel, float *scratch, int64_t size) {
   const int64_t stride = p.images * p.channels * p.plane;
   float *h = scratch, *v = h + size, *y = v + size;
   for (int64_t i = 0; i < n; ++i) v[i] = p.hard_reset ? p.reset : 0.0f;
   for (int64_t t = 0; t < p.steps; ++t) {
     const float *x = p.x + at + (p.repeat ? 0 : t * stride);
-    advance(p, tile, x, v, n, {h, v}, p.spikes + at + t * stride, y, nullptr);
+    advance(p, tile, channel, x, v, n, {h, v}, p.spikes + at + t * stride, y, nullptr);
   }
   if (p.counts) count_spikes(p.spikes + at, p.steps, stride, n, y, p.counts + at);
 }
@@ -410,7 +500,7 @@ CLONES void backward_block(const Problem &p, const Tiles &tile, int64_t at, int6
   for (int64_t i = 0; i < n; ++i) v[i] = p.hard_reset ? p.reset : 0.0f;
   for (int64_t t = 0; t < p.steps; ++t) {
     const float *x = p.x + at + (p.repeat ? 0 : t * stride);
-    advance(p, tile, x, v + t * size, n, {h + t * size, v + (t + 1) * size}, spike, learns_decay ? y + t * size : y,
+    advance(p, tile, channel, x, v + t * size, n, {h + t * size, v + (t + 1) * size}, spike, learns_decay ? y + t * size : y,
             quantized ? raw + t * size : nullptr);
   }
   std::memset(g, 0, sizeof(float) * n);
@@ -507,7 +597,7 @@ void isofire_forward(const Problem *problem) {
     for (int64_t i = first; i < first + b.per_task && i < b.per_image; ++i) {
       const Span span = span_of(p, b, i);
       if (!p.channels_last) tile.fill(p, span.channel, span.length);
-      forward_block(p, tile, image * p.channels * p.plane + span.offset, span.length, scratch.data(), b.size);
+      forward_block(p, tile, image * p.channels * p.plane + span.offset, span.length, span.channel, scratch.data(), b.size);
     }
   });
 }

@@ -13,7 +13,7 @@ from isofire.neurons import fused, native, reference
 from isofire.neurons.dynamics import Dynamics
 from isofire.neurons.fold import apply_per_step
 from isofire.neurons.membrane import MembraneQuantizer
-from isofire.quantizers import Uniform
+from isofire.neurons.state_quantizer import NATIVE_BITS, StateQuantizer
 
 Backend = Literal["auto", "native", "torch", "reference"]
 _LOW = (torch.bfloat16, torch.float16)
@@ -89,18 +89,18 @@ class Neuron(nn.Module):
 
     def _fire(self, x: Tensor, norm: _BatchNorm | None, repeat: int | None, steps: int) -> Tensor:
         """Spikes for float32 or float64 inputs, by the path that fits."""
-        path = self._path(x)
+        state = self._fixed_state(x if repeat is not None else x[0])
+        path = self._path(x, state)
         if path == "native" and (norm is None or _can_fuse(norm, x.ndim - (repeat is None))):
-            return self._run_native(x, norm, steps, repeat is not None)
+            return self._run_native(x, norm, state, steps, repeat is not None)
         if norm is not None:
             x = norm(x) if repeat is not None else apply_per_step(norm, x)
         if repeat is not None:
             x = x.unsqueeze(0).expand(steps, *x.shape)
         if path == "native":
-            return self._run_native(x, None, steps, False)
+            return self._run_native(x, None, state, steps, False)
         if path == "torch":
-            plan = fused.Plan(self.dynamics, steps, state=self._state_plan(x[0]))
-            return fused.run_torch(x, self.decay(), plan)
+            return fused.run_torch(x, self.decay(), fused.Plan(self.dynamics, steps, state=state))
         return reference.run(self.dynamics, x, self.decay(), self.membrane)
 
     def _steps(self, x: Tensor, repeat: int | None) -> int:
@@ -112,8 +112,14 @@ class Neuron(nn.Module):
             )
         return steps
 
-    def _path(self, x: Tensor) -> str:
-        fixed = self.membrane is None or self.membrane.is_fixed_affine
+    def _fixed_state(self, state: Tensor) -> StateQuantizer | None:
+        """The membrane quantizer as the fast paths run it; None without one, or where it learns or observes."""
+        if self.membrane is None or self.backend == "reference" or not self.membrane.is_fixed:
+            return None
+        return self.membrane.fixed_state(state)
+
+    def _path(self, x: Tensor, state: StateQuantizer | None) -> str:
+        fixed = self.membrane is None or state is not None
         plain = self.dynamics.is_plain
         if self.backend == "reference" or (self.backend == "auto" and not (fixed and plain)):
             return "reference"
@@ -121,31 +127,31 @@ class Neuron(nn.Module):
             raise ModelError(f"backend {self.backend!r} knows neither v_floor nor several spikes a step; use 'auto'")
         if not fixed:
             raise ModelError(f"backend {self.backend!r} cannot learn or observe a membrane quantizer; use 'auto'")
-        if self.backend == "native" and not native.usable(x):
+        if self.backend == "torch":
+            return "torch"
+        fits = state is None or state.is_native
+        runs = native.usable(x) and fits
+        if self.backend == "native" and not runs:
             raise ModelError(
                 f"backend 'native' needs the compiled kernels and float32 on a CPU, got {x.dtype} on {x.device}"
                 f"{'' if native.library() else ' and no kernels'}; use 'auto'"
+                if fits
+                else f"backend 'native' takes membrane quantizers of at most {1 << NATIVE_BITS} levels that lie on no "
+                "uniform grid; use 'auto'"
             )
-        return "native" if self.backend != "torch" and native.usable(x) else "torch"
+        return "native" if runs else "torch"
 
-    def _state_plan(self, state: Tensor) -> fused.StatePlan | None:
-        if self.membrane is None:
-            return None
-        quantizer = self.membrane.quantizer
-        assert isinstance(quantizer, Uniform)
-        quantizer._require_ready()
-        quantizer._check_shape(state)
-        lo, hi, clipped = quantizer.lo.float(), quantizer.hi.float(), quantizer.ste == "clipped"
-        return fused.StatePlan(self.membrane.placement, quantizer.affine(), lo, hi, clipped)
-
-    def _run_native(self, x: Tensor, norm: _BatchNorm | None, steps: int, repeat: bool) -> Tensor:
+    def _run_native(
+        self, x: Tensor, norm: _BatchNorm | None, state: StateQuantizer | None, steps: int, repeat: bool
+    ) -> Tensor:
         x = native.dense(x, 1 if repeat else 2)
         gamma, beta, affine = None, None, None
         if norm is not None:
             affine, gamma, beta = _normalise(norm, x, repeat), norm.weight, norm.bias
-        state = x if repeat else x[0]
-        counts = self._count_buffer(state) if self.counting and steps <= fused.MOST_COUNTED else None
-        plan = fused.Plan(self.dynamics, steps, repeat, self._state_plan(state), affine, counts)
+        counts = None
+        if self.counting and steps <= fused.MOST_COUNTED:
+            counts = self._count_buffer(x if repeat else x[0])
+        plan = fused.Plan(self.dynamics, steps, repeat, state, affine, counts)
         spikes = fused.run_native(x, gamma, beta, self.decay(), plan)
         self.spike_counts = counts
         return spikes

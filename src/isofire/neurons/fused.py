@@ -15,47 +15,10 @@ from torch.autograd.function import once_differentiable
 
 from isofire.neurons import native
 from isofire.neurons.dynamics import PLIF, Dynamics, charge, fire, reset
-from isofire.quantizers import Affine
+from isofire.neurons.state_quantizer import AffineState, StateQuantizer, TableState
 
 MOST_COUNTED = 255
 """Spikes of a neuron that a byte can count."""
-
-
-@dataclass(frozen=True)
-class StatePlan:
-    """A frozen uniform membrane quantizer. `affine`'s tensors, `lo` and `hi` are float32 [1] or [C].
-
-    `clipped`: no gradient passes outside [lo, hi] (else the plain straight-through gradient).
-    """
-
-    placement: str
-    affine: Affine
-    lo: Tensor
-    hi: Tensor
-    clipped: bool
-
-    @property
-    def groups(self) -> int:
-        """1, or the number of channels."""
-        return max(self.affine.origin.numel(), self.affine.step.numel())
-
-    def quantize(self, v: Tensor) -> Tensor:
-        """Values on the grid: origin + step * round(clamp((v - origin) / step, k_min, k_max)), in float32."""
-        origin, step = _per_channel(self.affine.origin, v), _per_channel(self.affine.step, v)
-        k = torch.clamp((v.float() - origin) / step, self.affine.k_min, self.affine.k_max).round_()
-        return (origin + step * k).to(v.dtype)
-
-    def mask(self, raw: Tensor, g: Tensor) -> Tensor:
-        """Gradient through the quantizer whose input was `raw`."""
-        if not self.clipped:
-            return g
-        inside = (raw >= _per_channel(self.lo, raw)) & (raw <= _per_channel(self.hi, raw))
-        return torch.where(inside, g, torch.zeros_like(g))
-
-
-def _per_channel(values: Tensor, state: Tensor) -> Tensor:
-    """[1] or [C] shaped to broadcast with states [N, C, ...]."""
-    return values if values.numel() == 1 else values.view(-1, *(1,) * (state.ndim - 2))
 
 
 @dataclass(frozen=True)
@@ -74,7 +37,7 @@ class Plan:
     dynamics: Dynamics
     steps: int
     repeat: bool = False
-    state: StatePlan | None = None
+    state: StateQuantizer | None = None
     norm: Norm | None = None
     counts: Tensor | None = None
     """If given, receives the spikes of each neuron summed over T <= 255: uint8 [N, ...], in the input's memory
@@ -231,14 +194,30 @@ def _problem(
         p.scale, p.shift, p.mean = native.floats(scale), native.floats(shift), native.floats(mean)
         kept += [scale, shift, mean]
     if plan.state is not None:
-        affine = plan.state.affine
-        rows = [affine.origin, affine.step, plan.state.lo, plan.state.hi]
-        rows = [row.float().expand(seen.channels).contiguous() for row in rows]
-        p.origin, p.step, p.lo, p.hi = (native.floats(row) for row in rows)
-        p.k_min, p.k_max = affine.k_min, affine.k_max
-        p.placement, p.clipped = (1 if plan.state.placement == "pre_fire" else 2), plan.state.clipped
-        kept += rows
+        kept += _fill_state(p, plan.state, seen.channels)
     return p, layout, kept
+
+
+def _fill_state(p: native.Problem, state: StateQuantizer, channels: int) -> list[Tensor]:
+    """Describe the membrane quantizer to the kernel; returns the tensors that it points to."""
+    kept = []
+
+    def rows(values: Tensor) -> Any:
+        kept.append(values.float().expand(channels).contiguous())
+        return native.floats(kept[-1])
+
+    p.placement = 1 if state.placement == "pre_fire" else 2
+    if state.gradient_range is not None:
+        p.clipped, p.lo, p.hi = True, *(rows(bound) for bound in state.gradient_range)
+    match state:
+        case AffineState(affine=affine):
+            p.origin, p.step, p.k_min, p.k_max = rows(affine.origin), rows(affine.step), affine.k_min, affine.k_max
+        case TableState():
+            table = state.padded()
+            kept += table
+            p.edges, p.levels = (native.floats(part) for part in table)
+            p.level_bits, p.table_rows = state.bits, state.groups
+    return kept
 
 
 def affine_of(norm: Norm, gamma: Tensor | None, beta: Tensor | None) -> tuple[Tensor, Tensor]:

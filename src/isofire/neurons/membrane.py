@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
 from isofire.errors import SpecError
-from isofire.quantizers import Quantizer, RangeObserver, Uniform
+from isofire.neurons.state_quantizer import AffineState, StateQuantizer, TableState
+from isofire.quantizers import AffineQuantizer, Quantizer, RangeObserver, Table
 
 Placement = Literal["pre_fire", "post_reset"]
 
@@ -35,13 +37,39 @@ class MembraneQuantizer(nn.Module):
         self.quantizer = quantizer
         self.placement: Placement = placement
         self.observer: RangeObserver | None = None
+        self._kept: tuple[_Seen, Table] | None = None
 
     @property
-    def is_fixed_affine(self) -> bool:
-        """Whether the fast paths can run it: levels on a frozen uniform grid, nothing to learn or observe."""
-        if self.observer is not None or not isinstance(self.quantizer, Uniform):
-            return False
-        return not (self.quantizer.training and self.quantizer.refresh)
+    def is_fixed(self) -> bool:
+        """Whether the next call is a fixed map of each value, nothing to learn or observe: the fast paths run that."""
+        return self.observer is None and self.quantizer.is_fixed
+
+    def fixed_state(self, state: Tensor) -> StateQuantizer:
+        """The map that `forward` makes of `state` while `is_fixed`, for the fast paths.
+
+        Raises
+        ------
+        ModelError
+            If the quantizer is not calibrated, or for another number of channels.
+        """
+        self.quantizer._require_ready()
+        self.quantizer._check_shape(state)
+        span = self.quantizer.gradient_range()
+        if isinstance(self.quantizer, AffineQuantizer):
+            return AffineState(self.placement, span, self.quantizer.affine())
+        return TableState(self.placement, span, self._table())
+
+    def _table(self) -> Table:
+        """The quantizer's table; what it finds by bisection, at the cost of a layer, is kept until it changes."""
+        quick = type(self.quantizer)._table is not Quantizer._table
+        seen = None if quick else _Seen(self.quantizer)
+        if seen is None or self._kept is None or not self._kept[0].equals(seen):
+            table = self.quantizer.table()
+            assert table is not None
+            if seen is None:
+                return table
+            self._kept = seen, table
+        return self._kept[1]
 
     def forward(self, state: Tensor) -> Tensor:
         """Quantized state, same shape."""
@@ -52,3 +80,21 @@ class MembraneQuantizer(nn.Module):
 
     def extra_repr(self) -> str:
         return f"placement={self.placement!r}"
+
+
+class _Seen:
+    """All that a quantizer's map can depend on, as it is now: its tensors' values and its plain attributes."""
+
+    def __init__(self, quantizer: Quantizer) -> None:
+        self.plain = {
+            name: value for name, value in vars(quantizer).items() if isinstance(value, (bool, int, float, str, tuple))
+        }
+        self.tensors = {name: value.detach().clone() for name, value in quantizer.state_dict().items()}
+
+    def equals(self, other: _Seen) -> bool:
+        mine, theirs = self.tensors, other.tensors
+        return (
+            self.plain == other.plain
+            and mine.keys() == theirs.keys()
+            and all(a.device == theirs[name].device and torch.equal(a, theirs[name]) for name, a in mine.items())
+        )

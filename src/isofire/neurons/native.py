@@ -22,9 +22,10 @@ class Problem(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("steps", "images", "channels", "plane")),
         *((name, ctypes.c_int32) for name in ("channels_last", "repeat", "charge", "hard_reset", "detach_reset")),
-        *((name, ctypes.c_int32) for name in ("placement", "clipped", "surrogate", "threads", "pad")),
+        *((name, ctypes.c_int32) for name in ("placement", "clipped", "surrogate", "threads")),
+        *((name, ctypes.c_int32) for name in ("level_bits", "table_rows", "pad")),
         *((name, ctypes.c_float) for name in ("tau", "threshold", "reset", "alpha", "k_min", "k_max")),
-        *((name, _F) for name in ("scale", "shift", "origin", "step", "lo", "hi", "mean")),
+        *((name, _F) for name in ("scale", "shift", "origin", "step", "edges", "levels", "lo", "hi", "mean")),
         *((name, _F) for name in ("x", "spikes")),
         ("counts", ctypes.POINTER(ctypes.c_uint8)),
         *((name, _F) for name in ("grad_spikes", "grad_in")),

@@ -24,7 +24,7 @@ def assign(rows: Tensor, thresholds: Tensor) -> Tensor:
     """
     count = thresholds.shape[1]
     if count > _COMPARE:
-        return torch.searchsorted(thresholds, rows, out_int32=True)
+        return torch.searchsorted(thresholds, rows.contiguous(), out_int32=True)
     cell = torch.zeros(rows.shape, dtype=torch.uint8, device=rows.device)
     for i in range(count):
         cell += (rows > thresholds[:, i : i + 1]).view(torch.uint8)
