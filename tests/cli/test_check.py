@@ -123,3 +123,40 @@ def test_the_workflow_of_the_documents_runs(run, files, tmp_path):
     assert "|| test $? -eq 3" in page
     assert shell(f"{undecided.strip()} || test $? -eq 3") == 0
     assert shell(f"{loose.replace('200000', '1').strip()} || test $? -eq 3") == 1
+
+
+def test_networks_in_the_wrong_order_are_refused(run, files):
+    """Everything measured would have the wrong sign, so that a quantized network would pass."""
+    images = ("--data", "digits", "--n", "50", "--device", "cpu")
+    for command in (("check", "--max-accuracy-drop", 1), ("compare",)):
+        swapped = run(command[0], files[1], files[0], *images, *command[1:])
+        assert (swapped.code, swapped.out) == (2, "")
+        assert f"{files[1]} is quantized" in " ".join(swapped.err.split()).replace("- ", "-")
+        assert "swap the two" in " ".join(swapped.err.split())
+
+
+def test_a_reader_that_leaves_does_not_change_the_outcome(files, tmp_path):
+    """`isofire check ... | head -0` under pipefail: the status is that of the check."""
+    images = ["--data", "digits", "--n", "50", "--device", "cpu"]
+    for limit, status in (("1", 1), ("1e9", 0)):
+        command = [sys.executable, "-m", "isofire", "check", *map(str, files), *images, "--max-state-bytes", limit]
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+        os.close(writer)
+        assert (done.returncode, done.stderr) == (status, "")
+
+
+def test_a_measure_is_named_with_its_limit(run, files):
+    images = ("--data", "digits", "--n", "50", "--device", "cpu")
+    found = run("check", *files, *images, "--max", "emd_max=1", "--max", "dead_00=1", "--min", "spearman=-1", "--json")
+    assert [item["name"] for item in json.loads(found.out)["findings"]] == ["emd_max", "dead_00", "spearman"]
+    assert found.code == 0
+    for wrong, said in (
+        (("--max", "emd"), "--max takes NAME=LIMIT"),
+        (("--max", "emt=1"), "did you mean 'emd'"),
+        (("--max", "spearman=0.5"), "a limit is the least"),
+    ):
+        refused = run("check", *files, *images, *wrong)
+        assert refused.code == 2
+        assert said in " ".join(refused.err.split())

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from isofire import QuantSpec, quantize_
 from isofire.batches import count_images
 from isofire.errors import DataError, ModelError, SpecError
-from isofire.firing import Comparison, compare, emd, observe
+from isofire.firing import Observation, compare, emd, observe
 from isofire.firing.cost import measure_cost
 from isofire.firing.evidence import drift_intervals
+from isofire.firing.measures import quantities
+from isofire.firing.observation import fingerprints
+from isofire.firing.verdict import Limits, check
 from isofire.models import build
 from isofire.neurons import LIF, PerStep, Repeat
 
@@ -229,8 +235,86 @@ def test_a_used_up_iterator_is_told(echo: type[nn.Module], data: tuple[Tensor, T
         compare(echo(), echo(), batches)
 
 
-def test_the_result_is_a_comparison(echo: type[nn.Module], data: tuple[Tensor, Tensor]) -> None:
-    assert isinstance(compare(echo(), echo(), data), Comparison)
+def test_a_network_beside_itself_does_not_drift(echo: type[nn.Module], data: tuple[Tensor, Tensor]) -> None:
+    model = echo()
+    result = compare(model, model, data)
+    assert (result.agreement, result.accuracy) == (1.0, result.accuracy_fp)
+    distances = [name for name, item in quantities(layer=False).items() if item.measure.distance]
+    assert "emd_max" in distances
+    assert {result.overall[name] for name in distances} == {0.0}
+    assert torch.equal(result.baseline.per_neuron(), result.quantized.per_neuron())
+
+
+class Noisy:
+    """Images that are drawn in another order, or changed, in each pass."""
+
+    def __init__(self, data: tuple[Tensor, Tensor], change: str) -> None:
+        self.data, self.change, self.passes = data, change, 0
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        inputs, labels = self.data
+        self.passes += 1
+        if self.change == "order":
+            inputs = inputs.roll(self.passes, 0)
+        elif self.change == "both":
+            inputs, labels = inputs.roll(self.passes, 0), labels.roll(self.passes)
+        elif self.passes > 1:
+            inputs = inputs.clone()
+            inputs[3] = inputs[3].flip(-1)
+        yield from zip(inputs.split(5), labels.split(5), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("order", r"\d+ of 23 images differ between the two passes .* \(the same images in another order\)"),
+        ("image", "1 of 23 images differ between the two passes over the data, the first is number 3;"),
+        ("both", "labels of the first pass are not the 23 of the second"),
+    ],
+)
+def test_two_passes_over_other_images_are_refused(echo: type[nn.Module], change: str, said: str) -> None:
+    inputs = torch.rand(23, 3, 2, 3).round()
+    inputs[3, :, 0, 0], inputs[3, :, 0, 2] = 1.0, 0.0
+    labels = torch.arange(23) % 2 if change == "both" else torch.zeros(23, dtype=torch.int64)
+    loader = Noisy((inputs, labels), change)
+    with pytest.raises(DataError, match=rf"same images in the same order: .*{said}.*switch off shuffling"):
+        compare(observe(echo(), loader), echo(), loader)
+    # one pass shows each batch to both
+    same = compare(echo(), echo(), loader)
+    assert same.agreement == 1
+    assert same.overall["emd_max"] == 0
+
+
+@pytest.mark.parametrize("batch_size", [4, 23])
+def test_images_are_known_again_whatever_the_batch(batch_size: int, tmp_path: Path) -> None:
+    model = nn.Sequential(Repeat(2), PerStep(nn.Linear(6, 4)), LIF(), PerStep(nn.Linear(4, 2)))
+    inputs, labels = torch.randn(23, 6), torch.zeros(23, dtype=torch.int64)
+    observe(model, (inputs, labels), batch_size=5).save(tmp_path)
+    stored = Observation.load(tmp_path)
+    # what another machine rounds otherwise in the last digit is the same image
+    compare(stored, model, (inputs * (1 + 1e-7), labels), batch_size=batch_size)
+    with pytest.raises(DataError, match="23 of 23 images differ"):
+        compare(stored, model, (inputs + 0.01 * torch.randn_like(inputs), labels), batch_size=batch_size)
+    with pytest.raises(DataError, match=r"1 of 23 images differ .* the first is number 7"):
+        compare(stored, model, (inputs.index_fill(0, torch.tensor(7), 0.0), labels), batch_size=batch_size)
+    frames = inputs.reshape(23, 2, 3)
+    assert torch.equal(fingerprints(frames.transpose(0, 1).contiguous(), 1), fingerprints(frames, 0))
+    # observations stored by earlier versions do not say what they saw
+    compare(dataclasses.replace(stored, images=None), model, (inputs + 1, labels))
+
+
+def test_the_quantized_network_is_not_the_baseline() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(Repeat(2), PerStep(nn.Linear(3, 4)), LIF(), PerStep(nn.Linear(4, 2)))
+    data = torch.randn(40, 3), torch.zeros(40, dtype=torch.int64)
+    weights = QuantSpec(weights={"method": "lsq", "bits": 3}, first_layer="quantize", last_layer="quantize")
+    quantized = quantize_(copy.deepcopy(model), weights, data)
+    for call in (compare, lambda *a: check(*a, Limits(accuracy_drop=0.5))):
+        with pytest.raises(ModelError, match="baseline is quantized and quantized is in full precision; swap the two"):
+            call(quantized, model, data)
+    # two settings beside each other, or a prepared network after its float one, are no mistake
+    assert compare(quantized, quantized, data).agreement == 1
+    assert compare(model, quantized, data).n_images == 40
 
 
 def test_weights_that_are_not_finite_are_refused_though_the_output_is() -> None:

@@ -121,7 +121,12 @@ def test_the_figure_shows_every_layer(layers: int, tmp_path: Path) -> None:
 def test_equal_networks_can_be_drawn(tmp_path: Path) -> None:
     record = make(silent=True).baseline
     same = Comparison.of(record, record, accuracy=1, accuracy_fp=1, agreement=1)
-    same.figure().savefig(tmp_path / "figure.png")
+    figure = same.figure()
+    figure.savefig(tmp_path / "figure.png")
+    assert {bar.get_width() for bar in figure.axes[-1].patches} == {0.0}
+    for panel in [axis for axis in figure.axes if axis.get_visible() and axis.lines]:
+        before, after = panel.lines[:2]
+        assert np.array_equal(before.get_ydata(), after.get_ydata())
 
 
 def test_without_matplotlib_the_cure_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

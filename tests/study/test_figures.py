@@ -99,8 +99,13 @@ def test_no_drift_at_all_is_drawn_on_a_log_axis():
 
 
 def test_one_row_without_drift_draws_on_both_scales():
-    for scale in ("log", "linear"):
-        scatter_figure([row(emd_layer_mean=0.0)], scale=scale).savefig(io.BytesIO(), format="png")
+    for scale, place in (("log", 5e-5), ("linear", 0.0)):
+        figure = scatter_figure([row(emd_layer_mean=0.0)], scale=scale)
+        figure.savefig(io.BytesIO(), format="png")
+        (point,) = points(figure)
+        assert (float(point.get_xdata()[0]), float(point.get_ydata()[0])) == (place, 80.0)
+        low, high = figure.axes[0].get_xlim()
+        assert low <= place < high
 
 
 @pytest.mark.parametrize("options", [{"measure": "accuracy"}, {"scale": "square"}])

@@ -30,7 +30,7 @@ from isofire.cli.train import train
 from isofire.errors import DataError, IsofireError
 from isofire.study.environment import version
 
-USER, INTERNAL, INTERRUPTED = 2, 1, 130
+USER, INTERNAL, INTERRUPTED, CLOSED_PIPE = 2, 1, 130, 141
 
 _HELP = """Quantize spiking neural networks, and measure whether they still fire the same way.
 
@@ -46,7 +46,7 @@ isofire report runs/demo
 
 Every command takes --help and --json. Exit status: 0 done; 2 something to correct in what was asked; 3 a sweep of which
 some cells failed, or a check that these images cannot decide; 1 a failure of isofire itself, or a check that fails; 130
-interrupted.
+interrupted; 141 nobody read its output any more.
 """
 
 _MISSING_DATA = (
@@ -90,9 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_error("interrupted", "the same command goes on where its output folder has a training state")
         return INTERRUPTED
     except BrokenPipeError:
-        # whoever read stdout is gone; keep the interpreter from complaining when it closes the stream
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        # whoever read stdout is gone before the command was done
+        _silence_stdout()
+        return CLOSED_PIPE
     except IsofireError as error:
         missing = isinstance(error, DataError) and "download=True" in str(error)
         return _fail(error, USER, as_json, debug, _MISSING_DATA if missing else "")
@@ -112,8 +112,17 @@ def _run(given: list[str]) -> int:
     if not isinstance(result, Report):
         return 0
     output = bound.arguments.get("output")
-    print_report(result, as_json=isinstance(output, Output) and output.json)
+    try:
+        print_report(result, as_json=isinstance(output, Output) and output.json)
+    except BrokenPipeError:
+        # a reader that has seen enough, such as head, does not change the outcome
+        _silence_stdout()
     return result.code
+
+
+def _silence_stdout() -> None:
+    """Keep the interpreter from complaining when it closes a stream that nobody reads any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Usage(IsofireError):
@@ -151,4 +160,4 @@ def _print_quietly(document: dict[str, Any]) -> None:
         sys.stdout.flush()
     except OSError:
         # stdout itself may be what failed; the message is on stderr
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence_stdout()

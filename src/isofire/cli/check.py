@@ -14,8 +14,9 @@ from isofire.cli.options import DataChoice, Machine, Output
 from isofire.cli.screen import Report
 from isofire.errors import SpecError
 from isofire.files import write_text
-from isofire.firing import MEASURES, observe
-from isofire.firing.verdict import Finding, Limits, Verdict, judge, reach_of
+from isofire.firing import MEASURES
+from isofire.firing.compare import observe_together, require_order
+from isofire.firing.verdict import Finding, Limits, Verdict, judge
 from isofire.study import environment
 
 EXIT = {"holds": 0, "fails": 1, "undecided": 3}
@@ -100,12 +101,12 @@ def check(
     )
     place = (machine or Machine()).claim()
     (first, _), (second, _) = chosen.open_pair("check", baseline, quantized)
+    require_order(first, second, (str(baseline), str(quantized or baseline)))
     data = (choice or DataChoice()).load()
-    before = observe(first, data, batch_size=batch_size, device=place)
+    seen = observe_together((first, second), data, batch_size=batch_size, device=place, probe=limits.synops is not None)
+    before, after = seen.observations
     against = beside.of(before, data, batch_size, place, chosen.open)
-    after = observe(second, data, batch_size=batch_size, device=place)
-    reached = reach_of(second, data) if limits.synops is not None else None
-    verdict = judge(before, after, limits, quantized=second, floor=against, reached=reached)
+    verdict = judge(before, after, limits, quantized=second, floor=against, reached=seen.reached)
     if junit is not None:
         write_text(junit, to_junit(verdict, str(quantized or baseline)))
     document = {**verdict.to_dict(), "row": verdict.comparison.row(), "environment": environment(place)}

@@ -14,6 +14,7 @@ from isofire.cli.screen import Log, Report, open_folder
 from isofire.files import write_text
 from isofire.firing import Comparison, observe
 from isofire.firing import compare as measure
+from isofire.firing.compare import require_order
 from isofire.quantization import labels_of, spec_of
 from isofire.study import environment, name_of, write_rows
 from isofire.study.cell import name_of_data
@@ -58,6 +59,7 @@ def compare(
     folder = open_folder(out) if out is not None else None
     chosen = network or ModelChoice()
     (first, _), (second, note) = chosen.open_pair("compare", baseline, quantized)
+    require_order(first, second, (str(baseline), str(quantized or baseline)))
     data = (choice or DataChoice()).load()
     show = sys.stderr.isatty()
     seen = observe(first, data, batch_size=batch_size, device=place, progress=show)

@@ -14,6 +14,7 @@ from torch import nn
 from isofire.errors import SpecError
 from isofire.firing import Observation, observe
 from isofire.firing.evidence.noise_floor import NoiseFloor, control_floor, seed_floor
+from isofire.firing.observation import require_same_images
 from isofire.models import NamedData, open_model
 from isofire.quantization import spec_of
 from isofire.study import AnySet
@@ -60,12 +61,15 @@ class FloorChoice:
         if self.control and self.seed_model:
             raise SpecError("name one floor: --control for the procedure, or --seed-model for other seeds")
         seen = [
-            observe(_full_precision(path, open), data, batch_size=batch_size, device=place).counts
+            observe(_full_precision(path, open), data, batch_size=batch_size, device=place)
             for path in self.control or self.seed_model
         ]
+        for other in seen:
+            require_same_images(baseline, other)
+        counts = [other.counts for other in seen]
         if self.control:
-            return control_floor(baseline.counts, seen, about=f"control {', '.join(map(_shown, self.control))}")
-        return seed_floor([baseline.counts, *seen]) if seen else None
+            return control_floor(baseline.counts, counts, about=f"control {', '.join(map(_shown, self.control))}")
+        return seed_floor([baseline.counts, *counts]) if counts else None
 
 
 def _full_precision(path: Path, open: Callable[[Path], tuple[nn.Module, dict[str, Any]]]) -> nn.Module:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,9 @@ from isofire.errors import DataError, ModelError
 from isofire.firing.comparison import Comparison
 from isofire.firing.cost.synops_per_spike import SynopsPerSpike, reach
 from isofire.firing.evidence.noise_floor import NoiseFloor
-from isofire.firing.observation import Observation
+from isofire.firing.observation import Observation, fingerprints
 from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN, FiringRecorder, run_for
+from isofire.quantization import spec_of
 from isofire.running import device_of, evaluating, forward, placed, require_finite
 
 
@@ -75,15 +77,39 @@ def compare(
     >>> result = compare(model, quantized, test_set)  # doctest: +SKIP
     >>> result.overall["emd_layer_mean"], result.accuracy  # doctest: +SKIP
     """
-    models = (quantized,) if isinstance(baseline, Observation) else (baseline, quantized)
-    costs: list[SynopsPerSpike | None] = []
     if isinstance(baseline, Observation):
+        models = (quantized,)
         # recordings from before it was stored were all cut alike
         run = baseline.counts.run or DEFAULT_RUN if run is None else run
         blocks = baseline.counts.blocks if blocks is None else blocks
-    seen = _observe(models, data, max_images, batch_size, device, progress, blocks, run, costs)
-    before, after = (baseline if isinstance(baseline, Observation) else seen[0]), seen[-1]
-    return Comparison.observed(before, after, floor=floor, reached=costs[0])
+    else:
+        require_order(baseline, quantized)
+        models = baseline, quantized
+    seen = observe_together(
+        models, data, max_images=max_images, batch_size=batch_size, device=device, progress=progress, blocks=blocks,
+        run=run, probe=True,
+    )  # fmt: skip
+    before = baseline if isinstance(baseline, Observation) else seen.observations[0]
+    return Comparison.observed(before, seen.observations[-1], floor=floor, reached=seen.reached)
+
+
+def require_order(
+    baseline: nn.Module, quantized: nn.Module, names: tuple[str, str] = ("baseline", "quantized")
+) -> None:
+    """Refuse two networks given in the wrong order: everything measured would have the wrong sign.
+
+    Both may be quantized, or neither: two settings beside each other, or a control.
+
+    Raises
+    ------
+    ModelError
+        If the first network is quantized and the second is not.
+    """
+    if spec_of(baseline) is not None and spec_of(quantized) is None:
+        raise ModelError(
+            f"the baseline must not be the only quantized network, but {names[0]} is quantized and {names[1]} is in "
+            "full precision; swap the two"
+        )
 
 
 def observe(
@@ -104,38 +130,60 @@ def observe(
     ModelError, DataError, SpecError
         As `compare`.
     """
-    return _observe((model,), data, max_images, batch_size, device, progress, blocks, run)[0]
+    return observe_together(
+        (model,), data, max_images=max_images, batch_size=batch_size, device=device, progress=progress, blocks=blocks,
+        run=run,
+    ).observations[0]  # fmt: skip
 
 
-def _observe(
-    models: tuple[nn.Module, ...],
+class Together(NamedTuple):
+    """What several networks did on the same images.
+
+    Parameters
+    ----------
+    observations
+        One a network.
+    reached
+        What a spike of each neuron costs in the last network, see `isofire.firing.cost.synops_per_spike`; None where
+        the cost is no sum over spikes, and where it was not asked for.
+    """
+
+    observations: list[Observation]
+    reached: SynopsPerSpike | None
+
+
+def observe_together(
+    models: Sequence[nn.Module],
     data: Data,
-    max_images: int | None,
-    batch_size: int,
-    device: torch.device | str | None,
-    progress: bool,
-    blocks: int | None,
-    run: int | None,
-    costs: list[SynopsPerSpike | None] | None = None,
-) -> list[Observation]:
-    """Observations of all models; what a spike of each neuron costs in the last of them is appended to `costs`."""
+    *,
+    max_images: int | None = None,
+    batch_size: int = 64,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+    blocks: int | None = None,
+    run: int | None = None,
+    probe: bool = False,
+) -> Together:
+    """`observe` for several networks in one pass over the data; with `probe`, also `Together.reached`."""
     for model in models:
-        if isinstance(model, nn.Module):
-            require_finite(model)
+        require_finite(model)
     batches = read_batches(data, batch_size, max_images)
     if run is None:
         images = count_images(data, max_images)
         run = DEFAULT_RUN if images is None else run_for(images)
     recorders = [FiringRecorder(model, DEFAULT_BLOCKS if blocks is None else blocks, run) for model in models]
     seen: list[Tensor] = []
+    prints: list[Tensor] = []
+    reached: SynopsPerSpike | None = None
     votes: list[list[Tensor]] = [[] for _ in models]
-    with _evaluating(models), placed(*models, device=device):
+    with _evaluating(tuple(models)), placed(*models, device=device):
         for inputs, labels in _shown(batches) if progress else batches:
             for model, recorder, said in zip(models, recorders, votes, strict=True):
                 said.append(_predict(model, recorder, inputs, labels))
-            if costs is not None and not seen:
-                costs.append(_reach(models[-1], inputs, labels))
+            if probe and not seen:
+                reached = _reach(models[-1], inputs, labels)
             seen.append(labels.cpu())
+            prints.append(fingerprints(inputs, image_axis(inputs, labels)))
     labels = torch.cat(seen)
     counted = recorders[0].counts.n_images
     if counted != len(labels):
@@ -143,9 +191,12 @@ def _observe(
             f"neurons must see [T, N, ...] with the batch's N: {len(labels)} images went in, the neurons of the "
             f"baseline saw {counted}"
         )
-    return [
-        Observation(recorder.counts, torch.cat(said), labels) for recorder, said in zip(recorders, votes, strict=True)
+    images = torch.cat(prints)
+    found = [
+        Observation(recorder.counts, torch.cat(said), labels, images)
+        for recorder, said in zip(recorders, votes, strict=True)
     ]
+    return Together(found, reached)
 
 
 def _reach(model: nn.Module, inputs: Tensor, labels: Tensor) -> SynopsPerSpike | None:

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from isofire.errors import DataError, SpecError
+from isofire.errors import SpecError
 from isofire.files import write_text
 from isofire.firing.aggregate import overall_drift
 from isofire.firing.cost.bound import SynOpsDrifts, synops_drift
@@ -22,7 +20,7 @@ from isofire.firing.drift import LayerDrift, check_match, layer_drift
 from isofire.firing.evidence.decisions import Decisions
 from isofire.firing.evidence.noise_floor import NoiseFloor
 from isofire.firing.evidence.summary import Evidence, evidence_or_reason
-from isofire.firing.observation import Observation
+from isofire.firing.observation import Observation, require_same_images
 from isofire.firing.table import evidence_table, layer_table, synops_lines
 
 if TYPE_CHECKING:
@@ -79,15 +77,11 @@ class Comparison:
         Raises
         ------
         DataError
-            If their labels differ.
+            If they saw other images, or in another order.
         ModelError
             As `of`.
         """
-        if not torch.equal(before.labels, after.labels):
-            raise DataError(
-                f"the baseline must be observed on the same images in the same order: its {len(before.labels)} labels "
-                f"are not those of the {len(after.labels)} images given; observe it anew"
-            )
+        require_same_images(before, after)
         found = Decisions.of(before.predictions, after.predictions, after.labels)
         return cls.of(
             before.counts,

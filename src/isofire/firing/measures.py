@@ -97,7 +97,7 @@ class Measure:
         For tables: the column's heading (the name, if left out), decimals, and whether it is printed as a percentage.
     shown
         Where it is shown: as a column of the tables of "layers" (of a comparison), of "rows" (of results) and of a
-        "report", and as a heat map of a report ("maps").
+        "report", and, where it is of first rank, as a heat map of a report and in one of two sweeps ("maps").
 
     Raises
     ------

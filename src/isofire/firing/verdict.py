@@ -15,12 +15,12 @@ import torch
 from msgspec import Struct, field
 from torch import nn
 
-from isofire.batches import Data, read_batches
-from isofire.errors import ModelError, SpecError
-from isofire.firing.compare import observe
+from isofire.batches import Data
+from isofire.errors import SpecError
+from isofire.firing.compare import observe_together, require_order
 from isofire.firing.comparison import Comparison
 from isofire.firing.cost.memory import memory_of
-from isofire.firing.cost.synops_per_spike import SynopsPerSpike, reach
+from isofire.firing.cost.synops_per_spike import SynopsPerSpike
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.evidence.interval import MIN_BLOCKS, Interval, drift_intervals
 from isofire.firing.evidence.noise_floor import FloorValue, NoiseFloor, image_floor
@@ -30,7 +30,6 @@ from isofire.firing.evidence.student import LEVEL, t_value
 from isofire.firing.evidence.summary import RESAMPLES, DriftVsFloor
 from isofire.firing.measures import CHANGE, FP, quantity
 from isofire.firing.observation import Observation
-from isofire.running import device_of
 
 Outcome = Literal["holds", "fails", "undecided"]
 _WIDTH = 100
@@ -206,7 +205,7 @@ def check(
     Parameters
     ----------
     baseline, quantized, data, max_images, batch_size, device, blocks, run
-        As in `isofire.compare`; `data` must allow being read three times, so no iterator.
+        As in `isofire.compare`.
     limits
         What it has to keep to.
     floor
@@ -223,12 +222,13 @@ def check(
     >>> check(model, quantized, test_set, Limits(accuracy_drop=0.01, drift=5)).outcome  # doctest: +SKIP
     'holds'
     """
-    first, second = (
-        observe(model, data, max_images=max_images, batch_size=batch_size, device=device, blocks=blocks, run=run)
-        for model in (baseline, quantized)
-    )
-    reached = reach_of(quantized, data) if limits.synops is not None else None
-    return judge(first, second, limits, floor=floor, reached=reached, quantized=quantized)
+    require_order(baseline, quantized)
+    seen = observe_together(
+        (baseline, quantized), data, max_images=max_images, batch_size=batch_size, device=device, blocks=blocks,
+        run=run, probe=limits.synops is not None,
+    )  # fmt: skip
+    first, second = seen.observations
+    return judge(first, second, limits, floor=floor, reached=seen.reached, quantized=quantized)
 
 
 def judge(
@@ -367,12 +367,3 @@ def _state(quantized: nn.Module, counts: SpikeCounts, limit: float) -> Finding:
     size = memory.state_bits / 8
     about = f"{counts.n_neurons():,} membrane states of one image"
     return Finding(name="state_bytes", limit=limit, value=size, low=size, high=size, about=about)
-
-
-def reach_of(model: nn.Module, data: Data) -> SynopsPerSpike | None:
-    """`isofire.firing.cost.synops_per_spike` on the first images; None where the cost is no sum over spikes."""
-    inputs, _ = next(iter(read_batches(data, 2, 2)))
-    try:
-        return reach(model, inputs.to(device_of(model, inputs.device)))
-    except ModelError:
-        return None

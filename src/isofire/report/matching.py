@@ -43,9 +43,9 @@ class Matched:
 
     @property
     def measures(self) -> list[Measure]:
-        """The measures beside the drift that any row of either has."""
+        """The measures beside the drift that any row of either has, those of first rank: two columns a measure."""
         both = [row for pair in self.pairs for row in (pair.a, pair.b)]
-        return beside_drift([*both, *self.only_a, *self.only_b])
+        return [m for m in beside_drift([*both, *self.only_a, *self.only_b]) if "maps" in m.shown]
 
 
 def match(a: Study, b: Study) -> Matched:
