@@ -1,24 +1,31 @@
-"""Running a network over images and adding up what each of them costs."""
+"""Running a network over images, one after the other, and adding up what each of them costs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from isofire.batches import Data, read_batches
+from isofire.batches import Data, image_axis, read_batches
+from isofire.checks import require_finite
+from isofire.errors import ModelError
+from isofire.firing.cost.left_out import left_out
 from isofire.firing.cost.memory import memory_of
-from isofire.firing.cost.meter import ACTIVE_NONZERO, ALL, EVENTS, NONZERO, CostMeter, SpikeTally, SynapseTally
+from isofire.firing.cost.meter import ACTIVE, ALL, DENSE, EVENTS, INPUTS, NONZERO, CostMeter, SiteCall, SpikeTally
+from isofire.firing.cost.meter import SiteTally as Tally
 from isofire.firing.cost.percentiles import Percentiles
 from isofire.firing.cost.report import Cost, NeuronCost, SynapseCost
-from isofire.firing.cost.synapses import fan_in
-from isofire.running import device_of, evaluating, forward, require_finite
+from isofire.forward import forward
+from isofire.modes import evaluating
 
 
 def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None, batch_size: int = 64) -> Cost:
     """Exact operations, spikes and memory of one inference, and how they vary from image to image.
 
-    Its own pass over the images, since it reads the inputs of every weighted layer: recording firing stays as fast as
-    it was.
+    Its own pass over the images, one at a time and operation by operation: recording firing stays as fast as it was.
 
     Parameters
     ----------
@@ -38,63 +45,167 @@ def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None,
     >>> cost.synops.p99, cost.energy().total  # doctest: +SKIP
     """
     require_finite(model)
+    device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    meter: CostMeter | None = None
+    frames = False
+    with evaluating(model):
+        for inputs, axis, batch in _single_images(read_batches(data, batch_size, max_images)):
+            frames = axis == 1
+            if meter is None:
+                meter = _meter_for(model, inputs.to(device), axis, batch)
+            with meter.counting():
+                meter.run(inputs.to(device).repeat_interleave(meter.copies, axis), forward)
+    assert meter is not None
+    return _cost(model, meter, frames)
+
+
+def _single_images(batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, int, int]]:
+    """Each image with its axis and the size of its batch."""
+    for inputs, labels in batches:
+        axis = image_axis(inputs, labels)
+        for place in range(len(labels)):
+            yield inputs.narrow(axis, place, 1), axis, len(labels)
+
+
+def _meter_for(model: nn.Module, image: Tensor, axis: int, batch: int) -> CostMeter:
+    """A meter of single images; where the network takes batches of one size only, of batches of one image repeated."""
     meter = CostMeter(model)
-    device = device_of(model)
-    images = 0
-    with evaluating(model), torch.no_grad(), meter.counting():
-        for inputs, labels in read_batches(data, batch_size, max_images):
-            forward(model, inputs.to(device))
-            meter.end_batch(len(labels))
-            images += len(labels)
+    sizes = {size for neuron, adapter in meter.trace.neurons.values() if (size := adapter.batch_size(neuron))}
+    if sizes:
+        return CostMeter(model, max(sizes))
+    try:
+        with meter.counting():
+            meter.run(image, forward)
+    except ModelError:
+        if batch == 1:
+            raise
+        return CostMeter(model, batch)
+    return CostMeter(model)
+
+
+def _cost(model: nn.Module, meter: CostMeter, frames: bool) -> Cost:
     neurons = {name: tally.neurons for name, tally in meter.spikes.items()}
-    seen = {name: tally for name, tally in meter.synapses.items() if tally.sums}
-    layers = {name: _synapse_cost(name, tally, meter.steps) for name, tally in seen.items()}
-    synops = sum(
-        (torch.cat(seen[name].sums, 2)[ALL].sum(0) for name in seen if layers[name].event_driven), torch.zeros(images)
-    )
-    spikes = sum((torch.cat(tally.totals, 1).sum(0) for tally in meter.spikes.values()), torch.zeros(images))
+    summed = {name: _summed(tally, meter.steps, frames) for name, tally in meter.sites.items()}
+    images = len(next(iter(meter.spikes.values())).totals)
+    synops = sum((item.sums[:, ALL] for item in summed.values()), np.zeros(images))
+    spikes = sum((torch.stack(tally.totals).sum(1) for tally in meter.spikes.values()), torch.zeros(images))
+    memory = memory_of(model, neurons)
     return Cost(
-        synapses=tuple(layers.values()),
+        synapses=tuple(_synapse_cost(name, item, meter.sites[name]) for name, item in summed.items()),
         neurons=tuple(_neuron_cost(name, tally) for name, tally in meter.spikes.items()),
-        synops=Percentiles.of(torch.as_tensor(synops).numpy()),
+        synops=Percentiles.of(synops),
         spikes=Percentiles.of(torch.as_tensor(spikes).numpy()),
-        memory=memory_of(model, neurons),
+        memory=memory,
         n_images=images,
         T=meter.steps,
+        left_out=left_out(model, list(meter.trace.unknown), set(meter.sites)),
     )
 
 
-def _synapse_cost(name: str, tally: SynapseTally, steps: int) -> SynapseCost:
-    sums = torch.cat(tally.sums, 2)
-    seen = sums.shape[1]
-    static = seen == 1 or (tally.before_neurons and bool((sums == sums[:, :1]).all()))
-    macs = 0 if tally.whole else tally.dense
-    zero = torch.zeros_like(sums[0])
+@dataclass(frozen=True)
+class _Summed:
+    """Of one site: sums [N, 6], multiply-accumulates [N] worked on once and at every step, events [N, T or 1]."""
+
+    sums: np.ndarray
+    once: np.ndarray
+    every: np.ndarray
+    events: np.ndarray
+    counted: bool
+
+
+def _summed(tally: Tally, steps: int, frames: bool) -> _Summed:
+    calls = max(map(len, tally.images))
+    by_slot = [[image[slot] for image in tally.images if slot < len(image)] for slot in range(calls)]
+    counted = [all(call.counted for call in slot) for slot in by_slot]
+    if not all(counted):
+        # beside calls that see no events, values that are whole numbers are so by chance
+        guessed = [any(call.by_value and call.static is None for call in slot) for slot in by_slot]
+        counted = [sure and not guess for sure, guess in zip(counted, guessed, strict=True)]
+    rows, once, every, events = [], [], [], []
+    for image in tally.images:
+        rows.append(sum((_kept(call, sure) for call, sure in zip(image, counted, strict=False)), np.zeros(6)))
+        dense = [call for call, sure in zip(image, counted, strict=False) if not sure]
+        first, second = _multiplications(dense, steps, frames)
+        once.append(first)
+        every.append(second)
+        events.append(_events(image, steps))
+    length = min(len(item) for item in events)
+    per_step = np.stack([item if len(item) == length else item.sum(keepdims=True) for item in events])
+    return _Summed(np.stack(rows), np.array(once), np.array(every), per_step, all(counted))
+
+
+def _kept(call: SiteCall, counted: bool) -> np.ndarray:
+    sums = call.sums.sum(1).numpy().copy()
+    if not counted:
+        sums[[ALL, NONZERO]] = 0
+    return sums
+
+
+def _multiplications(calls: list[SiteCall], steps: int, frames: bool) -> tuple[float, float]:
+    """Multiply-accumulates of one image, a static input worked on once, and at every step."""
+    executed = sum(float(call.sums[DENSE].sum()) for call in calls)
+    static = [call for call in calls if call.static is not None]
+    if frames or not static:
+        return executed, executed
+    moving = executed - sum(float(call.sums[DENSE].sum()) for call in static)
+    different: dict[int, float] = {}
+    for call in static:
+        assert call.static is not None
+        different |= dict(zip(call.static, call.sums[DENSE].tolist(), strict=True))
+    once = sum(different.values())
+    lone = [call for call in static if len(call.static or ()) == 1]
+    stepwise = sum(float(call.sums[DENSE].sum()) for call in static) - sum(float(c.sums[DENSE].sum()) for c in lone)
+    keys = {call.static for call in lone}
+    looped = len(keys) < len(lone) or len({call.neuron_calls for call in lone}) > 1
+    alone = sum(float(call.sums[DENSE].sum()) for call in lone) * (1 if looped else steps)
+    return once + moving, stepwise + alone + moving
+
+
+def _events(calls: list[SiteCall], steps: int) -> np.ndarray:
+    """Non-zero inputs of each step, [T]; of all steps together, [1], where they cannot be told apart."""
+    total = np.zeros(steps)
+    lone = [call for call in calls if call.sums.shape[1] == 1]
+    for call in calls:
+        if call.sums.shape[1] == steps > 1:
+            total += call.sums[EVENTS].numpy()
+    if not lone or steps == 1:
+        return total if steps > 1 else np.array([sum(float(call.sums[EVENTS].sum()) for call in calls)])
+    values = np.array([float(call.sums[EVENTS].sum()) for call in lone])
+    if len(lone) % steps or len(lone) != len(calls):
+        return np.array([values.sum() + total.sum()])
+    # a loop over steps has neurons between its calls of a layer, or is the layer's own
+    inner = len({call.neuron_calls for call in lone}) >= steps
+    return values.reshape(steps, -1).sum(1) if inner else values.reshape(-1, steps).sum(0)
+
+
+def _synapse_cost(name: str, found: _Summed, tally: Tally) -> SynapseCost:
+    sums = found.sums.sum(0)
+    once, every = float(found.once.mean()), float(found.every.mean())
     return SynapseCost(
         name=name,
-        event_driven=tally.whole,
-        synops=_over_steps(sums[ALL] if tally.whole else zero),
-        synops_nonzero=_over_steps(sums[NONZERO] if tally.whole else zero),
-        macs_once=macs if static else macs * steps,
-        macs_every_step=macs * steps,
-        events=_over_steps(sums[EVENTS]),
-        events_per_step=tuple(Percentiles.of(step.numpy()) for step in sums[EVENTS]),
-        density=float(sums[EVENTS].mean()) / tally.inputs,
-        effective=float(sums[ACTIVE_NONZERO].mean()) / tally.dense,
-        fan_in=fan_in(tally.layer),
+        event_driven=found.counted,
+        synops=Percentiles.of(found.sums[:, ALL]),
+        synops_nonzero=Percentiles.of(found.sums[:, NONZERO]),
+        macs_once=_whole(once),
+        macs_every_step=_whole(every),
+        events=Percentiles.of(found.sums[:, EVENTS]),
+        events_per_step=tuple(Percentiles.of(step) for step in found.events.T),
+        density=float(sums[EVENTS] / sums[INPUTS]) if sums[INPUTS] else 1.0,
+        effective=float(sums[ACTIVE] / sums[DENSE]) if sums[DENSE] else 1.0,
+        fan_in=tally.fan_in,
+        through=tuple(sorted(tally.through)),
     )
+
+
+def _whole(value: float) -> float:
+    return int(value) if value == int(value) else value
 
 
 def _neuron_cost(name: str, tally: SpikeTally) -> NeuronCost:
-    totals = torch.cat(tally.totals, 1)
+    totals = torch.stack(tally.totals, 1)
     return NeuronCost(
         name=name,
         neurons=tally.neurons,
-        spikes=_over_steps(totals),
+        spikes=Percentiles.of(totals.sum(0).numpy()),
         spikes_per_step=tuple(Percentiles.of(step.numpy()) for step in totals),
     )
-
-
-def _over_steps(values: Tensor) -> Percentiles:
-    """Of an image, from [r, N]."""
-    return Percentiles.of(values.sum(0).numpy())

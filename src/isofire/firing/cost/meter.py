@@ -1,4 +1,4 @@
-"""Counting what one inference takes: spikes, events and synaptic operations of every image, layer and step."""
+"""Counting what the inference of one image takes: spikes, events and operations at every place with weights."""
 
 from __future__ import annotations
 
@@ -10,34 +10,51 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter, batch_first, from_rest
+from isofire.adapters import Adapter, batch_first
 from isofire.errors import ModelError
-from isofire.firing.cost.synapses import Weighted, fan_out, is_whole, sample_dims, weighted_layers
-from isofire.firing.record import spiking_adapters
-from isofire.quantization.temporal import TemporalLayer
+from isofire.firing.cost.contacts import Arrival, Which
+from isofire.firing.cost.events import Events, Source
+from isofire.firing.cost.propagation import is_whole
+from isofire.firing.cost.trace import Contact, Trace
 
-ALL, NONZERO, EVENTS, ACTIVE_ALL, ACTIVE_NONZERO = range(5)
-"""Columns of a layer's sums: value x fan-out over all and over non-zero weights, non-zero inputs, and the fan-outs of
-non-zero inputs whatever their value."""
+ALL, NONZERO, EVENTS, ACTIVE, DENSE, INPUTS = range(6)
+"""Rows of a call's sums: events times fan-out over all and over non-zero weights, non-zero inputs, synapses with a
+non-zero input and weight, all synapses, inputs."""
 
 
 @dataclass
-class SynapseTally:
-    """Sums of one weighted layer, [columns, r, images] with r = 1 (seen once) or T, appended batch by batch."""
+class SiteCall:
+    """One operation of one inference, [6, r] with r = 1, or T where its rows are known to be steps.
 
-    layer: Weighted
-    sums: list[Tensor] = field(default_factory=list)
-    inputs: int = 0
-    dense: int = 0
-    whole: bool = True
-    before_neurons: bool = False
-    fans: Tensor | None = None
-    calls: list[tuple[Tensor, tuple[int, ...]]] = field(default_factory=list)
+    Parameters
+    ----------
+    counted
+        Whether what arrived was a sum of events.
+    by_value
+        Whether events were told by values being whole numbers, which by chance others are too.
+    static
+        Keys of the r inputs, where they come from the image alone; equal keys are equal inputs.
+    """
+
+    sums: Tensor
+    counted: bool
+    by_value: bool
+    neuron_calls: int
+    static: tuple[int, ...] | None
+
+
+@dataclass
+class SiteTally:
+    """One place with weights: the calls of every image, in their order."""
+
+    fan_in: int
+    through: frozenset[str] = frozenset()
+    images: list[list[SiteCall]] = field(default_factory=list)
 
 
 @dataclass
 class SpikeTally:
-    """Spikes of one layer of neurons, [T, images], appended batch by batch."""
+    """Spikes of one layer of neurons, [T] an image."""
 
     neurons: int = 0
     totals: list[Tensor] = field(default_factory=list)
@@ -45,120 +62,147 @@ class SpikeTally:
 
 
 class CostMeter:
-    """Counts in the forward passes made inside `counting`; each call of the model is one batch, run from rest.
+    """Counts in the passes made by `run` inside `counting`, each of one image.
 
-    Every call keeps a few numbers an image and layer, no spikes. It runs beside no recorder: it reads every input of
-    every weighted layer, which costs about as much as the network itself.
+    One image at a time, since what belongs to which image is then no question, whatever a network does with its axes.
+
+    Parameters
+    ----------
+    model
+        The network, in eval mode.
+    copies
+        How often the image stands in a batch, for a network that takes batches of one size only.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self.neurons = spiking_adapters(model)
-        self.spikes = {name: SpikeTally() for name in self.neurons}
-        self.synapses = {name: SynapseTally(layer) for name, layer in weighted_layers(model).items()}
+    def __init__(self, model: nn.Module, copies: int = 1) -> None:
+        self.model, self.copies = model, copies
+        self.trace = Trace(model, self._contact, self._fired)
+        self.spikes = {name: SpikeTally() for name in self.trace.neurons}
+        self.sites: dict[str, SiteTally] = {}
         self.steps = 0
         self._batch_first = batch_first(model)
+        self._calls: list[tuple[Contact, Tensor, tuple[int, ...] | None]] = []
+        self._fans: dict[tuple[Any, ...], Tensor] = {}
 
     @contextmanager
     def counting(self) -> Iterator[CostMeter]:
         """Hooks on the model, and none left behind."""
-        handles = [neuron.register_forward_hook(self._spike_hook(name, adapter))
-                   for name, (neuron, adapter) in self.neurons.items()]  # fmt: skip
-        handles += [tally.layer.register_forward_pre_hook(self._input_hook(tally)) for tally in self.synapses.values()]
-        try:
-            with from_rest(self.model):
-                yield self
-        finally:
-            for handle in handles:
-                handle.remove()
+        with self.trace.following():
+            yield self
 
-    def end_batch(self, images: int) -> None:
-        """Settle the calls of one forward pass of `images` images.
+    def run(self, inputs: Tensor, forward: Any) -> None:
+        """One forward pass of one image, `copies` times beside itself.
 
         Raises
         ------
         ModelError
-            If a layer of neurons or weights was not called, or in an order of axes that cannot be told.
+            If a layer of neurons was not called, or in an order of axes that cannot be told.
         """
-        for name, tally in self.spikes.items():
-            if not tally.calls:
-                raise ModelError(f"every neuron must be called in each forward, {name!r} was not")
-            total = torch.cat(tally.calls)
-            self.steps = self.steps or len(total)
-            if tuple(total.shape) != (self.steps, images):
-                raise ModelError(
-                    f"neurons must see [T, N, ...] with T = {self.steps}, N = {images}, {name!r} saw "
-                    f"{list(total.shape)}; give every place its own neuron module"
-                )
-            tally.totals.append(total)
+        self._calls.clear()
+        for tally in self.spikes.values():
             tally.calls.clear()
-        for name, tally in self.synapses.items():
-            if tally.calls:
-                tally.sums.append(self._settled(name, tally, images))
-                tally.calls.clear()
+        self.trace.run(inputs, forward)
+        for name, tally in self.spikes.items():
+            tally.totals.append(self._settled_spikes(name, tally))
+        seen: dict[str, list[SiteCall]] = {}
+        for contact, sums, keys in self._calls:
+            tally = self.sites.setdefault(contact.site, SiteTally(contact.arrival.fan_in))
+            tally.through |= contact.events.through
+            seen.setdefault(contact.site, []).append(self._settled(contact, sums, keys))
+        for name, tally in self.sites.items():
+            tally.images.append(seen.get(name, []))
 
-    def _spike_hook(self, name: str, adapter: Adapter) -> Any:
-        def hook(module: nn.Module, _inputs: Any, output: Any) -> None:
-            spikes = adapter.spikes(module, output).detach()
-            tally = self.spikes[name]
-            tally.neurons = spikes[0, 0].numel()
-            tally.calls.append(spikes.flatten(2).sum(2, dtype=torch.float64).cpu())
+    def _settled_spikes(self, name: str, tally: SpikeTally) -> Tensor:
+        if not tally.calls:
+            raise ModelError(f"every neuron must be called in each forward, {name!r} was not")
+        total = torch.cat(tally.calls)
+        self.steps = self.steps or len(total)
+        if tuple(total.shape) != (self.steps, self.copies):
+            raise ModelError(
+                f"neurons must see [T, N, ...] with T = {self.steps}, N = {self.copies}, {name!r} saw "
+                f"{list(total.shape)}; give every place its own neuron module"
+            )
+        return total.sum(1) / self.copies
 
-        return hook
+    def _fired(self, name: str, module: nn.Module, adapter: Adapter, output: Any) -> Events:
+        spikes = adapter.spikes(module, output).detach()
+        tally = self.spikes[name]
+        tally.neurons = spikes[0, 0].numel()
+        tally.calls.append(spikes.flatten(2).sum(2, dtype=torch.float64).cpu())
+        values = output[0] if isinstance(output, tuple) else output
+        # spikes of a height that is no whole number are one event each
+        whole = is_whole(values)
+        return Events(values.detach().double() if whole else (values.detach() / height_of(module, adapter, values)).double(), whole)
 
-    def _input_hook(self, tally: SynapseTally) -> Any:
-        def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            x = inputs[0].detach()
-            dims = sample_dims(tally.layer)
-            lead, shape = tuple(x.shape[: x.ndim - dims]), tuple(x.shape[x.ndim - dims :])
-            if tally.fans is None:
-                tally.fans = _fans(tally.layer, shape).to(x.device)
-                tally.inputs = tally.fans.shape[-1]
-                tally.dense = int((tally.fans[0, ALL] if tally.fans.ndim == 3 else tally.fans[ALL]).sum())
-                tally.before_neurons = not any(spikes.calls for spikes in self.spikes.values())
-            tally.whole = tally.whole and is_whole(x)
-            tally.calls.append((_sums(x.reshape(-1, tally.inputs), lead, tally.fans), lead))
+    def _contact(self, contact: Contact) -> None:
+        self.trace.pause(True)
+        arrival, x = contact.arrival, contact.arrival.x
+        if x is None:
+            sums = torch.tensor([0, 0, 0, arrival.synapses, arrival.synapses, 0], dtype=torch.float64).unsqueeze(1)
+            self._calls.append((contact, sums, None))
+            self.trace.pause(False)
+            return
+        x = x.detach()
+        every, real = self._fan(arrival, "all"), self._fan(arrival, "nonzero")
+        count = contact.events.count
+        active = (x != 0).double()
+        rows = [torch.zeros_like(active) if count is None else count * fan for fan in (every, real)]
+        rows += [active, active * real, every.expand(x.shape), torch.ones_like(active)]
+        axes = [axis for axis in range(x.ndim) if axis != arrival.axis]
+        # copies of the image share its cost
+        summed = torch.stack([row.sum(axes) if axes and x.ndim > 1 else row.sum().reshape(1) for row in rows]).cpu()
+        keys = None
+        if contact.source == Source.INPUT:
+            where = arrival.weight.storage_offset() if arrival.weight is not None else 0
+            parts = x.movedim(arrival.axis, 0) if x.ndim > 1 else x.unsqueeze(0)
+            keys = tuple(hash((where, row.contiguous().cpu().numpy().tobytes())) for row in parts)
+        self._calls.append((contact, summed, keys))
+        self.trace.pause(False)
 
-        return hook
+    def _fan(self, arrival: Arrival, which: Which) -> Tensor:
+        weight, x = arrival.weight, arrival.x
+        assert weight is not None and x is not None
+        kept = self.trace.is_stored(weight)
+        shape = tuple(x.shape[1:]) if arrival.axis == 0 else tuple(x.shape)
+        key = (which, weight.untyped_storage()._cdata, weight.storage_offset(), tuple(weight.shape), weight.stride(), shape)
+        if kept and key in self._fans:
+            return self._fans[key]
+        found = arrival.fan_out(which).to(x.device)
+        if kept:
+            self._fans[key] = found
+        return found
 
-    def _settled(self, name: str, tally: SynapseTally, images: int) -> Tensor:
-        parts = [self._arranged(name, sums, lead, images) for sums, lead in tally.calls]
-        if len(parts) == self.steps > 1 and all(part.shape[1] == 1 for part in parts):
-            return torch.cat(parts, 1)
-        if any(part.shape != parts[0].shape for part in parts):
-            raise ModelError(f"{name!r} was called {len(parts)} times in one forward, each time with other axes")
-        return torch.stack(parts).sum(0)
+    def _settled(self, contact: Contact, sums: Tensor, keys: tuple[int, ...] | None) -> SiteCall:
+        """Rows put together by steps where they are known to be steps, else all together."""
+        steps = self._steps_of(contact, sums.shape[1])
+        sums = sums / self.copies
+        if steps is None:
+            sums, keys = sums.sum(1, keepdim=True), None if keys is None else (hash(keys),)
+        else:
+            rows = torch.arange(sums.shape[1])
+            sums = torch.stack([sums[:, rows[steps == t]].sum(1) for t in range(self.steps)], 1)
+            if keys is not None:
+                keys = tuple(hash(tuple(key for key, t in zip(keys, steps, strict=True) if t == s)) for s in range(self.steps))
+        events = contact.events
+        return SiteCall(sums, events.count is not None, bool(events.through), contact.neuron_calls, keys)
 
-    def _arranged(self, name: str, sums: Tensor, lead: tuple[int, ...], images: int) -> Tensor:
-        """[columns, rows] with rows = `lead` flattened, as [columns, r, images]."""
-        columns, steps = len(sums), self.steps
-        if lead[:2] == (steps, images) or lead[0] == steps * images:
-            if self._batch_first and lead[0] == steps * images:
-                return sums.view(columns, images, steps, -1).sum(3).transpose(1, 2)
-            return sums.view(columns, steps, images, -1).sum(3)
-        if self._batch_first and lead[:2] == (images, steps):
-            return sums.view(columns, images, steps, -1).sum(3).transpose(1, 2)
-        if lead[0] == images:
-            return sums.view(columns, 1, images, -1).sum(3)
-        raise ModelError(
-            f"the inputs of {name!r} must be [T, N, ...], [T * N, ...] or [N, ...] with T = {steps} and N = {images}, "
-            f"got {list(lead)} before the axes of one input"
-        )
+    def _steps_of(self, contact: Contact, rows: int) -> Tensor | None:
+        """Step of each row; None where that is not known, or they are all of one."""
+        steps, copies, lead = self.steps, self.copies, contact.lead
+        if rows % steps or steps == 1:
+            return None
+        index = torch.arange(rows)
+        if not lead:
+            known = rows == steps * copies
+            return (index % steps if self._batch_first else index // copies) if known else None
+        if self._batch_first:
+            if lead[0] in (steps * copies, rows) or lead[:2] == (copies, steps):
+                return index // (rows // (steps * copies)) % steps
+            return None
+        return index // (rows // steps) if lead[0] in (steps, steps * copies) else None
 
 
-def _fans(layer: Weighted, shape: tuple[int, ...]) -> Tensor:
-    """Fan-outs over all and over non-zero weights, [2, inputs], or [T, 2, inputs]."""
-    both = torch.stack([fan_out(layer, shape, "all"), fan_out(layer, shape, "nonzero")])
-    return both.flatten(2).transpose(0, 1) if isinstance(layer, TemporalLayer) else both.flatten(1)
-
-
-def _sums(rows: Tensor, lead: tuple[int, ...], fans: Tensor) -> Tensor:
-    """[columns, rows], see `ALL`."""
-    values, active = rows.double(), (rows != 0).double()
-    if fans.ndim == 3:
-        steps = lead[0]
-        values, active = values.view(steps, -1, values.shape[1]), active.view(steps, -1, active.shape[1])
-    weighted, reached = values @ fans.mT, active @ fans.mT
-    weighted, reached = weighted.flatten(0, -2), reached.flatten(0, -2)
-    events = active.sum(-1).flatten()
-    return torch.stack([weighted[:, 0], weighted[:, 1], events, reached[:, 0], reached[:, 1]]).cpu()
+def height_of(module: nn.Module, adapter: Adapter, values: Tensor) -> float:
+    """What a spike is in the neuron's output: 1, or the height of its graded spikes."""
+    counts = adapter.spikes(module, torch.ones_like(values))
+    return 1 / float(counts.flatten()[0])

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from isofire.firing.cost.energy import At, Energy, EnergyConstants, LayerWork, NeuronWork, estimate
-from isofire.firing.cost.memory import Memory
+from isofire.firing.cost.left_out import LeftOut
+from isofire.firing.cost.memory import FLOAT_BITS, Memory
 from isofire.firing.cost.percentiles import Percentiles
 
 FirstLayer = Literal["once", "every_step"]
@@ -17,9 +18,10 @@ FirstLayer = Literal["once", "every_step"]
 class SynapseCost:
     """One weighted layer, for one inference (T steps).
 
-    A layer is event-driven if all of its inputs are whole numbers >= 0. An input of value v then costs v accumulates
-    for each of its synapses (SEW's ADD gives values up to 3 and more): `synops`. Any other layer (pixels, averages)
-    multiplies: every input costs a multiply-accumulate for each of its synapses, `macs`, whether it is 0 or not.
+    A layer is event-driven if what arrives is a sum of spikes or of other whole numbers >= 0. Each event costs an
+    accumulate for each of its synapses: `synops`. A sum of v spikes (SEW's ADD) is v events, an average of spikes is as
+    many as spikes come to it. Any other layer (pixels, currents) multiplies: every input costs a multiply-accumulate
+    for each of its synapses, `macs`, whether it is 0 or not.
 
     Parameters
     ----------
@@ -40,26 +42,30 @@ class SynapseCost:
         Share of synapses and steps with a non-zero input and a non-zero weight; what is left is effective sparsity.
     fan_in
         Synapses that end in one output.
+    through
+        Operations between neurons and here that are not linear, such as maximum pooling: what they give is counted,
+        value by value, so the operations depend on which spikes coincide.
     """
 
     name: str
     event_driven: bool
     synops: Percentiles
     synops_nonzero: Percentiles
-    macs_once: int
-    macs_every_step: int
+    macs_once: float
+    macs_every_step: float
     events: Percentiles
     events_per_step: tuple[Percentiles, ...]
     density: float
     effective: float
     fan_in: int
+    through: tuple[str, ...] = ()
 
     @property
     def effective_sparsity(self) -> float:
         """Share of synapses and steps at which either the input or the weight is 0."""
         return 1 - self.effective
 
-    def macs(self, first_layer: FirstLayer) -> int:
+    def macs(self, first_layer: FirstLayer) -> float:
         """Multiply-accumulates under either reading of direct coding."""
         return self.macs_once if first_layer == "once" else self.macs_every_step
 
@@ -108,6 +114,8 @@ class Cost:
         Bits of weights and states.
     n_images, T
         Images behind the numbers, and steps of each.
+    left_out
+        What the operations do not contain.
     """
 
     synapses: tuple[SynapseCost, ...]
@@ -117,13 +125,14 @@ class Cost:
     memory: Memory
     n_images: int
     T: int
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def aer_bits(self) -> float:
         """Mean bits of address events of an inference."""
         return sum(layer.aer_bits for layer in self.neurons)
 
-    def macs(self, first_layer: FirstLayer = "once") -> int:
+    def macs(self, first_layer: FirstLayer = "once") -> float:
         """Multiply-accumulates of an inference."""
         return sum(layer.macs(first_layer) for layer in self.synapses)
 
@@ -150,12 +159,10 @@ class Cost:
         """
         layers = [
             LayerWork(
-                accumulates=(item.synops_nonzero if skip_zero_weights else item.synops).mean
-                if item.event_driven
-                else 0,
+                accumulates=(item.synops_nonzero if skip_zero_weights else item.synops).mean,
                 macs=item.macs(first_layer),
-                weights=self.memory.weights[item.name].weights,
-                bits=self.memory.weights[item.name].bits,
+                weights=self._stored(item.name)[0],
+                bits=self._stored(item.name)[1],
                 fan_in=item.fan_in,
             )
             for item in self.synapses
@@ -165,6 +172,11 @@ class Cost:
             for item in self.neurons
         ]
         return estimate(layers, neurons, at, constants)
+
+    def _stored(self, name: str) -> tuple[int, int]:
+        """Weights of a place and bits of each; products of activations have none, and are as wide as floats."""
+        held = self.memory.weights.get(name)
+        return (0, FLOAT_BITS) if held is None else (held.weights, held.bits)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, with the energy at the real bits and at float."""
@@ -182,11 +194,12 @@ class Cost:
         head = f"{'layer':<22} {'SynOps':>11} {'p99':>11} {'MACs':>11} {'events':>10} {'dense %':>8} {'eff. %':>7} bits"
         lines = [f"one inference, T = {self.T}, over {self.n_images:,} images", "", head, "-" * len(head)]
         for layer in self.synapses:
-            synops = f"{layer.synops.mean:>11,.0f} {layer.synops.p99:>11,.0f}" if layer.event_driven else " " * 23
-            macs = "" if layer.event_driven else f"{layer.macs_once:,}"
+            counted = layer.event_driven or layer.synops.max > 0
+            synops = f"{layer.synops.mean:>11,.0f} {layer.synops.p99:>11,.0f}" if counted else " " * 23
+            macs = "" if layer.event_driven else f"{layer.macs_once:,.0f}"
             lines.append(
                 f"{layer.name[-22:]:<22} {synops} {macs:>11} {layer.events.mean:>10,.0f} {100 * layer.density:>8.1f} "
-                f"{100 * layer.effective:>7.2f} {self.memory.weights[layer.name].bits:>4}"
+                f"{100 * layer.effective:>7.2f} {self._stored(layer.name)[1]:>4}"
             )
         head = f"{'neurons':<22} {'number':>9} {'spikes':>10} {'p50':>10} {'p99':>10} {'max':>10} {'step max':>9} bits"
         lines += ["", head, "-" * len(head)]
@@ -202,13 +215,24 @@ class Cost:
                 *lines,
                 "",
                 f"SynOps {self.synops.mean:,.0f} (p50 {self.synops.p50:,.0f}, p99 {self.synops.p99:,.0f}, max "
-                f"{self.synops.max:,.0f}), MACs {self.macs():,} (static input once; every step "
-                f"{self.macs('every_step'):,})",
+                f"{self.synops.max:,.0f}), MACs {self.macs():,.0f} (static input once; every step "
+                f"{self.macs('every_step'):,.0f})",
                 f"weights {self.memory.weight_bits / 8192:,.1f} KiB, states {self.memory.state_bits / 8192:,.1f} KiB, "
                 f"AER {self.aer_bits:,.0f} bits",
                 f"energy, estimated at 45 nm: {real.total / 1e6:.3f} uJ, at 32 bits {floating.total / 1e6:.3f} uJ",
+                *self._notes(),
             ]
         )
+
+
+    def _notes(self) -> list[str]:
+        """What the numbers do not say by themselves."""
+        notes = [
+            f"{layer.name}: behind {', '.join(layer.through)}, whose output is counted value by value"
+            for layer in self.synapses
+            if layer.through and layer.event_driven
+        ]
+        return [*notes, *(f"NOT COUNTED: {item}" for item in self.left_out)]
 
 
 def _energy(found: Energy) -> dict[str, float]:

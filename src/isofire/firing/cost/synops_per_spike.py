@@ -1,110 +1,160 @@
-"""How many synaptic operations a spike of each neuron causes, through residual sums and pooling."""
+"""How many synaptic operations a spike of each neuron causes, through sums, pooling and whatever else is linear."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter, from_rest
+from isofire.adapters import Adapter
 from isofire.errors import ModelError
-from isofire.firing.cost.synapses import Weighted, fan_out, is_whole, sample_dims, weighted_layers
-from isofire.firing.record import spiking_adapters
-from isofire.quantization.temporal import TemporalLayer
-from isofire.running import evaluating
+from isofire.firing.cost.events import Events, Source
+from isofire.firing.cost.left_out import LeftOut, left_out
+from isofire.firing.cost.meter import height_of
+from isofire.firing.cost.trace import Contact, Trace
+from isofire.forward import forward
+from isofire.modes import evaluating
 
-SynopsPerSpike = Mapping[str, Tensor]
-"""Layer of neurons -> synaptic operations of one spike of each neuron, float64 [n]."""
+
+class SynopsPerSpike(Mapping[str, Tensor]):
+    """Layer of neurons -> synaptic operations of one spike of each neuron, float64 [n].
+
+    Attributes
+    ----------
+    left_out
+        Places with weights whose operations are no such sum over spikes, and are not in it.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor], left_out: tuple[LeftOut, ...] = ()) -> None:
+        self._weights, self.left_out = dict(weights), left_out
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._weights[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._weights)
+
+    def __len__(self) -> int:
+        return len(self._weights)
 
 
 def reach(model: nn.Module, inputs: Tensor) -> SynopsPerSpike:
-    """Synaptic operations that one spike of each neuron causes in all event-driven layers it comes to.
+    """Synaptic operations that one spike of each neuron causes in all layers it comes to as an event.
 
-    Between neurons and weights a spike may be added to others (SEW's ADD), pooled or reshaped. As long as all of that
-    is linear, the operations of a network are a weighted sum of its spikes, and the weights are their gradient: neurons
-    give chance spikes in place of their own, which are cut out of the graph, and the operations are differentiated by
-    them. Layers that multiply averages instead of adding up spikes are left out, as they are in `synops`.
+    Between neurons and weights a spike may be added to others (SEW's ADD), pooled, scaled or reshaped. As long as all
+    of that is linear, the operations of a network are a weighted sum of its spikes, and the weights are their gradient:
+    neurons give chance spikes in place of their own, the events that arrive at weights are followed (see
+    `isofire.firing.cost.trace`), and the operations are differentiated by the spikes. Layers to which no events come
+    but real values multiply, whatever fires, and have no part in it.
 
     Parameters
     ----------
     model
         Its weights do not matter, only its structure.
     inputs
-        A few images as the model takes them, two or more; only their shape matters.
+        A few images as the model takes them; only their shape matters.
+
+    Returns
+    -------
+    SynopsPerSpike
+        Where a spike's operations depend on other spikes (SEW's AND and IAND, maximum pooling) or on the step, the
+        place is not in the sum and stands in `left_out`.
 
     Raises
     ------
     ModelError
-        If a spike's operations depend on other spikes (SEW's AND and IAND, maximum pooling), or a neuron's output
-        cannot be cut out of the graph.
+        If the network fails on these inputs, or a neuron's output cannot be replaced.
     """
     probe = _Probe(model)
-    with torch.inference_mode(False), torch.enable_grad(), evaluating(model):
+    with evaluating(model):
         return probe.run(inputs.detach().clone())
 
 
 class _Probe:
     def __init__(self, model: nn.Module) -> None:
+        self.trace = Trace(model, self._contact, self._fired)
         self.model = model
-        self.neurons = spiking_adapters(model)
-        self.leaves: dict[str, list[Tensor]] = {name: [] for name in self.neurons}
-        self.total = torch.zeros((), dtype=torch.float64)
-        self.fans: dict[nn.Module, Tensor] = {}
+        self.leaves: dict[str, list[tuple[Tensor, float]]] = {name: [] for name in self.trace.neurons}
+        self.totals: dict[str, Tensor] = {}
+        self.synapses: dict[str, int] = {}
+        self.reasons: dict[str, str] = {}
         self.chance = torch.Generator().manual_seed(0)
 
     def run(self, inputs: Tensor) -> SynopsPerSpike:
-        handles = [
-            item.register_forward_hook(self._cut(name, adapter)) for name, (item, adapter) in self.neurons.items()
+        with self.trace.following():
+            self.trace.run(inputs, forward)
+        found = {name: self._nothing(name) for name in self.leaves}
+        for site, total in self.totals.items():
+            flat = [(name, leaf, height) for name, kept in self.leaves.items() for leaf, height in kept]
+            grads = torch.autograd.grad(total, [leaf for _, leaf, _ in flat], allow_unused=True, retain_graph=True)
+            for name in self.leaves:
+                rows = [
+                    (leaf, height, grad)
+                    for (owner, leaf, height), grad in zip(flat, grads, strict=True)
+                    if owner == name
+                ]
+                if any(grad is not None for *_, grad in rows):
+                    self._add(found, name, site, rows)
+        total = sum(self.synapses.values())
+        missing = [
+            LeftOut(name=site, reason=reason, share=self.synapses[site] / total, of="the synapses that spikes come to")
+            for site, reason in self.reasons.items()
         ]
-        handles += [layer.register_forward_pre_hook(self._add) for layer in weighted_layers(self.model).values()]
-        try:
-            with from_rest(self.model):
-                self.model(inputs)
-        finally:
-            for handle in handles:
-                handle.remove()
-        leaves = [leaf for kept in self.leaves.values() for leaf in kept]
-        if not self.total.requires_grad:
-            grads: Sequence[Tensor | None] = [None] * len(leaves)
-        else:
-            grads = torch.autograd.grad(self.total, leaves, allow_unused=True)
-        rows = iter(zip(leaves, grads, strict=True))
-        return {name: self._common(name, [next(rows) for _ in kept]) for name, kept in self.leaves.items()}
+        return SynopsPerSpike(found, (*missing, *left_out(self.model, list(self.trace.unknown), set(self.synapses))))
 
-    def _cut(self, name: str, adapter: Adapter) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-            spikes = output[0] if isinstance(output, tuple) else output
-            if not isinstance(spikes, Tensor) or not spikes.is_floating_point():
-                raise ModelError(
-                    f"neuron {name!r} gives {type(spikes).__name__}, where floating-point spikes are needed"
-                )
-            fires = torch.rand(spikes.shape, generator=self.chance) < 0.5
-            leaf = fires.to(spikes).requires_grad_()
-            self.leaves[name].append(leaf)
-            return (leaf, *output[1:]) if isinstance(output, tuple) else leaf
-
-        return hook
-
-    def _add(self, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-        x = inputs[0]
-        assert isinstance(layer, Weighted)
-        if not x.requires_grad or not is_whole(x.detach()):
-            return
-        if layer not in self.fans:
-            fans = fan_out(layer, tuple(x.shape[x.ndim - sample_dims(layer) :])).to(x.device)
-            self.fans[layer] = fans[0] if isinstance(layer, TemporalLayer) else fans
-        self.total = self.total.to(x.device) + (x.double() * self.fans[layer]).sum()
-
-    def _common(self, name: str, found: list[tuple[Tensor, Tensor | None]]) -> Tensor:
+    def _add(self, found: dict[str, Tensor], name: str, site: str, parts: list[Any]) -> None:
         """The gradient that all images and steps share, [n]."""
-        module, adapter = self.neurons[name]
-        shaped = [adapter.spikes(module, torch.zeros_like(leaf) if grad is None else grad) for leaf, grad in found]
+        module, adapter = self.trace.neurons[name]
+        shaped = [
+            # spikes of any height are counted as one, so that what they cost each is theirs times the height
+            adapter.spikes(module, torch.zeros_like(leaf) if grad is None else grad) * height
+            for leaf, height, grad in parts
+        ]
         rows = torch.cat([steps.flatten(0, 1).flatten(1) for steps in shaped]).double().cpu()
-        if not bool((rows == rows[:1]).all()):
-            raise ModelError(
-                f"what a spike of {name!r} costs depends on other spikes (a product, or maximum pooling, on its way to "
-                "the next weights), so the cost is no sum over spikes; measure it with isofire.firing.cost.measure_cost"
-            )
-        return rows[0]
+        # sums of fractions in another order
+        rows = torch.where((rows - rows.round()).abs() < 1e-9 * rows.abs().clamp(min=1), rows.round(), rows)
+        if bool((rows == rows[:1]).all()):
+            found[name] = found[name] + rows[0]
+        else:
+            self.reasons[site] = "what a spike costs there depends on its step"
+
+    def _nothing(self, name: str) -> Tensor:
+        module, adapter = self.trace.neurons[name]
+        if not self.leaves[name]:
+            raise ModelError(f"every neuron must be called in each forward, {name!r} was not")
+        return torch.zeros(adapter.spikes(module, self.leaves[name][0][0].detach())[0, 0].numel(), dtype=torch.float64)
+
+    def _fired(self, name: str, module: nn.Module, adapter: Adapter, output: Any) -> Events:
+        values = output[0] if isinstance(output, tuple) else output
+        if not isinstance(values, Tensor):
+            raise ModelError(f"neuron {name!r} gives {type(values).__name__}, where spikes are needed")
+        fires = torch.rand(values.shape, generator=self.chance) < 0.5
+        height = height_of(module, adapter, values)
+        try:
+            with torch.no_grad():
+                # in place, so that a neuron that feeds its spikes back to itself feeds back these
+                values.copy_(fires.to(values.device) * height)
+        except RuntimeError as error:
+            raise ModelError(f"the spikes of neuron {name!r} cannot be replaced: {error}") from error
+        leaf = fires.to(values.device, torch.float64).requires_grad_()
+        whole = height == round(height)
+        self.leaves[name].append((leaf, height))
+        return Events(leaf * (height if whole else 1), whole)
+
+    def _contact(self, contact: Contact) -> None:
+        count, x = contact.events.count, contact.arrival.x
+        if contact.source != Source.SPIKES or x is None or count is None:
+            return
+        site = contact.site
+        self.synapses[site] = self.synapses.get(site, 0) + contact.arrival.synapses
+        if contact.events.through:
+            self.reasons[site] = f"behind {', '.join(sorted(contact.events.through))}, which is not linear"
+        if not count.requires_grad:
+            return
+        self.trace.pause(True)
+        operations = (count * contact.arrival.fan_out("all").to(x.device)).sum()
+        self.totals[site] = operations + self.totals.get(site, 0)
+        self.trace.pause(False)
+

@@ -1,0 +1,165 @@
+"""Operations that multiply what arrives with weights, and how many synapses each arriving element drives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from isofire.firing.cost.events import Source
+
+Which = Literal["all", "nonzero"]
+
+RNNS = frozenset(("mkldnn_rnn_layer", "_cudnn_rnn", "miopen_rnn"))
+ATTENTIONS = frozenset((
+    "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention",
+    "_scaled_dot_product_fused_attention_overrideable", "scaled_dot_product_attention",
+))  # fmt: skip
+CONVOLUTIONS = frozenset(("convolution", "_convolution", "convolution_overrideable", "mkldnn_convolution"))
+PRODUCTS = {"mm": 0, "bmm": 0, "mv": 0, "dot": 0, "vdot": 0, "addmm": 1, "baddbmm": 1, "addbmm": 1, "addmv": 1,
+             "_addmm_activation": 1}  # fmt: skip
+"""Operation -> place of its left factor."""
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What arrives at weights in one operation.
+
+    Parameters
+    ----------
+    weight
+        The weights; None where two tensors that both depend on the input are multiplied.
+    synapses
+        Multiply-accumulates if every element of what arrives is worked on.
+    x
+        What arrives; None where its elements are not looked at (a recurrent layer's own state).
+    axis
+        The axis of `x` along which images and steps lie.
+    fan
+        Weights of 0 and 1 -> synapses of each element, of a shape that broadcasts to `x`'s.
+    """
+
+    weight: Tensor | None
+    synapses: int
+    x: Tensor | None = None
+    axis: int = 0
+    fan: Callable[[Tensor], Tensor] | None = None
+
+    def fan_out(self, which: Which) -> Tensor:
+        """Synapses of each element, float64."""
+        assert self.weight is not None and self.fan is not None
+        weight = self.weight.detach()
+        return self.fan((torch.ones_like(weight) if which == "all" else weight != 0).double())
+
+    @property
+    def fan_in(self) -> int:
+        """Synapses that end in one output, away from the borders."""
+        if self.weight is None or self.x is None:
+            return 1
+        if self.x.ndim > 2 and self.weight.ndim == self.x.ndim:
+            return self.weight[0].numel()
+        return self.x.shape[1 - self.axis] if self.x.ndim == 2 else self.x.shape[-1]
+
+
+def arrivals(name: str, args: Sequence[Any], output: Any, source: Callable[[Tensor], Source]) -> list[Arrival] | None:
+    """What arrives at weights in the operation `name`; None if it multiplies with none."""
+    if name in CONVOLUTIONS:
+        return _convolved(args, source)
+    if name in PRODUCTS:
+        return _multiplied(name, args[PRODUCTS[name] :], output, source)
+    if name == "linear":
+        return _multiplied("mm", (args[0].flatten(0, -2), args[1].t()), output, source)
+    if name == "mul":
+        return _spread(args, output, source)
+    if name in ATTENTIONS and len(args) >= 3 and isinstance(args[2], Tensor):
+        query, key, value = args[:3]
+        products = query.shape[:-1].numel() * key.shape[-2]
+        return [Arrival(None, products * (query.shape[-1] + value.shape[-1]))]
+    if name == "_trilinear":
+        return [Arrival(args[1], args[0].shape[0] * args[1].numel())]
+    return _recurrent(name, args) if name in RNNS else None
+
+
+def _convolved(args: Sequence[Any], source: Callable[[Tensor], Source]) -> list[Arrival] | None:
+    x, weight, _, stride, padding, dilation, transposed, output_padding, groups = args[:9]
+    if source(x) < Source.INPUT:
+        return None
+    if source(weight) >= Source.INPUT:
+        return [Arrival(None, _outputs(x, weight, args) * weight[0].numel())]
+
+    def fan(ones: Tensor) -> Tensor:
+        with torch.inference_mode(False), torch.enable_grad():
+            one = torch.zeros((1, *x.shape[1:]), dtype=torch.float64, device=x.device, requires_grad=True)
+            out = torch.convolution(one, ones, None, stride, padding, dilation, transposed, output_padding, groups)
+            return torch.autograd.grad(out.sum(), one)[0]
+
+    arrival = Arrival(weight, 0, x, 0, fan)
+    per_row = int(arrival.fan_out("all").sum())
+    return [Arrival(weight, per_row * x.shape[0], x, 0, fan)]
+
+
+def _outputs(x: Tensor, weight: Tensor, args: Sequence[Any]) -> int:
+    return torch.convolution(x.detach(), weight.detach(), None, *args[3:9]).numel()
+
+
+def _multiplied(
+    name: str, factors: Sequence[Any], output: Tensor, source: Callable[[Tensor], Source]
+) -> list[Arrival] | None:
+    left, right = factors[:2]
+    inner = left.shape[-1]
+    synapses = output.numel() * inner if name != "addbmm" else left.shape[0] * output.numel() * inner
+    sources = source(left), source(right)
+    if max(sources) < Source.INPUT and sources != (Source.CONSTANT, Source.WEIGHTS):
+        return None
+    if min(sources) >= Source.INPUT:
+        return [Arrival(None, synapses)]
+    # a state that is still at rest comes from nothing; what comes from parameters is the weights
+    if sources[0] > sources[1] and sources != (Source.WEIGHTS, Source.CONSTANT):
+        return [_left(left, right, synapses)]
+    return [_right(left, right, synapses)] if sources[1] >= Source.INPUT else [_left(left, right, synapses)]
+
+
+def _left(x: Tensor, weight: Tensor, synapses: int) -> Arrival:
+    """x @ weight."""
+    if weight.ndim == 1:
+        return Arrival(weight, synapses, x, 0, lambda ones: ones)
+    if weight.ndim == 3:
+        return Arrival(weight, synapses, x, 0 if len(x) > 1 else 1, lambda ones: ones.sum(2).unsqueeze(1))
+    return Arrival(weight, synapses, x, 0, lambda ones: ones.sum(1))
+
+
+def _right(weight: Tensor, x: Tensor, synapses: int) -> Arrival:
+    """weight @ x."""
+    if x.ndim == 1:
+        return Arrival(weight, synapses, x, 0, lambda ones: ones if ones.ndim == 1 else ones.sum(0))
+    if x.ndim == 3:
+        return Arrival(weight, synapses, x, 0 if len(x) > 1 else 2, lambda ones: ones.sum(1).unsqueeze(2))
+    return Arrival(weight, synapses, x, 1, lambda ones: ones.sum(0).unsqueeze(1))
+
+
+def _spread(args: Sequence[Any], output: Tensor, source: Callable[[Tensor], Source]) -> list[Arrival] | None:
+    """A product by elements in which one input meets several weights: a layer written out by hand."""
+    a, b = args[:2]
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
+        return None
+    x, weight = (a, b) if source(a) > source(b) else (b, a)
+    if source(x) < Source.INPUT or source(weight) != Source.WEIGHTS or output.numel() <= x.numel():
+        return None
+    return [Arrival(weight, output.numel(), x, 0, lambda ones: ones.expand(output.shape).sum_to_size(x.shape))]
+
+
+def _recurrent(name: str, args: Sequence[Any]) -> list[Arrival]:
+    x = args[0]
+    if name == "mkldnn_rnn_layer":
+        first, second = args[1], args[2]
+        rows = x.flatten(0, -2)
+        return [
+            Arrival(first, rows.shape[0] * first.numel(), rows, 0, lambda ones: ones.sum(0)),
+            Arrival(second, rows.shape[0] * second.numel()),
+        ]
+    rows = x.shape[:-1].numel()
+    return [Arrival(weight, rows * weight.numel()) for weight in args[1] if weight.ndim == 2]

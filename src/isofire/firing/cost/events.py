@@ -1,0 +1,132 @@
+"""What the trace knows of a tensor: where its values come from, and how many events each of its elements stands for.
+
+An event is a spike on its way to the next weights. Sums add events up, an average passes every one of them on, a fixed
+factor that is no whole number leaves their number alone (it can be folded into the weights). So an element is not what
+its value says, and its events are kept beside it, in memory laid out as the tensor's own: a view of the tensor is a
+view of its events, and what is written into a part of it is written there too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+
+_SWEEP = 64
+
+
+class Source(IntEnum):
+    """Where values come from; of several sources the highest counts."""
+
+    CONSTANT = 0
+    WEIGHTS = 1
+    INPUT = 2
+    SPIKES = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Events:
+    """Of one tensor.
+
+    Parameters
+    ----------
+    count
+        Events of each element, float64 of the tensor's shape; None where it is no sum of events (pixels, currents).
+    whole
+        Whether the count is the value itself, a whole number.
+    through
+        Operations on the way that are not linear, after which events were counted anew from the values.
+    """
+
+    count: Tensor | None
+    whole: bool = False
+    through: frozenset[str] = frozenset()
+
+
+NONE = Events(None)
+
+
+@dataclass
+class _Memory:
+    alive: StorageWeakRef
+    source: Source
+    flat: Tensor | None = None
+    whole: bool = False
+    through: frozenset[str] = frozenset()
+
+
+class EventMemory:
+    """Sources and events by memory, for as long as the tensors live."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, _Memory] = {}
+        self._writes = 0
+
+    def source(self, x: Tensor) -> Source:
+        """Where the tensor's values come from."""
+        found = self._known.get(x.untyped_storage()._cdata)
+        return Source.CONSTANT if found is None else found.source
+
+    def known(self, x: Tensor) -> bool:
+        """Whether anything was said about the tensor's memory."""
+        return x.untyped_storage()._cdata in self._known
+
+    def events(self, x: Tensor) -> Events:
+        """Events of each element."""
+        found = self._known.get(x.untyped_storage()._cdata)
+        if found is None or found.flat is None:
+            return NONE
+        return Events(found.flat.as_strided(x.shape, x.stride(), x.storage_offset()), found.whole, found.through)
+
+    def write(self, x: Tensor, source: Source, events: Events = NONE) -> None:
+        """Say what the tensor holds; the rest of its memory, if any, stays as it was."""
+        self._sweep()
+        storage = x.untyped_storage()
+        size = storage.nbytes() // max(x.element_size(), 1)
+        found = self._known.get(storage._cdata)
+        if found is None:
+            flat = None if events.count is None else _laid_out(x, events.count, size)
+            memory = _Memory(StorageWeakRef(storage), source, flat, events.whole, events.through)
+            self._known[storage._cdata] = memory
+            return
+        covers, before = x.numel() >= size, found.source
+        found.source = source if covers else max(before, source)
+        if covers:
+            found.flat = None if events.count is None else _laid_out(x, events.count, size)
+            found.whole, found.through = events.whole, events.through
+            return
+        count = events.count
+        if count is None and source < Source.INPUT:
+            count = torch.zeros((), dtype=torch.float64, device=x.device)
+        if count is None or (found.flat is None and before >= Source.INPUT):
+            found.flat = None
+            return
+        fresh = found.flat is None
+        flat = torch.zeros(size, dtype=torch.float64, device=x.device) if found.flat is None else found.flat
+        found.flat = _written(flat, x, count)
+        found.whole = events.whole and (fresh or found.whole)
+        found.through |= events.through
+
+    def _sweep(self) -> None:
+        self._writes += 1
+        if self._writes % _SWEEP == 0:
+            self._known = {key: item for key, item in self._known.items() if not item.alive.expired()}
+
+
+def _laid_out(x: Tensor, count: Tensor, size: int) -> Tensor:
+    count = count.expand(x.shape)
+    if x.is_contiguous() and x.storage_offset() == 0 and x.numel() == size:
+        return count.reshape(-1)
+    return _written(torch.zeros(size, dtype=torch.float64, device=x.device), x, count)
+
+
+def _written(flat: Tensor, x: Tensor, count: Tensor) -> Tensor:
+    count = count.expand(x.shape)
+    if not (flat.requires_grad or count.requires_grad):
+        flat.as_strided(x.shape, x.stride(), x.storage_offset()).copy_(count)
+        return flat
+    # with gradients nothing is written in place
+    return torch.as_strided_scatter(flat, count, x.shape, x.stride(), x.storage_offset())

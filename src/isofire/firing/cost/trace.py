@@ -1,0 +1,295 @@
+"""Following a forward pass operation by operation: every place where something is multiplied with weights.
+
+Modules are not asked what they are. A convolution module, a function call with a parameter, attention, a recurrent
+cell and a layer written out by hand all come down to torch's own operations, and those are seen here, with the events
+that arrive at them. Neurons are taken as a whole: what goes on in them is their own arithmetic, but for recurrent
+weights, which are synapses like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from isofire.adapters import Adapter, from_rest
+from isofire.firing.cost.contacts import Arrival, arrivals
+from isofire.firing.cost.events import NONE, EventMemory, Events, Source
+from isofire.firing.cost.operations import KNOWN
+from isofire.firing.cost.propagation import Call, is_whole, propagate
+from isofire.firing.record import spiking_adapters
+
+PRODUCTS = "(activations)"
+
+
+def _named_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """Parameters and buffers, one that two modules share under both names."""
+    found = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    return [(name, tensor) for name, tensor in found if tensor.numel()]
+
+
+@contextmanager
+def _differentiable() -> Iterator[None]:
+    """What is done to events can be differentiated, while the network itself runs without gradients."""
+    # leaving inference mode lets autograd see operations again, which an operation's handler is below of
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+@dataclass(frozen=True)
+class Contact:
+    """What arrived at weights in one operation of the forward pass.
+
+    Parameters
+    ----------
+    site
+        Name of the layer: the module that holds the weights, or the parameter's own name where it is not `weight`;
+        for products of activations the module in which they happen.
+    arrival, events, source
+        What arrived, its events, and whether it comes from the input or from spikes.
+    neuron_calls
+        Calls of neurons before it in this forward pass.
+    lead
+        First axes of what the module was given in which it happens; empty where rows are known to lie otherwise.
+    inside
+        Name of the neuron whose recurrent weights these are; None for all others.
+    """
+
+    site: str
+    arrival: Arrival
+    events: Events
+    source: Source
+    neuron_calls: int
+    lead: tuple[int, ...]
+    inside: str | None = None
+
+
+class Trace(TorchDispatchMode):
+    """Tells `contact` of every contact, and `fired` of every call of a neuron.
+
+    Parameters
+    ----------
+    model
+        The network; `following` runs it from rest.
+    contact
+        Called with each contact as it happens.
+    fired
+        Called with a neuron's name and its output; gives the events of its first tensor.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        contact: Callable[[Contact], None],
+        fired: Callable[[str, nn.Module, Adapter, Any], Events],
+    ) -> None:
+        super().__init__()
+        self.model, self._contact, self._fired = model, contact, fired
+        self.neurons = spiking_adapters(model)
+        self.unknown: dict[tuple[str, str], None] = {}
+        """(module, operation) of what no rule knows."""
+        self.neuron_calls = 0
+        self._memory = EventMemory()
+        self._paused = False
+        self._inside: list[str] = []
+        self._modules: list[str] = []
+        self._leads: list[tuple[int, ...]] = []
+        self._names = {id(module): name for name, module in model.named_modules()}
+        self._parameters: dict[int, list[str]] = {}
+
+    @contextmanager
+    def following(self) -> Iterator[Trace]:
+        """Hooks on the model, and none left behind; forward passes belong into `run`."""
+        fast = torch.backends.mha.get_fastpath_enabled()
+        with ExitStack() as stack:
+            for name, (neuron, adapter) in self.neurons.items():
+                stack.callback(neuron.register_forward_pre_hook(self._entering(name)).remove)
+                stack.callback(neuron.register_forward_hook(self._leaving(name, adapter)).remove)
+            neurons = {id(neuron) for neuron, _ in self.neurons.values()}
+            for module in self.model.modules():
+                # a hooked batch norm would not be fused into its neuron, which rounds differently
+                if isinstance(module, _BatchNorm) or id(module) in neurons:
+                    continue
+                stack.callback(module.register_forward_pre_hook(self._push).remove)
+                stack.callback(module.register_forward_hook(self._pop, always_call=True).remove)
+            # the fused encoder layer hides its products
+            torch.backends.mha.set_fastpath_enabled(False)
+            stack.callback(torch.backends.mha.set_fastpath_enabled, fast)
+            stack.enter_context(from_rest(self.model))
+            yield self
+
+    def pause(self, on: bool) -> None:
+        """While on, operations are not followed."""
+        self._paused = on
+
+    def is_stored(self, weight: Tensor) -> bool:
+        """Whether it is a parameter or buffer of the model, or a view of one."""
+        return weight.untyped_storage()._cdata in self._parameters
+
+    def run(self, inputs: Tensor, forward: Callable[[nn.Module, Tensor], Any]) -> Any:
+        """One forward pass."""
+        self._memory, self.neuron_calls = EventMemory(), 0
+        self._paused = False
+        for stack in (self._inside, self._modules, self._leads):
+            stack.clear()
+        self._parameters.clear()
+        for name, tensor in _named_tensors(self.model):
+            self._memory.write(tensor, Source.WEIGHTS)
+            self._parameters.setdefault(tensor.untyped_storage()._cdata, []).append(name)
+        whole = is_whole(inputs)
+        self._memory.write(inputs, Source.INPUT, Events(inputs.detach().double(), True) if whole else NONE)
+        with torch.no_grad(), self:
+            return forward(self.model, inputs)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        options = kwargs or {}
+        if self._paused:
+            return func(*args, **options)
+        if torch.is_inference_mode_enabled():
+            # there composite operations come whole
+            with self:
+                parts = func.decompose(*args, **options)
+            if parts is not NotImplemented:
+                return parts
+        name, writes = func._schema.name.split("::")[-1], func._schema.is_mutable
+        name = name[:-1] if writes and name.endswith("_") else name
+        if self._inside:
+            output = func(*args, **options)
+            with _differentiable():
+                self._arrive(name, args, output, self._source_inside)
+            return output
+        before = self._copies(args) if writes and torch.Tag.pointwise in func.tags else args
+        source = self._source(name, writes, args, options)
+        output = func(*args, **options)
+        tensors = [x for x in tree_leaves(output) if isinstance(x, Tensor)]
+        if writes or not all(map(self._memory.known, tensors)):
+            with _differentiable():
+                call = Call(name, func, before, options, output, self._memory.events, self._memory.source)
+                self._follow(call, source, tensors)
+        return output
+
+    def _source(self, name: str, writes: bool, args: Any, options: Any) -> Source:
+        """Of the result: the highest of what it is made of."""
+        if writes and name in ("fill", "zero", "copy"):
+            return self._memory.source(args[1]) if name == "copy" else Source.CONSTANT
+        tensors = (x for x in tree_leaves((args, options)) if isinstance(x, Tensor))
+        return max(map(self._memory.source, tensors), default=Source.CONSTANT)
+
+    def _copies(self, args: Any) -> Any:
+        """What is written in place, as it was."""
+        first = args[0]
+        if not isinstance(first, Tensor) or self._memory.source(first) < Source.INPUT:
+            return args
+        copy = first.clone()
+        self._memory.write(copy, self._memory.source(first), self._memory.events(first))
+        return (copy, *args[1:])
+
+    def _follow(self, call: Call, source: Source, outputs: list[Tensor]) -> None:
+        found: Events | list[Events] = NONE
+        if not self._arrive(call.name, call.args, call.output, self._memory.source) and source >= Source.INPUT:
+            found = propagate(call)
+            self._look_up(call)
+        events = found if isinstance(found, list) else [found, *[NONE] * len(outputs)]
+        for tensor, item in zip(outputs, events, strict=False):
+            if source > Source.CONSTANT or self._memory.known(tensor):
+                self._memory.write(tensor, source, item)
+
+    def _look_up(self, call: Call) -> None:
+        func: Any = call.func
+        if torch.Tag.pointwise in func.tags or (func.namespace == "aten" and call.name in KNOWN):
+            return
+        self.unknown[self._module(), f"{func.namespace}::{call.name}"] = None
+
+    def _arrive(self, name: str, args: Any, output: Any, source: Callable[[Tensor], Source]) -> bool:
+        """Whether the operation multiplies with weights; tells of it."""
+        if self._inside and name == "mul":
+            found = self._one_to_one(args, output)
+        else:
+            found = arrivals(name, args, output, source)
+        for item in found or ():
+            events = NONE if item.x is None else self._memory.events(item.x)
+            origin = Source.SPIKES if item.x is None else source(item.x)
+            if self._inside and item.x is not None and events.count is None and is_whole(item.x):
+                events = Events(item.x.detach().double(), True, frozenset(("recurrence",)))
+            self._contact(
+                Contact(
+                    self._site(item.weight),
+                    item,
+                    events,
+                    max(origin, Source.INPUT),
+                    self.neuron_calls,
+                    self._leads[-1] if self._leads else (),
+                    self._inside[-1] if self._inside else None,
+                )
+            )
+        return bool(found)
+
+    def _one_to_one(self, args: Any, output: Tensor) -> list[Arrival]:
+        """A neuron's recurrent weights of which each leads from one neuron back to itself."""
+        tensors = [x for x in args[:2] if isinstance(x, Tensor)]
+        weights = [x for x in tensors if x.untyped_storage()._cdata in self._parameters]
+        if len(tensors) != 2 or len(weights) != 1 or not self._module().startswith(self._inside[-1] + "."):
+            return []
+        x = tensors[0] if tensors[1] is weights[0] else tensors[1]
+        return [Arrival(weights[0], output.numel(), x, 0, lambda ones: ones.expand(output.shape).sum_to_size(x.shape))]
+
+    def _source_inside(self, x: Tensor) -> Source:
+        """In a neuron all is state, but for its weights."""
+        return Source.WEIGHTS if self._memory.source(x) == Source.WEIGHTS else Source.SPIKES
+
+    def _site(self, weight: Tensor | None) -> str:
+        module = self._module()
+        if weight is None:
+            return f"{module} {PRODUCTS}".strip()
+        names = self._parameters.get(weight.untyped_storage()._cdata)
+        if names is None:
+            return module or "(model)"
+        name = next((item for item in names if item.rpartition(".")[0] == module), names[0])
+        owner, _, own = name.rpartition(".")
+        return owner if own == "weight" and owner else name
+
+    def _module(self) -> str:
+        return self._modules[-1] if self._modules else ""
+
+    def _push(self, module: nn.Module, inputs: Any) -> None:
+        self._modules.append(self._names[id(module)])
+        first = next((x for x in tree_leaves(inputs) if isinstance(x, Tensor)), None)
+        # what holds other modules, and attention and recurrent layers, turn axes before they multiply
+        hidden = first is None or module is self.model or any(True for _ in module.children())
+        hidden = hidden or isinstance(module, nn.RNNBase)
+        self._leads.append(() if hidden else tuple(first.shape))
+
+    def _pop(self, _module: nn.Module, _inputs: Any, _output: Any) -> None:
+        self._modules.pop()
+        self._leads.pop()
+
+    def _entering(self, name: str) -> Any:
+        def hook(_module: nn.Module, _inputs: Any) -> None:
+            self._inside.append(name)
+            self._modules.append(name)
+            self._leads.append(())
+
+        return hook
+
+    def _leaving(self, name: str, adapter: Adapter) -> Any:
+        def hook(module: nn.Module, _inputs: Any, output: Any) -> None:
+            self._paused = True
+            with _differentiable():
+                events = self._fired(name, module, adapter, output)
+                tensors = [x for x in tree_leaves(output) if isinstance(x, Tensor)]
+                for tensor, item in zip(tensors, [events, *[NONE] * len(tensors)], strict=False):
+                    self._memory.write(tensor, Source.SPIKES, item)
+            self._paused = False
+            self._inside.pop()
+            self._modules.pop()
+            self._leads.pop()
+            self.neuron_calls += 1
+
+        return hook
