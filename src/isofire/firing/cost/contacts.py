@@ -34,7 +34,7 @@ class Arrival:
     weight
         The weights; None where two tensors that both depend on the input are multiplied.
     synapses
-        Multiply-accumulates if every element of what arrives is worked on.
+        Multiply-accumulates if every element of what arrives is worked on; None leaves them to be summed from `fan`.
     x
         What arrives; None where its elements are not looked at (a recurrent layer's own state).
     axis
@@ -44,7 +44,7 @@ class Arrival:
     """
 
     weight: Tensor | None
-    synapses: int
+    synapses: int | None
     x: Tensor | None = None
     axis: int = 0
     fan: Callable[[Tensor], Tensor] | None = None
@@ -97,9 +97,7 @@ def _convolved(args: Sequence[Any], source: Callable[[Tensor], Source]) -> list[
             out = torch.convolution(one, ones, None, stride, padding, dilation, transposed, output_padding, groups)
             return torch.autograd.grad(out.sum(), one)[0]
 
-    arrival = Arrival(weight, 0, x, 0, fan)
-    per_row = int(arrival.fan_out("all").sum())
-    return [Arrival(weight, per_row * x.shape[0], x, 0, fan)]
+    return [Arrival(weight, None, x, 0, fan)]
 
 
 def _outputs(x: Tensor, weight: Tensor, args: Sequence[Any]) -> int:

@@ -1,7 +1,8 @@
-"""Running a network over images, one after the other, and adding up what each of them costs."""
+"""Running a network over images and adding up what each of them costs."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,14 +19,19 @@ from isofire.firing.cost.meter import ACTIVE, ALL, DENSE, EVENTS, INPUTS, NONZER
 from isofire.firing.cost.meter import SiteTally as Tally
 from isofire.firing.cost.percentiles import Percentiles
 from isofire.firing.cost.report import Cost, NeuronCost, SynapseCost
+from isofire.firing.record import spiking_adapters
 from isofire.forward import forward
 from isofire.modes import evaluating
+
+
+_TOGETHER = 32
+"""Images a batch; more do not make it faster."""
 
 
 def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None, batch_size: int = 64) -> Cost:
     """Exact operations, spikes and memory of one inference, and how they vary from image to image.
 
-    Its own pass over the images, one at a time and operation by operation: recording firing stays as fast as it was.
+    Its own pass over the images, operation by operation: recording firing stays as fast as it was.
 
     Parameters
     ----------
@@ -46,41 +52,82 @@ def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None,
     """
     require_finite(model)
     device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
-    meter: CostMeter | None = None
-    frames = False
     with evaluating(model):
-        for inputs, axis, batch in _single_images(read_batches(data, batch_size, max_images)):
-            frames = axis == 1
-            if meter is None:
-                meter = _meter_for(model, inputs.to(device), axis, batch)
-            with meter.counting():
-                meter.run(inputs.to(device).repeat_interleave(meter.copies, axis), forward)
-    assert meter is not None
-    return _cost(model, meter, frames)
-
-
-def _single_images(batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, int, int]]:
-    """Each image with its axis and the size of its batch."""
-    for inputs, labels in batches:
-        axis = image_axis(inputs, labels)
-        for place in range(len(labels)):
-            yield inputs.narrow(axis, place, 1), axis, len(labels)
-
-
-def _meter_for(model: nn.Module, image: Tensor, axis: int, batch: int) -> CostMeter:
-    """A meter of single images; where the network takes batches of one size only, of batches of one image repeated."""
-    meter = CostMeter(model)
-    sizes = {size for neuron, adapter in meter.trace.neurons.values() if (size := adapter.batch_size(neuron))}
-    if sizes:
-        return CostMeter(model, max(sizes))
-    try:
+        batches = read_batches(data, min(batch_size, _TOGETHER), max_images)
+        first, labels = next(batches)
+        axis = image_axis(first, labels)
+        way = _way_for(model, first.to(device), axis)
+        meter = CostMeter(model)
         with meter.counting():
-            meter.run(image, forward)
+            for inputs, labels in itertools.chain([(first, labels)], batches):
+                way.run(meter, inputs.to(device), image_axis(inputs, labels))
+    return _cost(model, meter, frames=axis == 1)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How images go through the network: in batches, one by one, or one by one in a batch of repetitions.
+
+    In a batch, what belongs to which image has to be told from the axes of what arrives at each place. That is trusted
+    where it gives for the first images what each gives alone.
+    """
+
+    together: bool
+    copies: int = 1
+
+    def run(self, meter: CostMeter, inputs: Tensor, axis: int) -> None:
+        """All images of a batch."""
+        images = inputs.shape[axis]
+        # as many images as steps would leave open which is which
+        if self.together and images > 1 and images != meter.steps:
+            meter.run(inputs, images, forward)
+            return
+        for place in range(images):
+            image = inputs.narrow(axis, place, 1).repeat_interleave(self.copies, axis)
+            meter.run(image, self.copies, forward, alike=True)
+
+
+def _way_for(model: nn.Module, inputs: Tensor, axis: int) -> _Way:
+    images = inputs.shape[axis]
+    sizes = {size for neuron, adapter in spiking_adapters(model).values() if (size := adapter.batch_size(neuron))}
+    if sizes:
+        return _Way(together=False, copies=max(sizes))
+    alone = CostMeter(model)
+    try:
+        with alone.counting():
+            _Way(together=False).run(alone, inputs.narrow(axis, 0, min(2, images)), axis)
     except ModelError:
-        if batch == 1:
+        if images == 1:
             raise
-        return CostMeter(model, batch)
-    return CostMeter(model)
+        return _Way(together=False, copies=images)
+    few = next((n for n in (2, 3) if n != alone.steps), 2)
+    if images < few:
+        return _Way(together=False)
+    together = CostMeter(model)
+    try:
+        with together.counting():
+            together.run(inputs.narrow(axis, 0, few), few, forward)
+    except ModelError:
+        return _Way(together=False)
+    return _Way(together=_agree(alone, together))
+
+
+def _agree(alone: CostMeter, together: CostMeter) -> bool:
+    """Whether the first two images cost the same alone and in a batch, in every place, and not by being alike."""
+    if list(alone.sites) != list(together.sites):
+        return False
+    for name, tally in alone.sites.items():
+        for one, other in zip(tally.images, together.sites[name].images, strict=False):
+            if len(one) != len(other) or not all(_equal(a, b) for a, b in zip(one, other, strict=True)):
+                return False
+        first, second = (torch.cat([call.sums.sum(1) for call in calls]) for calls in tally.images)
+        if name in together.unsure and torch.equal(first, second):
+            return False
+    return True
+
+
+def _equal(a: SiteCall, b: SiteCall) -> bool:
+    return a.sums.shape == b.sums.shape and torch.allclose(a.sums, b.sums, rtol=1e-9)
 
 
 def _cost(model: nn.Module, meter: CostMeter, frames: bool) -> Cost:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from isofire.firing.cost.synapses import weighted_layers
@@ -32,6 +32,8 @@ class WeightMemory:
         Of its bias, 32 bits each.
     nonzero
         Share of weights that are not 0.
+    stored_in
+        Name of the layer in which the same weights are stored already; None for a layer with weights of its own.
     """
 
     weights: int
@@ -39,11 +41,13 @@ class WeightMemory:
     table_bits: int
     bias_bits: int
     nonzero: float
+    stored_in: str | None = None
 
     @property
     def total(self) -> int:
-        """Bits in all."""
-        return self.weights * self.bits + self.table_bits + self.bias_bits
+        """Bits in all; of weights that another layer stores, none."""
+        own = self.weights * self.bits + self.table_bits if self.stored_in is None else 0
+        return own + self.bias_bits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,19 +70,23 @@ class Memory:
     Parameters
     ----------
     weights, states
-        By layer.
+        By layer. Weights are those of convolutions and linear layers, and every other parameter of two and more axes
+        (attention, recurrent weights, a class of one's own), at 32 bits as far as nothing quantizes it.
     norm_bits
         Batch norms, folded into one factor and one offset of 32 bits a channel.
+    other_bits
+        Parameters of one axis that are no bias of a layer in `weights` and no batch norm: 32 bits each.
     """
 
     weights: Mapping[str, WeightMemory]
     states: Mapping[str, StateMemory]
     norm_bits: int
+    other_bits: int = 0
 
     @property
     def weight_bits(self) -> int:
-        """Weights, tables, biases and norms."""
-        return sum(layer.total for layer in self.weights.values()) + self.norm_bits
+        """Weights, tables, biases, norms and all other parameters."""
+        return sum(layer.total for layer in self.weights.values()) + self.norm_bits + self.other_bits
 
     @property
     def state_bits(self) -> int:
@@ -96,6 +104,7 @@ def memory_of(model: nn.Module, neurons: Mapping[str, int]) -> Memory:
     """
     spec = spec_of(model)
     choices = {} if spec is None else {choice.name: choice.setting for choice in make_plan(model, spec).choices}
+    stored: dict[int, str] = {}
     weights = {}
     for name, layer in weighted_layers(model).items():
         weight, setting = layer.weight.detach(), choices.get(name)
@@ -107,10 +116,50 @@ def memory_of(model: nn.Module, neurons: Mapping[str, int]) -> Memory:
             table_bits=FLOAT_BITS * _table(setting, channels),
             bias_bits=FLOAT_BITS * (0 if layer.bias is None else layer.bias.numel()),
             nonzero=float((weight != 0).double().mean()),
+            stored_in=_owner(stored, name, weight),
         )
-    states = {name: StateMemory(neurons=count, bits=_state_bits(choices.get(name))) for name, count in neurons.items()}
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    return Memory(weights=weights, states=states, norm_bits=2 * FLOAT_BITS * sum(n.num_features for n in norms))
+    others, vectors = _others(model, weights, norms, stored)
+    states = {name: StateMemory(neurons=count, bits=_state_bits(choices.get(name))) for name, count in neurons.items()}
+    return Memory(
+        weights=weights | others,
+        states=states,
+        norm_bits=2 * FLOAT_BITS * sum(norm.num_features for norm in norms),
+        other_bits=FLOAT_BITS * vectors,
+    )
+
+
+def _others(
+    model: nn.Module, layers: Mapping[str, WeightMemory], norms: list[_BatchNorm], stored: dict[int, str]
+) -> tuple[dict[str, WeightMemory], int]:
+    """Parameters that belong to no convolution, linear layer or batch norm: those with axes by name, and how many
+    numbers the rest holds."""
+    counted = {id(item) for norm in norms for item in norm.parameters()}
+    found, vectors = {}, 0
+    for name, parameter in model.named_parameters():
+        owner, _, own = name.rpartition(".")
+        inside = any(owner == layer or owner.startswith(layer + ".") for layer in layers)
+        if inside or id(parameter) in counted:
+            continue
+        if parameter.ndim < 2:
+            vectors += parameter.numel()
+            continue
+        place = owner if own == "weight" and owner else name
+        found[place] = WeightMemory(
+            weights=parameter.numel(),
+            bits=FLOAT_BITS,
+            table_bits=0,
+            bias_bits=0,
+            nonzero=float((parameter.detach() != 0).double().mean()),
+            stored_in=_owner(stored, place, parameter),
+        )
+    return found, vectors
+
+
+def _owner(stored: dict[int, str], name: str, weight: Tensor) -> str | None:
+    """The layer that was first to hold this memory; None if it is this one."""
+    first = stored.setdefault(weight.untyped_storage()._cdata, name)
+    return None if first == name else first
 
 
 def _weight_bits(setting: WeightSetting | None) -> int:

@@ -1,4 +1,4 @@
-"""Counting what the inference of one image takes: spikes, events and operations at every place with weights."""
+"""Counting what an inference takes: spikes, events and operations at every place with weights."""
 
 from __future__ import annotations
 
@@ -62,26 +62,25 @@ class SpikeTally:
 
 
 class CostMeter:
-    """Counts in the passes made by `run` inside `counting`, each of one image.
-
-    One image at a time, since what belongs to which image is then no question, whatever a network does with its axes.
+    """Counts in the passes made by `run` inside `counting`.
 
     Parameters
     ----------
     model
         The network, in eval mode.
-    copies
-        How often the image stands in a batch, for a network that takes batches of one size only.
     """
 
-    def __init__(self, model: nn.Module, copies: int = 1) -> None:
-        self.model, self.copies = model, copies
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
         self.trace = Trace(model, self._contact, self._fired)
         self.spikes = {name: SpikeTally() for name in self.trace.neurons}
         self.sites: dict[str, SiteTally] = {}
         self.steps = 0
+        self.images = 0
+        self.unsure: set[str] = set()
+        """Places where which row belongs to which image was a guess."""
         self._batch_first = batch_first(model)
-        self._calls: list[tuple[Contact, Tensor, tuple[int, ...] | None]] = []
+        self._calls: list[tuple[Contact, Tensor, list[int] | None]] = []
         self._fans: dict[tuple[Any, ...], Tensor] = {}
 
     @contextmanager
@@ -90,8 +89,17 @@ class CostMeter:
         with self.trace.following():
             yield self
 
-    def run(self, inputs: Tensor, forward: Any) -> None:
-        """One forward pass of one image, `copies` times beside itself.
+    def run(self, inputs: Tensor, images: int, forward: Any, *, alike: bool = False) -> None:
+        """One forward pass.
+
+        Parameters
+        ----------
+        inputs, images
+            A batch, and the images in it.
+        forward
+            Called with the model and the inputs.
+        alike
+            Whether the batch is one image, repeated; it counts as one then.
 
         Raises
         ------
@@ -103,26 +111,33 @@ class CostMeter:
             tally.calls.clear()
         self.trace.run(inputs, forward)
         for name, tally in self.spikes.items():
-            tally.totals.append(self._settled_spikes(name, tally))
-        seen: dict[str, list[SiteCall]] = {}
+            total = self._settled_spikes(name, tally, images)
+            tally.totals += [total[:, 0]] if alike else list(total.unbind(1))
+        counted = 1 if alike else images
+        seen: dict[str, list[list[SiteCall]]] = {}
         for contact, sums, keys in self._calls:
-            tally = self.sites.setdefault(contact.site, SiteTally(contact.arrival.fan_in))
+            tally = self.sites.setdefault(
+                contact.site, SiteTally(contact.arrival.fan_in, images=[[] for _ in range(self.images)])
+            )
             tally.through |= contact.events.through
-            seen.setdefault(contact.site, []).append(self._settled(contact, sums, keys))
+            calls = seen.setdefault(contact.site, [[] for _ in range(counted)])
+            for mine, call in zip(calls, self._settled(contact, sums, keys, images, alike), strict=True):
+                mine.append(call)
         for name, tally in self.sites.items():
-            tally.images.append(seen.get(name, []))
+            tally.images += seen.get(name, [[] for _ in range(counted)])
+        self.images += counted
 
-    def _settled_spikes(self, name: str, tally: SpikeTally) -> Tensor:
+    def _settled_spikes(self, name: str, tally: SpikeTally, images: int) -> Tensor:
         if not tally.calls:
             raise ModelError(f"every neuron must be called in each forward, {name!r} was not")
         total = torch.cat(tally.calls)
         self.steps = self.steps or len(total)
-        if tuple(total.shape) != (self.steps, self.copies):
+        if tuple(total.shape) != (self.steps, images):
             raise ModelError(
-                f"neurons must see [T, N, ...] with T = {self.steps}, N = {self.copies}, {name!r} saw "
+                f"neurons must see [T, N, ...] with T = {self.steps}, N = {images}, {name!r} saw "
                 f"{list(total.shape)}; give every place its own neuron module"
             )
-        return total.sum(1) / self.copies
+        return total
 
     def _fired(self, name: str, module: nn.Module, adapter: Adapter, output: Any) -> Events:
         spikes = adapter.spikes(module, output).detach()
@@ -138,24 +153,24 @@ class CostMeter:
         self.trace.pause(True)
         arrival, x = contact.arrival, contact.arrival.x
         if x is None:
+            assert arrival.synapses is not None
             sums = torch.tensor([0, 0, 0, arrival.synapses, arrival.synapses, 0], dtype=torch.float64).unsqueeze(1)
             self._calls.append((contact, sums, None))
             self.trace.pause(False)
             return
         x = x.detach()
         every, real = self._fan(arrival, "all"), self._fan(arrival, "nonzero")
-        count = contact.events.count
-        active = (x != 0).double()
-        rows = [torch.zeros_like(active) if count is None else count * fan for fan in (every, real)]
-        rows += [active, active * real, every.expand(x.shape), torch.ones_like(active)]
-        axes = [axis for axis in range(x.ndim) if axis != arrival.axis]
-        # copies of the image share its cost
-        summed = torch.stack([row.sum(axes) if axes and x.ndim > 1 else row.sum().reshape(1) for row in rows]).cpu()
+        rows = _rows(x, arrival.axis)
+        active = (rows != 0).double()
+        counts = None if contact.events.count is None else _rows(contact.events.count.detach(), arrival.axis)
+        parts = [_times(counts, every), _times(counts, real)] if counts is not None else [active.new_zeros(len(rows))] * 2
+        dense = every.sum(-1).expand(len(rows))
+        parts += [active.sum(1), _times(active, real), dense, torch.full_like(dense, rows.shape[1])]
+        summed = torch.stack(parts).cpu()
         keys = None
         if contact.source == Source.INPUT:
             where = arrival.weight.storage_offset() if arrival.weight is not None else 0
-            parts = x.movedim(arrival.axis, 0) if x.ndim > 1 else x.unsqueeze(0)
-            keys = tuple(hash((where, row.contiguous().cpu().numpy().tobytes())) for row in parts)
+            keys = list(hash((where, row.contiguous().cpu().numpy().tobytes())) for row in rows)
         self._calls.append((contact, summed, keys))
         self.trace.pause(False)
 
@@ -163,43 +178,72 @@ class CostMeter:
         weight, x = arrival.weight, arrival.x
         assert weight is not None and x is not None
         kept = self.trace.is_stored(weight)
-        shape = tuple(x.shape[1:]) if arrival.axis == 0 else tuple(x.shape)
+        shape = tuple(x.shape)
         key = (which, weight.untyped_storage()._cdata, weight.storage_offset(), tuple(weight.shape), weight.stride(), shape)
         if kept and key in self._fans:
             return self._fans[key]
-        found = arrival.fan_out(which).to(x.device)
+        fan = arrival.fan_out(which).to(x.device).expand(x.shape)
+        # as a rule all rows have the same
+        same = x.ndim == 1 or fan.stride(arrival.axis) == 0 or x.shape[arrival.axis] == 1
+        found = _rows(fan, arrival.axis)[:1].flatten() if same else _rows(fan, arrival.axis)
         if kept:
             self._fans[key] = found
         return found
 
-    def _settled(self, contact: Contact, sums: Tensor, keys: tuple[int, ...] | None) -> SiteCall:
-        """Rows put together by steps where they are known to be steps, else all together."""
-        steps = self._steps_of(contact, sums.shape[1])
-        sums = sums / self.copies
-        if steps is None:
-            sums, keys = sums.sum(1, keepdim=True), None if keys is None else (hash(keys),)
+    def _settled(
+        self, contact: Contact, sums: Tensor, keys: list[int] | None, images: int, alike: bool
+    ) -> list[SiteCall]:
+        """Of each image: rows put together by steps where they are known to be steps, else all together."""
+        if contact.arrival.x is None:
+            sums, image, step = (sums / images).expand(-1, images), torch.arange(images), None
         else:
-            rows = torch.arange(sums.shape[1])
-            sums = torch.stack([sums[:, rows[steps == t]].sum(1) for t in range(self.steps)], 1)
-            if keys is not None:
-                keys = tuple(hash(tuple(key for key, t in zip(keys, steps, strict=True) if t == s)) for s in range(self.steps))
-        events = contact.events
-        return SiteCall(sums, events.count is not None, bool(events.through), contact.neuron_calls, keys)
+            image, step = self._places(contact, sums.shape[1], images)
+        if alike:
+            image, images, sums = torch.zeros_like(image), 1, sums / images
+        width = 1 if step is None else self.steps
+        place = image * width + (0 if step is None else step)
+        summed = torch.zeros(len(sums), images * width, dtype=torch.float64).index_add(1, place, sums)
+        grouped: list[list[int]] = [[] for _ in range(images * width)]
+        for key, spot in zip(keys or (), place.tolist(), strict=False):
+            grouped[spot].append(key)
+        static = [None if keys is None else tuple(hash(tuple(group)) for group in grouped[i * width : (i + 1) * width])
+                  for i in range(images)]  # fmt: skip
+        counted, by_value = contact.events.count is not None, bool(contact.events.through)
+        return [
+            SiteCall(part, counted, by_value, contact.neuron_calls, known)
+            for part, known in zip(summed.view(len(sums), images, width).unbind(1), static, strict=True)
+        ]
 
-    def _steps_of(self, contact: Contact, rows: int) -> Tensor | None:
-        """Step of each row; None where that is not known, or they are all of one."""
-        steps, copies, lead = self.steps, self.copies, contact.lead
-        if rows % steps or steps == 1:
-            return None
-        index = torch.arange(rows)
-        if not lead:
-            known = rows == steps * copies
-            return (index % steps if self._batch_first else index // copies) if known else None
-        if self._batch_first:
-            if lead[0] in (steps * copies, rows) or lead[:2] == (copies, steps):
-                return index // (rows // (steps * copies)) % steps
-            return None
-        return index // (rows // steps) if lead[0] in (steps, steps * copies) else None
+    def _places(self, contact: Contact, rows: int, images: int) -> tuple[Tensor, Tensor | None]:
+        """Image and step of each row; no steps where they are not known, or all rows are of one."""
+        steps, lead, index = self.steps, contact.lead, torch.arange(rows)
+        if images == 1 and (steps == 1 or rows % steps):
+            return torch.zeros_like(index), None
+        both = steps * images
+        if lead and not rows % both and (lead[0] == both or lead[:2] in ((steps, images), (images, steps))):
+            turned = self._batch_first and (lead[0] == both or lead[:2] == (images, steps))
+            unit = index // (rows // both)
+            if lead[0] == both or turned or lead[:2] == (steps, images):
+                return (unit // steps, unit % steps) if turned else (unit % images, unit // images)
+        if lead and lead[0] == images and not rows % images:
+            return index // (rows // images), None
+        if lead and images == 1:
+            return torch.zeros_like(index), None
+        if images > 1:
+            self.unsure.add(contact.site)
+        if rows == both:
+            return (index // steps, index % steps) if self._batch_first else (index % images, index // images)
+        return index % images, None
+
+
+def _rows(x: Tensor, axis: int) -> Tensor:
+    """[rows, inputs of one]."""
+    return x.movedim(axis, 0).flatten(1) if x.ndim > 1 else x.unsqueeze(0)
+
+
+def _times(rows: Tensor, fan: Tensor) -> Tensor:
+    """[rows, inputs] weighted by [inputs], or by [rows, inputs]."""
+    return rows @ fan if fan.ndim == 1 else (rows * fan).sum(1)
 
 
 def height_of(module: nn.Module, adapter: Adapter, values: Tensor) -> float:

@@ -78,7 +78,7 @@ class _Probe:
         self.model = model
         self.leaves: dict[str, list[tuple[Tensor, float]]] = {name: [] for name in self.trace.neurons}
         self.totals: dict[str, Tensor] = {}
-        self.synapses: dict[str, int] = {}
+        self.synapses: dict[str, float] = {}
         self.reasons: dict[str, str] = {}
         self.chance = torch.Generator().manual_seed(0)
 
@@ -148,13 +148,12 @@ class _Probe:
         if contact.source != Source.SPIKES or x is None or count is None:
             return
         site = contact.site
-        self.synapses[site] = self.synapses.get(site, 0) + contact.arrival.synapses
+        self.trace.pause(True)
+        fan = contact.arrival.fan_out("all").to(x.device)
+        self.synapses[site] = self.synapses.get(site, 0) + float(fan.expand(x.shape).sum())
         if contact.events.through:
             self.reasons[site] = f"behind {', '.join(sorted(contact.events.through))}, which is not linear"
-        if not count.requires_grad:
-            return
-        self.trace.pause(True)
-        operations = (count * contact.arrival.fan_out("all").to(x.device)).sum()
-        self.totals[site] = operations + self.totals.get(site, 0)
+        if count.requires_grad:
+            self.totals[site] = (count * fan).sum() + self.totals.get(site, 0)
         self.trace.pause(False)
 

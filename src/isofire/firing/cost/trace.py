@@ -103,10 +103,20 @@ class Trace(TorchDispatchMode):
         self._leads: list[tuple[int, ...]] = []
         self._names = {id(module): name for name, module in model.named_modules()}
         self._parameters: dict[int, list[str]] = {}
+        self._stored: list[Tensor] = []
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # torch would import its compiler, seconds of it, to keep it away from here
+        return False
 
     @contextmanager
     def following(self) -> Iterator[Trace]:
         """Hooks on the model, and none left behind; forward passes belong into `run`."""
+        self._parameters.clear()
+        for name, tensor in _named_tensors(self.model):
+            self._parameters.setdefault(tensor.untyped_storage()._cdata, []).append(name)
+        self._stored = [tensor for _, tensor in _named_tensors(self.model)]
         fast = torch.backends.mha.get_fastpath_enabled()
         with ExitStack() as stack:
             for name, (neuron, adapter) in self.neurons.items():
@@ -139,10 +149,8 @@ class Trace(TorchDispatchMode):
         self._paused = False
         for stack in (self._inside, self._modules, self._leads):
             stack.clear()
-        self._parameters.clear()
-        for name, tensor in _named_tensors(self.model):
+        for tensor in self._stored:
             self._memory.write(tensor, Source.WEIGHTS)
-            self._parameters.setdefault(tensor.untyped_storage()._cdata, []).append(name)
         whole = is_whole(inputs)
         self._memory.write(inputs, Source.INPUT, Events(inputs.detach().double(), True) if whole else NONE)
         with torch.no_grad(), self:
