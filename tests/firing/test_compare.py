@@ -15,15 +15,17 @@ from isofire import QuantSpec, quantize_
 from isofire.batches import count_images
 from isofire.errors import DataError, ModelError, SpecError
 from isofire.firing import Observation, compare, emd, observe
-from isofire.firing.cost import measure_cost
+from isofire.firing.cost import measure_cost, reach
 from isofire.firing.evidence import drift_intervals
 from isofire.firing.measures import quantities
 from isofire.firing.observation import fingerprints
-from isofire.firing.verdict import Limits, check
+from isofire.firing.verdict import Limits, check, judge
 from isofire.models import build
 from isofire.neurons import LIF, PerStep, Repeat
 
 Spikes = Callable[..., Tensor]
+BEHIND = ("conv1", "conv_down")
+"""First layers of a block, behind the product at the end of the block before."""
 
 
 @pytest.fixture
@@ -356,12 +358,22 @@ def test_the_change_in_synaptic_operations_is_that_of_the_measured_cost() -> Non
 
 
 @pytest.mark.parametrize("connect", ["add", "and"])
-def test_a_network_whose_cost_is_no_sum_over_spikes_has_no_synops(connect: str) -> None:
+def test_what_is_no_sum_over_spikes_is_named_beside_the_synops(connect: str) -> None:
     model = build({"builder": "sew_resnet8", "width": 0.25, "T": 2, "in_channels": 1, "connect": connect})
     found = compare(model, model, (torch.randn(4, 1, 8, 8), torch.zeros(4, dtype=torch.int64)))
-    assert (found.synops is None) == (connect == "and")
-    assert ("SynOps: not known" in found.table()) == (connect == "and")
-    assert ("SynOps an inference" in found.table()) == (connect == "add")
+    assert found.synops is not None
+    names = [item.name for item in found.synops.left_out]
+    assert names == ([] if connect == "add" else [f"stages.{i}.0.{n}" for i in (1, 2) for n in BEHIND] + ["fc"])
+    assert found.table().count("NOT IN THESE SynOps") == len(names)
+    assert [item["name"] for item in found.to_dict()["synops"]["left_out"]] == names
+    row = found.row()
+    assert (row["synops"] is None) == (connect == "and")
+    assert (row["synops_left_out"] is None) == (connect == "add")
+    images = torch.randn(60, 1, 8, 8) * 3
+    seen = observe(model, (images, torch.zeros(60, dtype=torch.int64)))
+    verdict = judge(seen, seen, Limits(synops=1.1), quantized=model, reached=reach(model, images[:2]))
+    assert verdict.outcome == ("holds" if connect == "add" else "undecided")
+    assert all(name in verdict.findings[0].about for name in names)
 
 
 def test_blocks_follow_the_number_of_images_so_that_few_have_intervals_too(echo: type[nn.Module]) -> None:

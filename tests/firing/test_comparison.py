@@ -86,7 +86,7 @@ def test_a_row_is_labels_and_values() -> None:
     row = result.row(method="lq", bits=2)
     assert list(row)[:2] == ["method", "bits"]
     noise = dict.fromkeys(("emd_low", "emd_high", "emd_bias", "emd_floor", "emd_over_floor", "within_noise", "floor"))
-    noise |= dict.fromkeys(("synops", "synops_fp", "synops_bound"))
+    noise |= dict.fromkeys(("synops", "synops_fp", "synops_bound", "synops_left_out"))
     assert row == {"method": "lq", "bits": 2, **result.overall, **noise}
     with pytest.raises(SpecError, match="got 'shape'"):
         result.row(shape="round")

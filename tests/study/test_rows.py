@@ -23,6 +23,7 @@ KINDS = {
     **dict.fromkeys((*NOISE, *COST), st.none() | st.floats(allow_nan=False, allow_infinity=False)),
     "within_noise": st.none() | st.booleans(),
     "floor": TEXT,
+    "synops_left_out": TEXT,
     "spec": TEXT,
 }
 ROW = st.fixed_dictionaries({key: KINDS.get(key, TEXT if key in LABELS else NUMBER) for key in known_columns()})

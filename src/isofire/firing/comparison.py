@@ -165,7 +165,7 @@ class Comparison:
             parts.append(synops_lines(self.synops))
         elif self.decisions is not None:
             # `compare` looked for the synapses; two bare recordings have none
-            parts.append("SynOps: not known, what a spike causes is no sum over synapses here (isofire.firing.cost)")
+            parts.append("SynOps: not known, spikes could not be followed to synapses (isofire.firing.cost)")
         return "\n\n".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
@@ -195,7 +195,8 @@ class Comparison:
 
         The last are `emd_low` and `emd_high` (95 % interval of `emd_layer_mean`), `emd_bias`, `emd_floor`,
         `emd_over_floor`, `within_noise`, and `floor`, which says of what kind it is; then `synops`, `synops_fp` and
-        `synops_bound`, the most that they can differ by. None where there is no `evidence`, or no `synops`.
+        `synops_bound`, the most that they can differ by, and `synops_left_out`. None where there is no `evidence`, or
+        no `synops`; the numbers of SynOps are None too where something is left out of them, which is named then.
 
         Raises
         ------
@@ -222,12 +223,14 @@ class Comparison:
             "floor": self.evidence.floor.kind,
         }
 
-    def _cost(self) -> dict[str, float | None]:
-        total = None if self.synops is None else self.synops.overall
+    def _cost(self) -> dict[str, float | str | None]:
+        missing = () if self.synops is None else self.synops.left_out
+        total = None if self.synops is None or missing else self.synops.overall
         return {
             "synops": None if total is None else total.quantized,
             "synops_fp": None if total is None else total.baseline,
             "synops_bound": None if total is None else total.bound,
+            "synops_left_out": "; ".join(map(str, missing)) or None,
         }
 
     def figure(self) -> Figure:

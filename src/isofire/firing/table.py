@@ -99,10 +99,13 @@ def synops_lines(found: SynOpsDrifts) -> str:
     if total.baseline and found.ratio is not None:
         low, high = found.ratio.low - 1, found.ratio.high - 1
         share = f" ({total.change / total.baseline:+.1%}, 95 % {low:+.1%} .. {high:+.1%})"
-    return (
-        f"SynOps an inference: {total.quantized:,.0f} (fp {total.baseline:,.0f}), change {total.change:+,.0f}{share}\n"
-        f"with these EMDs it could have been at most +-{total.bound:,.0f}"
-    )
+    lines = [
+        f"SynOps an inference: {total.quantized:,.0f} (fp {total.baseline:,.0f}), change {total.change:+,.0f}{share}",
+        f"with these EMDs it could have been at most +-{total.bound:,.0f}",
+    ]
+    for item in found.left_out:
+        lines += textwrap.wrap(f"NOT IN THESE SynOps: {item}", 100, subsequent_indent="    ")
+    return "\n".join(lines)
 
 
 def _noise_line(name: str, against: DriftVsFloor) -> str:

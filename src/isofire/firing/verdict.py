@@ -352,13 +352,16 @@ def _mean_of_draws(floor: FloorValue, blocks: int) -> FloorValue:
 
 def _synops(found: Comparison, limit: float) -> Finding:
     if found.synops is None:
-        about = "the operations of this network are no sum over its spikes; see isofire.firing.cost.measure_cost"
+        about = "spikes could not be followed to synapses in this network; see isofire.firing.cost.measure_cost"
         return _unknown("synops", limit, about)
     total, ratio = found.synops.overall, found.synops.ratio
     if ratio is None:
         about = "the baseline causes no operation" if total.baseline == 0 else "too few images for an interval"
         return _unknown("synops", limit, about)
     about = f"{total.quantized:,.0f} an inference against {total.baseline:,.0f}"
+    if found.synops.left_out:
+        about += "; undecided, since this leaves out " + "; ".join(map(str, found.synops.left_out))
+        return _unknown("synops", limit, about, ratio.estimate)
     return _finding("synops", limit, ratio, found.n_images, about)
 
 

@@ -20,10 +20,10 @@ Row = dict[str, Any]
 LABELS = ("model", "data", "target", "method", "bits", "range", "granularity", "placement", "options", "mode", "seed")
 SCORES = ("n_images", "T", "accuracy", "accuracy_fp", "agreement")
 NOISE = ("emd_low", "emd_high", "emd_bias", "emd_floor", "emd_over_floor", "within_noise", "floor")
-COST = ("synops", "synops_fp", "synops_bound")
+COST = ("synops", "synops_fp", "synops_bound", "synops_left_out")
 PROVENANCE = ("epochs", "calibration_images", "seconds", "spec")
 _WHOLE = {"seed", "n_images", "T", "epochs", "calibration_images"}
-_TEXT = {*LABELS, "floor", "spec", "cell", "baseline"} - {"bits", "seed"}
+_TEXT = {*LABELS, "floor", "spec", "cell", "baseline", "synops_left_out"} - {"bits", "seed"}
 _TRUTH = {"within_noise"}
 _VERSION = 1
 

@@ -2,12 +2,12 @@
 
 from isofire.firing.cost.bound import SynOpsDrift, SynOpsDrifts, synops, synops_drift
 from isofire.firing.cost.energy import HOROWITZ, SOURCES, Energy, EnergyConstants
+from isofire.firing.cost.left_out import LeftOut
 from isofire.firing.cost.measure import measure_cost
 from isofire.firing.cost.memory import Memory, memory_of
 from isofire.firing.cost.percentiles import Percentiles
 from isofire.firing.cost.report import Cost, NeuronCost, SynapseCost
-from isofire.firing.cost.synapses import fan_out
-from isofire.firing.cost.synops_per_spike import reach
+from isofire.firing.cost.synops_per_spike import SynopsPerSpike, reach
 
 __all__ = [
     "HOROWITZ",
@@ -15,13 +15,14 @@ __all__ = [
     "Cost",
     "Energy",
     "EnergyConstants",
+    "LeftOut",
     "Memory",
     "NeuronCost",
     "Percentiles",
     "SynOpsDrift",
     "SynOpsDrifts",
     "SynapseCost",
-    "fan_out",
+    "SynopsPerSpike",
     "measure_cost",
     "memory_of",
     "reach",

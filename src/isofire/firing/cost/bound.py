@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from isofire.errors import ModelError
+from isofire.firing.cost.left_out import LeftOut
 from isofire.firing.cost.synops_per_spike import SynopsPerSpike
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.distance import emd_from_counts
@@ -62,10 +63,13 @@ class SynOpsDrifts:
     ratio
         Operations of the quantized network by those of the baseline, over all layers, with its 95 % interval over
         images; None where the baseline causes none, or fewer than 2 blocks hold images.
+    left_out
+        Places whose operations are in none of these numbers.
     """
 
     layers: Mapping[str, SynOpsDrift]
     ratio: Interval | None = None
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def overall(self) -> SynOpsDrift:
@@ -85,10 +89,11 @@ class SynOpsDrifts:
             "ratio": None
             if self.ratio is None
             else {key: vars(self.ratio)[key] for key in ("estimate", "low", "high")},
+            "left_out": [asdict(item) for item in self.left_out],
         }
 
 
-def synops(counts: SpikeCounts, reached: SynopsPerSpike) -> dict[str, float]:
+def synops(counts: SpikeCounts, reached: Mapping[str, torch.Tensor]) -> dict[str, float]:
     """Synaptic operations of one inference that the spikes of each layer cause, a mean over images.
 
     Equal to what `measure_cost` counts in event-driven layers, but for layers that the images themselves drive.
@@ -102,7 +107,7 @@ def synops(counts: SpikeCounts, reached: SynopsPerSpike) -> dict[str, float]:
             for name in counts.layers}  # fmt: skip
 
 
-def synops_drift(baseline: SpikeCounts, quantized: SpikeCounts, reached: SynopsPerSpike) -> SynOpsDrifts:
+def synops_drift(baseline: SpikeCounts, quantized: SpikeCounts, reached: Mapping[str, torch.Tensor]) -> SynOpsDrifts:
     """The change in synaptic operations from one recording to the other, and its bound.
 
     Parameters
@@ -127,10 +132,11 @@ def synops_drift(baseline: SpikeCounts, quantized: SpikeCounts, reached: SynopsP
             for name in baseline.layers
         },
         ratio=_ratio(baseline, quantized, reached),
+        left_out=reached.left_out if isinstance(reached, SynopsPerSpike) else (),
     )
 
 
-def _ratio(baseline: SpikeCounts, quantized: SpikeCounts, reached: SynopsPerSpike) -> Interval | None:
+def _ratio(baseline: SpikeCounts, quantized: SpikeCounts, reached: Mapping[str, torch.Tensor]) -> Interval | None:
     """A ratio of sums over the same blocks: its error is that of what the ratio leaves unexplained in each."""
     first, second = _per_block(baseline, reached), _per_block(quantized, reached)
     total, blocks = float(first.sum()), len(first)
@@ -143,7 +149,7 @@ def _ratio(baseline: SpikeCounts, quantized: SpikeCounts, reached: SynopsPerSpik
     return Interval(estimate=ratio, low=max(ratio - half, 0.0), high=ratio + half, level=LEVEL, bias=0.0, error=error)
 
 
-def _per_block(counts: SpikeCounts, reached: SynopsPerSpike) -> torch.Tensor:
+def _per_block(counts: SpikeCounts, reached: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """Operations of each block that holds images."""
     used = counts.images_per_block > 0
     return torch.stack(
@@ -151,7 +157,7 @@ def _per_block(counts: SpikeCounts, reached: SynopsPerSpike) -> torch.Tensor:
     ).sum(0)
 
 
-def _bound(baseline: SpikeCounts, quantized: SpikeCounts, reached: SynopsPerSpike, name: str) -> float:
+def _bound(baseline: SpikeCounts, quantized: SpikeCounts, reached: Mapping[str, torch.Tensor], name: str) -> float:
     fans = _reached(baseline, reached, name)
     before, after = baseline.per_neuron(name), quantized.per_neuron(name)
     total = 0.0
@@ -162,7 +168,7 @@ def _bound(baseline: SpikeCounts, quantized: SpikeCounts, reached: SynopsPerSpik
     return total
 
 
-def _reached(counts: SpikeCounts, reached: SynopsPerSpike, name: str) -> torch.Tensor:
+def _reached(counts: SpikeCounts, reached: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
     if name not in reached or len(reached[name]) != counts.n_neurons(name):
         raise ModelError(f"the synapses must be those of the recorded network, layer {name!r} is not in both alike")
     return reached[name].double()

@@ -41,6 +41,8 @@ class Arrival:
         The axis of `x` along which images and steps lie.
     fan
         Weights of 0 and 1 -> synapses of each element, of a shape that broadcasts to `x`'s.
+    options
+        What beside weights and `x`'s shape the fan-outs depend on.
     """
 
     weight: Tensor | None
@@ -48,10 +50,12 @@ class Arrival:
     x: Tensor | None = None
     axis: int = 0
     fan: Callable[[Tensor], Tensor] | None = None
+    options: str = ""
 
     def fan_out(self, which: Which) -> Tensor:
         """Synapses of each element, float64."""
-        assert self.weight is not None and self.fan is not None
+        assert self.weight is not None
+        assert self.fan is not None
         weight = self.weight.detach()
         return self.fan((torch.ones_like(weight) if which == "all" else weight != 0).double())
 
@@ -97,7 +101,7 @@ def _convolved(args: Sequence[Any], source: Callable[[Tensor], Source]) -> list[
             out = torch.convolution(one, ones, None, stride, padding, dilation, transposed, output_padding, groups)
             return torch.autograd.grad(out.sum(), one)[0]
 
-    return [Arrival(weight, None, x, 0, fan)]
+    return [Arrival(weight, None, x, 0, fan, str(args[3:9]))]
 
 
 def _outputs(x: Tensor, weight: Tensor, args: Sequence[Any]) -> int:
@@ -147,7 +151,11 @@ def _spread(args: Sequence[Any], output: Tensor, source: Callable[[Tensor], Sour
     x, weight = (a, b) if source(a) > source(b) else (b, a)
     if source(x) < Source.INPUT or source(weight) != Source.WEIGHTS or output.numel() <= x.numel():
         return None
-    return [Arrival(weight, output.numel(), x, 0, lambda ones: ones.expand(output.shape).sum_to_size(x.shape))]
+    return [
+        Arrival(
+            weight, output.numel(), x, 0, lambda ones: ones.expand(output.shape).sum_to_size(x.shape), str(output.shape)
+        )
+    ]
 
 
 def _recurrent(name: str, args: Sequence[Any]) -> list[Arrival]:

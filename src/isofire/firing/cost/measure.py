@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from isofire.batches import Data, image_axis, read_batches
-from isofire.checks import require_finite
 from isofire.errors import ModelError
 from isofire.firing.cost.left_out import left_out
 from isofire.firing.cost.memory import memory_of
@@ -20,9 +18,7 @@ from isofire.firing.cost.meter import SiteTally as Tally
 from isofire.firing.cost.percentiles import Percentiles
 from isofire.firing.cost.report import Cost, NeuronCost, SynapseCost
 from isofire.firing.record import spiking_adapters
-from isofire.forward import forward
-from isofire.modes import evaluating
-
+from isofire.running import device_of, evaluating, forward, require_finite
 
 _TOGETHER = 32
 """Images a batch; more do not make it faster."""
@@ -51,15 +47,15 @@ def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None,
     >>> cost.synops.p99, cost.energy().total  # doctest: +SKIP
     """
     require_finite(model)
-    device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    device = device_of(model)
     with evaluating(model):
         batches = read_batches(data, min(batch_size, _TOGETHER), max_images)
-        first, labels = next(batches)
-        axis = image_axis(first, labels)
-        way = _way_for(model, first.to(device), axis)
+        first = next(batches)
+        axis = image_axis(*first)
+        way = _way_for(model, first[0].to(device), axis)
         meter = CostMeter(model)
         with meter.counting():
-            for inputs, labels in itertools.chain([(first, labels)], batches):
+            for inputs, labels in itertools.chain([first], batches):
                 way.run(meter, inputs.to(device), image_axis(inputs, labels))
     return _cost(model, meter, frames=axis == 1)
 

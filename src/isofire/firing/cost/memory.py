@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from isofire.firing.cost.synapses import weighted_layers
 from isofire.quantization import make_plan, spec_of
+from isofire.quantization.temporal import TemporalLayer
 from isofire.settings import LQNetWeights, LSQWeights, MembraneSetting, TaWQWeights, WeightSetting
 
+Weighted = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear | TemporalLayer
 FLOAT_BITS = 32
 TERNARY_BITS = 2
 """A ternary weight holds log2(3) = 1.585 bits and is stored in 2."""
@@ -106,7 +107,9 @@ def memory_of(model: nn.Module, neurons: Mapping[str, int]) -> Memory:
     choices = {} if spec is None else {choice.name: choice.setting for choice in make_plan(model, spec).choices}
     stored: dict[int, str] = {}
     weights = {}
-    for name, layer in weighted_layers(model).items():
+    for name, layer in model.named_modules():
+        if not isinstance(layer, Weighted):
+            continue
         weight, setting = layer.weight.detach(), choices.get(name)
         assert setting is None or isinstance(setting, WeightSetting)
         channels = weight.shape[1] if isinstance(setting, TaWQWeights) else weight.shape[0]
@@ -116,7 +119,7 @@ def memory_of(model: nn.Module, neurons: Mapping[str, int]) -> Memory:
             table_bits=FLOAT_BITS * _table(setting, channels),
             bias_bits=FLOAT_BITS * (0 if layer.bias is None else layer.bias.numel()),
             nonzero=float((weight != 0).double().mean()),
-            stored_in=_owner(stored, name, weight),
+            stored_in=_owner(stored, name, _held(layer)),
         )
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     others, vectors = _others(model, weights, norms, stored)
@@ -156,8 +159,16 @@ def _others(
     return found, vectors
 
 
-def _owner(stored: dict[int, str], name: str, weight: Tensor) -> str | None:
+def _held(layer: nn.Module) -> Tensor | None:
+    """The parameter that the weights are, or are made of."""
+    named = layer.named_parameters()
+    return next((item for name, item in named if name == "weight" or name.startswith("parametrizations.weight")), None)
+
+
+def _owner(stored: dict[int, str], name: str, weight: Tensor | None) -> str | None:
     """The layer that was first to hold this memory; None if it is this one."""
+    if weight is None:
+        return None
     first = stored.setdefault(weight.untyped_storage()._cdata, name)
     return None if first == name else first
 

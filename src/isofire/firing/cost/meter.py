@@ -145,9 +145,11 @@ class CostMeter:
         tally.neurons = spikes[0, 0].numel()
         tally.calls.append(spikes.flatten(2).sum(2, dtype=torch.float64).cpu())
         values = output[0] if isinstance(output, tuple) else output
+        values = values.detach().double()
+        if is_whole(values):
+            return Events(values, True)
         # spikes of a height that is no whole number are one event each
-        whole = is_whole(values)
-        return Events(values.detach().double() if whole else (values.detach() / height_of(module, adapter, values)).double(), whole)
+        return Events((values / height_of(module, adapter, values)).round())
 
     def _contact(self, contact: Contact) -> None:
         self.trace.pause(True)
@@ -163,23 +165,24 @@ class CostMeter:
         rows = _rows(x, arrival.axis)
         active = (rows != 0).double()
         counts = None if contact.events.count is None else _rows(contact.events.count.detach(), arrival.axis)
-        parts = [_times(counts, every), _times(counts, real)] if counts is not None else [active.new_zeros(len(rows))] * 2
-        dense = every.sum(-1).expand(len(rows))
+        nothing, dense = active.new_zeros(len(rows)), every.sum(-1).expand(len(rows))
+        parts = [nothing if counts is None else _times(counts, fan) for fan in (every, real)]
         parts += [active.sum(1), _times(active, real), dense, torch.full_like(dense, rows.shape[1])]
         summed = torch.stack(parts).cpu()
         keys = None
         if contact.source == Source.INPUT:
             where = arrival.weight.storage_offset() if arrival.weight is not None else 0
-            keys = list(hash((where, row.contiguous().cpu().numpy().tobytes())) for row in rows)
+            keys = [hash((where, row.contiguous().cpu().numpy().tobytes())) for row in rows]
         self._calls.append((contact, summed, keys))
         self.trace.pause(False)
 
     def _fan(self, arrival: Arrival, which: Which) -> Tensor:
         weight, x = arrival.weight, arrival.x
-        assert weight is not None and x is not None
+        assert weight is not None
+        assert x is not None
         kept = self.trace.is_stored(weight)
-        shape = tuple(x.shape)
-        key = (which, weight.untyped_storage()._cdata, weight.storage_offset(), tuple(weight.shape), weight.stride(), shape)
+        place = weight.untyped_storage()._cdata, weight.storage_offset()
+        key = (which, place, tuple(weight.shape), weight.stride(), tuple(x.shape), arrival.axis, arrival.options)
         if kept and key in self._fans:
             return self._fans[key]
         fan = arrival.fan_out(which).to(x.device).expand(x.shape)

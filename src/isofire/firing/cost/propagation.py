@@ -21,8 +21,8 @@ MOVES = frozenset((
     "take", "roll", "flip", "repeat", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d",
     "replication_pad1d", "replication_pad2d", "replication_pad3d", "pixel_shuffle", "pixel_unshuffle",
     "channel_shuffle", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "im2col", "unsafe_split",
-    "unsafe_split_with_sizes", "split_with_sizes_copy", "tril", "triu", "unfold_copy", "lift_fresh_copy", "repeat_interleave",
-    "_reshape_copy", "_unsafe_view", "_reshape_alias", "masked_select",
+    "unsafe_split_with_sizes", "split_with_sizes_copy", "tril", "triu", "unfold_copy", "lift_fresh_copy",
+    "repeat_interleave", "_reshape_copy", "_unsafe_view", "_reshape_alias", "masked_select",
 ))  # fmt: skip
 """Elements come to other places, as they are."""
 SUMS = frozenset(("sum", "cumsum", "col2im", "trace"))
@@ -215,7 +215,8 @@ def _unchanged(call: Call) -> Events:
 
 def _anew(call: Call) -> Events:
     """Whole numbers made of events in a way that is not linear, counted by their values."""
-    output = call.output
+    # with the indices of its maxima, or of a sorted order
+    output = call.output[0] if isinstance(call.output, tuple) else call.output
     if call.name not in COUNTED_ANEW or not isinstance(output, Tensor):
         return NONE
     operands = [x for x in call.args if isinstance(x, Tensor) and call.depends(x)]

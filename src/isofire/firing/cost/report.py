@@ -224,7 +224,6 @@ class Cost:
             ]
         )
 
-
     def _notes(self) -> list[str]:
         """What the numbers do not say by themselves."""
         notes = [

@@ -14,8 +14,7 @@ from isofire.firing.cost.events import Events, Source
 from isofire.firing.cost.left_out import LeftOut, left_out
 from isofire.firing.cost.meter import height_of
 from isofire.firing.cost.trace import Contact, Trace
-from isofire.forward import forward
-from isofire.modes import evaluating
+from isofire.running import evaluating, forward
 
 
 class SynopsPerSpike(Mapping[str, Tensor]):
@@ -156,4 +155,3 @@ class _Probe:
         if count.requires_grad:
             self.totals[site] = (count * fan).sum() + self.totals.get(site, 0)
         self.trace.pause(False)
-

@@ -187,6 +187,8 @@ class Trace(TorchDispatchMode):
         """Of the result: the highest of what it is made of."""
         if writes and name in ("fill", "zero", "copy"):
             return self._memory.source(args[1]) if name == "copy" else Source.CONSTANT
+        if name.startswith("new_") or name.endswith("_like"):
+            return Source.CONSTANT
         tensors = (x for x in tree_leaves((args, options)) if isinstance(x, Tensor))
         return max(map(self._memory.source, tensors), default=Source.CONSTANT)
 
@@ -196,7 +198,8 @@ class Trace(TorchDispatchMode):
         if not isinstance(first, Tensor) or self._memory.source(first) < Source.INPUT:
             return args
         copy = first.clone()
-        self._memory.write(copy, self._memory.source(first), self._memory.events(first))
+        with _differentiable():
+            self._memory.write(copy, self._memory.source(first), self._memory.events(first))
         return (copy, *args[1:])
 
     def _follow(self, call: Call, source: Source, outputs: list[Tensor]) -> None:
@@ -270,9 +273,8 @@ class Trace(TorchDispatchMode):
         self._modules.append(self._names[id(module)])
         first = next((x for x in tree_leaves(inputs) if isinstance(x, Tensor)), None)
         # what holds other modules, and attention and recurrent layers, turn axes before they multiply
-        hidden = first is None or module is self.model or any(True for _ in module.children())
-        hidden = hidden or isinstance(module, nn.RNNBase)
-        self._leads.append(() if hidden else tuple(first.shape))
+        hidden = module is self.model or isinstance(module, nn.RNNBase) or any(True for _ in module.children())
+        self._leads.append(() if hidden or first is None else tuple(first.shape))
 
     def _pop(self, _module: nn.Module, _inputs: Any, _output: Any) -> None:
         self._modules.pop()
