@@ -5,15 +5,16 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from isofire.errors import SpecError
+from isofire.toml_json import check_plain, parse_toml
 
 _LOG = logging.getLogger(__name__)
+_SHOWN = 200
 
 CHOICES = {"mode": "ptq or qat", "test_split": "test or valid"}
 """What a key may be whose error would not say."""
@@ -64,10 +65,14 @@ def parse_setting(text: str, option: str = "--set", example: str = "train.epochs
     key, equals, value = text.partition("=")
     key = key.strip()
     if not equals or not all(key.split(".")):
-        raise SpecError(f"{option} takes key=value, such as {example}, got {text!r}")
+        raise SpecError(f"{option} takes key=value, such as {example}, got {_short(text)}")
     try:
-        found = tomllib.loads(f"value = {value}")
-    except tomllib.TOMLDecodeError:
+        check_plain(dict.fromkeys(key.split("."), value))
+    except ValueError as error:
+        raise SpecError(f"{option} {_short(text)}: {error}") from error
+    try:
+        found = parse_toml(f"value = {value}")
+    except ValueError:
         return key, value.strip()
     return key, found["value"] if set(found) == {"value"} else value.strip()
 
@@ -124,7 +129,7 @@ class ConfigSource:
     def check_keys(self, table: Any, allowed: Iterable[str], path: str) -> None:
         """Refuse what is no table, and keys that are not `allowed`, with the nearest that is."""
         if not isinstance(table, dict):
-            raise SpecError(f"{path} must be a table, got {table!r} ({self.of(path)})")
+            raise SpecError(f"{path} must be a table, got {_short(table)} ({self.of(path)})")
         names = list(allowed)
         for key in table:
             if key not in names:
@@ -174,7 +179,13 @@ def _found(value: Any, path: str) -> str:
             value = value[int(index)]
         else:
             break
-    return repr(value)
+    return _short(value)
+
+
+def _short(value: Any) -> str:
+    """What a value looks like, for an error that must stay readable whatever it is."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text):,} characters)"
 
 
 def _insert(values: dict[str, Any], key: str, value: Any) -> None:

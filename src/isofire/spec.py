@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import tomllib
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -21,6 +20,7 @@ from isofire.settings import (
     UniformWeights,
     WeightSetting,
 )
+from isofire.toml_json import read_toml
 
 __all__ = [
     "LQNetWeights",
@@ -32,7 +32,6 @@ __all__ = [
     "UniformMembrane",
     "UniformWeights",
     "WeightSetting",
-    "read_toml",
 ]
 
 VERSION = 1
@@ -128,22 +127,6 @@ class QuantSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def hash(self) -> str:
         """Sixteen hex digits of the content; equal specs have equal hashes, on any machine."""
         return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()[:16]
-
-
-def read_toml(path: str | Path) -> dict[str, Any]:
-    """A TOML file as a dict.
-
-    Raises
-    ------
-    SpecError
-        If it is missing or not TOML; says where.
-    """
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SpecError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path} is not valid TOML: {error}") from error
 
 
 def _with_default_method(data: dict[str, Any]) -> dict[str, Any]:

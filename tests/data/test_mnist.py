@@ -64,7 +64,7 @@ def test_wrong_counts_sizes_and_labels_are_refused(toy: tuple[Path, IdxSpec, dic
         load_idx(root, "train", replace(spec, side=28))
     labels = root / "mnist" / "train-labels-idx1-ubyte.gz"
     labels.write_bytes(gzip.compress(encode(np.zeros(5, np.uint8))))
-    with pytest.raises(DataError, match="6 samples and 5 labels"):
+    with pytest.raises(DataError, match=r"shape \(6,\), got \(5,\)"):
         load_idx(root, "train", spec, verify=False)
     labels.write_bytes(gzip.compress(encode(np.full(6, 10, np.uint8))))
     with pytest.raises(DataError, match=r"0\.\.9, got 10"):

@@ -135,10 +135,10 @@ def test_missing_truncated_and_foreign_files_are_refused(counts: Make, tmp_path:
         ({"format": "isofire.checkpoint"}, "format must be 'isofire.spike_counts'"),
         ({"version": 2}, "version must be 1, is 2"),
         ({"steps": 0}, "steps must be"),
-        ({"steps": "4"}, "steps must be"),
+        ({"steps": "4"}, "Expected `int`"),
         ({"layers": ["a", "missing"]}, "counts/missing"),
-        ({"layers": 3}, "TypeError"),
-        ({"layers": None}, "TypeError"),
+        ({"layers": 3}, "Expected `array`"),
+        ({"layers": None}, "Expected `array`"),
     ],
 )
 def test_altered_headers_are_refused(counts: Make, tmp_path: Path, header: dict[str, object], match: str) -> None:

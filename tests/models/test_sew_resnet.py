@@ -235,10 +235,10 @@ def test_no_frames() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"T": 0}, "T must be a whole number of at least 1, got 0"),
-        ({"T": 2.5}, "T must be a whole number of at least 1, got 2.5"),
-        ({"num_classes": 0}, "num_classes must be a whole number of at least 1, got 0"),
-        ({"in_channels": -1}, "in_channels must be a whole number of at least 1, got -1"),
+        ({"T": 0}, r"T must be a whole number in 1\.\.65,536, got 0"),
+        ({"T": 2.5}, r"T must be a whole number in 1\.\.65,536, got 2.5"),
+        ({"num_classes": 0}, "num_classes must be a whole number in 1..1,000,000, got 0"),
+        ({"in_channels": -1}, "in_channels must be a whole number in 1..65,536, got -1"),
         ({"connect": "or"}, "connect must be one of add, and, iand, got 'or'"),
         ({"width": 0.001}, r"width must be finite and leave at least one channel, got 0.001 \(of (16|64)\)"),
         ({"width": -1.0}, "width must be finite and leave at least one channel, got -1.0"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import string
@@ -133,3 +134,15 @@ def test_nothing_is_left_of_a_failed_write(tmp_path):
 @given(st.recursive(st.floats() | st.text(string.ascii_letters), lambda s: st.lists(s) | st.tuples(s), max_leaves=8))
 def test_plain_is_json_without_constants(value):
     json.dumps(plain(value), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "'=1", "''=1", "'quoted", "a=1", "=cmd|' /C calc'!A0"]
+)
+def test_text_that_a_spreadsheet_would_compute_is_quoted_and_reads_back(tmp_path, text: str) -> None:
+    rows = [{"model": text, "bits": 4, "shift": -0.5, "own": text, f"{text}x": 1}]
+    write_rows(tmp_path, rows, stem="r")
+    cells = next(csv.reader(io.StringIO((tmp_path / "r.csv").read_text().splitlines()[1])))
+    assert not any(cell[:1] in "=+-@\t" for cell in cells if cell != "-0.5")
+    assert "-0.5" in cells
+    assert read_rows(tmp_path / "r.csv") == rows

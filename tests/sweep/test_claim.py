@@ -25,7 +25,7 @@ def test_one_holder_at_a_time(tmp_path) -> None:
     with Claim.take(path) as first:
         assert first is not None
         assert Claim.take(path) is None
-        assert owner_of(path)["pid"] == os.getpid()
+        assert owner_of(path).pid == os.getpid()
         other = Claim.take(tmp_path / "claims" / "b")
         assert other is not None
         other.release()
@@ -67,7 +67,7 @@ def test_a_killed_holder_is_stale_at_once(tmp_path) -> None:
     process.start()
     assert held.wait(60)
     assert Claim.take(tmp_path / "a") is None
-    assert owner_of(tmp_path / "a")["pid"] == process.pid
+    assert owner_of(tmp_path / "a").pid == process.pid
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert (tmp_path / "a").exists()
@@ -82,7 +82,7 @@ def test_another_machines_claim_counts_until_it_is_old(tmp_path) -> None:
     path = tmp_path / "a"
     path.write_text(json.dumps({"host": "far", "pid": 1, "machine": "another"}))
     assert Claim.take(path) is None
-    assert owner_of(path)["host"] == "far"
+    assert owner_of(path).host == "far"
     young, old = time.time() - STALE + 60, time.time() - STALE - 60
     os.utime(path, (young, young))
     assert Claim.take(path) is None
@@ -112,14 +112,14 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path) -> None:
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
 def test_without_locks_a_living_holder_of_this_machine_keeps_its_claim(tmp_path, monkeypatch, number: int) -> None:
-    def no_locks(*_: object) -> None:
+    def no_locks(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(module.fcntl, "flock", no_locks)
+    monkeypatch.setattr(module, "lock_descriptor", no_locks)
     path = tmp_path / "a"
     with Claim.take(path):
         assert Claim.take(path) is None
-        assert owner_of(path)["pid"] == os.getpid()
+        assert owner_of(path).pid == os.getpid()
     # a process of this machine that is gone is stale at once, one of another host by age alone
     gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     owner = {"host": platform.node(), "pid": int(gone.stdout), "machine": module._machine()}
@@ -134,3 +134,64 @@ def test_without_locks_a_living_holder_of_this_machine_keeps_its_claim(tmp_path,
     old = time.time() - STALE - 60
     os.utime(path, (old, old))
     assert owner_of(path) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "[]", "{", '{"pid": -1}', '{"pid": 99999999999}', '{"pid": "x"}', "[" * 4000, '{"host": 3}', "\xff"],
+)
+def test_a_damaged_claim_counts_until_it_is_old(tmp_path, text: str) -> None:
+    path = tmp_path / "a"
+    path.write_text(text)
+    assert Claim.take(path) is None
+    assert owner_of(path).pid is None
+    os.utime(path, (0, 0))
+    claim = Claim.take(path)
+    assert claim is not None
+    claim.release()
+
+
+def test_a_claim_that_an_earlier_version_left_is_read(tmp_path) -> None:
+    path = tmp_path / "a"
+    path.write_text(json.dumps({"host": platform.node(), "pid": os.getpid(), "machine": module._machine()}))
+    # nobody has it locked, so whoever wrote it is gone
+    assert owner_of(path) is None
+    with path.open("r+") as stream:
+        assert module.lock_descriptor(stream.fileno(), blocking=False)
+        assert owner_of(path).pid == os.getpid()
+        assert Claim.take(path) is None
+    claim = Claim.take(path)
+    assert claim is not None
+    claim.release()
+
+
+_HIDDEN = """
+import importlib, pkgutil, sys
+import torch  # whose own wheels know their system
+for name in ("fcntl", "resource", "pwd", "grp", "termios", "pty", "tty"):
+    sys.modules[name] = None
+import isofire
+for found in pkgutil.walk_packages(isofire.__path__, "isofire."):
+    if found.name == "isofire.__main__":
+        continue
+    try:
+        importlib.import_module(found.name)
+    except ImportError as error:
+        # a library that is not installed is another matter
+        assert error.name not in sys.modules or sys.modules[error.name] is not None, (found.name, error)
+from isofire.sweep.claim import Claim, owner_of
+from pathlib import Path
+path = Path(sys.argv[1])
+with Claim.take(path):
+    assert Claim.take(path) is None
+    assert owner_of(path).pid is not None
+assert not path.exists()
+print("fine")
+"""
+
+
+def test_nothing_that_only_one_system_has_is_needed(tmp_path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _HIDDEN, str(tmp_path / "a")], capture_output=True, text=True, timeout=300
+    )
+    assert done.stdout == "fine\n", done.stderr

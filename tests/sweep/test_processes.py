@@ -94,9 +94,9 @@ def test_a_killed_worker_is_replaced_and_its_cell_given_out_again(tmp_path, supp
     def kill() -> None:
         while not over.wait(0.005) and len(killed) < 2:
             for owner in Store(tmp_path).owners().values():
-                if owner["pid"] not in killed:
-                    os.kill(owner["pid"], signal.SIGKILL)
-                    killed.append(owner["pid"])
+                if owner.pid not in killed:
+                    os.kill(owner.pid, signal.SIGKILL)
+                    killed.append(owner.pid)
 
     killer = threading.Thread(target=kill)
     killer.start()

@@ -86,8 +86,8 @@ def test_two_nodes_and_a_killed_worker(cluster, tmp_path, expected, support) -> 
             if len(list((tmp_path / "cells").glob("*"))) < 3:
                 continue
             for owner in store.owners().values():
-                os.kill(owner["pid"], signal.SIGKILL)
-                killed.append(owner["pid"])
+                os.kill(owner.pid, signal.SIGKILL)
+                killed.append(owner.pid)
                 return
 
     ray.init(address=cluster.address, log_to_driver=False)

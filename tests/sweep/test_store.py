@@ -156,11 +156,26 @@ def test_what_a_killed_owner_left_is_removed(store) -> None:
 
 def test_failures_count_their_attempts(store) -> None:
     assert store.failure("a") is None
-    store.fail("a", {"reason": "first"})
-    store.fail("a", {"reason": "second"})
+    told = {"title": "a cell", "type": "ModelError"}
+    store.fail("a", {**told, "reason": "first"})
+    store.fail("a", {**told, "reason": "second"})
     assert (store.failure("a")["reason"], store.failure("a")["attempts"]) == ("second", 2)
-    (store.root / "failed" / "a.json").write_text("{")
-    assert store.failure("a")["type"] == "unreadable"
+    whole = (store.root / "failed" / "a.json").read_text()
+    for text in (
+        "{",
+        "[]",
+        "3",
+        '{"key": "a"}',
+        whole.replace('"second"', "[1]"),
+        whole.replace(": 2", ": -2"),
+        "[" * 9000,
+    ):
+        (store.root / "failed" / "a.json").write_text(text)
+        assert store.failure("a")["type"] == "unreadable", text[:99]
+        assert "is damaged" in store.failure("a")["reason"]
+        store.fail("b", {**told, "reason": "new"})
+        store.fail("a", {**told, "reason": "new"})
+        assert (store.failure("a")["reason"], store.failure("a")["attempts"]) == ("new", 1)
     store.forgive("a")
     assert store.failure("a") is None
 
@@ -217,7 +232,7 @@ def test_what_owners_left_of_finished_parts_is_removed_unless_somebody_is_at_it(
     for key in ("a", "b"):
         store.training(key).mkdir(parents=True)
         (store.root / "parts" / f"{key}.1").mkdir()
-        store.fail(key, {"reason": "earlier"})
+        store.fail(key, {"title": key, "type": "ModelError", "reason": "earlier"})
     store.settle(["a"])
     assert not store.training("a").exists()
     assert store.failure("a") is None
@@ -230,3 +245,20 @@ def test_what_owners_left_of_finished_parts_is_removed_unless_somebody_is_at_it(
     store.settle(["b"])
     assert not store.training("b").exists()
     assert list((store.root / "claims").iterdir()) == []
+
+
+def test_values_are_read_only_as_they_were_written(store) -> None:
+    folder = store.path("cells", "b")
+    store.publish("cells", "b", writer("cells", text='{"a": 1}'))
+    assert store.read("cells", "b", "row.json") == {"a": 1}
+    assert store.read("cells", "b", "history.json") == {"a": 1}
+    # of the same size, which is all that `exists` looks at
+    (folder / "row.json").write_text('{"a": 2}')
+    assert store.exists("cells", "b")
+    assert store.read("cells", "b", "row.json") is None
+    for text in ("[]", "{}", '{"files": []}', '{"files": {"row.json": 3}}', "{"):
+        (folder / "manifest.json").write_text(text)
+        assert store.read("cells", "b", "row.json") is None
+    assert store.read("cells", "c", "row.json") is None
+    # what is no JSON was not written by a sweep
+    assert store.read("cells", "a", "row.json") is None

@@ -12,9 +12,10 @@ from msgspec import Meta
 from isofire.config_source import merge_settings
 from isofire.errors import SpecError
 from isofire.quantization import CALIBRATION_IMAGES
-from isofire.spec import QuantSpec, read_toml
+from isofire.spec import QuantSpec
 from isofire.study import DataSettings
 from isofire.study.reading import read_data, read_model, read_recipe, read_spec
+from isofire.toml_json import read_toml
 from isofire.training import Recipe
 
 

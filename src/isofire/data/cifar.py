@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +16,10 @@ from isofire.data.cifar_specs import CIFAR10, CifarSpec
 from isofire.data.image_set import ImageSet
 from isofire.data.remote import RemoteFile, missing
 from isofire.errors import DataError, SpecError
+from isofire.files import read_file
 
 _PIXELS = 3 * 32 * 32
+_PICKLE_EXTRA = 1 << 20
 
 
 class _Batch(NamedTuple):
@@ -27,7 +30,7 @@ class _Batch(NamedTuple):
 
 
 def load_cifar(
-    root: Path, split: str, spec: CifarSpec = CIFAR10, *, coarse: bool = False, verify: bool = True
+    root: str | os.PathLike[str], split: str, spec: CifarSpec = CIFAR10, *, coarse: bool = False, verify: bool = True
 ) -> ImageSet:
     """Load CIFAR-10 or CIFAR-100 from its unpacked archive.
 
@@ -62,7 +65,7 @@ def load_cifar(
     check_split(split, ("train", "test"))
     if coarse and not spec.coarse_classes:
         raise SpecError(f"coarse=True needs a set with superclasses, {spec.name} has none")
-    layout = _layout(root, split, spec)
+    layout = _layout(Path(root), split, spec)
     folder = layout.target(root)
     if layout is spec.binary:
         batches = [
@@ -89,7 +92,7 @@ def load_cifar(
 def absent_cifar(root: Path, split: str, spec: CifarSpec) -> tuple[RemoteFile, ...]:
     """List what has to be fetched: the binary archive, or nothing if either layout is there."""
     del split  # one archive holds both
-    found = any(layout.target(root).is_dir() for layout in (spec.binary, spec.pickled))
+    found = any(os.path.isdir(layout.target(root)) for layout in (spec.binary, spec.pickled))
     return () if found else (spec.binary,)
 
 
@@ -101,10 +104,10 @@ def read_binary(path: Path, split: str, spec: CifarSpec, *, coarse: bool, verify
     DataError
         If the file is missing or altered, or its size or a label is wrong.
     """
-    data = _read(path, spec.binary)
     label_bytes = 2 if spec.coarse_classes else 1
     record = label_bytes + _PIXELS
     count = spec.per_file[split]
+    data = _read(path, spec.binary, most=count * record)
     if len(data) != count * record:
         raise DataError(
             f"{path.name} must hold {count} records of {record} bytes = {count * record} bytes, got {len(data)} "
@@ -126,7 +129,7 @@ def read_pickled(path: Path, split: str, spec: CifarSpec, *, coarse: bool) -> _B
     DataError
         If the file is missing or altered, or holds anything but a CIFAR batch.
     """
-    data = _read(path, spec.pickled)
+    data = _read(path, spec.pickled, most=spec.per_file[split] * 2 * _PIXELS + _PICKLE_EXTRA)
     check_bytes(data, _checksum(path, spec), str(path), f"it is not opened; unpack {spec.pickled.name} again")
     batch = open_batch(data, str(path))
     key = b"labels" if not spec.coarse_classes else b"coarse_labels" if coarse else b"fine_labels"
@@ -144,15 +147,15 @@ def read_pickled(path: Path, split: str, spec: CifarSpec, *, coarse: bool) -> _B
 def _layout(root: Path, split: str, spec: CifarSpec) -> RemoteFile:
     if wanted := absent_cifar(root, split, spec):
         raise missing(f"{spec.name} ({split})", wanted, root)
-    return spec.binary if spec.binary.target(root).is_dir() else spec.pickled
+    return spec.binary if os.path.isdir(spec.binary.target(root)) else spec.pickled
 
 
-def _read(path: Path, archive: RemoteFile) -> bytes:
+def _read(path: Path, archive: RemoteFile, most: int) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path, most)
     except OSError as error:
         again = f"unpack {archive.name} again (md5 {archive.md5}, {archive.url})"
-        raise DataError(f"cannot read {path}: {error.strerror}; {again}") from error
+        raise DataError(f"cannot read {path}: {error.strerror or error}; {again}") from error
 
 
 def _checksum(path: Path, spec: CifarSpec) -> str:

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from isofire.data.checksum import check_bytes
+from isofire.data.checksum import check_blocks
 from isofire.errors import DataError
+from isofire.files import open_file
 
 _UINT8 = 0x08
-_MOST_BYTES = 1 << 30
+_BLOCK = 1 << 20
+MOST_BYTES = 640 << 20
+"""The largest published set of this kind, EMNIST's 697,932 images, has 547 million bytes."""
 
 
-def read_idx(path: Path, dims: int, checksum: str | None = None) -> np.ndarray:
+def read_idx(
+    path: str | os.PathLike[str],
+    dims: int,
+    checksum: str | None = None,
+    *,
+    shape: Sequence[int] | None = None,
+    most: int = MOST_BYTES,
+) -> np.ndarray:
     """Read an idx file of unsigned bytes.
 
     The header is two zero bytes, a type byte (8: unsigned byte), the number of dimensions, and each dimension's size
@@ -32,6 +44,10 @@ def read_idx(path: Path, dims: int, checksum: str | None = None) -> np.ndarray:
         The number of dimensions wanted: 3 for images [N, H, W], 1 for labels [N].
     checksum
         md5 of the uncompressed bytes, so that a file compressed anew passes too. None: not checked.
+    shape
+        The sizes that the file must have, checked before anything but the header is read. None: any.
+    most
+        Bytes that it may hold uncompressed.
 
     Returns
     -------
@@ -43,30 +59,47 @@ def read_idx(path: Path, dims: int, checksum: str | None = None) -> np.ndarray:
     DataError
         If the file cannot be read, or magic, dimensions, length or checksum are wrong.
     """
+    file = Path(path)
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
-            return _parse(stream, dims, str(path), checksum)  # type: ignore[arg-type]
+        with open_file(file) as raw:
+            if file.suffix != ".gz":
+                return _parse(raw, dims, str(file), checksum, shape, most)
+            with gzip.GzipFile(fileobj=raw) as stream:
+                return _parse(stream, dims, str(file), checksum, shape, most)  # type: ignore[arg-type]
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"cannot read {path}: {error}; fetch it again") from error
+        raise DataError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}; fetch it again") from error
 
 
-def _parse(stream: BinaryIO, dims: int, place: str, checksum: str | None) -> np.ndarray:
+def _parse(
+    stream: BinaryIO, dims: int, place: str, checksum: str | None, wanted: Sequence[int] | None, most: int
+) -> np.ndarray:
     magic = stream.read(4)
-    wanted = bytes((0, 0, _UINT8, dims))
-    if magic != wanted:
-        raise DataError(f"an idx file starts with {wanted.hex(' ')}, got {magic.hex(' ') or 'nothing'} ({place})")
+    start = bytes((0, 0, _UINT8, dims))
+    if magic != start:
+        raise DataError(f"an idx file starts with {start.hex(' ')}, got {magic.hex(' ') or 'nothing'} ({place})")
     header = stream.read(4 * dims)
     if len(header) != 4 * dims:
         raise DataError(f"the header must name {dims} sizes, got {len(header)} bytes ({place}); the file is truncated")
     shape = struct.unpack(f">{dims}I", header)
     size = math.prod(shape)
-    if size > _MOST_BYTES:
-        raise DataError(f"an idx file may hold {_MOST_BYTES} bytes, the header says {shape} ({place}); it is altered")
-    # one byte more than promised shows a file that is too long without reading the rest of it
-    body = stream.read(size + 1)
+    if wanted is not None and shape != tuple(wanted):
+        raise DataError(f"the file must have shape {tuple(wanted)}, got {shape} ({place}); it belongs to another set")
+    if size > most:
+        raise DataError(
+            f"an idx file may hold {most:,} bytes, the header says {shape} ({place}); it is altered, or needs most=..."
+        )
+    body = _read_body(stream, size)
     if len(body) != size:
         got = f"{len(body)}" if len(body) < size else "more"
         raise DataError(f"shape {shape} needs {size} bytes, got {got} ({place}); the file is truncated or altered")
     if checksum is not None:
-        check_bytes(magic + header + body, checksum, place, "fetch it again, or pass verify=False for your own data")
-    return np.frombuffer(bytearray(body), dtype=np.uint8).reshape(shape)
+        check_blocks((magic, header, body), checksum, place, "fetch it again, or pass verify=False for your own data")
+    return np.frombuffer(body, dtype=np.uint8).reshape(shape)
+
+
+def _read_body(stream: BinaryIO, size: int) -> bytearray:
+    """At most `size` + 1 bytes, so that a file that is too long shows; room is taken as they come, not as promised."""
+    body = bytearray()
+    while len(body) <= size and (block := stream.read(min(_BLOCK, size + 1 - len(body)))):
+        body += block
+    return body

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,6 @@ from isofire.data.checks import check_split
 from isofire.data.idx import read_idx
 from isofire.data.image_set import ImageSet
 from isofire.data.remote import RemoteFile, missing
-from isofire.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class IdxSpec:
         )
 
 
-def load_idx(root: Path, split: str, spec: IdxSpec, *, verify: bool = True) -> ImageSet:
-    """Load a set in MNIST's four files, compressed or not, from `root / spec.name`.
+def load_idx(root: str | os.PathLike[str], split: str, spec: IdxSpec, *, verify: bool = True) -> ImageSet:
+    """Load a set in MNIST's four files, compressed or not, from `root / spec.name`, else from `root` itself.
 
     Parameters
     ----------
@@ -80,16 +80,15 @@ def load_idx(root: Path, split: str, spec: IdxSpec, *, verify: bool = True) -> I
         If files are missing (the message says what to fetch), truncated, altered or of the wrong size.
     """
     check_split(split, ("train", "test"))
-    folder = root / spec.name
-    if wanted := absent_idx(root, split, spec):
-        raise missing(f"{spec.name} ({split})", wanted, root)
+    place = Path(root)
+    if wanted := absent_idx(place, split, spec):
+        raise missing(f"{spec.name} ({split})", wanted, place)
+    folder = _folder(place, split, spec)
+    shapes = (spec.counts[split], spec.side, spec.side), (spec.counts[split],)
     images, labels = (
-        read_idx(_path(folder, stem), dims, spec.contents[stem] if verify else None)
-        for stem, dims in zip(_stems(split), (3, 1), strict=True)
+        read_idx(_path(folder, stem), len(shape), spec.contents[stem] if verify else None, shape=shape)
+        for stem, shape in zip(_stems(split), shapes, strict=True)
     )
-    shape = (spec.counts[split], spec.side, spec.side)
-    if images.shape != shape:
-        raise DataError(f"{spec.name} ({split}) has images of shape {shape}, got {images.shape} ({folder})")
     return ImageSet(
         name=spec.name,
         split=split,
@@ -103,9 +102,15 @@ def load_idx(root: Path, split: str, spec: IdxSpec, *, verify: bool = True) -> I
 
 def absent_idx(root: Path, split: str, spec: IdxSpec) -> tuple[RemoteFile, ...]:
     """List the files of a split that are there neither compressed nor as they are."""
-    folder = root / spec.name
+    folder = _folder(root, split, spec)
     pairs = zip(spec.remote(split), _stems(split), strict=True)
-    return tuple(remote for remote, stem in pairs if not _path(folder, stem).is_file())
+    return tuple(remote for remote, stem in pairs if not os.path.exists(_path(folder, stem)))
+
+
+def _folder(root: Path, split: str, spec: IdxSpec) -> Path:
+    """Where the files of a split are; people also name the folder that holds them."""
+    is_root = all(os.path.exists(_path(root, stem)) for stem in _stems(split))
+    return root if is_root and not os.path.isdir(root / spec.name) else root / spec.name
 
 
 def _stems(split: str) -> tuple[str, str]:
@@ -114,7 +119,7 @@ def _stems(split: str) -> tuple[str, str]:
 
 
 def _path(folder: Path, stem: str) -> Path:
-    return folder / stem if (folder / stem).is_file() else folder / f"{stem}.gz"
+    return folder / stem if os.path.exists(folder / stem) else folder / f"{stem}.gz"
 
 
 MNIST = IdxSpec(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tarfile
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,9 +10,12 @@ import numpy as np
 import torch
 
 from isofire.data.checks import check_split
+from isofire.data.event_formats import check_format, other_recordings
 from isofire.data.event_set import Events, EventSet
 from isofire.data.remote import RemoteFile, missing
+from isofire.data.tar import read_tar
 from isofire.errors import DataError
+from isofire.files import read_file
 
 SIDE = 34
 """Sensor height and width in pixels."""
@@ -42,10 +45,16 @@ NMNIST_COUNTS = {"train": 60_000, "test": 10_000}
 SMALL_COUNTS = {"train": 1_000, "test": 100}
 SMALL_LISTS = {"train": "train1K.txt", "test": "test100.txt"}
 
+MOST_EVENT_BYTES = 16 << 20
+"""Of one recording; N-MNIST's have some fifty thousand at most, N-Caltech101's, of the same form, two million."""
+
+MOST_SMALL = 256 << 20
+"""Bytes of the archive of the extract, which has 23 million."""
+
 Recordings = tuple[Sequence[Events], Sequence[int]]
 
 
-def read_events(path: Path, height: int = SIDE, width: int = SIDE) -> Events:
+def read_events(path: str | os.PathLike[str], height: int = SIDE, width: int = SIDE) -> Events:
     """Read one recording, a .bin file of N-MNIST or a .bs2 file with the same bytes.
 
     An event takes five bytes: x, y, then a big-endian 24-bit word whose top bit is the polarity (1: ON) and whose low
@@ -54,14 +63,11 @@ def read_events(path: Path, height: int = SIDE, width: int = SIDE) -> Events:
     Raises
     ------
     DataError
-        If the file cannot be read, its size is not a multiple of five, an event lies outside the sensor, or time
-        runs backwards. ATIS overflow markers (y = 240), which N-MNIST does not need, count as outside.
+        If the file cannot be read or is of another format, its size is not a multiple of five, an event lies outside
+        the sensor, or time runs backwards. ATIS overflow markers (y = 240), which N-MNIST does not need, count as
+        outside.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}; unpack the archive again") from error
-    return parse_events(data, str(path), height, width)
+    return parse_events(_read(Path(path), MOST_EVENT_BYTES), str(path), height, width)
 
 
 def parse_events(data: bytes, place: str, height: int = SIDE, width: int = SIDE) -> Events:
@@ -72,6 +78,7 @@ def parse_events(data: bytes, place: str, height: int = SIDE, width: int = SIDE)
     >>> [values.tolist() for values in parse_events(bytes([3, 5, 0x80, 0x01, 0x00]), "one event")]
     [[3], [5], [1], [256]]
     """
+    check_format(data, place)
     if len(data) % 5:
         raise DataError(f"a recording's size must be a multiple of 5 bytes, got {len(data)} ({place}); it is truncated")
     raw = np.frombuffer(data, np.uint8).reshape(-1, 5)
@@ -102,7 +109,7 @@ def read_class_folders(folder: Path) -> Recordings:
     return [read_events(path) for path in paths], [_number(path.parent.name, path) for path in paths]
 
 
-def read_listed(source: Path, list_name: str) -> Recordings:
+def read_listed(source: Path, list_name: str, count: int | None = None) -> Recordings:
     """Read the recordings that a list names, from a folder or a tar archive.
 
     Parameters
@@ -111,15 +118,19 @@ def read_listed(source: Path, list_name: str) -> Recordings:
         A folder, or a tar archive of one, that holds `<sample>.bs2` files and the list.
     list_name
         A text file of two columns, sample number and class, whose comment lines start with `#`.
+    count
+        Recordings that it must name; None: any number.
 
     Raises
     ------
     DataError
         If the list or a recording is missing or bad.
     """
-    read = _folder_reader(source) if source.is_dir() else _tar_reader(source)
+    read = _folder_reader(source) if os.path.isdir(source) else _tar_reader(source)
     place = f"{source}, {list_name}"
     rows = [_row(line, place) for line in read(list_name).decode("ascii", "replace").splitlines() if _holds_data(line)]
+    if count is not None:
+        _check_count(len(rows), count, place)
     recordings = [parse_events(read(f"{sample}.bs2"), f"{source}, {sample}.bs2") for sample, _ in rows]
     return recordings, [label for _, label in rows]
 
@@ -148,11 +159,16 @@ def make_event_set(name: str, split: str, recordings: Recordings, steps: int, st
 def absent_nmnist(root: Path, split: str) -> tuple[RemoteFile, ...]:
     """List what has to be fetched for a split: its archive, or nothing."""
     remote = NMNIST_FILES[split]
-    return () if remote.target(root).is_dir() else (remote,)
+    return () if os.path.isdir(remote.target(root)) else (remote,)
 
 
 def load_nmnist(
-    root: Path, split: str, *, steps: int = 300, step_us: int = 1000, counts: Mapping[str, int] = NMNIST_COUNTS
+    root: str | os.PathLike[str],
+    split: str,
+    *,
+    steps: int = 300,
+    step_us: int = 1000,
+    counts: Mapping[str, int] = NMNIST_COUNTS,
 ) -> EventSet:
     """Load the full set from `root/n-mnist/Train` and `root/n-mnist/Test`.
 
@@ -173,15 +189,17 @@ def load_nmnist(
         If the set is missing (the message says what to fetch), incomplete or altered.
     """
     check_split(split, ("train", "test"))
-    if wanted := absent_nmnist(root, split):
-        raise missing(f"nmnist ({split})", wanted, root)
+    if wanted := absent_nmnist(Path(root), split):
+        raise missing(f"nmnist ({split})", wanted, Path(root))
     folder = NMNIST_FILES[split].target(root)
     recordings = read_class_folders(folder)
+    if not recordings[1] and (other := other_recordings(folder)):
+        raise DataError(f"nmnist ({split}) has no .bin files in {folder}{other}")
     _check_count(len(recordings[1]), counts[split], str(folder))
     return make_event_set("nmnist", split, recordings, steps, step_us)
 
 
-def load_nmnist_small(root: Path, split: str, *, steps: int = 300, step_us: int = 1000) -> EventSet:
+def load_nmnist_small(root: str | os.PathLike[str], split: str, *, steps: int = 300, step_us: int = 1000) -> EventSet:
     """Load the extract of 1,000 train and 100 test recordings kept in SLAYER's test files.
 
     Read from `root/n-mnist/nmnist-small.tar`, or from the same files unpacked in `root/n-mnist/nmnist-small`.
@@ -192,15 +210,14 @@ def load_nmnist_small(root: Path, split: str, *, steps: int = 300, step_us: int 
         If neither is there, or a recording or list is missing or bad.
     """
     check_split(split, ("train", "test"))
-    places = [root / "n-mnist" / name for name in ("nmnist-small", "nmnist-small.tar")]
-    source = next((place for place in places if place.exists()), None)
+    places = [Path(root) / "n-mnist" / name for name in ("nmnist-small", "nmnist-small.tar")]
+    source = next((place for place in places if os.path.exists(place)), None)
     if source is None:
         raise DataError(
             f"nmnist-small ({split}) is not at {places[1]}; pack {SMALL_LISTS['train']}, {SMALL_LISTS['test']} and "
             "their .bs2 files from bamsumit/slayerPytorch on GitHub into that tar, or load 'nmnist', the full set"
         )
-    recordings = read_listed(source, SMALL_LISTS[split])
-    _check_count(len(recordings[1]), SMALL_COUNTS[split], str(source))
+    recordings = read_listed(source, SMALL_LISTS[split], SMALL_COUNTS[split])
     return make_event_set("nmnist-small", split, recordings, steps, step_us)
 
 
@@ -210,9 +227,13 @@ def _check_count(got: int, wanted: int, place: str) -> None:
 
 
 def _number(text: str, place: Path) -> int:
-    if not (text.isascii() and text.isdigit()):
+    if not _is_number(text):
         raise DataError(f"files are named <class>/<sample>.bin, both numbers, got {text!r} ({place})")
     return int(text)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10
 
 
 def _holds_data(line: str) -> bool:
@@ -221,32 +242,24 @@ def _holds_data(line: str) -> bool:
 
 def _row(line: str, place: str) -> tuple[int, int]:
     columns = line.split()
-    if len(columns) != 2 or not all(column.isascii() and column.isdigit() for column in columns):
-        raise DataError(f"each line names a sample and its class, got {line.strip()!r} ({place})")
+    if len(columns) != 2 or not all(map(_is_number, columns)):
+        raise DataError(f"each line names a sample and its class, got {line.strip()[:60]!r} ({place})")
     return int(columns[0]), int(columns[1])
 
 
 def _folder_reader(folder: Path) -> Callable[[str], bytes]:
-    def read(name: str) -> bytes:
-        try:
-            return (folder / name).read_bytes()
-        except OSError as error:
-            raise DataError(f"cannot read {folder / name}: {error.strerror}; unpack the archive again") from error
+    return lambda name: _read(folder / name, MOST_EVENT_BYTES)
 
-    return read
+
+def _read(path: Path, most: int) -> bytes:
+    try:
+        return read_file(path, most)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}; unpack the archive again") from error
 
 
 def _tar_reader(archive: Path) -> Callable[[str], bytes]:
-    # the members' own paths are never used to write anything, so only their base names matter
-    contents: dict[str, bytes] = {}
-    try:
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                stream = tar.extractfile(member) if member.isfile() else None
-                if stream is not None:
-                    contents[Path(member.name).name] = stream.read()
-    except (OSError, EOFError, tarfile.TarError) as error:
-        raise DataError(f"cannot read {archive}: {error}; fetch it again") from error
+    contents = read_tar(archive, (".bs2", ".txt"), MOST_SMALL)
 
     def read(name: str) -> bytes:
         if name not in contents:

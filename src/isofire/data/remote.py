@@ -51,9 +51,9 @@ class RemoteFile:
     folder: str = ""
     unpacks_to: str | None = None
 
-    def target(self, root: Path) -> Path:
+    def target(self, root: str | os.PathLike[str]) -> Path:
         """Return the path that has to exist for the file to count as present."""
-        return root / self.folder / (self.unpacks_to or self.name)
+        return Path(root) / self.folder / (self.unpacks_to or self.name)
 
 
 def data_root(root: str | os.PathLike[str] | None = None) -> Path:
@@ -88,11 +88,11 @@ def obtain(wanted: Sequence[RemoteFile], root: Path, progress: Progress | None =
         If the folder cannot be written.
     """
     for remote in wanted:
-        if remote.target(root).exists():
+        if os.path.exists(remote.target(root)):
             continue
         folder = writable_folder(root / remote.folder)
         archive = folder / remote.name
-        if archive.exists():
+        if os.path.exists(archive):
             check_file(archive, remote.md5, f"delete it, then fetch {remote.url} again")
         else:
             download(remote, archive, progress)

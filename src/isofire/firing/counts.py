@@ -7,19 +7,24 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
+import msgspec
 import torch
+from msgspec import Meta, Struct
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from isofire.errors import CheckpointError, DataError, SpecError
-from isofire.files import write_atomic
+from isofire.files import check_file, write_atomic
+from isofire.toml_json import parse_json
 
 _FORMAT = "isofire.spike_counts"
 _VERSION = 1
 _INT32_MAX = 2**31 - 1
+_MOST_IMAGES = 2**40
+"""Far beyond any set, and times `steps` still exact where rates are computed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,12 +179,13 @@ class SpikeCounts:
             If the file is missing, truncated, altered, of another format, or of a version this isofire does not read.
         """
         try:
+            check_file(path)
             with safe_open(os.fspath(path), framework="pt") as file:
                 header = _read_header(file.metadata())
-                counts = {name: file.get_tensor(f"counts/{name}") for name in header["layers"]}
-                return cls(counts, file.get_tensor("images_per_block"), header["steps"], header.get("run"))
-        except (OSError, SafetensorError, DataError, TypeError, KeyError, ValueError) as error:
-            reason = f"{type(error).__name__}: {error}" if isinstance(error, KeyError | TypeError) else str(error)
+                counts = {name: file.get_tensor(f"counts/{name}") for name in header.layers}
+                return cls(counts, file.get_tensor("images_per_block"), header.steps, header.run)
+        except (OSError, SafetensorError, CheckpointError, DataError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise CheckpointError(f"{path} cannot be read as spike counts ({reason}); record and save again") from error
 
     def _get(self, layer: str) -> Tensor:
@@ -193,8 +199,10 @@ def _check_images(images: Tensor, steps: int) -> None:
         raise DataError(f"images_per_block must be int64 [blocks], got {images.dtype} {list(images.shape)}")
     if images.numel() == 0 or bool((images < 0).any()) or not bool(images.any()):
         raise DataError("images_per_block must count at least one image and hold no negative number")
-    if not isinstance(steps, int) or steps < 1:
-        raise DataError(f"steps must be a whole number >= 1, got {steps!r}")
+    if sum(images.tolist()) > _MOST_IMAGES:
+        raise DataError(f"images_per_block must count at most {_MOST_IMAGES:,} images, got {sum(images.tolist()):,}")
+    if not isinstance(steps, int) or not 1 <= steps <= _INT32_MAX:
+        raise DataError(f"steps must be a whole number >= 1, got {steps!r}; it has 31 bits at most")
 
 
 def _check_layer(name: str, tensor: Tensor, blocks: int) -> None:
@@ -212,12 +220,23 @@ def _add(name: str, first: Tensor, second: Tensor) -> Tensor:
     return total.int()
 
 
-def _read_header(metadata: Mapping[str, str] | None) -> dict[str, Any]:
+class _Header(Struct, frozen=True, kw_only=True):
+    steps: int
+    layers: list[str]
+    run: Annotated[int, Meta(ge=1)] | None = None
+
+
+def _read_header(metadata: Mapping[str, str] | None) -> _Header:
     if not metadata or "isofire" not in metadata:
         raise CheckpointError("it holds no isofire header")
-    header = json.loads(metadata["isofire"])
-    if header["format"] != _FORMAT:
-        raise CheckpointError(f"its format must be {_FORMAT!r}, is {header['format']!r}")
-    if header["version"] != _VERSION:
-        raise CheckpointError(f"its version must be {_VERSION}, is {header['version']!r}")
-    return header
+    header = parse_json(metadata["isofire"])
+    if not isinstance(header, dict):
+        raise CheckpointError("its header is no table")
+    if header.get("format") != _FORMAT:
+        raise CheckpointError(f"its format must be {_FORMAT!r}, is {header.get('format')!r}")
+    if header.get("version") != _VERSION:
+        raise CheckpointError(f"its version must be {_VERSION}, is {header.get('version')!r}")
+    try:
+        return msgspec.convert(header, _Header)
+    except msgspec.ValidationError as error:
+        raise CheckpointError(f"its header does not fit: {error}") from error

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from isofire.errors import CheckpointError, DataError
-from isofire.files import write_atomic
+from isofire.files import check_file, write_atomic
 from isofire.firing.counts import SpikeCounts
 
 
@@ -41,6 +41,9 @@ class Observation:
     images: Tensor | None = None
 
     def __post_init__(self) -> None:
+        for name, votes in (("predictions", self.predictions), ("labels", self.labels)):
+            if votes.dtype != torch.int64 or votes.ndim != 1:
+                raise DataError(f"{name} must be int64 [N], got {votes.dtype} {list(votes.shape)}")
         sizes = {self.counts.n_images, len(self.predictions), len(self.labels)}
         if len(sizes) > 1:
             raise DataError(
@@ -82,6 +85,7 @@ class Observation:
         place = Path(folder)
         counts, path = SpikeCounts.load(place / "counts.safetensors"), place / "predictions.safetensors"
         try:
+            check_file(path)
             votes = load_file(path)
             return cls(counts, votes["predictions"], votes["labels"], votes.get("images"))
         except (OSError, SafetensorError, KeyError, DataError) as error:

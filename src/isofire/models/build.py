@@ -27,5 +27,6 @@ def build(config: Mapping[str, Any]) -> SEWResNet:
         raise SpecError(f"builder must be one of {', '.join(BUILDERS)}, got {name!r}")
     try:
         return BUILDERS[name](**arguments)
-    except TypeError as error:
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        # torch refuses sizes that no memory has, and Python numbers that no size is
         raise SpecError(f"model settings for {name}: {error}") from error

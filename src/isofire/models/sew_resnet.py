@@ -21,6 +21,10 @@ CONNECT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+MOST = {"T": 65_536, "in_channels": 65_536, "num_classes": 1_000_000}
+"""Beyond any network that was ever trained; of a wrong T nothing else would tell, since no weight shows it."""
+
+
 class SEWBlock(nn.Module):
     """O = g(A, S): A = SN(BN(conv(SN(BN(conv(x)))))), S = x, or SN(BN(conv1x1(x))) where the shape changes.
 
@@ -225,8 +229,8 @@ def _check(
     if len(blocks) != len(widths) or not blocks or min(*blocks, *widths) < 1:
         raise SpecError(f"blocks and widths need one entry >= 1 a stage, got {list(blocks)} and {list(widths)}")
     for name, value in (("T", T), ("in_channels", in_channels), ("num_classes", num_classes)):
-        if not isinstance(value, int) or value < 1:
-            raise SpecError(f"{name} must be a whole number of at least 1, got {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST[name]:
+            raise SpecError(f"{name} must be a whole number in 1..{MOST[name]:,}, got {value!r}")
     _check_connect(connect)
 
 

@@ -10,9 +10,8 @@ from typing import Any
 from torch import nn
 
 from isofire.errors import CheckpointError, IsofireError, ModelError, SpecError
-from isofire.models.build import build
-from isofire.quantization import is_converted, restore_, spec_of
-from isofire.spec import QuantSpec
+from isofire.models.restoring import build_for, restore_for_
+from isofire.quantization import is_converted, spec_of
 from isofire.training.checkpoint import load_weights, read_note, save_weights
 
 
@@ -63,9 +62,9 @@ def load_model(path: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, Any]]
             f"{path} holds weights without an architecture; build the model and use isofire.training.load_weights"
         )
     try:
-        model: nn.Module = build(note["model"])
-        if note.get("quantization") is not None:
-            restore_(model, QuantSpec.from_dict(note["quantization"]), converted=bool(note.get("converted")))
+        model = restore_for_(path, build_for(path, note["model"]), note)
+    except CheckpointError:
+        raise
     except IsofireError as error:
         raise CheckpointError(f"{path} describes a model that this version cannot build: {error}") from error
     load_weights(path, model)

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from isofire.batches import BatchSource, Data, read_batches
 from isofire.data import EventSet, ImageSet
 from isofire.errors import CheckpointError, DataError, IsofireError, ModelError, SpecError
-from isofire.quantization import is_converted, restore_, spec_of
-from isofire.spec import QuantSpec
+from isofire.models.restoring import restore_for_
+from isofire.quantization import is_converted, spec_of
 from isofire.training.checkpoint import load_plain_weights, load_weights, peek_note, save_weights
 
 
@@ -58,11 +58,12 @@ def open_named(builder: str, weights: str | os.PathLike[str] | None = None) -> t
     if note is None:
         load_plain_weights(weights, model)
         return model.eval(), {}
-    if note.get("quantization") is not None:
-        try:
-            restore_(model, QuantSpec.from_dict(note["quantization"]), converted=bool(note.get("converted")))
-        except IsofireError as error:
-            raise CheckpointError(f"{weights} was quantized in a way that {builder} does not fit: {error}") from error
+    try:
+        restore_for_(weights, model, note)
+    except CheckpointError:
+        raise
+    except IsofireError as error:
+        raise CheckpointError(f"{weights} was quantized in a way that {builder} does not fit: {error}") from error
     load_weights(weights, model)
     return model.eval(), note
 

@@ -13,6 +13,9 @@ from isofire.errors import ModelError, SpecError
 from isofire.quantizers.base import Quantizer
 from isofire.quantizers.grids import check_codes
 
+_MOST_STEPS = 65_536
+"""As of networks; weights and scales of each step are kept."""
+
 Scale = Literal["inverse_density", "mse"]
 
 
@@ -36,7 +39,7 @@ class TaWQ(Quantizer):
     Parameters
     ----------
     steps
-        T >= 1.
+        T, 1..65,536.
     scale
         "inverse_density": 1 / (mean|o_t| + 1e-6), as released; it ignores the weight's own magnitude, which a
         batch-norm after the layer undoes. "mse": <w, o_t> / <o_t, o_t>, the least-squares scale, which keeps the
@@ -68,9 +71,10 @@ class TaWQ(Quantizer):
     scales: Tensor
 
     def __init__(self, steps: int, *, scale: Scale = "inverse_density", channels: int = 1, alpha: float = 4.0) -> None:
-        if not isinstance(steps, int) or steps < 1:
+        if not isinstance(steps, int) or not 1 <= steps <= _MOST_STEPS:
             raise SpecError(
-                f"steps must be a whole number >= 1, got {steps!r}; take the network's number of time steps"
+                f"steps must be a whole number in 1..{_MOST_STEPS:,}, got {steps!r}; take the network's number of time "
+                "steps"
             )
         if scale not in ("inverse_density", "mse"):
             raise SpecError(f"scale must be 'inverse_density' or 'mse', got {scale!r}")

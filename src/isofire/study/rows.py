@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from isofire.errors import DataError
-from isofire.files import write_text
+from isofire.files import read_file, write_text
 from isofire.firing import measures
+from isofire.toml_json import MOST_JSON, parse_json
 
 Row = dict[str, Any]
 
@@ -26,6 +27,7 @@ _WHOLE = {"seed", "n_images", "T", "epochs", "calibration_images"}
 _TEXT = {*LABELS, "floor", "spec", "cell", "baseline", "synops_left_out"} - {"bits", "seed"}
 _TRUTH = {"within_noise"}
 _VERSION = 1
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def known_columns() -> tuple[str, ...]:
@@ -71,7 +73,7 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     stream = io.StringIO()
     columns = columns_of(rows)
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(columns)
+    writer.writerow([_to_field(name) for name in columns])
     writer.writerows([_to_field(row.get(key)) for key in columns] for row in rows)
     return stream.getvalue()
 
@@ -99,9 +101,10 @@ def read_rows(path: str | os.PathLike[str]) -> list[Row]:
     """
     file = Path(path)
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_file(file, MOST_JSON).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read rows from {file}: {error}; name a file that isofire wrote") from error
+        told = getattr(error, "strerror", None) or error
+        raise DataError(f"cannot read rows from {file}: {told}; name a file that isofire wrote") from error
     return _from_json(text, file) if file.suffix == ".json" else _from_csv(text, file)
 
 
@@ -136,14 +139,24 @@ def _numbers() -> set[str]:
 def _to_field(value: Any) -> str:
     if value is None:
         return ""
-    return repr(value) if isinstance(value, float) else str(value)
+    if isinstance(value, int | float):
+        return repr(value)
+    # a spreadsheet would take such text for a formula and compute it, whoever named the network so
+    return f"'{value}" if str(value).lstrip("'").startswith(_FORMULA) else str(value)
+
+
+def _text(field: str) -> str:
+    return field[1:] if field.startswith("'") and field.lstrip("'").startswith(_FORMULA) else field
 
 
 def _from_csv(text: str, file: Path) -> list[Row]:
-    lines = list(csv.reader(io.StringIO(text)))
+    try:
+        lines = list(csv.reader(io.StringIO(text)))
+    except csv.Error as error:
+        raise DataError(f"{file} is not CSV: {error}; it was cut off or edited") from error
     if not lines or len(set(lines[0])) != len(lines[0]):
         raise DataError(f"{file} has no heading with one name a column; write it with isofire.study.write_rows")
-    head = lines[0]
+    head = [_text(name) for name in lines[0]]
     if wrong := [number for number, line in enumerate(lines, 1) if len(line) != len(head)]:
         raise DataError(f"{file}, line {wrong[0]}: {len(head)} fields are needed, got {len(lines[wrong[0] - 1])}")
     return [
@@ -154,7 +167,7 @@ def _from_csv(text: str, file: Path) -> list[Row]:
 
 def _from_json(text: str, file: Path) -> list[Row]:
     try:
-        document = json.loads(text)
+        document = parse_json(text)
     except ValueError as error:
         raise DataError(f"{file} is not JSON: {error}; it was cut off or edited") from error
     if not isinstance(document, dict) or document.get("version") != _VERSION or not _are_rows(document.get("rows")):
@@ -168,10 +181,10 @@ def _are_rows(value: Any) -> bool:
 
 def _parse(column: str, field: str, place: str) -> Any:
     if column in _TEXT:
-        return field or None
+        return _text(field) or None
     if column in _TRUTH:
         return _truth(field, column, place)
-    readers: tuple[Callable[[str], Any], ...] = (int, float, str)
+    readers: tuple[Callable[[str], Any], ...] = (int, float, _text)
     if column in _WHOLE:
         readers = (int,)
     elif column in _numbers():

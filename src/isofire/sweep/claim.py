@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
-import json
 import os
 import platform
 import tempfile
@@ -14,15 +12,40 @@ import uuid
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Annotated, Literal
+
+import msgspec
+from filelock import lock_descriptor
+from msgspec import Meta, Struct
 
 from isofire.errors import OutputError
+from isofire.files import check_file
+from isofire.toml_json import parse_json
 
 BEAT = 15.0
 """Seconds between signs of life of a claim."""
 
+_LOCKED_BYTE = b" "
+"""Windows locks bytes of a file against reading; a blank before the text is the one that is locked."""
+
 STALE = 20 * BEAT
 """Seconds without one, after which a claim from another machine counts as given up."""
+
+
+class Owner(Struct, frozen=True, kw_only=True):
+    """Who holds a claim.
+
+    Attributes
+    ----------
+    host, pid
+        The process; a claim whose text is damaged has none, and is held all the same.
+    machine
+        What processes that share a kernel, and so its locks, have in common.
+    """
+
+    host: str = "unknown"
+    pid: Annotated[int, Meta(ge=1, lt=2**31)] | None = None
+    machine: str = ""
 
 
 class Claim:
@@ -61,7 +84,7 @@ class Claim:
             handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
             # locked and filled before it has its name, so that nobody sees a claim without an owner
             _try_lock(handle)
-            os.write(handle, json.dumps(_owner()).encode())
+            os.write(handle, _LOCKED_BYTE + msgspec.json.encode(_own()))
             if not _publish(part, final):
                 os.close(handle)
                 return None
@@ -90,7 +113,7 @@ class Claim:
         self._beats.join()
         with contextlib.suppress(OSError):
             if _is_named(self._handle, self._path):
-                self._path.unlink()
+                _unlink(self._handle, self._path)
         os.close(self._handle)
 
     def __enter__(self) -> Claim:
@@ -104,13 +127,13 @@ class Claim:
     def _beat(self) -> None:
         while not self._over.wait(BEAT):
             with contextlib.suppress(OSError):
-                os.utime(self._handle)
+                os.utime(self._handle if os.utime in os.supports_fd else self._path)
 
 
-def owner_of(path: Path) -> dict[str, Any] | None:
-    """`host`, `pid` and `machine` of whoever holds a claim; None if nobody does any more."""
+def owner_of(path: Path) -> Owner | None:
+    """Whoever holds a claim; None if nobody does any more."""
     try:
-        handle = os.open(path, os.O_RDWR)
+        handle = _open(path)
     except OSError:
         return None
     try:
@@ -135,7 +158,7 @@ def _publish(part: Path, final: Path) -> bool:
 def _remove_stale(path: Path) -> bool:
     """Whether the claim at `path` is gone, removing it if its owner is dead."""
     try:
-        handle = os.open(path, os.O_RDWR)
+        handle = _open(path)
     except FileNotFoundError:
         return True
     try:
@@ -144,7 +167,7 @@ def _remove_stale(path: Path) -> bool:
         # The lock is ours now, so that nobody on this machine can do the same. Two machines that find a claim stale in
         # the same millisecond may both go on; the second then finds the part finished when it renames its folder.
         if _is_named(handle, path):
-            path.unlink(missing_ok=True)
+            _unlink(handle, path)
         return True
     finally:
         os.close(handle)
@@ -155,17 +178,18 @@ def _is_stale(handle: int, path: Path) -> bool:
     if lock == "held":
         return False
     owner = _read(handle)
-    if owner is not None and owner.get("machine") == _machine() and (lock == "ours" or _is_dead(owner)):
+    if owner.machine == _machine() and (lock == "ours" or _is_dead(owner)):
         return True
     return now(path.parent) - os.fstat(handle).st_mtime > STALE
 
 
-def _is_dead(owner: dict[str, Any]) -> bool:
+def _is_dead(owner: Owner) -> bool:
     """Whether a process of this machine is known to be gone; containers of one kernel have hosts of their own."""
-    if owner.get("host") != platform.node() or not isinstance(owner.get("pid"), int):
+    # on Windows locks always work, and signal 0 would end the process
+    if owner.host != platform.node() or owner.pid is None or os.name == "nt":
         return False
     try:
-        os.kill(owner["pid"], 0)
+        os.kill(owner.pid, 0)
     except ProcessLookupError:
         return True
     except PermissionError:
@@ -176,14 +200,11 @@ def _is_dead(owner: dict[str, Any]) -> bool:
 
 def _try_lock(handle: int) -> Literal["ours", "held", "unsupported"]:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return "held"
+        return "ours" if lock_descriptor(handle, blocking=False) else "held"
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
             raise
         return "unsupported"
-    return "ours"
 
 
 def _is_named(handle: int, path: Path) -> bool:
@@ -194,16 +215,39 @@ def _is_named(handle: int, path: Path) -> bool:
     return os.path.samestat(found, os.fstat(handle))
 
 
-def _read(handle: int) -> dict[str, Any] | None:
+def _open(path: Path) -> int:
+    """A claim to look at; anything but a file, such as a pipe, is told at once."""
+    check_file(path)
+    return os.open(path, os.O_RDWR)
+
+
+def _unlink(handle: int, path: Path) -> None:
     try:
-        found = json.loads(os.pread(handle, 4096, 0))
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
+        path.unlink(missing_ok=True)
+    except PermissionError:
+        # Windows removes no file that is open; a claim that another made meanwhile is open too, and so stays
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, handle)
+        os.close(nothing)
+        path.unlink(missing_ok=True)
 
 
-def _owner() -> dict[str, Any]:
-    return {"host": platform.node(), "pid": os.getpid(), "machine": _machine()}
+def _read(handle: int) -> Owner:
+    try:
+        os.lseek(handle, 0, os.SEEK_SET)
+        text = os.read(handle, 4096)
+    except PermissionError:
+        # where a lock also keeps others from reading, which is the first byte's alone
+        os.lseek(handle, len(_LOCKED_BYTE), os.SEEK_SET)
+        text = os.read(handle, 4096)
+    try:
+        return msgspec.convert(parse_json(text), Owner)
+    except (ValueError, msgspec.ValidationError):
+        return Owner()
+
+
+def _own() -> Owner:
+    return Owner(host=platform.node(), pid=os.getpid(), machine=_machine())
 
 
 @cache

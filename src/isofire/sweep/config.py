@@ -13,10 +13,10 @@ from msgspec import Meta, Struct
 from isofire.config_source import ConfigSource, merge_settings
 from isofire.errors import SpecError
 from isofire.quantization import CALIBRATION_IMAGES
-from isofire.spec import read_toml
 from isofire.study import DataSettings
 from isofire.study.reading import read_data, read_model, read_recipe
 from isofire.sweep.cells import CellGroup, Exclusion
+from isofire.toml_json import read_toml
 from isofire.training import Recipe
 
 Seed = Annotated[int, Meta(ge=0)]

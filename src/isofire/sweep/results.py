@@ -11,7 +11,7 @@ from typing import Any
 from isofire.errors import DataError
 from isofire.firing import SpikeCounts
 from isofire.study.rows import Row, restored
-from isofire.sweep.store import Store, read_json
+from isofire.sweep.store import Kind, Store, read_json
 from isofire.sweep.task import baseline_title
 
 
@@ -29,6 +29,7 @@ class Results:
     def __init__(self, folder: str | os.PathLike[str], plan: Mapping[str, Any]) -> None:
         self.folder, self.plan = Path(folder), plan
         self._store = Store(folder)
+        self._altered: set[str] = set()
         self._cells = {str(cell["key"]): cell for cell in plan["cells"]}
 
     @classmethod
@@ -41,8 +42,8 @@ class Results:
             If the folder is not one of a sweep.
         """
         path = Path(folder) / "plan.json"
-        if not path.is_file():
-            if (Path(folder) / "cells").is_dir():
+        if not os.path.exists(path):
+            if os.path.isdir(Path(folder) / "cells"):
                 raise DataError(f"{path} is missing beside finished cells; {_CURE}")
             raise DataError(
                 f"{folder} is no folder of a sweep, it has no plan.json; name what isofire sweep --out wrote"
@@ -58,13 +59,18 @@ class Results:
     @cached_property
     def rows(self) -> Sequence[Row]:
         """A row for each finished cell, in the plan's order; columns are explained in docs/sweep.md."""
-        finished = [key for key in self._cells if self._store.exists("cells", key)]
         # a baseline may have another name than in the sweep that computed the cell
         names = {item["key"]: item["name"] for item in self.plan["baselines"]}
-        return [
-            {**restored(read_json(self._file(key, "row.json"))), "baseline": names[self._cells[key]["baseline"]]}
-            for key in finished
-        ]
+        found = []
+        for key, cell in self._cells.items():
+            if not self._store.exists("cells", key):
+                continue
+            row = self._store.read("cells", key, "row.json")
+            if row is None:
+                self._altered.add(key)
+            else:
+                found.append({**restored(row), "baseline": names[cell["baseline"]]})
+        return found
 
     @cached_property
     def failed(self) -> Sequence[Mapping[str, Any]]:
@@ -81,9 +87,11 @@ class Results:
         lost = [
             key
             for key in self._cells
-            if key not in finished and self._store.path("cells", key).is_dir() and not self._store.exists("cells", key)
+            if key not in finished
+            and os.path.isdir(self._store.path("cells", key))
+            and (key in self._altered or not self._store.exists("cells", key))
         ]
-        return {key: "a file is missing or of another size than it was; sweep again to repair it" for key in lost}
+        return {key: "a file is missing or no longer what it was; sweep again to repair it" for key in lost}
 
     @property
     def pending(self) -> int:
@@ -96,11 +104,15 @@ class Results:
         titles = {key: cell["title"] for key, cell in self._cells.items()}
         titles |= {item["key"]: baseline_title(item["name"], item.get("seed")) for item in self.plan["baselines"]}
         owners = self._store.owners()
-        return [{"key": key, "title": titles[key], **owners[key]} for key in titles if key in owners]
+        return [
+            {"key": key, "title": titles[key], "host": owners[key].host, "pid": owners[key].pid}
+            for key in titles
+            if key in owners
+        ]
 
     def layers(self, cell_key: str) -> Sequence[Mapping[str, Any]]:
         """The layers of a comparison: the fields of `isofire.firing.LayerDrift`, and `emd_floor` (None: unknown)."""
-        found = read_json(self._file(cell_key, "comparison.json"))
+        found = self._read("cells", cell_key, "comparison.json", dict)
         noise = (found.get("evidence") or {}).get("layers", {})
         floors = {name: (known["emd"].get("floor") or {}).get("value") for name, known in noise.items()}
         return [{**restored(layer), "emd_floor": floors.get(layer["layer"])} for layer in found["layers"]]
@@ -115,11 +127,17 @@ class Results:
 
     def baseline(self, cell_key: str) -> Mapping[str, Any]:
         """`name`, `seed`, `model`, `data`, `accuracy`, `history` and `environment` of a cell's baseline."""
-        return read_json(self._baseline(cell_key) / "baseline.json")
+        return self._read("baselines", str(self._cells[cell_key]["baseline"]), "baseline.json", dict)
 
     def distributions(self, cell_key: str) -> Sequence[Mapping[str, Any]]:
         """What `isofire.study.distributions` gave for a cell."""
-        return read_json(self._file(cell_key, "distributions.json"))
+        return self._read("cells", cell_key, "distributions.json", list)
+
+    def _read(self, kind: Kind, key: str, name: str, form: type[Any]) -> Any:
+        found = self._store.read(kind, key, name)
+        if not isinstance(found, form):
+            raise DataError(f"{self._store.path(kind, key) / name} is damaged or missing; {_CURE}")
+        return found
 
     def _file(self, cell_key: str, name: str) -> Path:
         return self._store.path("cells", cell_key) / name

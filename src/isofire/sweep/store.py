@@ -12,12 +12,16 @@ import uuid
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import msgspec
+from msgspec import Meta, Struct
+
+from isofire import toml_json
 from isofire.errors import IsofireError, OutputError
-from isofire.files import write_text
+from isofire.files import open_file, read_file, write_text
 from isofire.study.rows import to_json_text
-from isofire.sweep.claim import STALE, Claim, now, owner_of
+from isofire.sweep.claim import STALE, Claim, Owner, now, owner_of
 
 Kind = Literal["cells", "baselines"]
 
@@ -34,6 +38,19 @@ _VERSION = 1
 
 VISIBLE = 90.0
 """Seconds after which every machine sees what another one renamed; NFS keeps names for up to a minute."""
+
+
+class _Failure(Struct, frozen=True, kw_only=True):
+    """What a record of a failure has at least, so that whoever reads it finds it."""
+
+    key: str
+    title: str
+    type: str
+    reason: str
+    traceback: str = ""
+    date: str = ""
+    seconds: float = 0.0
+    attempts: Annotated[int, Meta(ge=1)] = 1
 
 
 class Superseded(IsofireError):
@@ -75,6 +92,25 @@ class Store:
     def exists(self, kind: Kind, key: str) -> bool:
         """Whether a part is finished, by the sizes of its files."""
         return _is_intact(self.path(kind, key), kind, key, deep=False)
+
+    def read(self, kind: Kind, key: str, name: str) -> Any:
+        """Values of a JSON file of a finished part; None if it is missing, or not what was written.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be read, which says nothing about it.
+        """
+        folder = self.path(kind, key)
+        try:
+            data = read_file(folder / name, toml_json.MOST_JSON)
+            manifest = toml_json.read_json(folder / MANIFEST)
+            wanted = manifest["files"][name]["sha256"]
+            return toml_json.parse_json(data) if hashlib.sha256(data).hexdigest() == wanted else None
+        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+            return None
+        except OSError as error:
+            raise OutputError(f"cannot read {folder / name}: {error.strerror or error}; mend that") from error
 
     def appears(self, kind: Kind, key: str, seconds: float = VISIBLE) -> bool:
         """Wait for a part that another machine finished; network file systems show it late."""
@@ -182,7 +218,7 @@ class Store:
         """Whether somebody is at a part now."""
         return owner_of(self.root / "claims" / key) is not None
 
-    def owners(self) -> dict[str, dict[str, Any]]:
+    def owners(self) -> dict[str, Owner]:
         """Who computes which part now."""
         places = sorted((self.root / "claims").glob("[!.]*"))
         return {place.name: owner for place in places if (owner := owner_of(place)) is not None}
@@ -196,12 +232,15 @@ class Store:
     def failure(self, key: str) -> dict[str, Any] | None:
         """Why a cell failed; None if it did not."""
         try:
-            found = json.loads(self._failed(key).read_text(encoding="utf-8"))
+            found = toml_json.read_json(self._failed(key))
+            msgspec.convert(found, _Failure)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError):
-            return {"key": key, "title": key, "type": "unreadable", "reason": f"{self._failed(key)} cannot be read"}
-        return found
+        except (OSError, ValueError, msgspec.ValidationError):
+            # what cannot be read still says that it failed
+            reason = f"{self._failed(key)} is damaged; run with --retry-failed"
+            return {"key": key, "title": key, "type": "unreadable", "reason": reason, "traceback": ""}
+        return {"traceback": "", "attempts": 1, **found}
 
     def forgive(self, key: str) -> None:
         """Remove the record of a failure, after the cell finished."""
@@ -258,14 +297,15 @@ def read_json(path: Path) -> Any:
         If it is missing or damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return toml_json.read_json(path)
     except (OSError, ValueError) as error:
-        raise OutputError(f"cannot read {path}: {error}; run the sweep again, which repairs its folder") from error
+        told = getattr(error, "strerror", None) or error
+        raise OutputError(f"cannot read {path}: {told}; run the sweep again, which repairs its folder") from error
 
 
 def _is_intact(folder: Path, kind: Kind, key: str, *, deep: bool) -> bool:
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = toml_json.read_json(folder / MANIFEST)
         if manifest["version"] != _VERSION or manifest["key"] != key or not FILES[kind] <= manifest["files"].keys():
             return False
         for name, about in manifest["files"].items():
@@ -305,12 +345,15 @@ def _write_manifest(folder: Path, key: str) -> None:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _sync(folder: Path) -> None:
     """Bring the names in a folder to disk."""
+    if os.name == "nt":
+        # which opens no folders, and writes names to disk by itself
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

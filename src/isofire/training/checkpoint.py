@@ -7,10 +7,12 @@ derives every draw from the position of the run.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import math
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +24,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from isofire.errors import CheckpointError, ModelError
-from isofire.files import write_atomic
+from isofire.files import check_file, write_atomic
+from isofire.toml_json import parse_json
 
 Kind = Literal["weights", "training"]
 _FORMAT = 1
@@ -136,6 +139,18 @@ def peek_note(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     return None if text is None else read_note(path, "weights")
 
 
+def count_values(path: str | os.PathLike[str]) -> int:
+    """How many values all tensors of a file hold, by its header alone.
+
+    Raises
+    ------
+    CheckpointError
+        If it is missing or no safetensors file.
+    """
+    with _opened(path) as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+
+
 def load_plain_weights(path: str | os.PathLike[str], model: nn.Module) -> None:
     """Copy a state dict that another program saved as safetensors into `model`.
 
@@ -194,26 +209,32 @@ def _read(path: str | os.PathLike[str], with_tensors: bool = True) -> tuple[Head
 
 
 def _open(path: str | os.PathLike[str], with_tensors: bool = True) -> tuple[str | None, dict[str, Tensor]]:
+    with _opened(path) as file:
+        text = (file.metadata() or {}).get("isofire")
+        return text, {name: file.get_tensor(name) for name in (file.keys() if with_tensors else ())}
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     try:
+        check_file(path)
         with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get("isofire")
-            tensors = {name: file.get_tensor(name) for name in (file.keys() if with_tensors else ())}
+            yield file
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no checkpoint at {path}; name another file or train first") from error
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path} is truncated or no safetensors file ({error}); remove it or restore it"
         ) from error
-    return text, tensors
 
 
 def _header(path: str | os.PathLike[str], text: str) -> Header:
     try:
-        found = msgspec.json.decode(text)
+        found = parse_json(text)
         if not isinstance(found, dict) or found.get("format") != _FORMAT:
             raise CheckpointError(f"the format of {path} is not {_FORMAT}; read it with the isofire that wrote it")
         return msgspec.convert(found, Header)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise CheckpointError(
             f"the header of {path} cannot be read ({error}); remove the file or restore it"
         ) from error
