@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from scripts.evidence.interval import interval_of
 from scripts.evidence.run import BASELINE, FOLDER, ROOT
 from scripts.findings.__main__ import RUN, load, load_floors
-from scripts.findings.cells import MEMBRANES, MODES, WEIGHTS, Cells, Row, emd
+from scripts.findings.cells import MEMBRANES, MODES, WEIGHTS, Cells, Row
 from scripts.findings.noise import MARK, NAMES, Floors
 from scripts.findings.statistics import require_equal, standard_error
 from scripts.page import keep
@@ -66,10 +67,10 @@ def readme() -> str:
     more = "All cells and what follows from them: [docs/findings.md](docs/findings.md)."
     require_equal(cells, WEIGHTS[1], (2, 4), "ptq")
     noise = (
-        "In brackets: 95 % intervals of EMD over images; of floors where 95 % of single draws of images, runs of the "
+        "In brackets: 95 % intervals of EMD over images, as many as these; of floors where 95 % of single draws of images, runs of the "
         "control and pairs of networks lie. "
         f"{MARK}: within noise, by the 95 % interval of EMD / floor, which allows for the floor's own uncertainty. "
-        "Intervals are freed of EMD's upward bias, values are as measured. "
+        "Intervals and floors are of EMD as these images show it. "
         "Weights on the ±10 grids of 2 and 4 bits keep nothing but signs: the two are one network after training. "
         "What each number means: [docs/evidence.md](docs/evidence.md)."
     )
@@ -95,7 +96,8 @@ def _line(name: str, bits: str, rows: list[Row | None], floors: Floors) -> str:
 
 
 def _with_interval(row: Row) -> str:
-    return f"{1000 * emd(row):.2f} ({1000 * row['emd_low']:.2f} to {1000 * row['emd_high']:.2f})"
+    found = interval_of(row)
+    return f"{1000 * found.estimate:.2f} ({1000 * found.low:.2f} to {1000 * found.high:.2f})"
 
 
 def _thousandths(floor: FloorValue | None) -> str:

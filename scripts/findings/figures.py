@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from scripts.evidence.interval import interval_of
 from scripts.findings.cells import MEMBRANES, MODES, WEIGHTS, Cells, Row, Setting, emd
 from scripts.findings.levels import GridUse
 from scripts.findings.noise import Floors
@@ -87,11 +88,8 @@ def _draw_floors(axis: Axes, floors: Floors, mode: str | None) -> None:
 
 def _bars(rows: Iterable[Row]) -> list[list[float]]:
     """95 % intervals of the EMD over images, as distances from it."""
-    found = list(rows)
-    return [
-        [max(emd(row) - row["emd_low"], 0.0) for row in found],
-        [max(row["emd_high"] - emd(row), 0.0) for row in found],
-    ]
+    found = [interval_of(row) for row in rows]
+    return [[item.estimate - item.low for item in found], [item.high - item.estimate for item in found]]
 
 
 def step_or_clip(cells: Cells, floors: Floors, uses: Sequence[GridUse], sample: str) -> Figure:

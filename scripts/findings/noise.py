@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scripts.evidence.interval import MEASURE, interval_of
 from scripts.findings.cells import Row
 
-from isofire.firing.evidence.interval import Interval
 from isofire.firing.evidence.noise_floor import FloorValue
 from isofire.firing.evidence.summary import DriftVsFloor
 
-MEASURE = "emd_layer_mean"
 NAMES = {
     "images": "other images",
     "ptq": "BN re-estimated (control)",
@@ -53,10 +52,7 @@ class Floors:
 
     def against(self, row: Row, kind: str | None = None) -> DriftVsFloor:
         """A cell's EMD and a floor, by default that of the cell."""
-        interval = Interval(
-            estimate=row[MEASURE], low=row["emd_low"], high=row["emd_high"], level=0.95, bias=row["emd_bias"], error=0.0
-        )
-        return DriftVsFloor(interval=interval, floor=self.value(kind or kind_of(row)))
+        return DriftVsFloor(interval=interval_of(row), floor=self.value(kind or kind_of(row)))
 
     def shown(self, row: Row, kind: str | None = None) -> str:
         """EMD as a multiple of the floor, marked where it is within noise."""

@@ -140,7 +140,6 @@ def made(**changes: object) -> Measure:
         ({"networks": 3}, r"networks must be one of 1, 2, got 3 \(measure 'mine'\)"),
         ({"overall": {"mine": "sum"}}, "overall must be one of 'neurons', 'layers', 'max', 'pooled', got 'sum'"),
         ({"overall": {"mine_fp": "max"}}, "without the ending _fp or _change"),
-        ({"noise": "pink"}, "noise must be one of"),
         ({"worse": "up"}, "worse must be one of"),
         ({"shown": ("page",)}, "shown must be one of"),
         ({"of": 3}, "of must be a function"),
@@ -160,8 +159,8 @@ def test_names_are_used_once() -> None:
             register_measure(made(overall={name: "neurons"}, networks=1))
     with pytest.raises(SpecError, match=r"must be an isofire\.firing\.Measure, got str"):
         register_measure("emd")  # type: ignore[arg-type]
-    with pytest.raises(SpecError, match="remainder must name measures whose layers are combined alike"):
-        register_measure(made(distance=True, remainder=("emd", "nothing")))
+    with pytest.raises(SpecError, match="between must name two distances, 'spearman' is none"):
+        register_measure(made(distance=True, between=("shift", "spearman")))
     assert "mine" not in MEASURES
 
 

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isofire.errors import DataError, OutputError
+from isofire.firing.comparison import EMD_NOISE
 from isofire.study import known_columns, read_rows, to_csv, to_json, write_rows
-from isofire.study.rows import COST, LABELS, NOISE, columns_of, plain
+from isofire.study.rows import COST, LABELS, columns_of, plain
 
 TEXT = st.none() | st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=20)
 NUMBER = st.floats(allow_infinity=False)
@@ -21,7 +22,7 @@ KINDS = {
     "bits": st.integers(1, 32) | st.just(1.585) | st.sampled_from(["4 | 8", None]),
     **dict.fromkeys(("seed", "n_images", "T", "epochs", "calibration_images"), st.none() | WHOLE),
     "seconds": NUMBER,
-    **dict.fromkeys((*NOISE, *COST), st.none() | st.floats(allow_nan=False, allow_infinity=False)),
+    **dict.fromkeys((*EMD_NOISE, *COST), st.none() | st.floats(allow_nan=False, allow_infinity=False)),
     "within_noise": st.none() | st.booleans(),
     "floor": TEXT,
     "synops_left_out": TEXT,
@@ -86,7 +87,7 @@ def test_columns_asked_for_by_the_study_are_there():
     found = known_columns()
     assert list(found[: len(wanted)]) == wanted
     assert len(set(found)) == len(found)
-    assert {"dead_00_fp", *NOISE, *COST} < set(found)
+    assert {"dead_00_fp", *EMD_NOISE, *COST} < set(found)
 
 
 @pytest.mark.parametrize(

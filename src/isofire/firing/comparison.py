@@ -193,7 +193,8 @@ class Comparison:
     def row(self, **labels: str | float | int | bool | None) -> dict[str, Any]:
         """One flat row for a table of results: the labels given, the overall values, and EMD's noise.
 
-        The last are `emd_low` and `emd_high` (95 % interval of `emd_layer_mean`), `emd_bias`, `emd_floor`,
+        The last are `emd_low` and `emd_high` (95 % interval of `emd_layer_mean` on so many images), `emd_noise`
+        (what unchanged rates would show), `emd_true_low` and `emd_true_high` (range for true rates), `emd_floor`,
         `emd_over_floor`, `within_noise`, and `floor`, which says of what kind it is; then `synops`, `synops_fp` and
         `synops_bound`, the most that they can differ by, and `synops_left_out`. None where there is no `evidence`, or
         no `synops`; the numbers of SynOps are None too where something is left out of them, which is named then.
@@ -210,13 +211,14 @@ class Comparison:
 
     def _noise(self) -> dict[str, float | str | None]:
         if self.evidence is None:
-            names = ("emd_low", "emd_high", "emd_bias", "emd_floor", "emd_over_floor", "within_noise", "floor")
-            return dict.fromkeys(names)
+            return dict.fromkeys(EMD_NOISE)
         found = self.evidence.against()
         return {
             "emd_low": found.interval.low,
             "emd_high": found.interval.high,
-            "emd_bias": found.interval.bias,
+            "emd_noise": found.interval.noise,
+            "emd_true_low": found.interval.true_low,
+            "emd_true_high": found.interval.true_high,
             "emd_floor": None if found.floor is None else found.floor.value,
             "emd_over_floor": found.ratio if math.isfinite(found.ratio) else None,
             "within_noise": found.within_noise,
@@ -245,6 +247,13 @@ class Comparison:
         from isofire.firing.figure import drift_figure
 
         return drift_figure(self.baseline, self.quantized, self.layers, self.evidence)
+
+
+EMD_NOISE = (
+    "emd_low", "emd_high", "emd_noise", "emd_true_low", "emd_true_high", "emd_floor", "emd_over_floor", "within_noise",
+    "floor",
+)  # fmt: skip
+"""Columns of a row that say how sure EMD is."""
 
 
 def _without_nan(value: Any) -> Any:

@@ -27,7 +27,6 @@ FP, CHANGE = "_fp", "_change"
 """Endings of a measure of one network: the baseline's value, and the quantized network's minus the baseline's."""
 
 Combine = Literal["neurons", "layers", "max", "pooled"]
-Noise = Literal["none", "sample", "upward", "either"]
 Place = Literal["layers", "rows", "report", "maps"]
 
 
@@ -84,13 +83,13 @@ class Measure:
     paired
         Whether it follows each neuron from the baseline to the quantized network. Networks of different seeds have no
         such measure.
-    noise
-        How having few images bends it. "none": not at all, as a mean. "sample": it depends on how many images are
-        counted, so an interval is for as many images. "upward": noise adds to it, as to a sum of absolute differences.
-        "either": it may go either way.
-    remainder
-        (whole, part), the names of the measures whose difference it is; None if it is none. Where the part may be noise
-        alone, its interval reaches as far as the whole's.
+    mean
+        Whether it is a mean over images, so that its expected value is the same for any number of them.
+    share
+        Whether it is a share of neurons, which moves in steps of one.
+    between
+        (lower, upper): two norms of the neurons' changes of rate, by the names of their measures, between which it lies
+        whatever the rates are; so much is known of it for true rates. None if there are none.
     slow
         Whether it takes much of the time of an interval, so that it is left out unless it is asked for.
     heading, digits, percent
@@ -129,8 +128,9 @@ class Measure:
     worse: Literal["higher", "lower"] | None = "higher"
     distance: bool = False
     paired: bool = True
-    noise: Noise | None = None
-    remainder: tuple[str, str] | None = None
+    mean: bool = False
+    share: bool = False
+    between: tuple[str, str] | None = None
     slow: bool = False
     heading: str = ""
     digits: int = 4
@@ -140,7 +140,6 @@ class Measure:
     def __post_init__(self) -> None:
         defaults = {
             "overall": self.overall or {self.name: "neurons"},
-            "noise": self.noise or ("upward" if self.distance else "either"),
             "heading": self.heading or self.name,
         }
         for key, value in defaults.items():
@@ -162,6 +161,13 @@ class Measure:
         """The first of its columns, the one that a table shows."""
         return next(iter(self.overall))
 
+    @property
+    def unchanged(self) -> float | None:
+        """Its value where no neuron changed its rate: 0 of a distance, `high` of a likeness; None of other measures."""
+        if self.distance:
+            return 0.0
+        return self.high if self.networks == 2 and self.worse == "lower" and self.high < math.inf else None
+
     def layer_values(self, baseline: Firing, quantized: Firing) -> dict[str, float]:
         """Its values by name, of a layer or of all neurons pooled."""
         if self.networks == 2:
@@ -176,7 +182,7 @@ class Measure:
 
     def _check(self) -> None:
         where = f"measure {self.name!r}"
-        choices = [("networks", self.networks, (1, 2)), ("noise", self.noise, get_args(Noise))]
+        choices = [("networks", self.networks, (1, 2))]
         choices += [("worse", self.worse, ("higher", "lower", None))]
         choices += [("overall", how, get_args(Combine)) for how in self.overall.values()]
         choices += [("shown", place, get_args(Place)) for place in self.shown]
@@ -301,11 +307,10 @@ def _fit(name: str, thing: object) -> Measure:
     taken = {key for other in known.values() if other is not thing for key in _names(other)} | _RESERVED
     if clash := sorted(taken & _names(thing)):
         raise SpecError(f"{clash[0]!r}, a value of measure {name!r}, is the name of another value; choose another name")
-    for part in thing.remainder or ():
-        if part not in known or not set(thing.overall.values()) <= set(known[part].overall.values()):
-            raise SpecError(
-                f"remainder must name measures whose layers are combined alike, {part!r} is none (measure {name!r})"
-            )
+    distances = {other.name for other in (*BUILT_IN, *known.values(), thing) if other.distance}
+    for part in thing.between or ():
+        if part not in distances:
+            raise SpecError(f"between must name two distances, {part!r} is none (measure {name!r})")
     return thing
 
 
@@ -360,7 +365,7 @@ def _spearman(baseline: Firing, quantized: Firing) -> float:
 def _dead_share(name: str, cut: float, shown: Sequence[Place] = ()) -> Measure:
     said = "neurons that never fire" if cut == 0 else f"neurons with a rate below {cut:g}"
     return Measure(
-        name=name, title=f"share of {said}", of=_dead(cut), networks=1, high=1.0, noise="sample", heading="dead %",
+        name=name, title=f"share of {said}", of=_dead(cut), networks=1, high=1.0, share=True, heading="dead %",
         digits=1, percent=True, shown=shown,
     )  # fmt: skip
 
@@ -370,30 +375,31 @@ CUTS = {"dead_00": 0.0, "dead_01": 0.01, "dead_05": PAPER_CUT}
 
 BUILT_IN = (
     Measure(
-        name="mfr", title="mean firing rate", of=_mfr, networks=1, unit=RATE_UNIT, worse=None, noise="none",
+        name="mfr", title="mean firing rate", of=_mfr, networks=1, unit=RATE_UNIT, worse=None, mean=True,
         heading="rate", shown=("layers", "rows", "report", "maps"),
     ),
     *(_dead_share(name, cut, get_args(Place) if cut == PAPER_CUT else ()) for name, cut in CUTS.items()),
     Measure(
         name="emd", title="earth mover's distance of the rates", of=_emd, unit=RATE_UNIT,
         overall={"emd_layer_mean": "layers", "emd_weighted": "neurons", "emd_pooled": "pooled", "emd_max": "max"},
-        distance=True, paired=False, heading="EMD", digits=5, shown=("layers", "rows", "report", "maps"),
+        distance=True, paired=False, between=("shift", "paired_mae"), heading="EMD", digits=5,
+        shown=("layers", "rows", "report", "maps"),
     ),
     Measure(
         name="paired_mae", title="mean absolute rate change of a neuron", of=_paired, unit=RATE_UNIT, distance=True,
-        heading="paired", shown=("rows", "report"),
+        between=("paired_mae", "paired_mae"), heading="paired", shown=("rows", "report"),
     ),
     Measure(
         name="shift", title="change of the mean rate, without its sign", of=_shift, unit=RATE_UNIT, distance=True,
-        paired=False, digits=5, shown=("layers",),
+        paired=False, between=("shift", "shift"), digits=5, shown=("layers",),
     ),
     Measure(
         name="shape", title="EMD less shift: the distribution changed its form", of=_shape, unit=RATE_UNIT,
-        distance=True, paired=False, noise="either", remainder=("emd", "shift"), digits=5, shown=("layers",),
+        distance=True, paired=False, digits=5, shown=("layers",),
     ),
     Measure(
         name="reshuffle", title="paired change less EMD: neurons swapped rates", of=_reshuffle, unit=RATE_UNIT,
-        distance=True, noise="either", remainder=("paired_mae", "emd"), heading="shuffle", digits=5, shown=("layers",),
+        distance=True, heading="shuffle", digits=5, shown=("layers",),
     ),
     Measure(
         name="spearman", title="Spearman's rank correlation of rates, within layers", of=_spearman, low=-1.0, high=1.0,

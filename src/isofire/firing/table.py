@@ -59,7 +59,10 @@ def _intervals_of(decisions: Decisions | None) -> list[str]:
 
 
 def evidence_table(found: Evidence, layers: Sequence[LayerDrift]) -> str:
-    """At most 100 columns: EMD of each layer and over all with its interval, its floor and drift / floor."""
+    """At most 100 columns: EMD of each layer and over all with its interval, its floor and drift / floor.
+
+    All of them are of EMD as so many images show it.
+    """
     head = f"{'EMD and its noise'.ljust(_NAME_WIDTH)} {'EMD':>9} {'95 % interval':>19} {'floor':>9} {'EMD/floor':>10}"
     enough = found.images_enough()
     n = found.intervals.n_images
@@ -77,19 +80,18 @@ def evidence_table(found: Evidence, layers: Sequence[LayerDrift]) -> str:
             "-" * len(head),
             _noise_line("mean over layers", found.against("emd_layer_mean")),
             *textwrap.wrap(f"floor: {found.floor.about}", 100),
-            _bias(found.against().interval, n),
+            *_noise_and_truth(found.against().interval, n),
             images,
         ]
     )
 
 
-def _bias(interval: Interval, n: int) -> str:
-    if not interval.resolved:
-        return f"bias: all of the mean EMD may come from having only {n:,} images"
-    most = interval.bias if interval.bias_most is None else interval.bias_most
-    if most < 5e-6:
-        return f"bias: below 0.00001, {n:,} images are many enough for that"
-    return f"bias: {interval.bias:.5f} to {most:.5f} of the mean EMD come from having only {n:,} images"
+def _noise_and_truth(interval: Interval, n: int) -> list[str]:
+    unchanged = f"with unchanged rates the mean EMD of {n:,} images would be {interval.noise:.5f}"
+    return [
+        unchanged + ("" if interval.resolved else ", so all of it may be noise"),
+        f"with unlimited images it would be between {interval.true_low:.5f} and {interval.true_high:.5f}",
+    ]
 
 
 def synops_lines(found: SynOpsDrifts) -> str:

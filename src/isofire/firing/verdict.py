@@ -311,12 +311,15 @@ def _multiple(found: Comparison, name: str, key: str, limit: float) -> Finding:
     floor = against.floor
     if found.evidence.floor.kind == "images":
         floor = _mean_of_draws(floor, used_blocks(found.baseline))
-    low, high = DriftVsFloor(interval=against.interval, floor=floor).ratio_interval
-    interval = Interval(estimate=against.ratio, low=low, high=high, level=LEVEL, bias=0.0, error=math.nan)
+    # few images must not break a limit, nor keep one because the floor is mostly noise too
+    drift = against.interval.apart_from_noise(quantity(key)[1].measure)
+    unit = replace(floor, low=max(floor.low - floor.noise, 0.0))
+    low, high = DriftVsFloor(interval=drift, floor=unit).ratio_interval
+    interval = Interval(estimate=against.ratio, low=low, high=high, level=LEVEL, error=math.nan)
     about = f"{said} {estimate:.5f} / floor {floor.value:.5f}: {found.evidence.floor.about}"
     finding = _finding(name, limit, interval, found.n_images, about)
     # more images do not narrow the floor: where it alone leaves the limit open, no number of them decides
-    known = Magnitude(*[against.interval.corrected] * 3)
+    known = Magnitude(*[abs(estimate)] * 3)
     least, most = ratio_interval(known, floor.magnitude)
     return replace(finding, enough=None) if least <= limit <= most else finding
 
@@ -333,7 +336,7 @@ def _measure(found: Comparison, name: str, key: str, limit: float, at: Literal["
     intervals = found.evidence.intervals
     if asked.measure.slow:
         intervals = drift_intervals(found.baseline, found.quantized, resamples=RESAMPLES, ranks=True)
-    return _finding(name, limit, intervals.overall[key], found.n_images, about, at)
+    return _finding(name, limit, intervals.overall[key].apart_from_noise(asked.measure), found.n_images, about, at)
 
 
 def _value(found: Comparison, key: str) -> float:

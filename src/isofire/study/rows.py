@@ -14,13 +14,13 @@ from typing import Any
 from isofire.errors import DataError
 from isofire.files import read_file, write_text
 from isofire.firing import measures
+from isofire.firing.comparison import EMD_NOISE
 from isofire.toml_json import MOST_JSON, parse_json
 
 Row = dict[str, Any]
 
 LABELS = ("model", "data", "target", "method", "bits", "range", "granularity", "placement", "options", "mode", "seed")
 SCORES = ("n_images", "T", "accuracy", "accuracy_fp", "agreement")
-NOISE = ("emd_low", "emd_high", "emd_bias", "emd_floor", "emd_over_floor", "within_noise", "floor")
 COST = ("synops", "synops_fp", "synops_bound", "synops_left_out")
 PROVENANCE = ("epochs", "calibration_images", "seconds", "spec")
 _WHOLE = {"seed", "n_images", "T", "epochs", "calibration_images"}
@@ -32,7 +32,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 def known_columns() -> tuple[str, ...]:
     """The order in files: what was done, every registered measure, how sure that is, how it was made; others follow."""
-    return (*LABELS, *SCORES, *measures.columns(), *NOISE, *COST, *PROVENANCE)
+    return (*LABELS, *SCORES, *measures.columns(), *EMD_NOISE, *COST, *PROVENANCE)
 
 
 def columns_of(rows: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -108,8 +108,13 @@ def test_several_controls_give_their_mean_and_the_spread_between_runs() -> None:
     assert value.value == pytest.approx(drift.mean())
     images = np.mean([item.high - item.value for item in each])
     # where a fourth run would lie
-    half = math.hypot(scipy.stats.t.ppf(0.975, 2) * drift.std(ddof=1) * (1 + 1 / 3) ** 0.5, images)
-    assert value.high - value.value == pytest.approx(half, rel=1e-3)
+    half = scipy.stats.t.ppf(0.975, 2) * drift.std(ddof=1) * (1 + 1 / 3) ** 0.5
+    assert half > images
+    assert value.high - value.value == pytest.approx(half)
+    assert value.noise == pytest.approx(np.mean([item.noise for item in each]))
+    # runs that hardly differ are no better known than the images allow
+    alike = over_runs([Magnitude(1.0, 0.8, 1.3), Magnitude(1.001, 0.8, 1.3)])
+    assert (alike.low, alike.high) == (pytest.approx(0.8), pytest.approx(1.3))
     assert control_floor(before, runs[:1]).overall == control_floor(before, runs[0]).overall
     with pytest.raises(DataError, match="at least 1 control"):
         control_floor(before, [])
@@ -121,7 +126,7 @@ def test_one_more_run_of_the_control_is_seldom_called_more_than_noise(runs: int)
     rng, above, draws = np.random.default_rng(runs), 0, 4000
     for drifts in rng.normal(0.004, 0.0004, (draws, runs + 1)):
         made = [Magnitude(value, value - 1e-5, value + 1e-5) for value in drifts]
-        one = Interval(estimate=drifts[0], low=made[0].low, high=made[0].high, level=0.95, bias=0.0, error=0.0)
+        one = Interval(estimate=drifts[0], low=made[0].low, high=made[0].high, level=0.95, error=0.0)
         above += not DriftVsFloor(interval=one, floor=over_runs(made[1:])).within_noise
     assert 0.015 <= above / draws <= 0.035
 
@@ -154,7 +159,7 @@ def test_a_drift_of_the_size_of_the_floor_is_noise() -> None:
     ],
 )
 def test_verdicts(ends: tuple[float, float], floor: float, expected: bool | None) -> None:
-    interval = Interval(estimate=sum(ends) / 2, low=ends[0], high=ends[1], level=0.95, bias=0.0, error=0.0)
+    interval = Interval(estimate=sum(ends) / 2, low=ends[0], high=ends[1], level=0.95, error=0.0)
     exact = FloorValue(value=floor, low=floor, high=floor)
     assert DriftVsFloor(interval=interval, floor=exact).within_noise is expected
     assert DriftVsFloor(interval=interval, floor=FloorValue(value=floor)).within_noise is None
@@ -162,7 +167,7 @@ def test_verdicts(ends: tuple[float, float], floor: float, expected: bool | None
 
 
 def test_an_uncertain_floor_hides_a_drift_that_an_exact_one_would_not() -> None:
-    interval = Interval(estimate=0.12, low=0.11, high=0.13, level=0.95, bias=0.0, error=0.005)
+    interval = Interval(estimate=0.12, low=0.11, high=0.13, level=0.95, error=0.005)
     sharp, blurred = (FloorValue(value=0.1, low=0.1 - half, high=0.1 + half) for half in (0.001, 0.03))
     assert DriftVsFloor(interval=interval, floor=sharp).within_noise is False
     assert DriftVsFloor(interval=interval, floor=blurred).within_noise is True
@@ -186,13 +191,14 @@ def test_table_json_and_row_show_the_noise(tmp_path: Path) -> None:
     for piece in (
         f"{against.interval.low:.5f} .. {against.interval.high:.5f}",
         "floor: the baseline on other images",
-        "bias: ",
+        "with unchanged rates the mean EMD of 200 images would be",
+        "with unlimited images it would be between",
     ):
         assert piece in text
     assert "within noise" not in text
     same = compared(before, recording(seed=5)).table()
     assert "within noise" in same
-    assert "bias: all of the mean EMD may come from having only 200 images" in same
+    assert "so all of it may be noise" in same
     stored = json.loads((found.to_json(tmp_path / "c.json"), (tmp_path / "c.json").read_text())[1])["evidence"]
     assert stored["overall"]["emd_layer_mean"]["low"] == against.interval.low
     assert stored["layers"]["first"]["emd"]["within_noise"] is False

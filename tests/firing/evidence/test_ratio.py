@@ -81,5 +81,5 @@ def test_unknown_ends_are_unknown() -> None:
 
 @pytest.mark.parametrize(("ends", "expected"), [((-3, -1), (2, 1, 3)), ((-3, 1), (1, 0, 3)), ((1, 3), (2, 1, 3))])
 def test_a_sign_is_dropped(ends: tuple[float, float], expected: tuple[float, float, float]) -> None:
-    interval = Interval(estimate=sum(ends) / 2, low=ends[0], high=ends[1], level=0.95, bias=0.0, error=0.0)
+    interval = Interval(estimate=sum(ends) / 2, low=ends[0], high=ends[1], level=0.95, error=0.0)
     assert magnitude(interval) == expected

@@ -67,9 +67,11 @@ def test_a_world_with_unchanged_rates(levels: int, monkeypatch: pytest.MonkeyPat
     baseline, quantized = _pair()
     still = resample(baseline, quantized, drawing.everything(5), unchanged=True)
     assert all(float(still.overall[key][0]) == pytest.approx(0, abs=1e-12) for key in ("emd_max", "paired_mae"))
+    assert float(still.overall["spearman"][0]) == pytest.approx(1)
     assert np.isnan(still.overall["mfr"]).all()
     noisy = resample(baseline, quantized, drawing.bootstrap(5, 20, np.random.default_rng(1)), unchanged=True)
     assert (noisy.overall["paired_mae"] > 0).any()
+    assert (noisy.overall["spearman"] < 1).any()
     assert (noisy.overall["emd_weighted"] <= noisy.overall["paired_mae"] + 1e-12).all()
 
 

@@ -146,7 +146,7 @@ def _ratio(baseline: SpikeCounts, quantized: SpikeCounts, reached: Mapping[str, 
     rest = second - ratio * first
     error = math.sqrt(blocks / (blocks - 1) * float((rest**2).sum())) / total
     half = t_value(LEVEL, blocks - 1) * error
-    return Interval(estimate=ratio, low=max(ratio - half, 0.0), high=ratio + half, level=LEVEL, bias=0.0, error=error)
+    return Interval(estimate=ratio, low=max(ratio - half, 0.0), high=ratio + half, level=LEVEL, error=error)
 
 
 def _per_block(counts: SpikeCounts, reached: Mapping[str, torch.Tensor]) -> torch.Tensor:

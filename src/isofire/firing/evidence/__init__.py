@@ -1,4 +1,4 @@
-"""What the images allow to say: intervals for every drift measure, its bias, and how many images would be enough."""
+"""What the images allow to say: intervals for every measure, noise floors, and how many images would be enough."""
 
 from isofire.firing.evidence.interval import DriftIntervals, Interval, drift_intervals
 from isofire.firing.evidence.sample_size import images_enough

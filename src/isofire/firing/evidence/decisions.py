@@ -53,7 +53,7 @@ class Decisions:
         half = z_value(level) * error
         estimate = (self.lost - self.won) / self.images
         low, high = max(centre - half, -1.0), min(centre + half, 1.0)
-        return Interval(estimate=estimate, low=low, high=high, level=level, bias=0.0, error=error)
+        return Interval(estimate=estimate, low=low, high=high, level=level, error=error)
 
     def agreement(self, level: float = 0.95) -> Interval:
         """Share of images in the same class; Wilson's score interval (Wilson 1927)."""
@@ -65,7 +65,7 @@ class Decisions:
         # exact at the ends, where rounding would leave a trace
         low = 0.0 if self.agreeing == 0 else centre - half
         high = 1.0 if self.agreeing == n else centre + half
-        return Interval(estimate=share, low=low, high=high, level=level, bias=0.0, error=error)
+        return Interval(estimate=share, low=low, high=high, level=level, error=error)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values: the numbers, and estimate, low and high of both intervals."""

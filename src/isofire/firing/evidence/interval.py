@@ -1,50 +1,61 @@
-"""Confidence intervals for every drift measure, from the image blocks of two recordings.
+"""Confidence intervals for every measure of firing, from the image blocks of two recordings.
 
-What is inferred: the measure that unlimited images of the same kind would give for these two networks. Blocks are
-resampled for both networks alike (the same images for both), so that what an image does to both cancels.
+**What is estimated.** A measure is computed from rates *as measured on n images*. Its interval is for the mean that it
+has over all sets of n images like these: what other images, as many, show on average. For mean rates and their changes
+that is the true value, whatever n is. For other measures it depends on n: noise in the rates adds to paired drift, adds
+to EMD where distributions are alike and takes from it where one rate parts into two, hides rare spikes from dead
+shares. How a measure would go on with more images the data do not tell well enough to extrapolate: where one layer
+drifts and others keep their rates, its noise falls with the root of n in some layers and not at all in others. So
+numbers compare at equal n, and a noise floor is one of as many images.
 
-Distances need care. Noise can only add to a sum of absolute differences, so EMD at n images lies above its limit, and
-a resample, which is noisier still, lies higher again: percentile intervals miss the true value. With k times fewer
-images the mean of the distance rises by d. If the bias falls as 1/n, it is d / (k - 1); if it falls as 1/sqrt(n), as
-where rates hardly changed, it is d / (sqrt(k) - 1). The data cannot tell the two apart well, so an interval reaches
-from the one to the other, and by t standard errors of the block jackknife (the jackknife sees the kinks of the
-absolute value, the bootstrap smooths them away) further on both sides. Where a world with unchanged rates would give
-such a distance, the interval begins at 0.
+**How.** The measured value is an unbiased estimate of that mean. The interval reaches, on either side, t standard
+errors (Student's t, blocks - 1 degrees of freedom) from it. The standard error is the larger of two: that of the
+jackknife which leaves out one block at a time, and that of the block bootstrap, times root(blocks / (blocks - 1))
+(Hesterberg 2015, "What Teachers Should Know About the Bootstrap"). Blocks count alike for both networks, so that what an image does
+to both cancels. The jackknife is on average at least as large as it must be, whatever the measure (Efron and Stein
+1981, "The Jackknife Estimate of Variance"), and sees neurons with a single spike, of which a bootstrap knows too
+little; the bootstrap sees steps further off than a single block moves a rate, as those of a dead share. Where few
+images drive many spikes, blocks are skewed, and the side on which such images would add is longer, by Hall's
+transformation of t (1992, "On the Removal of Skewness by Transformation"). A share of neurons moves in steps of one
+neuron, so its interval is one neuron longer on either side.
 
-`reshuffle` is paired drift less EMD, and noise raises both, so its bias is taken off whichever sign it has; where EMD
-may be noise alone, the interval reaches up to that of the paired drift.
+**True rates**, those of unlimited images, have an EMD within a range that needs no extrapolation: it is at least the
+shift and at most the paired drift, see `isofire.firing.Drift`. Both are norms of the neurons' changes of rate. So by
+the triangle inequality a true one is at least the measured one less what noise alone makes of it, and by Jensen's the
+mean of measured ones is at least the true one. The range ends where these two limits end, each at half of 1 - level.
 
-Seen in simulation of Bernoulli neurons with known rates, level 95 % (tests/firing/evidence): coverage of EMD, rates
-and their changes 93 to 97 % where the distance is resolved, up to 100 % where it is not (no method can be exact there,
-and this one errs on the safe side). `paired_mae` is covered up to 100 % of the time where the noise of the two networks
-is independent: its bias is the largest. Where neurons exchange rates but each keeps the noise of its place,
-EMD and `reshuffle` are covered 82 to 88 % of the time: what unchanged rates would give is then taken too small. The
-percentile interval covers 85 to 98 % where the distance is resolved, and never where rates hardly changed and the noise
-is independent.
+**Unchanged rates** are looked at in a world in which no neuron changed its rate: the quantized network's counts are
+moved, neuron by neuron, to the baseline's, and blocks are drawn again. What a distance is there on average is `noise`;
+above the upper quantile it is `resolved`. Quantiles of draws are widened as above, by t over the normal quantile.
+
+How often the intervals hold the truth in simulation: docs/evidence.md, by `python -m scripts.coverage`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from isofire.errors import DataError, SpecError
 from isofire.firing.counts import SpikeCounts
-from isofire.firing.evidence.draws import bootstrap, everything, leave_one_out, subsets
+from isofire.firing.evidence.draws import bootstrap, everything, leave_one_out
 from isofire.firing.evidence.resample import Resampled, Values, resample, used_blocks
-from isofire.firing.evidence.student import check_level, t_value
-from isofire.firing.measures import MEASURES, Combine, Quantity, quantities
+from isofire.firing.evidence.student import check_level, t_value, z_value
+from isofire.firing.measures import Measure, Quantity, quantities
 
 MIN_BLOCKS = 5
 RESAMPLES = 1000
 LEAST_RESAMPLES = 50
+_TRACE = 1e-12
+"""What rounding may leave of a difference of 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A measured value and where the true one lies.
+    """A measured value and where its mean over sets of as many images lies, see the module.
 
     Parameters
     ----------
@@ -54,33 +65,39 @@ class Interval:
         Ends of the interval.
     level
         Its nominal coverage.
-    bias, bias_most
-        What the finite number of images is estimated to add to `estimate`: the smaller and the larger of the two
-        estimates, see the module. Where the distance is not resolved, all of it may be bias.
     error
         Standard error.
+    noise
+        How far as many images alone move it on average where no neuron changed its rate: a distance from 0, a rank
+        correlation from 1; 0 of other measures, NaN if that is not known.
     resolved
         For a distance: whether unchanged rates can be ruled out. True for every other measure.
+    true_low, true_high
+        Where the value for true rates, those of unlimited images, lies; NaN where that is not known.
     """
 
     estimate: float
     low: float
     high: float
     level: float
-    bias: float
     error: float
+    noise: float = 0.0
     resolved: bool = True
-    bias_most: float | None = None
-
-    @property
-    def corrected(self) -> float:
-        """`estimate - bias`, not below 0 for a distance."""
-        return min(max(self.estimate - self.bias, self.low), self.high)
+    true_low: float = math.nan
+    true_high: float = math.nan
 
     @property
     def half_width(self) -> float:
         """Half the interval's length."""
         return (self.high - self.low) / 2
+
+    def apart_from_noise(self, measure: Measure) -> Interval:
+        """The interval, its better end moved by what may be noise: for a limit that few images must not break."""
+        if measure.distance:
+            return replace(self, low=max(self.low - self.noise, 0.0))
+        if measure.unchanged is not None:
+            return replace(self, high=min(self.high + self.noise, measure.unchanged))
+        return self
 
     def __contains__(self, value: float) -> bool:
         return self.low <= value <= self.high
@@ -117,25 +134,18 @@ def drift_intervals(
     seed: int = 0,
     ranks: bool = True,
 ) -> DriftIntervals:
-    """Intervals for all drift measures of two recordings of the same images.
-
-    Distances: see the module; `spearman`, which noise lowers, likewise. Rates, which have no bias: plus and minus t
-    standard errors of the block bootstrap. Dead shares likewise, but they fall with the number of images (a rarely
-    firing neuron needs many to be seen once), so theirs is an interval for the share that other images, as many as
-    these, would show; the share in the limit cannot be known. Student's t with blocks - 1 degrees of freedom, and the
-    bootstrap's variance times blocks / (blocks - 1), widen what a bootstrap of few blocks makes too narrow (Hesterberg
-    2015, "What Teachers Should Know About the Bootstrap").
+    """Intervals for all measures of two recordings of the same images, see the module.
 
     Parameters
     ----------
     level
         Nominal coverage.
     resamples
-        Bootstrap draws, >= 50; half as many of the world with unchanged rates and a fifth as many halves are drawn too.
+        Bootstrap draws, >= 50; half as many are drawn of the world with unchanged rates.
     seed
         Of the draws: the same recordings and seed give the same intervals.
     ranks
-        Whether to compute `spearman`, the slowest measure; NaN otherwise.
+        Whether to compute `spearman`, the slowest measure, and others that are `slow`; NaN otherwise.
 
     Raises
     ------
@@ -149,16 +159,13 @@ def drift_intervals(
         raise SpecError(f"resamples must be at least {LEAST_RESAMPLES}, got {resamples}")
     blocks = require_blocks(baseline)
     rng = np.random.default_rng(seed)
-    parts = [
-        everything(blocks),
-        leave_one_out(blocks),
-        subsets(blocks, max(resamples // 5, 10), rng),
-        bootstrap(blocks, resamples, rng),
-    ]
-    drawn = resample(baseline, quantized, np.concatenate(parts), ranks=ranks)
+    draws = np.concatenate([everything(blocks), leave_one_out(blocks), bootstrap(blocks, resamples, rng)])
+    drawn = resample(baseline, quantized, draws, ranks=ranks)
     # drawn anew: noise shared with the bootstrap above would not be noise
-    still = resample(baseline, quantized, bootstrap(blocks, max(resamples // 2, LEAST_RESAMPLES), rng), unchanged=True)
-    make = _Maker(level, blocks, drawn, still, [len(part) for part in parts])
+    still = resample(
+        baseline, quantized, bootstrap(blocks, max(resamples // 2, LEAST_RESAMPLES), rng), ranks=ranks, unchanged=True
+    )
+    make = _Maker(level, blocks, drawn, still)
     return DriftIntervals(
         layers={name: {key: make(key, name) for key in drawn.layers[name]} for name in baseline.layers},
         overall={key: make(key, None) for key in drawn.overall},
@@ -188,74 +195,99 @@ def require_blocks(counts: SpikeCounts) -> int:
 class _Maker:
     """Makes an interval from the draws of one measure."""
 
-    def __init__(self, level: float, blocks: int, drawn: Resampled, still: Resampled, sizes: list[int]) -> None:
+    def __init__(self, level: float, blocks: int, drawn: Resampled, still: Resampled) -> None:
         self.level, self.blocks, self.drawn, self.still = level, blocks, drawn, still
-        self.bounds = np.cumsum(sizes)[:-1]
         self.t = t_value(level, blocks - 1)
-        self.fewer = blocks / (blocks // 2)
+        self.wider = (blocks / (blocks - 1)) ** 0.5
         self.known = {is_layer: quantities(layer=is_layer) for is_layer in (False, True)}
 
     def __call__(self, name: str, layer: str | None) -> Interval:
         asked = self.known[layer is not None][name]
-        noise, (bottom, top) = asked.measure.noise, asked.bounds
-        sample, left_out, halves, boot = np.split(self.drawn.get(name, layer), self.bounds)
-        estimate = float(sample[0])
-        if np.isnan(estimate):
-            return self._interval(estimate, estimate, estimate, 0.0, estimate)
-        rise = _mean(halves) - estimate
-        spread = float(np.nanstd(boot, ddof=1)) * (self.blocks / (self.blocks - 1)) ** 0.5
-        if noise == "sample":
-            low, high = estimate - self.t * spread, estimate + self.t * spread
-            return self._interval(estimate, max(low, bottom), min(high, top), 0.0, spread)
-        error = spread if noise == "none" else max(_jackknife(left_out), spread)
-        rise = max(rise, 0.0) if noise == "upward" else rise
-        least, most = rise / (self.fewer - 1), rise / (self.fewer**0.5 - 1)
-        if noise == "none":
-            least = most = 0.0
-        low = estimate - max(least, most) - self.t * error
-        high = estimate - min(least, most) + self.t * error
-        resolved = True
-        if asked.measure.distance:
-            still = float(np.quantile(self.still.get(name, layer), (1 + self.level) / 2))
-            resolved = estimate > still + 1e-12
-            low = low if resolved else 0.0
-        high = max(high, self._whole(asked, layer))
-        low = min(max(low, bottom), top)
-        return self._interval(estimate, low, min(max(high, low), top), least, error, resolved, most)
-
-    def _whole(self, asked: Quantity, layer: str | None) -> float:
-        """Where the part of a remainder may be noise alone, the remainder may be as large as the whole."""
-        if asked.measure.remainder is None:
-            return -np.inf
-        whole, part = (self._named(name, asked.combine) for name in asked.measure.remainder)
-        return -np.inf if self(part, layer).resolved else self(whole, layer).high
-
-    def _named(self, measure: str, combine: Combine | None) -> str:
-        """The name of a measure's value over layers that are combined alike; of a layer, its own."""
-        overall = MEASURES[measure].overall
-        return measure if combine is None else next(name for name, how in overall.items() if how == combine)
-
-    def _interval(
-        self,
-        estimate: float,
-        low: float,
-        high: float,
-        bias: float,
-        error: float,
-        resolved: bool = True,
-        most: float | None = None,
-    ) -> Interval:
+        values = self.drawn.get(name, layer)
+        estimate = float(values[0])
+        if math.isnan(estimate):
+            return Interval(estimate=estimate, low=estimate, high=estimate, level=self.level, error=estimate)
+        error, (bottom, top) = self._error(values), asked.bounds
+        below, above = self._arms(values)
+        step = 1 / self._neurons(layer) if asked.measure.share else 0.0
+        low, high = max(estimate - below - step, bottom), min(estimate + above + step, top)
+        true = (low, high) if asked.measure.mean else self._true(asked, layer)
+        noise, resolved = 0.0, True
+        if asked.measure.unchanged is not None:
+            still = _known(np.abs(self.still.get(name, layer) - asked.measure.unchanged))
+            noise = self.wider * float(still.mean()) if len(still) else math.nan
+            resolved = not asked.measure.distance or estimate > self._most(still) + _TRACE
         return Interval(
-            estimate=estimate, low=low, high=high, level=self.level, bias=bias, error=error, resolved=resolved,
-            bias_most=most,
+            estimate=estimate, low=low, high=high, level=self.level, error=error, noise=noise, resolved=resolved,
+            true_low=true[0], true_high=true[1],
         )  # fmt: skip
+
+    def _error(self, values: Values) -> float:
+        left_out, boot = values[1 : self.blocks + 1], values[self.blocks + 1 :]
+        return max(_jackknife(left_out), self.wider * _deviation(boot))
+
+    def _arms(self, values: Values) -> tuple[float, float]:
+        """How far an interval reaches below and above the estimate."""
+        error = self._error(values)
+        below, above = skewed(values[1 : self.blocks + 1], self.t)
+        return below * error, above * error
+
+    def _neurons(self, layer: str | None) -> float:
+        sizes = self.drawn.neurons
+        return float(sizes.sum()) if layer is None else float(sizes[list(self.drawn.layers).index(layer)])
+
+    def _true(self, asked: Quantity, layer: str | None) -> tuple[float, float]:
+        """Ends of the range for true rates."""
+        if asked.measure.between is None:
+            return math.nan, math.nan
+        lower, upper = asked.measure.between
+        high = self.drawn.combined(upper, layer, "neurons" if asked.combine == "pooled" else asked.combine)
+        most = float(high[0]) + self._arms(high)[1]
+        if asked.combine == "pooled":
+            # opposite shifts of two layers cancel in it
+            return 0.0, most
+        measured = float(self.drawn.combined(lower, layer, asked.combine)[0])
+        least = measured - self._most(self.still.combined(lower, layer, asked.combine))
+        return min(max(least, 0.0), most), most
+
+    def _most(self, still: Values) -> float:
+        """What noise alone makes of a distance at most, of a level."""
+        return self.wider * self.t / z_value(self.level) * float(np.quantile(still, (1 + self.level) / 2))
 
 
 def _jackknife(left_out: Values) -> float:
-    blocks = len(left_out)
-    return float(np.sqrt((blocks - 1) / blocks * ((left_out - left_out.mean()) ** 2).sum()))
+    known, blocks = _known(left_out), len(left_out)
+    return float(np.sqrt((blocks - 1) * known.var())) if len(known) else 0.0
 
 
-def _mean(values: Values) -> float:
-    """Mean of the draws in which the measure exists."""
-    return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
+def skewed(left_out: Values, t: float) -> tuple[float, float]:
+    """Half widths below and above, in standard errors: t, or more on a side to which blocks are skewed.
+
+    With a = skewness / root(blocks), Hall's transformation of a standardised mean is x + a x^2 / 3 + a^2 x^3 / 27 +
+    a / 6; where it equals -t and t are the ends.
+
+    Parameters
+    ----------
+    left_out
+        The measure without each block in turn [blocks]. Without a block that adds much, it is low.
+    """
+    known = _known(left_out)
+    spread = float(known.std()) if len(known) else 0.0
+    if spread < _TRACE:
+        return t, t
+    deviations = known.mean() - known
+    a = float((deviations**3).mean()) / spread**3 / len(left_out) ** 0.5
+    if abs(a) < 1e-6:
+        return t, t
+    below, above = (abs(3 / a * (np.cbrt(1 + a * (end - a / 6)) - 1)) for end in (t, -t))
+    return max(t, float(below)), max(t, float(above))
+
+
+def _deviation(values: Values) -> float:
+    known = _known(values)
+    return float(known.std(ddof=1)) if len(known) > 1 else 0.0
+
+
+def _known(values: Values) -> Values:
+    """The draws in which the measure exists."""
+    return values[~np.isnan(values)]

@@ -52,11 +52,15 @@ class FloorValue:
         Where 95 % of single draws of images, single pairs of seeds or single runs of a control lie; of one control, its
         95 % interval over images.
         NaN where there are too few seeds to tell.
+    noise
+        Of controls: what unchanged rates would show on as many images, see `isofire.firing.evidence.Interval`; 0 of
+        other floors.
     """
 
     value: float
     low: float = math.nan
     high: float = math.nan
+    noise: float = 0.0
 
     @property
     def magnitude(self) -> Magnitude:
@@ -196,9 +200,10 @@ def control_floor(
 
     One control has its interval over images. It says nothing of how far another run of the procedure, with another
     order of training or other calibration images, would drift. Of several runs the floor is their mean, and `low` to
-    `high` is where one more run would lie, since a quantized network is one run too: half of it is the root of the
-    squares of t s sqrt(1 + 1/n) (Student's t with n - 1 degrees of freedom, s the standard deviation over n runs) and
-    of the mean half interval over images, on which all runs are seen.
+    `high` is where one more run would lie, since a quantized network is one run too: half of it is t s sqrt(1 + 1/n)
+    (Student's t with n - 1 degrees of freedom, s the standard deviation over n runs), or the mean half interval over
+    images where that is more. What images do to each run by itself is part of s already; where the runs hardly differ
+    it would be missed without the second.
 
     Parameters
     ----------
@@ -223,7 +228,10 @@ def control_floor(
 
     def over(layer: str | None) -> dict[str, FloorValue]:
         of_runs = [item.overall if layer is None else item.layers[layer] for item in found]
-        return {key: over_runs([magnitude(values[key]) for values in of_runs]) for key, _ in _kept(of_runs[0])}
+        return {
+            key: over_runs([magnitude(values[key]) for values in of_runs], [values[key].noise for values in of_runs])
+            for key, _ in _kept(of_runs[0])
+        }
 
     return NoiseFloor(
         kind="control",
@@ -233,16 +241,16 @@ def control_floor(
     )
 
 
-def over_runs(runs: Sequence[Magnitude]) -> FloorValue:
-    """The floor of controls that were run several times, see `control_floor`."""
+def over_runs(runs: Sequence[Magnitude], noise: Sequence[float] = (0.0,)) -> FloorValue:
+    """The floor of controls that were run several times, and what is noise of each, see `control_floor`."""
     if len(runs) == 1:
-        return FloorValue(**runs[0]._asdict())
+        return FloorValue(**runs[0]._asdict(), noise=noise[0])
     spread = over_seeds([run.value for run in runs], level=LEVEL)
     # of one more run, not of the mean: t s sqrt(1 + 1 / n) where the mean has t s / sqrt(n)
     half = spread.half_width * math.sqrt(len(runs) + 1)
-    low = spread.estimate - math.hypot(half, _mean([max(run.value - run.low, 0.0) for run in runs]))
-    high = spread.estimate + math.hypot(half, _mean([max(run.high - run.value, 0.0) for run in runs]))
-    return FloorValue(value=spread.estimate, low=max(low, 0.0), high=high)
+    low = spread.estimate - max(half, _mean([run.value - run.low for run in runs]))
+    high = spread.estimate + max(half, _mean([run.high - run.value for run in runs]))
+    return FloorValue(value=spread.estimate, low=max(low, 0.0), high=high, noise=_mean(noise))
 
 
 def _refuse_repeated(recordings: Sequence[SpikeCounts], what: str) -> None:

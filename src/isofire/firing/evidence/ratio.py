@@ -23,18 +23,12 @@ class Magnitude(NamedTuple):
     high: float
 
 
-def magnitude(interval: Interval, *, corrected: bool = False) -> Magnitude:
-    """An interval without its sign; one that includes 0 begins there.
-
-    Parameters
-    ----------
-    corrected
-        Whether the value is freed of its bias.
-    """
+def magnitude(interval: Interval) -> Magnitude:
+    """An interval without its sign; one that includes 0 begins there."""
     low, high = sorted((abs(interval.low), abs(interval.high)))
     if interval.low <= 0 <= interval.high:
         low = 0.0
-    return Magnitude(abs(interval.corrected if corrected else interval.estimate), low, high)
+    return Magnitude(abs(interval.estimate), low, high)
 
 
 def ratio_interval(drift: Magnitude, floor: Magnitude) -> tuple[float, float]:

@@ -42,15 +42,24 @@ class Resampled:
         Measure -> float64 [R], combined over layers as `overall_drift` does.
     images
         Images behind each draw: int64 [R], of the baseline.
+    neurons
+        Neurons of each layer: float64 [layers].
     """
 
     layers: Mapping[str, Mapping[str, Values]]
     overall: Mapping[str, Values]
     images: NDArray[np.int64]
+    neurons: Values
 
     def get(self, measure: str, layer: str | None = None) -> Values:
         """Values [R] of a measure, over all layers or of one."""
         return self.overall[measure] if layer is None else self.layers[layer][measure]
+
+    def combined(self, measure: str, layer: str | None, how: Combine | None) -> Values:
+        """Values [R] of a measure of layers: those of a layer, or of all combined in a way that is not "pooled"."""
+        if layer is not None:
+            return self.layers[layer][measure]
+        return _combined(how or "neurons", [values[measure] for values in self.layers.values()], self.neurons)
 
 
 def resample(
@@ -75,8 +84,8 @@ def resample(
         Whether to compute `spearman`, about a third of the time, and other measures that are `slow`; NaN otherwise.
     unchanged
         Resample a world in which no neuron changed its rate: the quantized network's counts are moved, neuron by
-        neuron, so that over all blocks they equal the baseline's. What distance is left is noise; rates, dead shares
-        and ranks mean nothing there and are NaN.
+        neuron, so that over all blocks they equal the baseline's. What distance is left, and what an order lacks, is
+        noise; rates and dead shares mean nothing there and are NaN.
 
     Raises
     ------
@@ -137,8 +146,7 @@ class _Worker:
         if len(first) != len(second):
             raise DataError(f"both networks need as many draws, got {len(first)} and {len(second)}")
         self.a, self.b = _Side(baseline, first), _Side(quantized, second)
-        self.names, self.slow, self.unchanged = baseline.layers, ranks, unchanged
-        self.ranks = ranks and not unchanged
+        self.names, self.slow = baseline.layers, ranks
         self.neurons = np.array([baseline.n_neurons(name) for name in self.names], dtype=np.float64)
         same = np.array_equal(self.a.denominators, self.b.denominators)
         # the move of counts is one of whole numbers only in draws of as many images as were recorded
@@ -158,9 +166,9 @@ class _Worker:
         for values in self.values.values():
             _derive(values)
             if self.moves is not None:
-                for key in [key for key, item in quantities(layer=True).items() if not item.measure.distance]:
+                for key in [key for key, item in quantities(layer=True).items() if item.measure.unchanged is None]:
                     values[key] = np.full_like(values[key], np.nan)
-        return Resampled(self.values, self._overall(), self.a.images)
+        return Resampled(self.values, self._overall(), self.a.images, self.neurons)
 
     def _by_histogram(self, rows: slice, counts: dict[str, tuple[NDArray[Any], NDArray[Any]]]) -> None:
         denominators = self.a.denominators[rows]
@@ -182,13 +190,11 @@ class _Worker:
                 gap = below_a - below_b
                 gaps[i] += gap
                 values["emd"][row] = int(np.abs(gap).sum()) / unit[i]
-                if self.moves is not None:
-                    continue
-                for key, cut in CUTS.items():
+                for key, cut in CUTS.items() if self.moves is None else ():
                     level = min(_dead_levels(cut, int(denominator)), levels)
                     values[f"{key}_fp"][row] = below_a[level - 1] / n
                     values[key][row] = below_b[level - 1] / n
-                if self.ranks:
+                if self.slow:
                     values["spearman"][row] = _correlation(a, b, below_a, below_b)
         self.pooled["emd"][rows] = np.abs(gaps).sum(1) / (denominators * self.neurons.sum())
 
@@ -206,8 +212,10 @@ class _Worker:
             values["mfr_fp"][rows], values["mfr"][rows] = a.mean(1), b.mean(1)
             values["paired_mae"][rows] = np.abs(a - b).mean(1)
             values["emd"][rows] = np.abs(np.sort(a, 1) - np.sort(b, 1)).mean(1)
-            if self.ranks:
-                values["spearman"][rows] = [spearman(x, y) for x, y in zip(a, b, strict=True)]
+            if self.slow:
+                # moved rates may lie below 0; an order is the same from 0 on
+                above = b - np.minimum(b.min(1, keepdims=True), 0)
+                values["spearman"][rows] = [spearman(x, y) for x, y in zip(a, above, strict=True)]
             all_a.append(a)
             all_b.append(b)
         pooled = np.sort(np.concatenate(all_a, 1), 1) - np.sort(np.concatenate(all_b, 1), 1)
@@ -215,7 +223,7 @@ class _Worker:
 
     def _one_by_one(self, rows: slice, counts: dict[str, tuple[NDArray[Any], NDArray[Any]]]) -> None:
         """Measures of which only the function is known."""
-        found = [measure for measure in self.others if self.moves is None or measure.distance]
+        found = [measure for measure in self.others if self.moves is None or measure.unchanged is not None]
         found = [measure for measure in found if self.slow or not measure.slow]
         if not found:
             return

@@ -16,16 +16,16 @@ def images_enough(
 ) -> int | None:
     """Number of images with which half of the interval would be at most `tolerance` of the value.
 
-    Both the standard error and, where it falls slowest, the bias fall with the square root of the number of images, so
-    half of the interval is taken to do so. That is a forecast from one sample, good to a factor of about 2, and on the
-    safe side where the bias falls faster.
+    The standard error falls with the square root of the number of images, so half of the interval is taken to do so,
+    and the value to stay as it is (one of little more than noise falls too). That is a forecast from one sample, good
+    to a factor of about 2.
 
     Parameters
     ----------
     interval
         As measured on `n_images` images.
     tolerance
-        Share of the value, its bias taken off.
+        Share of the value.
     absolute
         Half width that is wanted, in the measure's own unit, instead of a share.
 
@@ -42,7 +42,7 @@ def images_enough(
 
     Examples
     --------
-    >>> wide = Interval(estimate=0.01, low=0.008, high=0.012, level=0.95, bias=0.0, error=0.001)
+    >>> wide = Interval(estimate=0.01, low=0.008, high=0.012, level=0.95, error=0.001)
     >>> images_enough(wide, 1000)
     4000
     """
@@ -51,7 +51,7 @@ def images_enough(
             raise SpecError(f"{name} must be above 0, got {value}")
     if math.isnan(interval.half_width) or (absolute is None and not interval.resolved):
         return None
-    wanted = tolerance * abs(interval.corrected) if absolute is None else absolute
+    wanted = tolerance * abs(interval.estimate) if absolute is None else absolute
     if wanted == 0:
         return None
     ratio = interval.half_width / wanted

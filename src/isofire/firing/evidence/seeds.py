@@ -32,4 +32,4 @@ def over_seeds(values: Sequence[float], *, level: float = 0.95) -> Interval:
     mean = math.fsum(values) / n
     error = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1) / n)
     half = t_value(level, n - 1) * error
-    return Interval(estimate=mean, low=mean - half, high=mean + half, level=level, bias=0.0, error=error)
+    return Interval(estimate=mean, low=mean - half, high=mean + half, level=level, error=error)

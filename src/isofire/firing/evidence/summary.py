@@ -24,7 +24,7 @@ class DriftVsFloor:
     Parameters
     ----------
     interval
-        Where the true drift lies.
+        The drift on as many images, see `isofire.firing.evidence.interval`.
     floor
         The same measure without quantization; None if the floor has none.
     """
@@ -46,7 +46,7 @@ class DriftVsFloor:
         """Ends of the interval of drift / floor, with the uncertainty of both; NaN where one is not known."""
         if self.floor is None:
             return math.nan, math.nan
-        return ratio_interval(magnitude(self.interval, corrected=True), self.floor.magnitude)
+        return ratio_interval(magnitude(self.interval), self.floor.magnitude)
 
     @property
     def within_noise(self) -> bool | None:
@@ -121,7 +121,7 @@ def evidence_or_reason(
 
 def _plain(against: DriftVsFloor) -> dict[str, Any]:
     interval = against.interval
-    keys = ("low", "high", "bias", "bias_most", "error", "resolved")
+    keys = ("low", "high", "error", "noise", "resolved", "true_low", "true_high")
     found: dict[str, Any] = {key: getattr(interval, key) for key in keys}
     if against.floor is not None:
         low, high = against.ratio_interval
