@@ -67,8 +67,8 @@ def readme() -> str:
     more = "All cells and what follows from them: [docs/findings.md](docs/findings.md)."
     require_equal(cells, WEIGHTS[1], (2, 4), "ptq")
     noise = (
-        "In brackets: 95 % intervals of EMD over images, as many as these; of floors where 95 % of single draws of images, runs of the "
-        "control and pairs of networks lie. "
+        "In brackets: 95 % intervals of EMD over images, as many as these; of floors where 95 % of single draws of "
+        "images, runs of the control and pairs of networks lie. "
         f"{MARK}: within noise, by the 95 % interval of EMD / floor, which allows for the floor's own uncertainty. "
         "Intervals and floors are of EMD as these images show it. "
         "Weights on the ±10 grids of 2 and 4 bits keep nothing but signs: the two are one network after training. "

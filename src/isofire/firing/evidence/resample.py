@@ -213,9 +213,9 @@ class _Worker:
             values["paired_mae"][rows] = np.abs(a - b).mean(1)
             values["emd"][rows] = np.abs(np.sort(a, 1) - np.sort(b, 1)).mean(1)
             if self.slow:
-                # moved rates may lie below 0; an order is the same from 0 on
-                above = b - np.minimum(b.min(1, keepdims=True), 0)
-                values["spearman"][rows] = [spearman(x, y) for x, y in zip(a, above, strict=True)]
+                # moved rates may lie below 0, where an order is the same; what was equal stays so but for rounding
+                above = (b - np.minimum(b.min(1, keepdims=True), 0)).round(12)
+                values["spearman"][rows] = [spearman(x, y) for x, y in zip(a.round(12), above, strict=True)]
             all_a.append(a)
             all_b.append(b)
         pooled = np.sort(np.concatenate(all_a, 1), 1) - np.sort(np.concatenate(all_b, 1), 1)
