@@ -12,9 +12,9 @@ numbers compare at equal n, and a noise floor is one of as many images.
 errors (Student's t, blocks - 1 degrees of freedom) from it. The standard error is the larger of two: that of the
 jackknife which leaves out one block at a time, and that of the block bootstrap, times root(blocks / (blocks - 1))
 (Hesterberg 2015, "What Teachers Should Know About the Bootstrap"). Blocks count alike for both networks, so that what
-an image does to both cancels. The jackknife is on average at least as large as it must be, whatever the measure (Efron and Stein
-1981, "The Jackknife Estimate of Variance"), and sees neurons with a single spike, of which a bootstrap knows too
-little; the bootstrap sees steps further off than a single block moves a rate, as those of a dead share. Where few
+an image does to both cancels. The jackknife is on average at least as large as it must be, whatever the measure (Efron
+and Stein 1981, "The Jackknife Estimate of Variance"), and sees neurons with a single spike, of which a bootstrap knows
+too little; the bootstrap sees steps further off than a single block moves a rate, as those of a dead share. Where few
 images drive many spikes, blocks are skewed, and the side on which such images would add is longer, by Hall's
 transformation of t (1992, "On the Removal of Skewness by Transformation"). A share of neurons moves in steps of one
 neuron, so its interval is one neuron longer on either side.
