@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from isofire import QuantSpec
 from isofire.quantization import make_plan
-from isofire.settings import UniformWeights
+from isofire.spec import UniformWeights
 
 
 @dataclass(frozen=True)

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 from isofire.errors import SpecError
-from isofire.settings import (
-    LQNetWeights,
-    LSQWeights,
-    MembraneSetting,
-    TaWQWeights,
-    UniformMembrane,
-    UniformWeights,
-    WeightSetting,
-)
+from isofire.quantizers import MEMBRANES, WEIGHTS, MembraneSetting, WeightSetting, decode
+from isofire.quantizers.methods.levels import LevelsMembrane, LevelsWeights
+from isofire.quantizers.methods.lqnet import LQNetWeights
+from isofire.quantizers.methods.lsq import LSQWeights
+from isofire.quantizers.methods.tawq import TaWQWeights
+from isofire.quantizers.methods.uniform import UniformMembrane, UniformWeights
+from isofire.quantizers.registry import told
 from isofire.toml_json import read_toml
 
 __all__ = [
     "LQNetWeights",
     "LSQWeights",
+    "LevelsMembrane",
+    "LevelsWeights",
     "MembraneSetting",
     "QuantSpec",
     "Rule",
@@ -35,8 +34,19 @@ __all__ = [
 ]
 
 VERSION = 1
+MEMBRANE_DEFAULT = "uniform"
+"""The method of a membrane that names none."""
 
 Keep = Literal["float"]
+
+if TYPE_CHECKING:
+    Weights: TypeAlias = WeightSetting | Keep | None
+    Membrane: TypeAlias = MembraneSetting | Keep | None
+    WeightDefault: TypeAlias = WeightSetting | None
+    MembraneDefault: TypeAlias = MembraneSetting | None
+else:
+    # Which settings there are is known only when a spec is made; `decode` checks them instead of msgspec.
+    Weights = Membrane = WeightDefault = MembraneDefault = Any
 
 
 class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,8 +56,11 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     match: str
-    weights: WeightSetting | Keep | None = None
-    membrane: MembraneSetting | Keep | None = None
+    weights: Weights = None
+    membrane: Membrane = None
+
+    def __post_init__(self) -> None:
+        _set(self, weights=_weights(self.weights, "weights"), membrane=_membrane(self.membrane, "membrane"))
 
 
 class QuantSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,8 +91,8 @@ class QuantSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     4
     """
 
-    weights: WeightSetting | None = None
-    membrane: MembraneSetting | None = None
+    weights: WeightDefault = None
+    membrane: MembraneDefault = None
     rules: tuple[Rule, ...] = ()
     first_layer: Literal["float", "quantize"] = "float"
     last_layer: Literal["float", "quantize"] = "float"
@@ -87,14 +100,12 @@ class QuantSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     version: int = VERSION
 
     def __post_init__(self) -> None:
-        # also checks values given in Python, which msgspec itself only does while decoding
-        checked = {
-            "weights": _convert(self.weights, WeightSetting | None, "weights"),
-            "membrane": _convert(self.membrane, MembraneSetting | None, "membrane", method="uniform"),
-            "rules": tuple(_convert(rule, Rule, f"rules[{i}]") for i, rule in enumerate(self.rules or ())),
-        }
-        for name, value in checked.items():
-            msgspec.structs.force_setattr(self, name, value)
+        _set(
+            self,
+            weights=_weights(self.weights, "weights", keep=False),
+            membrane=_membrane(self.membrane, "membrane", keep=False),
+            rules=_rules(self.rules),
+        )
         if self.version != VERSION:
             raise SpecError(
                 f"spec version must be {VERSION}, got {self.version}; update the file or install its isofire"
@@ -111,8 +122,10 @@ class QuantSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> QuantSpec:
-        """A spec from plain values, as TOML or JSON give them; errors name the place, such as `$.weights.bits`."""
-        return _convert(_with_default_method(data), cls, "spec")
+        """A spec from plain values, as TOML or JSON give them; errors name the place, such as `weights.bits`."""
+        if not isinstance(data, dict):
+            raise SpecError(f"a spec must be a table, got {type(data).__name__}")
+        return _convert({**data, "rules": _rules(data.get("rules"))}, cls, "spec")
 
     @classmethod
     def from_toml(cls, path: str | Path) -> QuantSpec:
@@ -129,64 +142,55 @@ class QuantSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()[:16]
 
 
-def _with_default_method(data: dict[str, Any]) -> dict[str, Any]:
-    """Membranes have one method so far; a file need not say it."""
-    if not isinstance(data, dict):
-        raise SpecError(f"a spec must be a table, got {type(data).__name__}")
-    rules = data.get("rules")
-    filled = dict(data)
-    if isinstance(rules, list | tuple):
-        filled["rules"] = [_default_membrane(rule) for rule in rules]
-    return _default_membrane(filled)
+def _set(struct: Struct, **values: Any) -> None:
+    for name, value in values.items():
+        msgspec.structs.force_setattr(struct, name, value)
 
 
-def _default_membrane(table: Any) -> Any:
-    if isinstance(table, dict) and isinstance(table.get("membrane"), dict):
-        return {**table, "membrane": {"method": "uniform", **table["membrane"]}}
-    return table
+def _rules(rules: Any) -> tuple[Rule, ...]:
+    if not isinstance(rules, list | tuple | None):
+        raise SpecError(f"rules must be a list of tables, got {rules!r}")
+    return tuple(_rule(rule, f"rules[{i}]") for i, rule in enumerate(rules or ()))
 
 
-def _convert(value: Any, kind: Any, place: str, method: str | None = None) -> Any:
-    if isinstance(value, dict):
-        value = {"method": method, **value} if method else _default_membrane(value)
+def _rule(rule: Any, place: str) -> Rule:
+    if isinstance(rule, Rule):
+        return rule
+    if not isinstance(rule, dict):
+        raise SpecError(f"{place} must be a table {{match = ..., weights = ...}}, got {rule!r}")
+    decoded = {
+        "weights": _weights(rule.get("weights"), f"{place}.weights"),
+        "membrane": _membrane(rule.get("membrane"), f"{place}.membrane"),
+    }
+    return _convert({**rule, **decoded}, Rule, place)
+
+
+def _weights(value: Any, place: str, *, keep: bool = True) -> Any:
+    if value is None or isinstance(value, WeightSetting) or (keep and value == "float"):
+        return value
+    _refuse_other_kind(value, MembraneSetting, place)
+    return decode(value, WEIGHTS, place)
+
+
+def _membrane(value: Any, place: str, *, keep: bool = True) -> Any:
+    if value is None or isinstance(value, MembraneSetting) or (keep and value == "float"):
+        return value
+    _refuse_other_kind(value, WeightSetting, place)
+    return decode(value, MEMBRANES, place, MEMBRANE_DEFAULT)
+
+
+def _refuse_other_kind(value: Any, kind: type, place: str) -> None:
+    if isinstance(value, kind):
+        raise SpecError(f"{place} takes no {type(value).__name__}, which is meant for the other target")
+
+
+def _convert(value: dict[str, Any], kind: Any, place: str) -> Any:
     try:
-        return msgspec.convert(msgspec.to_builtins(value), kind)
+        return msgspec.convert(value, kind)
     except TypeError as error:
         raise SpecError(f"values must be plain numbers, text, lists or tables (at {place}): {error}") from error
     except msgspec.ValidationError as error:
-        text = str(error)
-        where = text.rsplit(" - at `", 1)
-        path = f"{place}{where[1].rstrip('`').removeprefix('$')}" if len(where) == 2 else place
-        raise SpecError(f"{where[0]} (at {path}){_cure(where[0], path)}") from error
-
-
-_CHOICES: dict[str, str] = {
-    "method": "weights: uniform, lsq, lqnet or tawq; membrane: uniform",
-    "grid": "endpoint, midtread, twos_complement or midrise",
-    "range": "[low, high], minmax, percentile, ksigma, mse or, for weights, aciq",
-    "placement": "pre_fire or post_reset",
-    "granularity": "tensor or channel",
-    "ste": "plain or clipped",
-    "distribution": "gaussian or laplace",
-    "scale": "inverse_density or mse",
-    "init": "mse or mean for lsq, data or official for lqnet",
-    "first_layer": "float or quantize",
-    "last_layer": "float or quantize",
-    "reestimate_bn": "weights, always or never",
-}
-
-
-_KEYS = sorted(
-    {name for kind in (*get_args(WeightSetting), MembraneSetting, QuantSpec) for name in kind.__struct_fields__}
-)
-
-
-def _cure(text: str, path: str) -> str:
-    if "unknown field" in text:
-        wrong = text.rpartition("unknown field `")[2].rstrip("`")
-        close = difflib.get_close_matches(wrong, _KEYS, n=1)
-        # another method may take just this key
-        hint = f"did you mean {close[0]!r}? " if close and close[0] != wrong else ""
-        return f"; {hint}docs/spec.md has the keys that this method takes"
-    field = path.rsplit(".", 1)[-1]
-    return f"; {field} is {_CHOICES[field]}" if "Invalid" in text and field in _CHOICES else ""
+        # raised by this package while it built the value: it names its place itself
+        if isinstance(error.__cause__, SpecError):
+            raise error.__cause__ from None
+        raise told(error, kind, place) from error

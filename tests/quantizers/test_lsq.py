@@ -8,7 +8,7 @@ from scipy.stats import norm
 
 from isofire.errors import ModelError, SpecError
 from isofire.quantizers import LSQ, grids, ranges
-from isofire.settings import LSQWeights, UniformWeights
+from isofire.spec import LSQWeights, UniformWeights
 
 
 def calibrated(bits: int, x: torch.Tensor, **settings) -> LSQ:

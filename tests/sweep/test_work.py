@@ -13,7 +13,6 @@ from isofire.firing import Observation
 from isofire.models import build, load_model, save_model
 from isofire.study import load_splits, run_cell
 from isofire.sweep import work
-from isofire.sweep.plan import spec_from
 from isofire.sweep.store import FILES, Store, read_json
 from isofire.sweep.task import Task
 from isofire.sweep.work import perform
@@ -36,7 +35,7 @@ def test_a_cell_is_what_run_cell_gives(finished, support) -> None:
     folder = store.path("baselines", task.baseline.key)
     model, _ = load_model(folder / "model.safetensors")
     cell = run_cell(
-        model, spec_from(task.cell), mode="qat", train_set=splits.train, test_set=splits.test, recipe=task.cell.recipe,
+        model, task.cell.spec, mode="qat", train_set=splits.train, test_set=splits.test, recipe=task.cell.recipe,
         seed=task.cell.seed, calibration_images=16, max_images=20, device="cpu",
     )  # fmt: skip
     row = read_json(store.path("cells", task.key) / "row.json")

@@ -144,8 +144,7 @@ def _fill_membranes(net: GraphNet, graph: Any) -> None:
 def _fill(membrane: MembraneQuantizer, state: dict[str, Any]) -> None:
     if strange := membrane.state_dict().keys() ^ state.keys():
         raise KeyError(sorted(strange)[0])
-    # channels of a fresh quantizer are a guess
-    for key, (kind, shape, value) in state.items():
-        owner, _, leaf = key.rpartition(".")
-        value = torch.tensor(value, dtype=getattr(torch, kind)).view(shape)
-        membrane.get_submodule(owner)._buffers[leaf] = value
+    tensors = {
+        key: torch.tensor(value, dtype=getattr(torch, kind)).view(shape) for key, (kind, shape, value) in state.items()
+    }
+    membrane.load_state_dict(tensors)

@@ -1,7 +1,7 @@
 """Quantizing a model: the verbs prepare, calibrate, convert, and `quantize_` for all at once."""
 
 from isofire.quantization.calibration import CALIBRATION_BATCH, CALIBRATION_IMAGES, reestimates, weight_quantizers
-from isofire.quantization.describe import describe, range_label
+from isofire.quantization.describe import describe
 from isofire.quantization.labels import labels_of
 from isofire.quantization.plan import LayerAssignment, QuantPlan, explain, make_plan
 from isofire.quantization.reestimate import reestimate_batch_norm
@@ -37,7 +37,6 @@ __all__ = [
     "prepare",
     "prepare_",
     "quantize_",
-    "range_label",
     "reestimate_batch_norm",
     "reestimates",
     "restore_",

@@ -2,54 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
-from isofire.adapters import batch_first, from_rest
+from isofire.adapters import adapter_of, batch_first, from_rest
 from isofire.batches import Data, read_batches
 from isofire.errors import SpecError
 from isofire.neurons import MembraneQuantizer
-from isofire.quantization.plan import make_plan
+from isofire.quantization.attach import check_can_fire
+from isofire.quantization.plan import LayerAssignment, QuantPlan, make_plan
 from isofire.quantization.reestimate import reestimate_batch_norm
-from isofire.quantizers import Quantizer, RangeObserver, Uniform
+from isofire.quantizers import MembraneSetting, Quantizer, RangeObserver
 from isofire.running import device_of, evaluating, forward
-from isofire.settings import UniformMembrane, WeightSetting
 from isofire.spec import QuantSpec
 
 CALIBRATION_IMAGES = 1024
 CALIBRATION_BATCH = 128
 
+_LOG = logging.getLogger(__name__)
 
-def require_data(model: nn.Module, spec: QuantSpec, data: object) -> None:
+
+def require_data(model: nn.Module, spec: QuantSpec, plan: QuantPlan, data: object) -> None:
     """Raise SpecError if something is to be estimated from data and there is none."""
     if data is not None:
         return
-    settings = [spec.weights, spec.membrane, *(s for rule in spec.rules for s in (rule.weights, rule.membrane))]
-    estimated = any(isinstance(setting, UniformMembrane) and setting.is_estimated for setting in settings)
-    weights = any(isinstance(setting, WeightSetting) for setting in settings)
-    anew = reestimates(model, spec, weights)
-    if estimated or anew:
+    anew = _reestimates(model, spec, plan)
+    if anew or _estimated(plan):
         raise SpecError(
             f"{'batch-norm statistics' if anew else 'membrane ranges'} are estimated from data: pass data "
             "(some training images), or set reestimate_bn = 'never' and fixed membrane ranges"
         )
 
 
-def calibrate_model_(model: nn.Module, spec: QuantSpec, data: Data | Tensor | None, max_images: int) -> None:
+def calibrate_model_(
+    model: nn.Module, spec: QuantSpec, plan: QuantPlan, data: Data | Tensor | None, max_images: int
+) -> None:
     """Weight quantizers; then batch norm and membrane ranges, with full-precision membranes; see `calibrate_`."""
-    weights = list(weight_quantizers(model))
-    for name, quantizer in weights:
-        quantizer.calibrate(original(model.get_submodule(name)))
     membranes = [module for module in model.modules() if isinstance(module, MembraneQuantizer)]
-    estimated = [m for m in membranes if isinstance(m.quantizer, Uniform) and m.quantizer.rule is not None]
-    anew = reestimates(model, spec, bool(weights))
-    if data is None:
-        return
-    passes = anew + bool(estimated) + (anew and spec.reestimate_bn == "always" and bool(membranes))
+    quantizers = [quantizer for _, quantizer in weight_quantizers(model)] + [m.quantizer for m in membranes]
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    with unchanged_on_failure([*(part for item in quantizers for part in item.modules()), *norms]):
+        for name, quantizer in weight_quantizers(model):
+            quantizer.calibrate(original(model.get_submodule(name)))
+        if data is not None:
+            _calibrate_on_data_(model, spec, plan, membranes, data, max_images)
+
+
+def _calibrate_on_data_(
+    model: nn.Module,
+    spec: QuantSpec,
+    plan: QuantPlan,
+    membranes: list[MembraneQuantizer],
+    data: Data | Tensor,
+    max_images: int,
+) -> None:
+    estimated, anew = _estimated(plan), _reestimates(model, spec, plan)
+    again = anew and spec.reestimate_bn == "always" and bool(membranes)
+    passes = anew + bool(estimated) + again
     if passes > 1 and isinstance(data, Iterator):
         raise SpecError(
             f"calibration walks through the data {passes} times, but an iterator can be used once; "
@@ -65,15 +81,51 @@ def calibrate_model_(model: nn.Module, spec: QuantSpec, data: Data | Tensor | No
                 _observe_(membranes)
                 for inputs in _inputs(model, data, max_images):
                     forward(model, inputs)
-                for membrane in estimated:
-                    assert isinstance(membrane.quantizer, Uniform)
-                    assert membrane.observer is not None
-                    membrane.quantizer.calibrate_from(membrane.observer)
+                for choice in estimated:
+                    _fit_membrane_(model, choice)
         finally:
             for membrane in membranes:
                 membrane.observer = None
-        if anew and spec.reestimate_bn == "always" and membranes:
+        if again:
             reestimate_batch_norm(model, _inputs(model, data, max_images))
+
+
+def _fit_membrane_(model: nn.Module, choice: LayerAssignment) -> None:
+    neuron, setting = model.get_submodule(choice.name), choice.setting
+    adapter = adapter_of(neuron)
+    assert adapter is not None
+    membrane = adapter.membrane(neuron)
+    assert isinstance(setting, MembraneSetting)
+    assert membrane is not None
+    assert membrane.observer is not None
+    setting.calibrate(membrane.quantizer, membrane.observer)
+    check_can_fire(model, choice, membrane.quantizer, membrane.observer.extremes()[:, 1])
+
+
+@contextmanager
+def unchanged_on_failure(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Give modules their own parameters, buffers and attributes back if something fails inside."""
+    kept = [(module, dict(module.__dict__), _tensors(module)) for module in modules]
+    try:
+        yield
+    except BaseException:
+        with torch.no_grad():
+            for module, attributes, tensors in kept:
+                module.__dict__.update(attributes)
+                for group, name, tensor, value in tensors:
+                    getattr(module, group)[name] = tensor
+                    tensor.data.copy_(value)
+        raise
+
+
+def _tensors(module: nn.Module) -> list[tuple[str, str, Tensor, Tensor]]:
+    groups: dict[str, dict[str, Any]] = {"_parameters": module._parameters, "_buffers": module._buffers}
+    return [
+        (group, name, tensor, tensor.detach().clone())
+        for group, found in groups.items()
+        for name, tensor in found.items()
+        if tensor is not None
+    ]
 
 
 def weight_quantizers(model: nn.Module) -> Iterator[tuple[str, Quantizer]]:
@@ -90,12 +142,24 @@ def original(layer: nn.Module) -> Tensor:
     return layer.parametrizations["weight"].original  # type: ignore[index,union-attr]
 
 
-def reestimates(model: nn.Module, spec: QuantSpec, weights: bool | None = None) -> bool:
-    """Whether quantizing by the spec measures batch norm anew; `weights`, if known, says whether it reaches any."""
-    if weights is None:
-        weights = any(item.setting is not None and item.target == "weights" for item in make_plan(model, spec).choices)
+def reestimates(model: nn.Module, spec: QuantSpec) -> bool:
+    """Whether quantizing by the spec measures batch norm anew."""
+    return _reestimates(model, spec, make_plan(model, spec))
+
+
+def _reestimates(model: nn.Module, spec: QuantSpec, plan: QuantPlan) -> bool:
     norms = any(isinstance(module, _BatchNorm) and module.running_mean is not None for module in model.modules())
+    weights = bool(plan.chosen("weights"))
     return norms and (spec.reestimate_bn == "always" or (spec.reestimate_bn == "weights" and weights))
+
+
+def _estimated(plan: QuantPlan) -> list[LayerAssignment]:
+    """Layers of neurons whose levels are chosen from data."""
+    return [
+        choice
+        for choice in plan.chosen("membrane")
+        if isinstance(choice.setting, MembraneSetting) and choice.setting.is_estimated
+    ]
 
 
 def _observe_(membranes: list[MembraneQuantizer]) -> None:

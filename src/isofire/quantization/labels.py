@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from isofire.quantization.describe import options_label, range_label
-from isofire.settings import MembraneSetting, TaWQWeights, UniformMembrane, WeightSetting
+from isofire.quantizers import MembraneSetting, Setting
 from isofire.spec import QuantSpec
-
-TERNARY_BITS = 1.585
 
 
 def labels_of(spec: QuantSpec | None) -> dict[str, str | float | None]:
@@ -37,23 +34,16 @@ def labels_of(spec: QuantSpec | None) -> dict[str, str | float | None]:
     return {"target": target if parts else "rules", **labels}
 
 
-def _labels(setting: WeightSetting | MembraneSetting) -> dict[str, str | float | None]:
-    membrane = isinstance(setting, UniformMembrane)
-    grid = getattr(setting, "grid", None)
-    method = {
-        "UniformWeights": "uniform",
-        "UniformMembrane": "uniform",
-        "LSQWeights": "lsq",
-        "LQNetWeights": "lqnet",
-    }.get(type(setting).__name__, "tawq")
-    granularity = getattr(setting, "granularity", "channel")
+def _labels(setting: Setting) -> dict[str, str | float | None]:
+    membrane = isinstance(setting, MembraneSetting)
+    granularity = setting.level_granularity
     return {
-        "method": method if grid in (None, "endpoint") else f"{method}-{grid}",
-        "bits": TERNARY_BITS if isinstance(setting, TaWQWeights) else setting.bits,
-        "range": range_label(setting),
+        "method": setting.label,
+        "bits": setting.nominal_bits,
+        "range": setting.range_label,
         "granularity": "layer" if membrane and granularity == "tensor" else granularity,
         "placement": setting.placement if membrane else None,
-        "options": options_label(setting),
+        "options": setting.options_label,
     }
 
 

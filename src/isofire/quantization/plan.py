@@ -12,7 +12,8 @@ from isofire.adapters import find_neurons, no_neurons, refuse_compiled
 from isofire.errors import SpecError
 from isofire.quantization.describe import describe
 from isofire.quantization.temporal import TemporalLayer
-from isofire.spec import MembraneSetting, QuantSpec, Rule, WeightSetting
+from isofire.quantizers import MembraneSetting, WeightSetting
+from isofire.spec import QuantSpec, Rule
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 UNSUPPORTED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.RNNBase, nn.Bilinear, nn.Embedding)
@@ -34,6 +35,10 @@ class QuantPlan:
     """Every weighted layer and every layer of neurons with its choice, in the model's order."""
 
     choices: tuple[LayerAssignment, ...]
+
+    def chosen(self, target: str) -> list[LayerAssignment]:
+        """The assignments of "weights" or "membrane" that quantize."""
+        return [choice for choice in self.choices if choice.target == target and choice.setting is not None]
 
     def __str__(self) -> str:
         rows = [("module", "kind", "target", "setting", "rule")]

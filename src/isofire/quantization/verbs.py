@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -16,8 +18,11 @@ from isofire.quantization.calibration import (
     require_data,
     weight_quantizers,
 )
-from isofire.quantization.plan import make_plan
+from isofire.quantization.plan import QuantPlan, make_plan
 from isofire.spec import QuantSpec
+
+_SPEC = "_isofire_spec"
+"""Attribute of a prepared model; no name that a network of the user's own could have."""
 
 
 def prepare(model: nn.Module, spec: QuantSpec) -> nn.Module:
@@ -38,12 +43,8 @@ def prepare(model: nn.Module, spec: QuantSpec) -> nn.Module:
 
 def prepare_(model: nn.Module, spec: QuantSpec) -> nn.Module:
     """`prepare` in place; a model that cannot be prepared is left as it was."""
-    for name, module in model.named_modules():
-        if spec_of(module) is not None:
-            where = f"its part {name!r}" if name else "this model"
-            raise ModelError(f"{where} is already prepared or quantized; start again from the full-precision one")
-    attach_(model, make_plan(model, spec))
-    model.quantization = spec  # type: ignore[assignment]
+    _refuse_prepared(model)
+    _prepare_(model, spec, make_plan(model, spec))
     return model
 
 
@@ -79,8 +80,9 @@ def calibrate_(
     spec = spec_of(model)
     if spec is None:
         raise ModelError("calibrate needs a prepared model; call prepare(model, spec) first")
-    require_data(model, spec, data)
-    calibrate_model_(model, spec, data, max_images)
+    plan = make_plan(model, spec)
+    require_data(model, spec, plan, data)
+    calibrate_model_(model, spec, plan, data, max_images)
     return model
 
 
@@ -123,21 +125,25 @@ def quantize_(
     Raises
     ------
     ModelError, SpecError
-        As `prepare` and `calibrate_`; the model is left as it was if preparing fails.
+        As `prepare` and `calibrate_`; the model is left as it was then.
 
     Examples
     --------
     >>> spec = QuantSpec(weights={"method": "lsq", "bits": 4}, membrane={"bits": 4, "placement": "post_reset"})
     >>> isofire.quantize_(model, spec, train_set)  # doctest: +SKIP
     """
-    make_plan(model, spec)
-    require_data(model, spec, data)
-    return convert_(calibrate_(prepare_(model, spec), data, max_images=max_images))
+    _refuse_prepared(model)
+    plan = make_plan(model, spec)
+    require_data(model, spec, plan, data)
+    with _prepare_(model, spec, plan) as undo:
+        calibrate_model_(model, spec, plan, data, max_images)
+        undo.pop_all()
+    return convert_(model)
 
 
 def spec_of(model: nn.Module) -> QuantSpec | None:
     """The spec that a model was prepared with; None for a full-precision model."""
-    spec = model.__dict__.get("quantization")
+    spec = model.__dict__.get(_SPEC)
     return spec if isinstance(spec, QuantSpec) else None
 
 
@@ -151,7 +157,7 @@ def restore_(model: nn.Module, spec: QuantSpec, *, converted: bool) -> nn.Module
     if not converted:
         return prepare_(model, spec)
     attach_converted_(model, make_plan(model, spec))
-    model.quantization = spec  # type: ignore[assignment]
+    model.__dict__[_SPEC] = spec
     return model.eval()
 
 
@@ -173,6 +179,21 @@ def integer_weights(model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
             "values; call prepare, calibrate and then this"
         )
     return found
+
+
+def _refuse_prepared(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if spec_of(module) is not None:
+            where = f"its part {name!r}" if name else "this model"
+            raise ModelError(f"{where} is already prepared or quantized; start again from the full-precision one")
+
+
+def _prepare_(model: nn.Module, spec: QuantSpec, plan: QuantPlan) -> ExitStack:
+    """Attach what the plan says; closing what it returns gives the full-precision model back."""
+    undo = attach_(model, plan)
+    model.__dict__[_SPEC] = spec
+    undo.callback(model.__dict__.pop, _SPEC)
+    return undo
 
 
 def _own_class_(layer: nn.Module) -> None:

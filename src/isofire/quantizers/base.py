@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import torch
@@ -93,6 +94,23 @@ class Quantizer(nn.Module, ABC):
 
         Call it before building an optimizer: a learned parameter is replaced when the number of channels changes.
         """
+
+    @torch.no_grad()
+    def calibrate_from(self, observer: RangeObserver) -> None:
+        """Choose the levels from streamed data, as `calibrate` does from one tensor; here, from the observer's sample.
+
+        Raises
+        ------
+        ModelError
+            If nothing was observed.
+        SpecError
+            If the observer groups elements in another way.
+        """
+        samples = self._observed(observer)
+        if not self.axis:
+            self.calibrate(samples)
+        else:
+            self.calibrate(samples.T.reshape(-1, *[1] * (self.axis - 1), samples.shape[0]))
 
     @abstractmethod
     def codes(self, x: Tensor) -> Tensor:
@@ -224,8 +242,23 @@ class Quantizer(nn.Module, ABC):
         else:
             setattr(self, name, value.to(buffer).clone())
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
+    def fit_to_(self, state: Mapping[str, Tensor]) -> None:
+        """Take the number of channels of a state dict of this quantizer, as calibration would; it is only built yet."""
+        stored = state.get("calibrated")
+        if stored is None or self.granularity != "channel":
+            return
+        for name, own in [*self.named_parameters(recurse=False), *self.named_buffers(recurse=False)]:
+            other = state.get(name)
+            if other is None or not own.ndim or own.shape == other.shape or own.shape[1:] != other.shape[1:]:
+                continue
+            wide = own.detach()[:1].expand(other.shape).clone()
+            setattr(self, name, nn.Parameter(wide) if isinstance(own, nn.Parameter) else wide)
+            self.channels = other.shape[0]
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        if not self._is_ready():
+            self.fit_to_(under(prefix, state))
+        super()._load_from_state_dict(state, prefix, *args, **kwargs)
         self._ready = bool(self.calibrated)
 
 
@@ -235,10 +268,6 @@ class AffineQuantizer(Quantizer):
     @abstractmethod
     def affine(self) -> Affine:
         """Return the grid with float32 `[G]` parameters; the arithmetic is that of `isofire.quantizers.grids`."""
-
-    @abstractmethod
-    def calibrate_from(self, observer: RangeObserver) -> None:
-        """Choose the levels from streamed data, as `calibrate` does from one tensor."""
 
     @torch.no_grad()
     def codes(self, x: Tensor) -> Tensor:
@@ -255,6 +284,18 @@ class AffineQuantizer(Quantizer):
     def levels(self) -> Tensor:
         self._require_ready()
         return grids.levels(self.affine())
+
+
+def fit_quantizers_(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give every quantizer that has not been calibrated the number of channels that a state dict of the model has."""
+    for name, module in model.named_modules():
+        if isinstance(module, Quantizer) and not module._is_ready():
+            module.fit_to_(under(f"{name}." if name else "", state))
+
+
+def under(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a state dict whose names begin so, without that beginning."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def require_finite(x: Tensor, who: str) -> None:

@@ -14,7 +14,6 @@ from isofire.quantizers import bins, ste
 from isofire.quantizers.base import Granularity, Quantizer
 from isofire.quantizers.grids import check_codes
 from isofire.quantizers.lloyd import lloyd
-from isofire.quantizers.observer import RangeObserver
 from isofire.quantizers.qem import midpoints
 from isofire.quantizers.rows import along, to_rows
 from isofire.quantizers.table import Table
@@ -111,19 +110,6 @@ class Levels(Quantizer):
             If `x` is empty or holds NaN or infinite values.
         """
         self._fit(self._rows_to_fit(x).values)
-
-    @torch.no_grad()
-    def calibrate_from(self, observer: RangeObserver) -> None:
-        """Find the levels from an observer's sample.
-
-        Raises
-        ------
-        ModelError
-            If nothing was observed.
-        SpecError
-            If the observer groups elements in another way.
-        """
-        self._fit(self._observed(observer))
 
     @torch.no_grad()
     def set_table(self, table: Table) -> None:

@@ -12,7 +12,6 @@ from isofire.errors import SpecError
 from isofire.quantizers import grids, ranges
 from isofire.quantizers.base import AffineQuantizer, Granularity, require_finite
 from isofire.quantizers.grids import Affine
-from isofire.quantizers.observer import RangeObserver
 from isofire.quantizers.rows import along, to_rows
 
 Init = Literal["mean", "mse"]
@@ -110,19 +109,6 @@ class LSQ(AffineQuantizer):
             If `x` is empty or holds NaN or infinite values.
         """
         self._fit(self._rows_to_fit(x).values)
-
-    @torch.no_grad()
-    def calibrate_from(self, observer: RangeObserver) -> None:
-        """Set the step from an observer's sample.
-
-        Raises
-        ------
-        ModelError
-            If nothing was observed.
-        SpecError
-            If the observer groups elements in another way.
-        """
-        self._fit(self._observed(observer))
 
     def affine(self) -> Affine:
         step = torch.maximum(self.step.detach(), self.floor).float()

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from isofire.errors import ModelError, SpecError
-from isofire.quantizers.base import Quantizer
 from isofire.quantizers.grids import check_codes
+from isofire.quantizers.temporal import TemporalQuantizer
 
 _MOST_STEPS = 65_536
 """As of networks; weights and scales of each step are kept."""
@@ -19,7 +19,7 @@ _MOST_STEPS = 65_536
 Scale = Literal["inverse_density", "mse"]
 
 
-class TaWQ(Quantizer):
+class TaWQ(TemporalQuantizer):
     """Pass a weight through a signed, leaky neuron for T steps; its spikes are the ternary weights of each step.
 
     With w' = (w - mean(w)) / std(w) over the whole layer, V = 0 at first, and for t = 1..T:
@@ -32,9 +32,6 @@ class TaWQ(Quantizer):
     Output t is a scale per output channel times o_t. The gradient of each of the two signs is that of a sigmoid, as in
     the released code: do/dV = (s'(V - 1/4) + s'(V + 1/4)) / 2, s'(u) = alpha sigmoid(alpha u) (1 - sigmoid(alpha u)).
     It flows through the normalisation but not through the scale.
-
-    Unlike other quantizers it adds an axis: `[C_out, ...]` becomes `[T, C_out, ...]`, and so do codes and levels. It
-    can be a parametrization with `unsafe=True` only.
 
     Parameters
     ----------
@@ -80,8 +77,7 @@ class TaWQ(Quantizer):
             raise SpecError(f"scale must be 'inverse_density' or 'mse', got {scale!r}")
         if not 0 < alpha < math.inf:
             raise SpecError(f"alpha must be positive and finite, got {alpha!r}")
-        super().__init__(math.log2(3), granularity="channel", channels=channels, channel_axis=0)
-        self.steps = steps
+        super().__init__(steps, 3, channels=channels)
         self.scale: Scale = scale
         self.alpha = alpha
         self.register_buffer("scales", torch.zeros(steps, channels))

@@ -12,7 +12,7 @@ from torch import nn
 
 from isofire.firing import Comparison, Observation, observe
 from isofire.quantization import CALIBRATION_IMAGES, LayerAssignment, make_plan, reestimates
-from isofire.settings import MembraneSetting
+from isofire.quantizers import MembraneSetting
 from isofire.spec import QuantSpec, Rule
 from isofire.study.cell import Cell, run_cell
 from isofire.study.splits import AnySet

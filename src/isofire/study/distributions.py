@@ -15,10 +15,9 @@ from isofire.neurons import MembraneQuantizer, Neuron
 from isofire.neurons.base import Backend
 from isofire.quantization import make_plan, spec_of, weight_quantizers
 from isofire.quantization.plan import LayerAssignment
-from isofire.quantizers import Uniform
+from isofire.quantizers import WeightSetting
 from isofire.quantizers.rows import to_rows
 from isofire.running import device_of, evaluating
-from isofire.settings import TaWQWeights, WeightSetting
 
 BINS = 64
 MOST_LEVELS = 256
@@ -131,11 +130,11 @@ def _entry(
         chosen = torch.linspace(0, levels.numel() - 1, MOST_LEVELS).round().long()
         notes = [*notes, f"{MOST_LEVELS} of {levels.numel()} levels"]
         levels = levels[chosen]
-    bits = getattr(choice.setting, "bits", None)
+    assert choice.setting is not None
     return {
         "module": choice.name,
         "target": choice.target,
-        "bits": math.log2(3) if bits is None else bits,
+        "bits": choice.setting.nominal_bits,
         "edges": edges,
         "counts": counts,
         "levels": [float(level) for level in levels],
@@ -161,13 +160,14 @@ def _levels(choice: LayerAssignment, weight: Tensor, quantized: nn.Module) -> tu
     """Levels [G, L] of a weight quantizer; after conversion they are found again, else read off the stored weights."""
     setting = choice.setting
     assert isinstance(setting, WeightSetting)
-    temporal = isinstance(setting, TaWQWeights)
+    temporal = setting.time_steps is not None
     notes = ["levels of the first step"] if temporal else []
     quantizer = dict(weight_quantizers(quantized)).get(choice.name)
     if quantizer is None:
         quantizer, stored = setting.build(weight.shape[0]).eval(), _weight(quantized, choice.name)
+        # levels that the setting gives are those of any weights
+        fixed = bool(quantizer.calibrated)
         quantizer.calibrate(weight)
-        fixed = isinstance(quantizer, Uniform) and quantizer.rule is None
         with torch.no_grad():
             found_again = fixed or torch.equal(quantizer(weight), stored)
         if not found_again:

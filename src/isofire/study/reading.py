@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, get_args
+from typing import Any
 
 from isofire.config_source import ConfigSource
 from isofire.errors import SpecError
 from isofire.models import is_named
 from isofire.models.build import BUILDERS
-from isofire.spec import MembraneSetting, QuantSpec, Rule, WeightSetting
+from isofire.quantizers import MEMBRANES, WEIGHTS
+from isofire.spec import MEMBRANE_DEFAULT, QuantSpec, Rule
 from isofire.study.splits import DataSettings
 from isofire.training import Recipe
 
@@ -87,13 +88,12 @@ def read_spec(table: Any, path: str, places: ConfigSource) -> QuantSpec:
 
 
 def _check_targets(table: dict[str, Any], path: str, places: ConfigSource) -> None:
-    for target, kinds in (("weights", get_args(WeightSetting)), ("membrane", (MembraneSetting,))):
+    for target, known in (("weights", WEIGHTS), ("membrane", MEMBRANES)):
         setting = table.get(target)
         if not isinstance(setting, dict):
             continue
-        methods = {str(kind.__struct_config__.tag): kind for kind in kinds}
-        method = setting.get("method", "uniform" if target == "membrane" else None)
-        if method not in methods:
+        method = setting.get("method", MEMBRANE_DEFAULT if target == "membrane" else None)
+        if method not in known:
             place = f"{path}.{target}.method"
-            raise SpecError(f"{place} must be one of {', '.join(methods)}, got {method!r} ({places.of(place)})")
-        places.check_keys(setting, ("method", *methods[method].__struct_fields__), f"{path}.{target}")
+            raise SpecError(f"{place} must be one of {', '.join(known)}, got {method!r} ({places.of(place)})")
+        places.check_keys(setting, ("method", *known[method].__struct_fields__), f"{path}.{target}")

@@ -16,7 +16,7 @@ from isofire.firing import Observation, observe
 from isofire.quantization import labels_of
 from isofire.study import AnySet, Splits, fresh_model, load_splits, run_cell
 from isofire.sweep.given import given_model
-from isofire.sweep.plan import Plan, spec_from
+from isofire.sweep.plan import Plan
 from isofire.sweep.task import BaselineTask, CellTask, Task
 from isofire.training.distributed import pick_device
 
@@ -205,7 +205,7 @@ class _Sample:
             )
         began = self._clock()
         run_cell(
-            self._model, spec_from(cell), mode="qat" if train else "ptq", train_set=data, test_set=data, recipe=recipe,
+            self._model, cell.spec, mode="qat" if train else "ptq", train_set=data, test_set=data, recipe=recipe,
             seed=cell.seed, observed=observed, calibration_images=images, batch_size=images,
             device=pick_device(self._task.device),
         )  # fmt: skip
@@ -220,5 +220,5 @@ class _Sample:
 
 def _kind(task: Task) -> Kind:
     assert task.cell is not None
-    labels: dict[str, Any] = labels_of(spec_from(task.cell))
+    labels: dict[str, Any] = labels_of(task.cell.spec)
     return (task.baseline.name, task.cell.mode, labels["target"], labels["method"])

@@ -14,7 +14,6 @@ import torch
 
 from isofire.errors import SpecError
 from isofire.quantization import labels_of
-from isofire.spec import QuantSpec
 from isofire.study import CONTROLS, DataSettings, Splits, environment, load_splits
 from isofire.study.environment import version
 from isofire.study.rows import to_json_text
@@ -65,7 +64,7 @@ class Plan:
                     "baseline": baseline.key,
                     "seed": cell.seed,
                     "mode": cell.mode,
-                    "spec": cell.spec,
+                    "spec": None if cell.spec is None else cell.spec.to_dict(),
                 }
                 for baseline, cell in cells
             ],
@@ -177,12 +176,13 @@ def _baseline(
 
 
 def _cell(combination: Combination, sweep: Sweep, baseline: BaselineTask, seed: int) -> CellTask:
-    mode, spec = combination.mode, None if combination.spec is None else combination.spec.to_dict()
+    mode, spec = combination.mode, combination.spec
     recipe = None
     if mode == "qat":
         assert sweep.qat is not None
         recipe = msgspec.structs.replace(sweep.qat, seed=seed)
-    decides = [baseline.key, mode, spec, seed, recipe and recipe.to_dict(), sweep.calibration_images]
+    plain = None if spec is None else spec.to_dict()
+    decides = [baseline.key, mode, plain, seed, recipe and recipe.to_dict(), sweep.calibration_images]
     return CellTask(
         key=_hash(decides), title=_title(combination, baseline.name, seed), mode=mode, seed=seed, spec=spec,
         recipe=recipe, calibration_images=sweep.calibration_images, keep_model=sweep.keep_models,
@@ -220,11 +220,6 @@ def _without_places(config: dict[str, Any]) -> dict[str, Any]:
         for item in config["baselines"]
     ]
     return config | {"data": tidy(config["data"]), "baselines": baselines}
-
-
-def spec_from(cell: CellTask) -> QuantSpec | None:
-    """The spec of a cell."""
-    return None if cell.spec is None else QuantSpec.from_dict(cell.spec)
 
 
 def _hash(decides: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from isofire.spec import QuantSpec
 from isofire.study import DataSettings
 from isofire.study.cell import Mode
 from isofire.training import Recipe
@@ -64,7 +65,7 @@ class CellTask(Struct, frozen=True, kw_only=True):
     mode, seed, recipe, calibration_images
         As in `run_cell`.
     spec
-        A `QuantSpec` as plain values; None: a control.
+        What to quantize; None: a control.
     keep_model
         Store the quantized network too.
     """
@@ -73,7 +74,7 @@ class CellTask(Struct, frozen=True, kw_only=True):
     title: str
     mode: Mode
     seed: int
-    spec: dict[str, Any] | None
+    spec: QuantSpec | None
     recipe: Recipe | None
     calibration_images: int
     keep_model: bool

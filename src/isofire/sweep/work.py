@@ -22,7 +22,7 @@ from isofire.study import AnySet, DataSettings, Splits, environment, load_splits
 from isofire.study.distributions import distributions
 from isofire.study.rows import to_json_text
 from isofire.sweep.given import given_model, identity_of
-from isofire.sweep.plan import fingerprints_of, spec_from, versions
+from isofire.sweep.plan import fingerprints_of, versions
 from isofire.sweep.store import Kind, Store, Superseded
 from isofire.sweep.task import BaselineTask, CellTask, Outcome, Task
 from isofire.training.distributed import pick_device
@@ -98,7 +98,7 @@ def _make_cell(baseline: BaselineTask, task: CellTask, store: Store, device: tor
     _check_circumstances(baseline, splits)
     cell = run_cell(
         model,
-        spec_from(task),
+        task.spec,
         mode=task.mode,
         train_set=splits.train,
         test_set=_compared(splits, baseline),

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from isofire.errors import CheckpointError, ModelError
 from isofire.files import check_file, write_atomic
+from isofire.quantizers import fit_quantizers_
 from isofire.toml_json import parse_json
 
 Kind = Literal["weights", "training"]
@@ -246,7 +247,9 @@ def _load_model(path: str | os.PathLike[str], model: nn.Module, tensors: dict[st
 
 
 def _check_model(path: str | os.PathLike[str], model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    stored, own = _under("model", tensors), model_tensors(model)
+    stored = _under("model", tensors)
+    fit_quantizers_(model, stored)
+    own = model_tensors(model)
     differences = []
     if missing := sorted(own.keys() - stored.keys()):
         differences.append(f"missing there: {_some(missing)}")

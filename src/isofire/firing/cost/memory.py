@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,12 +10,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from isofire.quantization import make_plan, spec_of
 from isofire.quantization.temporal import TemporalLayer
-from isofire.settings import LQNetWeights, LSQWeights, MembraneSetting, TaWQWeights, WeightSetting
+from isofire.quantizers import Setting, WeightSetting
 
 Weighted = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear | TemporalLayer
 FLOAT_BITS = 32
-TERNARY_BITS = 2
-"""A ternary weight holds log2(3) = 1.585 bits and is stored in 2."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,18 +109,19 @@ def memory_of(model: nn.Module, neurons: Mapping[str, int]) -> Memory:
             continue
         weight, setting = layer.weight.detach(), choices.get(name)
         assert setting is None or isinstance(setting, WeightSetting)
-        channels = weight.shape[1] if isinstance(setting, TaWQWeights) else weight.shape[0]
+        steps = None if setting is None else setting.time_steps
+        channels = weight.shape[0 if steps is None else 1]
         weights[name] = WeightMemory(
             weights=weight.numel(),
-            bits=_weight_bits(setting),
-            table_bits=FLOAT_BITS * _table(setting, channels),
+            bits=_bits(setting),
+            table_bits=0 if setting is None else FLOAT_BITS * setting.table_numbers(setting.groups(channels)),
             bias_bits=FLOAT_BITS * (0 if layer.bias is None else layer.bias.numel()),
             nonzero=float((weight != 0).double().mean()),
             stored_in=_owner(stored, name, _held(layer)),
         )
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     others, vectors = _others(model, weights, norms, stored)
-    states = {name: StateMemory(neurons=count, bits=_state_bits(choices.get(name))) for name, count in neurons.items()}
+    states = {name: StateMemory(neurons=count, bits=_bits(choices.get(name))) for name, count in neurons.items()}
     return Memory(
         weights=weights | others,
         states=states,
@@ -173,24 +171,5 @@ def _owner(stored: dict[int, str], name: str, weight: Tensor | None) -> str | No
     return None if first == name else first
 
 
-def _weight_bits(setting: WeightSetting | None) -> int:
-    if setting is None:
-        return FLOAT_BITS
-    return TERNARY_BITS if isinstance(setting, TaWQWeights) else math.ceil(setting.bits)
-
-
-def _state_bits(setting: WeightSetting | MembraneSetting | None) -> int:
-    return FLOAT_BITS if setting is None or isinstance(setting, TaWQWeights) else math.ceil(setting.bits)
-
-
-def _table(setting: WeightSetting | None, channels: int) -> int:
-    """Numbers beside the codes: a step (LSQ), a basis vector (LQ-Nets), a scale (TaWQ), or a step and an offset."""
-    if setting is None:
-        return 0
-    groups = channels if getattr(setting, "granularity", "channel") == "channel" else 1
-    match setting:
-        case LSQWeights() | TaWQWeights():
-            return groups
-        case LQNetWeights():
-            return groups * setting.bits
-    return groups * 2
+def _bits(setting: Setting | None) -> int:
+    return FLOAT_BITS if setting is None else setting.stored_bits

@@ -1,0 +1,141 @@
+"""The methods that a spec may name, for weights and for membranes; open to other packages.
+
+An installed package adds its own through entry points in its pyproject.toml::
+
+    [project.entry-points."isofire.weights"]
+    mine = "my_package:MyWeights"
+
+    [project.entry-points."isofire.membranes"]
+    mine = "my_package:MyMembrane"
+
+The name is the class's `tag`. Code that is not installed calls `register_weights` or `register_membrane`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+
+from isofire.errors import SpecError
+from isofire.quantizers.setting import MembraneSetting, Setting, WeightSetting, choices_of
+from isofire.registry import Registry
+
+S = TypeVar("S", bound=Setting)
+
+
+def _fit(kind: type[S], *needed: str) -> Callable[[str, object], type[S]]:
+    def check(name: str, thing: object) -> type[S]:
+        if not (isinstance(thing, type) and issubclass(thing, kind)):
+            raise SpecError(
+                f"the method {name!r} must be a subclass of isofire.quantizers.{kind.__name__}, got {thing!r}"
+            )
+        if (tag := thing.__struct_config__.tag) != name:
+            raise SpecError(
+                f"the method {name!r} must have that name as its tag, {thing.__name__} has {tag!r}; "
+                f'write class {thing.__name__}({kind.__name__}, frozen=True, kw_only=True, tag="{name}")'
+            )
+        missing = [name for name in needed if name not in thing.__struct_fields__]
+        if missing:
+            raise SpecError(f"the method {name!r} must have the fields {', '.join(needed)}, {missing[0]} is missing")
+        return thing
+
+    return check
+
+
+WEIGHTS: Registry[type[WeightSetting]] = Registry("weight method", "isofire.weights", _fit(WeightSetting))
+MEMBRANES: Registry[type[MembraneSetting]] = Registry(
+    "membrane method", "isofire.membranes", _fit(MembraneSetting, "placement", "granularity")
+)
+
+
+def register_weights(setting: type[S]) -> type[S]:
+    """Let specs name a weight method, under the tag of its setting. Usable as a decorator.
+
+    Raises
+    ------
+    SpecError
+        If `setting` is no subclass of `WeightSetting`, or another has its tag.
+
+    Examples
+    --------
+    >>> @register_weights
+    ... class Signs(WeightSetting, frozen=True, kw_only=True, tag="signs"):
+    ...     def build(self, channels):
+    ...         return Levels([-1.0, 1.0])
+    >>> "signs" in WEIGHTS
+    True
+    >>> WEIGHTS.unregister("signs")
+    """
+    WEIGHTS.register(_tag(setting), setting)  # pyright: ignore[reportArgumentType]
+    return setting
+
+
+def register_membrane(setting: type[S]) -> type[S]:
+    """Let specs name a membrane method, under the tag of its setting. Usable as a decorator.
+
+    Raises
+    ------
+    SpecError
+        If `setting` is no subclass of `MembraneSetting`, or another has its tag.
+    """
+    MEMBRANES.register(_tag(setting), setting)  # pyright: ignore[reportArgumentType]
+    return setting
+
+
+def _tag(setting: Any) -> str:
+    config = getattr(setting, "__struct_config__", None)
+    if not isinstance(config, msgspec.structs.StructConfig):
+        raise SpecError(f"a method is a subclass of WeightSetting or MembraneSetting, got {setting!r}")
+    return str(config.tag)
+
+
+def decode(table: Any, registry: Registry[type[S]], place: str, default: str | None = None) -> S:
+    """The setting that a table `{"method": ..., ...}` describes.
+
+    Parameters
+    ----------
+    place
+        Such as "rules[0].weights", for errors.
+    default
+        The method of a table that names none.
+
+    Raises
+    ------
+    SpecError
+        If the table names no method or an unknown one, a key is unknown, or a value out of range; says where.
+    """
+    if not isinstance(table, dict):
+        raise SpecError(f"{place} must be a table such as {{method = ..., bits = 4}}, got {table!r}")
+    if "method" not in table and default is None:
+        raise SpecError(f"{place} needs a method, one of {', '.join(registry)} (at {place})")
+    name = table.get("method", default)
+    try:
+        kind = registry[name]
+    except SpecError as error:
+        raise SpecError(f"{error} (at {place}.method)") from error
+    try:
+        return msgspec.convert(msgspec.to_builtins({**table, "method": name}), kind)
+    except TypeError as error:
+        raise SpecError(f"values must be plain numbers, text, lists or tables (at {place}): {error}") from error
+    except msgspec.ValidationError as error:
+        raise told(error, kind, place) from error
+
+
+def told(error: msgspec.ValidationError, kind: type[msgspec.Struct], place: str) -> SpecError:
+    """msgspec's error with the place in the spec, and with what the field at fault may be."""
+    text, _, where = str(error).rpartition(" - at `")
+    if not text:
+        text, where = str(error), ""
+    path = f"{place}{where.rstrip('`').removeprefix('$')}"
+    if "unknown field" in text:
+        wrong = text.rpartition("unknown field `")[2].rstrip("`")
+        close = difflib.get_close_matches(wrong, kind.__struct_fields__, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        return SpecError(f"{text} (at {path}); {hint}known here: {', '.join(kind.__struct_fields__)}")
+    name = path.rpartition(".")[2]
+    types = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    cure = choices_of(name, types[name]) if "Invalid" in text and name in types else ""
+    return SpecError(f"{text} (at {path}){cure}")

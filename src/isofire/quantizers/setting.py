@@ -1,0 +1,193 @@
+"""A setting: the frozen value that names a quantizer in a spec, and answers whatever the rest of isofire asks of it.
+
+A method is a subclass of `WeightSetting` or `MembraneSetting` with a `tag`, its name in specs, registered with
+`register_weights` or `register_membrane`; see `isofire.quantizers.registry`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import msgspec
+from msgspec import Struct
+
+from isofire.errors import SpecError
+from isofire.quantizers.base import Granularity, Quantizer
+from isofire.quantizers.observer import RangeObserver
+
+Span = tuple[float, float]
+Placement = Literal["pre_fire", "post_reset"]
+
+
+class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="method"):
+    """What weights and membranes have in common. Its fields are the keys that a spec may give.
+
+    Values are checked however a setting is made: against the types of its fields, and by building the quantizer, which
+    knows which of them exclude each other.
+
+    Raises
+    ------
+    SpecError
+        If a value is of another type, out of range, or contradicts another.
+    """
+
+    max_bits: ClassVar[int] = 16
+    """The largest value of a field `bits`."""
+    in_columns: ClassVar[frozenset[str]] = frozenset(
+        {"bits", "grid", "range", "clip", "granularity", "placement", "signed"}
+    )
+    """Fields that a results row shows in columns of their own; the others stand in `options` where they are not the
+    default."""
+
+    def __post_init__(self) -> None:
+        for field in msgspec.structs.fields(type(self)):
+            value = getattr(self, field.name)
+            if field.name == "bits" and value is not None:
+                self._check_bits(value)
+            msgspec.structs.force_setattr(self, field.name, _typed(field.name, value, field.type))
+        for name in ("range", "clip"):
+            span = getattr(self, name, None)
+            if span is not None and not isinstance(span, str):
+                _check_span(name, span)
+        self.build(1)
+
+    def build(self, channels: int) -> Quantizer:
+        """An uncalibrated quantizer with this many groups (for granularity "tensor": one)."""
+        raise NotImplementedError
+
+    @property
+    def method(self) -> str:
+        """Its name in specs."""
+        return str(self.__struct_config__.tag)
+
+    @property
+    def nominal_bits(self) -> float:
+        """Bits per value as the field counts them, log2 of the number of levels, to three decimals."""
+        bits = round(self.build(1).bits, 3)
+        return int(bits) if bits == int(bits) else bits
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits per value in memory."""
+        return math.ceil(self.nominal_bits)
+
+    def table_numbers(self, groups: int) -> int:
+        """How many float32 numbers are stored beside the codes: here the levels of each group; fewer where a step, an
+        offset or a basis gives them."""
+        return groups * 2**self.stored_bits
+
+    def groups(self, channels: int) -> int:
+        """How many sets of levels a tensor of so many channels has."""
+        return channels if self.level_granularity == "channel" else 1
+
+    @property
+    def level_granularity(self) -> Granularity:
+        """Whether each channel has levels of its own."""
+        return getattr(self, "granularity", "channel")
+
+    @property
+    def label(self) -> str:
+        """What a table's column `method` says: the method, and the grid where that is not the usual one."""
+        grid = getattr(self, "grid", "endpoint")
+        return self.method if grid == "endpoint" else f"{self.method}-{grid}"
+
+    @property
+    def range_label(self) -> str:
+        """What a table's column `range` says: "[-1, 1]", "mse", "learned" where the quantizer finds its own levels."""
+        span = getattr(self, "range", getattr(self, "clip", None))
+        if span is None:
+            return "learned"
+        text = span if isinstance(span, str) else f"[{span[0]:g}, {span[1]:g}]"
+        return f"{text} unsigned" if isinstance(span, str) and not getattr(self, "signed", True) else text
+
+    @property
+    def options_label(self) -> str | None:
+        """Further fields that differ from their defaults, such as "restarts=2"; None if there are none."""
+        further = [field for field in msgspec.structs.fields(self) if field.name not in self.in_columns]
+        changed = [(field.name, getattr(self, field.name), field.default) for field in further]
+        return " ".join(f"{name}={value}" for name, value, default in changed if value != default) or None
+
+    def describe(self) -> str:
+        """All of it in one line, such as "uniform 4 bit endpoint [-1, 1] per channel"."""
+        return " ".join(part for part in (self._summary(), self.options_label) if part)
+
+    def _summary(self) -> str:
+        grid = getattr(self, "grid", None)
+        return " ".join([self.method, f"{self.nominal_bits:g} bit", *([grid] if grid else []), *self._shown_range()])
+
+    def _shown_range(self) -> list[str]:
+        return [] if self.range_label == "learned" else [self.range_label]
+
+    def _check_bits(self, bits: Any) -> None:
+        if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= self.max_bits:
+            raise SpecError(
+                f"bits must be a whole number in 1..{self.max_bits}, got {bits!r}; "
+                "for full precision leave the rule out"
+            )
+
+
+class WeightSetting(Setting, frozen=True, kw_only=True):
+    """How the weights of a layer are quantized."""
+
+    @property
+    def time_steps(self) -> int | None:
+        """Steps of the time axis that its quantizer, a `TemporalQuantizer`, gives the weight; None: it gives none."""
+        return None
+
+    def _summary(self) -> str:
+        return f"{super()._summary()} per {self.level_granularity}"
+
+
+class MembraneSetting(Setting, frozen=True, kw_only=True):
+    """How and where the membrane potential of a layer of neurons is quantized; see `isofire.neurons.MembraneQuantizer`.
+
+    A subclass declares the two fields below with its defaults, where it wants them among its keys: the order of the
+    fields is part of a spec's hash.
+    """
+
+    if TYPE_CHECKING:
+        placement: Placement
+        granularity: Granularity
+
+    @property
+    def is_estimated(self) -> bool:
+        """Whether something is chosen from the states that calibration data evoke."""
+        return True
+
+    def calibrate(self, quantizer: Quantizer, observer: RangeObserver) -> None:
+        """Choose the quantizer's levels from the full-precision states that `observer` saw."""
+        quantizer.calibrate_from(observer)
+
+    def _summary(self) -> str:
+        place = "layer" if self.granularity == "tensor" else "channel"
+        return f"{super()._summary()} {self.placement} per {place}"
+
+
+def _typed(name: str, value: Any, kind: Any) -> Any:
+    """A value given in Python as msgspec would have decoded it."""
+    try:
+        return msgspec.convert(msgspec.to_builtins(value), kind)
+    except TypeError as error:
+        raise SpecError(f"values must be plain numbers, text, lists or tables (at {name}): {error}") from error
+    except msgspec.ValidationError as error:
+        raise SpecError(f"{error} (at {name}){choices_of(name, kind)}") from error
+
+
+def choices_of(name: str, kind: Any) -> str:
+    """What a field may be, as the end of an error message: "; placement is pre_fire or post_reset"; or nothing."""
+    info = msgspec.inspect.type_info(kind)
+    parts = info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)
+    known = [str(value) for part in parts if isinstance(part, msgspec.inspect.LiteralType) for value in part.values]
+    if not known:
+        return ""
+    if any(isinstance(part, msgspec.inspect.TupleType) for part in parts):
+        known.insert(0, "[low, high]")
+    return f"; {name} is {', '.join(known[:-1])} or {known[-1]}" if known[1:] else f"; {name} is {known[0]}"
+
+
+def _check_span(name: str, span: Any) -> None:
+    if len(span) != 2 or not all(isinstance(x, int | float) and math.isfinite(x) for x in span):
+        raise SpecError(f"{name} must be two finite numbers [low, high], got {span!r}")
+    if not span[0] < span[1]:
+        raise SpecError(f"{name} must not be empty: low < high, got [{span[0]}, {span[1]}]; swap or widen it")
