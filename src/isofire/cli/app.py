@@ -15,6 +15,7 @@ from rich.console import Console
 from isofire.cli.blame import blame
 from isofire.cli.check import check
 from isofire.cli.compare import compare
+from isofire.cli.cost import cost
 from isofire.cli.demo import demo
 from isofire.cli.doctor import doctor
 from isofire.cli.evaluate import evaluate
@@ -60,6 +61,7 @@ for _command, _name in (
     (quantize, "quantize"),
     (compare, "compare"),
     (check, "check"),
+    (cost, "cost"),
     (blame, "blame"),
     (evaluate, "eval"),
     (explain, "explain"),

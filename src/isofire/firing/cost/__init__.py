@@ -2,6 +2,7 @@
 
 from isofire.firing.cost.bound import SynOpsDrift, SynOpsDrifts, synops, synops_drift
 from isofire.firing.cost.energy import HOROWITZ, SOURCES, Energy, EnergyConstants
+from isofire.firing.cost.gained import CostComparison
 from isofire.firing.cost.left_out import LeftOut
 from isofire.firing.cost.measure import measure_cost
 from isofire.firing.cost.memory import Memory, memory_of
@@ -13,6 +14,7 @@ __all__ = [
     "HOROWITZ",
     "SOURCES",
     "Cost",
+    "CostComparison",
     "Energy",
     "EnergyConstants",
     "LeftOut",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -252,4 +253,6 @@ def _times(rows: Tensor, fan: Tensor) -> Tensor:
 def height_of(module: nn.Module, adapter: Adapter, values: Tensor) -> float:
     """What a spike is in the neuron's output: 1, or the height of its graded spikes."""
     counts = adapter.spikes(module, torch.ones_like(values))
-    return 1 / float(counts.flatten()[0])
+    height = 1 / float(counts.flatten()[0])
+    # a third in float32 is no third
+    return float(round(height)) if math.isclose(height, round(height), rel_tol=1e-6) else height

@@ -10,6 +10,7 @@ from isofire.firing.cost.energy import At, Energy, EnergyConstants, LayerWork, N
 from isofire.firing.cost.left_out import LeftOut
 from isofire.firing.cost.memory import FLOAT_BITS, Memory
 from isofire.firing.cost.percentiles import Percentiles
+from isofire.firing.cost.trace import RECURRENCE
 
 FirstLayer = Literal["once", "every_step"]
 
@@ -199,7 +200,7 @@ class Cost:
             macs = "" if layer.event_driven else f"{layer.macs_once:,.0f}"
             lines.append(
                 f"{layer.name[-22:]:<22} {synops} {macs:>11} {layer.events.mean:>10,.0f} {100 * layer.density:>8.1f} "
-                f"{100 * layer.effective:>7.2f} {self._stored(layer.name)[1]:>4}"
+                f"{100 * layer.effective:>7.2f} {self.bits_of(layer.name):>4}"
             )
         head = f"{'neurons':<22} {'number':>9} {'spikes':>10} {'p50':>10} {'p99':>10} {'max':>10} {'step max':>9} bits"
         lines += ["", head, "-" * len(head)]
@@ -220,16 +221,20 @@ class Cost:
                 f"weights {self.memory.weight_bits / 8192:,.1f} KiB, states {self.memory.state_bits / 8192:,.1f} KiB, "
                 f"AER {self.aer_bits:,.0f} bits",
                 f"energy, estimated at 45 nm: {real.total / 1e6:.3f} uJ, at 32 bits {floating.total / 1e6:.3f} uJ",
-                *self._notes(),
+                *self.notes(),
             ]
         )
 
-    def _notes(self) -> list[str]:
+    def bits_of(self, name: str) -> int:
+        """Bits of a weight of a place."""
+        return self._stored(name)[1]
+
+    def notes(self) -> list[str]:
         """What the numbers do not say by themselves."""
         notes = [
             f"{layer.name}: behind {', '.join(layer.through)}, whose output is counted value by value"
             for layer in self.synapses
-            if layer.through and layer.event_driven
+            if layer.event_driven and set(layer.through) - {RECURRENCE}
         ]
         return [*notes, *(f"NOT COUNTED: {item}" for item in self.left_out)]
 

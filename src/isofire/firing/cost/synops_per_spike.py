@@ -13,7 +13,7 @@ from isofire.errors import ModelError
 from isofire.firing.cost.events import Events, Source
 from isofire.firing.cost.left_out import LeftOut, left_out
 from isofire.firing.cost.meter import height_of
-from isofire.firing.cost.trace import Contact, Trace
+from isofire.firing.cost.trace import RECURRENCE, Contact, Trace
 from isofire.running import evaluating, forward
 
 
@@ -151,7 +151,9 @@ class _Probe:
         fan = contact.arrival.fan_out("all").to(x.device)
         self.synapses[site] = self.synapses.get(site, 0) + float(fan.expand(x.shape).sum())
         if contact.events.through:
-            self.reasons[site] = f"behind {', '.join(sorted(contact.events.through))}, which is not linear"
+            through = sorted(contact.events.through)
+            inside = through == [RECURRENCE]
+            self.reasons[site] = RECURRENCE if inside else f"behind {', '.join(through)}, which is not linear"
         if count.requires_grad:
             self.totals[site] = (count * fan).sum() + self.totals.get(site, 0)
         self.trace.pause(False)

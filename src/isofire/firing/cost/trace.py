@@ -27,6 +27,8 @@ from isofire.firing.cost.propagation import Call, is_whole, propagate
 from isofire.firing.record import spiking_adapters
 
 PRODUCTS = "(activations)"
+RECURRENCE = "recurrence inside the neuron"
+"""What stands in `Events.through` for spikes that a neuron feeds back to itself before it gives them."""
 
 
 def _named_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
@@ -228,7 +230,7 @@ class Trace(TorchDispatchMode):
             events = NONE if item.x is None else self._memory.events(item.x)
             origin = Source.SPIKES if item.x is None else source(item.x)
             if self._inside and item.x is not None and events.count is None and is_whole(item.x):
-                events = Events(item.x.detach().double(), True, frozenset(("recurrence",)))
+                events = Events(item.x.detach().double(), True, frozenset((RECURRENCE,)))
             self._contact(
                 Contact(
                     self._site(item.weight),

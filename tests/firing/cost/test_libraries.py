@@ -1,0 +1,99 @@
+"""Cost of other libraries' neurons: graded spikes and recurrent weights, against sums over their spikes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from isofire.adapters import OverTime
+from isofire.firing import FiringRecorder
+from isofire.firing.cost import measure_cost, reach, synops
+
+IMAGES = torch.rand(16, 6, generator=torch.Generator().manual_seed(0)) * 2
+LABELS = torch.zeros(16, dtype=torch.int64)
+
+
+def network(neuron: nn.Module) -> OverTime:
+    torch.manual_seed(0)
+    import snntorch
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.neuron, self.second = nn.Linear(6, 8), neuron, nn.Linear(8, 5)
+            self.last = snntorch.Leaky(beta=0.9, init_hidden=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.second(self.neuron(self.first(x))))
+
+    return OverTime(Net(), 5).eval()
+
+
+def outputs(model: OverTime) -> Tensor:
+    """What the neuron gave, [T, N, 8]."""
+    kept: list[Any] = []
+    handle = model.net.neuron.register_forward_hook(lambda _m, _i, out: kept.append(out.detach().clone()))
+    with torch.no_grad():
+        model(IMAGES)
+    handle.remove()
+    return torch.stack(kept)
+
+
+@pytest.mark.parametrize(("height", "each"), [(1, 1), (3, 3), (0.5, 1)])
+def test_a_graded_spike_counts_by_its_height(height: float, each: float) -> None:
+    """A whole height is so many events, as a sum of spikes is; any other is a factor of the weights."""
+    snntorch = pytest.importorskip("snntorch")
+    model = network(snntorch.Leaky(beta=0.9, init_hidden=True, graded_spikes_factor=height))
+    spikes = outputs(model).count_nonzero() / len(IMAGES)
+    assert spikes > 0
+    cost = measure_cost(model, (IMAGES, LABELS))
+    assert cost.synops.mean == pytest.approx(float(spikes) * each * 5)
+    with FiringRecorder(model) as recorder, torch.no_grad():
+        model(IMAGES)
+    assert sum(synops(recorder.counts, reach(model, IMAGES[:2])).values()) == pytest.approx(cost.synops.mean)
+
+
+@pytest.mark.parametrize("all_to_all", [True, False])
+def test_recurrent_weights_inside_a_neuron(all_to_all: bool) -> None:
+    """Spikes of all steps but the last come back to 8 neurons, or each to its own."""
+    snntorch = pytest.importorskip("snntorch")
+    options = {"linear_features": 8} if all_to_all else {"all_to_all": False, "V": torch.rand(8)}
+    model = network(snntorch.RLeaky(beta=0.9, init_hidden=True, **options))
+    spikes = outputs(model)
+    cost = measure_cost(model, (IMAGES, LABELS))
+    place = next(item for item in cost.synapses if "recurrent" in item.name)
+    assert spikes[:-1].sum() > 0
+    assert place.synops.mean == pytest.approx(float(spikes[:-1].sum()) / 16 * (8 if all_to_all else 1))
+    found = reach(model, IMAGES[:2])
+    assert [item.name for item in found.left_out] == [place.name]
+    assert "depends on its step" in found.left_out[0].reason
+    assert torch.equal(found["net.neuron"], torch.full((8,), 5.0, dtype=torch.float64))
+
+
+def test_recurrent_weights_of_norse() -> None:
+    norse = pytest.importorskip("norse.torch")
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.neuron, self.second = nn.Linear(6, 8), norse.LIFRecurrent(8, 8), nn.Linear(8, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(self.neuron(self.first(x.unsqueeze(0).expand(9, *x.shape)))[0])
+
+    torch.manual_seed(0)
+    model = Net().eval()
+    kept: list[Any] = []
+    handle = model.neuron.register_forward_hook(lambda _m, _i, out: kept.append(out[0].detach()))
+    with torch.no_grad():
+        model(IMAGES * 20)
+    handle.remove()
+    cost = measure_cost(model, (IMAGES * 20, LABELS))
+    found = {item.name: item for item in cost.synapses}
+    assert kept[0][:-1].sum() > 0
+    assert found["neuron.recurrent_weights"].synops.mean == pytest.approx(float(kept[0][:-1].sum()) / 16 * 8)
+    assert found["second"].synops.mean == pytest.approx(float(kept[0].sum()) / 16 * 5)
+    assert "neuron.recurrent_weights" in [item.name for item in reach(model, IMAGES[:2]).left_out]
