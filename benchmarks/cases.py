@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -15,6 +17,8 @@ from benchmarks.peers import peer_of, same_spikes
 from isofire.models import SEWResNet, pretrained, sew_resnet8
 from isofire.models.pretrained import REGISTER
 from isofire.quantization import calibrate_, prepare
+from isofire.training import Recipe
+from isofire.training.objective import Objective
 
 Case = dict[str, Callable[[], object]]
 BATCH = 128
@@ -68,6 +72,26 @@ def qat_step() -> Case:
     return cases
 
 
+def firing_losses() -> Case:
+    """One QAT step (LSQ 4 bit, membranes 4 bit post_reset) with losses on firing; base: the same step with the task's
+    loss alone. A loss that asks for the teacher runs it forward too, so "teacher forward" is the least it can add."""
+    teacher, batch, labels = _backend(network().eval(), "auto"), _last(images()), torch.arange(BATCH) % 10
+    membrane = {"bits": 4, "placement": "post_reset"}
+    prepared = prepare(teacher, isofire.QuantSpec(weights={"method": "lsq", "bits": 4}, membrane=membrane))
+    calibrate_(prepared, images())
+    rows: dict[str, dict[str, Any]] = {
+        "QAT step": {},
+        "paired": {"paired": 1.0},
+        "emd": {"emd": 1.0},
+        "mean_rate": {"mean_rate": 1.0},
+        "logits": {"logits": 1.0},
+        "emd, stored rates": {"emd": {"against": "stored"}},
+        "membrane": {"membrane": 1.0},
+    }
+    cases = {name: _objective_step(prepared, teacher, batch, labels, losses) for name, losses in rows.items()}
+    return {**cases, "teacher forward": _infer(teacher, batch)}
+
+
 def inference() -> Case:
     """A batch of 128 in eval mode; base: SpikingJelly 2.0 as it comes."""
     ours = network().eval()
@@ -105,6 +129,7 @@ def distance() -> Case:
 CASES: dict[str, Callable[[], Case]] = {
     "training step": training_step,
     "QAT step": qat_step,
+    "firing losses": firing_losses,
     "inference": inference,
     "recording": recording,
     "EMD": distance,
@@ -120,6 +145,24 @@ def _step(model: nn.Module, batch: Tensor, labels: Tensor) -> Callable[[], None]
     def run() -> None:
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(batch).mean(0), labels).backward()
+        optimizer.step()
+
+    return run
+
+
+def _objective_step(
+    model: nn.Module, teacher: nn.Module, batch: Tensor, labels: Tensor, losses: dict[str, Any]
+) -> Callable[[], None]:
+    model = copy.deepcopy(model).train()
+    recipe = Recipe(epochs=1, lr=0.01, losses=losses)
+    objective = Objective(recipe, model, teacher, torch.device("cpu"), True)
+    objective.prepare(lambda _: iter([batch]), lambda tensor: tensor[None], nullcontext)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, nesterov=True)
+
+    def run() -> None:
+        _, _, total, _ = objective(lambda: model(batch), batch, labels, 0.0, nullcontext)
+        optimizer.zero_grad()
+        total.backward()
         optimizer.step()
 
     return run

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from isofire.adapters import Adapter, Layout
 from isofire.errors import ModelError
+from isofire.firing.counting import add_image_counts, zero_counts
 from isofire.firing.record import spiking_adapters
 from isofire.neurons import MembraneQuantizer, Neuron
-from isofire.training.step import Layers, Pass
+from isofire.training.step import Pass
 
 
 class Listener:
@@ -93,7 +94,7 @@ class Listener:
             summed = adapter.summed(neuron)
             if summed is not None:
                 # before the next call writes over it
-                self._summed.setdefault(name, []).append(summed.sum(0, dtype=torch.int32))
+                self._summed.setdefault(name, []).append(_over_images(summed))
 
         return hook
 
@@ -161,21 +162,26 @@ class _Unchanged(nn.Module):
 class _Sum(torch.autograd.Function):
     """Spikes [T, N, ...] -> their sum per neuron, float32 [...]; `count` is that sum where the neuron has made it.
 
-    The gradient is a view without memory of its own, which autograd adds to that of the spikes' other use.
+    The gradient is a view without memory of its own, in the spikes' memory order, which autograd adds to that of their
+    other use.
     """
 
     @staticmethod
     def forward(ctx: Any, spikes: Tensor, count: Tensor | None) -> Tensor:
         ctx.shape, ctx.dtype = spikes.shape, spikes.dtype
-        if count is not None:
-            return count.to(torch.float32)
-        return spikes.sum((0, 1), dtype=torch.float64 if spikes.dtype == torch.float64 else torch.float32)
+        exact = torch.float64 if spikes.dtype == torch.float64 else torch.float32
+        found = spikes.sum((0, 1), dtype=exact) if count is None else count.to(exact)
+        ctx.strides = found.stride() if count is not None else zero_counts(1, spikes)[0].stride()
+        return found
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0].to(ctx.dtype).expand(ctx.shape), None
+        laid_out = torch.empty_strided(ctx.shape[2:], ctx.strides, dtype=ctx.dtype, device=grads[0].device)
+        return laid_out.copy_(grads[0]).expand(ctx.shape), None
 
 
-def layers_like(one: Layers, other: Layers) -> bool:
-    """Whether two networks have the same layers of neurons, of the same shapes."""
-    return one.keys() == other.keys() and all(tensor.shape == other[name].shape for name, tensor in one.items())
+def _over_images(counts: Tensor) -> Tensor:
+    """Counts uint8 [N, ...] -> int32 [...]."""
+    total = zero_counts(1, counts.unsqueeze(0))
+    add_image_counts(total, counts, torch.zeros(len(counts), dtype=torch.int64))
+    return total[0]
