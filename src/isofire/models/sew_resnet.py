@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from isofire.convolution import guard_
 from isofire.errors import ModelError, SpecError
 from isofire.models.neuron_factory import neuron_factory
 from isofire.neurons import Neuron, apply_per_step
@@ -208,6 +209,7 @@ def _build(builder: str, blocks: Sequence[int], widths: Sequence[int], config: d
         zero_init_residual=config["zero_init_residual"],
     )
     model.config = {"builder": builder, **config}
+    guard_(model)
     return model
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from isofire.adapters import Adapter, adapter_of, run_self_test
+from isofire.convolution import guard_
 from isofire.errors import ModelError, SpecError
 from isofire.neurons import MembraneQuantizer
 from isofire.quantization.plan import LayerAssignment, QuantPlan
@@ -42,6 +43,9 @@ def attach_(model: nn.Module, plan: QuantPlan) -> ExitStack:
     weights = [(choice, _weight_quantizer(model, choice)) for choice in plan.chosen("weights")]
     membranes = _membranes(model, plan)
     with ExitStack() as undo:
+        # before weights are made by quantizers that are not calibrated yet
+        for handle in guard_(model):
+            undo.callback(handle.remove)
         for choice, quantizer in weights:
             layer = model.get_submodule(choice.name)
             if _weights_of(choice).time_steps is not None:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from isofire.adapters import find_neurons
+from isofire.convolution import overruns, plain
 from isofire.errors import ModelError, SpecError
 from isofire.neurons import Neuron, StepLayer
 
@@ -48,6 +49,8 @@ class TemporalLayer(StepLayer):
         layer = self._template[0]
         if isinstance(layer, nn.Linear):
             return F.linear(x, weight, self.bias)
+        if x.device.type == "cpu" and overruns(weight, layer.stride):
+            x, weight = plain(x), plain(weight)
         return layer._conv_forward(x, weight, self.bias)
 
     def extra_repr(self) -> str:

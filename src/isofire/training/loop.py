@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from isofire.adapters import read_logits, reset_
+from isofire.convolution import SafeConvolutions, needs_care
 from isofire.data import Augment, ImageSet
 from isofire.errors import ModelError, OutputError, SpecError
 from isofire.files import writable_folder
@@ -23,7 +24,6 @@ from isofire.training.distributed import Group, join
 from isofire.training.evaluation import evaluate_feed
 from isofire.training.feed import AnySet, Feed, refuse_test_split
 from isofire.training.losses import check_classes, hits
-from isofire.training.memory_format import use_channels_last
 from isofire.training.objective import Objective
 from isofire.training.optimizer import make_optimizer, set_learning_rate
 from isofire.training.progress import Reporter, reporter
@@ -59,7 +59,7 @@ def train(
     ----------
     model
         Maps `[N, C, H, W]` (or event frames `[T, N, 2, H, W]`) to logits `[T, N, classes]` or `[N, classes]`. It is
-        moved to `device` and, if the recipe says so and its layers allow it, to channels_last. Every module is put into
+        moved to `device` and, if the recipe says so, to channels_last. Every module is put into
         train mode at the start of each epoch.
     train_set
         Images stay on the device as bytes; shuffle, augmentation and normalization happen there.
@@ -125,7 +125,8 @@ class _Run:
         self.recipe, self.group, self.out, self.checkpoint_every = recipe, group, out, checkpoint_every
         self.steps = _steps(train_set, valid_set, recipe, group.world)
         self.model = model.to(group.device)
-        channels_last = use_channels_last(self.model, recipe.channels_last, group.device)
+        channels_last = recipe.channels_last
+        self.convolutions = SafeConvolutions if needs_care(self.model, group.device) else nullcontext
         if channels_last:
             self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.objective = Objective(recipe, self.model, teacher, group.device, channels_last)
@@ -221,7 +222,7 @@ class _Run:
 
     def logits(self, wrapped: nn.Module, inputs: Tensor, images: int, step: int) -> Tensor:
         try:
-            with self.autocast():
+            with self.convolutions(), self.autocast():
                 output = read_logits(self.model, wrapped(inputs), images)
         except ModelError as error:
             # a quantizer refuses NaN before the loss shows it

@@ -61,8 +61,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     precision
         `"bf16"` runs the forward pass under autocast; loss, gradients of the weights and updates stay float32.
     channels_last
-        Memory layout of images and convolution weights, where the model can be trained in it, see
-        `isofire.training.memory_format`.
+        Memory layout of images and convolution weights.
     pad, flip, cutout
         Augmentation of normalized images, see `isofire.data.Augment`: random crop after padding by `pad` pixels, random
         horizontal flip, side of the square that is cut out. 0 or false switches a part off.
