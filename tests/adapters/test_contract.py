@@ -111,10 +111,8 @@ def test_a_membrane_at_the_threshold(case, quantized: bool) -> None:
 def case_gain(case: Any) -> float:
     """Current that brings the membrane from rest to 1 in one step."""
     own, x = case.own(), torch.tensor([1.0])
-    from isofire.neurons.dynamics import charge
-
     rest = torch.full_like(x, own.dynamics.rest)
-    low, high = (float(charge(own.dynamics, gain * x, rest)) for gain in (0.0, 1.0))
+    low, high = (float(own.dynamics.charge(gain * x, (rest,))[0]) for gain in (0.0, 1.0))
     return (1.0 - low) / (high - low)
 
 

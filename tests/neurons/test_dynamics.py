@@ -10,41 +10,41 @@ import torch
 
 from isofire.errors import ModelError, SpecError
 from isofire.neurons import IF, LIF, ParametricLIF
-from isofire.neurons.dynamics import Dynamics, charge, distance, fire, reset
+from isofire.neurons.integrate_and_fire import IFDynamics, LIFDynamics, ParametricLIFDynamics
 from isofire.neurons.surrogate import Sigmoid
 
 V, X = torch.tensor([0.5]), torch.tensor([1.0])
 
 
 @pytest.mark.parametrize(
-    ("options", "decay", "expected"),
+    ("kind", "options", "decay", "expected"),
     [
-        ({"kind": "if"}, None, 1.5),
-        ({"kind": "lif", "tau": 4.0}, None, 0.625),  # .5 + (1 - .5) / 4
-        ({"kind": "lif", "tau": 4.0, "decay_input": False}, None, 1.375),  # .5 - .5 / 4 + 1
-        ({"kind": "lif", "tau": 4.0, "v_reset": -0.5}, None, 0.5),  # .5 + (1 - (.5 + .5)) / 4
-        ({"kind": "lif", "tau": 4.0, "v_reset": -0.5, "decay_input": False}, None, 1.25),  # .5 - 1 / 4 + 1
-        ({"kind": "lif", "tau": 4.0, "v_reset": None}, None, 0.625),  # soft reset rests at 0
-        ({"kind": "plif"}, 0.75, 0.875),  # .5 + (1 - .5) * .75
-        ({"kind": "plif", "decay_input": False}, 0.75, 1.125),  # .5 - .5 * .75 + 1
+        (IFDynamics, {}, None, 1.5),
+        (LIFDynamics, {"tau": 4.0}, None, 0.625),  # .5 + (1 - .5) / 4
+        (LIFDynamics, {"tau": 4.0, "decay_input": False}, None, 1.375),  # .5 - .5 / 4 + 1
+        (LIFDynamics, {"tau": 4.0, "v_reset": -0.5}, None, 0.5),  # .5 + (1 - (.5 + .5)) / 4
+        (LIFDynamics, {"tau": 4.0, "v_reset": -0.5, "decay_input": False}, None, 1.25),  # .5 - 1 / 4 + 1
+        (LIFDynamics, {"tau": 4.0, "v_reset": None}, None, 0.625),  # soft reset rests at 0
+        (ParametricLIFDynamics, {}, 0.75, 0.875),  # .5 + (1 - .5) * .75
+        (ParametricLIFDynamics, {"decay_input": False}, 0.75, 1.125),  # .5 - .5 * .75 + 1
     ],
 )
-def test_charge(options: dict[str, Any], decay: float | None, expected: float) -> None:
-    d = Dynamics(surrogate=Sigmoid(), **options)
-    assert charge(d, X, V, None if decay is None else torch.tensor(decay)).item() == expected
+def test_charge(kind: Any, options: dict[str, Any], decay: float | None, expected: float) -> None:
+    (h,) = kind(**options).charge(X, (V,), () if decay is None else (torch.tensor(decay),))
+    assert h.item() == expected
 
 
 def test_a_neuron_fires_at_its_threshold_and_not_below() -> None:
-    d = Dynamics("if", Sigmoid(), v_threshold=0.5)
+    d = IFDynamics(v_threshold=0.5)
     below = math.nextafter(0.5, 0.0)
-    assert fire(d, torch.tensor([below, 0.5, 0.75], dtype=torch.float64)).tolist() == [0.0, 1.0, 1.0]
+    assert d.fire((torch.tensor([below, 0.5, 0.75], dtype=torch.float64),)).tolist() == [0.0, 1.0, 1.0]
 
 
 def test_reset() -> None:
     h, s = torch.tensor([0.75, 1.75]), torch.tensor([0.0, 1.0])
-    assert reset(Dynamics("if", Sigmoid()), h, s).tolist() == [0.75, 0.0]
-    assert reset(Dynamics("if", Sigmoid(), v_reset=-0.5), h, s).tolist() == [0.75, -0.5]
-    assert reset(Dynamics("if", Sigmoid(), v_reset=None, v_threshold=1.5), h, s).tolist() == [0.75, 0.25]
+    assert IFDynamics().reset((h,), s)[0].tolist() == [0.75, 0.0]
+    assert IFDynamics(v_reset=-0.5).reset((h,), s)[0].tolist() == [0.75, -0.5]
+    assert IFDynamics(v_reset=None, v_threshold=1.5).reset((h,), s)[0].tolist() == [0.75, 0.25]
 
 
 @pytest.mark.parametrize("backend", ["reference", "torch", "auto"])
@@ -95,9 +95,9 @@ def test_several_spikes_a_step_and_a_floor() -> None:
     spikes[2].sum().backward()
     assert x.grad is not None
     assert x.grad[2].item() == Sigmoid().slope(torch.tensor(0.0)).item()
-    d = Dynamics("if", Sigmoid(), v_reset=None, several=True)
+    d = IFDynamics(v_reset=None, several=True)
     # half-way between two multiples of the threshold the slope is least, below the first it falls off
-    assert distance(d, torch.tensor([0.25, 1.0, 2.25, 2.75])).tolist() == [-0.75, 0.0, 0.25, -0.25]
+    assert d.distance((torch.tensor([0.25, 1.0, 2.25, 2.75]),)).tolist() == [-0.75, 0.0, 0.25, -0.25]
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,10 @@ needs_kernels = pytest.mark.skipif(native.library() is None, reason="kernels not
 
 def states64(neuron: Neuron, y: Tensor) -> tuple[Tensor, Tensor]:
     """Membranes at the threshold and spikes of an IF or LIF neuron with hard reset to 0, in float64."""
-    tau = neuron.dynamics.tau
+    tau = None if isinstance(neuron, IF) else neuron.dynamics.tau
     v, hs, ss = torch.zeros_like(y[0]), [], []
     for x in y:
-        h = v + x if isinstance(neuron, IF) else v + (x - v) / tau
+        h = v + x if tau is None else v + (x - v) / tau
         s = (h >= 1.0).double()
         v = h * (1.0 - s)
         hs.append(h)

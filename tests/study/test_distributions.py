@@ -10,7 +10,6 @@ from torch import nn
 
 from isofire.errors import ModelError
 from isofire.neurons import Neuron
-from isofire.neurons.dynamics import charge, fire, reset
 from isofire.quantization import calibrate_, convert, prepare, quantize_
 from isofire.spec import QuantSpec
 from isofire.study.distributions import BINS, MOST_LEVELS, distributions, histogram
@@ -115,10 +114,10 @@ def test_membrane_states_are_those_of_a_network_stepped_by_hand(baseline, images
     handle.remove()
     v, states = torch.zeros_like(seen[0][0]), []
     for x in seen[0]:
-        h = charge(neuron.dynamics, x, v)
+        (h,) = neuron.dynamics.charge(x, (v,))
         states.append(h.flatten())
         h = neuron.membrane.quantizer(h)
-        v = reset(neuron.dynamics, h, fire(neuron.dynamics, h))
+        (v,) = neuron.dynamics.reset((h,), neuron.dynamics.fire((h,)))
     edges, counts = histogram(torch.cat(states), neuron.membrane.quantizer.levels()[0], neuron.dynamics.v_threshold)
     assert entry["edges"] == pytest.approx(edges)
     assert entry["counts"] == counts

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from isofire.errors import SpecError
-from isofire.neurons import IF, LIF, Neuron, ParametricLIF, surrogate
-
-NEURONS: dict[str, Callable[..., Neuron]] = {"if": IF, "lif": LIF, "plif": ParametricLIF}
+from isofire.neurons import NEURONS, Neuron, surrogate
 
 
 def neuron_factory(
@@ -21,13 +19,12 @@ def neuron_factory(
     SpecError
         If the neuron, the surrogate or an option is unknown.
     """
-    if name not in NEURONS:
-        raise SpecError(f"neuron must be one of {', '.join(sorted(NEURONS))}, got {name!r}")
+    kind = cast(Callable[..., Neuron], NEURONS[name])
     slope = surrogate(surrogate_name, alpha)
 
     def make() -> Neuron:
         try:
-            return NEURONS[name](surrogate=slope, **options)
+            return kind(surrogate=slope, **options)
         except TypeError as error:
             raise SpecError(f"neuron_options for {name!r}: {error}") from error
 

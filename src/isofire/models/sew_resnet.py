@@ -215,8 +215,7 @@ def _build(builder: str, blocks: Sequence[int], widths: Sequence[int], config: d
 
 def _firing_input(neuron: Neuron) -> float:
     """A constant input a little above the least that makes a neuron at rest fire at every step."""
-    d = neuron.dynamics
-    return 1.01 * (d.v_threshold - d.rest) * (d.tau if d.kind != "if" and d.decay_input else 1.0)
+    return 1.01 * neuron.firing_input()
 
 
 def _scaled(base: int, width: float) -> int:

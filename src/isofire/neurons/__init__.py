@@ -1,26 +1,34 @@
 """Spiking neurons over T steps, with an optional quantizer of the membrane inside the step."""
 
 from isofire.neurons.base import Neuron
-from isofire.neurons.dynamics import Dynamics
+from isofire.neurons.dynamics import Common, Dynamics, State
+from isofire.neurons.fast_path import Call, FastPath
 from isofire.neurons.fold import PerStep, Repeat, StepLayer, apply_per_step
 from isofire.neurons.integrate_and_fire import IF, LIF, ParametricLIF
 from isofire.neurons.membrane import MembraneQuantizer
+from isofire.neurons.registry import NEURONS, register_neuron
 from isofire.neurons.surrogate import ATan, Sigmoid, Surrogate, Triangle, surrogate
 
 __all__ = [
     "IF",
     "LIF",
+    "NEURONS",
     "ATan",
+    "Call",
+    "Common",
     "Dynamics",
+    "FastPath",
     "MembraneQuantizer",
     "Neuron",
     "ParametricLIF",
     "PerStep",
     "Repeat",
     "Sigmoid",
+    "State",
     "StepLayer",
     "Surrogate",
     "Triangle",
     "apply_per_step",
+    "register_neuron",
     "surrogate",
 ]

@@ -1,4 +1,4 @@
-"""One step of an integrate-and-fire neuron, as pure functions on tensors: charge, fire, reset.
+"""One step of a neuron, as pure functions on tensors: charge, fire, reset.
 
 The order of the floating-point operations is part of the contract: the reference, the torch path and the native kernels
 follow it, so their spikes agree bit for bit.
@@ -7,26 +7,41 @@ follow it, so their spikes agree bit for bit.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import TypedDict
 
+import torch
 from torch import Tensor
 
 from isofire.errors import SpecError
-from isofire.neurons.surrogate import Surrogate
+from isofire.neurons.surrogate import Sigmoid, Surrogate
 
-IF, LIF, PLIF = "if", "lif", "plif"
+State = tuple[Tensor, ...]
+"""A neuron's variables that last from step to step, each [N, ...]; the membrane potential first."""
 
 
-@dataclass(frozen=True)
-class Dynamics:
-    """Constants of a layer of neurons.
+class Common(TypedDict, total=False):
+    """The parameters that every neuron has; see `Dynamics`."""
+
+    v_threshold: float
+    v_reset: float | None
+    detach_reset: bool
+    v_floor: float | None
+    several: bool
+    surrogate: Surrogate | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dynamics(ABC):
+    """Constants of a layer of neurons and what they do in one step. A new kind defines `charge`, and what else differs.
+
+    `learned` holds the tensors of `Neuron.learned()`: parameters that carry gradient, such as PLIF's 1/tau.
 
     Parameters
     ----------
-    kind
-        "if", "lif" (time constant `tau`) or "plif" (1/tau is learned and passed beside the input).
-    decay_input
-        LIF and PLIF: whether the input is divided by tau too (SpikingJelly's `decay_input=True`).
+    v_threshold
+        A neuron fires where its membrane has reached it, in the units of the input.
     v_reset
         Hard reset to this value, or None for a soft reset (subtract the threshold; rest at 0).
     detach_reset
@@ -34,22 +49,22 @@ class Dynamics:
     v_floor
         Lowest membrane potential that is kept from step to step, or None.
     several
-        Whether a neuron fires as many spikes in a step as thresholds fit below its membrane; with a soft reset.
+        Whether a neuron fires as many spikes in a step as thresholds fit below its membrane (Sinabs' MultiSpike); needs
+        a soft reset.
+    surrogate
+        Replaces the spike's derivative in the backward pass; None is `Sigmoid()`.
     """
 
-    kind: str
-    surrogate: Surrogate
-    tau: float = 2.0
-    decay_input: bool = True
     v_threshold: float = 1.0
     v_reset: float | None = 0.0
     detach_reset: bool = False
     v_floor: float | None = None
     several: bool = False
+    surrogate: Surrogate = Sigmoid()  # noqa: RUF009 - a frozen value
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.tau) and self.tau >= 1.0):
-            raise SpecError(f"tau must be finite and at least 1 (in steps), got {self.tau}; use IF for no leak")
+        if self.surrogate is None:
+            object.__setattr__(self, "surrogate", Sigmoid())
         if not math.isfinite(self.v_threshold):
             raise SpecError(f"v_threshold must be finite, got {self.v_threshold}")
         if self.v_reset is not None and not (math.isfinite(self.v_reset) and self.v_reset < self.v_threshold):
@@ -66,7 +81,7 @@ class Dynamics:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the fast paths know it: one spike a step, no floor."""
+        """One spike a step and no floor."""
         return self.v_floor is None and not self.several
 
     @property
@@ -74,39 +89,44 @@ class Dynamics:
         """Membrane potential before the first step."""
         return 0.0 if self.v_reset is None else self.v_reset
 
+    def initial(self, x: Tensor) -> State:
+        """The state before the first step, for inputs like `x` [N, ...]."""
+        return (torch.full_like(x, self.rest),)
 
-def charge(d: Dynamics, x: Tensor, v: Tensor, decay: Tensor | None = None) -> Tensor:
-    """Membrane after input `x` arrives at membrane `v`; `decay` is PLIF's learned 1/tau, a scalar tensor.
+    @abstractmethod
+    def charge(self, x: Tensor, state: State, learned: State = ()) -> State:
+        """The state after input `x` has arrived, before the neuron may fire."""
 
-    if: v + x; lif: v + (x - (v - rest)) / tau, or v - (v - rest) / tau + x with undecayed input; plif: times 1/tau.
-    """
-    if d.kind == IF:
-        return v + x
-    leak = v - d.rest
-    if d.kind == LIF:
-        return v + (x - leak) / d.tau if d.decay_input else v - leak / d.tau + x
-    assert decay is not None
-    return v + (x - leak) * decay if d.decay_input else v - leak * decay + x
+    def threshold(self, charged: State) -> float | Tensor:
+        """What the charged membrane is compared with."""
+        return self.v_threshold
 
+    def fire(self, charged: State) -> Tensor:
+        """Spikes (0. or 1.): 1 where the membrane has reached the threshold (h >= threshold); or how often it has."""
+        h, threshold = charged[0], self.threshold(charged)
+        if self.several:
+            return (h / threshold).floor().clamp(min=0.0)
+        return (h >= threshold).to(h.dtype)
 
-def fire(d: Dynamics, h: Tensor) -> Tensor:
-    """Spikes (0. or 1.): 1 where the membrane has reached the threshold (h >= v_threshold); or how often it has."""
-    if d.several:
-        return (h / d.v_threshold).floor().clamp(min=0.0)
-    return (h >= d.v_threshold).to(h.dtype)
+    def distance(self, charged: State) -> Tensor:
+        """Membrane minus threshold, where the surrogate is taken; with several spikes, minus its nearest multiple."""
+        h, threshold = charged[0], self.threshold(charged)
+        if self.several:
+            return h - threshold * (h / threshold).detach().round().clamp(min=1.0)
+        return h - threshold
 
+    def reset(self, charged: State, s: Tensor) -> State:
+        """The state after the spikes `s`: membrane s * v_reset + (1 - s) * h, or h - s * threshold with a soft reset.
 
-def reset(d: Dynamics, h: Tensor, s: Tensor) -> Tensor:
-    """Membrane after the spikes `s`: hard reset s * v_reset + (1 - s) * h, or soft reset h - s * v_threshold.
+        It does not fall below `v_floor`. Other variables stay as they are.
+        """
+        h, *others = charged
+        v = h - s * self.threshold(charged) if self.v_reset is None else s * self.v_reset + (1.0 - s) * h
+        return (v if self.v_floor is None else v.clamp(min=self.v_floor), *others)
 
-    It does not fall below `v_floor`.
-    """
-    v = h - s * d.v_threshold if d.v_reset is None else s * d.v_reset + (1.0 - s) * h
-    return v if d.v_floor is None else v.clamp(min=d.v_floor)
-
-
-def distance(d: Dynamics, h: Tensor) -> Tensor:
-    """Membrane minus threshold, where the surrogate is taken; with several spikes, minus the nearest multiple of it."""
-    if d.several:
-        return h - d.v_threshold * (h / d.v_threshold).round().clamp(min=1.0)
-    return h - d.v_threshold
+    def about(self) -> str:
+        """The constants, as a module's repr shows them."""
+        more = (
+            f"{'' if self.v_floor is None else f', v_floor={self.v_floor:g}'}{', several=True' if self.several else ''}"
+        )
+        return f"v_threshold={self.v_threshold:g}, v_reset={self.v_reset}{more}, surrogate={self.surrogate}"

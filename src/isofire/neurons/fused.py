@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from isofire.neurons import native
-from isofire.neurons.dynamics import PLIF, Dynamics, charge, fire, reset
+from isofire.neurons.single_state import MembraneDynamics
 from isofire.neurons.state_quantizer import AffineState, StateQuantizer, TableState
 
 MOST_COUNTED = 255
@@ -34,7 +34,7 @@ class Norm:
 class Plan:
     """Constants of one call."""
 
-    dynamics: Dynamics
+    dynamics: MembraneDynamics
     steps: int
     repeat: bool = False
     state: StateQuantizer | None = None
@@ -92,40 +92,31 @@ class _TorchFire(torch.autograd.Function):
             if state is not None and state.placement == "pre_fire":
                 g = state.mask(raws[t], g)
             if grad_decay is not None:
-                leak = befores[t] - d.rest
-                grad_decay += (g * (x[t] - leak if d.decay_input else -leak)).sum(dtype=torch.float64)
-            grad_x[t], g = _through_charge(d, g, decay)
+                grad_decay += (g * d.drive(x[t], befores[t])).sum(dtype=torch.float64)
+            grad_x[t], g = d.through_charge(g, decay)
         return grad_x, None if grad_decay is None else grad_decay.to(x.dtype), None
 
 
 def _step(plan: Plan, x: Tensor, v: Tensor, decay: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """One step: membrane at the threshold, spikes, stored membrane, and the value that entered the quantizer."""
     d, state, raw = plan.dynamics, plan.state, None
-    h = charge(d, x, v, decay)
+    (h,) = d.charge(x, (v,), () if decay is None else (decay,))
     if state is not None and state.placement == "pre_fire":
         raw, h = h, state.quantize(h)
-    s = fire(d, h)
-    v = reset(d, h, s)
+    s = d.fire((h,))
+    (v,) = d.reset((h,), s)
     if state is not None and state.placement == "post_reset":
         raw, v = v, state.quantize(v)
     return h, s, v, raw
 
 
-def _through_reset(d: Dynamics, h: Tensor, gs: Tensor, g: Tensor) -> Tensor:
+def _through_reset(d: MembraneDynamics, h: Tensor, gs: Tensor, g: Tensor) -> Tensor:
     """Gradient at the membrane before fire, from that at the spikes (gs) and at the membrane after reset (g)."""
     slope = d.surrogate.slope(h - d.v_threshold)
     if d.v_reset is None:
         return g + (gs if d.detach_reset else gs - g * d.v_threshold) * slope
     kept = torch.where(h >= d.v_threshold, torch.zeros_like(g), g)
     return kept + (gs if d.detach_reset else gs + g * (d.v_reset - h)) * slope
-
-
-def _through_charge(d: Dynamics, g: Tensor, decay: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Gradients at the input and at the previous membrane, from that at the charged membrane."""
-    if d.kind == "if":
-        return g, g
-    leak = g / d.tau if decay is None else g * decay
-    return (leak if d.decay_input else g), g - leak
 
 
 class _NativeFire(torch.autograd.Function):
@@ -157,7 +148,7 @@ class _NativeFire(torch.autograd.Function):
         grad_in = native.empty(x.shape, layout, 1 if plan.repeat else 2)
         tasks = native.tasks(problem)
         sums = torch.zeros(tasks, 2, layout.channels, dtype=torch.float64) if plan.norm is not None else None
-        decay_sums = torch.zeros(tasks, dtype=torch.float64) if plan.dynamics.kind == PLIF else None
+        decay_sums = torch.zeros(tasks, dtype=torch.float64) if decay is not None else None
         problem.grad_spikes, problem.grad_in = native.floats(incoming), native.floats(grad_in)
         problem.sums, problem.decay_sum = native.doubles(sums), native.doubles(decay_sums)
         native.backward(problem)

@@ -3,35 +3,101 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
 from isofire.errors import SpecError
 from isofire.neurons.base import Backend, Neuron
-from isofire.neurons.dynamics import IF as IF_KIND
-from isofire.neurons.dynamics import LIF as LIF_KIND
-from isofire.neurons.dynamics import PLIF, Dynamics
-from isofire.neurons.surrogate import Sigmoid, Surrogate
+from isofire.neurons.dynamics import Common, State
+from isofire.neurons.paths import NATIVE, TORCH
+from isofire.neurons.registry import register_neuron
+from isofire.neurons.single_state import MembraneDynamics
 
 
-class IF(Neuron):
-    """Integrate-and-fire: H = V + X; spike where H >= v_threshold; then reset.
+@dataclass(frozen=True, kw_only=True)
+class IFDynamics(MembraneDynamics):
+    """H = V + X."""
 
-    Parameters
-    ----------
-    v_threshold
-        Firing threshold, in the units of the input.
-    v_reset
-        Hard reset to this value; None for a soft reset (subtract the threshold).
-    detach_reset
-        Whether gradients ignore the reset path.
-    v_floor
-        Membranes do not fall below this; None for no floor.
-    several
-        Fire as many spikes in a step as thresholds fit below the membrane (Sinabs' MultiSpike); needs a soft reset.
-    surrogate
-        Replaces the spike's derivative in the backward pass.
+    @property
+    def kernel(self) -> int:
+        return 0
+
+    def charge(self, x: Tensor, state: State, learned: State = ()) -> State:
+        return (state[0] + x,)
+
+    def through_charge(self, g: Tensor, decay: Tensor | None) -> tuple[Tensor, Tensor]:
+        return g, g
+
+
+@dataclass(frozen=True, kw_only=True)
+class LIFDynamics(MembraneDynamics):
+    """H = V + (X - (V - rest)) / tau, or V - (V - rest) / tau + X with undecayed input; `tau` in steps."""
+
+    tau: float = 2.0
+    decay_input: bool = True
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.tau) and self.tau >= 1.0):
+            raise SpecError(f"tau must be finite and at least 1 (in steps), got {self.tau}; use IF for no leak")
+        super().__post_init__()
+
+    @property
+    def kernel(self) -> int:
+        return 1 if self.decay_input else 2
+
+    @property
+    def kernel_tau(self) -> float:
+        return self.tau
+
+    def charge(self, x: Tensor, state: State, learned: State = ()) -> State:
+        (v,) = state
+        leak = v - self.rest
+        return (v + (x - leak) / self.tau if self.decay_input else v - leak / self.tau + x,)
+
+    def through_charge(self, g: Tensor, decay: Tensor | None) -> tuple[Tensor, Tensor]:
+        leak = g / self.tau
+        return (leak if self.decay_input else g), g - leak
+
+    def about(self) -> str:
+        return f"tau={self.tau:g}, decay_input={self.decay_input}, {super().about()}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParametricLIFDynamics(LIFDynamics):
+    """LIF with a learned 1/tau, a scalar tensor, in place of the division by `tau`, which is where it started."""
+
+    @property
+    def kernel(self) -> int:
+        return 3 if self.decay_input else 4
+
+    def charge(self, x: Tensor, state: State, learned: State = ()) -> State:
+        (v,), (decay,) = state, learned
+        leak = v - self.rest
+        return (v + (x - leak) * decay if self.decay_input else v - leak * decay + x,)
+
+    def through_charge(self, g: Tensor, decay: Tensor | None) -> tuple[Tensor, Tensor]:
+        assert decay is not None
+        leak = g * decay
+        return (leak if self.decay_input else g), g - leak
+
+    def drive(self, x: Tensor, v: Tensor) -> Tensor:
+        leak = v - self.rest
+        return x - leak if self.decay_input else -leak
+
+
+class _MembraneNeuron(Neuron):
+    """The three below: run by the fused paths."""
+
+    dynamics: MembraneDynamics
+
+    fast_paths = (NATIVE, TORCH)
+
+
+class IF(_MembraneNeuron):
+    """Integrate-and-fire: H = V + X; spike where H >= v_threshold; then reset. Parameters as in `Dynamics`.
 
     Examples
     --------
@@ -40,46 +106,24 @@ class IF(Neuron):
     [0.0, 1.0, 0.0, 1.0]
     """
 
-    def __init__(
-        self,
-        *,
-        v_threshold: float = 1.0,
-        v_reset: float | None = 0.0,
-        detach_reset: bool = False,
-        v_floor: float | None = None,
-        several: bool = False,
-        surrogate: Surrogate | None = None,
-        backend: Backend = "auto",
-    ) -> None:
-        constants = _constants(v_threshold, v_reset, detach_reset, v_floor, several, surrogate)
-        super().__init__(Dynamics(IF_KIND, **constants), backend)
+    def __init__(self, *, backend: Backend = "auto", **common: Unpack[Common]) -> None:
+        super().__init__(IFDynamics(**common), backend)  # type: ignore[arg-type]
 
 
-class LIF(Neuron):
+class LIF(_MembraneNeuron):
     """Leaky integrate-and-fire with time constant `tau` (in steps).
 
     decay_input: H = V + (X - (V - v_reset)) / tau; else H = V - (V - v_reset) / tau + X. The defaults are those of
-    SpikingJelly's LIFNode. Other parameters as in `IF`.
+    SpikingJelly's LIFNode. Other parameters as in `Dynamics`.
     """
 
     def __init__(
-        self,
-        tau: float = 2.0,
-        *,
-        decay_input: bool = True,
-        v_threshold: float = 1.0,
-        v_reset: float | None = 0.0,
-        detach_reset: bool = False,
-        v_floor: float | None = None,
-        several: bool = False,
-        surrogate: Surrogate | None = None,
-        backend: Backend = "auto",
+        self, tau: float = 2.0, *, decay_input: bool = True, backend: Backend = "auto", **common: Unpack[Common]
     ) -> None:
-        constants = _constants(v_threshold, v_reset, detach_reset, v_floor, several, surrogate)
-        super().__init__(Dynamics(LIF_KIND, tau=tau, decay_input=decay_input, **constants), backend)
+        super().__init__(LIFDynamics(tau=tau, decay_input=decay_input, **common), backend)  # type: ignore[arg-type]
 
 
-class ParametricLIF(Neuron):
+class ParametricLIF(_MembraneNeuron):
     """LIF whose 1/tau = sigmoid(w) is learned, one `w` a layer (Fang et al. 2021, "Incorporating Learnable ...").
 
     Parameters
@@ -89,41 +133,22 @@ class ParametricLIF(Neuron):
     """
 
     def __init__(
-        self,
-        init_tau: float = 2.0,
-        *,
-        decay_input: bool = True,
-        v_threshold: float = 1.0,
-        v_reset: float | None = 0.0,
-        detach_reset: bool = False,
-        v_floor: float | None = None,
-        several: bool = False,
-        surrogate: Surrogate | None = None,
-        backend: Backend = "auto",
+        self, init_tau: float = 2.0, *, decay_input: bool = True, backend: Backend = "auto", **common: Unpack[Common]
     ) -> None:
         if not (math.isfinite(init_tau) and init_tau > 1.0):
             raise SpecError(f"init_tau must be finite and greater than 1, got {init_tau}; use IF for no leak")
-        constants = _constants(v_threshold, v_reset, detach_reset, v_floor, several, surrogate)
-        super().__init__(Dynamics(PLIF, tau=init_tau, decay_input=decay_input, **constants), backend)
+        dynamics = ParametricLIFDynamics(tau=init_tau, decay_input=decay_input, **common)  # type: ignore[arg-type]
+        super().__init__(dynamics, backend)
         self.w = nn.Parameter(torch.tensor(-math.log(init_tau - 1.0)))
 
     def decay(self) -> Tensor:
+        """1/tau, a scalar tensor that carries gradient."""
         return self.w.sigmoid()
 
+    def learned(self) -> State:
+        return (self.decay(),)
 
-def _constants(
-    v_threshold: float,
-    v_reset: float | None,
-    detach_reset: bool,
-    v_floor: float | None,
-    several: bool,
-    surrogate: Surrogate | None,
-) -> dict:
-    return {
-        "v_threshold": v_threshold,
-        "v_reset": v_reset,
-        "detach_reset": detach_reset,
-        "v_floor": v_floor,
-        "several": several,
-        "surrogate": Sigmoid() if surrogate is None else surrogate,
-    }
+
+register_neuron("if", IF)
+register_neuron("lif", LIF)
+register_neuron("plif", ParametricLIF)

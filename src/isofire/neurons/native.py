@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from isofire.neurons.dynamics import IF, LIF, Dynamics
+from isofire.neurons.single_state import MembraneDynamics
 
 _F, _D = ctypes.POINTER(ctypes.c_float), ctypes.POINTER(ctypes.c_double)
 
@@ -115,15 +115,16 @@ def bytes_(x: Tensor) -> ctypes._Pointer:
     return ctypes.cast(x.data_ptr(), ctypes.POINTER(ctypes.c_uint8))
 
 
-def problem(d: Dynamics, layout: MemoryLayout, steps: int, repeat: bool, decay: float | None) -> Problem:
+def problem(d: MembraneDynamics, layout: MemoryLayout, steps: int, repeat: bool, decay: float | None) -> Problem:
     """A problem with the neuron's constants set; the caller adds the tensors."""
     p = Problem()
     p.steps, p.images, p.channels, p.plane = steps, layout.images, layout.channels, layout.plane
     p.channels_last, p.repeat, p.threads = layout.channels_last, repeat, torch.get_num_threads()
-    p.charge = 0 if d.kind == IF else (1 if d.kind == LIF else 3) + (not d.decay_input)
+    p.charge = d.kernel
     p.hard_reset, p.detach_reset = d.v_reset is not None, d.detach_reset
+    assert d.surrogate.code is not None
     p.surrogate, p.alpha = d.surrogate.code, d.surrogate.alpha
-    p.tau = d.tau if decay is None else decay
+    p.tau = d.kernel_tau if decay is None else decay
     p.threshold, p.reset = d.v_threshold, d.rest
     return p
 

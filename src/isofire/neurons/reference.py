@@ -7,45 +7,46 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isofire.neurons.dynamics import Dynamics, charge, distance, fire, reset
+from isofire.neurons.dynamics import Dynamics, State
 from isofire.neurons.membrane import MembraneQuantizer
+from isofire.neurons.surrogate import Surrogate
 
 
 class Spike(torch.autograd.Function):
-    """Step function forward, surrogate slope backward."""
+    """Spikes forward; backward, the surrogate's slope at the membrane's distance from the threshold."""
 
     @staticmethod
-    def forward(ctx: Any, h: Tensor, dynamics: Dynamics) -> Tensor:
-        ctx.save_for_backward(h)
-        ctx.dynamics = dynamics
-        return fire(dynamics, h)
+    def forward(ctx: Any, distance: Tensor, spikes: Tensor, surrogate: Surrogate) -> Tensor:
+        ctx.save_for_backward(distance)
+        ctx.surrogate = surrogate
+        return spikes
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (h,) = ctx.saved_tensors
-        return grads[0] * ctx.dynamics.surrogate.slope(distance(ctx.dynamics, h)), None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (distance,) = ctx.saved_tensors
+        return grads[0] * ctx.surrogate.slope(distance), None, None
 
 
-def run(d: Dynamics, x: Tensor, decay: Tensor | None = None, membrane: MembraneQuantizer | None = None) -> Tensor:
+def run(d: Dynamics, x: Tensor, learned: State = (), membrane: MembraneQuantizer | None = None) -> Tensor:
     """Spikes [T, N, ...] for inputs [T, N, ...], starting at rest.
 
     Parameters
     ----------
-    decay
-        PLIF's 1/tau, a scalar tensor; None otherwise.
+    learned
+        The neuron's learned tensors, as `Neuron.learned` gives them.
     membrane
         Quantizes the membrane before it is compared with the threshold (`pre_fire`; the paper, snnTorch), or after
         the reset, as it is stored for the next step (`post_reset`; MINT, Q-SNN).
     """
-    v = torch.full_like(x[0], d.rest)
+    state = d.initial(x[0])
     spikes = []
     for step_input in x:
-        h = charge(d, step_input, v, decay)
+        charged = d.charge(step_input, state, learned)
         if membrane is not None and membrane.placement == "pre_fire":
-            h = membrane(h)
-        s: Tensor = Spike.apply(h, d)  # type: ignore[assignment]
-        v = reset(d, h, s.detach() if d.detach_reset else s)
+            charged = (membrane(charged[0]), *charged[1:])
+        s: Tensor = Spike.apply(d.distance(charged), d.fire(charged).detach(), d.surrogate)  # type: ignore[assignment]
+        state = d.reset(charged, s.detach() if d.detach_reset else s)
         if membrane is not None and membrane.placement == "post_reset":
-            v = membrane(v)
+            state = (membrane(state[0]), *state[1:])
         spikes.append(s)
     return torch.stack(spikes)

@@ -20,10 +20,13 @@ from isofire.errors import SpecError
 
 @dataclass(frozen=True)
 class Surrogate(ABC):
-    """Base of the surrogates; `alpha` is the sharpness, the peak slope is stated by each child."""
+    """Base of the surrogates; `alpha` is the sharpness, the peak slope is stated by each child.
+
+    `code` is the surrogate's number in the compiled kernels, None for one that they do not know.
+    """
 
     alpha: float
-    code: ClassVar[int]
+    code: ClassVar[int | None] = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.alpha) and self.alpha > 0):
@@ -44,7 +47,7 @@ class Sigmoid(Surrogate):
     """
 
     alpha: float = 4.0
-    code: ClassVar[int] = 0
+    code: ClassVar[int | None] = 0
 
     def slope(self, distance: Tensor) -> Tensor:
         e = torch.exp(-self.alpha * distance.abs())
@@ -56,7 +59,7 @@ class ATan(Surrogate):
     """alpha / 2 / (1 + (pi / 2 * alpha * distance)^2); peak alpha / 2 (Fang et al. 2021, PLIF)."""
 
     alpha: float = 2.0
-    code: ClassVar[int] = 1
+    code: ClassVar[int | None] = 1
 
     def slope(self, distance: Tensor) -> Tensor:
         u = math.pi / 2.0 * self.alpha * distance
@@ -72,7 +75,7 @@ class Triangle(Surrogate):
     """
 
     alpha: float = 1.0
-    code: ClassVar[int] = 2
+    code: ClassVar[int | None] = 2
 
     def slope(self, distance: Tensor) -> Tensor:
         return self.alpha * torch.clamp(1.0 - self.alpha * distance.abs(), min=0.0)

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 import nir
 from isofire.errors import ModelError
 from isofire.neurons import IF, LIF, Neuron, ParametricLIF, surrogate
+from isofire.neurons.integrate_and_fire import LIFDynamics
+from isofire.neurons.registry import name_of
 from isofire.neurons.surrogate import SURROGATES
 from isofire.nir.convention import Convention
 from isofire.nir.graph import Scale, SumPool2d
@@ -182,20 +184,24 @@ _READERS: dict[str, Callable[[str, Any, Convention], nn.Module]] = {
 
 
 def _write_neuron(name: str, module: Any, shape: tuple[int, ...], dt: float) -> Any:
-    d, decay = module.dynamics, module.decay()
+    d, decay = module.dynamics, module.decay() if isinstance(module, ParametricLIF) else None
+    kind = name_of(module)
+    if kind not in ("if", "lif", "plif"):
+        raise ModelError(f"NIR has no node for the neuron {type(module).__name__} ({name!r}); it knows IF and LIF")
 
     def full(value: float) -> np.ndarray:
         return np.full(shape, value, dtype=np.float32)
 
     w = None if decay is None else float(module.w.detach())
     slope = next(key for key, kind in SURROGATES.items() if type(d.surrogate) is kind)
+    leak = {"tau": d.tau, "decay_input": d.decay_input} if isinstance(d, LIFDynamics) else {}
     about = {
-        "kind": d.kind, "tau": d.tau, "w": w, "decay_input": d.decay_input, "v_threshold": d.v_threshold,
+        "kind": kind, "w": w, **leak, "v_threshold": d.v_threshold,
         "v_reset": d.v_reset, "detach_reset": d.detach_reset, "v_floor": d.v_floor, "several": d.several,
         "surrogate": [slope, d.surrogate.alpha],
     }  # fmt: skip
     metadata = {KEY: json.dumps({"dynamics": about, "dt": dt})}
-    if d.kind == "if":
+    if kind == "if":
         return nir.IF(r=full(1.0), v_threshold=full(d.v_threshold), v_reset=full(d.rest), metadata=metadata)
     tau = d.tau if decay is None else 1.0 / float(decay.detach())
     return nir.LIF(
@@ -216,6 +222,8 @@ def _neuron(about: dict[str, Any]) -> Neuron:
         return IF(**options)
     if about["kind"] == "lif":
         return LIF(about["tau"], decay_input=about["decay_input"], **options)
+    if about["kind"] != "plif":
+        raise ModelError(f"isofire's metadata name a neuron {about['kind']!r}; known: if, lif, plif")
     neuron = ParametricLIF(about["tau"], decay_input=about["decay_input"], **options)
     neuron.w.data.fill_(about["w"])
     return neuron

@@ -1,0 +1,45 @@
+"""A batch norm in front of a neuron as part of the neuron's kernel."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from isofire.errors import ModelError
+from isofire.neurons import native
+from isofire.neurons.fused import Norm
+
+_AXES: dict[type, tuple[int, ...]] = {nn.BatchNorm1d: (2, 3), nn.BatchNorm2d: (4,), nn.BatchNorm3d: (5,)}
+
+
+def can_fuse(norm: _BatchNorm, ndim: int) -> bool:
+    """A plain batch norm in float32 that takes inputs of `ndim` axes, and whose own forward nobody listens to."""
+    plain = ndim in _AXES.get(type(norm), ())
+    hooked = norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or norm._backward_pre_hooks
+    return plain and not hooked and (norm.weight is None or norm.weight.dtype == torch.float32)
+
+
+def normalise(norm: _BatchNorm, x: Tensor, repeat: bool) -> Norm:
+    """Statistics for this call; in training, from the batch, and the running ones are updated."""
+    layout = native.MemoryLayout.of(x, 1 if repeat else 2)
+    if layout.channels != norm.num_features:
+        raise ModelError(f"batch norm expects {norm.num_features} channels, got input {tuple(x.shape)}")
+    if not norm.training and norm.running_mean is not None and norm.running_var is not None:
+        return Norm(norm.running_mean.clone(), _invstd(norm.running_var, norm.eps), False)
+    count = layout.images * layout.plane
+    if count < 2:
+        raise ModelError(f"batch norm in training needs more than one value per channel, got input {tuple(x.shape)}")
+    mean, var = native.moments(x.detach(), layout)
+    if norm.training and norm.running_mean is not None and norm.running_var is not None:
+        with torch.no_grad():
+            assert norm.num_batches_tracked is not None
+            norm.num_batches_tracked += 1
+            rate = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+            norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), rate)
+            norm.running_var.lerp_((var * (count / (count - 1))).to(norm.running_var.dtype), rate)
+    return Norm(mean, _invstd(var, norm.eps), True)
+
+
+def _invstd(var: Tensor, eps: float) -> Tensor:
+    return torch.rsqrt(var.double() + eps)

@@ -1,0 +1,81 @@
+"""The two fast paths of neurons whose only variable is their membrane."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from torch import Tensor
+
+from isofire.neurons import fused, native
+from isofire.neurons.fast_path import Call, FastPath
+from isofire.neurons.norm_fusion import can_fuse, normalise
+from isofire.neurons.single_state import MembraneDynamics
+from isofire.neurons.state_quantizer import NATIVE_BITS
+
+if TYPE_CHECKING:
+    from isofire.neurons.base import Neuron
+
+
+def _dynamics(neuron: Neuron) -> MembraneDynamics:
+    return cast(MembraneDynamics, neuron.dynamics)
+
+
+def _decay(neuron: Neuron) -> Tensor | None:
+    """The learned 1/tau, if the neuron has one."""
+    return next(iter(neuron.learned()), None)
+
+
+def _refuses(neuron: Neuron) -> str | None:
+    return None if neuron.dynamics.is_plain else "knows neither v_floor nor several spikes a step; use 'auto'"
+
+
+class TorchPath(FastPath):
+    """One autograd node of torch operations, on any device."""
+
+    name = "torch"
+
+    def refuses(self, neuron: Neuron, call: Call) -> str | None:
+        return _refuses(neuron)
+
+    def run(self, neuron: Neuron, call: Call) -> Tensor:
+        return fused.run_torch(call.x, _decay(neuron), fused.Plan(_dynamics(neuron), call.steps, state=call.state))
+
+
+class NativePath(FastPath):
+    """The compiled kernels; they take a batch norm and a static input with them, and count spikes."""
+
+    name = "native"
+
+    def refuses(self, neuron: Neuron, call: Call) -> str | None:
+        if (reason := _refuses(neuron)) is not None:
+            return reason
+        if not native.usable(call.x):
+            return (
+                f"needs the compiled kernels and float32 on a CPU, got {call.x.dtype} on {call.x.device}"
+                f"{'' if native.library() else ' and no kernels'}; use 'auto'"
+            )
+        if neuron.dynamics.surrogate.code is None:
+            return f"does not know the surrogate {type(neuron.dynamics.surrogate).__name__}; use 'auto'"
+        if call.state is not None and not call.state.is_native:
+            most = 1 << NATIVE_BITS
+            return f"takes membrane quantizers of at most {most} levels that lie on no uniform grid; use 'auto'"
+        return None
+
+    def takes(self, call: Call) -> bool:
+        return call.norm is None or can_fuse(call.norm, call.x.ndim - (not call.repeat))
+
+    def run(self, neuron: Neuron, call: Call) -> Tensor:
+        x = native.dense(call.x, 1 if call.repeat else 2)
+        gamma, beta, affine = None, None, None
+        if call.norm is not None:
+            affine, gamma, beta = normalise(call.norm, x, call.repeat), call.norm.weight, call.norm.bias
+        counts = None
+        if neuron.counting and call.steps <= fused.MOST_COUNTED:
+            counts = neuron.count_buffer(x if call.repeat else x[0])
+        plan = fused.Plan(_dynamics(neuron), call.steps, call.repeat, call.state, affine, counts)
+        spikes = fused.run_native(x, gamma, beta, _decay(neuron), plan)
+        neuron.spike_counts = counts
+        return spikes
+
+
+NATIVE, TORCH = NativePath(), TorchPath()
