@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from isofire.errors import DataError
-from isofire.firing import decompose, emd, emd_from_counts, paired_mae, spearman
+from isofire.errors import DataError, SpecError
+from isofire.firing import SpikeCounts, decompose, emd, emd_from_counts, paired_mae, spearman
 from isofire.firing.distance import _positive
 
 RATE = st.floats(0, 1, allow_subnormal=False) | st.sampled_from([0.0, 0.05, 0.25, 1.0])
@@ -162,3 +162,30 @@ def test_pairs_need_the_same_neurons(call: object) -> None:
 def test_bad_counts_are_refused(counts: NDArray[np.integer], denominator: int, match: str) -> None:
     with pytest.raises(DataError, match=match):
         emd_from_counts(np.array([1]), counts, denominator)
+
+
+def test_recordings_are_measured_as_their_rates() -> None:
+    rng = np.random.default_rng(0)
+    first, second = (
+        SpikeCounts(
+            {name: torch.from_numpy(rng.integers(0, 9, (3, n))).int() for name, n in (("x", 7), ("y", 4))},
+            torch.tensor([2, 2, 1]), 4,
+        )
+        for _ in range(2)
+    )  # fmt: skip
+    for layer in ("x", "y", None):
+        pair = first.rates(layer), second.rates(layer)
+        for measure in (emd, paired_mae, spearman, decompose):
+            assert measure(first, second, layer) == pytest.approx(measure(*pair), nan_ok=True)
+        assert emd(first, second, layer) == pytest.approx(stats.wasserstein_distance(*pair))
+        assert emd(first, pair[1]) == pytest.approx(emd(first.rates(), pair[1]))
+    with pytest.raises(SpecError, match="layer must be one of x, y, got 'z'"):
+        emd(first, second, "z")
+    with pytest.raises(SpecError, match="plain rates have no layers"):
+        emd([0.1], [0.2], "x")
+    other = SpikeCounts({"x": first.counts["x"]}, first.images_per_block, 4)
+    with pytest.raises(DataError, match="must be rates of the same neurons: layer 'y' is only in the first"):
+        paired_mae(first, other)
+    for wrong in (object(), "rates", {"x": 1}):
+        with pytest.raises(DataError, match=r"a must be rates \[n\] or a recording"):
+            emd(wrong, [0.1])  # type: ignore[arg-type]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -12,29 +14,54 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torchmetrics import MetricCollection
 
 from isofire.errors import DataError, ModelError, SpecError
-from isofire.firing import dead_share, emd, mean_firing_rate, paired_mae
-from isofire.firing.metrics import DeadShare, MeanFiringRate, PairedDrift, RateEMD
+from isofire.firing import (
+    MEASURES,
+    Comparison,
+    FiringRecorder,
+    SpikeCounts,
+    dead_share,
+    emd,
+    mean_firing_rate,
+    paired_mae,
+)
+from isofire.firing.metrics import DeadShare, MeanFiringRate, PairedDrift, RankCorrelation, RateEMD, metric_of
+from isofire.neurons import LIF, PerStep, Repeat
 
 SCRIPT = """
 import json, sys, torch
 import torch.distributed as dist
+from torchmetrics import MetricCollection
 from isofire.firing.metrics import DeadShare, MeanFiringRate, PairedDrift, RateEMD
 
 dist.init_process_group("gloo")
 rank = dist.get_rank()
 data = torch.load(sys.argv[1], weights_only=True)
 metrics = {"mfr": MeanFiringRate(), "dead": DeadShare(), "emd": RateEMD(), "paired": PairedDrift()}
+# MetricCollections share the states of metrics that count alike
+metrics = {"one": MetricCollection({k: metrics[k] for k in ("mfr", "dead")}), "emd": metrics["emd"],
+           "paired": metrics["paired"]}
 # the second process gets three batches, the first two; PairedDrift's are all in the first
 for i, (a, b) in enumerate(zip(data["a"].split(4, 1), data["b"].split(4, 1))):
     if rank == (0 if i < 2 else 1):
-        metrics["mfr"].update(b)
-        metrics["dead"].update(b)
+        metrics["one"].update(b)
         metrics["emd"].update(a, b)
     if rank == 0:
         metrics["paired"].update(a, b)
-found = [{name: float(metric.compute()) for name, metric in metrics.items()} for _ in range(2)]
+found = []
+for _ in range(2):
+    values = {name: metric.compute() for name, metric in metrics.items()}
+    found.append({name: float(value) for name, value in {**values.pop("one"), **values}.items()})
+# what was synchronised is taken back: each process goes on with its own, and reset forgets all
+own = int(metrics["paired"].steps.sum())
+found.append({"own steps": own})
+for metric in metrics.values():
+    metric.reset()
+if rank == 1:
+    metrics["emd"].update(data["a"], data["a"])
+found.append({"emd": float(metrics["emd"].compute())})
 with open(f"{sys.argv[2]}.{rank}", "w") as stream:
     json.dump(found, stream)
 dist.destroy_process_group()
@@ -93,10 +120,13 @@ def test_metrics_merge() -> None:
 
 def test_metrics_of_another_kind_or_cut_do_not_merge() -> None:
     for first, second in ((RateEMD(), PairedDrift()), (DeadShare(0.1), DeadShare(0.5))):
-        with pytest.raises(SpecError, match="of one kind and setting"):
+        with pytest.raises(SpecError, match="of one measure and setting"):
             first.merge(second)  # type: ignore[arg-type]
-    with pytest.raises(SpecError, match="cut must be a rate >= 0, got -1"):
-        DeadShare(-1)
+    with pytest.raises(SpecError, match="of one measure and setting"):
+        RateEMD().merge_state({"baseline": torch.zeros(3)})
+    for cut in (-1, "x", None, True):
+        with pytest.raises(SpecError, match=f"cut must be a rate >= 0, got {cut!r}"):
+            DeadShare(cut)  # type: ignore[arg-type]
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -108,8 +138,108 @@ def test_what_does_not_fit_is_refused() -> None:
         RateEMD().update(spikes(0), spikes(0, (3, 3)))
     metric = MeanFiringRate()
     metric.update(spikes(0))
-    with pytest.raises(ModelError, match="must keep its 6 neurons, got 9"):
+    with pytest.raises(ModelError, match="there were '' of 6, now there are '' of 9; reset the metric"):
         metric.update(spikes(0, (9,)))
+    with pytest.raises(ModelError, match="there were '' of 6, now there are 'x' of 6"):
+        metric.update({"x": spikes(0)})
+    metric.reset()
+    metric.update(spikes(0, (9,)))
+    for nothing in ({}, [1, 0], None):
+        with pytest.raises(DataError, match="spikes must be a tensor"):
+            MeanFiringRate().update(nothing)  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="a measure of 1 network"):
+        metric_of("mfr").__class__("emd")
+    with pytest.raises(SpecError, match="did you mean 'emd'"):
+        metric_of("emt")
+
+
+def test_every_measure_is_a_metric(ks: object) -> None:
+    before, after = recording(0), recording(1)
+    overall = Comparison.of(before, after, accuracy=1, accuracy_fp=1, agreement=1).overall
+    for measure in MEASURES.values():
+        for column in measure.overall:
+            metric = metric_of(column)
+            metric.update(after) if measure.networks == 1 else metric.update(before, after)
+            assert float(metric.compute()) == pytest.approx(overall[column]), column
+    assert [metric_of(name).higher_is_better for name in ("emd", "spearman", "mfr")] == [False, True, None]
+    rank = RankCorrelation()
+    rank.update(before, after)
+    assert float(rank.compute()) == pytest.approx(overall["spearman"])
+    with pytest.raises(ModelError, match="same neurons and see the same images"):
+        rank.update(before, SpikeCounts(after.counts, after.images_per_block, 8))
+
+
+def recording(seed: int) -> SpikeCounts:
+    """Two layers, 5 images of T = 4."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"x": (5, 7), "y": (5, 2, 2)}
+    counts = {name: torch.randint(0, 4, shape, generator=generator).int() for name, shape in shapes.items()}
+    return SpikeCounts(counts, torch.ones(5, dtype=torch.int64), 4)
+
+
+def test_a_collection_shares_states_and_survives_reset() -> None:
+    a, b = spikes(0), spikes(1)
+    collection = MetricCollection([MeanFiringRate(), DeadShare(0.1), RateEMD(), PairedDrift()])
+    for _ in range(2):
+        for first, second in zip(a.split(6, 1), b.split(6, 1), strict=True):
+            collection.update(baseline=first, quantized=second)
+        found = collection.compute()
+        assert {name: float(value) for name, value in found.items()} == pytest.approx(
+            {
+                "MeanFiringRate": mean_firing_rate(rates(b)),
+                "DeadShare": dead_share(rates(b), 0.1),
+                "RateEMD": emd(rates(a), rates(b)),
+                "PairedDrift": paired_mae(rates(a), rates(b)),
+            }
+        )
+        # metrics of as many networks count once
+        assert sorted(map(len, collection.compute_groups.values())) == [2, 2]
+        collection.reset()
+    with pytest.raises(DataError, match="counted nothing yet"):
+        collection.compute()
+
+
+def test_forward_gives_the_batch_and_adds_it_up_as_lightning_logs_it() -> None:
+    a, b = spikes(0), spikes(1)
+    metric = RateEMD()
+    for first, second in zip(a.split(6, 1), b.split(6, 1), strict=True):
+        assert float(metric(first, second)) == pytest.approx(emd(rates(first), rates(second)))
+    assert float(metric.compute()) == pytest.approx(emd(rates(a), rates(b)))
+    copied = copy.deepcopy(metric)
+    copied.update(a, a)
+    assert float(copied.compute()) != float(metric.compute())
+    # as a child of a module it moves with it, and its counts are no part of the weights
+    module = torch.nn.Module()
+    module.drift = metric
+    assert module.state_dict() == {}
+    assert float(pickle.loads(pickle.dumps(metric)).compute()) == float(metric.compute())
+
+
+def test_a_recorder_feeds_them() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(Repeat(3), PerStep(torch.nn.Linear(5, 8)), LIF(), PerStep(torch.nn.Linear(8, 8)), LIF())
+    other = copy.deepcopy(model)
+    other[1][0].weight.data *= 1.5
+    images, drift = 3 * torch.rand(12, 5), metric_of("emd_max")
+    for batch in images.split(5):
+        with FiringRecorder(model) as before:
+            model(batch)
+        with FiringRecorder(other) as after:
+            other(batch)
+        drift.update(before.counts, after.counts)
+    with FiringRecorder(model) as before, FiringRecorder(other) as after:
+        model(images)
+        other(images)
+    distances = [emd(before.counts, after.counts, layer) for layer in before.counts.layers]
+    assert len(distances) == 2
+    assert float(drift.compute()) == pytest.approx(max(distances))
+    assert max(distances) > 0
+
+
+def test_without_torchmetrics_the_cure_is_told() -> None:
+    script = "import sys; sys.modules['torchmetrics'] = None\nimport isofire.firing\nimport isofire.firing.metrics"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "pip install 'isofire[metrics]'" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.slow
@@ -130,5 +260,9 @@ def test_two_processes_compute_what_one_would(tmp_path: Path) -> None:
         "paired": paired_mae(rates(a), rates(b)),
     }  # fmt: skip
     for rank in (0, 1):
-        for found in json.loads((tmp_path / f"out.{rank}").read_text()):
-            assert found == pytest.approx(expected)
+        *found, own, after = json.loads((tmp_path / f"out.{rank}").read_text())
+        assert len(found) == 2
+        for values in found:
+            assert values == pytest.approx(expected)
+        assert own == {"own steps": 80 if rank == 0 else 0}
+        assert after == {"emd": 0.0}

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from isofire.errors import DataError
+from isofire.firing.counts import SpikeCounts
 from isofire.firing.rates import RateLike, as_rate_pair, as_rates
 
 _SPARE_LEVELS = 2**20
@@ -38,13 +39,16 @@ class Drift(NamedTuple):
     reshuffle: float
 
 
-def emd(a: RateLike, b: RateLike) -> float:
+def emd(a: RateLike | SpikeCounts, b: RateLike | SpikeCounts, layer: str | None = None) -> float:
     """Exact earth mover's distance (Wasserstein-1) between two populations of rates.
 
     Parameters
     ----------
     a, b
-        Rates [n] and [m] in spikes per neuron per step; n and m may differ.
+        Rates [n] and [m] in spikes per neuron per step, or recordings; n and m may differ.
+    layer
+        The layer of two recordings; None throws all of their neurons together. For the mean over layers that
+        `isofire.compare` reports first, take `isofire.firing.layer_mean` of the layers' distances.
 
     Returns
     -------
@@ -55,13 +59,18 @@ def emd(a: RateLike, b: RateLike) -> float:
     ------
     DataError
         If a population is empty, not 1-D, negative, or not finite.
+    SpecError
+        If the recordings have no such layer, or a layer is named for plain rates.
 
     Examples
     --------
     >>> emd([0.0, 0.5, 1.0], [0.25, 0.5, 1.0])
     0.08333333333333333
     """
-    first, second = np.sort(as_rates(a, "a")), np.sort(as_rates(b, "b"))
+    if isinstance(a, SpikeCounts) and isinstance(b, SpikeCounts):
+        # in whole numbers, where plain rates have been rounded
+        return emd_from_counts(a.per_neuron(layer), b.per_neuron(layer), a.denominator, b.denominator)
+    first, second = np.sort(as_rates(a, "a", layer)), np.sort(as_rates(b, "b", layer))
     if first.size == second.size:
         return float(np.abs(first - second).mean())
     values = np.sort(np.concatenate([first, second]))
@@ -115,20 +124,20 @@ def emd_from_counts(
     return float(np.abs(gap).astype(np.float64).sum()) / (float(first.size) * second.size * denominator_a)
 
 
-def paired_mae(a: RateLike, b: RateLike) -> float:
-    """Mean absolute rate change of the same neurons, in spikes per neuron per step.
+def paired_mae(a: RateLike | SpikeCounts, b: RateLike | SpikeCounts, layer: str | None = None) -> float:
+    """Mean absolute rate change of the same neurons, in spikes per neuron per step; of recordings as `emd`.
 
     Raises
     ------
     DataError
         If `a` and `b` are not rates of the same neurons.
     """
-    first, second = as_rate_pair(a, b)
+    first, second = as_rate_pair(a, b, layer)
     return float(np.abs(first - second).mean())
 
 
-def decompose(a: RateLike, b: RateLike) -> Drift:
-    """Split the mean absolute rate change of the same neurons into shift, shape and reshuffle.
+def decompose(a: RateLike | SpikeCounts, b: RateLike | SpikeCounts, layer: str | None = None) -> Drift:
+    """Split the mean absolute rate change of the same neurons into shift, shape and reshuffle; recordings as in `emd`.
 
     Raises
     ------
@@ -140,14 +149,16 @@ def decompose(a: RateLike, b: RateLike) -> Drift:
     >>> decompose([0.0, 0.5], [0.5, 0.0])  # two neurons swapped: the EMD is 0
     Drift(shift=0.0, shape=0.0, reshuffle=0.5)
     """
-    first, second = as_rate_pair(a, b)
+    first, second = as_rate_pair(a, b, layer)
     shift, distance, change = abs(float((first - second).mean())), emd(first, second), paired_mae(first, second)
     rounding = 1e-12 * max(first.max(), second.max())
     return Drift(shift, _positive(distance - shift, rounding), _positive(change - distance, rounding))
 
 
-def spearman(a: RateLike, b: RateLike) -> float:
+def spearman(a: RateLike | SpikeCounts, b: RateLike | SpikeCounts, layer: str | None = None) -> float:
     """Spearman's rank correlation of the same neurons' rates, from -1 to 1; equal rates share their average rank.
+
+    Of recordings as `emd`.
 
     Returns
     -------
@@ -164,19 +175,16 @@ def spearman(a: RateLike, b: RateLike) -> float:
     >>> round(spearman([0.1, 0.2, 0.3], [0.1, 0.2, 0.9]), 12)
     1.0
     """
-    first, second = as_rate_pair(a, b)
+    # takes as long to import as all of isofire
+    from scipy.stats import rankdata
+
+    first, second = as_rate_pair(a, b, layer)
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
-    ranks, others = _centred_ranks(first), _centred_ranks(second)
+    # centred, so that no large constant eats the precision of the correlation
+    ranks, others = (rankdata(values) - (values.size + 1) / 2 for values in (first, second))
     # sums, not dot products: BLAS threads cost more than they bring here, and numpy's sums round less
     return float((ranks * others).sum() / np.sqrt((ranks * ranks).sum() * (others * others).sum()))
-
-
-def _centred_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Average ranks minus their mean, so that no large constant eats the precision of the correlation."""
-    _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
-    average = np.cumsum(sizes) - (sizes - 1) / 2
-    return average[group] - (values.size + 1) / 2
 
 
 def _as_counts(values: torch.Tensor | NDArray[np.integer], name: str) -> NDArray[np.int64]:

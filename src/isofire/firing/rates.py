@@ -28,17 +28,26 @@ class Transitions(NamedTuple):
     stayed_dead: int
 
 
-def as_rates(values: RateLike, name: str = "rates") -> NDArray[np.float64]:
-    """Check rates and turn them into float64 [n].
+def as_rates(values: RateLike | SpikeCounts, name: str = "rates", layer: str | None = None) -> NDArray[np.float64]:
+    """Check rates and turn them into float64 [n]; of a recording, those of `layer` or of all layers.
 
     Raises
     ------
     DataError
-        If they are not 1-D, empty, negative, or not finite. Rates above 1 pass: a spike may carry a count.
+        If they are no rates, not 1-D, empty, negative, or not finite. Rates above 1 pass: a spike may carry a count.
+    SpecError
+        If the recording has no such layer, or a layer is named for plain rates.
     """
+    if isinstance(values, SpikeCounts):
+        return values.rates(layer).numpy()
+    if layer is not None:
+        raise SpecError(f"layer {layer!r} can only be chosen from a SpikeCounts; plain rates have no layers")
     if isinstance(values, torch.Tensor):
         values = values.detach().to("cpu", torch.float64).numpy()
-    rates = np.asarray(values, dtype=np.float64)
+    try:
+        rates = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError(f"{name} must be rates [n] or a recording (SpikeCounts), got {type(values).__name__}") from None
     if rates.ndim != 1:
         raise DataError(f"{name} must be one-dimensional [n], got shape {list(rates.shape)}; flatten the neurons first")
     if rates.size == 0:
@@ -52,15 +61,19 @@ def as_rates(values: RateLike, name: str = "rates") -> NDArray[np.float64]:
     return rates
 
 
-def as_rate_pair(a: RateLike, b: RateLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def as_rate_pair(
+    a: RateLike | SpikeCounts, b: RateLike | SpikeCounts, layer: str | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rates of the same neurons in two networks, checked by `as_rates`.
 
     Raises
     ------
-    DataError
-        Also if the number of neurons differs.
+    DataError, SpecError
+        Also if the number of neurons differs, or two recordings are not of the same neurons.
     """
-    first, second = as_rates(a, "a"), as_rates(b, "b")
+    if isinstance(a, SpikeCounts) and isinstance(b, SpikeCounts) and (found := a.difference(b)) is not None:
+        raise DataError(f"a and b must be rates of the same neurons: {found}")
+    first, second = as_rates(a, "a", layer), as_rates(b, "b", layer)
     if first.size != second.size:
         raise DataError(f"a and b must be rates of the same neurons, got {first.size} against {second.size}")
     return first, second
@@ -88,7 +101,7 @@ def mean_firing_rate(counts: SpikeCounts | RateLike, layer: str | None = None) -
     """
     if isinstance(counts, SpikeCounts):
         return counts.total(layer) / (counts.denominator * counts.n_neurons(layer))
-    return float(_plain(counts, layer).mean())
+    return float(as_rates(counts, layer=layer).mean())
 
 
 def dead_share(counts: SpikeCounts | RateLike, cut: float = PAPER_CUT, layer: str | None = None) -> float:
@@ -114,12 +127,12 @@ def dead_share(counts: SpikeCounts | RateLike, cut: float = PAPER_CUT, layer: st
     >>> dead_share([0.0, 0.01, 0.05, 0.5]), dead_share([0.0, 0.01, 0.05, 0.5], cut=0)
     (0.5, 0.25)
     """
-    if isinstance(counts, SpikeCounts):
-        return float(is_dead(counts.rates(layer).numpy(), cut).mean())
-    return float(is_dead(_plain(counts, layer), cut).mean())
+    return float(is_dead(as_rates(counts, layer=layer), cut).mean())
 
 
-def alive_dead_transitions(a: RateLike, b: RateLike, cut: float = PAPER_CUT) -> Transitions:
+def alive_dead_transitions(
+    a: RateLike | SpikeCounts, b: RateLike | SpikeCounts, cut: float = PAPER_CUT, layer: str | None = None
+) -> Transitions:
     """Count the neurons that died, revived, or stayed as they were from rates `a` to rates `b`.
 
     Raises
@@ -132,7 +145,7 @@ def alive_dead_transitions(a: RateLike, b: RateLike, cut: float = PAPER_CUT) -> 
     >>> alive_dead_transitions([0.5, 0.5, 0.0], [0.5, 0.01, 0.2])
     Transitions(stayed_alive=1, died=1, revived=1, stayed_dead=0)
     """
-    first, second = (is_dead(rates, cut) for rates in as_rate_pair(a, b))
+    first, second = (is_dead(rates, cut) for rates in as_rate_pair(a, b, layer))
     pairs = (~first & ~second, ~first & second, first & ~second, first & second)
     return Transitions(*(int(pair.sum()) for pair in pairs))
 
@@ -149,13 +162,8 @@ def require_cut(cut: float) -> None:
     Raises
     ------
     SpecError
-        If it is negative or not finite.
+        If it is no number, negative or not finite.
     """
-    if not (cut >= 0 and np.isfinite(cut)):
-        raise SpecError(f"cut must be a rate >= 0, got {cut}; the paper's is {PAPER_CUT}")
-
-
-def _plain(values: RateLike, layer: str | None) -> NDArray[np.float64]:
-    if layer is not None:
-        raise SpecError(f"layer {layer!r} can only be chosen from a SpikeCounts; plain rates have no layers")
-    return as_rates(values)
+    known = isinstance(cut, int | float | np.integer | np.floating) and not isinstance(cut, bool)
+    if not known or not (cut >= 0 and np.isfinite(cut)):
+        raise SpecError(f"cut must be a rate >= 0, got {cut!r}; the paper's is {PAPER_CUT}")
