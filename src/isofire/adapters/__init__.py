@@ -3,6 +3,7 @@
 from isofire.adapters.base import Adapter, Layout, MembraneMixin
 from isofire.adapters.compiled import original, original_name, refuse_compiled, uncompiled
 from isofire.adapters.framework import Framework, register_framework
+from isofire.adapters.logits_of import LogitsOf
 from isofire.adapters.output import read_logits
 from isofire.adapters.over_time import OverTime
 from isofire.adapters.registry import (
@@ -24,6 +25,7 @@ __all__ = [
     "Adapter",
     "Framework",
     "Layout",
+    "LogitsOf",
     "MembraneMixin",
     "OverTime",
     "adapter_of",

@@ -39,8 +39,8 @@ class BenchModel(NeuroBenchModel):
     def __call__(self, batch: Tensor) -> Tensor:
         """Logits [N, T, classes], or [N, classes] of a model that gives no time."""
         reset_(self.model)
-        output = self.model(batch.transpose(0, 1) if self.frames else batch)
-        logits = read_logits(self.model, output, len(batch))
+        inputs = batch.transpose(0, 1) if self.frames else batch
+        logits = read_logits(self.model, self.model(inputs), len(batch), inputs)
         return logits.transpose(0, 1) if logits.ndim == 3 else logits
 
     def __net__(self) -> Any:

@@ -45,6 +45,11 @@ class OverTime(nn.Module):
         logits = [output[0] if isinstance(output, tuple) else output for output in outputs]
         if not logits:
             raise ModelError(f"frames must be [T, N, ...] with T >= 1 steps, got {list(x.shape)}")
+        if strange := [step for step in logits if not isinstance(step, Tensor)]:
+            raise ModelError(
+                f"the net of a step must give logits [N, classes], or a tuple that begins with them, got a "
+                f"{type(strange[0]).__name__}; wrap it: OverTime(LogitsOf(net, output=..., axes='NC'))"
+            )
         return torch.stack(logits)
 
     def extra_repr(self) -> str:

@@ -43,9 +43,9 @@ def compare(
     ----------
     baseline, quantized
         Models from inputs [N, ...], or frames [T, N, ...], to logits [T, N, classes], averaged over T, or
-        [N, classes], with the same neurons under the same names; of a tuple, such as (spikes, membranes), the first is
-        meant, and a model of Sinabs' layers gives [N, T, classes]. For the baseline, what `observe` saw of it on the
-        same images in the same order does as well, and saves running it again.
+        [N, classes], with the same neurons under the same names; `isofire.adapters.read_logits` says how tuples and
+        lists are read, and `isofire.adapters.LogitsOf` which logits are meant. For the baseline, what `observe` saw of
+        it on the same images in the same order does as well, and saves running it again.
     data
         An image set with `.batches(batch_size)`, a pair of tensors (inputs, labels), or an iterable of such pairs.
     max_images
@@ -222,8 +222,9 @@ def _predict(model: nn.Module, recorder: FiringRecorder, inputs: Tensor, labels:
     """Predicted class of each image, int64 [N] on the CPU; the spikes go to the recorder."""
     # recording one model at a time keeps the counts apart where the two share modules
     with recorder, torch.inference_mode():
-        output = forward(model, inputs.to(device_of(model, inputs.device), non_blocking=True))
-    logits = read_logits(model, output, len(labels))
+        given = inputs.to(device_of(model, inputs.device), non_blocking=True)
+        output = forward(model, given)
+    logits = read_logits(model, output, len(labels), given)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     mean = logits.mean(0) if logits.ndim == 3 else logits
     if bool(mean.isnan().any()):

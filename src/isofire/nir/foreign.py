@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import nir
-from isofire.adapters import Framework, OverTime, copy_of, find_neurons, framework_of, reset_
+from isofire.adapters import Framework, LogitsOf, OverTime, copy_of, find_neurons, framework_of, reset_
 from isofire.errors import ModelError
 from isofire.neurons import Neuron
 from isofire.nir.metadata import SPEC
@@ -41,7 +41,10 @@ def foreign_graph(model: nn.Module, example: Tensor) -> Any | None:
         return None
     library, one_image = framework.title, framework.nir_writer_takes_one_image
     writer = _writer(framework)
-    net = copy_of(model.net if isinstance(model, OverTime) else model)
+    inner = model
+    while isinstance(inner, OverTime | LogitsOf):
+        inner = inner.net
+    net = copy_of(inner)
     for name, (neuron, adapter) in find_neurons(net).items():
         if adapter.membrane(neuron) is not None:
             raise ModelError(

@@ -68,6 +68,6 @@ def evaluate_feed(model: nn.Module, feed: Feed, batch_size: int, precision: str,
 
 def _sums(model: nn.Module, inputs: Tensor, labels: Tensor, *, classes: int, precision: str) -> Tensor:
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        output = read_logits(model, forward(model, inputs), len(labels))
+        output = read_logits(model, forward(model, inputs), len(labels), inputs)
     check_classes(output, classes)
     return torch.stack([mean_logit(output, labels) * len(labels), hits(output, labels).float()])

@@ -223,7 +223,7 @@ class _Run:
     def logits(self, wrapped: nn.Module, inputs: Tensor, images: int, step: int) -> Tensor:
         try:
             with self.convolutions(), self.autocast():
-                output = read_logits(self.model, wrapped(inputs), images)
+                output = read_logits(self.model, wrapped(inputs), images, inputs)
         except ModelError as error:
             # a quantizer refuses NaN before the loss shows it
             if self.is_finite:

@@ -146,11 +146,11 @@ class Objective:
             if listener is None:
                 with autocast():
                     output = teacher(inputs)
-                heard = Pass(logits=read_logits(teacher, output, images or 0))
+                heard = Pass(logits=read_logits(teacher, output, images or 0, inputs))
             else:
                 with listener.listening(needs), autocast():
                     output = teacher(inputs)
-                logits = inputs.new_zeros(0) if images is None else read_logits(teacher, output, images)
+                logits = inputs.new_zeros(0) if images is None else read_logits(teacher, output, images, inputs)
                 heard = listener.heard(logits, needs)
         reset_(teacher)
         return heard

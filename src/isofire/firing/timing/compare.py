@@ -168,14 +168,13 @@ def _run(model: nn.Module, inputs: Tensor, images: int) -> tuple[dict[str, Tenso
     handles = [neuron.register_forward_hook(listen(name, adapter)) for name, (neuron, adapter) in found.items()]
     try:
         with from_rest(model):
-            logits = (
-                read_logits(model, forward(model, inputs.to(device_of(model, inputs.device))), images).float().cpu()
-            )
+            output = forward(model, inputs.to(device_of(model, inputs.device)))
     finally:
         for handle in handles:
             handle.remove()
     if silent := [name for name, parts in kept.items() if not parts]:
         raise ModelError(f"every neuron must be called in each forward, {silent[0]!r} was not")
+    logits = read_logits(model, output, images, inputs).float().cpu()
     mean = logits.mean(0) if logits.ndim == 3 else logits
     return {name: torch.cat(parts) for name, parts in kept.items()}, mean
 

@@ -1,0 +1,232 @@
+"""What a model returns is read one way, whatever the number of images, or refused."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import isofire
+from isofire.adapters import Adapter, Layout, LogitsOf, MembraneMixin, OverTime, read_logits, register, unregister
+from isofire.errors import ModelError, SpecError
+from isofire.firing.timing import compare_timing
+from isofire.neurons import IF
+from isofire.training import Recipe, evaluate, train
+
+T, CLASSES = 4, 3
+
+
+class BatchFirst(nn.Module):
+    """Integrate and fire on [N, T, ...], as Sinabs' layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own = IF()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.own(x.transpose(0, 1)).transpose(0, 1)
+
+
+class BatchFirstAdapter(Adapter):
+    def layout(self, neuron: nn.Module) -> Layout:
+        return Layout.BATCH_FIRST
+
+    def threshold(self, neuron: nn.Module) -> Tensor:
+        return torch.tensor(1.0)
+
+    def host(self, neuron: nn.Module) -> type[MembraneMixin]:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def batch_first() -> Iterator[None]:
+    register(BatchFirst, BatchFirstAdapter())
+    yield
+    unregister(BatchFirst)
+
+
+class Net(nn.Module):
+    """Logits [T, N, classes] of a small network, handed out in the form `give` makes of them."""
+
+    def __init__(self, give: Callable[[Tensor], Any] = lambda logits: logits, neuron: nn.Module | None = None) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.a, self.out = nn.Linear(6, 8), nn.Linear(8, CLASSES)
+        self.neuron = neuron or IF()
+        self.give = give
+
+    def forward(self, x: Tensor) -> Any:
+        current = self.a(x.unsqueeze(0).expand(T, *x.shape))
+        turned = isinstance(self.neuron, BatchFirst)
+        spikes = self.neuron(current.transpose(0, 1)).transpose(0, 1) if turned else self.neuron(current)
+        return self.give(self.out(spikes))
+
+
+def data(images: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(images, 6, generator=generator) * 4, torch.randint(CLASSES, (images,), generator=generator)
+
+
+def right(x: Tensor) -> Tensor:
+    """Classes by the logits' mean over time, image by image."""
+    return torch.cat([Net()(x[i : i + 1]).mean(0).argmax(1) for i in range(len(x))])
+
+
+STEPWISE = {"list": lambda logits: list(logits), "tuple": lambda logits: tuple(logits)}
+
+
+@pytest.mark.parametrize("form", STEPWISE)
+@pytest.mark.parametrize("images", [64, T])
+def test_logits_of_each_step_are_averaged(form: str, images: int) -> None:
+    x, _ = data(images)
+    model = Net(STEPWISE[form])
+    assert isofire.compare(model, model, (x, right(x))).accuracy == 1.0
+    assert compare_timing(model, Net(), (x, right(x))).logit_kl == 0.0
+
+
+def test_training_and_evaluation_see_every_step() -> None:
+    digits = isofire.data.load("digits", "train").first(64)
+    results = []
+    for form in (lambda logits: logits, STEPWISE["list"]):
+        net = Net(form)
+        net.a, net.out = nn.Linear(64, 8), nn.Linear(8, 10)
+        torch.manual_seed(0)
+        for layer in (net.a, net.out):
+            nn.init.normal_(layer.weight, generator=torch.Generator().manual_seed(5))
+        model = nn.Sequential(nn.Flatten(), net)
+        history = train(model, digits, None, Recipe(epochs=1, batch_size=16, lr=0.01), progress=False).history
+        results.append((history[0].train_loss, evaluate(model, digits).loss))
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("last", [T, T + 1, 1])
+@pytest.mark.parametrize("give", [lambda o: o, lambda o: o.transpose(0, 1)], ids=["TNC", "NTC"])
+@pytest.mark.usefixtures("batch_first")
+def test_a_batch_of_as_many_images_as_steps_is_read_as_the_others(give: Any, last: int) -> None:
+    x, _ = data(8 + last)
+    model = Net(give, BatchFirst())
+    assert isofire.compare(model, model, (x, right(x)), batch_size=8).accuracy == 1.0
+    # and where no other batch tells
+    x, labels = x[:T], right(x[:T])
+    again = Net(give, BatchFirst())
+    assert isofire.compare(again, again, (x, labels)).accuracy == 1.0
+
+
+def test_images_on_the_first_axis_are_refused_of_time_first_neurons_for_every_number() -> None:
+    for images in (8, T):
+        x, labels = data(images)
+        model = Net(lambda logits: logits.transpose(0, 1))
+        with pytest.raises(ModelError, match=r"the images on the first axis; say which .*LogitsOf"):
+            isofire.compare(model, model, (x, labels))
+        named = LogitsOf(model, axes="NTC")
+        assert isofire.compare(named, named, (x, right(x))).accuracy == 1.0
+
+
+@pytest.mark.usefixtures("batch_first")
+def test_where_no_other_number_of_images_can_be_run_it_is_asked_for() -> None:
+    class Fixed(Net):
+        def forward(self, x: Tensor) -> Any:
+            return super().forward(x.view(T, 6))
+
+    x, labels = data(T)
+    model = Fixed(neuron=BatchFirst())
+    with pytest.raises(ModelError, match="in which images and steps are as many"):
+        isofire.compare(model, model, (x, labels))
+    named = LogitsOf(model)
+    assert isofire.compare(named, named, (x, right(x))).accuracy == 1.0
+
+
+Named = namedtuple("Named", "main other")
+FORMS: dict[str, tuple[Callable[[Tensor], Any], dict[str, Any]]] = {
+    "dictionary": (lambda o: {"logits": o, "aux": -o}, {"output": "logits"}),
+    "two heads": (lambda o: (-o.mean(0), o.mean(0)), {"output": 1, "axes": "NC"}),
+    "two heads of other sizes": (lambda o: (torch.cat([o, o], 2), o), {"output": 1}),
+    "as many heads as three": (lambda o: [o[0], o[1], o.mean(0)], {"output": 2, "axes": "NC"}),
+    "named": (lambda o: Named(o.mean(0), -o.mean(0)), {"output": "main", "axes": "NC"}),
+    "a list of heads": (lambda o: [o, -o], {"output": 0}),
+    "classes first": (lambda o: o.permute(2, 0, 1), {"axes": "CTN"}),
+    "one logit an image": (lambda o: o.mean((0, 2)), {"output": lambda o: torch.stack([-o, o, -o], 1), "axes": "NC"}),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_can_be_read_in_several_ways_is_refused_until_it_is_said(form: str) -> None:
+    give, how = FORMS[form]
+    x, _ = data(16)
+    model = Net(give)
+    with pytest.raises(ModelError, match=r"a model must give logits .*LogitsOf"):
+        isofire.compare(model, model, (x, right(x)))
+    if form != "one logit an image":
+        named = LogitsOf(model, **how)
+        assert isofire.compare(named, named, (x, right(x))).accuracy == 1.0
+    assert LogitsOf(model, **how)(x).shape[-2:] == (16, CLASSES)
+
+
+def test_pairs_are_no_steps_whatever_the_number_of_steps() -> None:
+    class Two(Net):
+        def forward(self, x: Tensor) -> Any:
+            return tuple(super().forward(x)[:2])
+
+    model = Two()
+    with pytest.raises(ModelError, match=r"2 tensors \[16, 3\], which could be steps, heads or states"):
+        isofire.compare(model, model, data(16))
+    x, labels = data(16)
+    assert LogitsOf(model, "steps")(x).shape == (2, 16, CLASSES)
+    assert isofire.compare(LogitsOf(model, "steps"), LogitsOf(model, "steps"), (x, labels)).n_images == 16
+
+
+@pytest.mark.parametrize(
+    "give",
+    [lambda o: (o, o * 2), lambda o: (o.mean(0), {"state": o}), lambda o: (o, None), lambda o: [o.mean(0)]],
+    ids=["spikes and membranes", "output and state", "nothing else", "a list of one"],
+)
+def test_the_first_of_what_else_is_no_logits_is_meant(give: Any) -> None:
+    x, _ = data(16)
+    model = Net(give)
+    assert isofire.compare(model, model, (x, right(x))).accuracy == 1.0
+
+
+def test_a_probe_leaves_random_numbers_and_norms_alone() -> None:
+    class Noisy(Net):
+        def __init__(self) -> None:
+            super().__init__(lambda logits: list(logits))
+            self.norm = nn.BatchNorm1d(6)
+
+        def forward(self, x: Tensor) -> Any:
+            return super().forward(self.norm(x) + torch.rand(()) * 0)
+
+    model, (x, _) = Noisy().train(), data(T)
+    output = model(x)
+    before, state = torch.get_rng_state(), {key: value.clone() for key, value in model.state_dict().items()}
+    read_logits(model, output, T, x)
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    assert model.norm.training
+
+
+def test_who_listens_to_the_network_hears_of_no_probe() -> None:
+    model, (x, _) = Net(lambda logits: list(logits)), data(T)
+    heard: list[Tensor] = []
+    model.neuron.register_forward_hook(lambda _module, _inputs, output: heard.append(output))
+    output = model(x)
+    read_logits(model, output, T, x)
+    model(x)
+    assert len(heard) == 2
+
+
+def test_wrong_words_on_the_output_are_told() -> None:
+    with pytest.raises(SpecError, match="axes must be one of NC, CN with output='steps', got 'TNC'"):
+        LogitsOf(Net(), "steps", "TNC")
+    with pytest.raises(SpecError, match="axes must be one of NC, CN, TNC"):
+        LogitsOf(Net(), axes="XYZ")
+    x, _ = data(4)
+    with pytest.raises(ModelError, match=r"returned a dict with a, in which output='b' finds nothing"):
+        LogitsOf(Net(lambda o: {"a": o}), "b")(x)
+    with pytest.raises(ModelError, match=r"must have the axes NC .*, got \[4, 4, 3\]"):
+        LogitsOf(Net(), axes="NC")(x)
+    with pytest.raises(ModelError, match=r"got a dict; wrap it: OverTime\(LogitsOf"):
+        OverTime(Net(lambda o: {"a": o}), 3)(x)
