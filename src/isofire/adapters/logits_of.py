@@ -66,7 +66,7 @@ class LogitsOf(nn.Module):
         return found.permute([axes.index(axis) for axis in _ORDERS[axes]])
 
     def _chosen(self, output: Any) -> Any:
-        where: Any = self.output
+        where = self.output
         try:
             if where is None:
                 return output
@@ -74,8 +74,9 @@ class LogitsOf(nn.Module):
                 return where(output)
             if where == STEPS:
                 return torch.stack(list(output))
-            by_name = isinstance(where, str) and isinstance(output, tuple)
-            return getattr(output, where) if by_name else output[where]
+            if isinstance(where, str) and isinstance(output, tuple):
+                return getattr(output, where)
+            return output[where]
         except (LookupError, AttributeError, TypeError, RuntimeError) as error:
             held = f" with {', '.join(map(str, output))}" if isinstance(output, dict) else ""
             raise ModelError(
