@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ def images() -> tuple[Tensor, Tensor]:
 
 def ilif() -> tuple[nn.Module, type[nn.Module], float]:
     base: Any = pytest.importorskip("spikingjelly.activation_based", reason="spikingjelly is not installed")
+    importlib.import_module("spikingjelly.activation_based.neuron")
     if not hasattr(base.neuron, "ILIFNode"):
         pytest.skip("this spikingjelly has no ILIFNode")
     net = nn.Sequential(base.layer.Linear(6, 12), base.neuron.ILIFNode(step_mode="m"), base.layer.Linear(12, 3))

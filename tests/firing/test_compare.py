@@ -21,7 +21,7 @@ from isofire.firing.measures import quantities
 from isofire.firing.observation import fingerprints
 from isofire.firing.verdict import Limits, check, judge
 from isofire.models import build
-from isofire.neurons import LIF, PerStep, Repeat
+from isofire.neurons import IF, LIF, PerStep, Repeat
 
 Spikes = Callable[..., Tensor]
 BEHIND = ("conv1", "conv_down")
@@ -409,3 +409,22 @@ def test_a_network_that_cannot_take_the_images_is_told_with_their_shape() -> Non
     model = nn.Sequential(Repeat(2), PerStep(nn.Linear(5, 3)), LIF())
     with pytest.raises(ModelError, match=r"Sequential fails on inputs \[4, 7\] of torch.float32: Runtime"):
         compare(model, model, (torch.rand(4, 7), torch.zeros(4, dtype=torch.int64)))
+
+
+def test_a_neuron_that_eval_mode_skips_is_left_out_by_name() -> None:
+    class Auxiliary(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.n, self.aux, self.out = nn.Linear(6, 8), IF(), IF(), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            current = self.a(x.expand(4, *x.shape))
+            return self.out(self.aux(current) if self.training else self.n(current))
+
+    model, data = Auxiliary(), (torch.rand(20, 6) * 4, torch.zeros(20, dtype=torch.long))
+    with pytest.raises(ModelError, match=r"'aux' was not; if the model skips it .* `layers`, .*isofire.compare"):
+        compare(model, model, data)
+    found = compare(model, model, data, layers=["n"])
+    assert [layer.layer for layer in found.layers] == ["n"]
+    assert found.synops is None

@@ -4,6 +4,7 @@ from isofire.adapters.base import Adapter, Layout, MembraneMixin
 from isofire.adapters.compiled import original, original_name, refuse_compiled, uncompiled
 from isofire.adapters.framework import Framework, register_framework
 from isofire.adapters.logits_of import LogitsOf
+from isofire.adapters.one_place import at_one_place
 from isofire.adapters.output import read_logits
 from isofire.adapters.over_time import OverTime
 from isofire.adapters.registry import (
@@ -29,6 +30,7 @@ __all__ = [
     "MembraneMixin",
     "OverTime",
     "adapter_of",
+    "at_one_place",
     "batch_first",
     "check_batches",
     "copy_of",

@@ -32,6 +32,7 @@ def compare(
     progress: bool = False,
     blocks: int | None = None,
     run: int | None = None,
+    layers: Sequence[str] | None = None,
     floor: NoiseFloor | None = None,
 ) -> Comparison:
     """Measure accuracy and firing of two versions of a network on the same images.
@@ -60,6 +61,9 @@ def compare(
         How images are split into blocks, see `FiringRecorder`; None takes those of an observed baseline, else 40
         blocks, and as long a run as lets all of them hold images where `data` tells how many there are (25 otherwise).
         Intervals need images in at least 5 blocks.
+    layers
+        Names of the layers of neurons to compare, such as all but those that the network skips in eval mode; None takes
+        all. SynOps are then left out, which are those of the whole network.
     floor
         What drift is shown beside, see `isofire.firing.evidence.noise_floor`; None takes the baseline on other images.
 
@@ -87,7 +91,7 @@ def compare(
         models = baseline, quantized
     seen = observe_together(
         models, data, max_images=max_images, batch_size=batch_size, device=device, progress=progress, blocks=blocks,
-        run=run, probe=True,
+        run=run, layers=layers, probe=layers is None,
     )  # fmt: skip
     before = baseline if isinstance(baseline, Observation) else seen.observations[0]
     return Comparison.observed(before, seen.observations[-1], floor=floor, reached=seen.reached)
@@ -122,6 +126,7 @@ def observe(
     progress: bool = False,
     blocks: int | None = None,
     run: int | None = None,
+    layers: Sequence[str] | None = None,
 ) -> Observation:
     """Run one network over images, and keep its spike counts and predictions; for `compare`, which takes the same.
 
@@ -132,7 +137,7 @@ def observe(
     """
     return observe_together(
         (model,), data, max_images=max_images, batch_size=batch_size, device=device, progress=progress, blocks=blocks,
-        run=run,
+        run=run, layers=layers,
     ).observations[0]  # fmt: skip
 
 
@@ -162,6 +167,7 @@ def observe_together(
     progress: bool = False,
     blocks: int | None = None,
     run: int | None = None,
+    layers: Sequence[str] | None = None,
     probe: bool = False,
 ) -> Together:
     """`observe` for several networks in one pass over the data; with `probe`, also `Together.reached`."""
@@ -171,7 +177,8 @@ def observe_together(
     if run is None:
         images = count_images(data, max_images)
         run = DEFAULT_RUN if images is None else run_for(images)
-    recorders = [FiringRecorder(model, DEFAULT_BLOCKS if blocks is None else blocks, run) for model in models]
+    blocks = DEFAULT_BLOCKS if blocks is None else blocks
+    recorders = [FiringRecorder(model, blocks, run, layers) for model in models]
     seen: list[Tensor] = []
     prints: list[Tensor] = []
     reached: SynopsPerSpike | None = None

@@ -14,6 +14,7 @@ from isofire.adapters import (
     Adapter,
     Layout,
     OverTime,
+    at_one_place,
     check_batches,
     find_neurons,
     no_neurons,
@@ -148,6 +149,7 @@ class FiringRecorder:
                 adapter.begin_counting(neuron)
                 stack.callback(adapter.end_counting, neuron)
             stack.callback(self._model.register_forward_pre_hook(self._begin_forward).remove)
+            stack.enter_context(at_one_place(self._model, self._neurons))
             stack.callback(self._model.register_forward_hook(self._end_forward).remove)
             self._open = stack.pop_all()
         return self
@@ -190,8 +192,9 @@ class FiringRecorder:
     def _end_forward(self, *_: Any) -> None:
         if silent := [name for name, layer in self._layers.items() if layer.calls == 0]:
             raise ModelError(
-                f"every recorded neuron must be called in each forward, {silent[0]!r} was not; if the model skips it, "
-                "name the others in `layers`; if a scripted model bypasses hooks, record the one it was made from"
+                f"every recorded neuron must be called in each forward, {silent[0]!r} was not; if the model skips it "
+                "(a head for training alone), name the others in `layers`, of the recorder or of isofire.compare; if a "
+                "scripted model bypasses hooks, record the one it was made from"
             )
         for name, layer in self._layers.items():
             self._steps = self._steps or layer.steps

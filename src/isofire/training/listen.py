@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter, Layout
+from isofire.adapters import Adapter, Layout, at_one_place
 from isofire.errors import ModelError
 from isofire.firing.counting import add_image_counts, zero_counts
 from isofire.firing.record import spiking_adapters
@@ -34,7 +34,7 @@ class Listener:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.neurons = spiking_adapters(model)
+        self.model, self.neurons = model, spiking_adapters(model)
         self._spikes: dict[str, list[Tensor]] = {}
         self._summed: dict[str, list[Tensor]] = {}
         self._membranes: dict[str, list[Tensor]] = {}
@@ -44,6 +44,7 @@ class Listener:
         """Listen to the one forward pass inside."""
         self._spikes, self._summed, self._membranes = {}, {}, {}
         with ExitStack() as stack:
+            stack.enter_context(at_one_place(self.model, self.neurons))
             for name, (neuron, adapter) in self.neurons.items():
                 if "membranes" in needs:
                     self._probe(stack, name, neuron, adapter)

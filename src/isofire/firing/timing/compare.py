@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter, from_rest, read_logits
+from isofire.adapters import Adapter, at_one_place, from_rest, read_logits
 from isofire.batches import Data, read_batches
 from isofire.errors import ModelError
 from isofire.firing.record import spiking_adapters
@@ -167,7 +167,7 @@ def _run(model: nn.Module, inputs: Tensor, images: int) -> tuple[dict[str, Tenso
 
     handles = [neuron.register_forward_hook(listen(name, adapter)) for name, (neuron, adapter) in found.items()]
     try:
-        with from_rest(model):
+        with from_rest(model), at_one_place(model, found):
             output = forward(model, inputs.to(device_of(model, inputs.device)))
     finally:
         for handle in handles:

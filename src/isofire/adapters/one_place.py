@@ -1,0 +1,108 @@
+"""A neuron that sees single steps must stand at one place of its network, or two layers are taken for one.
+
+How many steps there are is only known from how often it is called. What tells two places from two steps is where the
+calls come from: the lines and modules that lead to them, and the layer that ran just before.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from types import FrameType
+from typing import Any
+
+from torch import nn
+
+from isofire.adapters.base import Adapter, Layout
+from isofire.errors import ModelError
+
+Place = tuple[tuple[Any, ...], int]
+"""Lines and modules from the model's forward down to a call, and the layer that ran last before it."""
+
+
+@contextmanager
+def at_one_place(model: nn.Module, neurons: Mapping[str, tuple[nn.Module, Adapter]]) -> Iterator[None]:
+    """Raises, at the end of each forward of the model inside, if a neuron of single steps was called at two places.
+
+    Two places are two lines of code, two ways through the model's modules, or one line that runs behind several layers,
+    each of them equally often. Steps that are written out one by one look the same and are refused with them.
+
+    Raises
+    ------
+    ModelError
+        Names the neuron.
+    """
+    watched = {name: neuron for name, (neuron, adapter) in neurons.items() if adapter.layout(neuron) is Layout.STEP}
+    if not watched:
+        yield
+        return
+    seen: dict[str, list[Place]] = {name: [] for name in watched}
+    last = [0]
+    inside = {part for neuron in watched.values() for part in neuron.modules()}
+    layers = [part for part in model.modules() if part not in inside and not part._modules]
+
+    def passed(layer: nn.Module, _: Any) -> None:
+        last[0] = id(layer)
+
+    def called(name: str, _module: nn.Module, _inputs: Any) -> None:
+        seen[name].append((_way(model), last[0]))
+
+    def begin(_module: nn.Module, _inputs: Any) -> None:
+        last[0] = 0
+        for places in seen.values():
+            places.clear()
+
+    def end(_module: nn.Module, _inputs: Any, _output: Any) -> None:
+        for name, places in seen.items():
+            _check(name, places)
+
+    for name, neuron in watched.items():
+        _check_lists(model, name, neuron)
+    with ExitStack() as stack:
+        for layer in layers:
+            stack.callback(layer.register_forward_pre_hook(passed).remove)
+        for name, neuron in watched.items():
+            stack.callback(neuron.register_forward_pre_hook(partial(called, name)).remove)
+        if model not in inside:
+            stack.callback(model.register_forward_pre_hook(begin, prepend=True).remove)
+            stack.callback(model.register_forward_hook(end).remove)
+        yield
+
+
+def _way(model: nn.Module) -> tuple[Any, ...]:
+    """The frames from the model's forward down to the call, each with the module that it belongs to."""
+    found: list[Any] = []
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        owner = frame.f_locals.get("self")
+        found.append((frame.f_code, frame.f_lasti, id(owner) if isinstance(owner, nn.Module) else 0))
+        if owner is model and frame.f_code.co_name == "forward":
+            break
+        frame = frame.f_back
+    return tuple(found)
+
+
+def _check(name: str, places: list[Place]) -> None:
+    ways = {way for way, _ in places}
+    before = Counter(layer for _, layer in places)
+    # a norm of its own for every step comes before the neuron once each
+    shared = len(before) > 1 and len(set(before.values())) == 1 and len(places) > len(before)
+    if len(ways) > 1 or shared:
+        count = len(ways) if len(ways) > 1 else len(before)
+        raise _two_places(name, f"was called at {count} places in one forward")
+
+
+def _check_lists(model: nn.Module, name: str, neuron: nn.Module) -> None:
+    for place, module in model.named_modules():
+        if isinstance(module, nn.Sequential | nn.ModuleList) and sum(item is neuron for item in module) > 1:
+            raise _two_places(name, f"stands more than once in {place!r}" if place else "stands in its model twice")
+
+
+def _two_places(name: str, what: str) -> ModelError:
+    return ModelError(
+        f"neuron {name!r} sees single steps and {what}, so its layers cannot be told apart, nor steps from places; "
+        "give each place its own neuron module, and write the steps as a loop"
+    )

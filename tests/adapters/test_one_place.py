@@ -1,0 +1,179 @@
+"""A neuron of single steps at two places of a network is told, however the network is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import isofire
+from isofire.adapters import Adapter, Layout, MembraneMixin, OverTime, register, unregister
+from isofire.errors import ModelError
+from isofire.firing.timing import compare_timing
+
+T = 3
+
+
+class Step(nn.Module):
+    """Integrates, fires at 1 and keeps its state from call to call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.v: Tensor | float = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        v = self.v + x
+        spikes = (v >= 1).to(x.dtype)
+        self.v = v - spikes
+        return spikes
+
+
+class StepAdapter(Adapter):
+    def layout(self, neuron: nn.Module) -> Layout:
+        return Layout.STEP
+
+    def threshold(self, neuron: nn.Module) -> Tensor:
+        return torch.tensor(1.0)
+
+    def host(self, neuron: nn.Module) -> type[MembraneMixin]:
+        raise NotImplementedError
+
+    def reset(self, neuron: Any) -> None:
+        neuron.v = 0.0
+
+
+@pytest.fixture(autouse=True)
+def registered() -> Iterator[None]:
+    register(Step, StepAdapter())
+    yield
+    unregister(Step)
+
+
+class Base(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b, self.out = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+        self.n, self.other = Step(), Step()
+        self.norms = nn.ModuleList(nn.BatchNorm1d(6) for _ in range(T))
+        self.stack = nn.Sequential(self.a, self.n, self.b, self.n)
+
+
+def shared(run: Callable[[Base, Tensor], Any], keep: tuple[str, ...] = ()) -> nn.Module:
+    """A network with one neuron `n`, run as `run` says."""
+
+    class Made(Base):
+        def __init__(self) -> None:
+            super().__init__()
+            for name in {"other", "stack", "norms"} - set(keep):
+                delattr(self, name)
+
+        def forward(self, x: Tensor) -> Any:
+            return run(self, x)
+
+    return Made()
+
+
+def one_line(net: Base, x: Tensor) -> Tensor:
+    return torch.stack([net.out(net.n(net.b(net.n(net.a(x))))) for _ in range(T)])
+
+
+def side_by_side(net: Base, x: Tensor) -> Tensor:
+    return torch.stack([net.out(net.n(net.a(x)) + net.n(net.b(x))) for _ in range(T)])
+
+
+def loop_over_layers(net: Base, x: Tensor) -> Tensor:
+    steps = []
+    for _ in range(T):
+        y = x
+        for layer in (net.a, net.b):
+            y = net.n(layer(y))
+        steps.append(net.out(y))
+    return torch.stack(steps)
+
+
+def layer_by_layer(net: Base, x: Tensor) -> Tensor:
+    y = [x] * T
+    for layer in (net.a, net.b):
+        y = [net.n(layer(step)) for step in y]
+    return torch.stack([net.out(step) for step in y])
+
+
+def through_helper(net: Base, x: Tensor) -> Tensor:
+    def fire(y: Tensor) -> Tensor:
+        return net.n(y)
+
+    return torch.stack([net.out(fire(net.b(fire(net.a(x))))) for _ in range(T)])
+
+
+def by_sequential(net: Base, x: Tensor) -> Tensor:
+    return torch.stack([net.out(net.stack(x)) for _ in range(T)])
+
+
+SHARED = {
+    "one line": (one_line, ()),
+    "side by side": (side_by_side, ()),
+    "a loop over layers": (loop_over_layers, ()),
+    "layer by layer": (layer_by_layer, ()),
+    "through a helper": (through_helper, ()),
+    "a sequential": (by_sequential, ("stack",)),
+}
+LABELS = torch.zeros(8, dtype=torch.long)
+
+
+@pytest.mark.parametrize("form", SHARED)
+def test_one_neuron_for_two_layers_is_told_however_it_is_written(form: str) -> None:
+    run, keep = SHARED[form]
+    x = torch.rand(8, 6)
+    told = "neuron '(n|stack.1)' sees single steps and (was called at 2 places|stands more than once in 'stack')"
+    for measure in (isofire.compare, compare_timing):
+        model = shared(run, keep)
+        with pytest.raises(ModelError, match=told):
+            measure(model, model, (x, LABELS))
+
+
+def test_a_net_of_one_step_that_shares_its_neuron_is_told() -> None:
+    net = shared(lambda net, x: net.out(net.n(net.b(net.n(net.a(x))))))
+    model = OverTime(net, T)
+    with pytest.raises(ModelError, match=r"'net.n' sees single steps and was called at 2 places"):
+        isofire.compare(model, model, (torch.rand(8, 6), LABELS))
+
+
+def norm_per_step(net: Base, x: Tensor) -> Tensor:
+    return torch.stack([net.out(net.n(norm(net.a(x)))) for norm in net.norms])
+
+
+def other_first_step(net: Base, x: Tensor) -> Tensor:
+    steps = []
+    for t in range(T):
+        y = net.a(x) if t else net.b(x)
+        steps.append(net.out(net.n(y)))
+    return torch.stack(steps)
+
+
+def two_neurons(net: Base, x: Tensor) -> Tensor:
+    return torch.stack([net.out(net.other(net.b(net.n(net.a(x))))) for _ in range(T)])
+
+
+def recurrent(net: Base, x: Tensor) -> Tensor:
+    spikes, steps = torch.zeros(len(x), 6), []
+    for _ in range(T):
+        spikes = net.n(net.a(x) + net.b(spikes))
+        steps.append(net.out(spikes))
+    return torch.stack(steps)
+
+
+@pytest.mark.parametrize(
+    ("run", "keep"),
+    [(norm_per_step, ("norms",)), (other_first_step, ()), (two_neurons, ("other",)), (recurrent, ())],
+)
+def test_steps_are_no_places(run: Any, keep: tuple[str, ...]) -> None:
+    model = shared(run, keep)
+    with isofire.FiringRecorder(model) as recorder, torch.no_grad():
+        for _ in range(2):
+            model(torch.rand(8, 6))
+    assert recorder.counts.steps == T
+    assert recorder.counts.n_images == 16
