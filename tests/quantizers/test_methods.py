@@ -1,0 +1,191 @@
+"""What every registered method promises, for weights and for membranes, whoever registered it."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from isofire.errors import ModelError, SpecError
+from isofire.neurons import LIF, MembraneQuantizer
+from isofire.quantization import labels_of
+from isofire.quantizers import (
+    MEMBRANES,
+    WEIGHTS,
+    Levels,
+    MembraneSetting,
+    RangeObserver,
+    Setting,
+    TemporalQuantizer,
+    WeightSetting,
+    register_membrane,
+    register_weights,
+)
+from isofire.spec import QuantSpec
+
+LAYOUTS = ("tensor", "channel")
+
+
+def setting_of(kind: type[Setting], granularity: str = "channel") -> Setting:
+    """A method with 3 bits, where it has such a choice."""
+    given = {"bits": 3, "granularity": granularity, "range": "mse" if "range" in kind.__struct_fields__ else None}
+    return kind(**{key: value for key, value in given.items() if key in kind.__struct_fields__ and value is not None})
+
+
+def weights() -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(6, 4, 3, 3, generator=generator) * torch.logspace(-2, 0, 6)[:, None, None, None]
+
+
+@pytest.mark.parametrize("name", list(WEIGHTS))
+@pytest.mark.parametrize("granularity", LAYOUTS)
+def test_a_weight_method(name: str, granularity: str) -> None:
+    setting = setting_of(WEIGHTS[name], granularity)
+    assert setting.method == name
+    w = weights()
+    quantizer = setting.build(6)
+    before = copy.deepcopy(quantizer.state_dict())
+    quantizer.calibrate(w)
+    # a state dict fits what is freshly built, and copies are independent
+    assert {key: value.shape for key, value in before.items()} == {
+        key: value.shape for key, value in quantizer.state_dict().items()
+    }
+    quantizer.eval()
+    with torch.no_grad():
+        q, codes, levels = quantizer(w), quantizer.codes(w), quantizer.levels()
+    steps = setting.time_steps
+    assert isinstance(quantizer, TemporalQuantizer) == (steps is not None)
+    assert q.shape == (w.shape if steps is None else (steps, *w.shape))
+    assert codes.shape == q.shape
+    assert torch.equal(quantizer.decode(codes), q)
+    count = levels.shape[-1]
+    assert 0 <= int(codes.min()) <= int(codes.max()) < count
+    assert setting.stored_bits == math.ceil(math.log2(count))
+    assert levels.shape[-2] == setting.groups(6)
+    assert setting.table_numbers(setting.groups(6)) >= 1
+    shared = levels.expand(*q.shape[: q.ndim - 3], count)
+    assert torch.equal(shared.gather(-1, codes.flatten(-3).long()).view_as(q), q)
+    fresh = setting.build(6).eval()
+    fresh.load_state_dict(quantizer.state_dict())
+    with torch.no_grad():
+        assert torch.equal(fresh(w), q)
+    x = w.clone().requires_grad_()
+    quantizer.train()(x).sum().backward()
+    assert x.grad is not None
+    assert bool(x.grad.isfinite().all())
+    spoiled = w.clone()
+    spoiled[0, 0, 0, 0] = math.nan
+    with pytest.raises(ModelError, match="NaN"):
+        quantizer(spoiled)
+
+
+@pytest.mark.parametrize("name", list(MEMBRANES))
+@pytest.mark.parametrize("granularity", LAYOUTS)
+def test_a_membrane_method(name: str, granularity: str) -> None:
+    setting = setting_of(MEMBRANES[name], granularity)
+    assert setting.method == name
+    states = torch.randn(8, 5, 4, generator=torch.Generator().manual_seed(1)) * torch.arange(1.0, 6.0)[:, None]
+    quantizer = setting.build(1)
+    if setting.is_estimated:
+        observer = RangeObserver(quantizer.granularity, channel_axis=1)
+        for part in states.split(3):
+            observer.observe(part)
+        setting.calibrate(quantizer, observer)
+    quantizer.eval()
+    with torch.no_grad():
+        q = quantizer(states)
+        assert q.shape == states.shape
+        assert torch.equal(quantizer.decode(quantizer.codes(states)), q)
+        table = quantizer.table()
+        assert table is not None
+        assert torch.equal(table.quantize(states, quantizer.axis), q)
+    # a quantizer that was built for any number of channels takes those of a file
+    fresh = setting.build(1).eval()
+    fresh.load_state_dict(quantizer.state_dict())
+    assert torch.equal(fresh(states), q)
+    for placement in ("pre_fire", "post_reset"):
+        neuron = LIF()
+        neuron.membrane = MembraneQuantizer(quantizer, placement)
+        x = torch.randn(4, 8, 5, 4).requires_grad_()
+        spikes = neuron(x)
+        spikes.sum().backward()
+        assert bool(x.grad.isfinite().all())
+        neuron.backend = "reference"
+        assert torch.equal(neuron(x), spikes)
+
+
+@pytest.mark.parametrize("target", ["weights", "membrane"])
+def test_the_label_of_a_row_begins_with_the_tag(target: str) -> None:
+    for name, kind in (WEIGHTS if target == "weights" else MEMBRANES).items():
+        spec = QuantSpec(**{target: setting_of(kind)})
+        labels = labels_of(spec)
+        assert str(labels["method"]).startswith(name)
+        assert QuantSpec.from_dict(spec.to_dict()) == spec
+        assert getattr(spec, target).describe().startswith(name)
+
+
+def test_a_method_of_ones_own() -> None:
+    class Halves(WeightSetting, frozen=True, kw_only=True, tag="halves"):
+        width: float = 1.0
+
+        def build(self, channels: int) -> Levels:
+            return Levels([-self.width, self.width])
+
+    register_weights(Halves)
+    try:
+        spec = QuantSpec.from_dict({"weights": {"method": "halves", "width": 2}})
+        assert spec.weights == Halves(width=2.0)
+        assert labels_of(spec)["options"] == "width=2.0"
+        with pytest.raises(SpecError, match=r"unknown field `widht` \(at weights\); did you mean 'width'"):
+            QuantSpec(weights={"method": "halves", "widht": 2})
+        with pytest.raises(SpecError, match=r"Expected `float`, got `str` \(at weights.width\)"):
+            QuantSpec(weights={"method": "halves", "width": "wide"})
+        with pytest.raises(SpecError, match=r"Expected `float`, got `str` \(at width\)"):
+            Halves(width="wide")
+    finally:
+        WEIGHTS.unregister("halves")
+    with pytest.raises(SpecError, match="unknown weight method 'halves'"):
+        QuantSpec.from_dict(spec.to_dict())
+
+
+def test_what_cannot_be_a_method() -> None:
+    class NoPlace(MembraneSetting, frozen=True, kw_only=True, tag="no_place"):
+        bits: int = 2
+
+        def build(self, channels: int) -> Levels:
+            return Levels(2**self.bits)
+
+    with pytest.raises(SpecError, match="must have the fields placement, granularity, placement is missing"):
+        register_membrane(NoPlace)
+    with pytest.raises(SpecError, match=r"must be a subclass of isofire\.quantizers\.WeightSetting"):
+        register_weights(NoPlace)
+    with pytest.raises(SpecError, match="a method is a subclass of"):
+        register_weights(Levels)  # type: ignore[type-var]
+    with pytest.raises(SpecError, match="registered already"):
+        register_weights(type("Other", (WEIGHTS["lsq"],), {"__module__": __name__}, tag="lsq", frozen=True))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({}, r"weights needs a method, one of levels, lqnet, lsq, tawq, uniform"),
+        ({"method": 3}, "unknown weight method 3"),
+        ("lsq", "weights must be a table"),
+        ({"method": "levels"}, "give either bits or levels"),
+        ({"method": "levels", "bits": 2, "levels": 3}, "give either bits or levels"),
+        ({"method": "levels", "levels": [0, 1], "edges": [0, 1]}, "2 levels have 1 edges"),
+        ({"method": "levels", "levels": 300}, "2 to 256 levels"),
+        ({"method": "lsq", "bits": True}, "Expected `int`, got `bool`"),
+    ],
+)
+def test_weights_that_are_no_setting(setting: object, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        QuantSpec(weights=setting)  # type: ignore[arg-type]
+
+
+def test_settings_of_the_other_target_are_refused() -> None:
+    with pytest.raises(SpecError, match="membrane takes no LSQWeights"):
+        QuantSpec(membrane=WEIGHTS["lsq"](bits=2))  # type: ignore[arg-type, call-arg]
