@@ -100,6 +100,11 @@ class Adapter(ABC):
         """A neuron shape that its parameters allow, without T and N; for the self-test."""
         return (3,)
 
+    def states(self, neuron: nn.Module) -> tuple[str, ...]:
+        """What each neuron keeps from one step to the next: its membrane, and what there is of synaptic currents and
+        adaptation; for its memory."""
+        return ("membrane",)
+
     def begin_counting(self, neuron: nn.Module) -> None:
         """A recorder starts to listen."""
         return None

@@ -371,5 +371,5 @@ def _synops(found: Comparison, limit: float) -> Finding:
 def _state(quantized: nn.Module, counts: SpikeCounts, limit: float) -> Finding:
     memory = memory_of(quantized, {name: counts.n_neurons(name) for name in counts.layers})
     size = memory.state_bits / 8
-    about = f"{counts.n_neurons():,} membrane states of one image"
+    about = f"{counts.n_neurons():,} neurons' states of one image"
     return Finding(name="state_bytes", limit=limit, value=size, low=size, high=size, about=about)

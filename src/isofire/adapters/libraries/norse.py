@@ -73,6 +73,11 @@ class NorseAdapter(Adapter):
             spikes.append(spike)
         return torch.stack(spikes)
 
+    def states(self, neuron: Any) -> tuple[str, ...]:
+        at_rest = neuron.state_fallback(torch.zeros(1, 1, *self.shape(neuron)))
+        # the last spikes are no state of a neuron but events on their way
+        return tuple(name for name in at_rest._fields if name != "z")
+
     def shape(self, neuron: Any) -> tuple[int, ...]:
         if _is_kind(neuron, "SNNRecurrentCell", "SNNRecurrent"):
             return (int(neuron.input_size),)

@@ -81,6 +81,10 @@ class SinabsAdapter(Adapter):
         self.reset(neuron)
         return spikes
 
+    def states(self, neuron: Any) -> tuple[str, ...]:
+        held = [name for name, _ in neuron.named_buffers(recurse=False)]
+        return ("v_mem", *(name for name in ("i_syn", "b") if name in held))
+
     def shape(self, neuron: Any) -> tuple[int, ...]:
         shape = torch.broadcast_shapes(*(p.shape for p in neuron.parameters(recurse=False)))
         return tuple(shape) if shape.numel() > 1 else (3,)

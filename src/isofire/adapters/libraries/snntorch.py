@@ -15,6 +15,11 @@ from isofire.neurons.membrane import Placement
 
 QUANTIZABLE = ("Leaky", "Lapicque", "RLeaky", "Synaptic", "RSynaptic", "Alpha")
 """Kinds that charge through `state_function` and then fire."""
+STATES = {
+    "Alpha": ("syn_exc", "syn_inh", "mem"),
+    **dict.fromkeys(("Synaptic", "RSynaptic", "SLSTM", "SConv2dLSTM"), ("syn", "mem")),
+}
+"""What kinds that keep more than a membrane keep."""
 UNROLLED = ("StateLeaky", "LinearLeaky", "AssociativeLeaky", "LeakyParallel")
 """Kinds that take all steps [T, N, ...] at once and have no state to quantize."""
 
@@ -76,6 +81,9 @@ class SnnTorchAdapter(Adapter):
         spikes = super().spikes(neuron, output)
         # graded spikes are all of the same height
         return spikes / neuron.graded_spikes_factor if isinstance(spikes, Tensor) else spikes
+
+    def states(self, neuron: Any) -> tuple[str, ...]:
+        return next((names for kind, names in STATES.items() if _is_kind(neuron, (kind,))), ("mem",))
 
     def shape(self, neuron: Any) -> tuple[int, ...]:
         if _is_kind(neuron, ("RLeaky", "RSynaptic")) and neuron.all_to_all:

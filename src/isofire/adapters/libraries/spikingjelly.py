@@ -72,6 +72,9 @@ class SpikingJellyAdapter(Adapter):
             return "a KLIFNode with scale_reset stores its membrane divided by the learned k"
         return None
 
+    def states(self, neuron: Any) -> tuple[str, ...]:
+        return tuple(neuron.__dict__.get("_memories", ())) or ("v",)
+
     def reset(self, neuron: Any) -> None:
         # PSN is the one kind without a memory
         if isinstance(neuron, _memory(neuron)):

@@ -59,6 +59,9 @@ class StepNodeAdapter(Adapter):
             return "a KLIFNode with scale_reset stores its membrane divided by the learned k"
         return None
 
+    def states(self, neuron: Any) -> tuple[str, ...]:
+        return tuple(neuron.__dict__.get("_memories", ())) or ("v",)
+
     def reset(self, neuron: Any) -> None:
         neuron.reset()
 

@@ -53,9 +53,9 @@ class EnergyConstants:
     input_bits
         Of a pixel, where the first layer multiplies integers.
     state_accesses
-        Reads and writes of a membrane state a step.
+        Reads and writes of a state a step.
     adds_per_update
-        Additions for leak, reset and comparison, a neuron and step.
+        Additions for leak, reset and comparison, a state and step.
 
     Raises
     ------
@@ -113,7 +113,7 @@ class Energy:
     weights
         Reading a weight for each of these operations.
     states
-        Reading and writing every membrane state at every step.
+        Reading and writing every state at every step.
     updates
         Arithmetic of the neurons themselves.
     """
@@ -153,11 +153,12 @@ class LayerWork:
 
 @dataclass(frozen=True, kw_only=True)
 class NeuronWork:
-    """What the estimate needs of a layer of neurons: their number, steps, and bits of a state."""
+    """What the estimate needs of a layer of neurons: their number, steps, bits of a membrane, and further states."""
 
     neurons: int
     steps: int
     bits: int
+    others: int = 0
 
 
 def estimate(
@@ -185,7 +186,7 @@ def estimate(
         weights += c.access(layer.weights * bits, (layer.accumulates + layer.macs) * bits)
     for layer in neurons:
         bits = layer.bits if at == "real" else FLOAT_BITS
-        steps = layer.neurons * layer.steps
-        states += c.access(layer.neurons * bits, steps * c.state_accesses * bits)
-        updates += steps * c.adds_per_update * c.add(bits)
+        steps, held = layer.neurons * layer.steps, bits + layer.others * FLOAT_BITS
+        states += c.access(layer.neurons * held, steps * c.state_accesses * held)
+        updates += steps * c.adds_per_update * (c.add(bits) + layer.others * c.add(FLOAT_BITS))
     return Energy(accumulates=accumulates, macs=macs, weights=weights, states=states, updates=updates)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from isofire.adapters import find_neurons
 from isofire.quantization import make_plan, spec_of
 from isofire.quantization.temporal import TemporalLayer
 from isofire.quantizers import Setting, WeightSetting
@@ -50,15 +51,24 @@ class WeightMemory:
 
 @dataclass(frozen=True, kw_only=True)
 class StateMemory:
-    """The membrane states of one layer of neurons: their number and the bits of each."""
+    """The states of one layer of neurons.
+
+    Parameters
+    ----------
+    neurons, bits
+        Their number, and bits of each one's membrane.
+    others
+        States of each neuron beside the membrane, such as synaptic currents, 32 bits each: nothing quantizes them.
+    """
 
     neurons: int
     bits: int
+    others: int = 0
 
     @property
     def total(self) -> int:
         """Bits in all."""
-        return self.neurons * self.bits
+        return self.neurons * (self.bits + self.others * FLOAT_BITS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +98,7 @@ class Memory:
 
     @property
     def state_bits(self) -> int:
-        """Membrane states."""
+        """Membranes and what else neurons keep."""
         return sum(layer.total for layer in self.states.values())
 
 
@@ -121,7 +131,15 @@ def memory_of(model: nn.Module, neurons: Mapping[str, int]) -> Memory:
         )
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     others, vectors = _others(model, weights, norms, stored)
-    states = {name: StateMemory(neurons=count, bits=_bits(choices.get(name))) for name, count in neurons.items()}
+    found = find_neurons(model)
+    states = {
+        name: StateMemory(
+            neurons=count,
+            bits=_bits(choices.get(name)),
+            others=len(found[name][1].states(found[name][0])) - 1 if name in found else 0,
+        )
+        for name, count in neurons.items()
+    }
     return Memory(
         weights=weights | others,
         states=states,

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from isofire.firing.cost.energy import At, Energy, EnergyConstants, LayerWork, NeuronWork, estimate
 from isofire.firing.cost.left_out import LeftOut
-from isofire.firing.cost.memory import FLOAT_BITS, Memory
+from isofire.firing.cost.memory import FLOAT_BITS, Memory, StateMemory
 from isofire.firing.cost.percentiles import Percentiles
 from isofire.firing.cost.trace import RECURRENCE
 
@@ -169,8 +169,9 @@ class Cost:
             for item in self.synapses
         ]
         neurons = [
-            NeuronWork(neurons=item.neurons, steps=self.T, bits=self.memory.states[item.name].bits)
+            NeuronWork(neurons=item.neurons, steps=self.T, bits=held.bits, others=held.others)
             for item in self.neurons
+            if (held := self.memory.states[item.name])
         ]
         return estimate(layers, neurons, at, constants)
 
@@ -208,7 +209,7 @@ class Cost:
             s, most = layer.spikes, max(step.max for step in layer.spikes_per_step)
             lines.append(
                 f"{layer.name[-22:]:<22} {layer.neurons:>9,} {s.mean:>10,.0f} {s.p50:>10,.0f} {s.p99:>10,.0f} "
-                f"{s.max:>10,.0f} {most:>9,.0f} {self.memory.states[layer.name].bits:>4}"
+                f"{s.max:>10,.0f} {most:>9,.0f} {_bits(self.memory.states[layer.name]):>4}"
             )
         real, floating = self.energy(), self.energy(at="float")
         return "\n".join(
@@ -237,6 +238,11 @@ class Cost:
             if layer.event_driven and set(layer.through) - {RECURRENCE}
         ]
         return [*notes, *(f"NOT COUNTED: {item}" for item in self.left_out)]
+
+
+def _bits(held: StateMemory) -> str:
+    """Bits of a neuron's states, such as 4+32 for a membrane of 4 bits and a synaptic current."""
+    return "+".join([str(held.bits), *[str(FLOAT_BITS)] * held.others])
 
 
 def _energy(found: Energy) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Cost of other libraries' neurons: graded spikes and recurrent weights, against sums over their spikes."""
+"""What other libraries' neurons cost: graded spikes and recurrent weights, against sums over their spikes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from isofire.adapters import OverTime
 from isofire.firing import FiringRecorder
-from isofire.firing.cost import measure_cost, reach, synops
+from isofire.firing.cost import measure_cost, memory_of, reach, synops
 
 IMAGES = torch.rand(16, 6, generator=torch.Generator().manual_seed(0)) * 2
 LABELS = torch.zeros(16, dtype=torch.int64)
@@ -97,3 +97,30 @@ def test_recurrent_weights_of_norse() -> None:
     assert found["neuron.recurrent_weights"].synops.mean == pytest.approx(float(kept[0][:-1].sum()) / 16 * 8)
     assert found["second"].synops.mean == pytest.approx(float(kept[0].sum()) / 16 * 5)
     assert "neuron.recurrent_weights" in [item.name for item in reach(model, IMAGES[:2]).left_out]
+
+
+def neurons_with_states() -> list[Any]:
+    """Makers of neurons by library, and what each neuron keeps."""
+    return [
+        ("snntorch", lambda lib: lib.Leaky(beta=0.9), 1),
+        ("snntorch", lambda lib: lib.Synaptic(alpha=0.8, beta=0.9), 2),
+        ("snntorch", lambda lib: lib.Alpha(alpha=0.8, beta=0.7), 3),
+        ("norse.torch", lambda lib: lib.LIF(), 2),
+        ("norse.torch", lambda lib: lib.LIFCell(), 2),
+        ("norse.torch", lambda lib: lib.LIFRecurrent(3, 3), 2),
+        ("norse.torch", lambda lib: lib.IAF(), 1),
+        ("norse.torch", lambda lib: lib.LSNN(), 3),
+        ("sinabs.layers", lambda lib: lib.IAF(), 1),
+        ("sinabs.layers", lambda lib: lib.LIF(tau_mem=10.0, tau_syn=5.0), 2),
+        ("sinabs.layers", lambda lib: lib.ALIF(tau_mem=10.0, tau_adapt=10.0, tau_syn=5.0), 3),
+        ("spikingjelly.activation_based.neuron", lambda lib: lib.LIFNode(), 1),
+        ("spikingjelly.activation_based.neuron", lambda lib: lib.IzhikevichNode(), 2),
+    ]
+
+
+@pytest.mark.parametrize(("library", "make", "states"), neurons_with_states())
+def test_synaptic_currents_are_states_too(library: str, make: Any, states: int) -> None:
+    """As many numbers as the library's own documentation says that a neuron carries from step to step."""
+    neuron = make(pytest.importorskip(library))
+    found = memory_of(nn.Sequential(nn.Linear(3, 3), neuron), {"1": 3})
+    assert found.state_bits == 3 * 32 * states
