@@ -79,6 +79,9 @@ class QuantSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reestimate_bn
         When batch-norm statistics are measured anew after post-training quantization: when "weights" were quantized,
         "always" or "never".
+    correct
+        "bias": while calibrating, a bias of each channel brings its neurons' rates back, layer by layer; "never". See
+        `isofire.quantization.by_firing`.
 
     Raises
     ------
@@ -97,6 +100,7 @@ class QuantSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     first_layer: Literal["float", "quantize"] = "float"
     last_layer: Literal["float", "quantize"] = "float"
     reestimate_bn: Literal["weights", "always", "never"] = "weights"
+    correct: Literal["never", "bias"] = "never"
     version: int = VERSION
 
     def __post_init__(self) -> None:
@@ -114,6 +118,7 @@ class QuantSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             ("first_layer", ("float", "quantize")),
             ("last_layer", ("float", "quantize")),
             ("reestimate_bn", ("weights", "always", "never")),
+            ("correct", ("never", "bias")),
         ):
             if getattr(self, name) not in allowed:
                 raise SpecError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
@@ -139,7 +144,11 @@ class QuantSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def hash(self) -> str:
         """Sixteen hex digits of the content; equal specs have equal hashes, on any machine."""
-        return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()[:16]
+        content = self.to_dict()
+        if self.correct == "never":
+            # specs from before there was this key keep their hash
+            del content["correct"]
+        return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()[:16]
 
 
 def _set(struct: Struct, **values: Any) -> None:

@@ -1,10 +1,12 @@
 """Quantizing a model: the verbs prepare, calibrate, convert, and `quantize_` for all at once."""
 
+from isofire.quantization.by_firing.sequence import OnStep, Step
 from isofire.quantization.calibration import CALIBRATION_BATCH, CALIBRATION_IMAGES, reestimates, weight_quantizers
 from isofire.quantization.describe import describe
 from isofire.quantization.labels import labels_of
 from isofire.quantization.plan import LayerAssignment, QuantPlan, explain, make_plan
 from isofire.quantization.reestimate import reestimate_batch_norm
+from isofire.quantization.repair import Repaired, repair_
 from isofire.quantization.verbs import (
     calibrate,
     calibrate_,
@@ -23,7 +25,10 @@ __all__ = [
     "CALIBRATION_BATCH",
     "CALIBRATION_IMAGES",
     "LayerAssignment",
+    "OnStep",
     "QuantPlan",
+    "Repaired",
+    "Step",
     "calibrate",
     "calibrate_",
     "convert",
@@ -39,6 +44,7 @@ __all__ = [
     "quantize_",
     "reestimate_batch_norm",
     "reestimates",
+    "repair_",
     "restore_",
     "spec_of",
     "weight_quantizers",

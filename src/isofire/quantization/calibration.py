@@ -17,14 +17,18 @@ from isofire.batches import Data, read_batches
 from isofire.errors import SpecError
 from isofire.neurons import MembraneQuantizer
 from isofire.quantization.attach import check_can_fire
+from isofire.quantization.by_firing.sequence import ByLayer, OnStep
 from isofire.quantization.plan import LayerAssignment, QuantPlan, make_plan
 from isofire.quantization.reestimate import reestimate_batch_norm
-from isofire.quantizers import MembraneSetting, Quantizer, RangeObserver
+from isofire.quantizers import MembraneSetting, Quantizer, RangeObserver, WeightSetting
 from isofire.running import device_of, evaluating, forward
 from isofire.spec import QuantSpec
 
 CALIBRATION_IMAGES = 1024
 CALIBRATION_BATCH = 128
+BY_LAYER_IMAGES = 256
+"""Of the calibration images, so many are used where layers are calibrated one after the other: each layer's inputs are
+kept while it is worked on, and is run hundreds of times."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,6 +37,11 @@ def require_data(model: nn.Module, spec: QuantSpec, plan: QuantPlan, data: objec
     """Raise SpecError if something is to be estimated from data and there is none."""
     if data is not None:
         return
+    if calibrates_by_layer(spec, plan):
+        raise SpecError(
+            "levels, roundings and corrections that keep the firing are chosen by running the network: pass data (some "
+            "training images)"
+        )
     anew = _reestimates(model, spec, plan)
     if anew or _estimated(plan):
         raise SpecError(
@@ -41,17 +50,45 @@ def require_data(model: nn.Module, spec: QuantSpec, plan: QuantPlan, data: objec
         )
 
 
+def calibrates_by_layer(spec: QuantSpec, plan: QuantPlan) -> bool:
+    """Whether layers are calibrated one after the other, each by what it then does."""
+    settings = [choice.setting for choice in plan.choices]
+    return spec.correct != "never" or any(
+        (isinstance(setting, WeightSetting) and setting.compensates)
+        or (isinstance(setting, MembraneSetting) and setting.chosen_by_firing)
+        for setting in settings
+    )
+
+
 def calibrate_model_(
-    model: nn.Module, spec: QuantSpec, plan: QuantPlan, data: Data | Tensor | None, max_images: int
+    model: nn.Module,
+    spec: QuantSpec,
+    plan: QuantPlan,
+    data: Data | Tensor | None,
+    max_images: int,
+    on_step: OnStep | None = None,
 ) -> None:
-    """Weight quantizers; then batch norm and membrane ranges, with full-precision membranes; see `calibrate_`."""
+    """Weight quantizers; then batch norm and membrane ranges, with full-precision membranes; see `calibrate_`.
+
+    Where the spec asks for it, all of that layer by layer, see `isofire.quantization.by_firing`.
+    """
     membranes = [module for module in model.modules() if isinstance(module, MembraneQuantizer)]
     quantizers = [quantizer for _, quantizer in weight_quantizers(model)] + [m.quantizer for m in membranes]
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    with unchanged_on_failure([*(part for item in quantizers for part in item.modules()), *norms]):
+    touched = [part for item in quantizers for part in item.modules()]
+    touched += [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    by_layer = calibrates_by_layer(spec, plan)
+    if by_layer:
+        # weights and biases too
+        touched = list(dict.fromkeys([*touched, *model.modules()]))
+    with unchanged_on_failure(touched):
         for name, quantizer in weight_quantizers(model):
             quantizer.calibrate(original(model.get_submodule(name)))
-        if data is not None:
+        if data is not None and by_layer:
+            batches = list(calibration_batches(model, data, min(max_images, BY_LAYER_IMAGES)))
+            ByLayer(
+                model, plan.choices, batches, correct=spec.correct == "bias", reestimate=_reestimates(model, spec, plan)
+            ).run(on_step)
+        elif data is not None:
             _calibrate_on_data_(model, spec, plan, membranes, data, max_images)
 
 
@@ -75,11 +112,11 @@ def _calibrate_on_data_(
         try:
             if anew:
                 _observe_(membranes)
-                reestimate_batch_norm(model, _inputs(model, data, max_images))
+                reestimate_batch_norm(model, calibration_batches(model, data, max_images))
             if estimated:
                 # fresh ones: while batch norm was measured, it ran on the statistics of single batches
                 _observe_(membranes)
-                for inputs in _inputs(model, data, max_images):
+                for inputs in calibration_batches(model, data, max_images):
                     forward(model, inputs)
                 for choice in estimated:
                     _fit_membrane_(model, choice)
@@ -87,7 +124,7 @@ def _calibrate_on_data_(
             for membrane in membranes:
                 membrane.observer = None
         if again:
-            reestimate_batch_norm(model, _inputs(model, data, max_images))
+            reestimate_batch_norm(model, calibration_batches(model, data, max_images))
 
 
 def _fit_membrane_(model: nn.Module, choice: LayerAssignment) -> None:
@@ -167,7 +204,8 @@ def _observe_(membranes: list[MembraneQuantizer]) -> None:
         membrane.observer = RangeObserver(membrane.quantizer.granularity, channel_axis=1)
 
 
-def _inputs(model: nn.Module, data: Data | Tensor, max_images: int) -> Iterator[Tensor]:
+def calibration_batches(model: nn.Module, data: Data | Tensor, max_images: int) -> Iterator[Tensor]:
+    """Inputs of the first `max_images` images, where the model lives."""
     place = device_of(model)
     if isinstance(data, Tensor):
         axis = 1 if data.ndim == 5 and not batch_first(model) else 0

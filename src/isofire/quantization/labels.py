@@ -25,7 +25,7 @@ def labels_of(spec: QuantSpec | None) -> dict[str, str | float | None]:
         key: _joined([part[key] for part in parts])
         for key in ("method", "bits", "range", "granularity", "placement", "options")
     }
-    policies = {name: getattr(spec, name) for name in ("first_layer", "last_layer", "reestimate_bn")}
+    policies = {name: getattr(spec, name) for name in ("first_layer", "last_layer", "reestimate_bn", "correct")}
     defaults = {field.name: field.default for field in msgspec.structs.fields(QuantSpec)}
     changed = [f"{name}={value}" for name, value in policies.items() if value != defaults[name]]
     labels["options"] = " ".join([*([str(labels["options"])] if labels["options"] else []), *changed]) or None

@@ -11,6 +11,7 @@ from isofire.adapters import copy_of
 from isofire.batches import Data
 from isofire.errors import ModelError
 from isofire.quantization.attach import attach_, attach_converted_
+from isofire.quantization.by_firing.sequence import OnStep
 from isofire.quantization.calibration import (
     CALIBRATION_IMAGES,
     calibrate_model_,
@@ -56,12 +57,18 @@ def calibrate(
 
 
 def calibrate_(
-    model: nn.Module, data: Data | Tensor | None = None, *, max_images: int = CALIBRATION_IMAGES
+    model: nn.Module,
+    data: Data | Tensor | None = None,
+    *,
+    max_images: int = CALIBRATION_IMAGES,
+    on_step: OnStep | None = None,
 ) -> nn.Module:
     """Choose every quantizer's range from the weights and, for membranes, from the states that `data` evokes.
 
     In this order: weight quantizers; batch-norm statistics (as `spec.reestimate_bn` says) and membrane ranges, both
-    with quantized weights and full-precision membranes; batch-norm statistics again if "always".
+    with quantized weights and full-precision membranes; batch-norm statistics again if "always". A spec with a method
+    that keeps the firing (`gptq`, `firing`) or with `correct` is calibrated layer by layer from input to output
+    instead, each layer on what the quantized ones before it deliver, on the first 256 images.
 
     Parameters
     ----------
@@ -69,6 +76,8 @@ def calibrate_(
         An image set, (inputs, labels), batches, or inputs alone. None is enough if nothing is estimated from data.
     max_images
         How many of them to use.
+    on_step
+        Called with what was done to each layer, as it is done, where layers are calibrated one after the other.
 
     Raises
     ------
@@ -82,7 +91,7 @@ def calibrate_(
         raise ModelError("calibrate needs a prepared model; call prepare(model, spec) first")
     plan = make_plan(model, spec)
     require_data(model, spec, plan, data)
-    calibrate_model_(model, spec, plan, data, max_images)
+    calibrate_model_(model, spec, plan, data, max_images, on_step)
     return model
 
 
@@ -112,7 +121,12 @@ def convert_(model: nn.Module) -> nn.Module:
 
 
 def quantize_(
-    model: nn.Module, spec: QuantSpec, data: Data | Tensor | None = None, *, max_images: int = CALIBRATION_IMAGES
+    model: nn.Module,
+    spec: QuantSpec,
+    data: Data | Tensor | None = None,
+    *,
+    max_images: int = CALIBRATION_IMAGES,
+    on_step: OnStep | None = None,
 ) -> nn.Module:
     """Quantize a trained model in place: prepare, calibrate, convert; returned in eval mode.
 
@@ -121,6 +135,8 @@ def quantize_(
     data
         Some training images, as in `calibrate_`: batch-norm statistics are re-estimated on them unless the spec says
         "never", and estimated membrane ranges need them.
+    on_step
+        As in `calibrate_`.
 
     Raises
     ------
@@ -136,7 +152,7 @@ def quantize_(
     plan = make_plan(model, spec)
     require_data(model, spec, plan, data)
     with _prepare_(model, spec, plan) as undo:
-        calibrate_model_(model, spec, plan, data, max_images)
+        calibrate_model_(model, spec, plan, data, max_images, on_step)
         undo.pop_all()
     return convert_(model)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Struct
+from torch import Tensor
 
 from isofire.errors import SpecError
 from isofire.quantizers.base import Granularity, Quantizer
@@ -131,6 +132,15 @@ class WeightSetting(Setting, frozen=True, kw_only=True):
     """How the weights of a layer are quantized."""
 
     @property
+    def compensates(self) -> bool:
+        """Whether weights are rounded together, by what the layer is given; then the setting has `round`."""
+        return False
+
+    def round(self, weight: Tensor, quantizer: Quantizer, moments: Tensor, rows: int) -> Tensor:
+        """Levels of `quantizer` for every weight, by the second moments of the layer's inputs; see `compensates`."""
+        raise NotImplementedError
+
+    @property
     def time_steps(self) -> int | None:
         """Steps of the time axis that its quantizer, a `TemporalQuantizer`, gives the weight; None: it gives none."""
         return None
@@ -154,6 +164,11 @@ class MembraneSetting(Setting, frozen=True, kw_only=True):
     def is_estimated(self) -> bool:
         """Whether something is chosen from the states that calibration data evoke."""
         return True
+
+    @property
+    def chosen_by_firing(self) -> bool:
+        """Whether its levels are searched for by how the layer then fires; its quantizer is then `Levels`."""
+        return False
 
     def calibrate(self, quantizer: Quantizer, observer: RangeObserver) -> None:
         """Choose the quantizer's levels from the full-precision states that `observer` saw."""

@@ -1,0 +1,122 @@
+"""One layer of neurons run again and again on what its network gave it, to see how it would fire."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from isofire.adapters import Adapter, Layout
+from isofire.quantization.by_firing.trace import Call
+
+
+class Replay:
+    """A layer of neurons and the calls that a network made to it.
+
+    Parameters
+    ----------
+    neuron, adapter
+        The layer. Whatever it carries at the time of a `counts` call counts: a membrane quantizer, its table, a norm's
+        bias.
+    batches
+        Calls of each batch, see `calls_of`.
+
+    Attributes
+    ----------
+    channel_axis
+        Of the neuron's first argument, as it is called.
+    norm
+        The norm that the neuron applies itself, if it was given one.
+    samples
+        Images times steps behind the last `counts`.
+    """
+
+    samples = 0
+
+    def __init__(self, neuron: nn.Module, adapter: Adapter, batches: Sequence[Sequence[Call]]) -> None:
+        self.neuron, self.adapter, self.batches = neuron, adapter, batches
+        first = batches[0][0]
+        stepped = adapter.layout(neuron) is Layout.STEP or first.kwargs.get("repeat") is not None
+        self.channel_axis = 1 if stepped else 2
+        self.norm: _BatchNorm | None = first.kwargs.get("norm")
+
+    @property
+    def unit(self) -> float:
+        """The threshold, which shifts and levels are measured by: where thresholds differ, the largest."""
+        return float(self.adapter.threshold(self.neuron).abs().max()) or 1.0
+
+    def as_rate(self, errors: Tensor) -> float:
+        """Mean over channels of errors in spikes, as spikes per neuron per step."""
+        return float(errors.mean()) / self.samples
+
+    @torch.no_grad()
+    def counts(self, shift: Tensor | None = None) -> Tensor:
+        """Spikes of each neuron, `[C, P]` int64 (P = 1 where a neuron is a channel), over all images and steps.
+
+        Parameters
+        ----------
+        shift
+            `[C]`, added to the input currents; behind the norm, if the neuron applies one itself.
+        """
+        total: Tensor | None = None
+        self.samples = 0
+        self.adapter.begin_counting(self.neuron)
+        try:
+            for calls in self.batches:
+                self.adapter.reset(self.neuron)
+                with _shifted(self.norm, shift):
+                    for call in calls:
+                        found = self._run(call, None if self.norm is not None else shift)
+                        total = found if total is None else total + found
+        finally:
+            self.adapter.end_counting(self.neuron)
+            self.adapter.reset(self.neuron)
+        assert total is not None
+        return total
+
+    def _run(self, call: Call, shift: Tensor | None) -> Tensor:
+        args = call.args
+        if shift is not None:
+            args = (self._moved(call.input, shift), *args[1:])
+        spikes = self.adapter.spikes(self.neuron, self.neuron(*args, **call.kwargs))
+        self.samples += spikes.shape[0] * spikes.shape[1]
+        summed = self.adapter.summed(self.neuron)
+        return spikes_per_neuron(spikes if summed is None else summed.unsqueeze(0))
+
+    def shift_(self, shift: Tensor) -> None:
+        """Have the currents of the stored calls larger by `shift` [C], as a bias before them makes them."""
+        self.batches = [
+            [Call((self._moved(call.input, shift), *call.args[1:]), call.kwargs) for call in calls]
+            for calls in self.batches
+        ]
+
+    def _moved(self, x: Tensor, shift: Tensor) -> Tensor:
+        return x + shift.to(x).view(-1, *(1,) * (x.ndim - 1 - self.channel_axis))
+
+
+def spikes_per_neuron(spikes: Tensor) -> Tensor:
+    """`[T, N, C, ...]` to `[C, P]` int64: each neuron's spikes over steps and images."""
+    rows = spikes.flatten(0, 1)
+    # exact in float32 up to 2^24 spikes of a neuron, and twice as fast
+    exact = torch.float32 if rows.shape[0] * 255 < 1 << 24 and not rows.is_floating_point() else torch.float64
+    total = rows.sum(0, dtype=exact).round_().long()
+    return total.reshape(total.shape[0] if total.ndim else 1, -1)
+
+
+class _shifted:
+    """A norm whose bias is larger by `shift` inside."""
+
+    def __init__(self, norm: _BatchNorm | None, shift: Tensor | None) -> None:
+        self.bias = None if norm is None or shift is None else norm.bias
+        self.shift = shift
+
+    def __enter__(self) -> None:
+        if self.bias is not None and self.shift is not None:
+            self.kept = self.bias.detach().clone()
+            self.bias.data.add_(self.shift)
+
+    def __exit__(self, *error: object) -> None:
+        if self.bias is not None:
+            self.bias.data.copy_(self.kept)

@@ -1,0 +1,253 @@
+"""Calibration layer by layer, from input to output, by what each layer's neurons then do.
+
+Each step sees the layers before it as they will be: quantized. Its target is how the full-precision network fires on
+the same images, so that a layer also makes good what those before it lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from isofire.adapters import Adapter, find_neurons, from_rest
+from isofire.errors import SpecError
+from isofire.quantization.by_firing.bypass import Bypass
+from isofire.quantization.by_firing.correction import search_shift
+from isofire.quantization.by_firing.membrane import fit_membrane_
+from isofire.quantization.by_firing.objective import Objective, firing_error
+from isofire.quantization.by_firing.patches import KINDS, second_moments
+from isofire.quantization.by_firing.replay import Replay, spikes_per_neuron
+from isofire.quantization.by_firing.trace import Call, calls_of, trace
+from isofire.quantization.plan import LayerAssignment
+from isofire.quantizers.setting import MembraneSetting, WeightSetting
+from isofire.running import evaluating, forward
+
+
+class Step(NamedTuple):
+    """What was done to one layer.
+
+    Parameters
+    ----------
+    layer
+        Its name.
+    done
+        "weights rounded", "norm measured", "rates corrected" or "levels chosen".
+    before, after
+        Mean |change| of its neurons' rates against full precision, in spikes per neuron per step; None where it is not
+        looked at.
+    note
+        What could not be done, and why; None if all was.
+    """
+
+    layer: str
+    done: str
+    before: float | None = None
+    after: float | None = None
+    note: str | None = None
+
+
+OnStep = Callable[[Step], None]
+
+
+class ByLayer:
+    """A prepared network that is calibrated layer by layer.
+
+    Parameters
+    ----------
+    model
+        Prepared, its weight quantizers calibrated.
+    assignments
+        The settings of its layers.
+    batches
+        Inputs, on the model's device.
+    correct
+        Whether each channel's rate is brought back by a bias.
+    reestimate
+        Whether norms are measured anew.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        assignments: Iterable[LayerAssignment],
+        batches: Sequence[Tensor],
+        *,
+        correct: bool,
+        reestimate: bool,
+    ) -> None:
+        chosen = [item for item in assignments if item.setting is not None]
+        self.weights = {i.name: i.setting for i in chosen if isinstance(i.setting, WeightSetting)}
+        self.membranes = {i.name: i.setting for i in chosen if isinstance(i.setting, MembraneSetting)}
+        self.model, self.batches = model, batches
+        self.correct, self.reestimate = correct, reestimate
+        self.neurons = find_neurons(model)
+
+    def run(self, on_step: OnStep | None = None) -> list[Step]:
+        """Calibrate, from input to output; what was done, layer by layer.
+
+        Raises
+        ------
+        SpecError
+            If a layer's inputs do not allow compensated rounding.
+        ModelError
+            If the network fails, or does not call a layer.
+        """
+        steps: list[Step] = []
+        with Bypass(self.model) as self.bypass, torch.no_grad():
+            self.look(firing_of(self.model, self.batches))
+            for name in self.trace.order:
+                for step in self.layer(name):
+                    steps.append(step)
+                    if on_step is not None:
+                        on_step(step)
+        return steps
+
+    def look(self, targets: dict[str, Tensor]) -> None:
+        """See in which order the network runs, and take these spikes `[C, P]` of each layer as what it should do."""
+        layers = [name for name, module in self.model.named_modules() if isinstance(module, KINDS)]
+        self.trace, self.targets = trace(self.model, self.batches[0], layers), targets
+
+    def layer(self, name: str) -> Iterable[Step]:
+        """Do what this layer needs."""
+        if name in self.neurons:
+            yield from self.fire(name)
+        elif name in self.weights:
+            yield self.round(name)
+        elif self.reestimate and name in self.trace.standing_norms:
+            yield self.measure(name, [call.input for calls in self.calls(name) for call in calls])
+
+    # -- weights and norms -------------------------------------------------------------------------------------------
+
+    def round(self, name: str) -> Step:
+        """Quantize a layer's weights; compensated, if its setting says so."""
+        setting, layer = self.weights[name], self.model.get_submodule(name)
+        if setting.compensates:
+            calls = [call for calls in self.calls(name) for call in calls]
+            moments, rows = second_moments(layer, calls)
+            original = layer.parametrizations["weight"].original  # type: ignore[index,union-attr]
+            try:
+                original.copy_(setting.round(original, self.bypass.weights[name], moments, rows))
+            except SpecError as error:
+                raise SpecError(f"{error} (layer {name!r})") from error
+        self.bypass.on_weights(name)
+        return Step(name, "weights rounded")
+
+    def measure(self, name: str, inputs: Sequence[Tensor]) -> Step:
+        """Measure a norm's statistics on what it is given, `[M, C, ...]` each."""
+        norm = self.model.get_submodule(name)
+        assert isinstance(norm, _BatchNorm)
+        if norm.running_mean is not None and norm.running_var is not None:
+            rows = torch.cat([x.transpose(0, 1).flatten(1) for x in inputs], 1).double()
+            norm.running_mean.copy_(rows.mean(1))
+            norm.running_var.copy_(rows.var(1, correction=min(1, rows.shape[1] - 1)))
+        return Step(name, "norm measured")
+
+    # -- neurons -----------------------------------------------------------------------------------------------------
+
+    def fire(self, name: str) -> Iterable[Step]:
+        """Bring a layer's rates back and choose how its membranes are stored."""
+        replay = self.replay(name)
+        if self.reestimate and (norm := self.trace.norms.get(name)) is not None:
+            inputs = [call.input for calls in replay.batches for call in calls]
+            yield self.measure(norm, inputs if replay.channel_axis == 1 else [x.flatten(0, 1) for x in inputs])
+        if self.correct:
+            yield self.bring_back(name, replay)
+        if name in self.membranes:
+            membrane = self.bypass.membranes[name]
+            before = self.error(name, replay.counts())
+            self.bypass.on_membrane(name)
+            setting = self.membranes[name]
+            objective: Objective = getattr(setting, "objective", "paired")
+            fit_membrane_(membrane, setting, replay, lambda counts: self.error(name, counts, objective))
+            after = self.error(name, replay.counts())
+            yield Step(name, "levels chosen", replay.as_rate(before), replay.as_rate(after))
+            if self.correct:
+                yield self.bring_back(name, replay)
+
+    def bring_back(self, name: str, replay: Replay) -> Step:
+        """Find the bias of each channel that brings its rate back, and write it where the network keeps biases."""
+        holder = self.holder(name, replay)
+        if holder is None:
+            return Step(name, "rates corrected", note="no bias of its own reaches this layer's currents")
+        shift, before, after = search_shift(replay.counts, self.targets[name], replay.unit)
+        add_bias_(holder, shift)
+        if replay.norm is None:
+            replay.shift_(shift)
+        return Step(name, "rates corrected", replay.as_rate(before), replay.as_rate(after))
+
+    def holder(self, name: str, replay: Replay) -> nn.Module | None:
+        """The norm or layer whose bias is added to this layer's currents, and to nothing else's."""
+        if replay.norm is not None:
+            own = self.trace.calls[self.trace.norms[name]] == self.trace.calls[name]
+            return replay.norm if own and replay.norm.bias is not None else None
+        before = self.trace.order[: self.trace.order.index(name)]
+        for other in reversed(before):
+            if other in self.neurons:
+                return None
+            module = self.model.get_submodule(other)
+            if isinstance(getattr(module, "bias", None), Tensor) and len(module.bias) == len(self.targets[name]):  # type: ignore[arg-type]
+                return module if self.reaches(module, name, replay) else None
+        return None
+
+    def reaches(self, holder: nn.Module, name: str, replay: Replay) -> bool:
+        """Whether a change of this bias arrives in the layer's currents as it is."""
+        unit = replay.unit
+        bias = holder.bias
+        assert isinstance(bias, Tensor)
+        kept = bias.detach().clone()
+        bias.add_(unit / 8)
+        try:
+            (moved,) = calls_of(self.model, name, self.batches[:1], self.trace.calls[name])
+        finally:
+            bias.copy_(kept)
+        was = replay.batches[0]
+        return len(moved) == len(was) and all(
+            bool(torch.allclose(new.input, old.input + unit / 8, atol=1e-4 * unit, rtol=1e-5))
+            for new, old in zip(moved, was, strict=True)
+        )
+
+    # -- what both need ----------------------------------------------------------------------------------------------
+
+    def calls(self, name: str) -> list[list[Call]]:
+        return calls_of(self.model, name, self.batches, self.trace.calls[name])
+
+    def replay(self, name: str) -> Replay:
+        neuron, adapter = self.neurons[name]
+        return Replay(neuron, adapter, self.calls(name))
+
+    def error(self, name: str, counts: Tensor, objective: Objective = "paired") -> Tensor:
+        return firing_error(counts, self.targets[name], objective)
+
+
+def firing_of(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tensor]:
+    """How often each neuron fires over all batches: layer of neurons -> `[C, P]` int64."""
+    found: dict[str, Tensor] = {}
+
+    def add(name: str, adapter: Adapter, neuron: nn.Module, output: object) -> None:
+        spikes = spikes_per_neuron(adapter.spikes(neuron, output))
+        found[name] = found[name] + spikes if name in found else spikes
+
+    handles = [
+        neuron.register_forward_hook(lambda module, _, output, n=name, a=adapter: add(n, a, module, output))
+        for name, (neuron, adapter) in find_neurons(model).items()
+    ]
+    try:
+        with torch.no_grad(), evaluating(model), from_rest(model):
+            for inputs in batches:
+                forward(model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+@torch.no_grad()
+def add_bias_(holder: nn.Module, shift: Tensor) -> None:
+    """Add `shift` [C] to the bias of a norm or layer."""
+    bias = holder.bias
+    assert isinstance(bias, Tensor)
+    bias.add_(shift.to(bias))

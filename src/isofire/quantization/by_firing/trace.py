@@ -1,0 +1,139 @@
+"""In which order a network runs its layers, and what it gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from isofire.adapters import find_neurons, from_rest
+from isofire.errors import ModelError
+from isofire.running import evaluating, forward
+
+
+class Call(NamedTuple):
+    """One call of a module: its arguments, detached."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    @property
+    def input(self) -> Tensor:
+        """The first argument."""
+        return self.args[0]
+
+
+class Trace(NamedTuple):
+    """A network's layers in the order of their first call.
+
+    Parameters
+    ----------
+    order
+        Names of the layers that were asked for, of every norm, and of every layer of neurons.
+    calls
+        How often each was called in one forward pass.
+    norms
+        Neuron -> the norm that it was given and applies itself.
+    """
+
+    order: tuple[str, ...]
+    calls: dict[str, int]
+    norms: dict[str, str]
+    standing_norms: frozenset[str] = frozenset()
+    """Norms that are called themselves."""
+
+
+class _Enough(Exception):
+    """The calls that were waited for have been made."""
+
+
+def trace(model: nn.Module, inputs: Tensor, layers: Sequence[str]) -> Trace:
+    """Run `inputs` through the model and note what is called when.
+
+    Parameters
+    ----------
+    layers
+        Names of the convolution and linear layers that matter.
+
+    Raises
+    ------
+    ModelError
+        If the network fails on these inputs.
+    """
+    watched = {name: model.get_submodule(name) for name in layers}
+    neurons = find_neurons(model)
+    watched |= {name: neuron for name, (neuron, _) in neurons.items()}
+    norms = {module: name for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
+    watched |= {name: module for module, name in norms.items()}
+    order: list[str] = []
+    taken: dict[str, str] = {}
+    calls: dict[str, int] = dict.fromkeys(watched, 0)
+
+    def note(name: str, kwargs: dict[str, Any]) -> None:
+        if name in taken.values():
+            # a norm with hooks is called, but by its neuron, which has told of it
+            return
+        calls[name] += 1
+        order.append(name)
+        given = kwargs.get("norm")
+        if given in norms:
+            # a norm inside the neuron's kernel is not called itself
+            taken[name] = norms[given]
+            calls[norms[given]] += 1
+            order.insert(-1, norms[given])
+
+    handles = [
+        module.register_forward_pre_hook(lambda _m, _a, kwargs, name=name: note(name, kwargs), with_kwargs=True)
+        for name, module in watched.items()
+    ]
+    try:
+        with torch.no_grad(), evaluating(model), from_rest(model):
+            forward(model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    own = frozenset(norms.values()) - frozenset(taken.values())
+    return Trace(tuple(dict.fromkeys(order)), {name: n for name, n in calls.items() if n}, taken, own)
+
+
+def calls_of(model: nn.Module, name: str, batches: Iterable[Tensor], expected: int = 0) -> list[list[Call]]:
+    """What a forward pass of each batch gives the module `name`: one list of calls per batch.
+
+    Parameters
+    ----------
+    expected
+        Calls in one forward pass: the pass ends after the last of them. 0 runs all of it.
+
+    Raises
+    ------
+    ModelError
+        If it is not called.
+    """
+    module = model.get_submodule(name)
+    found: list[list[Call]] = []
+
+    def note(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        found[-1].append(Call(tuple(_detached(arg) for arg in args), {k: _detached(v) for k, v in kwargs.items()}))
+        if len(found[-1]) == expected:
+            raise _Enough
+
+    handle = module.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        with torch.no_grad(), evaluating(model), from_rest(model):
+            for inputs in batches:
+                found.append([])
+                with suppress(_Enough):
+                    forward(model, inputs)
+    finally:
+        handle.remove()
+    if not all(found) or not found:
+        raise ModelError(f"{name!r} is not called in a forward pass of {type(model).__name__}; leave it float")
+    return found
+
+
+def _detached(value: Any) -> Any:
+    return value.detach() if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) else value

@@ -1,0 +1,38 @@
+"""`firing`: membrane levels chosen by how the layer then fires."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from isofire.quantizers.base import Granularity
+from isofire.quantizers.levels import Levels
+from isofire.quantizers.registry import register_membrane
+from isofire.quantizers.setting import MembraneSetting, Placement
+
+
+@register_membrane
+class FiringMembrane(MembraneSetting, frozen=True, kw_only=True, tag="firing"):
+    """Levels and bin edges that keep the neurons' rates, chosen layer by layer from input to output.
+
+    The rates are held against full precision's on the same images; `objective` "paired" compares neuron by neuron,
+    "emd" the layer's (or channel's) distributions. Up to 8 stored levels are free, and so are the edges between them;
+    of more the two ends of an even grid are searched. See `isofire.quantization.by_firing`.
+
+    Hardware: charge and comparison see the full sum; `bits` are stored from step to step (`post_reset`). With
+    `pre_fire` one code means "fires" and the others are stored: the threshold is a bin's edge, so decisions are exact.
+    """
+
+    max_bits: ClassVar[int] = 8
+
+    bits: int
+    placement: Placement = "post_reset"
+    granularity: Granularity = "tensor"
+    objective: Literal["paired", "emd"] = "paired"
+
+    @property
+    def chosen_by_firing(self) -> bool:
+        return True
+
+    def build(self, channels: int) -> Levels:
+        own = channels if self.granularity == "channel" else 1
+        return Levels(2**self.bits, granularity=self.granularity, channels=own, channel_axis=1)

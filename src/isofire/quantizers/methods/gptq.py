@@ -1,0 +1,111 @@
+"""`gptq`: weights rounded so that they make good each other's errors, on the levels of any other method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from isofire.errors import SpecError
+from isofire.quantizers.base import Granularity, Quantizer
+from isofire.quantizers.compensated import round_compensated
+from isofire.quantizers.registry import WEIGHTS, decode, register_weights
+from isofire.quantizers.setting import WeightSetting
+from isofire.quantizers.table import Table
+
+
+@register_weights
+class GPTQWeights(WeightSetting, frozen=True, kw_only=True, tag="gptq"):
+    """Compensated rounding by the second moments of each layer's own inputs; see `isofire.quantizers.compensated`.
+
+    Layers are rounded from input to output, each on what the quantized layers before it deliver.
+
+    Parameters
+    ----------
+    bits, granularity
+        As for the method that gives the levels.
+    levels
+        That method: "uniform", "lsq", "lqnet", or another that is a fixed map of single values.
+    options
+        Its further settings, such as ``{grid = "midtread"}``.
+    damping
+        Share of the mean diagonal of the second moments that is added to it.
+    sweeps
+        Passes of coordinate descent after GPTQ; 0 for GPTQ alone.
+    """
+
+    bits: int
+    granularity: Granularity = "channel"
+    levels: str = "uniform"
+    options: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies it
+    damping: float = 0.01
+    sweeps: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.damping > 0:
+            raise SpecError(f"damping must be positive, got {self.damping}; 0.01 is usual")
+        if self.sweeps < 0:
+            raise SpecError(f"sweeps must be at least 0, got {self.sweeps}")
+
+    @property
+    def base(self) -> WeightSetting:
+        """The setting that gives the levels."""
+        if self.levels == "gptq" or WEIGHTS[self.levels] is type(self):
+            raise SpecError("the levels of gptq must be another method's, got 'gptq'; uniform is usual")
+        table = {**self.options, "method": self.levels, "bits": self.bits, "granularity": self.granularity}
+        setting = decode(table, WEIGHTS, "weights.options")
+        if setting.time_steps is not None:
+            raise SpecError(f"gptq rounds weights that stay the same from step to step, {self.levels!r} changes them")
+        return setting
+
+    @property
+    def compensates(self) -> bool:
+        return True
+
+    def build(self, channels: int) -> Quantizer:
+        return self.base.build(channels)
+
+    def table_numbers(self, groups: int) -> int:
+        return self.base.table_numbers(groups)
+
+    @property
+    def range_label(self) -> str:
+        return self.base.range_label
+
+    def round(self, weight: Tensor, quantizer: Quantizer, moments: Tensor, rows: int) -> Tensor:
+        """The rounded weight, on the quantizer's levels: `[O, ...]`.
+
+        Parameters
+        ----------
+        moments
+            `[groups, K, K]`, see `isofire.quantization.by_firing.patches`.
+        rows
+            Input patches behind them.
+
+        Raises
+        ------
+        SpecError
+            If there are fewer patches than weights of an output, or the levels are no fixed table.
+        """
+        flat = weight.detach().flatten(1)
+        if rows < flat.shape[1]:
+            raise SpecError(
+                f"gptq needs at least as many input patches as weights of an output, got {rows} for {flat.shape[1]}; "
+                "calibrate on more images"
+            )
+        table = quantizer.table()
+        if table is None:
+            raise SpecError(f"gptq needs fixed levels, {self.levels!r} gives none; take uniform, lsq or lqnet")
+        groups = len(moments)
+        rounded = weight.new_empty(flat.shape)
+        for place, (own, moment) in enumerate(zip(flat.chunk(groups), moments, strict=True)):
+            part = Table(*(_rows(item, place, groups) for item in table))
+            rounded.chunk(groups)[place].copy_(
+                round_compensated(own, moment, part, damping=self.damping, sweeps=self.sweeps)
+            )
+        return rounded.view_as(weight)
+
+
+def _rows(item: Tensor, place: int, groups: int) -> Tensor:
+    return item.chunk(groups)[place] if len(item) > 1 else item

@@ -1,0 +1,102 @@
+"""The search for levels, on errors whose best table is known and on a layer of neurons."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from isofire.adapters import adapter_of
+from isofire.neurons import IF, LIF, MembraneQuantizer, Neuron
+from isofire.quantization.by_firing.levels import States, search
+from isofire.quantization.by_firing.membrane import fit_membrane_
+from isofire.quantization.by_firing.objective import firing_error
+from isofire.quantization.by_firing.replay import Replay
+from isofire.quantization.by_firing.trace import Call
+from isofire.quantizers import Uniform
+from isofire.quantizers.methods.firing import FiringMembrane
+from isofire.quantizers.table import Table
+
+STATES = States(rest=0.0, threshold=1.0, low=-0.8, high=0.95)
+
+
+def test_levels_and_edges_of_a_known_optimum_are_found():
+    best = Table(torch.tensor([[-0.35, 0.2, 0.7]]), torch.tensor([[-0.65, 0.0, 0.4, 0.9]]))
+
+    def errors(table: Table) -> torch.Tensor:
+        return sum((a - b).abs().sum(1) for a, b in zip(table, best, strict=True))
+
+    found = search(errors, 4, STATES, 1)
+    for got, wanted in zip(found, best, strict=True):
+        torch.testing.assert_close(got, wanted, atol=0.026, rtol=0)
+
+
+def test_each_channel_finds_its_own():
+    tops = torch.tensor([0.3, 0.6, 0.9])
+
+    def errors(table: Table) -> torch.Tensor:
+        return (table.levels[:, -1] - tops).abs() + (table.edges[:, 0] - tops / 2).abs()
+
+    found = search(errors, 2, STATES, 3)
+    torch.testing.assert_close(found.levels[:, -1], tops, atol=0.026, rtol=0)
+    torch.testing.assert_close(found.edges[:, 0], tops / 2, atol=0.026, rtol=0)
+
+
+def test_many_levels_stay_an_even_grid_about_the_rest():
+    def errors(table: Table) -> torch.Tensor:
+        return (table.levels[:, 0] + 0.5).abs() + (table.levels[:, -1] - 0.8).abs()
+
+    found = search(errors, 16, STATES, 1)
+    assert 0.0 in found.levels.tolist()[0]
+    steps = found.levels.diff(dim=1)[0]
+    assert float(errors(found)) < 0.06
+    assert float(steps.max() / steps.min()) < 3
+
+
+def layer(neuron: Neuron, seed: int = 0) -> tuple[Replay, torch.Tensor]:
+    x = torch.randn(4, 64, 3, 5, 5, generator=torch.Generator().manual_seed(seed)) * 1.2 + 0.7
+    adapter = adapter_of(neuron)
+    assert adapter is not None
+    replay = Replay(neuron, adapter, [[Call((x[:, :32],), {})], [Call((x[:, 32:],), {})]])
+    return replay, replay.counts()
+
+
+def fitted(neuron: Neuron, **settings: object) -> float:
+    replay, target = layer(neuron)
+    setting = FiringMembrane(**settings)  # type: ignore[arg-type]
+    neuron.membrane = MembraneQuantizer(setting.build(3), setting.placement)
+    fit_membrane_(neuron.membrane, setting, replay, lambda counts: firing_error(counts, target))
+    return replay.as_rate(firing_error(replay.counts(), target))
+
+
+def uniform(neuron: Neuron, bits: int) -> float:
+    replay, target = layer(neuron)
+    neuron.membrane = MembraneQuantizer(Uniform(bits, range=(0.0, 1.0)), "post_reset")
+    return replay.as_rate(firing_error(replay.counts(), target))
+
+
+@pytest.mark.parametrize("kind", [LIF, IF])
+def test_levels_chosen_by_firing_keep_it_better_than_a_fixed_grid(kind: type[Neuron]):
+    for bits in (1, 2):
+        assert fitted(kind(), bits=bits) < 0.5 * uniform(kind(), bits)
+
+
+def test_levels_of_each_channel_are_no_worse_than_of_the_layer():
+    assert fitted(LIF(), bits=1, granularity="channel") <= fitted(LIF(), bits=1)
+
+
+def test_a_search_finds_the_same_again():
+    assert fitted(LIF(), bits=2) == fitted(LIF(), bits=2)
+
+
+def test_before_the_threshold_the_first_decision_is_exact():
+    neuron = LIF()
+    replay, _ = layer(neuron)
+    setting = FiringMembrane(bits=2, placement="pre_fire")
+    x = replay.batches[0][0].input[:1]
+    expected = neuron(x)
+    neuron.membrane = MembraneQuantizer(setting.build(3), "pre_fire")
+    fit_membrane_(neuron.membrane, setting, replay, lambda counts: counts.double().mean(1))
+    assert torch.equal(neuron(x), expected)
+    # also at the threshold itself, and just below it
+    at = torch.tensor([2.0, 2.0 * (1 - 2**-24)]).view(1, 1, 1, 1, 2).expand(1, 1, 3, 1, 2)
+    assert neuron(at)[0, 0, 0, 0].tolist() == [1.0, 0.0]
