@@ -9,9 +9,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from scripts.evidence.run import FOLDER, ROOT, stored_rows
 from scripts.evidence.scatter import write_scatter
+from scripts.evidence.value_of_emd import ValueOfEMD, value_of_emd
 from scripts.page import is_asked_to_compare, keep
-
-from isofire.study import ValueOfEMD, value_of_emd
 
 PAGE = ROOT / "docs" / "value-of-emd.md"
 GROUPS = {"all cells": None, "weights": "weights", "membranes": "membrane"}

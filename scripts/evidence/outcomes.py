@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from rich.progress import track
+from scripts.evidence.robustness import decisions_kept, with_noise
 from scripts.evidence.run import FOLDER, same_rows
+from scripts.evidence.value_of_emd import measured
 from torch import nn
 
 from isofire.data import load
 from isofire.files import write_text
 from isofire.models import load_model
-from isofire.study import decisions_kept, environment, measured, with_noise
+from isofire.study import environment
 from isofire.sweep.results import Results
 
 SIGMA, IMAGES, SEED = 0.05, 1000, 0

@@ -157,3 +157,19 @@ def test_few_images_do_not_pass_where_many_fail() -> None:
         outcomes[20 * per_block] = finding.outcome
     assert outcomes[2000] == "fails"
     assert "holds" not in outcomes.values(), outcomes
+
+
+def test_a_synaptic_current_is_part_of_the_state_bytes() -> None:
+    nodes = pytest.importorskip("spikingjelly.activation_based.neuron")
+    if not hasattr(nodes, "CUBALIFNode"):
+        pytest.skip("this version of SpikingJelly has no CUBALIFNode")
+    right = np.ones(200)
+    # as a layer, and as a model that is nothing but a layer
+    for wrap, name in ((nn.Sequential, "0"), (lambda neuron: neuron, "model")):
+        before = seen(right)
+        counts = SpikeCounts({name: before.counts.counts["0"]}, before.counts.images_per_block, 4)
+        before = Observation(counts, before.predictions, before.labels)
+        for neuron, size in ((nodes.LIFNode(), 100 * 4), (nodes.CUBALIFNode(), 100 * 8)):
+            for limit, outcome in ((size, "holds"), (size - 1, "fails")):
+                (finding,) = judge(before, before, Limits(state_bytes=limit), quantized=wrap(neuron)).findings
+                assert (finding.outcome, finding.value) == (outcome, size)

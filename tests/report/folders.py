@@ -13,11 +13,11 @@ from torch import nn
 
 from isofire.firing import Observation, SpikeCounts, observe
 from isofire.firing.comparison import Comparison
+from isofire.json_text import to_json_text
 from isofire.models import save_model
 from isofire.spec import QuantSpec
 from isofire.study import DataSettings, environment, load_splits, run_cell, train_baseline
 from isofire.study.distributions import distributions
-from isofire.study.rows import to_json_text
 from isofire.sweep.results import Results
 from isofire.sweep.store import Store
 from isofire.training import Recipe

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from isofire.errors import DataError, OutputError
 from isofire.firing.comparison import EMD_NOISE
+from isofire.json_text import plain
 from isofire.study import known_columns, read_rows, to_csv, to_json, write_rows
-from isofire.study.rows import COST, LABELS, columns_of, plain
+from isofire.study.rows import COST, LABELS, columns_of
 
 TEXT = st.none() | st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=20)
 NUMBER = st.floats(allow_infinity=False)

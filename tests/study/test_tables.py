@@ -97,4 +97,4 @@ def test_drift_over_its_floor_stands_beside_it():
     assert "12.0?" in text_table([ROW | far | {"within_noise": None}, OTHER | near])
     assert "| 12.0 |" in markdown_table([ROW | far, OTHER | near])
     # rows of earlier versions have no floor
-    assert "/floor" not in text_table([ROW, OTHER])
+    assert "÷floor" not in text_table([ROW, OTHER])

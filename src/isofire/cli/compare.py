@@ -15,10 +15,10 @@ from isofire.files import write_text
 from isofire.firing import Comparison, observe
 from isofire.firing import compare as measure
 from isofire.firing.compare import require_order
+from isofire.json_text import to_json_text
 from isofire.quantization import labels_of, spec_of
 from isofire.study import environment, name_of, write_rows
 from isofire.study.cell import name_of_data
-from isofire.study.rows import to_json_text
 
 
 def compare(

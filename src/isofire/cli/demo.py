@@ -19,6 +19,7 @@ from isofire.cli.progress import Jobs
 from isofire.cli.screen import Log, Report, open_folder
 from isofire.files import write_text
 from isofire.firing import Comparison
+from isofire.json_text import to_json_text
 from isofire.models import save_model
 from isofire.quantization import describe
 from isofire.study import (
@@ -34,7 +35,6 @@ from isofire.study import (
     train_baseline,
     write_rows,
 )
-from isofire.study.rows import to_json_text
 
 CONFIG = "digits-demo.toml"
 _QUICK = ("model.width=0.25", "data.train_images=200", "data.test_images=60", "train.epochs=1", "qat.epochs=1",

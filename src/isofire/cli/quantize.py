@@ -27,10 +27,10 @@ from isofire.cli.quantize_named import quantize_named
 from isofire.cli.screen import Log, Report, open_folder
 from isofire.errors import ModelError, SpecError
 from isofire.files import write_text
+from isofire.json_text import to_json_text
 from isofire.models import save_model
 from isofire.quantization import make_plan, reestimates, spec_of
 from isofire.study import environment, fresh_model, load_splits, run_cell
-from isofire.study.rows import to_json_text
 from isofire.training import EpochRecord
 from isofire.training.progress import line
 

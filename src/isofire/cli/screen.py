@@ -16,7 +16,7 @@ from rich.text import Text
 
 from isofire.errors import OutputError
 from isofire.files import writable_folder, write_atomic
-from isofire.study.rows import to_json_text
+from isofire.json_text import to_json_text
 
 _PROBE_BYTES = 1 << 20
 

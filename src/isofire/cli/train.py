@@ -8,8 +8,8 @@ from isofire.cli.config import read_config, require
 from isofire.cli.options import AllowCode, ConfigFile, Machine, Out, Output, Seed, Settings, out_folder
 from isofire.cli.screen import Log, Report, open_folder
 from isofire.files import write_text
+from isofire.json_text import to_json_text
 from isofire.study import load_splits, train_baseline
-from isofire.study.rows import to_json_text
 from isofire.training import EpochRecord, Evaluation
 from isofire.training.progress import line
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import textwrap
@@ -22,6 +21,7 @@ from isofire.firing.evidence.noise_floor import NoiseFloor
 from isofire.firing.evidence.summary import Evidence, evidence_or_reason
 from isofire.firing.observation import Observation, require_same_images
 from isofire.firing.table import evidence_table, layer_table, synops_lines
+from isofire.json_text import to_json_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -185,7 +185,7 @@ class Comparison:
         OutputError
             If the file cannot be written.
         """
-        text = json.dumps(_without_nan(self.to_dict()), indent=2, allow_nan=False) + "\n"
+        text = to_json_text(self.to_dict())
         if path is not None:
             write_text(path, text)
         return text
@@ -254,11 +254,3 @@ EMD_NOISE = (
     "floor",
 )  # fmt: skip
 """Columns of a row that say how sure EMD is."""
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -59,7 +59,7 @@ def _intervals_of(decisions: Decisions | None) -> list[str]:
 
 
 def evidence_table(found: Evidence, layers: Sequence[LayerDrift]) -> str:
-    """At most 100 columns: EMD of each layer and over all with its interval, its floor and drift / floor.
+    """At most 100 columns: EMD of each layer and over all with its interval, its noise floor and EMD ÷ floor.
 
     All of them are of EMD as so many images show it.
     """

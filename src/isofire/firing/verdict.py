@@ -316,7 +316,7 @@ def _multiple(found: Comparison, name: str, key: str, limit: float) -> Finding:
     unit = replace(floor, low=max(floor.low - floor.noise, 0.0))
     low, high = DriftVsFloor(interval=drift, floor=unit).ratio_interval
     interval = Interval(estimate=against.ratio, low=low, high=high, level=LEVEL, error=math.nan)
-    about = f"{said} {estimate:.5f} / floor {floor.value:.5f}: {found.evidence.floor.about}"
+    about = f"{said} {estimate:.5f} ÷ noise floor {floor.value:.5f}: {found.evidence.floor.about}"
     finding = _finding(name, limit, interval, found.n_images, about)
     # more images do not narrow the floor: where it alone leaves the limit open, no number of them decides
     known = Magnitude(*[abs(estimate)] * 3)

@@ -16,7 +16,7 @@ _FLOORS = {"images": "image floor", "seeds": "seed floor", "control": "control"}
 
 @dataclass(frozen=True)
 class Reference:
-    """A drift that says nothing about a quantizer.
+    """A drift that cannot be attributed to the quantizer.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ def controls_of(rows: Sequence[Mapping[str, Any]]) -> Controls:
 
 
 def reference_of(row: Mapping[str, Any], controls: Controls) -> Reference | None:
-    """The larger of the row's noise floor and the drift of its control: less than either says nothing.
+    """The larger of the row's noise floor and the drift of its control: less cannot be attributed to the quantizer.
 
     The floor is the row's own column `emd_floor`, of the kind in its column `floor`. The control is that of the same
     mode, baseline and seed; one that went through other steps than the row is taken only where there is no floor. None

@@ -5,11 +5,9 @@ from isofire.study.blame import Blame, blame
 from isofire.study.cell import CONTROLS, Cell, is_control, name_of, run_cell
 from isofire.study.environment import environment
 from isofire.study.figures import rates_figure, scatter_figure
-from isofire.study.robustness import decisions_kept, with_noise
 from isofire.study.rows import known_columns, read_rows, to_csv, to_json, write_rows
 from isofire.study.splits import AnySet, DataSettings, Splits, load_split, load_splits, sample
 from isofire.study.tables import markdown_table, text_table
-from isofire.study.value_of_emd import ValueOfEMD, measured, value_of_emd
 
 __all__ = [
     "CONTROLS",
@@ -19,9 +17,7 @@ __all__ = [
     "Cell",
     "DataSettings",
     "Splits",
-    "ValueOfEMD",
     "blame",
-    "decisions_kept",
     "environment",
     "fresh_model",
     "is_control",
@@ -29,7 +25,6 @@ __all__ = [
     "load_split",
     "load_splits",
     "markdown_table",
-    "measured",
     "name_of",
     "rates_figure",
     "read_rows",
@@ -40,7 +35,5 @@ __all__ = [
     "to_csv",
     "to_json",
     "train_baseline",
-    "value_of_emd",
-    "with_noise",
     "write_rows",
 ]

@@ -16,9 +16,9 @@ from torch import nn
 from isofire.data import ImageSet
 from isofire.errors import CheckpointError
 from isofire.files import write_text
+from isofire.json_text import to_json_text
 from isofire.models import build, save_model
 from isofire.study.environment import environment
-from isofire.study.rows import to_json_text
 from isofire.study.splits import AnySet, Splits
 from isofire.training import EpochRecord, Evaluation, Recipe, evaluate, train
 from isofire.training.checkpoint import load_weights

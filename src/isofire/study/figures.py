@@ -48,8 +48,8 @@ def scatter_figure(
     """Accuracy against drift: a point per row, colour by target, method and placement, shape by bits.
 
     Points of post-training quantization are open, those of quantization-aware training filled. Control rows (nothing
-    quantized) are crosses; where a cell went through the same steps, a drift below theirs says nothing about its
-    quantizer, and the part up to the largest is shaded.
+    quantized) are crosses; where a cell went through the same steps, drift below theirs cannot be attributed to
+    its quantizer, and the part up to the largest is shaded.
     The dashed line is the baseline's accuracy, in a band of one standard error, sqrt(p (1 - p) / n), to either side.
 
     Parameters

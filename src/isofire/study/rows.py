@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from isofire.errors import DataError
 from isofire.files import read_file, write_text
 from isofire.firing import measures
 from isofire.firing.comparison import EMD_NOISE
+from isofire.json_text import to_json_text
 from isofire.toml_json import MOST_JSON, parse_json
 
 Row = dict[str, Any]
@@ -84,11 +84,6 @@ def to_json(rows: Sequence[Mapping[str, Any]], environment: Mapping[str, Any] | 
     return to_json_text(document)
 
 
-def to_json_text(value: Any) -> str:
-    """Indented JSON with a newline at its end; see `plain`."""
-    return json.dumps(plain(value), indent=2, allow_nan=False) + "\n"
-
-
 def read_rows(path: str | os.PathLike[str]) -> list[Row]:
     """Rows of a file that `write_rows` wrote, with the types they had; `.csv` or `.json`.
 
@@ -106,17 +101,6 @@ def read_rows(path: str | os.PathLike[str]) -> list[Row]:
         told = getattr(error, "strerror", None) or error
         raise DataError(f"cannot read rows from {file}: {told}; name a file that isofire wrote") from error
     return _from_json(text, file) if file.suffix == ".json" else _from_csv(text, file)
-
-
-def plain(value: Any) -> Any:
-    """A copy for JSON: NaN and infinities become None, tuples lists, paths text."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, os.PathLike) else value
 
 
 def restored(row: Mapping[str, Any]) -> Row:

@@ -9,6 +9,7 @@ from typing import Any
 
 from isofire.errors import DataError
 from isofire.firing.measures import quantity, shown_in
+from isofire.firing.table import shortened
 
 Format = Callable[[Any], str]
 WIDTH = 100
@@ -55,13 +56,13 @@ _LABELS: tuple[tuple[str, str, Format], ...] = (
     ("acc %", "accuracy", _decimals(2, 100)),
     ("agree %", "agreement", _decimals(1, 100)),
 )
-_FLOOR: tuple[tuple[str, str, Format], ...] = (("/floor", _OVER_FLOOR, _text), ("floor", "floor", _text))
+_FLOOR: tuple[tuple[str, str, Format], ...] = (("÷floor", _OVER_FLOOR, _text), ("floor", "floor", _text))
 _DRIFT = "emd_layer_mean"
 _TEXTUAL = {"model", "data", "target", "method", "range", "granularity", "placement", "mode", "floor"}
 _NOTES = {
     "accuracy": "acc: accuracy",
     "agreement": "agree: same class as the baseline",
-    _OVER_FLOOR: "/floor: EMD as a multiple of its noise floor, ≈ where it is within noise, ? where that is not known",
+    _OVER_FLOOR: "÷floor: EMD as a multiple of its noise floor, ≈ where it is within noise, ? where that is not known",
 }
 
 
@@ -187,19 +188,12 @@ def _shrink(widths: list[int], keys: Sequence[str], width: int) -> None:
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], left: Sequence[bool]) -> str:
-    fitted = [_fit(cell, width) for cell, width in zip(cells, widths, strict=True)]
+    fitted = [shortened(cell, width) for cell, width in zip(cells, widths, strict=True)]
     padded = [
         cell.ljust(width) if to_left else cell.rjust(width)
         for cell, width, to_left in zip(fitted, widths, left, strict=True)
     ]
     return " ".join(padded).rstrip()
-
-
-def _fit(text: str, width: int) -> str:
-    if len(text) <= width:
-        return text
-    front = (width - 1) // 2
-    return f"{text[:front]}…{text[len(text) - (width - 1 - front) :]}"
 
 
 def _wrapped(phrases: Sequence[str], width: int) -> list[str]:

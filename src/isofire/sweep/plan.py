@@ -13,10 +13,10 @@ import msgspec
 import torch
 
 from isofire.errors import SpecError
+from isofire.json_text import to_json_text
 from isofire.quantization import labels_of
 from isofire.study import CONTROLS, DataSettings, Splits, environment, load_splits
 from isofire.study.environment import version
-from isofire.study.rows import to_json_text
 from isofire.sweep.cells import Combination, Exclusions, combinations
 from isofire.sweep.config import BaselineSettings, Sweep
 from isofire.sweep.given import given_model, identity_of

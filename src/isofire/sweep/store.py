@@ -20,7 +20,7 @@ from msgspec import Meta, Struct
 from isofire import toml_json
 from isofire.errors import IsofireError, OutputError
 from isofire.files import open_file, read_file, write_text
-from isofire.study.rows import to_json_text
+from isofire.json_text import to_json_text
 from isofire.sweep.claim import STALE, Claim, Owner, now, owner_of
 
 Kind = Literal["cells", "baselines"]

@@ -17,10 +17,10 @@ from torch import nn
 from isofire.errors import IsofireError, OutputError
 from isofire.files import write_text
 from isofire.firing import Observation, observe
+from isofire.json_text import to_json_text
 from isofire.models import load_model, open_named, save_model, save_named
 from isofire.study import AnySet, DataSettings, Splits, environment, load_splits, run_cell, train_baseline
 from isofire.study.distributions import distributions
-from isofire.study.rows import to_json_text
 from isofire.sweep.given import given_model, identity_of
 from isofire.sweep.plan import fingerprints_of, versions
 from isofire.sweep.store import Kind, Store, Superseded

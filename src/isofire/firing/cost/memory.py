@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from isofire.adapters import find_neurons
+from isofire.firing.record import spiking_adapters
 from isofire.quantization import make_plan, spec_of
 from isofire.quantization.temporal import TemporalLayer
 from isofire.quantizers import Setting, WeightSetting
@@ -131,12 +131,12 @@ def memory_of(model: nn.Module, neurons: Mapping[str, int]) -> Memory:
         )
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     others, vectors = _others(model, weights, norms, stored)
-    found = find_neurons(model)
+    found = spiking_adapters(model) if neurons else {}
     states = {
         name: StateMemory(
             neurons=count,
             bits=_bits(choices.get(name)),
-            others=len(found[name][1].states(found[name][0])) - 1 if name in found else 0,
+            others=len(found[name][1].states(found[name][0])) - 1,
         )
         for name, count in neurons.items()
     }

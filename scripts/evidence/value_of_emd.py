@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from isofire.errors import DataError
 from isofire.firing.cost.bound import synops_drift
@@ -199,7 +200,7 @@ def _peak(counts: SpikeCounts) -> float:
 
 
 def _explained(outcome: str, predictor: str, base: Values, x: Values, y: Values, rng: np.random.Generator) -> Explained:
-    base_ranks, x_ranks, y_ranks = _ranks(base), _ranks(x), _ranks(y)
+    base_ranks, x_ranks, y_ranks = rankdata(base), rankdata(x), rankdata(y)
     nothing = (math.nan, math.nan)
     added, p = nothing if predictor == BASE else _beyond(base, x, y, rng)
     added_ranks, p_ranks = nothing if predictor == BASE else _beyond(base_ranks, x_ranks, y_ranks, rng)
@@ -214,12 +215,6 @@ def _explained(outcome: str, predictor: str, base: Values, x: Values, y: Values,
         p=p,
         p_ranks=p_ranks,
     )
-
-
-def _ranks(values: Values) -> Values:
-    """Average ranks."""
-    _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (counts.cumsum() - (counts - 1) / 2)[where]
 
 
 def _square(x: Values, y: Values) -> float:

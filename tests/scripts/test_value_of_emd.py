@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from scripts.evidence.value_of_emd import measured, value_of_emd
 
 from isofire.errors import DataError
 from isofire.firing import SpikeCounts
-from isofire.study import measured, value_of_emd
 
-module = importlib.import_module("isofire.study.value_of_emd")
+module = importlib.import_module("scripts.evidence.value_of_emd")
 BASE = module.BASE
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from scripts.evidence.robustness import decisions_kept, with_noise
 from torch import Tensor, nn
 
 from isofire.data import load
 from isofire.errors import DataError, SpecError
 from isofire.neurons import LIF, Repeat
-from isofire.study import decisions_kept, with_noise
 
 DIGITS = load("digits", "test").first(200)
 
