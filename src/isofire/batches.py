@@ -41,8 +41,8 @@ def read_batches(data: Data, batch_size: int, max_images: int | None = None) -> 
         If there is no image, a batch is not a pair of inputs and as many integer labels, or an input is not finite.
     """
     for name, value in (("batch_size", batch_size), ("max_images", max_images)):
-        if value is not None and value < 1:
-            raise SpecError(f"{name} must be at least 1, got {value}")
+        if value is not None and not 1 <= value < 2**63:
+            raise SpecError(f"{name} must be at least 1 and fit 63 bits, got {value}")
     return _limited(_open(data, batch_size), max_images)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -72,8 +73,10 @@ def parse_setting(text: str, option: str = "--set", example: str = "train.epochs
         raise SpecError(f"{option} {_short(text)}: {error}") from error
     try:
         found = parse_toml(f"value = {value}")
-    except ValueError:
+    except tomllib.TOMLDecodeError:
         return key, value.strip()
+    except ValueError as error:
+        raise SpecError(f"{option} {_short(text)}: {error}") from error
     return key, found["value"] if set(found) == {"value"} else value.strip()
 
 

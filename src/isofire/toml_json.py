@@ -32,7 +32,7 @@ def parse_toml(text: str) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If it is no TOML, or holds what `check_plain` refuses.
+        If it is no TOML (then a `tomllib.TOMLDecodeError`), or holds what `check_plain` refuses.
 
     Examples
     --------

@@ -48,7 +48,7 @@ BAD = [
     ("train --config {config} --set train.epochz=1", "did you mean 'epochs'"),
     ("train --config {config} --seed one", "--seed"),
     ("train --config {config} --seed -1", "seed"),
-    ("train --config {config} --threads 0", "--threads must be at least 1"),
+    ("train --config {config} --threads 0", "--threads must lie in 1..1024"),
     ("train --config {config} --device quantum", "device must name a torch device"),
     ("train --config {config} --device cuda:99", "does not exist"),
     ("train --config {config} --set model.T=0", "T must be a whole number"),
@@ -71,7 +71,7 @@ BAD = [
     ("compare {model} {model} --data digits --n 0", "--n must lie in 1..500"),
     ("compare {model} {model} --data digits --n 501", "--n must lie in 1..500"),
     ("compare {model} {model} --data digits --out {file}/x", "cannot write"),
-    ("compare {model} {model} --data digits --batch-size 0", "batch_size must be"),
+    ("compare {model} {model} --data digits --batch-size 0", "--batch-size. Must be >= 1"),
     ("compare {model} {model} --config {config} --root d", "--set data.root=DIR"),
     ("eval no.safetensors --data digits", "no checkpoint"),
     ("eval {model} --data digits --split train", "Choose from"),
@@ -144,7 +144,7 @@ def failing(error: BaseException):
         (SpecError("bits must be"), 2, "error: bits must be"),
         (ZeroDivisionError("division by zero"), 1, "fault of isofire"),
         (KeyboardInterrupt(), 130, "interrupted"),
-        (MemoryError(), 1, "MemoryError"),
+        (MemoryError(), 2, "not enough memory"),
     ],
 )
 def test_status_by_kind_of_error(run, monkeypatch, error, code, says):

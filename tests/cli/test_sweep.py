@@ -34,8 +34,8 @@ def test_a_dry_run_lists_cells_and_estimates_their_time(tmp_path, capsys) -> Non
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--workers", "0", "--out", "OUT"], "--workers must be at least 1"),
-        (["--workers", "-3", "--out", "OUT"], "--workers must be at least 1"),
+        (["--workers", "0", "--out", "OUT"], "--workers must lie in 1..1024"),
+        (["--workers", "-3", "--out", "OUT"], "--workers must lie in 1..1024"),
         (["--set", "threads=0", "--out", "OUT"], "threads"),
         (["--address", "x", "--out", "OUT"], "--address is for --executor ray"),
         (["--option", "minutes=3", "--out", "OUT"], "--option is for --executor ray or slurm"),

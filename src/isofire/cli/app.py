@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from cyclopts import App, CycloptsError, UnusedCliTokensError
 from rich.console import Console
 
@@ -28,7 +29,7 @@ from isofire.cli.screen import Report, print_error, print_report
 from isofire.cli.status import status
 from isofire.cli.sweep import sweep
 from isofire.cli.train import train
-from isofire.errors import DataError, IsofireError
+from isofire.errors import DataError, IsofireError, OutputError
 from isofire.study.environment import version
 
 USER, INTERNAL, INTERRUPTED, CLOSED_PIPE = 2, 1, 130, 141
@@ -54,6 +55,9 @@ _MISSING_DATA = (
     "here, --root DIR or --set data.root=DIR names the folder, "
     "and --download or --set data.download=true fetches the set"
 )
+
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "Storage size calculation overflowed")
+"""How torch tells it of the CPU, where it has no error of its own for it."""
 
 app = App(name="isofire", help=_HELP, help_format="markdown", version=lambda: version("isofire") or "not installed")
 for _command, _name in (
@@ -99,11 +103,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         missing = isinstance(error, DataError) and "download=True" in str(error)
         return _fail(error, USER, as_json, debug, _MISSING_DATA if missing else "")
     except Exception as error:
+        if outer := _circumstance(error):
+            return _fail(outer, USER, as_json, debug)
         hint = "" if debug else "this is a fault of isofire; run it again with --debug and report what it prints"
         return _fail(error, INTERNAL, as_json, debug, hint)
 
 
+def _circumstance(error: Exception) -> IsofireError | None:
+    """The error as one of the machine rather than of the program: a file, folder or memory that is not to be had."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in _NO_MEMORY):
+        return OutputError(
+            f"there is not enough memory ({str(error) or type(error).__name__}); take fewer images at once, or fewer "
+            "steps"
+        )
+    if isinstance(error, OSError) and error.filename is not None:
+        return OutputError(f"cannot use {error.filename}: {error.strerror}")
+    return None
+
+
 def _run(given: list[str]) -> int:
+    for word in given:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            raise _Usage(f"arguments must be UTF-8 text, got {word!a}; rename the file, or the setting") from error
     try:
         command, bound, _ = app.parse_args(
             given, print_error=False, exit_on_error=False, console=Console(), error_console=Console(stderr=True)

@@ -10,10 +10,10 @@ from cyclopts import Group, Parameter
 
 from isofire.cli.floors import FloorChoice
 from isofire.cli.named import ModelChoice
-from isofire.cli.options import DataChoice, Machine, Output
+from isofire.cli.options import BatchSize, DataChoice, Machine, Output
 from isofire.cli.screen import Report
 from isofire.errors import SpecError
-from isofire.files import write_text
+from isofire.files import is_same_file, write_text
 from isofire.firing import MEASURES
 from isofire.firing.compare import observe_together, require_order
 from isofire.firing.verdict import Finding, Limits, Verdict, judge
@@ -40,7 +40,7 @@ def check(
     most: Annotated[tuple[str, ...], Parameter(name="--max", negative=(), show_default=False, group=_LIMITS)] = (),
     least: Annotated[tuple[str, ...], Parameter(name="--min", negative=(), show_default=False, group=_LIMITS)] = (),
     junit: Path | None = None,
-    batch_size: int = 128,
+    batch_size: BatchSize = 128,
     choice: DataChoice | None = None,
     floor: FloorChoice | None = None,
     machine: Machine | None = None,
@@ -79,13 +79,11 @@ def check(
         NAME=LIMIT, the least that a measure may be, such as spearman=0.9. May be repeated.
     junit
         Also write the outcome as a JUnit XML file; an undecided limit is an error there.
-    batch_size
-        Images at once.
     """
     chosen, beside = network or ModelChoice(), floor or FloorChoice()
     if junit is not None:
         networks = (baseline, quantized, chosen.weights, *beside.control, *beside.seed_model)
-        if any(path is not None and path.resolve() == junit.resolve() for path in networks):
+        if any(path is not None and is_same_file(path, junit) for path in networks):
             raise SpecError(f"--junit {junit} names a network; name the XML file to write")
         # what a check that comes to no verdict leaves behind must not be the last one's
         write_text(junit, _junit([_Case("verdict", "error", "undecided", "none", "the check came to no verdict")], ""))

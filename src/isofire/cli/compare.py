@@ -9,7 +9,7 @@ from typing import Any
 from isofire.cli.figures import save_figure
 from isofire.cli.floors import FloorChoice
 from isofire.cli.named import ModelChoice
-from isofire.cli.options import DataChoice, Machine, Out, Output
+from isofire.cli.options import BatchSize, DataChoice, Machine, Out, Output
 from isofire.cli.screen import Log, Report, open_folder
 from isofire.files import write_text
 from isofire.firing import Comparison, observe
@@ -28,7 +28,7 @@ def compare(
     *,
     network: ModelChoice | None = None,
     out: Out = None,
-    batch_size: int = 128,
+    batch_size: BatchSize = 128,
     choice: DataChoice | None = None,
     floor: FloorChoice | None = None,
     machine: Machine | None = None,
@@ -52,8 +52,6 @@ def compare(
         The network to measure against, usually in full precision; with --model it may be left to --weights.
     quantized
         The network to measure.
-    batch_size
-        Images at once.
     """
     place = (machine or Machine()).claim()
     folder = open_folder(out) if out is not None else None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
 from isofire.config_source import merge_settings
 from isofire.errors import SpecError
+from isofire.limits import Count, Seed
 from isofire.quantization import CALIBRATION_IMAGES
 from isofire.spec import QuantSpec
 from isofire.study import DataSettings
@@ -22,7 +22,7 @@ from isofire.training import Recipe
 class CalibrationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How many training images batch-norm statistics and membrane ranges are estimated on."""
 
-    images: Annotated[int, Meta(ge=1)] = CALIBRATION_IMAGES
+    images: Count = CALIBRATION_IMAGES
 
 
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,7 +52,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     quant: QuantSpec | None = None
     qat: Recipe | None = None
     calibration: CalibrationSettings = CalibrationSettings()
-    seed: Annotated[int, Meta(ge=0)] = 0
+    seed: Seed = 0
     out: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def require(config: RunConfig, *parts: str) -> None:
             raise SpecError(f"this command needs a [{part}] table in the configuration; {_EXAMPLES[part]}")
 
 
-_SCALARS = {"seed": Annotated[int, Meta(ge=0)], "out": str}
+_SCALARS = {"seed": Seed, "out": str}
 _EXAMPLES = {
     "model": 'for instance: [model] builder = "sew_resnet8"',
     "data": 'for instance: [data] name = "digits"',

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from isofire.cli.named import ModelChoice
-from isofire.cli.options import DataChoice, Machine, Output
+from isofire.cli.options import BatchSize, DataChoice, Machine, Output
 from isofire.cli.screen import Report
 from isofire.firing import observe
 from isofire.models import NamedData
@@ -18,7 +18,7 @@ def evaluate(
     model: Path | None = None,
     /,
     *,
-    batch_size: int = 256,
+    batch_size: BatchSize = 256,
     network: ModelChoice | None = None,
     choice: DataChoice | None = None,
     machine: Machine | None = None,
@@ -37,8 +37,6 @@ def evaluate(
     ----------
     model
         A file that isofire wrote (model.safetensors); with --model, weights for it.
-    batch_size
-        Images at once.
     """
     place = (machine or Machine()).claim()
     opened, _ = (network or ModelChoice()).open(model)

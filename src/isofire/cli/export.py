@@ -11,6 +11,7 @@ from isofire.cli.named import ModelChoice
 from isofire.cli.options import DataChoice, Output
 from isofire.cli.screen import Report
 from isofire.errors import SpecError
+from isofire.files import is_same_file
 from isofire.quantization import spec_of
 
 _EXAMPLES = 2
@@ -48,7 +49,7 @@ def export(
     """
     chosen = network or ModelChoice()
     for given in (model, chosen.weights):
-        if given is not None and out.resolve() == given.resolve():
+        if given is not None and is_same_file(out, given):
             raise SpecError(f"--out {out} is the network itself, which would be replaced; name another file")
     try:
         from isofire import nir

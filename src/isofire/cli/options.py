@@ -9,9 +9,11 @@ from typing import Annotated, Literal
 
 import torch
 from cyclopts import Group, Parameter
+from cyclopts.validators import Number
 
 from isofire.cli.config import read_config, require
 from isofire.errors import SpecError
+from isofire.limits import MOST_THREADS
 from isofire.models import NamedData, is_named, load_named
 from isofire.study import AnySet, DataSettings, load_split
 from isofire.training.distributed import pick_device
@@ -26,6 +28,8 @@ Settings = Annotated[tuple[str, ...], Parameter(name="--set", help=_SET, negativ
 _CODE = "Let the configuration name code of yours, package.module:function, which is then imported and run."
 AllowCode = Annotated[bool, Parameter(name="--allow-code", negative=(), show_default=False, help=_CODE)]
 Seed = Annotated[int | None, Parameter(name="--seed", help="Replaces the configuration's seed.")]
+_BATCH = "Images at once."
+BatchSize = Annotated[int, Parameter(help=_BATCH, validator=Number(gte=1, lte=2**31 - 1))]
 Out = Annotated[Path | None, Parameter(name=["--out", "-o"], help="Folder for results; made if it is missing.")]
 
 
@@ -72,8 +76,8 @@ class Machine:
         """
         threads = default_threads if self.threads is None else self.threads
         if threads is not None:
-            if threads < 1:
-                raise SpecError(f"--threads must be at least 1, got {threads}")
+            if not 1 <= threads <= MOST_THREADS:
+                raise SpecError(f"--threads must lie in 1..{MOST_THREADS}, got {threads}")
             torch.set_num_threads(threads)
         return pick_device(self.device, int(os.environ.get("LOCAL_RANK", "0")))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,7 +27,7 @@ from isofire.cli.options import (
 from isofire.cli.quantize_named import quantize_named
 from isofire.cli.screen import Log, Report, open_folder
 from isofire.errors import ModelError, SpecError
-from isofire.files import write_text
+from isofire.files import is_same_file, write_text
 from isofire.json_text import to_json_text
 from isofire.models import save_model
 from isofire.quantization import make_plan, reestimates, spec_of
@@ -123,7 +124,7 @@ def quantize(
             "the floor of other images, which is the default"
         )
     target = out_folder(out, settings.out, f"{config.stem}-{mode}{'-control' if control else ''}")
-    if target.resolve() == baseline.resolve().parent:
+    if is_same_file(target, os.path.dirname(os.path.realpath(baseline))):
         raise SpecError(f"--out {target} holds the baseline, whose model.safetensors would be replaced; name another")
     folder = open_folder(target)
     splits, log = load_splits(settings.data), Log(folder)

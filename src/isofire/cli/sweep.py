@@ -15,6 +15,7 @@ from isofire.cli.screen import Report, open_folder
 from isofire.cli.sweep_view import SweepView, clock, results_text, status_document
 from isofire.config_source import parse_setting
 from isofire.errors import SpecError
+from isofire.limits import MOST_THREADS
 from isofire.models import is_named
 from isofire.sweep import Plan, make_plan, read_sweep, run_sweep
 from isofire.sweep.estimate import estimate
@@ -86,8 +87,8 @@ class Place:
             raise SpecError("--workers is not for --executor ray, whose cluster says how many cells run at once")
         if self.executor == "processes" and options:
             raise SpecError(f"--option is for --executor ray or slurm, got {self.option[0]!r}")
-        if self.workers is not None and self.workers < 1:
-            raise SpecError(f"--workers must be at least 1, got {self.workers}")
+        if self.workers is not None and not 1 <= self.workers <= MOST_THREADS:
+            raise SpecError(f"--workers must lie in 1..{MOST_THREADS}, got {self.workers}")
         return options
 
     def at_once(self, threads: int) -> int:

@@ -16,7 +16,7 @@ from isofire.data.idx import read_idx
 from isofire.data.image_set import ImageSet
 from isofire.data.mnist import FASHION_MNIST, MNIST, IdxSpec, load_idx
 from isofire.data.nmnist import load_nmnist, load_nmnist_small, read_events
-from isofire.data.registry import NAMES, load
+from isofire.data.registry import NAMES, check_options, load
 from isofire.data.remote import RemoteFile, data_root
 from isofire.data.split import hold_out
 
@@ -34,6 +34,7 @@ __all__ = [
     "IdxSpec",
     "ImageSet",
     "RemoteFile",
+    "check_options",
     "data_root",
     "events_to_frames",
     "hold_out",

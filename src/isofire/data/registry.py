@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Annotated, Any, Literal, overload
+
+import msgspec
 
 from isofire.data.checks import check_split
 from isofire.data.cifar import absent_cifar, load_cifar
@@ -27,7 +29,7 @@ class _Entry:
 
     load: Callable[..., ImageSet | EventSet]
     absent: Callable[[Path, str], tuple[RemoteFile, ...]] | None = None
-    options: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _load_digits(root: Path, split: str) -> ImageSet:
@@ -40,16 +42,23 @@ def _nothing_absent(root: Path, split: str) -> tuple[RemoteFile, ...]:
     return ()
 
 
+_EVENTS = {
+    "steps": Annotated[int, msgspec.Meta(ge=1, le=65_536)],
+    "step_us": Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)],
+}
+
 _SETS = {
     "digits": _Entry(_load_digits, _nothing_absent),
-    "cifar10": _Entry(partial(load_cifar, spec=CIFAR10), partial(absent_cifar, spec=CIFAR10), ("verify",)),
-    "cifar100": _Entry(partial(load_cifar, spec=CIFAR100), partial(absent_cifar, spec=CIFAR100), ("coarse", "verify")),
-    "fashion-mnist": _Entry(
-        partial(load_idx, spec=FASHION_MNIST), partial(absent_idx, spec=FASHION_MNIST), ("verify",)
+    "cifar10": _Entry(partial(load_cifar, spec=CIFAR10), partial(absent_cifar, spec=CIFAR10), {"verify": bool}),
+    "cifar100": _Entry(
+        partial(load_cifar, spec=CIFAR100), partial(absent_cifar, spec=CIFAR100), {"coarse": bool, "verify": bool}
     ),
-    "mnist": _Entry(partial(load_idx, spec=MNIST), partial(absent_idx, spec=MNIST), ("verify",)),
-    "nmnist": _Entry(load_nmnist, absent_nmnist, ("steps", "step_us")),
-    "nmnist-small": _Entry(load_nmnist_small, None, ("steps", "step_us")),
+    "fashion-mnist": _Entry(
+        partial(load_idx, spec=FASHION_MNIST), partial(absent_idx, spec=FASHION_MNIST), {"verify": bool}
+    ),
+    "mnist": _Entry(partial(load_idx, spec=MNIST), partial(absent_idx, spec=MNIST), {"verify": bool}),
+    "nmnist": _Entry(load_nmnist, absent_nmnist, _EVENTS),
+    "nmnist-small": _Entry(load_nmnist_small, None, _EVENTS),
 }
 
 NAMES = tuple(_SETS)
@@ -134,16 +143,34 @@ def load(
     >>> len(train), train.classes[:3]
     (1297, ('0', '1', '2'))
     """
-    entry = _SETS.get(name)
-    if entry is None:
-        raise SpecError(f"no data set is called {name!r}; known are {', '.join(NAMES)}")
+    check_options(name, options)
+    entry = _SETS[name]
     check_split(split, ("train", "test"))
-    if unknown := set(options) - set(entry.options):
-        takes = ", ".join(entry.options) or "none"
-        raise SpecError(f"unknown option {sorted(unknown)[0]!r} for data set {name!r}; it takes: {takes}")
     place = data_root(root)
     if download:
         if entry.absent is None:
             raise SpecError(f"{name!r} has no published archive to download; put it in {place} by hand")
         obtain(entry.absent(place, split), place, progress)
     return entry.load(place, split, **options)
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse a data set that is not known, and options that it does not take.
+
+    Raises
+    ------
+    SpecError
+        Names the set or the option, and what it may be.
+    """
+    entry = _SETS.get(name) if isinstance(name, str) else None
+    if entry is None:
+        raise SpecError(f"no data set is called {name!r}; known are {', '.join(NAMES)}")
+    for option, value in options.items():
+        if option not in entry.options:
+            takes = ", ".join(entry.options) or "none"
+            raise SpecError(f"unknown option {option!r} for data set {name!r}; it takes: {takes}")
+        try:
+            msgspec.convert(value, entry.options[option])
+        except msgspec.ValidationError as error:
+            rule = str(error).partition(", got")[0]
+            raise SpecError(f"option {option} of data set {name!r}: {rule.lower()}, got {value!r}") from error

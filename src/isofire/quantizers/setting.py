@@ -14,6 +14,7 @@ from msgspec import Struct
 from torch import Tensor
 
 from isofire.errors import SpecError
+from isofire.limits import FLOAT32_MAX
 from isofire.quantizers.base import Granularity, Quantizer
 from isofire.quantizers.observer import RangeObserver
 
@@ -204,5 +205,7 @@ def choices_of(name: str, kind: Any) -> str:
 def _check_span(name: str, span: Any) -> None:
     if len(span) != 2 or not all(isinstance(x, int | float) and math.isfinite(x) for x in span):
         raise SpecError(f"{name} must be two finite numbers [low, high], got {span!r}")
+    if max(map(abs, span)) > FLOAT32_MAX:
+        raise SpecError(f"{name} must fit 32-bit floats, up to {FLOAT32_MAX:.3g}, got {list(span)}")
     if not span[0] < span[1]:
         raise SpecError(f"{name} must not be empty: low < high, got [{span[0]}, {span[1]}]; swap or widen it")

@@ -100,7 +100,7 @@ def names_of(a: Study, b: Study) -> tuple[str, str]:
     """What the two sweeps are called, with the folders that tell them apart where they are called the same."""
     if a.name != b.name:
         return a.name, b.name
-    first, second = (Path(study.view.folder).resolve() for study in (a, b))
+    first, second = (Path(os.path.realpath(study.view.folder)) for study in (a, b))
     above = Path(os.path.commonpath([first.parent, second.parent]))
     return f"{a.name} ({first.relative_to(above)})", f"{b.name} ({second.relative_to(above)})"
 

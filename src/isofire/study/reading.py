@@ -23,8 +23,8 @@ def read_model(table: Any, path: str, places: ConfigSource) -> dict[str, Any]:
     SpecError
         If there is no such builder, or it does not take an argument; says where.
     """
-    if not isinstance(table, dict) or table.get("builder") not in BUILDERS:
-        got = table.get("builder") if isinstance(table, dict) else table
+    got = table.get("builder") if isinstance(table, dict) else table
+    if not isinstance(table, dict) or not isinstance(got, str) or got not in BUILDERS:
         place = places.of(f"{path}.builder")
         raise SpecError(f"{path}.builder must be one of {', '.join(BUILDERS)}, got {got!r} ({place})")
     takes = inspect.signature(BUILDERS[table["builder"]]).parameters
@@ -93,7 +93,7 @@ def _check_targets(table: dict[str, Any], path: str, places: ConfigSource) -> No
         if not isinstance(setting, dict):
             continue
         method = setting.get("method", MEMBRANE_DEFAULT if target == "membrane" else None)
-        if method not in known:
+        if not isinstance(method, str) or method not in known:
             place = f"{path}.{target}.method"
             raise SpecError(f"{place} must be one of {', '.join(known)}, got {method!r} ({places.of(place)})")
         places.check_keys(setting, ("method", *known[method].__struct_fields__), f"{path}.{target}")

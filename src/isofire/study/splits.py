@@ -10,13 +10,12 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from isofire.data import EventSet, ImageSet, hold_out, load
+from isofire.data import EventSet, ImageSet, check_options, hold_out, load
 from isofire.data.split import stratified_sample
 from isofire.errors import DataError, SpecError
+from isofire.limits import Count, Seed
 from isofire.models import is_named, load_named
 from isofire.training.feed import AnySet
-
-Count = Annotated[int, Meta(ge=1)]
 
 
 class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,10 +43,10 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     name: str
     root: str | None = None
-    valid: Annotated[int, Meta(ge=0)] = 0
+    valid: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
     train_images: Count | None = None
     test_images: Count | None = None
-    seed: Annotated[int, Meta(ge=0)] = 0
+    seed: Seed = 0
     download: bool = False
     options: dict[str, Any] = {}
 
@@ -114,6 +113,7 @@ def load_split(settings: DataSettings, split: str) -> AnySet:
 
 def _load(settings: DataSettings, split: str) -> AnySet:
     if not is_named(settings.name):
+        check_options(settings.name, settings.options)
         return load(settings.name, split, root=settings.root, download=settings.download, **settings.options)
     if settings.root is not None or settings.download or settings.options:
         raise SpecError(

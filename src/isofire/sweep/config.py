@@ -12,15 +12,13 @@ from msgspec import Meta, Struct
 
 from isofire.config_source import ConfigSource, merge_settings
 from isofire.errors import SpecError
+from isofire.limits import Count, Seed, Threads
 from isofire.quantization import CALIBRATION_IMAGES
 from isofire.study import DataSettings
 from isofire.study.reading import read_data, read_model, read_recipe
 from isofire.sweep.cells import CellGroup, Exclusion
 from isofire.toml_json import read_toml
 from isofire.training import Recipe
-
-Seed = Annotated[int, Meta(ge=0)]
-Positive = Annotated[int, Meta(ge=1)]
 
 
 class BaselineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -92,10 +90,10 @@ class Sweep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     qat: Recipe | None = None
     exclude: tuple[Exclusion, ...] = ()
     test_split: Literal["test", "valid"] = "test"
-    test_images: Positive | None = None
-    calibration_images: Positive = CALIBRATION_IMAGES
-    batch_size: Positive = 128
-    threads: Positive = 1
+    test_images: Count | None = None
+    calibration_images: Count = CALIBRATION_IMAGES
+    batch_size: Count = 128
+    threads: Threads = 1
     keep_models: bool = True
 
     def to_dict(self) -> dict[str, Any]:

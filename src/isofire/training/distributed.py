@@ -96,11 +96,15 @@ def pick_device(device: torch.device | str | None = None, local_rank: int = 0) -
         If there is no such device.
     """
     try:
-        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError as error:
+        place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
+    except (RuntimeError, ValueError, UnicodeError) as error:
         raise SpecError(f"device must name a torch device, got {device!r} ({error}); try 'cpu' or 'cuda'") from error
-    if place.type != "cuda":
-        return place
+    if place.type not in ("cpu", "cuda"):
+        raise SpecError(f"device must be on cpu or cuda, got {str(device)!r}; others were never tried")
+    if place.type == "cpu":
+        if place.index:
+            raise SpecError(f"there is one cpu, of all cores, got {str(device)!r}; name it 'cpu'")
+        return torch.device("cpu")
     index = local_rank if place.index is None else place.index
     if index >= torch.cuda.device_count():
         raise SpecError(

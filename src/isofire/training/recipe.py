@@ -11,11 +11,14 @@ import msgspec
 from msgspec import Meta
 
 from isofire.errors import SpecError
+from isofire.limits import FLOAT32_MAX, Count, Seed
 from isofire.training.losses import Loss, read_loss
 
-Count = Annotated[int, Meta(ge=1)]
-Amount = Annotated[float, Meta(ge=0)]
-Positive = Annotated[float, Meta(gt=0)]
+Amount = Annotated[float, Meta(ge=0, le=FLOAT32_MAX)]
+Positive = Annotated[float, Meta(gt=0, le=FLOAT32_MAX)]
+MOST_PIXELS = 4096
+"""Far beyond the images of any set here; padding takes memory."""
+
 Share = Annotated[float, Meta(ge=0, lt=1)]
 
 
@@ -98,10 +101,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     clip_norm: Positive | None = None
     precision: Literal["float32", "bf16"] = "float32"
     channels_last: bool = True
-    pad: Annotated[int, Meta(ge=0)] = 0
+    pad: Annotated[int, Meta(ge=0, le=MOST_PIXELS)] = 0
     flip: bool = False
-    cutout: Annotated[int, Meta(ge=0)] = 0
-    seed: Annotated[int, Meta(ge=0)] = 0
+    cutout: Annotated[int, Meta(ge=0, le=MOST_PIXELS)] = 0
+    seed: Seed = 0
     eval_batch_size: Count = 256
 
     def __post_init__(self) -> None:
