@@ -105,7 +105,7 @@ def synops_lines(found: SynOpsDrifts) -> str:
         f"SynOps an inference: {total.quantized:,.0f} (fp {total.baseline:,.0f}), change {total.change:+,.0f}{share}",
         f"with these EMDs it could have been at most +-{total.bound:,.0f}",
     ]
-    for item in found.left_out:
+    for item in (*found.left_out, *found.by_input):
         lines += textwrap.wrap(f"NOT IN THESE SynOps: {item}", 100, subsequent_indent="    ")
     return "\n".join(lines)
 

@@ -362,6 +362,8 @@ def _synops(found: Comparison, limit: float) -> Finding:
         about = "the baseline causes no operation" if total.baseline == 0 else "too few images for an interval"
         return _unknown("synops", limit, about)
     about = f"{total.quantized:,.0f} an inference against {total.baseline:,.0f}"
+    if found.synops.by_input:
+        about += "; of spikes alone, beside " + "; ".join(map(str, found.synops.by_input))
     if found.synops.left_out:
         about += "; undecided, since this leaves out " + "; ".join(map(str, found.synops.left_out))
         return _unknown("synops", limit, about, ratio.estimate)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from isofire.firing import compare
 from isofire.firing.cost import measure_cost, reach
 from isofire.neurons import IF, PerStep, Repeat
 
@@ -360,3 +361,19 @@ def test_what_no_rule_knows_is_told() -> None:
     assert "3.0" in cost.table().splitlines()[-1]
     assert [entry["name"] for entry in cost.to_dict()["left_out"]] == ["3.0"]
     assert reach(model, torch.rand(2, 6)).left_out[-1].name == "3.0"
+
+
+def test_layers_that_events_of_the_input_drive_are_named() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(PerStep(nn.Linear(6, 8)), IF(), PerStep(nn.Linear(8, 3))).eval()
+    events = torch.randint(0, 2, (4, 30, 6)).float()
+    found = reach(model, events[:, :2])
+    assert found.left_out == ()
+    (item,) = found.by_input
+    assert item.name == "0.0"
+    assert item.share == pytest.approx(48 / (48 + 24))
+    compared = compare(model, model, (events, torch.zeros(30, dtype=torch.int64)))
+    assert "NOT IN THESE SynOps: 0.0" in compared.table()
+    assert compared.synops is not None
+    cost = measure_cost(model, (events, torch.zeros(30, dtype=torch.int64)))
+    assert cost.synops.mean == pytest.approx(compared.synops.overall.baseline + 8 * float(events.sum()) / 30)

@@ -65,11 +65,14 @@ class SynOpsDrifts:
         images; None where the baseline causes none, or fewer than 2 blocks hold images.
     left_out
         Places whose operations are in none of these numbers.
+    by_input
+        Places that the input's events drive: not in these numbers either, and the same in both networks.
     """
 
     layers: Mapping[str, SynOpsDrift]
     ratio: Interval | None = None
     left_out: tuple[LeftOut, ...] = ()
+    by_input: tuple[LeftOut, ...] = ()
 
     @property
     def overall(self) -> SynOpsDrift:
@@ -90,6 +93,7 @@ class SynOpsDrifts:
             if self.ratio is None
             else {key: vars(self.ratio)[key] for key in ("estimate", "low", "high")},
             "left_out": [asdict(item) for item in self.left_out],
+            "by_input": [asdict(item) for item in self.by_input],
         }
 
 
@@ -133,6 +137,7 @@ def synops_drift(baseline: SpikeCounts, quantized: SpikeCounts, reached: Mapping
         },
         ratio=_ratio(baseline, quantized, reached),
         left_out=reached.left_out if isinstance(reached, SynopsPerSpike) else (),
+        by_input=reached.by_input if isinstance(reached, SynopsPerSpike) else (),
     )
 
 

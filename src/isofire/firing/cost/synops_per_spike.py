@@ -24,10 +24,17 @@ class SynopsPerSpike(Mapping[str, Tensor]):
     ----------
     left_out
         Places with weights whose operations are no such sum over spikes, and are not in it.
+    by_input
+        Places to which events of the input come: their operations are the same whatever fires, and not in it.
     """
 
-    def __init__(self, weights: Mapping[str, Tensor], left_out: tuple[LeftOut, ...] = ()) -> None:
-        self._weights, self.left_out = dict(weights), left_out
+    def __init__(
+        self,
+        weights: Mapping[str, Tensor],
+        left_out: tuple[LeftOut, ...] = (),
+        by_input: tuple[LeftOut, ...] = (),
+    ) -> None:
+        self._weights, self.left_out, self.by_input = dict(weights), left_out, by_input
 
     def __getitem__(self, name: str) -> Tensor:
         return self._weights[name]
@@ -78,6 +85,7 @@ class _Probe:
         self.leaves: dict[str, list[tuple[Tensor, float]]] = {name: [] for name in self.trace.neurons}
         self.totals: dict[str, Tensor] = {}
         self.synapses: dict[str, float] = {}
+        self.input_synapses: dict[str, float] = {}
         self.reasons: dict[str, str] = {}
         self.chance = torch.Generator().manual_seed(0)
 
@@ -86,22 +94,32 @@ class _Probe:
             self.trace.run(inputs, forward)
         found = {name: self._nothing(name) for name in self.leaves}
         for site, total in self.totals.items():
-            flat = [(name, leaf, height) for name, kept in self.leaves.items() for leaf, height in kept]
-            grads = torch.autograd.grad(total, [leaf for _, leaf, _ in flat], allow_unused=True, retain_graph=True)
-            for name in self.leaves:
-                rows = [
-                    (leaf, height, grad)
-                    for (owner, leaf, height), grad in zip(flat, grads, strict=True)
-                    if owner == name
-                ]
-                if any(grad is not None for *_, grad in rows):
-                    self._add(found, name, site, rows)
-        total = sum(self.synapses.values())
+            self._differentiate(found, site, total)
+        driven = sum(self.synapses.values())
         missing = [
-            LeftOut(name=site, reason=reason, share=self.synapses[site] / total, of="the synapses that spikes come to")
+            LeftOut(name=site, reason=reason, share=self.synapses[site] / driven, of="the synapses that spikes come to")
             for site, reason in self.reasons.items()
         ]
-        return SynopsPerSpike(found, (*missing, *left_out(self.model, list(self.trace.unknown), set(self.synapses))))
+        unknown = left_out(self.model, list(self.trace.unknown), set(self.synapses))
+        return SynopsPerSpike(found, (*missing, *unknown), self._by_input(driven))
+
+    def _differentiate(self, found: dict[str, Tensor], site: str, total: Tensor) -> None:
+        flat = [(name, leaf, height) for name, kept in self.leaves.items() for leaf, height in kept]
+        grads = torch.autograd.grad(total, [leaf for _, leaf, _ in flat], allow_unused=True, retain_graph=True)
+        for name in self.leaves:
+            rows = [
+                (leaf, height, grad) for (owner, leaf, height), grad in zip(flat, grads, strict=True) if owner == name
+            ]
+            if any(grad is not None for *_, grad in rows):
+                self._add(found, name, site, rows)
+
+    def _by_input(self, driven: float) -> tuple[LeftOut, ...]:
+        total = driven + sum(self.input_synapses.values())
+        reason = "driven by the input's events, whatever fires"
+        return tuple(
+            LeftOut(name=name, reason=reason, share=size / total, of="the synapses that events come to")
+            for name, size in self.input_synapses.items()
+        )
 
     def _add(self, found: dict[str, Tensor], name: str, site: str, parts: list[Any]) -> None:
         """The gradient that all images and steps share, [n]."""
@@ -144,12 +162,13 @@ class _Probe:
 
     def _contact(self, contact: Contact) -> None:
         count, x = contact.events.count, contact.arrival.x
-        if contact.source != Source.SPIKES or x is None or count is None:
+        if x is None or count is None:
             return
         site = contact.site
         self.trace.pause(True)
         fan = contact.arrival.fan_out("all").to(x.device)
-        self.synapses[site] = self.synapses.get(site, 0) + float(fan.expand(x.shape).sum())
+        sizes = self.synapses if contact.source == Source.SPIKES else self.input_synapses
+        sizes[site] = sizes.get(site, 0) + float(fan.expand(x.shape).sum())
         if contact.events.through:
             through = sorted(contact.events.through)
             inside = through == [RECURRENCE]
