@@ -51,3 +51,11 @@ def test_the_wrong_order_is_refused(run, trained, quantized):
     found = run("cost", quantized / MODEL, trained / MODEL, *IMAGES)
     assert found.code == 2
     assert "swap the two" in found.err
+
+
+def test_a_quantized_network_s_row_says_what_was_gained(quantized):
+    row = json.loads((quantized / "row.json").read_text())["rows"][0]
+    assert 0 < row["weight_kib"] < row["weight_kib_fp"]
+    assert 0 < row["energy_uj"] < row["energy_uj_fp"]
+    assert row["synops_p50"] <= row["synops_p99"]
+    assert row["cost_left_out"] is None

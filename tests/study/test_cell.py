@@ -50,7 +50,8 @@ def without_time(row: dict) -> dict:
 
 
 def test_row_has_every_column_and_says_what_was_done(baseline, splits):
-    row = run(baseline, splits, WEIGHTS, seed=3).row
+    cell = run(baseline, splits, WEIGHTS, seed=3, cost_images=5)
+    row = cell.row
     assert set(row) == set(known_columns())
     expected = {
         "model": "sew_resnet8 x0.25", "data": "digits", "target": "weights", "method": "uniform", "bits": 2,
@@ -59,6 +60,10 @@ def test_row_has_every_column_and_says_what_was_done(baseline, splits):
     }  # fmt: skip
     assert {key: row[key] for key in expected} == expected
     assert row["seconds"] > 0
+    costs = [measure_cost(model, splits.test, max_images=5) for model in (baseline, cell.model)]
+    assert (row["synops_p99_fp"], row["synops_p99"]) == tuple(cost.synops.p99 for cost in costs)
+    assert row["weight_kib"] * 8192 == costs[1].memory.weight_bits < costs[0].memory.weight_bits
+    assert row["energy_uj"] == pytest.approx(costs[1].energy().total / 1e6)
 
 
 def test_measures_equal_those_taken_by_hand(baseline, splits):

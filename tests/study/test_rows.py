@@ -27,6 +27,7 @@ KINDS = {
     "within_noise": st.none() | st.booleans(),
     "floor": TEXT,
     "synops_left_out": TEXT,
+    "cost_left_out": TEXT,
     "spec": TEXT,
 }
 ROW = st.fixed_dictionaries({key: KINDS.get(key, TEXT if key in LABELS else NUMBER) for key in known_columns()})

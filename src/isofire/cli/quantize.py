@@ -32,6 +32,7 @@ from isofire.json_text import to_json_text
 from isofire.models import save_model
 from isofire.quantization import make_plan, reestimates, spec_of
 from isofire.study import environment, fresh_model, load_splits, run_cell
+from isofire.study.cell import COST_IMAGES
 from isofire.training import EpochRecord
 from isofire.training.progress import line
 
@@ -147,6 +148,7 @@ def quantize(
         seed=settings.seed,
         start=start,
         calibration_images=settings.calibration.images,
+        cost_images=COST_IMAGES,
         device=place,
         folder=folder / "training" if mode == "qat" else None,
         progress=True,

@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 from isofire.data import Batches
-from isofire.errors import SpecError
+from isofire.errors import ModelError, SpecError
 from isofire.firing import Comparison, Observation, compare
+from isofire.firing.cost import Cost, CostComparison, measure_cost
 from isofire.models import NamedData
 from isofire.quantization import (
     CALIBRATION_BATCH,
@@ -34,6 +35,9 @@ from isofire.training import EpochRecord, Recipe, train
 from isofire.training.distributed import pick_device
 
 Mode = Literal["ptq", "qat"]
+COST_IMAGES = 100
+"""Images on which a cell's cost is measured: following a network operation by operation takes longer than running it,
+and costs vary little from image to image."""
 
 CONTROLS = {"ptq": "BN re-estimated", "qat": "continued"}
 """What stands in the column `method` of the controls, which quantize nothing."""
@@ -77,6 +81,8 @@ def run_cell(
     calibration_images: int = CALIBRATION_IMAGES,
     max_images: int | None = None,
     batch_size: int = 128,
+    cost_images: int = 0,
+    baseline_cost: Cost | None = None,
     device: torch.device | str | None = None,
     folder: str | os.PathLike[str] | None = None,
     progress: bool = False,
@@ -114,6 +120,10 @@ def run_cell(
         Images for batch-norm statistics and membrane ranges; all, if the train set has fewer.
     max_images, batch_size
         How many test images to compare on (None: all), and how many at once.
+    cost_images
+        On how many of the test images to measure what an inference costs, see `CostComparison.row`; 0 leaves it out.
+    baseline_cost
+        What `measure_cost` found of the baseline on these; saves measuring it again.
     device
         None takes CUDA if there is one, else the CPU. CUDA without an index is that of `LOCAL_RANK`.
     folder
@@ -156,6 +166,7 @@ def run_cell(
         observed or baseline, model.eval(), test_set, max_images=max_images, batch_size=batch_size, device=place,
         progress=progress and sys.stderr.isatty(),
     )  # fmt: skip
+    cost = _cost_row(baseline_cost or baseline, model, test_set, cost_images) if cost_images else {}
     labels = {
         "model": model_name or name_of(baseline),
         "data": name_of_data(test_set),
@@ -168,7 +179,17 @@ def run_cell(
         "seconds": round(time.perf_counter() - began, 3),
         "spec": None if spec is None else spec.hash(),
     }
-    return Cell(comparison.row(**labels), comparison, model, history)
+    return Cell({**comparison.row(**labels), **cost}, comparison, model, history)
+
+
+def _cost_row(baseline: nn.Module | Cost, model: nn.Module, test_set: AnySet, images: int) -> dict[str, Any]:
+    """The columns of cost; a network whose operations cannot be followed has none, and says why."""
+    try:
+        before = baseline if isinstance(baseline, Cost) else measure_cost(baseline, test_set, max_images=images)
+        after = measure_cost(model, test_set, max_images=images)
+    except ModelError as error:
+        return {"cost_left_out": f"everything: {error}"}
+    return CostComparison(baseline=before, quantized=after).row()
 
 
 def name_of(model: nn.Module) -> str:

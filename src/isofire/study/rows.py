@@ -21,10 +21,14 @@ Row = dict[str, Any]
 
 LABELS = ("model", "data", "target", "method", "bits", "range", "granularity", "placement", "options", "mode", "seed")
 SCORES = ("n_images", "T", "accuracy", "accuracy_fp", "agreement")
-COST = ("synops", "synops_fp", "synops_bound", "synops_left_out")
+_INFERENCE = ("synops_p50", "synops_p99", "macs", "weight_kib", "state_kib", "energy_uj")
+COST = (
+    "synops", "synops_fp", "synops_bound", "synops_left_out", *_INFERENCE, *(f"{name}_fp" for name in _INFERENCE),
+    "cost_left_out",
+)  # fmt: skip
 PROVENANCE = ("epochs", "calibration_images", "seconds", "spec")
 _WHOLE = {"seed", "n_images", "T", "epochs", "calibration_images"}
-_TEXT = {*LABELS, "floor", "spec", "cell", "baseline", "synops_left_out"} - {"bits", "seed"}
+_TEXT = {*LABELS, "floor", "spec", "cell", "baseline", "synops_left_out", "cost_left_out"} - {"bits", "seed"}
 _TRUTH = {"within_noise"}
 _VERSION = 1
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

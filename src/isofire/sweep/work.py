@@ -14,12 +14,14 @@ import msgspec
 import torch
 from torch import nn
 
-from isofire.errors import IsofireError, OutputError
+from isofire.errors import IsofireError, ModelError, OutputError
 from isofire.files import write_text
 from isofire.firing import Observation, observe
+from isofire.firing.cost import Cost, measure_cost
 from isofire.json_text import to_json_text
 from isofire.models import load_model, open_named, save_model, save_named
 from isofire.study import AnySet, DataSettings, Splits, environment, load_splits, run_cell, train_baseline
+from isofire.study.cell import COST_IMAGES
 from isofire.study.distributions import distributions
 from isofire.sweep.given import given_model, identity_of
 from isofire.sweep.plan import fingerprints_of, versions
@@ -108,6 +110,8 @@ def _make_cell(baseline: BaselineTask, task: CellTask, store: Store, device: tor
         calibration_images=task.calibration_images,
         max_images=baseline.test_images,
         batch_size=baseline.batch_size,
+        cost_images=_cost_images(baseline),
+        baseline_cost=_cost_of(baseline, model, splits),
         device=device,
         folder=store.training(task.key) if task.mode == "qat" else None,
     )
@@ -185,6 +189,25 @@ def _check_same(what: str, task: BaselineTask, planned: Any, found: Any) -> None
 def _short(value: bytes, length: int = 200) -> str:
     text = value.decode()
     return text if len(text) <= length else f"{text[:length]}..."
+
+
+def _cost_images(task: BaselineTask) -> int:
+    return min(COST_IMAGES, task.test_images or COST_IMAGES)
+
+
+_COSTS: dict[str, Cost | None] = {}
+"""Key of the baseline of the cells at hand -> its cost."""
+
+
+def _cost_of(baseline: BaselineTask, model: nn.Module, splits: Splits) -> Cost | None:
+    """Measured once for all cells of a baseline; None where its operations cannot be followed."""
+    if baseline.key not in _COSTS:
+        _COSTS.clear()
+        try:
+            _COSTS[baseline.key] = measure_cost(model, _compared(splits, baseline), max_images=_cost_images(baseline))
+        except ModelError:
+            _COSTS[baseline.key] = None
+    return _COSTS[baseline.key]
 
 
 @lru_cache(maxsize=2)

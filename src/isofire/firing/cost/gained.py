@@ -89,7 +89,7 @@ def _numbers(cost: Cost) -> dict[str, float]:
     return {
         "synops_p50": cost.synops.p50,
         "synops_p99": cost.synops.p99,
-        "macs": cost.macs(),
+        "macs": float(cost.macs()),
         "weight_kib": cost.memory.weight_bits / _KIB,
         "state_kib": cost.memory.state_bits / _KIB,
         "energy_uj": cost.energy().total / 1e6,
