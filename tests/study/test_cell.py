@@ -9,6 +9,7 @@ from scipy.stats import wasserstein_distance
 from torch import nn
 
 from isofire.errors import SpecError
+from isofire.firing.cost import measure_cost
 from isofire.neurons import Neuron
 from isofire.quantization import is_converted, quantize_, reestimate_batch_norm, spec_of
 from isofire.spec import QuantSpec
