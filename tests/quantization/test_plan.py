@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from torch import nn
 
 from isofire import explain
@@ -98,3 +99,23 @@ def test_kinds_that_cannot_be_quantized_are_shown() -> None:
     model = nn.Sequential(PerStep(nn.ConvTranspose2d(1, 1, 3)), LIF())
     shown = make_plan(model, QuantSpec(membrane={"bits": 4})).choices
     assert [(c.name, c.rule) for c in shown] == [("0.0", "kind not supported"), ("1", "default")]
+
+
+class Holder(nn.Module):
+    """Weights of its own, beside attention that holds some."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.attention, self.fire = nn.Linear(4, 4), nn.MultiheadAttention(4, 2), LIF()
+        self.back, self.gain, self.norm = (
+            nn.Parameter(torch.ones(4, 4)),
+            nn.Parameter(torch.ones(4)),
+            nn.LayerNorm((2, 4)),
+        )
+
+
+def test_weights_that_a_module_holds_itself_are_listed() -> None:
+    plan = make_plan(nn.Sequential(Holder()), QuantSpec(weights={"method": "lsq", "bits": 4}, first_layer="quantize"))
+    shown = [(item.name, item.kind) for item in plan.choices if item.rule == "kind not supported"]
+    assert shown == [("0.back", "Holder"), ("0.attention.in_proj_weight", "MultiheadAttention")]
+    assert [item.name for item in plan.choices if item.target == "membrane"] == ["0.fire"]

@@ -27,6 +27,7 @@ from isofire.nir.nodes import node_of, writer_of
 from isofire.nir.reading import module_name
 from isofire.nir.residual import residual_graph
 from isofire.quantization import convert, integer_weights, is_converted, make_plan, spec_of
+from isofire.quantization.plan import NOT_SUPPORTED
 from isofire.running import evaluating
 from isofire.spec import QuantSpec
 
@@ -191,6 +192,7 @@ def _resolved(model: nn.Module, names: dict[str, str]) -> QuantSpec | None:
     rules = [
         {"match": names[choice.name], choice.target: msgspec.to_builtins(choice.setting) or "float"}
         for choice in make_plan(model, spec).choices
+        if choice.rule != NOT_SUPPORTED
     ]
     return QuantSpec.from_dict({"rules": rules, "reestimate_bn": spec.reestimate_bn})
 

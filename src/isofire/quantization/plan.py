@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -16,6 +16,7 @@ from isofire.quantizers import MembraneSetting, WeightSetting
 from isofire.spec import QuantSpec, Rule
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+NOT_SUPPORTED = "kind not supported"
 UNSUPPORTED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.RNNBase, nn.Bilinear, nn.Embedding)
 
 
@@ -73,6 +74,7 @@ def make_plan(model: nn.Module, spec: QuantSpec) -> QuantPlan:
         policy[weighted[0]] = "first_layer"
     choices = []
     for name, module in model.named_modules():
+        choices += _own_weights(name, module, weighted, neurons)
         if isinstance(module, (*WEIGHTED, TemporalLayer)):
             setting, rule = _resolve(name, "weights", spec, policy.get(name))
             choices.append(LayerAssignment(name, type(module).__name__, "weights", setting, rule))
@@ -80,9 +82,29 @@ def make_plan(model: nn.Module, spec: QuantSpec) -> QuantPlan:
             setting, rule = _resolve(name, "membrane", spec, None)
             choices.append(LayerAssignment(name, type(module).__name__, "membrane", setting, rule))
         elif isinstance(module, UNSUPPORTED):
-            choices.append(LayerAssignment(name, type(module).__name__, "weights", None, "kind not supported"))
+            choices.append(LayerAssignment(name, type(module).__name__, "weights", None, NOT_SUPPORTED))
     _check_reach(spec, choices)
     return QuantPlan(tuple(choices))
+
+
+def _own_weights(
+    name: str, module: nn.Module, weighted: Sequence[str], neurons: Collection[str]
+) -> list[LayerAssignment]:
+    """Weights that a module holds itself, of a kind that no quantizer takes: attention's, a recurrent neuron's, those
+    of a class of one's own."""
+    if isinstance(module, (*WEIGHTED, TemporalLayer, *UNSUPPORTED, nn.LayerNorm)) or _within(name, weighted):
+        return []
+    # what else a neuron holds, and what its membrane's quantizer does, are no weights
+    inside = name in neurons or _within(name, neurons)
+    return [
+        LayerAssignment(f"{name}.{own}".lstrip("."), type(module).__name__, "weights", None, NOT_SUPPORTED)
+        for own, parameter in module.named_parameters(recurse=False)
+        if parameter.ndim > 1 and (not inside or "weight" in own)
+    ]
+
+
+def _within(name: str, others: Collection[str]) -> bool:
+    return any(name.startswith(other + ".") for other in others)
 
 
 def explain(model: nn.Module, spec: QuantSpec) -> QuantPlan:
