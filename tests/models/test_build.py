@@ -27,7 +27,7 @@ def test_a_builder_gets_its_arguments() -> None:
         ({"builder": "resnet"}, "builder must be one of sew_resnet8, sew_resnet18, got 'resnet'"),
         ({"builder": "sew_resnet8", "depth": 3}, "model settings for sew_resnet8: .*'depth'"),
         ({"builder": "sew_resnet8", "width": "wide"}, "model settings for sew_resnet8"),
-        ({"builder": "sew_resnet8", "neuron": "relu"}, "unknown neuron 'relu'; known: if, lif, plif"),
+        ({"builder": "sew_resnet8", "neuron": "relu"}, "unknown neuron 'relu'; known: cuba_lif, if, lif, plif"),
     ],
 )
 def test_bad_configs(config: dict[str, Any], message: str) -> None:

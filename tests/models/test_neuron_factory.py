@@ -31,7 +31,7 @@ def test_names() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("izhikevich", {}, "atan", None), "unknown neuron 'izhikevich'; known: if, lif, plif"),
+        (("izhikevich", {}, "atan", None), "unknown neuron 'izhikevich'; known: cuba_lif, if, lif, plif"),
         (("if", {"tau": 2.0}, "atan", None), "neuron_options for 'if': .*unexpected keyword argument 'tau'"),
         (("lif", {"taus": 2.0}, "atan", None), "neuron_options for 'lif': .*unexpected keyword argument 'taus'"),
         (("lif", {"tau": "2"}, "atan", None), "neuron_options for 'lif'"),

@@ -159,7 +159,7 @@ def test_another_packages_neuron_from_training_to_a_file_that_a_fresh_process_lo
     assert made.returncode == 0, made.stderr
     loaded = fresh(LOAD)
     assert loaded.returncode == 2, loaded.stderr
-    assert "NIR has no node for the neuron AdaptiveLIF" in loaded.stderr
+    assert "is a AdaptiveLIF" in loaded.stderr
     environment["PYTHONPATH"] = plugin_path.split(os.pathsep)[-1]
     without = fresh("from isofire.models import load_model; load_model('net.safetensors')")
     assert "unknown neuron 'adaptive_lif'" in without.stderr

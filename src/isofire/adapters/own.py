@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from isofire.adapters.base import Adapter, Layout, MembraneMixin
@@ -16,7 +15,7 @@ class OwnAdapter(Adapter):
         return Layout.TIME_FIRST
 
     def threshold(self, neuron: nn.Module) -> Tensor:
-        return torch.tensor(_own(neuron).dynamics.v_threshold)
+        return _own(neuron).threshold
 
     def host(self, neuron: nn.Module) -> type[MembraneMixin]:
         raise NotImplementedError("isofire's neurons hold their membrane quantizer themselves")

@@ -25,6 +25,7 @@
 extern "C" {
 
 enum Charge { IF = 0, LIF_DECAY = 1, LIF_UNDECAYED = 2, PLIF_DECAY = 3, PLIF_UNDECAYED = 4 };
+enum Synapse { BEFORE_DECAY = 0, AFTER_DECAY = 1, BEFORE_INPUT = 2 };
 enum Placement { NONE = 0, PRE_FIRE = 1, POST_RESET = 2 };
 const int32_t COMPARED_BITS = 6;  // as in isofire.neurons.state_quantizer
 enum Surrogate { SIGMOID = 0, ATAN = 1, TRIANGLE = 2 };
@@ -48,6 +49,8 @@ struct Problem {
   float *grad_in;            // backward out: gradient at the neuron's input, [steps or 1, images, ...]
   double *sums;              // backward out, [tasks, 2, channels] (grad, grad * (x - mean)) or null; PLIF: see decay_sum
   double *decay_sum;         // backward out, [tasks]: gradient at 1/tau, or null
+  const float *tau_mem, *tau_syn, *thresholds;  // current-based LIF only: one a neuron, [channels x plane] in memory order
+  int32_t synapse, decay_input;
 };
 }
 
@@ -528,6 +531,121 @@ CLONES void backward_block(const Problem &p, const Tiles &tile, int64_t at, int6
   }
 }
 
+// Current-based LIF. i: the synaptic current, before and after the step; `used` receives the current that charges the membrane.
+INLINE void synapse(const Problem &p, const float *__restrict tau, const float *__restrict x, int64_t n, float *__restrict i,
+                    float *__restrict used) {
+  switch (p.synapse) {
+    case BEFORE_DECAY:
+      for (int64_t k = 0; k < n; ++k) used[k] = i[k] = i[k] - i[k] / tau[k] + x[k];
+      break;
+    case AFTER_DECAY:
+      for (int64_t k = 0; k < n; ++k) {
+        const float reached = i[k] + x[k];
+        used[k] = i[k] = reached - reached / tau[k];
+      }
+      break;
+    default:
+      for (int64_t k = 0; k < n; ++k) {
+        used[k] = i[k];
+        i[k] = i[k] - i[k] / tau[k] + x[k];
+      }
+  }
+}
+
+INLINE void cuba_advance(const Problem &p, const Tiles &tile, int64_t where, int64_t channel, const float *x, const float *v_before,
+                         int64_t n, Step out, float *__restrict i, float *__restrict used, float *__restrict s, float *raw) {
+  const float *__restrict tau = p.tau_mem + where, *__restrict threshold = p.thresholds + where, *__restrict v = v_before;
+  float *__restrict h = out.h, *__restrict after = out.v;
+  const float to = p.reset;
+  synapse(p, p.tau_syn + where, x, n, i, used);
+  if (p.decay_input)
+    for (int64_t k = 0; k < n; ++k) h[k] = v[k] + (used[k] - (v[k] - to)) / tau[k];
+  else
+    for (int64_t k = 0; k < n; ++k) h[k] = v[k] - (v[k] - to) / tau[k] + used[k];
+  if (p.placement == PRE_FIRE) {
+    if (raw) std::memcpy(raw, h, sizeof(float) * n);
+    quantize(p, tile, channel, n, h);
+  }
+  for (int64_t k = 0; k < n; ++k) s[k] = h[k] >= threshold[k] ? 1.0f : 0.0f;
+  if (p.hard_reset)
+    for (int64_t k = 0; k < n; ++k) after[k] = s[k] * to + (1.0f - s[k]) * h[k];
+  else
+    for (int64_t k = 0; k < n; ++k) after[k] = h[k] - s[k] * threshold[k];
+  if (p.placement == POST_RESET) {
+    if (raw) std::memcpy(raw, after, sizeof(float) * n);
+    quantize(p, tile, channel, n, after);
+  }
+}
+
+CLONES void cuba_forward_block(const Problem &p, const Tiles &tile, int64_t where, int64_t at, int64_t n, int64_t channel,
+                               float *scratch, int64_t size) {
+  const int64_t stride = p.images * p.channels * p.plane;
+  float *h = scratch, *v = h + size, *i = v + size, *used = i + size;
+  for (int64_t k = 0; k < n; ++k) v[k] = p.hard_reset ? p.reset : 0.0f, i[k] = 0.0f;
+  for (int64_t t = 0; t < p.steps; ++t)
+    cuba_advance(p, tile, where, channel, p.x + at + t * stride, v, n, {h, v}, i, used, p.spikes + at + t * stride, nullptr);
+  if (p.counts) count_spikes(p.spikes + at, p.steps, stride, n, used, p.counts + at);
+}
+
+// From the gradients at the current that charged (u) and at the one left for the next step (gi): at the input, and gi of the step
+// before in place.
+INLINE void through_synapse(const Problem &p, const float *__restrict tau, const float *__restrict u, int64_t n,
+                            float *__restrict gi, float *__restrict gx) {
+  switch (p.synapse) {
+    case BEFORE_DECAY:
+      for (int64_t k = 0; k < n; ++k) {
+        gx[k] = gi[k] + u[k];
+        gi[k] = gx[k] - gx[k] / tau[k];
+      }
+      break;
+    case AFTER_DECAY:
+      for (int64_t k = 0; k < n; ++k) {
+        const float left = gi[k] + u[k];
+        gx[k] = gi[k] = left - left / tau[k];
+      }
+      break;
+    default:
+      for (int64_t k = 0; k < n; ++k) {
+        gx[k] = gi[k];
+        gi[k] = gi[k] - gi[k] / tau[k] + u[k];
+      }
+  }
+}
+
+CLONES void cuba_backward_block(const Problem &p, const Tiles &tile, int64_t where, int64_t at, int64_t n, int64_t channel,
+                                float *scratch, int64_t size) {
+  const int64_t stride = p.images * p.channels * p.plane;
+  const bool quantized = p.placement != NONE;
+  const float *__restrict tau = p.tau_mem + where, *__restrict threshold = p.thresholds + where;
+  float *__restrict g = scratch, *__restrict slope = g + size, *__restrict gi = slope + size, *__restrict u = gi + size;
+  float *i = u + size, *h = i + size, *v = h + p.steps * size, *raw = v + (p.steps + 1) * size;
+  for (int64_t k = 0; k < n; ++k) v[k] = p.hard_reset ? p.reset : 0.0f, i[k] = g[k] = gi[k] = 0.0f;
+  for (int64_t t = 0; t < p.steps; ++t)
+    cuba_advance(p, tile, where, channel, p.x + at + t * stride, v + t * size, n, {h + t * size, v + (t + 1) * size}, i, u, slope,
+                 quantized ? raw + t * size : nullptr);
+  Problem at_zero = p;
+  at_zero.threshold = 0.0f;
+  for (int64_t t = p.steps - 1; t >= 0; --t) {
+    const float *__restrict ht = h + t * size, *__restrict gs = p.grad_spikes + at + t * stride;
+    for (int64_t k = 0; k < n; ++k) u[k] = ht[k] - threshold[k];
+    surrogate(at_zero, u, n, slope);
+    if (p.placement == POST_RESET) mask_range(p, tile, raw + t * size, n, g);
+    const float through = p.detach_reset ? 0.0f : 1.0f, to = p.reset;
+    if (p.hard_reset)
+      for (int64_t k = 0; k < n; ++k)
+        g[k] = (ht[k] >= threshold[k] ? 0.0f : g[k]) + (gs[k] + through * g[k] * (to - ht[k])) * slope[k];
+    else
+      for (int64_t k = 0; k < n; ++k) g[k] = g[k] + (gs[k] - through * g[k] * threshold[k]) * slope[k];
+    if (p.placement == PRE_FIRE) mask_range(p, tile, raw + t * size, n, g);
+    for (int64_t k = 0; k < n; ++k) {
+      const float leak = g[k] / tau[k];
+      u[k] = p.decay_input ? leak : g[k];
+      g[k] = g[k] - leak;
+    }
+    through_synapse(p, p.tau_syn + where, u, n, gi, p.grad_in + at + t * stride);
+  }
+}
+
 CLONES void moments_rows(const float *__restrict x, int64_t rows, int64_t channels, double *__restrict sums) {
   double *__restrict plain = sums, *__restrict square = sums + channels;
   for (int64_t r = 0; r < rows; ++r)
@@ -620,6 +738,28 @@ void isofire_backward(const Problem *problem) {
     }
   });
 }
+
+// Current-based LIF, forward and backward. No norm, no repeat.
+static void cuba(const Problem &p, bool backward) {
+  const Blocks b = blocks_of(p);
+  parallel(p.images * b.tasks_per_image, p.threads, [&](int64_t task) {
+    const int64_t image = task / b.tasks_per_image, first = (task % b.tasks_per_image) * b.per_task;
+    Tiles tile(b.size);
+    std::vector<float> scratch((backward ? 5 + 3 * p.steps + 1 : 4) * b.size);
+    if (p.channels_last) tile.fill(p, 0, b.size);
+    for (int64_t k = first; k < first + b.per_task && k < b.per_image; ++k) {
+      const Span span = span_of(p, b, k);
+      if (!p.channels_last) tile.fill(p, span.channel, span.length);
+      const int64_t at = image * p.channels * p.plane + span.offset;
+      (backward ? cuba_backward_block : cuba_forward_block)(p, tile, span.offset, at, span.length, span.channel, scratch.data(),
+                                                            b.size);
+    }
+  });
+}
+
+void isofire_cuba_forward(const Problem *problem) { cuba(*problem, false); }
+
+void isofire_cuba_backward(const Problem *problem) { cuba(*problem, true); }
 
 // Per image and channel: sums[i] = (sum x, sum x^2), [images, 2, channels], zeroed by the caller. `images` counts T * N.
 void isofire_moments(const float *x, int64_t images, int64_t channels, int64_t plane, int32_t channels_last, int32_t threads,

@@ -23,7 +23,7 @@ _LOW = (torch.bfloat16, torch.float16)
 class Neuron(nn.Module):
     """A layer of spiking neurons over T steps, starting at rest in every forward call.
 
-    A kind of neuron is a subclass whose `Dynamics` define its state and its step; `learned` hands the step its learned
+    A kind of neuron is a subclass whose `Dynamics` define its state and its step; `tensors` are its constants that are
     tensors; `fast_paths` declares, fastest first, what else can run it. Without any, the reference does.
 
     Attributes
@@ -54,23 +54,30 @@ class Neuron(nn.Module):
         self.membrane: MembraneQuantizer | None = None
         self.backend: Backend = backend
 
-    def learned(self) -> State:
-        """The tensors that `dynamics.charge` takes beside input and state; with gradient."""
+    def tensors(self) -> State:
+        """The tensors that a step of `dynamics` takes beside input and state; with gradient where they are learned."""
         return ()
 
+    @property
+    def threshold(self) -> Tensor:
+        """The firing threshold: a scalar, or what broadcasts against one image's neurons [C, ...]."""
+        return torch.tensor(self.dynamics.v_threshold)
+
     def firing_input(self) -> float:
-        """The least input that makes a neuron at rest fire at once, if its charge is affine in the input.
+        """The least input that makes a neuron at rest fire at once, for a charge that is affine in the input.
 
         Raises
         ------
         ModelError
-            If an input does not reach the membrane within its step.
+            If an input does not reach the membrane within its step, or neurons have constants of their own.
         """
+        if any(value.numel() > 1 for value in self.tensors()):
+            raise ModelError(f"each neuron of this {type(self).__name__} fires at an input of its own")
         with torch.no_grad():
-            learned = tuple(value.double().cpu() for value in self.learned())
+            tensors = tuple(value.double().cpu() for value in self.tensors())
             x = torch.tensor([0.0, 1.0], dtype=torch.float64)
-            charged = self.dynamics.charge(x, self.dynamics.initial(x), learned)
-            silent, driven = self.dynamics.distance(charged).tolist()
+            charged = self.dynamics.charge(x, self.dynamics.initial(x), tensors)
+            silent, driven = self.dynamics.distance(charged, tensors).tolist()
         if driven <= silent:
             raise ModelError(f"an input does not raise the membrane of {type(self).__name__} within its own step")
         return -silent / (driven - silent)
@@ -120,7 +127,7 @@ class Neuron(nn.Module):
             x = x.unsqueeze(0).expand(steps, *x.shape)
         if path is not None:
             return path.run(self, Call(x, steps, False, None, call.state))
-        return reference.run(self.dynamics, x, self.learned(), self.membrane)
+        return reference.run(self.dynamics, x, self.tensors(), self.membrane)
 
     def _steps(self, x: Tensor, repeat: int | None) -> int:
         steps = x.shape[0] if repeat is None and x.ndim else repeat

@@ -36,7 +36,7 @@ class Common(TypedDict, total=False):
 class Dynamics(ABC):
     """Constants of a layer of neurons and what they do in one step. A new kind defines `charge`, and what else differs.
 
-    `learned` holds the tensors of `Neuron.learned()`: parameters that carry gradient, such as PLIF's 1/tau.
+    `tensors` are those of `Neuron.tensors()`: constants that are learned, such as PLIF's 1/tau, or each neuron's own.
 
     Parameters
     ----------
@@ -94,34 +94,34 @@ class Dynamics(ABC):
         return (torch.full_like(x, self.rest),)
 
     @abstractmethod
-    def charge(self, x: Tensor, state: State, learned: State = ()) -> State:
+    def charge(self, x: Tensor, state: State, tensors: State = ()) -> State:
         """The state after input `x` has arrived, before the neuron may fire."""
 
-    def threshold(self, charged: State) -> float | Tensor:
+    def threshold(self, charged: State, tensors: State = ()) -> float | Tensor:
         """What the charged membrane is compared with."""
         return self.v_threshold
 
-    def fire(self, charged: State) -> Tensor:
+    def fire(self, charged: State, tensors: State = ()) -> Tensor:
         """Spikes (0. or 1.): 1 where the membrane has reached the threshold (h >= threshold); or how often it has."""
-        h, threshold = charged[0], self.threshold(charged)
+        h, threshold = charged[0], self.threshold(charged, tensors)
         if self.several:
             return (h / threshold).floor().clamp(min=0.0)
         return (h >= threshold).to(h.dtype)
 
-    def distance(self, charged: State) -> Tensor:
+    def distance(self, charged: State, tensors: State = ()) -> Tensor:
         """Membrane minus threshold, where the surrogate is taken; with several spikes, minus its nearest multiple."""
-        h, threshold = charged[0], self.threshold(charged)
+        h, threshold = charged[0], self.threshold(charged, tensors)
         if self.several:
             return h - threshold * (h / threshold).detach().round().clamp(min=1.0)
         return h - threshold
 
-    def reset(self, charged: State, s: Tensor) -> State:
+    def reset(self, charged: State, s: Tensor, tensors: State = ()) -> State:
         """The state after the spikes `s`: membrane s * v_reset + (1 - s) * h, or h - s * threshold with a soft reset.
 
         It does not fall below `v_floor`. Other variables stay as they are.
         """
         h, *others = charged
-        v = h - s * self.threshold(charged) if self.v_reset is None else s * self.v_reset + (1.0 - s) * h
+        v = h - s * self.threshold(charged, tensors) if self.v_reset is None else s * self.v_reset + (1.0 - s) * h
         return (v if self.v_floor is None else v.clamp(min=self.v_floor), *others)
 
     def about(self) -> str:

@@ -17,9 +17,6 @@ from isofire.neurons import native
 from isofire.neurons.single_state import MembraneDynamics
 from isofire.neurons.state_quantizer import AffineState, StateQuantizer, TableState
 
-MOST_COUNTED = 255
-"""Spikes of a neuron that a byte can count."""
-
 
 @dataclass(frozen=True)
 class Norm:
@@ -176,7 +173,9 @@ def _problem(
     images = layout.images if plan.repeat else layout.images // plan.steps
     layout = native.MemoryLayout(images, layout.channels, layout.plane, layout.channels_last)
     seen = native.MemoryLayout(images, 1, layout.channels * layout.plane, False) if flat else layout
-    p = native.problem(plan.dynamics, seen, plan.steps, plan.repeat, None if decay is None else float(decay))
+    p = native.problem(plan.dynamics, seen, plan.steps)
+    p.repeat, p.charge = plan.repeat, plan.dynamics.kernel
+    p.tau = plan.dynamics.kernel_tau if decay is None else float(decay)
     kept = [x]
     p.x = native.floats(x)
     if plan.norm is not None:
@@ -185,11 +184,11 @@ def _problem(
         p.scale, p.shift, p.mean = native.floats(scale), native.floats(shift), native.floats(mean)
         kept += [scale, shift, mean]
     if plan.state is not None:
-        kept += _fill_state(p, plan.state, seen.channels)
+        kept += fill_state(p, plan.state, seen.channels)
     return p, layout, kept
 
 
-def _fill_state(p: native.Problem, state: StateQuantizer, channels: int) -> list[Tensor]:
+def fill_state(p: native.Problem, state: StateQuantizer, channels: int) -> list[Tensor]:
     """Describe the membrane quantizer to the kernel; returns the tensors that it points to."""
     kept = []
 

@@ -25,7 +25,7 @@ class IFDynamics(MembraneDynamics):
     def kernel(self) -> int:
         return 0
 
-    def charge(self, x: Tensor, state: State, learned: State = ()) -> State:
+    def charge(self, x: Tensor, state: State, tensors: State = ()) -> State:
         return (state[0] + x,)
 
     def through_charge(self, g: Tensor, decay: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -52,7 +52,7 @@ class LIFDynamics(MembraneDynamics):
     def kernel_tau(self) -> float:
         return self.tau
 
-    def charge(self, x: Tensor, state: State, learned: State = ()) -> State:
+    def charge(self, x: Tensor, state: State, tensors: State = ()) -> State:
         (v,) = state
         leak = v - self.rest
         return (v + (x - leak) / self.tau if self.decay_input else v - leak / self.tau + x,)
@@ -73,8 +73,8 @@ class ParametricLIFDynamics(LIFDynamics):
     def kernel(self) -> int:
         return 3 if self.decay_input else 4
 
-    def charge(self, x: Tensor, state: State, learned: State = ()) -> State:
-        (v,), (decay,) = state, learned
+    def charge(self, x: Tensor, state: State, tensors: State = ()) -> State:
+        (v,), (decay,) = state, tensors
         leak = v - self.rest
         return (v + (x - leak) * decay if self.decay_input else v - leak * decay + x,)
 
@@ -145,7 +145,7 @@ class ParametricLIF(_MembraneNeuron):
         """1/tau, a scalar tensor that carries gradient."""
         return self.w.sigmoid()
 
-    def learned(self) -> State:
+    def tensors(self) -> State:
         return (self.decay(),)
 
 

@@ -11,7 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from isofire.neurons.single_state import MembraneDynamics
+from isofire.neurons.dynamics import Dynamics
+
+MOST_COUNTED = 255
+"""Spikes of a neuron that a byte can count."""
 
 _F, _D = ctypes.POINTER(ctypes.c_float), ctypes.POINTER(ctypes.c_double)
 
@@ -30,6 +33,8 @@ class Problem(ctypes.Structure):
         ("counts", ctypes.POINTER(ctypes.c_uint8)),
         *((name, _F) for name in ("grad_spikes", "grad_in")),
         *((name, _D) for name in ("sums", "decay_sum")),
+        *((name, _F) for name in ("tau_mem", "tau_syn", "thresholds")),
+        *((name, ctypes.c_int32) for name in ("synapse", "decay_input")),
     )
 
 
@@ -115,16 +120,14 @@ def bytes_(x: Tensor) -> ctypes._Pointer:
     return ctypes.cast(x.data_ptr(), ctypes.POINTER(ctypes.c_uint8))
 
 
-def problem(d: MembraneDynamics, layout: MemoryLayout, steps: int, repeat: bool, decay: float | None) -> Problem:
-    """A problem with the neuron's constants set; the caller adds the tensors."""
+def problem(d: Dynamics, layout: MemoryLayout, steps: int) -> Problem:
+    """A problem with the constants set that every neuron has; the caller adds its charge and the tensors."""
     p = Problem()
     p.steps, p.images, p.channels, p.plane = steps, layout.images, layout.channels, layout.plane
-    p.channels_last, p.repeat, p.threads = layout.channels_last, repeat, torch.get_num_threads()
-    p.charge = d.kernel
+    p.channels_last, p.threads = layout.channels_last, torch.get_num_threads()
     p.hard_reset, p.detach_reset = d.v_reset is not None, d.detach_reset
     assert d.surrogate.code is not None
     p.surrogate, p.alpha = d.surrogate.code, d.surrogate.alpha
-    p.tau = d.kernel_tau if decay is None else decay
     p.threshold, p.reset = d.v_threshold, d.rest
     return p
 
@@ -141,6 +144,20 @@ def backward(p: Problem) -> None:
     lib = library()
     assert lib is not None
     lib.isofire_backward(ctypes.byref(p))
+
+
+def cuba_forward(p: Problem) -> None:
+    """Fill `p.spikes` by the current-based LIF."""
+    lib = library()
+    assert lib is not None
+    lib.isofire_cuba_forward(ctypes.byref(p))
+
+
+def cuba_backward(p: Problem) -> None:
+    """Fill `p.grad_in` by the current-based LIF."""
+    lib = library()
+    assert lib is not None
+    lib.isofire_cuba_backward(ctypes.byref(p))
 
 
 def tasks(p: Problem) -> int:

@@ -22,11 +22,28 @@ def _dynamics(neuron: Neuron) -> MembraneDynamics:
 
 def _decay(neuron: Neuron) -> Tensor | None:
     """The learned 1/tau, if the neuron has one."""
-    return next(iter(neuron.learned()), None)
+    return next(iter(neuron.tensors()), None)
 
 
 def _refuses(neuron: Neuron) -> str | None:
     return None if neuron.dynamics.is_plain else "knows neither v_floor nor several spikes a step; use 'auto'"
+
+
+def native_refuses(neuron: Neuron, call: Call) -> str | None:
+    """Why no compiled kernel can run the call; None if one can."""
+    if (reason := _refuses(neuron)) is not None:
+        return reason
+    if not native.usable(call.x):
+        return (
+            f"needs the compiled kernels and float32 on a CPU, got {call.x.dtype} on {call.x.device}"
+            f"{'' if native.library() else ' and no kernels'}; use 'auto'"
+        )
+    if neuron.dynamics.surrogate.code is None:
+        return f"does not know the surrogate {type(neuron.dynamics.surrogate).__name__}; use 'auto'"
+    if call.state is not None and not call.state.is_native:
+        most = 1 << NATIVE_BITS
+        return f"takes membrane quantizers of at most {most} levels that lie on no uniform grid; use 'auto'"
+    return None
 
 
 class TorchPath(FastPath):
@@ -47,19 +64,7 @@ class NativePath(FastPath):
     name = "native"
 
     def refuses(self, neuron: Neuron, call: Call) -> str | None:
-        if (reason := _refuses(neuron)) is not None:
-            return reason
-        if not native.usable(call.x):
-            return (
-                f"needs the compiled kernels and float32 on a CPU, got {call.x.dtype} on {call.x.device}"
-                f"{'' if native.library() else ' and no kernels'}; use 'auto'"
-            )
-        if neuron.dynamics.surrogate.code is None:
-            return f"does not know the surrogate {type(neuron.dynamics.surrogate).__name__}; use 'auto'"
-        if call.state is not None and not call.state.is_native:
-            most = 1 << NATIVE_BITS
-            return f"takes membrane quantizers of at most {most} levels that lie on no uniform grid; use 'auto'"
-        return None
+        return native_refuses(neuron, call)
 
     def takes(self, call: Call) -> bool:
         return call.norm is None or can_fuse(call.norm, call.x.ndim - (not call.repeat))
@@ -70,7 +75,7 @@ class NativePath(FastPath):
         if call.norm is not None:
             affine, gamma, beta = normalise(call.norm, x, call.repeat), call.norm.weight, call.norm.bias
         counts = None
-        if neuron.counting and call.steps <= fused.MOST_COUNTED:
+        if neuron.counting and call.steps <= native.MOST_COUNTED:
             counts = neuron.count_buffer(x if call.repeat else x[0])
         plan = fused.Plan(_dynamics(neuron), call.steps, call.repeat, call.state, affine, counts)
         spikes = fused.run_native(x, gamma, beta, _decay(neuron), plan)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from isofire.neurons.dynamics import Dynamics, State
-from isofire.neurons.membrane import MembraneQuantizer
 from isofire.neurons.surrogate import Surrogate
+
+
+class StateMap(Protocol):
+    """What is done to the membrane within the step, such as a `MembraneQuantizer`."""
+
+    @property
+    def placement(self) -> str: ...
+
+    def __call__(self, state: Tensor, /) -> Tensor: ...
 
 
 class Spike(torch.autograd.Function):
@@ -27,13 +35,13 @@ class Spike(torch.autograd.Function):
         return grads[0] * ctx.surrogate.slope(distance), None, None
 
 
-def run(d: Dynamics, x: Tensor, learned: State = (), membrane: MembraneQuantizer | None = None) -> Tensor:
+def run(d: Dynamics, x: Tensor, tensors: State = (), membrane: StateMap | None = None) -> Tensor:
     """Spikes [T, N, ...] for inputs [T, N, ...], starting at rest.
 
     Parameters
     ----------
-    learned
-        The neuron's learned tensors, as `Neuron.learned` gives them.
+    tensors
+        Constants of the layer that are tensors, as `Neuron.tensors` gives them.
     membrane
         Quantizes the membrane before it is compared with the threshold (`pre_fire`; the paper, snnTorch), or after
         the reset, as it is stored for the next step (`post_reset`; MINT, Q-SNN).
@@ -41,11 +49,11 @@ def run(d: Dynamics, x: Tensor, learned: State = (), membrane: MembraneQuantizer
     state = d.initial(x[0])
     spikes = []
     for step_input in x:
-        charged = d.charge(step_input, state, learned)
+        charged = d.charge(step_input, state, tensors)
         if membrane is not None and membrane.placement == "pre_fire":
             charged = (membrane(charged[0]), *charged[1:])
-        s: Tensor = Spike.apply(d.distance(charged), d.fire(charged).detach(), d.surrogate)  # type: ignore[assignment]
-        state = d.reset(charged, s.detach() if d.detach_reset else s)
+        s: Tensor = Spike.apply(d.distance(charged, tensors), d.fire(charged, tensors).detach(), d.surrogate)  # type: ignore[assignment]
+        state = d.reset(charged, s.detach() if d.detach_reset else s, tensors)
         if membrane is not None and membrane.placement == "post_reset":
             state = (membrane(state[0]), *state[1:])
         spikes.append(s)

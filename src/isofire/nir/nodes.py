@@ -187,7 +187,7 @@ def _write_neuron(name: str, module: Any, shape: tuple[int, ...], dt: float) -> 
     d, decay = module.dynamics, module.decay() if isinstance(module, ParametricLIF) else None
     kind = name_of(module)
     if kind not in ("if", "lif", "plif"):
-        raise ModelError(f"NIR has no node for the neuron {type(module).__name__} ({name!r}); it knows IF and LIF")
+        raise ModelError(f"isofire writes IF, LIF and parametric LIF to NIR, {name!r} is a {type(module).__name__}")
 
     def full(value: float) -> np.ndarray:
         return np.full(shape, value, dtype=np.float32)

@@ -20,14 +20,14 @@ class AdaptiveDynamics(Dynamics):
     def initial(self, x: Tensor) -> State:
         return (*super().initial(x), torch.zeros_like(x))
 
-    def charge(self, x: Tensor, state: State, learned: State = ()) -> State:
+    def charge(self, x: Tensor, state: State, tensors: State = ()) -> State:
         v, a = state
         return v + (x - (v - self.rest)) / self.tau, a
 
-    def threshold(self, charged: State) -> Tensor:
+    def threshold(self, charged: State, tensors: State = ()) -> Tensor:
         return self.v_threshold + self.rise * charged[1]
 
-    def reset(self, charged: State, s: Tensor) -> State:
+    def reset(self, charged: State, s: Tensor, tensors: State = ()) -> State:
         v, a = super().reset(charged, s)
         return v, self.memory * a + s
 

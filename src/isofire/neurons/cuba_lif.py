@@ -1,0 +1,157 @@
+"""Current-based LIF: a synaptic current that decays between input and membrane, as chips have it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Unpack, get_args
+
+import torch
+from torch import Tensor
+
+from isofire.errors import ModelError, SpecError
+from isofire.neurons.base import Backend, Neuron
+from isofire.neurons.cuba_paths import CUBA_NATIVE
+from isofire.neurons.dynamics import Common, Dynamics, State
+from isofire.neurons.recompute import RECOMPUTE
+from isofire.neurons.registry import register_neuron
+
+Synapse = Literal["before_decay", "after_decay", "before_input"]
+
+
+class CubaCommon(Common, total=False):
+    """`Common`, with a threshold a neuron if wanted."""
+
+    v_threshold: float | Tensor  # type: ignore[misc]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CubaDynamics(Dynamics):
+    """State: membrane v and current i. Tensors: tau_mem, tau_syn and threshold, scalars or one a neuron.
+
+    `v_threshold` is the least of the neurons' thresholds.
+    """
+
+    synapse: Synapse
+    decay_input: bool
+
+    def __post_init__(self) -> None:
+        if self.synapse not in get_args(Synapse):
+            raise SpecError(f"synapse must be one of {', '.join(get_args(Synapse))}, got {self.synapse!r}")
+        super().__post_init__()
+
+    def initial(self, x: Tensor) -> State:
+        return (*super().initial(x), torch.zeros_like(x))
+
+    def charge(self, x: Tensor, state: State, tensors: State = ()) -> State:
+        (v, i), (tau_mem, tau_syn, _) = state, tensors
+        used, i = self._current(x, i, tau_syn)
+        leak = v - self.rest
+        h = v + (used - leak) / tau_mem if self.decay_input else v - leak / tau_mem + used
+        return h, i
+
+    def threshold(self, charged: State, tensors: State = ()) -> Tensor:
+        return tensors[2]
+
+    def about(self) -> str:
+        return f"synapse={self.synapse!r}, decay_input={self.decay_input}, {super().about()}"
+
+    def _current(self, x: Tensor, i: Tensor, tau_syn: Tensor) -> tuple[Tensor, Tensor]:
+        """The current that charges the membrane in this step, and the one that is left for the next."""
+        if self.synapse == "after_decay":
+            reached = i + x
+            left = reached - reached / tau_syn
+            return left, left
+        left = i - i / tau_syn + x
+        return (i if self.synapse == "before_input" else left), left
+
+
+class CubaLIF(Neuron):
+    """Current-based LIF: I' = I - I / tau_syn + X charges the membrane in place of X. Time constants in steps.
+
+    Parameters
+    ----------
+    tau_mem, tau_syn
+        Membrane and synaptic time constants, >= 1: a number, or a tensor that broadcasts against one image's neurons
+        [C, ...]. A factor a of others' (snnTorch's alpha and beta) is tau = 1 / (1 - a).
+    synapse
+        Which current charges the membrane. "before_decay": I - I / tau_syn + X, which new input reaches undecayed
+        (Loihi, snnTorch's Synaptic). "after_decay": J - J / tau_syn with J = I + X (Xylo). "before_input": I of the
+        step before, so that an input acts one step later (Norse, NIR's equations by Euler's rule).
+    decay_input
+        H = V + (I - (V - v_reset)) / tau_mem; else H = V - (V - v_reset) / tau_mem + I.
+    v_threshold
+        As in `Dynamics`, or a tensor like the time constants.
+
+    Other parameters as in `Dynamics`. The time constants and thresholds are buffers, which training leaves alone.
+
+    Examples
+    --------
+    >>> import torch
+    >>> CubaLIF(2.0, 2.0)(torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1)).flatten().tolist()
+    [1.0, 0.0, 0.0]
+    """
+
+    fast_paths = (CUBA_NATIVE, RECOMPUTE)
+    dynamics: CubaDynamics
+    tau_mem: Tensor
+    tau_syn: Tensor
+    v_threshold: Tensor
+
+    def __init__(
+        self,
+        tau_mem: float | Tensor = 2.0,
+        tau_syn: float | Tensor = 2.0,
+        *,
+        synapse: Synapse = "before_decay",
+        decay_input: bool = False,
+        backend: Backend = "auto",
+        **common: Unpack[CubaCommon],
+    ) -> None:
+        threshold = _constant("v_threshold", common.pop("v_threshold", 1.0))
+        constants = {**common, "v_threshold": float(threshold.min()), "synapse": synapse, "decay_input": decay_input}
+        super().__init__(CubaDynamics(**constants), backend)  # type: ignore[arg-type]
+        self.register_buffer("tau_mem", _tau("tau_mem", tau_mem))
+        self.register_buffer("tau_syn", _tau("tau_syn", tau_syn))
+        self.register_buffer("v_threshold", threshold)
+
+    def tensors(self) -> State:
+        return self.tau_mem, self.tau_syn, self.v_threshold
+
+    @property
+    def threshold(self) -> Tensor:
+        return self.v_threshold
+
+    def forward(self, x: Tensor, norm: object = None, repeat: int | None = None) -> Tensor:
+        image = x.shape[1 if repeat is not None else 2 :]
+        for name in ("tau_mem", "tau_syn", "v_threshold"):
+            shape = getattr(self, name).shape
+            if len(shape) > len(image) or any(
+                a not in (1, b) for a, b in zip(reversed(shape), reversed(image), strict=False)
+            ):
+                raise ModelError(f"{name} of shape {list(shape)} does not fit a layer of {list(image)} neurons")
+        return super().forward(x, norm, repeat)  # type: ignore[arg-type]
+
+    def extra_repr(self) -> str:
+        shown = (f"{n}={_shown(getattr(self, n))}" for n in ("tau_mem", "tau_syn"))
+        return ", ".join((*shown, self.dynamics.about()))
+
+
+def _constant(name: str, value: float | Tensor) -> Tensor:
+    found = torch.as_tensor(value, dtype=torch.float32).detach().clone()
+    if not found.numel() or not bool(torch.isfinite(found).all()):
+        raise SpecError(f"{name} must be finite, got {value}")
+    return found
+
+
+def _tau(name: str, value: float | Tensor) -> Tensor:
+    found = _constant(name, value)
+    if float(found.min()) < 1.0:
+        raise SpecError(f"{name} must be at least 1 (in steps), got {float(found.min()):g}; 1 forgets within a step")
+    return found
+
+
+def _shown(values: Tensor) -> str:
+    return f"{float(values):g}" if values.numel() == 1 else f"{float(values.min()):g}..{float(values.max()):g}"
+
+
+register_neuron("cuba_lif", CubaLIF)
