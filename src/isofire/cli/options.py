@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import msgspec
 import torch
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
-from isofire.cli.config import read_config, require
+from isofire.cli.config import RunConfig, read_config, require
 from isofire.errors import SpecError
 from isofire.limits import MOST_THREADS
 from isofire.models import NamedData, is_named, load_named
@@ -174,6 +176,27 @@ def refuse_processes(command: str) -> None:
         )
 
 
-def out_folder(given: Path | None, configured: str | None, default: str) -> Path:
-    """Where results go: --out, else the configuration's `out`, else a folder below runs/."""
-    return given or Path(configured or f"runs/{default}")
+def out_folder(given: Path | None, configured: str | None, name: str, seed: int, decides: Any) -> Path:
+    """Where results go: --out, else the configuration's `out`, else a folder of the run's own below runs/.
+
+    Its name has the seed and a hash of what else decides the run, so that two runs share one only if they are the same.
+
+    Parameters
+    ----------
+    name
+        Of the configuration, for people.
+    decides
+        Plain values, without folders of this machine.
+    """
+    if given is not None or configured is not None:
+        return given or Path(configured or "")
+    digest = hashlib.sha256(msgspec.json.encode(decides, order="deterministic")).hexdigest()[:8]
+    return Path("runs") / f"{name}-seed{seed}-{digest}"
+
+
+def deciding(settings: RunConfig, *parts: str) -> dict[str, Any]:
+    """The parts of a configuration as plain values, without where data and results lie."""
+    found = {part: msgspec.to_builtins(getattr(settings, part)) for part in parts}
+    if isinstance(found.get("data"), dict):
+        found["data"] = {key: value for key, value in found["data"].items() if key not in ("root", "download")}
+    return found

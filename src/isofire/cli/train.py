@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import nullcontext
 from pathlib import Path
 
-from isofire.cli.config import read_config, require
-from isofire.cli.options import AllowCode, ConfigFile, Machine, Out, Output, Seed, Settings, out_folder
+import torch
+
+from isofire.cli.config import RunConfig, read_config, require
+from isofire.cli.options import AllowCode, ConfigFile, Machine, Out, Output, Seed, Settings, deciding, out_folder
 from isofire.cli.screen import Log, Report, open_folder
 from isofire.files import write_text
+from isofire.folder_lock import hold
 from isofire.json_text import to_json_text
 from isofire.study import load_splits, train_baseline
 from isofire.training import EpochRecord, Evaluation
@@ -28,7 +33,8 @@ def train(
     """Train a full-precision network; needs the tables [model], [data] and [train].
 
     Writes model.safetensors (the best epoch on the validation images), history.json, environment.json, config.json and
-    log.txt. The test images are used once, at the end. A run that was cut off goes on when it is started again.
+    log.txt. The test images are used once, at the end. A run that was cut off goes on when it is started again; without
+    --out and `out` each recipe and seed has a folder of its own.
 
     ```
     isofire train --config configs/digits-demo.toml --out runs/fp
@@ -43,11 +49,17 @@ def train(
     """
     settings = read_config(config, set, seed, allow_code)
     require(settings, "model", "data", "train")
+    place = (machine or Machine()).claim()
+    decides = [deciding(settings, "model", "data", "train"), None if start is None else str(start)]
+    folder = open_folder(out_folder(out, settings.out, config.stem, settings.seed, decides))
+    with hold(folder) if int(os.environ.get("RANK", "0")) == 0 else nullcontext():
+        return _train(settings, folder, start, place)
+
+
+def _train(settings: RunConfig, folder: Path, start: Path | None, place: torch.device) -> Report | None:
     assert settings.model is not None
     assert settings.data is not None
     assert settings.train is not None
-    place = (machine or Machine()).claim()
-    folder = open_folder(out_folder(out, settings.out, config.stem))
     log, epochs = Log(folder), settings.train.epochs
     splits = load_splits(settings.data)
     held_out = f", {len(splits.valid):,} held out to choose the epoch" if splits.valid else ""

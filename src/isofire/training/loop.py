@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from isofire.convolution import SafeConvolutions, needs_care
 from isofire.data import Augment, ImageSet
 from isofire.errors import ModelError, OutputError, SpecError
 from isofire.files import writable_folder
+from isofire.folder_lock import hold
 from isofire.training.checkpoint import load_training, read_note, save_training, save_weights
 from isofire.training.distributed import Group, join
 from isofire.training.evaluation import evaluate_feed
@@ -91,7 +92,7 @@ def train(
     SpecError
         If settings and data do not fit together, or a loss compares with a teacher and there is none.
     OutputError
-        If `out` cannot be written, or holds a run while `resume` is false.
+        If `out` cannot be written, holds a run while `resume` is false, or another process trains in it.
     CheckpointError
         If the stored run is damaged, or has another recipe, architecture, initial model or data.
     ModelError
@@ -103,8 +104,8 @@ def train(
     group = join(device)
     place = None if out is None else Path(out)
     run = _Run(model, train_set, valid_set, recipe, teacher, group, place, checkpoint_every)
-    run.open_folder(resume)
-    with _own_random_state(group.device):
+    with _alone_in(place, group), _own_random_state(group.device):
+        run.open_folder(resume)
         return run.train(reporter(progress and group.leads, recipe.epochs, run.steps, run.steps_done), on_epoch)
 
 
@@ -376,6 +377,21 @@ def _augmentation(train_set: AnySet, recipe: Recipe) -> Augment | None:
     if not isinstance(train_set, ImageSet):
         raise SpecError(f"pad, flip and cutout are for images, {train_set.name} holds events (recipe); leave them out")
     return Augment(pad=recipe.pad, flip=recipe.flip, cutout=recipe.cutout)
+
+
+@contextmanager
+def _alone_in(folder: Path | None, group: Group) -> Iterator[None]:
+    """No other run trains in the folder; the processes of one run are told together."""
+    with ExitStack() as stack:
+        refused: OutputError | None = None
+        if folder is not None and group.leads:
+            try:
+                stack.enter_context(hold(folder))
+            except OutputError as error:
+                refused = error
+        if bool(group.gather(torch.tensor(int(refused is not None), device=group.device)).any()):
+            raise refused or OutputError(f"{folder} could not be opened by the first process, whose error says why")
+        yield
 
 
 @contextmanager

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from torch import nn
 
-from isofire.errors import SpecError
-from isofire.training.checkpoint import load_weights
+from isofire.errors import CheckpointError, SpecError
+from isofire.training.checkpoint import load_weights, read_note
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,15 +88,33 @@ class TrainingResult:
         SpecError
             If no validation set chose an epoch or no folder kept it.
         CheckpointError
-            If the file cannot be read or belongs to another architecture.
+            If the file cannot be read, or belongs to another architecture or another run. The model is then untouched.
         """
         best = self.best
         if best is None:
             raise SpecError("no validation set was given, so no epoch was chosen; give train() one as valid_set")
         if self.out is None:
             raise SpecError("the weights of the best epoch were not kept; give train() a folder as out")
-        load_weights(self.out / "best.safetensors", model)
+        path = self.out / "best.safetensors"
+        _check_epoch(path, read_note(path, "weights"), best)
+        load_weights(path, model)
         return best
+
+
+def _check_epoch(path: Path, note: dict[str, Any], best: EpochRecord) -> None:
+    """The file must say that its weights are those of `best`, to the last digit of its losses and times."""
+    try:
+        stored = msgspec.convert(note.get("epoch"), EpochRecord)
+    except msgspec.ValidationError as error:
+        raise CheckpointError(
+            f"{path} does not say which epoch it holds ({error}); remove it and train again"
+        ) from error
+    if stored != best:
+        raise CheckpointError(
+            f"{path} holds epoch {stored.epoch} of another run (valid accuracy {stored.valid_accuracy}), the best of "
+            f"this one is epoch {best.epoch} ({best.valid_accuracy}); another process wrote into the folder: train "
+            "again in one of its own"
+        )
 
 
 def best_of(history: Sequence[EpochRecord]) -> EpochRecord | None:
