@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import msgspec
@@ -46,7 +47,9 @@ def document(result) -> dict:
 
 def test_train_writes_everything(trained, config):
     files = {path.name for path in trained.iterdir()}
-    assert files == {"model.safetensors", "history.json", "environment.json", "config.json", "log.txt", "training"}
+    assert files == {
+        ".lock", "model.safetensors", "history.json", "environment.json", "config.json", "log.txt", "training",
+    }  # fmt: skip
     history = json.loads((trained / "history.json").read_text())
     assert [record["epoch"] for record in history["history"]] == [1, 2]
     log = (trained / "log.txt").read_text()
@@ -85,7 +88,9 @@ def test_another_recipe_in_the_same_folder_is_refused_and_changes_nothing(run, t
 def test_results_go_below_runs_unless_told(run, config, tmp_path):
     tiny = ("--set", "train.epochs=1", "--set", "data.train_images=16", "--set", "data.test_images=5")
     assert run("train", "-c", config, *tiny).code == 0
-    assert (tmp_path / "runs" / "tiny" / "model.safetensors").is_file()
+    (own,) = (tmp_path / "runs").iterdir()
+    assert re.fullmatch(r"tiny-seed\d+-[0-9a-f]{8}", own.name)
+    assert (own / "model.safetensors").is_file()
     assert run("train", "-c", config, *tiny, "--set", "out=elsewhere").code == 0
     assert (tmp_path / "elsewhere" / "model.safetensors").is_file()
 
@@ -132,7 +137,7 @@ def test_only_the_first_process_speaks(run, config, monkeypatch):
     assert list(Path("t").iterdir()) == []
     monkeypatch.setenv("RANK", "0")
     assert "training sew_resnet8" in run("train", "-c", config, "-o", "t", "--device", "cpu").err
-    assert [path.name for path in Path("t").iterdir()] == ["log.txt"]
+    assert sorted(path.name for path in Path("t").iterdir()) == [".lock", "log.txt"]
 
 
 # -- quantize --------------------------------------------------------------------------------------------------------
@@ -141,6 +146,7 @@ def test_only_the_first_process_speaks(run, config, monkeypatch):
 def test_quantize_writes_everything(quantized):
     files = {path.name for path in quantized.iterdir()}
     wanted = {
+        ".lock",
         "model.safetensors",
         "comparison.json",
         "row.csv",

@@ -31,6 +31,9 @@ def no_module():
 def load(split):
     return next(iter(isofire.data.load("digits", split).batches(60)))
 
+def load_set(split):
+    return isofire.data.load("digits", split).first(90)
+
 def stream(split):
     return iter([load(split)])
 
@@ -161,3 +164,59 @@ def test_a_builder_of_another_network_than_the_quantized_one(
     assert "surplus there: 3.1.bias" in text
     assert run("quantize", *OWN[:2], "--weights", "q/model.safetensors", *OWN[4:], "-c", "spec.toml").code == 2
     assert run("eval", "--weights", "fp.safetensors", "--data", "digits").code == 2
+
+
+TRAINED = SPEC + "[qat]\nepochs = 1\nlr = 0.01\nbatch_size = 30\nwarmup_epochs = 0.0\n"
+SET = (*OWN[:4], "--data", "own_nets:load_set")
+
+
+def test_a_network_of_ones_own_is_trained_with_its_quantizers_and_taught_by_itself(
+    nets: Any, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "qat.toml").write_text(TRAINED + "[qat.losses]\npaired = 1.0\n")
+    done = run("quantize", *SET, "-c", "qat.toml", "--mode", "qat", "--out", "q", "--json", "--device", "cpu")
+    assert done.code == 0, done.err
+    row = json.loads(done.out)["row"]
+    assert (row["mode"], row["epochs"], row["bits"]) == ("qat", 1, 3)
+    assert (row["model"], row["data"]) == ("own_nets:build", "own_nets:load_set")
+    assert row["options"].endswith("paired=1")
+    again = run("compare", "q/model.safetensors", *SET, "--json")
+    assert json.loads(again.out)["overall"] == json.loads(done.out)["overall"]
+    held = run("quantize", *SET, "-c", "qat.toml", "--set", "data={name='own_nets:load_set', valid=30}",
+               "--allow-code", "--split", "valid", "--out", "v", "--json", "--device", "cpu")  # fmt: skip
+    assert held.code == 0, held.err
+    assert json.loads(held.out)["row"]["n_images"] == 30
+
+
+@pytest.mark.parametrize(("mode", "epochs"), [("ptq", 0), ("qat", 1)])
+def test_the_control_of_a_network_of_ones_own(
+    nets: Any, run: Callable[..., Any], tmp_path: Path, mode: str, epochs: int
+) -> None:
+    (tmp_path / "qat.toml").write_text("".join(TRAINED.partition("[qat]")[1:]))
+    done = run("quantize", *SET, "-c", "qat.toml", "-m", mode, "--control", "--out", "c", "--json", "--device", "cpu")
+    assert done.code == 0, done.err
+    row = json.loads(done.out)["row"]
+    assert (row["target"], row["bits"], row["epochs"]) == ("none", 32, epochs)
+    limits = ("--control", "c/model.safetensors", "--max-drift", "1000")
+    if mode == "qat":
+        assert row["emd_layer_mean"] > 0
+        assert run("quantize", *SET, "-c", str(_spec(tmp_path)), "--out", "q").code == 0
+        pair = ("fp.safetensors", "q/model.safetensors", *SET[:2], *SET[4:])
+        assert "control c/model.safetensors" in run("check", *pair, *limits).out
+    else:
+        # without a batch norm there is nothing to re-estimate
+        assert row["emd_layer_mean"] == 0
+
+
+def _spec(folder: Path) -> Path:
+    (folder / "spec.toml").write_text(SPEC)
+    return folder / "spec.toml"
+
+
+def test_what_cannot_be_cut_is_not_trained_on(nets: Any, run: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "qat.toml").write_text(TRAINED)
+    done = run("quantize", *OWN, "-c", "qat.toml", "--mode", "qat", "--out", "q")
+    assert done.code == 2
+    assert "own_nets:load must give an isofire.data.ImageSet or EventSet to be trained on" in " ".join(done.err.split())
+    twice = run("quantize", "fp.safetensors", *OWN, "-c", "qat.toml")
+    assert (twice.code, "--model takes its file by --weights" in twice.err) == (2, True)

@@ -6,7 +6,7 @@ from isofire.study.cell import CONTROLS, Cell, is_control, name_of, run_cell
 from isofire.study.environment import environment
 from isofire.study.figures import rates_figure, scatter_figure
 from isofire.study.rows import known_columns, read_rows, to_csv, to_json, write_rows
-from isofire.study.splits import AnySet, DataSettings, Splits, load_split, load_splits, sample
+from isofire.study.splits import AnySet, DataSettings, NamedSplits, Splits, load_split, load_splits, sample
 from isofire.study.tables import markdown_table, text_table
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Blame",
     "Cell",
     "DataSettings",
+    "NamedSplits",
     "Splits",
     "blame",
     "environment",

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import msgspec
 import torch
 from torch import nn
 
-from isofire.data import Batches
+from isofire.adapters import copy_of
+from isofire.batches import BatchSource, Data, count_images
 from isofire.errors import ModelError, SpecError
 from isofire.firing import Comparison, Observation, compare
 from isofire.firing.cost import Cost, CostComparison, measure_cost
@@ -25,7 +25,7 @@ from isofire.quantization import (
     calibrate_,
     convert_,
     labels_of,
-    prepare,
+    prepare_,
     quantize_,
     reestimate_batch_norm,
 )
@@ -70,14 +70,15 @@ def run_cell(
     spec: QuantSpec | None,
     *,
     mode: Mode,
-    train_set: AnySet,
-    test_set: AnySet,
+    train_set: AnySet | NamedData,
+    test_set: AnySet | NamedData,
     valid_set: AnySet | None = None,
     recipe: Recipe | None = None,
     seed: int = 0,
     start: nn.Module | None = None,
     observed: Observation | None = None,
     model_name: str | None = None,
+    data_name: str | None = None,
     calibration_images: int = CALIBRATION_IMAGES,
     max_images: int | None = None,
     batch_size: int = 128,
@@ -103,7 +104,7 @@ def run_cell(
         "ptq" quantizes the trained weights; "qat" also trains with the quantizers in place, by `recipe`, and keeps
         the weights of the last epoch. Losses of the recipe that compare with a teacher get the baseline.
     train_set
-        To calibrate on and to train with.
+        To calibrate on and to train with; what is no set, such as batches, is enough to calibrate on.
     test_set
         To compare on.
     valid_set
@@ -116,6 +117,8 @@ def run_cell(
         What `isofire.firing.observe` saw of the baseline on these test images; saves running it again.
     model_name
         For the column `model`; None takes it from the baseline's `config`.
+    data_name
+        For the column `data`; None takes the test set's.
     calibration_images
         Images for batch-norm statistics and membrane ranges; all, if the train set has fewer.
     max_images, batch_size
@@ -145,16 +148,18 @@ def run_cell(
     if mode == "ptq" and start is not None:
         raise SpecError("mode 'ptq' quantizes the baseline, so it takes no other start; leave it out or use mode 'qat'")
     began, place = time.perf_counter(), pick_device(device, int(os.environ.get("LOCAL_RANK", "0")))
-    calibration = _calibration(train_set, calibration_images, seed)
-    batches = calibration.batches(CALIBRATION_BATCH, device=place)
+    if mode == "qat" and isinstance(train_set, NamedData):
+        raise SpecError(f"mode 'qat' trains, so it needs a set of isofire.data, got batches of {train_set.name}")
+    batches, count = _calibration(train_set, calibration_images, seed, place)
     history: tuple[EpochRecord, ...] = ()
     if mode == "ptq":
-        model = _post_training(baseline, spec, batches, place, len(calibration))
+        model = _post_training(baseline, spec, batches, place, count)
     else:
-        model = copy.deepcopy(baseline if start is None else start).to(place)
+        model = copy_of(baseline if start is None else start).to(place)
         if spec is not None:
-            model = calibrate_(prepare(model, spec), batches, max_images=len(calibration))
+            model = calibrate_(prepare_(model, spec), batches, max_images=count)
         assert recipe is not None
+        assert not isinstance(train_set, NamedData)
         recipe = msgspec.structs.replace(recipe, seed=seed)
         history = train(
             model, train_set, valid_set, recipe, teacher=baseline, out=folder, device=place, progress=progress,
@@ -169,20 +174,22 @@ def run_cell(
     cost = _cost_row(baseline_cost or baseline, model, test_set, cost_images) if cost_images else {}
     labels = {
         "model": model_name or name_of(baseline),
-        "data": name_of_data(test_set),
+        "data": data_name or name_of_data(test_set),
         **(labels_of(spec) if spec is not None else _control_labels(mode)),
         "options": _options(labels_of(spec)["options"], start is not None, recipe if mode == "qat" else None),
         "mode": mode,
         "seed": seed,
         "epochs": len(history),
-        "calibration_images": len(calibration),
+        "calibration_images": count,
         "seconds": round(time.perf_counter() - began, 3),
         "spec": None if spec is None else spec.hash(),
     }
     return Cell({**comparison.row(**labels), **cost}, comparison, model, history)
 
 
-def _cost_row(baseline: nn.Module | Cost, model: nn.Module, test_set: AnySet, images: int) -> dict[str, Any]:
+def _cost_row(
+    baseline: nn.Module | Cost, model: nn.Module, test_set: AnySet | NamedData, images: int
+) -> dict[str, Any]:
     """The columns of cost; a network whose operations cannot be followed has none, and says why."""
     try:
         before = baseline if isinstance(baseline, Cost) else measure_cost(baseline, test_set, max_images=images)
@@ -221,19 +228,24 @@ def _control_labels(mode: Mode) -> dict[str, Any]:
     return {**labels_of(None), "method": CONTROLS[mode]}
 
 
-def _calibration(train_set: AnySet, images: int, seed: int) -> AnySet:
+def _calibration(train_set: AnySet | NamedData, images: int, seed: int, place: torch.device) -> tuple[Data, int]:
+    """What to calibrate on, and how many images that are: drawn by class from a set, the first of anything else."""
     if images < 1:
         raise SpecError(f"calibration images must be at least 1, got {images}")
-    return train_set if images >= len(train_set) else sample(train_set, images, seed, "calibration.images")
+    if isinstance(train_set, NamedData):
+        return train_set.first(images), count_images(train_set, images) or images
+    chosen = train_set if images >= len(train_set) else sample(train_set, images, seed, "calibration.images")
+    return chosen.batches(CALIBRATION_BATCH, device=place), len(chosen)
 
 
 def _post_training(
-    baseline: nn.Module, spec: QuantSpec | None, batches: Batches, place: torch.device, images: int
+    baseline: nn.Module, spec: QuantSpec | None, batches: Data, place: torch.device, images: int
 ) -> nn.Module:
-    model = copy.deepcopy(baseline).to(place)
+    model = copy_of(baseline).to(place)
     if spec is not None:
         return quantize_(model, spec, batches, max_images=images)
-    reestimate_batch_norm(model, batches)
+    walked = batches.batches(CALIBRATION_BATCH) if isinstance(batches, BatchSource) else batches
+    reestimate_batch_norm(model, cast(Iterable[Sequence[torch.Tensor]], walked), device=place)
     return model
 
 

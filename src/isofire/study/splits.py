@@ -14,7 +14,7 @@ from isofire.data import EventSet, ImageSet, check_options, hold_out, load
 from isofire.data.split import stratified_sample
 from isofire.errors import DataError, SpecError
 from isofire.limits import Count, Seed
-from isofire.models import is_named, load_named
+from isofire.models import NamedData, is_named, load_named
 from isofire.training.feed import AnySet
 
 
@@ -74,6 +74,19 @@ class Splits:
         """Content hashes of the train and valid images; `test` joins them once it was used."""
         found = {"train": self.train.fingerprint, "valid": self.valid.fingerprint if self.valid else None}
         return found | ({"test": self.test.fingerprint} if "test" in self.__dict__ else {})
+
+
+@dataclass(frozen=True)
+class NamedSplits:
+    """Data of the user's own code that can be walked through but not cut; enough to calibrate and compare on."""
+
+    train: NamedData
+    test: NamedData
+    valid: None = None
+
+    def fingerprints(self) -> dict[str, str | None]:
+        """Nothing is known of their contents."""
+        return {"train": None, "valid": None}
 
 
 def load_splits(settings: DataSettings) -> Splits:
