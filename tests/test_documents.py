@@ -37,7 +37,15 @@ def test_the_examples_of_the_python_page_run(tmp_path, monkeypatch, capsys) -> N
 
 
 @pytest.mark.parametrize(
-    "script", ["scripts.readme", "scripts.findings", "scripts.evidence", "scripts.evidence.example", "benchmarks.run"]
+    "script",
+    [
+        "scripts.readme",
+        "scripts.findings",
+        "scripts.evidence",
+        "scripts.evidence.example",
+        "scripts.coverage",
+        "benchmarks.run",
+    ],
 )
 def test_tables_in_documents_are_those_of_the_stored_runs(script: str) -> None:
     command = [sys.executable, "-m", script, "--check"]

@@ -42,6 +42,7 @@ def _drawn(counts: SpikeCounts, weights: np.ndarray) -> SpikeCounts:
 @pytest.mark.parametrize("levels", [2**17, 1])
 def test_every_measure_of_every_draw_by_brute_force(levels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_LEVELS", levels)
+    monkeypatch.setattr(module, "_FEW", 0)
     baseline, quantized = _pair()
     draws = drawing.bootstrap(5, 12, np.random.default_rng(0))
     found = resample(baseline, quantized, draws)
@@ -64,6 +65,7 @@ def test_every_measure_of_every_draw_by_brute_force(levels: int, monkeypatch: py
 @pytest.mark.parametrize("levels", [2**17, 1])
 def test_a_world_with_unchanged_rates(levels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_LEVELS", levels)
+    monkeypatch.setattr(module, "_FEW", 0)
     baseline, quantized = _pair()
     still = resample(baseline, quantized, drawing.everything(5), unchanged=True)
     assert all(float(still.overall[key][0]) == pytest.approx(0, abs=1e-12) for key in ("emd_max", "paired_mae"))

@@ -207,8 +207,7 @@ class _Maker:
         estimate = float(values[0])
         if math.isnan(estimate):
             return Interval(estimate=estimate, low=estimate, high=estimate, level=self.level, error=estimate)
-        error, (bottom, top) = self._error(values), asked.bounds
-        below, above = self._arms(values)
+        (error, below, above), (bottom, top) = self._arms(values), asked.bounds
         step = 1 / self._neurons(layer) if asked.measure.share else 0.0
         low, high = max(estimate - below - step, bottom), min(estimate + above + step, top)
         true = (low, high) if asked.measure.mean else self._true(asked, layer)
@@ -222,15 +221,12 @@ class _Maker:
             true_low=true[0], true_high=true[1],
         )  # fmt: skip
 
-    def _error(self, values: Values) -> float:
+    def _arms(self, values: Values) -> tuple[float, float, float]:
+        """Standard error, and how far an interval reaches below and above the estimate."""
         left_out, boot = values[1 : self.blocks + 1], values[self.blocks + 1 :]
-        return max(_jackknife(left_out), self.wider * _deviation(boot))
-
-    def _arms(self, values: Values) -> tuple[float, float]:
-        """How far an interval reaches below and above the estimate."""
-        error = self._error(values)
-        below, above = skewed(values[1 : self.blocks + 1], self.t)
-        return below * error, above * error
+        error = max(_jackknife(left_out), self.wider * _deviation(boot))
+        below, above = skewed(left_out, self.t)
+        return error, below * error, above * error
 
     def _neurons(self, layer: str | None) -> float:
         sizes = self.drawn.neurons
@@ -242,7 +238,7 @@ class _Maker:
             return math.nan, math.nan
         lower, upper = asked.measure.between
         high = self.drawn.combined(upper, layer, "neurons" if asked.combine == "pooled" else asked.combine)
-        most = float(high[0]) + self._arms(high)[1]
+        most = float(high[0]) + self._arms(high)[2]
         if asked.combine == "pooled":
             # opposite shifts of two layers cancel in it
             return 0.0, most

@@ -2,7 +2,8 @@
 
 A draw is a row of weights, so resampled counts are one matrix product of small whole numbers, exact in float32. From
 there a layer costs two histograms a draw: EMD, dead shares and ranks are all read from the cumulated histograms, as in
-`emd_from_counts`. Where rates cannot share a short histogram, they are sorted instead; the results are the same.
+`emd_from_counts`. Where rates cannot share a short histogram, or neurons are few, they are sorted instead; the results
+are the same.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ Values = NDArray[np.float64]
 _EXACT = 2**24
 _CHUNK = 2**21
 _MAX_LEVELS = 2**17
+_FEW = 1000
+"""Neurons of a layer that are sorted for all draws at once before a histogram of each draw is made."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,10 +151,11 @@ class _Worker:
         self.a, self.b = _Side(baseline, first), _Side(quantized, second)
         self.names, self.slow = baseline.layers, ranks
         self.neurons = np.array([baseline.n_neurons(name) for name in self.names], dtype=np.float64)
-        same = np.array_equal(self.a.denominators, self.b.denominators)
+        self.same = np.array_equal(self.a.denominators, self.b.denominators)
         # the move of counts is one of whole numbers only in draws of as many images as were recorded
         whole = not unchanged or bool((self.a.denominators == baseline.denominator).all())
-        self.by_histogram = same and whole and max(self.a.top, self.b.top) < _MAX_LEVELS
+        many = self.neurons.mean() > _FEW
+        self.by_histogram = self.same and whole and many and max(self.a.top, self.b.top) < _MAX_LEVELS
         self.moves = {name: _move(baseline, quantized, name) for name in self.names} if unchanged else None
         self.recorded = baseline.denominator
         self.others = [measure for measure in MEASURES.values() if measure not in BUILT_IN]
@@ -199,27 +203,30 @@ class _Worker:
         self.pooled["emd"][rows] = np.abs(gaps).sum(1) / (denominators * self.neurons.sum())
 
     def _by_sorting(self, rows: slice, counts: dict[str, tuple[NDArray[Any], NDArray[Any]]]) -> None:
+        denominators = self.a.denominators[rows, None], self.b.denominators[rows, None]
         all_a, all_b = [], []
         for name, (first, second) in counts.items():
             values = self.values[name]
-            a = first / self.a.denominators[rows, None].astype(np.float64)
-            b = second / self.b.denominators[rows, None].astype(np.float64)
+            # counts as long as they share a denominator, so that their sums are exact
+            a, b = (first, second) if self.same else (first / denominators[0], second / denominators[1])
+            unit = (self.a.denominators[rows] if self.same else 1) * float(first.shape[1])
             if self.moves is not None:
-                b = b - self.moves[name] / self.recorded
+                b = b - self.moves[name] / self.recorded * (denominators[0] if self.same else 1)
             else:
                 for key, cut in CUTS.items():
-                    values[f"{key}_fp"][rows], values[key][rows] = is_dead(a, cut).mean(1), is_dead(b, cut).mean(1)
-            values["mfr_fp"][rows], values["mfr"][rows] = a.mean(1), b.mean(1)
-            values["paired_mae"][rows] = np.abs(a - b).mean(1)
-            values["emd"][rows] = np.abs(np.sort(a, 1) - np.sort(b, 1)).mean(1)
+                    values[f"{key}_fp"][rows] = is_dead(first / denominators[0], cut).mean(1)
+                    values[key][rows] = is_dead(second / denominators[1], cut).mean(1)
+            values["mfr_fp"][rows], values["mfr"][rows] = (x.sum(1, dtype=np.float64) / unit for x in (a, b))
+            values["paired_mae"][rows] = np.abs(a - b).sum(1, dtype=np.float64) / unit
+            values["emd"][rows] = _gap(a, b) / unit
             if self.slow:
                 # moved rates may lie below 0, where an order is the same; what was equal stays so but for rounding
-                above = (b - np.minimum(b.min(1, keepdims=True), 0)).round(12)
-                values["spearman"][rows] = [spearman(x, y) for x, y in zip(a.round(12), above, strict=True)]
+                above = (b - np.minimum(b.min(1, keepdims=True), 0)).round(9)
+                values["spearman"][rows] = [spearman(x, y) for x, y in zip(a.round(9), above, strict=True)]
             all_a.append(a)
             all_b.append(b)
-        pooled = np.sort(np.concatenate(all_a, 1), 1) - np.sort(np.concatenate(all_b, 1), 1)
-        self.pooled["emd"][rows] = np.abs(pooled).mean(1)
+        unit = (self.a.denominators[rows] if self.same else 1) * self.neurons.sum()
+        self.pooled["emd"][rows] = _gap(np.concatenate(all_a, 1), np.concatenate(all_b, 1)) / unit
 
     def _one_by_one(self, rows: slice, counts: dict[str, tuple[NDArray[Any], NDArray[Any]]]) -> None:
         """Measures of which only the function is known."""
@@ -256,6 +263,11 @@ class _Worker:
                         values if values is not None else _combined(how, [x[key] for x in layers], self.neurons)
                     )
         return found
+
+
+def _gap(a: NDArray[Any], b: NDArray[Any]) -> Values:
+    """Sum of the differences between the sorted rows."""
+    return np.abs(np.sort(a, 1) - np.sort(b, 1)).sum(1, dtype=np.float64)
 
 
 def _move(baseline: SpikeCounts, quantized: SpikeCounts, layer: str) -> Values:
