@@ -1,6 +1,6 @@
 """`python -m scripts.coverage`: how often intervals and decisions hold, into results/ and docs/evidence.md.
 
-`PART...` (scenarios, noise, check, network) makes only those; "network" needs `--root FOLDER` with CIFAR-10. `--quick`
+`PART...` (scenarios-N for N images, noise, check, network) makes only those, several at once if started apart; "network" needs `--root FOLDER` with CIFAR-10. `--quick`
 simulates little and writes nothing; `--page` only writes the page, `--check` only compares it. A run that was stopped
 goes on where it was: every cell is stored when it is done.
 """
@@ -29,9 +29,9 @@ from isofire.files import write_text
 from isofire.study import environment
 
 FOLDER = ROOT / "results" / "2026-11-28_interval-coverage"
-PARTS = ("scenarios", "noise", "check", "network")
 PAGE = ROOT / "docs" / "evidence.md"
 IMAGES = (50, 500, 10_000)
+PARTS = (*(f"scenarios-{n}" for n in IMAGES), "noise", "check", "network")
 OF_NETWORK = (50, 500)
 WITH_RANKS = (50,)
 """Numbers of images at which the rank correlation, the slowest measure, is tried too."""
@@ -124,7 +124,7 @@ def main(words: list[str]) -> int:
         root = Path(words[words.index("--root") + 1]) if "--root" in words else None
         for part in [word for word in words if word in PARTS] or PARTS:
             _make(part, Store(FOLDER / f"{part}.json", SIMULATIONS), root)
-        if missing := [part for part in PARTS[:3] if not (FOLDER / f"{part}.json").exists()]:
+        if missing := [part for part in PARTS[:-1] if not (FOLDER / f"{part}.json").exists()]:
             print(f"the page needs {', '.join(missing)} too")
             return 0
     return keep(PAGE, page(), "python -m scripts.coverage --page")
@@ -132,14 +132,15 @@ def main(words: list[str]) -> int:
 
 def _make(part: str, store: Store, root: Path | None) -> None:
     match part:
-        case "scenarios":
-            scenarios(store, IMAGES)
         case "noise":
             noise(store)
         case "check":
             check(store, IMAGES)
-        case _ if root is not None:
-            network(store, root)
+        case "network":
+            if root is not None:
+                network(store, root)
+        case _:
+            scenarios(store, [int(part.removeprefix("scenarios-"))])
 
 
 if __name__ == "__main__":

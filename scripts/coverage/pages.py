@@ -18,7 +18,7 @@ def section_text(stored: Mapping[str, Mapping[str, Any]]) -> str:
     stored
         Part -> what its file holds: "simulations" and "cells".
     """
-    simulations = stored["scenarios"]["simulations"]
+    simulations = stored["noise"]["simulations"]
     error = 100 * (0.95 * 0.05 / simulations) ** 0.5
     said = (
         f"{simulations:,} simulations a cell, so a coverage of 95 % is known to ±{error:.1f} (one standard error). "
@@ -27,7 +27,8 @@ def section_text(stored: Mapping[str, Mapping[str, Any]]) -> str:
         "held least often, of all measures of the whole network and all n."
     )
     cells = {part: found["cells"] for part, found in stored.items()}
-    parts = [said, _scenarios(cells["scenarios"]), _measures(cells["scenarios"])]
+    scenarios = [cell for part, found in cells.items() if part.startswith("scenarios") for cell in found]
+    parts = [said, _scenarios(scenarios), _measures(scenarios)]
     if "network" in cells:
         parts += [_network(), _scenarios(cells["network"], "packaged network, quantized by")]
     return "\n\n".join([*parts, _decisions(cells["noise"]), _checks(cells["check"])])

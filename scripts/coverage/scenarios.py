@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from scripts.coverage.population import Array, Population
 
-NEURONS = 100
+NEURONS = 40
 TOP = 0.6
 """Highest rate: an image raises it by two thirds at most."""
 LEVELS = np.array([0.4, 1.0, 1.6])

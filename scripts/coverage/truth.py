@@ -12,7 +12,7 @@ from scripts.coverage.population import Array, Pair
 if TYPE_CHECKING:
     from scripts.coverage.study import Sampled
 
-DRAWS = 4000
+DRAWS = 3000
 _SAFE = 1e-9
 
 

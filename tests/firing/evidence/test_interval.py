@@ -154,13 +154,16 @@ def _root(function: Any) -> float:
 
 
 def test_blocks_without_skewness_have_arms_of_t_and_others_a_longer_one() -> None:
-    assert skewed(np.array([1.0, 2.0, 3.0]), 2.0) == (2.0, 2.0)
-    assert skewed(np.full(5, 0.3), 2.0) == (2.0, 2.0)
     # one block holds much: left out, the measure is low; above lies more than below
-    below, above = skewed(np.array([1.0, 1.0, 1.0, 1.0, 0.0]), 2.0)
-    assert below == 2.0
-    assert above > 3.0
-    assert skewed(np.array([0.0, 0.0, 0.0, 0.0, 1.0]), 2.0) == (pytest.approx(above), 2.0)
+    rows = np.array([[1.0, 2.0, 3.0, 4.0, 5.0], [0.3] * 5, [1.0, 1.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0, 1.0]])
+    below, above = skewed(rows, 2.0)
+    assert below[:3] == pytest.approx([2.0, 2.0, 2.0], abs=1e-5)
+    assert above[:2] == pytest.approx([2.0, 2.0], abs=1e-5)
+    # skewness 1.5: with a = 1.5 / root 5 and x = -above, x + a x^2 / 3 + a^2 x^3 / 27 + a / 6 = -2
+    a = 1.5 / 5**0.5
+    root = _root(lambda x: x + a * x**2 / 3 + a**2 * x**3 / 27 + a / 6 + 2)
+    assert above[2] == pytest.approx(-root)
+    assert (below[3], above[3]) == (pytest.approx(above[2]), 2.0)
 
 
 def test_what_may_be_noise_breaks_no_limit() -> None:

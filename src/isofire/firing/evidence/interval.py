@@ -34,7 +34,9 @@ How often the intervals hold the truth in simulation: docs/evidence.md, by `pyth
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,7 +46,7 @@ from isofire.firing.counts import SpikeCounts
 from isofire.firing.evidence.draws import bootstrap, everything, leave_one_out
 from isofire.firing.evidence.resample import Resampled, Values, resample, used_blocks
 from isofire.firing.evidence.student import check_level, t_value, z_value
-from isofire.firing.measures import Measure, Quantity, quantities
+from isofire.firing.measures import Combine, Measure, Quantity, quantities
 
 MIN_BLOCKS = 5
 RESAMPLES = 1000
@@ -192,71 +194,104 @@ def require_blocks(counts: SpikeCounts) -> int:
     return blocks
 
 
+_Key = tuple[str | None, str]
+"""Layer (None: the network) and measure."""
+
+
 class _Maker:
-    """Makes an interval from the draws of one measure."""
+    """Makes intervals from the draws of all measures, of each layer and of the network (layer None)."""
 
     def __init__(self, level: float, blocks: int, drawn: Resampled, still: Resampled) -> None:
         self.level, self.blocks, self.drawn, self.still = level, blocks, drawn, still
         self.t = t_value(level, blocks - 1)
         self.wider = (blocks / (blocks - 1)) ** 0.5
-        self.known = {is_layer: quantities(layer=is_layer) for is_layer in (False, True)}
+        of_layer = quantities(layer=True).items()
+        self.asked: dict[_Key, Quantity] = {(None, name): item for name, item in quantities(layer=False).items()}
+        self.asked |= {(layer, name): item for layer in drawn.layers for name, item in of_layer}
+        self.values = {(layer, name): drawn.get(name, layer) for layer, name in self.asked}
+        self.values |= self._bounds(drawn, 1)
+        self.arms = dict(zip(self.values, self._arms(np.stack(list(self.values.values()))), strict=True))
+        distance = [key for key, item in self.asked.items() if item.measure.unchanged is not None]
+        away = {key: np.abs(still.get(key[1], key[0]) - (self.asked[key].measure.unchanged or 0.0)) for key in distance}
+        away |= self._bounds(still, 0)
+        self.noise = dict(zip(away, self._noise(np.stack(list(away.values()))), strict=True))
 
     def __call__(self, name: str, layer: str | None) -> Interval:
-        asked = self.known[layer is not None][name]
-        values = self.drawn.get(name, layer)
-        estimate = float(values[0])
+        key = layer, name
+        asked, estimate = self.asked[key], float(self.values[key][0])
         if math.isnan(estimate):
             return Interval(estimate=estimate, low=estimate, high=estimate, level=self.level, error=estimate)
-        (error, below, above), (bottom, top) = self._arms(values), asked.bounds
+        (error, below, above), (bottom, top) = self.arms[key], asked.bounds
         step = 1 / self._neurons(layer) if asked.measure.share else 0.0
         low, high = max(estimate - below - step, bottom), min(estimate + above + step, top)
-        true = (low, high) if asked.measure.mean else self._true(asked, layer)
-        noise, resolved = 0.0, True
-        if asked.measure.unchanged is not None:
-            still = _known(np.abs(self.still.get(name, layer) - asked.measure.unchanged))
-            noise = self.wider * float(still.mean()) if len(still) else math.nan
-            resolved = not asked.measure.distance or estimate > self._most(still) + _TRACE
+        true = (low, high) if asked.measure.mean else self._true(asked, key)
+        noise, most = self.noise.get(key, (0.0, 0.0))
         return Interval(
-            estimate=estimate, low=low, high=high, level=self.level, error=error, noise=noise, resolved=resolved,
-            true_low=true[0], true_high=true[1],
+            estimate=estimate, low=low, high=high, level=self.level, error=error, noise=noise,
+            resolved=not asked.measure.distance or estimate > most + _TRACE, true_low=true[0], true_high=true[1],
         )  # fmt: skip
-
-    def _arms(self, values: Values) -> tuple[float, float, float]:
-        """Standard error, and how far an interval reaches below and above the estimate."""
-        left_out, boot = values[1 : self.blocks + 1], values[self.blocks + 1 :]
-        error = max(_jackknife(left_out), self.wider * _deviation(boot))
-        below, above = skewed(left_out, self.t)
-        return error, below * error, above * error
 
     def _neurons(self, layer: str | None) -> float:
         sizes = self.drawn.neurons
         return float(sizes.sum()) if layer is None else float(sizes[list(self.drawn.layers).index(layer)])
 
-    def _true(self, asked: Quantity, layer: str | None) -> tuple[float, float]:
+    def _bounds(self, drawn: Resampled, end: int) -> dict[_Key, Values]:
+        """Draws of the norms between which measures lie, combined over layers as those are; end 0: the lower ones."""
+        return {
+            _bound(key, end): drawn.combined(item.measure.between[end], key[0], _norm(item.combine))
+            for key, item in self.asked.items()
+            if item.measure.between is not None
+        }
+
+    def _true(self, asked: Quantity, key: _Key) -> tuple[float, float]:
         """Ends of the range for true rates."""
         if asked.measure.between is None:
             return math.nan, math.nan
-        lower, upper = asked.measure.between
-        high = self.drawn.combined(upper, layer, "neurons" if asked.combine == "pooled" else asked.combine)
-        most = float(high[0]) + self._arms(high)[2]
+        upper = _bound(key, 1)
+        most = float(self.values[upper][0]) + self.arms[upper][2]
         if asked.combine == "pooled":
             # opposite shifts of two layers cancel in it
             return 0.0, most
-        measured = float(self.drawn.combined(lower, layer, asked.combine)[0])
-        least = measured - self._most(self.still.combined(lower, layer, asked.combine))
-        return min(max(least, 0.0), most), most
+        measured = float(self.drawn.combined(asked.measure.between[0], key[0], asked.combine)[0])
+        return min(max(measured - self.noise[_bound(key, 0)][1], 0.0), most), most
 
-    def _most(self, still: Values) -> float:
-        """What noise alone makes of a distance at most, of a level."""
-        return self.wider * self.t / z_value(self.level) * float(np.quantile(still, (1 + self.level) / 2))
+    def _arms(self, rows: Values) -> list[tuple[float, float, float]]:
+        """Of each row of draws: standard error, and how far its interval reaches below and above the estimate."""
+        left_out, boot = rows[:, 1 : self.blocks + 1], rows[:, self.blocks + 1 :]
+        with _few_known():
+            jackknife = np.sqrt((self.blocks - 1) * np.nanvar(left_out, axis=1))
+            error = np.fmax(jackknife, self.wider * np.nanstd(boot, axis=1, ddof=1))
+        below, above = skewed(left_out, self.t)
+        return [(float(e), float(e * b), float(e * a)) for e, b, a in zip(error, below, above, strict=True)]
+
+    def _noise(self, rows: Values) -> list[tuple[float, float]]:
+        """Of each row of draws with unchanged rates: the mean, and the most that is to be expected, of a level."""
+        with _few_known():
+            mean, most = np.nanmean(rows, axis=1), np.quantile(rows, (1 + self.level) / 2, axis=1)
+            for row in np.flatnonzero(np.isnan(rows).any(1) & ~np.isnan(rows).all(1)):
+                most[row] = np.nanquantile(rows[row], (1 + self.level) / 2)
+        wider = self.wider * self.t / z_value(self.level)
+        return [(float(self.wider * a), float(wider * b)) for a, b in zip(mean, most, strict=True)]
 
 
-def _jackknife(left_out: Values) -> float:
-    known, blocks = _known(left_out), len(left_out)
-    return float(np.sqrt((blocks - 1) * known.var())) if len(known) else 0.0
+def _bound(key: _Key, end: int) -> _Key:
+    return key[0], f"{key[1]}, {('lower', 'upper')[end]} bound"
 
 
-def skewed(left_out: Values, t: float) -> tuple[float, float]:
+def _norm(how: Combine | None) -> Combine | None:
+    """All neurons pooled have the norms of their layers, weighted by neurons."""
+    return "neurons" if how == "pooled" else how
+
+
+@contextmanager
+def _few_known() -> Iterator[None]:
+    """A measure that exists in no draw is NaN, which needs no warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
+
+
+def skewed(left_out: Values, t: float) -> tuple[Values, Values]:
     """Half widths below and above, in standard errors: t, or more on a side to which blocks are skewed.
 
     With a = skewness / root(blocks), Hall's transformation of a standardised mean is x + a x^2 / 3 + a^2 x^3 / 27 +
@@ -265,25 +300,15 @@ def skewed(left_out: Values, t: float) -> tuple[float, float]:
     Parameters
     ----------
     left_out
-        The measure without each block in turn [blocks]. Without a block that adds much, it is low.
+        Measures without each block in turn [measures, blocks]. Without a block that adds much, a measure is low.
     """
-    known = _known(left_out)
-    spread = float(known.std()) if len(known) else 0.0
-    if spread < _TRACE:
-        return t, t
-    deviations = known.mean() - known
-    a = float((deviations**3).mean()) / spread**3 / len(left_out) ** 0.5
-    if abs(a) < 1e-6:
-        return t, t
-    below, above = (abs(3 / a * (np.cbrt(1 + a * (end - a / 6)) - 1)) for end in (t, -t))
-    return max(t, float(below)), max(t, float(above))
-
-
-def _deviation(values: Values) -> float:
-    known = _known(values)
-    return float(known.std(ddof=1)) if len(known) > 1 else 0.0
-
-
-def _known(values: Values) -> Values:
-    """The draws in which the measure exists."""
-    return values[~np.isnan(values)]
+    with _few_known():
+        deviations = np.nanmean(left_out, axis=1, keepdims=True) - left_out
+        spread = np.sqrt(np.nanmean(deviations**2, axis=1))
+        third = np.nanmean(deviations**3, axis=1)
+    # blocks that are all alike have no skewness; below 1e-6 it makes no difference, and none can be divided by
+    flat = ~(spread > _TRACE)
+    a = np.where(flat, 0.0, third) / np.where(flat, 1.0, spread) ** 3 / left_out.shape[1] ** 0.5
+    a = np.where(np.abs(a) < 1e-6, 1e-6, a)
+    below, above = (np.abs(3 / a * (np.cbrt(1 + a * (end - a / 6)) - 1)) for end in (t, -t))
+    return np.maximum(below, t), np.maximum(above, t)
