@@ -1,8 +1,8 @@
 """`python -m scripts.coverage`: how often intervals and decisions hold, into results/ and docs/evidence.md.
 
-`PART...` (scenarios-N for N images, noise, check, network) makes only those, several at once if started apart; "network" needs `--root FOLDER` with CIFAR-10. `--quick`
-simulates little and writes nothing; `--page` only writes the page, `--check` only compares it. A run that was stopped
-goes on where it was: every cell is stored when it is done.
+`PART...` (scenarios-N for N images, noise, check, network) makes only those; several may run at once. "network" needs
+`--root FOLDER` with CIFAR-10. `--quick` simulates little and writes nothing; `--page` only writes the page, `--check`
+only compares it. A run that was stopped goes on where it was: every cell is stored when it is done.
 """
 
 from __future__ import annotations
