@@ -13,6 +13,7 @@ import torch
 from cyclopts import App, CycloptsError, UnusedCliTokensError
 from rich.console import Console
 
+from isofire.cli.allocate import allocate
 from isofire.cli.blame import blame
 from isofire.cli.check import check
 from isofire.cli.compare import compare
@@ -67,6 +68,7 @@ for _command, _name in (
     (check, "check"),
     (cost, "cost"),
     (blame, "blame"),
+    (allocate, "allocate"),
     (evaluate, "eval"),
     (explain, "explain"),
     (export, "export"),
