@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from isofire.study import text_table
-from isofire.study.tables import WIDTH
 from isofire.sweep import Plan, Results, State
 from isofire.sweep.runner import time_left
+from isofire.text_table import WIDTH
 
 _SHOWN_ROWS = 12
 _SHOWN_RUNNING = 4

@@ -7,6 +7,7 @@ import os
 import textwrap
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from isofire.errors import SpecError
@@ -20,14 +21,14 @@ from isofire.firing.evidence.decisions import Decisions
 from isofire.firing.evidence.noise_floor import NoiseFloor
 from isofire.firing.evidence.summary import Evidence, evidence_or_reason
 from isofire.firing.observation import Observation, require_same_images
-from isofire.firing.table import evidence_table, layer_table, synops_lines
+from isofire.firing.table import drift_table, evidence_table, layer_table, noise_table, synops_lines
 from isofire.json_text import to_json_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """Accuracy and firing of a quantized network against its baseline (`_fp`) on the same images.
 
@@ -153,12 +154,27 @@ class Comparison:
         """Synaptic operations of both networks, and how far drift could have moved them; None without `reached`."""
         return None if self.reached is None else synops_drift(self.baseline, self.quantized, self.reached)
 
-    def table(self) -> str:
-        """Plain text of at most 100 columns: scores, a line per layer, the overall line; EMD and its noise; SynOps."""
+    def __repr__(self) -> str:
+        drift = f"EMD {self.overall['emd_layer_mean']:.5f} over {len(self.layers)} layers"
+        return (
+            f"Comparison(accuracy {self.accuracy:.4f} (fp {self.accuracy_fp:.4f}), {drift}, {self.n_images:,} images)"
+        )
+
+    def _repr_html_(self) -> str:
+        noise = "" if self.evidence is None else noise_table(self.evidence, self.layers).html()
+        return f"<p>{escape(repr(self))}</p>{drift_table(self.layers, self.overall).html()}{noise}"
+
+    def table(self, width: int | None = None) -> str:
+        """Plain text: scores, a line per layer, the overall line; EMD and its noise; SynOps.
+
+        Tables are as wide as the screen, or at most 100 columns in a file or pipe, unless `width` says otherwise.
+        """
         found, reason = self._evidence
-        drift = layer_table(self.layers, self.overall, self.decisions)
+        drift = layer_table(self.layers, self.overall, self.decisions, width)
         noise = (
-            evidence_table(found, self.layers) if found is not None else textwrap.fill(f"no intervals: {reason}", 100)
+            evidence_table(found, self.layers, width)
+            if found is not None
+            else textwrap.fill(f"no intervals: {reason}", 100)
         )
         parts = [drift, noise]
         if self.synops is not None:

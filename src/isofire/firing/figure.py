@@ -14,7 +14,7 @@ from isofire.firing.counts import SpikeCounts
 from isofire.firing.drift import LayerDrift
 from isofire.firing.evidence.summary import Evidence
 from isofire.firing.rates import PAPER_CUT
-from isofire.firing.table import shortened
+from isofire.text_table import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

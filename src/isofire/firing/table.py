@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from isofire.firing.cost.bound import SynOpsDrifts
 from isofire.firing.drift import LayerDrift
@@ -14,22 +13,16 @@ from isofire.firing.evidence.interval import Interval
 from isofire.firing.evidence.summary import DriftVsFloor, Evidence
 from isofire.firing.measures import FP, RATE_UNIT, Measure, shown_in
 from isofire.firing.rates import PAPER_CUT
-
-_NAME_WIDTH = 20
+from isofire.text_table import TextTable
 
 
 def layer_table(
-    layers: Sequence[LayerDrift], overall: Mapping[str, float | int], decisions: Decisions | None = None
+    layers: Sequence[LayerDrift],
+    overall: Mapping[str, float | int],
+    decisions: Decisions | None = None,
+    width: int | None = None,
 ) -> str:
-    """At most 100 columns: a heading, one line per layer, one for all neurons, and the other overall distances."""
-    columns = _columns()
-    widths = [max(len(title), measure.digits + 2) for title, _, measure in columns]
-    titles = [title.rjust(width) for (title, _, _), width in zip(columns, widths, strict=True)]
-    neurons = sum(layer.neurons for layer in layers)
-    head = " ".join(["layer".ljust(_NAME_WIDTH), "neurons".rjust(9), *titles])
-    everywhere = {
-        measure.name + end: overall[_by_neurons(measure) + end] for _, _, measure in columns for end in measure.endings
-    }
+    """A heading, one line per layer, one for all neurons, and the other overall distances."""
     return "\n".join(
         [
             f"accuracy {overall['accuracy']:.4f} (fp {overall['accuracy_fp']:.4f}), "
@@ -37,14 +30,25 @@ def layer_table(
             *_intervals_of(decisions),
             f"rates and distances in {RATE_UNIT}; dead: share of neurons with rate < {PAPER_CUT:g}",
             "",
-            head,
-            "-" * len(head),
-            *(_line(layer.layer, layer.neurons, layer.values, columns, widths) for layer in layers),
-            "-" * len(head),
-            _line("all neurons", neurons, everywhere, columns, widths),
+            drift_table(layers, overall).text(width),
             f"EMD: layer mean {overall['emd_layer_mean']:.5f}, neuron-weighted {overall['emd_weighted']:.5f}, "
             f"pooled {overall['emd_pooled']:.5f}, max {overall['emd_max']:.5f}",
         ]
+    )
+
+
+def drift_table(layers: Sequence[LayerDrift], overall: Mapping[str, float | int]) -> TextTable:
+    """A line per layer, and one for all neurons."""
+    columns = _columns()
+    everywhere = {
+        measure.name + end: overall[_by_neurons(measure) + end] for _, _, measure in columns for end in measure.endings
+    }
+    lines = [(layer.layer, layer.neurons, layer.values) for layer in layers]
+    lines.append(("all neurons", sum(layer.neurons for layer in layers), everywhere))
+    return TextTable(
+        ["layer", "neurons", *(title for title, _, _ in columns)],
+        [[name, f"{n:,}", *(measure.text(values[key]) for _, key, measure in columns)] for name, n, values in lines],
+        rules=frozenset({len(layers)}),
     )
 
 
@@ -58,12 +62,11 @@ def _intervals_of(decisions: Decisions | None) -> list[str]:
     ]
 
 
-def evidence_table(found: Evidence, layers: Sequence[LayerDrift]) -> str:
-    """At most 100 columns: EMD of each layer and over all with its interval, its noise floor and EMD ÷ floor.
+def evidence_table(found: Evidence, layers: Sequence[LayerDrift], width: int | None = None) -> str:
+    """EMD of each layer and over all with its interval, its noise floor and EMD ÷ floor.
 
     All of them are of EMD as so many images show it.
     """
-    head = f"{'EMD and its noise'.ljust(_NAME_WIDTH)} {'EMD':>9} {'95 % interval':>19} {'floor':>9} {'EMD/floor':>10}"
     enough = found.images_enough()
     n = found.intervals.n_images
     if enough is None:
@@ -74,11 +77,7 @@ def evidence_table(found: Evidence, layers: Sequence[LayerDrift]) -> str:
         images = f"about {_rounded_up(enough):,} images would be enough for an interval of +-10 %"
     return "\n".join(
         [
-            head,
-            "-" * len(head),
-            *(_noise_line(layer.layer, found.against("emd", layer.layer)) for layer in layers),
-            "-" * len(head),
-            _noise_line("mean over layers", found.against("emd_layer_mean")),
+            noise_table(found, layers).text(width),
             *textwrap.wrap(f"floor: {found.floor.about}", 100),
             *_noise_and_truth(found.against().interval, n),
             images,
@@ -110,16 +109,21 @@ def synops_lines(found: SynOpsDrifts) -> str:
     return "\n".join(lines)
 
 
-def _noise_line(name: str, against: DriftVsFloor) -> str:
+def noise_table(found: Evidence, layers: Sequence[LayerDrift]) -> TextTable:
+    """EMD of each layer and their mean, with its interval, its floor, EMD / floor and what that says."""
+    lines = [_noise_line(layer.layer, found.against("emd", layer.layer)) for layer in layers]
+    lines.append(_noise_line("mean over layers", found.against("emd_layer_mean")))
+    titles = ["EMD and its noise", "EMD", "95 % interval", "floor", "EMD/floor", ""]
+    return TextTable(titles, lines, texts=frozenset({0, 5}), rules=frozenset({len(layers)}))
+
+
+def _noise_line(name: str, against: DriftVsFloor) -> list[str]:
     interval, floor = against.interval, against.floor
-    ends = f"{interval.low:.5f} .. {interval.high:.5f}"
-    cells = f"{'-':>9} {'-':>10}" if floor is None else f"{floor.value:9.5f} {against.ratio:10.1f}"
-    if floor is not None and math.isnan(against.ratio):
-        # silent in both networks, or a network beside itself
-        cells = f"{floor.value:9.5f} {'-':>10}"
-    unknown = "" if floor is None else "  noise unknown"
-    note = unknown if against.within_noise is None else "  within noise" if against.within_noise else ""
-    return f"{shortened(name, _NAME_WIDTH).ljust(_NAME_WIDTH)} {interval.estimate:9.5f} {ends:>19} {cells}{note}"
+    # silent in both networks, or a network beside itself, has no ratio
+    ratio = "-" if floor is None or math.isnan(against.ratio) else f"{against.ratio:.1f}"
+    said = {True: "within noise", False: "", None: "" if floor is None else "noise unknown"}[against.within_noise]
+    value = "-" if floor is None else f"{floor.value:.5f}"
+    return [name, f"{interval.estimate:.5f}", f"{interval.low:.5f} .. {interval.high:.5f}", value, ratio, said]
 
 
 def _rounded_up(number: int) -> int:
@@ -144,16 +148,3 @@ def _columns() -> list[_Column]:
 def _by_neurons(measure: Measure) -> str:
     """The column in which all neurons weigh alike, else the first."""
     return next((name for name, how in measure.overall.items() if how == "neurons"), measure.headline)
-
-
-def _line(name: str, neurons: int, values: Mapping[str, Any], columns: Sequence[_Column], widths: Sequence[int]) -> str:
-    cells = [measure.text(values[key]).rjust(width) for (_, key, measure), width in zip(columns, widths, strict=True)]
-    return " ".join([shortened(name, _NAME_WIDTH).ljust(_NAME_WIDTH), f"{neurons:,}".rjust(9), *cells])
-
-
-def shortened(name: str, width: int) -> str:
-    """A name of at most `width` characters; a longer one loses its middle, since layers differ at both ends."""
-    if len(name) <= width:
-        return name
-    front = (width - 1) // 2
-    return f"{name[:front]}…{name[len(name) - (width - 1 - front) :]}"

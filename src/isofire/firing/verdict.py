@@ -30,9 +30,9 @@ from isofire.firing.evidence.student import LEVEL, t_value
 from isofire.firing.evidence.summary import RESAMPLES, DriftVsFloor
 from isofire.firing.measures import CHANGE, FP, quantity
 from isofire.firing.observation import Observation
+from isofire.text_table import TextTable, screen_width
 
 Outcome = Literal["holds", "fails", "undecided"]
-_WIDTH = 100
 FLOOR_IMAGES = 1000
 """Images of an image floor that a limit is a multiple of."""
 
@@ -146,7 +146,7 @@ class Finding:
         return "fails" if self.low > self.limit else "undecided"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Verdict:
     """All limits of one network.
 
@@ -172,19 +172,31 @@ class Verdict:
         findings = [{**asdict(finding), "outcome": finding.outcome} for finding in self.findings]
         return {"outcome": self.outcome, "n_images": self.comparison.n_images, "findings": findings}
 
-    def table(self) -> str:
-        """One screen of plain text, at most 100 columns."""
-        head = f"{'limit':<14} {'allowed':>10} {'measured':>11} {'95 % interval':>24}  {'':<9}"
-        lines = [f"{self.outcome}, n = {self.comparison.n_images:,} images", "", head, "-" * len(head)]
+    def __repr__(self) -> str:
+        said = ", ".join(f"{item.name} {item.outcome}" for item in self.findings)
+        return f"Verdict({self.outcome}: {said}; {self.comparison.n_images:,} images)"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self.outcome}, n = {self.comparison.n_images:,} images</p>{self._lines().html()}"
+
+    def table(self, width: int | None = None) -> str:
+        """Plain text: a line a limit, as wide as the screen or `width`, then what each value is."""
+        lines = [f"{self.outcome}, n = {self.comparison.n_images:,} images", "", self._lines().text(width), ""]
         for item in self.findings:
+            more = "" if item.enough is None else f"; about {item.enough:,} images would decide it"
+            lines += textwrap.wrap(
+                f"{item.name}: {item.about}{more}", width or screen_width(), subsequent_indent="    "
+            )
+        return "\n".join(lines)
+
+    def _lines(self) -> TextTable:
+        rows = []
+        for item in self.findings:
+            allowed = f"{'≤' if item.at == 'most' else '≥'} {item.limit:.5g}"
             ends = "" if math.isnan(item.low) else f"{item.low:.5g} .. {item.high:.5g}"
             value = "" if math.isnan(item.value) else f"{item.value:.5g}"
-            allowed = f"{'≤' if item.at == 'most' else '≥'} {item.limit:.5g}"
-            lines.append(f"{item.name:<14} {allowed:>10} {value:>11} {ends:>24}  {item.outcome:<9}")
-            lines += textwrap.wrap(item.about, _WIDTH, initial_indent="    ", subsequent_indent="    ")
-            if item.enough is not None:
-                lines.append(f"    about {item.enough:,} images would decide it")
-        return "\n".join(lines)
+            rows.append([item.name, allowed, value, ends, item.outcome])
+        return TextTable(["limit", "allowed", "measured", "95 % interval", ""], rows, texts=frozenset({0, 4}))
 
 
 def check(

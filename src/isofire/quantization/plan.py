@@ -14,6 +14,7 @@ from isofire.quantization.describe import describe
 from isofire.quantization.temporal import TemporalLayer
 from isofire.quantizers import MembraneSetting, WeightSetting
 from isofire.spec import QuantSpec, Rule
+from isofire.text_table import TextTable, total
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 NOT_SUPPORTED = "kind not supported"
@@ -31,7 +32,7 @@ class LayerAssignment:
     rule: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class QuantPlan:
     """Every weighted layer and every layer of neurons with its choice, in the model's order."""
 
@@ -42,12 +43,21 @@ class QuantPlan:
         return [choice for choice in self.choices if choice.target == target and choice.setting is not None]
 
     def __str__(self) -> str:
-        rows = [("module", "kind", "target", "setting", "rule")]
-        rows += [(c.name, c.kind, c.target, describe(c.setting), c.rule) for c in self.choices]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        lines.insert(1, "  ".join("-" * width for width in widths))
-        return "\n".join(lines)
+        # as wide as it gets, so that no rule is cut
+        table = self._table()
+        return table.text(total(table.widths()))
+
+    def __repr__(self) -> str:
+        chosen = sum(choice.setting is not None for choice in self.choices)
+        return f"QuantPlan({chosen} of {len(self.choices)} modules are quantized)"
+
+    def _repr_html_(self) -> str:
+        return self._table().html()
+
+    def _table(self) -> TextTable:
+        titles = ("module", "kind", "target", "setting", "rule")
+        rows = [(c.name, c.kind, c.target, describe(c.setting), c.rule) for c in self.choices]
+        return TextTable(titles, rows, texts=frozenset(range(len(titles))))
 
 
 def make_plan(model: nn.Module, spec: QuantSpec) -> QuantPlan:

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 from isofire.report.caveats import caveats
 from isofire.report.entries import Entry, bits_text, title_of
-from isofire.report.numbers import percent, significant
 from isofire.report.provenance import baseline_lines, config_text, environment_lines, failed_lines
-from isofire.report.published import CONFIDENCE, MARK, matches, published_table
 from isofire.report.scatter import sample_text
 from isofire.report.study import Study
 from isofire.report.summary import best_per_bits, explained, pareto_front, verdict
@@ -54,7 +52,7 @@ def sweep_markdown(study: Study) -> str:
         front = pareto_front([e for e in entries if str(e.label("baseline")) == name])
         told = "; ".join(title_of(e.rows[0]) for e in front) or "none"
         lines.append(f"Pareto front of {escaped(name)}, from the least drift on: {escaped(told)}.")
-    lines += ["", *_paper(study), *_how(study)]
+    lines += ["", *_how(study)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -88,36 +86,6 @@ def _notes(entries: Sequence[Entry]) -> list[str]:
             "quantizing they would drift by 0."
         )
     return [line for text in lines for line in (text, "")]
-
-
-def _paper(study: Study) -> list[str]:
-    found = matches(study.entries)
-    if not found:
-        return []
-    body = []
-    for item in found:
-        ours = cells_of(item.entry)
-        copied = item.theirs
-        body.append(
-            (title_of(item.entry.rows[0]), ours["accuracy"], percent(copied["accuracy"], 1), ours["emd"],
-             significant(copied["emd"]), ours["dead_05"], percent(copied["dead"], 1), copied["confidence"])
-        )  # fmt: skip
-    head = (
-        "setting",
-        "accuracy %",
-        "paper's accuracy %",
-        "EMD",
-        "paper's EMD",
-        "dead %",
-        "paper's dead %",
-        "confidence",
-    )
-    lines = [
-        "## Beside the paper",
-        "",
-        f"The paper's columns are {MARK}. {published_table()['citation']}. {CONFIDENCE}",
-    ]
-    return [*lines, "", *table(head, body, text=1), ""]
 
 
 def _how(study: Study) -> list[str]:

@@ -10,11 +10,10 @@ from isofire.report.details import Details, more_of_layers
 from isofire.report.entries import KEPT, Entry, bits_order, bits_text, reference_name, title_of
 from isofire.report.heat import heat_maps
 from isofire.report.html import embedded_json, render
-from isofire.report.numbers import percent, points, significant
+from isofire.report.numbers import percent, significant
 from isofire.report.overview import overview
 from isofire.report.palette import Palette
 from isofire.report.provenance import baseline_lines, config_text, environment_lines, failed_lines
-from isofire.report.published import CONFIDENCE, MARK, matches, published_baseline, published_table
 from isofire.report.reference import DRIFT
 from isofire.report.scatter import sample_text, scatter
 from isofire.report.study import Study
@@ -64,7 +63,6 @@ def sweep_page(study: Study) -> str:
         more=[measure.heading for measure in more_of_layers()],
         bases=baselines,
         data=embedded_json({"cells": cells, "baselines": baselines}),
-        published=_published(study),
         environment=environment_lines(study.environment),
         baselines=baseline_lines(study.baseline_files()),
         config=config_text(study.view.plan.get("config")),
@@ -181,36 +179,3 @@ def _facts(study: Study) -> list[tuple[str, str, str]]:
 def _range(form: Callable[[float], str], values: Sequence[float]) -> str:
     low, high = form(min(values)), form(max(values))
     return low if low == high else f"{low} to {high}"
-
-
-def _published(study: Study) -> dict[str, Any] | None:
-    found = matches(study.entries)
-    if not found:
-        return None
-    return {
-        "mark": MARK,
-        "citation": published_table()["citation"],
-        "setup": published_table()["setup"],
-        "measure": published_table()["measure"],
-        "confidence": CONFIDENCE,
-        "epochs": sorted({int(row.get("epochs") or 0) for item in found for row in item.entry.rows}),
-        "lines": [
-            {
-                "title": title_of(item.entry.rows[0]),
-                "ours": cells_of(item.entry),
-                "n": item.entry.n,
-                "accuracy": percent(item.theirs["accuracy"], 1),
-                "change": _their_change(item.entry, item.theirs),
-                "emd": significant(item.theirs["emd"], 3),
-                "dead": percent(item.theirs["dead"], 1),
-                "place": item.theirs["place"],
-                "confidence": item.theirs["confidence"],
-            }
-            for item in found
-        ],
-    }
-
-
-def _their_change(entry: Entry, theirs: dict[str, Any]) -> str:
-    base = published_baseline(entry.label("model"), entry.label("data"), entry.label("T"))
-    return points(None if base is None else theirs["accuracy"] - base["accuracy"], 1)

@@ -9,11 +9,9 @@ from typing import Any
 
 from isofire.errors import DataError
 from isofire.firing.measures import quantity, shown_in
-from isofire.firing.table import shortened
+from isofire.text_table import TextTable, screen_width, total
 
 Format = Callable[[Any], str]
-WIDTH = 100
-_SHORTEST = 6
 # what a narrow table leaves out first
 _DROPPED = ("spearman", "agreement", "granularity")
 
@@ -66,8 +64,8 @@ _NOTES = {
 }
 
 
-def text_table(rows: Sequence[Mapping[str, Any]], width: int = WIDTH) -> str:
-    """Heading, baseline and a line per row in at most `width` columns.
+def text_table(rows: Sequence[Mapping[str, Any]], width: int | None = None) -> str:
+    """Heading, baseline and a line per row, as wide as the screen, or 100 columns in a file or pipe, or `width`.
 
     What is the same in all rows moves to the heading. What does not fit is left out: first rank correlation, then
     agreement, then granularity; then long texts lose their middle.
@@ -79,16 +77,25 @@ def text_table(rows: Sequence[Mapping[str, Any]], width: int = WIDTH) -> str:
     """
     rows = [_with_floor(row) for row in rows]
     head, columns = _layout(rows)
+    width = screen_width() if width is None else width
     for dropped in range(len(_DROPPED) + 1):
         kept = [column for column in columns if column[1] not in _DROPPED[:dropped]]
-        cells = [[title for title, _, _ in kept], *([form(row.get(key)) for _, key, form in kept] for row in rows)]
-        widths = [max(len(line[i]) for line in cells) for i in range(len(kept))]
-        if _total(widths) <= width:
+        table = _table(kept, rows)
+        if total(table.widths()) <= width:
             break
-    _shrink(widths, [key for _, key, _ in kept], width)
-    lines = [_line(line, widths, [key in _TEXTUAL for _, key, _ in kept]) for line in cells]
-    rule = "-" * _total(widths)
-    return "\n".join([*_wrapped(head, width), "", lines[0], rule, *lines[1:], rule, *_notes([k for _, k, _ in kept])])
+    notes = textwrap.wrap("; ".join(_notes_of([key for _, key, _ in kept])), width)
+    return "\n".join([*_wrapped(head, width), "", table.text(width), *notes])
+
+
+def _table(columns: Sequence[tuple[str, str, Format]], rows: Sequence[Mapping[str, Any]]) -> TextTable:
+    lines = [[form(row.get(key)) for _, key, form in columns] for row in rows]
+    # bits may be "2 | 4"
+    texts = {i for i, (_, key, _) in enumerate(columns) if key in _TEXTUAL or _holds_text(key, rows)}
+    return TextTable([title for title, _, _ in columns], lines, frozenset(texts), frozenset({len(rows)}))
+
+
+def _holds_text(key: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    return key == "bits" and any(isinstance(row.get(key), str) for row in rows)
 
 
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -159,10 +166,6 @@ def _baseline(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return phrases
 
 
-def _notes(keys: Sequence[str]) -> list[str]:
-    return textwrap.wrap("; ".join(_notes_of(keys)), WIDTH)
-
-
 def _notes_of(keys: Sequence[str]) -> list[str]:
     """What the columns say, those that explain themselves left out."""
     notes = dict(_NOTES)
@@ -171,29 +174,6 @@ def _notes_of(keys: Sequence[str]) -> list[str]:
         unit = f", in {measure.unit}" if measure.unit else ""
         notes[key] = f"{measure.heading.removesuffix(' %')}: {found.title}{unit}"
     return [notes[key] for key in keys if key in notes]
-
-
-def _total(widths: Sequence[int]) -> int:
-    return sum(widths) + len(widths) - 1
-
-
-def _shrink(widths: list[int], keys: Sequence[str], width: int) -> None:
-    excess = _total(widths) - width
-    while excess > 0:
-        texts = [i for i, key in enumerate(keys) if key in _TEXTUAL | {"bits"} and widths[i] > _SHORTEST]
-        if not texts:
-            return
-        widths[max(texts, key=widths.__getitem__)] -= 1
-        excess -= 1
-
-
-def _line(cells: Sequence[str], widths: Sequence[int], left: Sequence[bool]) -> str:
-    fitted = [shortened(cell, width) for cell, width in zip(cells, widths, strict=True)]
-    padded = [
-        cell.ljust(width) if to_left else cell.rjust(width)
-        for cell, width, to_left in zip(fitted, widths, left, strict=True)
-    ]
-    return " ".join(padded).rstrip()
 
 
 def _wrapped(phrases: Sequence[str], width: int) -> list[str]:
