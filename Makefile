@@ -12,7 +12,10 @@ LIBRARIES = peers spikingjelly0 sinabs
 # how long `make search` looks for counterexamples
 MINUTES ?= 60
 
-.PHONY: demo test search test-adapters lint format bench clean
+# inputs of a quick reader; together several thousand
+EXAMPLES ?= 450
+
+.PHONY: demo test search fuzz kills test-adapters lint format bench clean
 
 demo: $(STAMP)
 	$(BIN)/isofire demo --out demo-output
@@ -22,6 +25,12 @@ test: $(STAMP)
 
 search: $(STAMP)
 	$(BIN)/python scripts/search.py --minutes $(MINUTES) -n auto
+
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz.run --examples $(EXAMPLES) --out results/2026-11-28_fuzz/fuzz.json
+
+kills: $(STAMP)
+	ISOFIRE_KILLS=100 $(BIN)/python -m pytest -q tests/sweep/test_kill.py
 
 test-adapters: $(LIBRARIES:%=.venvs/%/.installed)
 	for set in $(LIBRARIES); do \

@@ -16,7 +16,7 @@ import pytest
 
 from isofire.sweep.store import Store
 
-KILLS = 50
+KILLS = int(os.environ.get("ISOFIRE_KILLS", "50"))
 
 
 class Victims:
@@ -69,7 +69,7 @@ def check_journal(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_fifty_kills(tmp_path, expected, support) -> None:
+def test_kills(tmp_path, expected, support) -> None:
     victims, chance = Victims(), random.Random(2604)
     _, whole = victims.run(tmp_path / "undisturbed")
     assert support.contents(tmp_path / "undisturbed") == expected
