@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
@@ -20,10 +20,15 @@ class BatchSource(Protocol):
         ...
 
 
+AxisOf = Callable[[Tensor, Tensor], int]
+"""Inputs and labels -> the axis of the inputs that holds the images."""
+
 Data = BatchSource | tuple[Tensor, Tensor] | Iterable[tuple[Tensor, Tensor]]
 
 
-def read_batches(data: Data, batch_size: int, max_images: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+def read_batches(
+    data: Data, batch_size: int, max_images: int | None = None, axis: AxisOf | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (inputs [N, ...] or frames [T, N, ...], labels int [N]) until the data or `max_images` end.
 
     Parameters
@@ -32,6 +37,9 @@ def read_batches(data: Data, batch_size: int, max_images: int | None = None) -> 
         A `BatchSource`, a pair of tensors (inputs, labels), or an iterable of batches.
     batch_size
         For the first two; an iterable keeps its own batches.
+    axis
+        Which axis of inputs holds the images, such as `isofire.adapters.axis_by(model)`, which asks the network where
+        both are as long as the labels. Without a network, `image_axis`.
 
     Raises
     ------
@@ -43,7 +51,8 @@ def read_batches(data: Data, batch_size: int, max_images: int | None = None) -> 
     for name, value in (("batch_size", batch_size), ("max_images", max_images)):
         if value is not None and not 1 <= value < 2**63:
             raise SpecError(f"{name} must be at least 1 and fit 63 bits, got {value}")
-    return _limited(_open(data, batch_size), max_images)
+    axis = image_axis if axis is None else axis
+    return _limited(_open(data, batch_size, axis), max_images, axis)
 
 
 def count_images(data: Data, max_images: int | None = None) -> int | None:
@@ -62,14 +71,13 @@ def count_images(data: Data, max_images: int | None = None) -> int | None:
     return found if max_images is None else min(found, max_images)
 
 
-def _open(data: Data, batch_size: int) -> Iterable[Any]:
+def _open(data: Data, batch_size: int, axis: AxisOf) -> Iterable[Any]:
     if isinstance(data, BatchSource):
         return data.batches(batch_size)
     if isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], Tensor):
         inputs, labels = cast(tuple[Tensor, Tensor], data)
         _check((inputs, labels), "data")
-        axis = image_axis(inputs, labels)
-        return zip(inputs.split(batch_size, axis), labels.split(batch_size), strict=True)
+        return zip(inputs.split(batch_size, axis(inputs, labels)), labels.split(batch_size), strict=True)
     if isinstance(data, Iterable) and not isinstance(data, Tensor):
         return data
     raise DataError(
@@ -78,7 +86,7 @@ def _open(data: Data, batch_size: int) -> Iterable[Any]:
     )
 
 
-def _limited(batches: Iterable[Any], max_images: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+def _limited(batches: Iterable[Any], max_images: int | None, axis: AxisOf) -> Iterator[tuple[Tensor, Tensor]]:
     seen = 0
     for number, batch in enumerate(batches):
         inputs, labels = _check(batch, f"batch {number}")
@@ -89,7 +97,7 @@ def _limited(batches: Iterable[Any], max_images: int | None) -> Iterator[tuple[T
             )
         if max_images is not None and seen + len(labels) >= max_images:
             left = max_images - seen
-            yield inputs.narrow(image_axis(inputs, labels), 0, left), labels[:left]
+            yield inputs.narrow(axis(inputs, labels), 0, left), labels[:left]
             return
         seen += len(labels)
         yield inputs, labels
@@ -98,7 +106,9 @@ def _limited(batches: Iterable[Any], max_images: int | None) -> Iterator[tuple[T
 
 
 def image_axis(inputs: Tensor, labels: Tensor) -> int:
-    """Axis of the images: 1 for frames [T, N, C, H, W] and where only that axis is as long as the labels, else 0."""
+    """Axis of the images where no network can be asked: 1 for frames [T, N, C, H, W] and where only that axis is as
+    long as the labels, else 0. With a network, see `isofire.adapters.input_axis`.
+    """
     time_first = inputs.ndim > 1 and inputs.shape[1] == len(labels)
     return 1 if time_first and (inputs.ndim == 5 or inputs.shape[0] != len(labels)) else 0
 

@@ -1,5 +1,6 @@
 """Models of other libraries, as they are: SpikingJelly, snnTorch, Norse, Sinabs, and neurons of your own."""
 
+from isofire.adapters.axes import axis_by, input_axis
 from isofire.adapters.base import Adapter, Layout, MembraneMixin
 from isofire.adapters.compiled import original, original_name, refuse_compiled, uncompiled
 from isofire.adapters.framework import Framework, register_framework
@@ -31,12 +32,14 @@ __all__ = [
     "OverTime",
     "adapter_of",
     "at_one_place",
+    "axis_by",
     "batch_first",
     "check_batches",
     "copy_of",
     "find_neurons",
     "framework_of",
     "from_rest",
+    "input_axis",
     "no_neurons",
     "original",
     "original_name",

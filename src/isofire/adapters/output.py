@@ -7,20 +7,18 @@ as the others are.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from isofire.adapters.axes import input_axis, unheard
 from isofire.adapters.compiled import original
 from isofire.adapters.logits_of import LogitsOf
 from isofire.adapters.over_time import OverTime
 from isofire.adapters.registry import batch_first, find_neurons, from_rest
-from isofire.batches import image_axis
 from isofire.errors import ModelError
 from isofire.running import device_of, evaluating, forward
 
@@ -111,7 +109,7 @@ def _axis(net: nn.Module, logits: Tensor, images: int, inputs: Tensor | None) ->
 
 def _probed_axis(net: nn.Module, logits: Tensor, images: int, inputs: Tensor | None) -> int:
     """Axis that has one entry less when the network sees one image less."""
-    with _unheard(net):
+    with unheard(net):
         output = None if inputs is None else _run(net, inputs, images, images - 1)
     fewer = output[0] if isinstance(output, tuple | list) and output else output
     shape = list(fewer.shape) if isinstance(fewer, Tensor) else []
@@ -137,7 +135,7 @@ def _steps(net: nn.Module, inputs: Tensor, images: int) -> int | None:
     def note(neuron: nn.Module, _: Any, output: Any) -> None:
         seen[neuron] = seen.get(neuron, 0) + len(neurons[neuron].spikes(neuron, output))
 
-    with _unheard(net), ExitStack() as stack:
+    with unheard(net), ExitStack() as stack:
         for neuron in neurons:
             stack.callback(neuron.register_forward_hook(note).remove)
         _run(net, inputs, images, images)
@@ -146,7 +144,7 @@ def _steps(net: nn.Module, inputs: Tensor, images: int) -> int | None:
 
 def _run(net: nn.Module, inputs: Tensor, images: int, some: int) -> Any:
     """What the network returns for `some` of the images; None if it fails on them. It draws no random numbers."""
-    part = inputs.narrow(image_axis(inputs, torch.empty(images)), 0, some).to(device_of(net, inputs.device))
+    part = inputs.narrow(input_axis(net, inputs, images), 0, some).to(device_of(net, inputs.device))
     cuda = [part.device] if part.device.type == "cuda" else []
     with torch.random.fork_rng(cuda), torch.no_grad(), evaluating(net), from_rest(net):
         try:
@@ -154,19 +152,6 @@ def _run(net: nn.Module, inputs: Tensor, images: int, some: int) -> Any:
         except ModelError:
             # built for one size of batch
             return None
-
-
-@contextmanager
-def _unheard(net: nn.Module) -> Iterator[None]:
-    """Nobody who listens to the network's modules hears of a probe."""
-    kept = [(module, module._forward_hooks) for module in net.modules()]
-    for module, _ in kept:
-        module._forward_hooks = OrderedDict()
-    try:
-        yield
-    finally:
-        for module, hooks in kept:
-            module._forward_hooks = hooks
 
 
 def _unread(images: int, given: str) -> ModelError:

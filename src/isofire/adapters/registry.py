@@ -126,12 +126,27 @@ def copy_of(model: nn.Module) -> nn.Module:
     try:
         twin = copy.deepcopy(model)
     except (RuntimeError, AttributeError) as error:
+        if (computed := _computed(model)) is not None:
+            raise ModelError(
+                f"cannot copy {type(model).__name__}: {computed!r} is computed from other parameters, as by pruning or "
+                "the old weight norm; make that lasting first, with torch.nn.utils.prune.remove(layer, 'weight') or "
+                "torch.nn.utils.remove_weight_norm(layer)"
+            ) from error
         raise ModelError(
             f"cannot copy {type(model).__name__}: {error}; use the in-place verb on a fresh model"
         ) from error
     for framework in loaded_frameworks():
         framework.adopt(twin)
     return twin
+
+
+def _computed(model: nn.Module) -> str | None:
+    """The first tensor attribute that is no parameter and carries a graph, which nothing can copy."""
+    for name, module in model.named_modules():
+        for attribute, value in vars(module).items():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                return f"{name}.{attribute}" if name else attribute
+    return None
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import batch_first, read_logits
-from isofire.batches import Data, count_images, image_axis, read_batches
+from isofire.adapters import axis_by, batch_first, input_axis, read_logits
+from isofire.batches import Data, count_images, read_batches
 from isofire.errors import DataError, ModelError
 from isofire.firing.comparison import Comparison
 from isofire.firing.cost.synops_per_spike import SynopsPerSpike, reach
@@ -173,7 +173,8 @@ def observe_together(
     """`observe` for several networks in one pass over the data; with `probe`, also `Together.reached`."""
     for model in models:
         require_finite(model)
-    batches = read_batches(data, batch_size, max_images)
+    axis = axis_by(models[0])
+    batches = read_batches(data, batch_size, max_images, axis)
     if run is None:
         images = count_images(data, max_images)
         run = DEFAULT_RUN if images is None else run_for(images)
@@ -190,7 +191,7 @@ def observe_together(
             if probe and not seen:
                 reached = _reach(models[-1], inputs, labels)
             seen.append(labels.cpu())
-            prints.append(fingerprints(inputs, image_axis(inputs, labels)))
+            prints.append(fingerprints(inputs, axis(inputs, labels)))
     labels = torch.cat(seen)
     counted = recorders[0].counts.n_images
     if counted != len(labels):
@@ -210,7 +211,7 @@ def _reach(model: nn.Module, inputs: Tensor, labels: Tensor) -> SynopsPerSpike |
     """See `isofire.firing.cost.synops_per_spike`; None where the cost is no sum over spikes."""
     # Sinabs' squeezed layers may be built for one size of batch
     count = len(labels) if batch_first(model) else min(2, len(labels))
-    few = inputs.narrow(image_axis(inputs, labels), 0, count)
+    few = inputs.narrow(input_axis(model, inputs, len(labels)), 0, count)
     try:
         return reach(model, few.to(device_of(model, few.device)))
     except ModelError:

@@ -6,7 +6,6 @@ import logging
 import math
 from contextlib import ExitStack
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -14,9 +13,10 @@ from isofire.adapters import Adapter, adapter_of, run_self_test
 from isofire.convolution import guard_
 from isofire.errors import ModelError, SpecError
 from isofire.neurons import MembraneQuantizer
+from isofire.quantization.own_forward import check_uses_its_weight
 from isofire.quantization.plan import LayerAssignment, QuantPlan
 from isofire.quantization.temporal import check_temporal, make_temporal_
-from isofire.quantizers import MembraneSetting, Quantizer, WeightSetting
+from isofire.quantizers import MembraneSetting, Quantizer, Setting, WeightSetting
 from isofire.running import device_of, require_finite
 
 _LOG = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def attach_(model: nn.Module, plan: QuantPlan) -> ExitStack:
         If a setting does not fit its module.
     """
     require_finite(model)
-    weights = [(choice, _weight_quantizer(model, choice)) for choice in plan.chosen("weights")]
+    weights = _weight_quantizers(model, plan)
     membranes = _membranes(model, plan)
     with ExitStack() as undo:
         # before weights are made by quantizers that are not calibrated yet
@@ -61,13 +61,16 @@ def attach_(model: nn.Module, plan: QuantPlan) -> ExitStack:
 def attach_converted_(model: nn.Module, plan: QuantPlan) -> None:
     """The structure of a converted model, for loading one: plain weights (some with a time axis) and membranes."""
     membranes = _membranes(model, plan)
+    own: dict[tuple[int, Setting], nn.Parameter] = {}
     for choice in plan.chosen("weights"):
-        steps = _weights_of(choice).time_steps
-        if steps is not None:
+        setting, layer = _weights_of(choice), model.get_submodule(choice.name)
+        weight = _plain_weight(choice, layer)
+        shape = weight.shape
+        if setting.time_steps is not None:
             check_temporal(model, choice.name)
-            layer = make_temporal_(model, choice.name)
-            shape = (steps, *layer.weight.shape)
-            layer.weight = nn.Parameter(torch.zeros(shape, device=layer.weight.device, dtype=layer.weight.dtype))
+            layer, shape = make_temporal_(model, choice.name), (setting.time_steps, *shape)
+        # conversion gives layers that share a weight one of its own for each setting
+        layer.weight = own.setdefault((id(weight), setting), nn.Parameter(weight.new_zeros(shape)))
     with ExitStack() as undo:
         attach_membranes_(model, membranes, undo)
         undo.pop_all()
@@ -129,17 +132,44 @@ def _weights_of(choice: LayerAssignment) -> WeightSetting:
     return choice.setting
 
 
-def _weight_quantizer(model: nn.Module, choice: LayerAssignment) -> Quantizer:
-    layer, setting = model.get_submodule(choice.name), _weights_of(choice)
+def _weight_quantizers(model: nn.Module, plan: QuantPlan) -> list[tuple[LayerAssignment, Quantizer]]:
+    """One for each layer; layers that share a weight and a setting share it too, and so stay equal in training."""
+    made: dict[tuple[int, Setting], Quantizer] = {}
+    found = []
+    for choice in plan.chosen("weights"):
+        layer, setting = model.get_submodule(choice.name), _weights_of(choice)
+        weight = _plain_weight(choice, layer)
+        if setting.time_steps is not None:
+            check_temporal(model, choice.name)
+        check_uses_its_weight(choice.name, layer)
+        key = id(weight), setting
+        if key not in made:
+            made[key] = setting.build(weight.shape[0]).to(weight.device)
+        found.append((choice, made[key]))
+    return found
+
+
+def _plain_weight(choice: LayerAssignment, layer: nn.Module) -> nn.Parameter:
+    """The layer's weight, which must be a parameter, not a value computed from others."""
     weight = layer._parameters.get("weight")
-    if not isinstance(weight, Tensor):
+    if weight is not None:
+        return weight
+    name, tools = choice.name, "torch.nn.utils"
+    if "weight_orig" in layer._parameters and "weight_mask" in layer._buffers:
         raise ModelError(
-            f"the weight of {choice.name!r} is already parametrized (quantized, or weight or spectral norm); "
-            "remove that first, or leave the layer float"
+            f"the weight of {name!r} is pruned, so computed from others; make that lasting first with "
+            f"{tools}.prune.remove(layer, 'weight'), or leave the layer float"
         )
-    if setting.time_steps is not None:
-        check_temporal(model, choice.name)
-    return setting.build(weight.shape[0]).to(weight.device)
+    if parametrize.is_parametrized(layer, "weight"):
+        parts = ", ".join(type(part).__name__ for part in layer.parametrizations["weight"])  # type: ignore[index]
+        raise ModelError(
+            f"the weight of {name!r} is already parametrized ({parts}); make that lasting first with "
+            f"{tools}.parametrize.remove_parametrizations(layer, 'weight'), or leave the layer float"
+        )
+    raise ModelError(
+        f"the weight of {name!r} is no parameter but computed from others, as by weight or spectral norm; make it "
+        f"lasting first with {tools}.remove_weight_norm(layer) or remove_spectral_norm(layer), or leave the layer float"
+    )
 
 
 def _membranes(model: nn.Module, plan: QuantPlan) -> Membranes:

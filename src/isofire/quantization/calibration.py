@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
-from isofire.adapters import adapter_of, batch_first, from_rest
+from isofire.adapters import adapter_of, axis_by, from_rest, input_axis
 from isofire.batches import Data, read_batches
 from isofire.errors import SpecError
 from isofire.neurons import MembraneQuantizer
@@ -208,9 +208,9 @@ def calibration_batches(model: nn.Module, data: Data | Tensor, max_images: int) 
     """Inputs of the first `max_images` images, where the model lives."""
     place = device_of(model)
     if isinstance(data, Tensor):
-        axis = 1 if data.ndim == 5 and not batch_first(model) else 0
+        axis = input_axis(model, data)
         for inputs in data.narrow(axis, 0, min(max_images, data.shape[axis])).split(CALIBRATION_BATCH, axis):
             yield inputs.to(place)
         return
-    for inputs, _ in read_batches(data, CALIBRATION_BATCH, max_images):
+    for inputs, _ in read_batches(data, CALIBRATION_BATCH, max_images, axis_by(model)):
         yield inputs.to(place)

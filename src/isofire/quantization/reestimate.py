@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import chain
@@ -10,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from isofire.adapters import batch_first, from_rest
+from isofire.adapters import from_rest, input_axis
 from isofire.errors import DataError
 from isofire.running import evaluating, forward
+
+_LOG = logging.getLogger(__name__)
 
 
 def reestimate_batch_norm(
@@ -23,8 +26,9 @@ def reestimate_batch_norm(
     Only those layers run in train mode; dropout, quantizers and neurons stay in eval mode. All layers are measured in
     one pass, so a later layer sees its input as the earlier ones normalize it with the statistics of the batch at hand.
     Each image counts the same, and so does each call of a layer that is called once a step; the variance is the mean of
-    the variances within the calls, so let batches be large. Modes and momenta are put back; layers without running
-    statistics are left alone.
+    the variances within the calls, so let batches be large. Modes and momenta are put back. Layers without running
+    statistics are left alone, and so are, with a warning, those that no image reaches, as an auxiliary head or the norm
+    of a later step than the network has.
 
     Parameters
     ----------
@@ -51,20 +55,20 @@ def reestimate_batch_norm(
     >>> reestimate_batch_norm(bn, [torch.tensor([[1.0], [3.0]]), torch.tensor([[5.0], [7.0]])]), bn.running_mean
     (1, tensor([4.]))
     """
-    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    named = {name: m for name, m in model.named_modules() if isinstance(m, _BatchNorm) and m.running_mean is not None}
+    layers = list(named.values())
     if not layers:
         return 0
-    feed = iter(batches)
+    feed = _moved(batches, device)
     first = next(feed, None)
     if first is None:
         raise DataError("batch normalization needs at least one batch to be measured on, got none; give some images")
-    image_axis = 0 if batch_first(model) else 1
-    with torch.no_grad(), evaluating(model), from_rest(model), _measuring(layers), ExitStack() as hooks:
+    axis = input_axis(model, first)
+    feed = _without_single_images(chain([first], feed), axis)
+    with torch.no_grad(), evaluating(model), from_rest(model), _measuring(layers) as called, ExitStack() as hooks:
         seen = 0
-        for batch in chain([first], feed):
-            inputs = batch if isinstance(batch, Tensor) else batch[0]
-            inputs = inputs if device is None else inputs.to(device)
-            images = inputs.shape[image_axis if inputs.ndim == 5 else 0]
+        for inputs in feed:
+            images = inputs.shape[axis]
             seen += images
             for layer in layers:
                 # the running mean over all images so far, each counting the same
@@ -82,7 +86,36 @@ def reestimate_batch_norm(
                 raise DataError(
                     "batch normalization was measured as NaN or infinite; look for such values in the images"
                 )
-    return len(layers)
+    left = [name for name, layer in named.items() if layer not in called]
+    if left:
+        _LOG.warning("batch norms that no image reaches keep their statistics: %s", ", ".join(left))
+    return len(called)
+
+
+def _moved(batches: Iterable[Tensor | Sequence[Tensor]], device: torch.device | str | None) -> Iterator[Tensor]:
+    for batch in batches:
+        inputs = batch if isinstance(batch, Tensor) else batch[0]
+        yield inputs if device is None else inputs.to(device)
+
+
+def _without_single_images(feed: Iterator[Tensor], axis: int) -> Iterator[Tensor]:
+    """A last batch of one image joins the one before: a norm over images has no variance over one."""
+    waiting: Tensor | None = None
+    for inputs in feed:
+        alike = waiting is not None and _but(axis, waiting) == _but(axis, inputs)
+        if waiting is not None and alike and inputs.shape[axis] == 1:
+            waiting = torch.cat([waiting, inputs], axis)
+            continue
+        if waiting is not None:
+            yield waiting
+        waiting = inputs
+    if waiting is not None:
+        yield waiting
+
+
+def _but(axis: int, inputs: Tensor) -> list[int]:
+    """Its shape, with that axis left out."""
+    return [size for place, size in enumerate(inputs.shape) if place != axis]
 
 
 class _MeanOfCalls:
@@ -102,19 +135,24 @@ def _calls(layer: _BatchNorm) -> int:
 
 
 @contextmanager
-def _measuring(layers: Sequence[_BatchNorm]) -> Iterator[None]:
+def _measuring(layers: Sequence[_BatchNorm]) -> Iterator[list[_BatchNorm]]:
+    """Norms in train mode from no statistics on; those that are never called, or all if something fails, get their
+    former statistics back. Gives a list that holds, at the end, those that were called."""
     momenta = [layer.momentum for layer in layers]
     former = [[buffer.clone() for buffer in layer.buffers(recurse=False)] for layer in layers]
+    called: list[_BatchNorm] = []
     for layer in layers:
         layer.reset_running_stats()
         layer.training = True
+    failed = True
     try:
-        yield
-    except BaseException:
-        for layer, buffers in zip(layers, former, strict=True):
-            for buffer, value in zip(layer.buffers(recurse=False), buffers, strict=True):
-                buffer.copy_(value)
-        raise
+        yield called
+        failed = False
     finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
+        for layer, buffers, momentum in zip(layers, former, momenta, strict=True):
+            if failed or (layer.num_batches_tracked is not None and not _calls(layer)):
+                for buffer, value in zip(layer.buffers(recurse=False), buffers, strict=True):
+                    buffer.copy_(value)
+            else:
+                called.append(layer)
             layer.momentum = momentum

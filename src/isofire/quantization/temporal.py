@@ -12,6 +12,7 @@ from isofire.adapters import find_neurons
 from isofire.convolution import overruns, plain
 from isofire.errors import ModelError, SpecError
 from isofire.neurons import Neuron, StepLayer
+from isofire.quantization.own_forward import is_plain
 
 KINDS = (nn.Conv1d, nn.Conv2d, nn.Linear)
 
@@ -76,5 +77,8 @@ def check_temporal(model: nn.Module, name: str) -> None:
                 f"{type(neuron).__module__.partition('.')[0]}'s {type(neuron).__name__}; take another method"
             )
     layer = model.get_submodule(name)
-    if not isinstance(layer, KINDS):
-        raise SpecError(f"tawq works on Conv1d, Conv2d and Linear, {name!r} is {type(layer).__name__}; leave it float")
+    if not isinstance(layer, KINDS) or not is_plain(layer):
+        raise SpecError(
+            f"weights that change with the step work on torch's own Conv1d, Conv2d and Linear, {name!r} is "
+            f"{type(layer).__name__}; leave it float"
+        )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from isofire.adapters import copy_of
@@ -26,6 +28,7 @@ _SPEC = "_isofire_spec"
 """Attribute of a prepared model; no name that a network of the user's own could have."""
 
 
+@torch.inference_mode(False)
 def prepare(model: nn.Module, spec: QuantSpec) -> nn.Module:
     """A copy of the model with uncalibrated quantizers on its weights and membranes.
 
@@ -42,6 +45,7 @@ def prepare(model: nn.Module, spec: QuantSpec) -> nn.Module:
     return prepare_(copy_of(model), spec)
 
 
+@torch.inference_mode(False)
 def prepare_(model: nn.Module, spec: QuantSpec) -> nn.Module:
     """`prepare` in place; a model that cannot be prepared is left as it was."""
     _refuse_prepared(model)
@@ -49,6 +53,7 @@ def prepare_(model: nn.Module, spec: QuantSpec) -> nn.Module:
     return model
 
 
+@torch.inference_mode(False)
 def calibrate(
     model: nn.Module, data: Data | Tensor | None = None, *, max_images: int = CALIBRATION_IMAGES
 ) -> nn.Module:
@@ -56,6 +61,7 @@ def calibrate(
     return calibrate_(copy_of(model), data, max_images=max_images)
 
 
+@torch.inference_mode(False)
 def calibrate_(
     model: nn.Module,
     data: Data | Tensor | None = None,
@@ -95,6 +101,7 @@ def calibrate_(
     return model
 
 
+@torch.inference_mode(False)
 def convert(model: nn.Module) -> nn.Module:
     """A copy of a prepared, calibrated model with its quantized weights written in place of the full-precision ones.
 
@@ -108,18 +115,17 @@ def convert(model: nn.Module) -> nn.Module:
     return convert_(copy_of(model))
 
 
+@torch.inference_mode(False)
 def convert_(model: nn.Module) -> nn.Module:
     """`convert` in place."""
     if spec_of(model) is None:
         raise ModelError("convert needs a prepared model; call prepare(model, spec) and calibrate first")
     model.eval()
-    for name, _ in list(weight_quantizers(model)):
-        layer = model.get_submodule(name)
-        _own_class_(layer)
-        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+    _write_weights_(model)
     return model
 
 
+@torch.inference_mode(False)
 def quantize_(
     model: nn.Module,
     spec: QuantSpec,
@@ -168,6 +174,7 @@ def is_converted(model: nn.Module) -> bool:
     return spec_of(model) is not None and next(weight_quantizers(model), None) is None
 
 
+@torch.inference_mode(False)
 def restore_(model: nn.Module, spec: QuantSpec, *, converted: bool) -> nn.Module:
     """A full-precision model made ready to take the state dict of a prepared or converted one."""
     if not converted:
@@ -202,6 +209,12 @@ def _refuse_prepared(model: nn.Module) -> None:
         if spec_of(module) is not None:
             where = f"its part {name!r}" if name else "this model"
             raise ModelError(f"{where} is already prepared or quantized; start again from the full-precision one")
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if not is_lazy(tensor) and tensor.is_inference():
+            raise ModelError(
+                f"{name!r} was made inside torch.inference_mode, so torch allows no further change; build or load "
+                "the network outside of it"
+            )
 
 
 def _prepare_(model: nn.Module, spec: QuantSpec, plan: QuantPlan) -> ExitStack:
@@ -210,6 +223,24 @@ def _prepare_(model: nn.Module, spec: QuantSpec, plan: QuantPlan) -> ExitStack:
     model.__dict__[_SPEC] = spec
     undo.callback(model.__dict__.pop, _SPEC)
     return undo
+
+
+@torch.no_grad()
+def _write_weights_(model: nn.Module) -> None:
+    """Give each quantized layer its levels as a new parameter.
+
+    The full-precision one may belong to other layers too, which keep it. Layers that share it and their quantizer share
+    the new one.
+    """
+    made: dict[tuple[int, ...], nn.Parameter] = {}
+    for name in [name for name, _ in weight_quantizers(model)]:
+        layer, full = model.get_submodule(name), original(model.get_submodule(name))
+        key = id(full), *map(id, layer.parametrizations["weight"])  # type: ignore[index]
+        if key not in made:
+            made[key] = nn.Parameter(layer.weight.detach().clone(), requires_grad=full.requires_grad)  # type: ignore[operator, union-attr]
+        _own_class_(layer)
+        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+        layer.weight = made[key]
 
 
 def _own_class_(layer: nn.Module) -> None:

@@ -4,25 +4,39 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.parameter import is_lazy
 
 from isofire.errors import ModelError
 
 
 def require_finite(model: nn.Module) -> None:
-    """Every parameter and buffer of floating point must be finite.
+    """Every parameter and buffer of floating point must be finite, but for -inf in buffers, as masks have it.
 
     A NaN weight silences its neurons instead of showing in the output, so it has to be looked for.
 
     Raises
     ------
     ModelError
-        Names the first tensor with NaN or infinite values.
+        Names the first tensor with NaN or infinite values, or the first layer whose weights have no shape yet.
     """
+    weighed = {id(buffer) for norm in model.modules() if isinstance(norm, _NormBase) for buffer in norm.buffers()}
+    weighed.update(map(id, model.parameters()))
     with torch.no_grad():
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-            if tensor.is_floating_point() and not tensor.is_meta and not bool(torch.isfinite(tensor).all()):
-                bad = int((~torch.isfinite(tensor)).sum())
+            if is_lazy(tensor):
                 raise ModelError(
-                    f"weights must be finite, {name!r} of {type(model).__name__} has {bad} NaN or infinite values; "
-                    "if the training diverged, go back to an earlier checkpoint"
+                    f"layers must have their shapes, {name!r} of {type(model).__name__} gets its own from the first "
+                    "batch; run one batch through the network first"
+                )
+            if not tensor.is_floating_point() or tensor.is_meta:
+                continue
+            bad = ~torch.isfinite(tensor)
+            if id(tensor) not in weighed:
+                # a mask, which is added before a softmax, is no weight
+                bad &= tensor != -torch.inf
+            if bool(bad.any()):
+                raise ModelError(
+                    f"weights must be finite, {name!r} of {type(model).__name__} has {int(bad.sum())} NaN or infinite "
+                    "values; if the training diverged, go back to an earlier checkpoint"
                 )

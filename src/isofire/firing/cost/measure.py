@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from isofire.batches import Data, image_axis, read_batches
+from isofire.adapters import axis_by, input_axis
+from isofire.batches import Data, read_batches
 from isofire.errors import ModelError
 from isofire.firing.cost.left_out import left_out
 from isofire.firing.cost.memory import memory_of
@@ -49,14 +50,14 @@ def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None,
     require_finite(model)
     device = device_of(model)
     with evaluating(model):
-        batches = read_batches(data, min(batch_size, _TOGETHER), max_images)
+        batches = read_batches(data, min(batch_size, _TOGETHER), max_images, axis_by(model))
         first = next(batches)
-        axis = image_axis(*first)
+        axis = input_axis(model, first[0], len(first[1]))
         way = _way_for(model, first[0].to(device), axis)
         meter = CostMeter(model)
         with meter.counting():
             for inputs, labels in itertools.chain([first], batches):
-                way.run(meter, inputs.to(device), image_axis(inputs, labels))
+                way.run(meter, inputs.to(device), input_axis(model, inputs, len(labels)))
     return _cost(model, meter, frames=axis == 1)
 
 

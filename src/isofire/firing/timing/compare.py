@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter, at_one_place, from_rest, read_logits
+from isofire.adapters import Adapter, at_one_place, axis_by, from_rest, read_logits
 from isofire.batches import Data, read_batches
 from isofire.errors import ModelError
 from isofire.firing.record import spiking_adapters
@@ -146,7 +146,7 @@ def compare_timing(
         for model in models:
             stack.enter_context(evaluating(model))
         stack.enter_context(torch.no_grad())
-        for inputs, labels in read_batches(data, batch_size, max_images):
+        for inputs, labels in read_batches(data, batch_size, max_images, axis_by(baseline)):
             (first, logits_fp), (second, logits) = (_run(model, inputs, len(labels)) for model in models)
             steps = _check(first, second)
             for name, tally in tallies.items():

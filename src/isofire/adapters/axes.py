@@ -1,0 +1,138 @@
+"""Which axis of a network's inputs holds the images: decided here, from the network and the data, for all callers.
+
+Where the number of images is known and only one axis is as long, it is that one. Else the network is run on parts of
+its inputs, with one axis made twice as long and the others left: the neurons see twice as many images if that axis
+holds them, and twice as many steps, or an error, if it does not.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from isofire.adapters.base import Adapter
+from isofire.adapters.compiled import original
+from isofire.adapters.registry import find_neurons, from_rest
+from isofire.errors import DataError
+from isofire.quantizers import RangeObserver
+from isofire.running import device_of, evaluating, forward
+
+_KNOWN: WeakKeyDictionary[nn.Module, dict[int, int]] = WeakKeyDictionary()
+"""Network -> number of axes of its inputs -> the one that holds the images."""
+_MOST = 64
+"""How long the other axis may be in a first try."""
+
+
+def input_axis(model: nn.Module, inputs: Tensor, images: int | None = None) -> int:
+    """0 for inputs [N, ...], also [N, T, ...] of batch-first networks; 1 for frames [T, N, ...].
+
+    Parameters
+    ----------
+    images
+        N, where labels or the like tell it.
+
+    Raises
+    ------
+    DataError
+        If no axis is as long as `images`, or none can be told from the others.
+    ModelError
+        If the network fails on the inputs.
+    """
+    fits = [axis for axis in range(min(2, inputs.ndim)) if images is None or inputs.shape[axis] == images]
+    if not fits:
+        raise DataError(f"inputs must hold {images} images on their first or second axis, got {list(inputs.shape)}")
+    net = original(model)
+    known = _KNOWN.setdefault(net, {})
+    if len(fits) > 1 and inputs.ndim > 2:
+        fits = [known[inputs.ndim] if inputs.ndim in known else _probed(net, inputs)]
+    known[inputs.ndim] = fits[0]
+    return fits[0]
+
+
+def axis_by(model: nn.Module) -> Callable[[Tensor, Tensor], int]:
+    """`input_axis` of a model, for inputs and their labels."""
+    return lambda inputs, labels: input_axis(model, inputs, len(labels))
+
+
+def _probed(net: nn.Module, inputs: Tensor) -> int:
+    neurons = find_neurons(net)
+    if not neurons:
+        return 0
+    unit = max((size for neuron, kind in neurons.values() if (size := kind.batch_size(neuron))), default=1)
+    place = device_of(net, inputs.device)
+    for limit in (_MOST, max(inputs.shape[:2])):
+        for axis in (1, 0):
+            other = inputs.narrow(1 - axis, 0, min(max(limit, unit), inputs.shape[1 - axis]))
+            counts = [_images_seen(net, neurons, _resized(other, axis, size).to(place)) for size in (2 * unit, unit)]
+            if counts[0] is not None and counts[1] and counts[0] == 2 * counts[1]:
+                return axis
+    # where it fails on all of them, the network's own error says more
+    with evaluating(net), from_rest(net), torch.no_grad():
+        forward(net, inputs.to(place))
+    raise DataError(
+        f"cannot tell which axis of inputs {list(inputs.shape)} holds the images of {type(net).__name__}; give them "
+        "with their labels, and another number of images than of steps"
+    )
+
+
+def _resized(inputs: Tensor, axis: int, size: int) -> Tensor:
+    """Repeated or cut to `size` along an axis."""
+    return inputs.index_select(axis, torch.arange(size, device=inputs.device) % inputs.shape[axis])
+
+
+def _images_seen(net: nn.Module, neurons: dict[str, tuple[nn.Module, Adapter]], inputs: Tensor) -> int | None:
+    """How many images the first neuron that runs is given; None if the network does not take such inputs."""
+    seen: list[int] = []
+
+    def note(adapter: Adapter) -> Callable[..., None]:
+        def hook(neuron: nn.Module, _inputs: Any, output: Any) -> None:
+            spikes = adapter.spikes(neuron, output)
+            if isinstance(spikes, Tensor) and spikes.ndim > 1:
+                seen.append(spikes.shape[1])
+
+        return hook
+
+    membranes = [found for neuron, adapter in neurons.values() if (found := adapter.membrane(neuron)) is not None]
+    kept = [membrane.observer for membrane in membranes]
+    cuda = [inputs.device] if inputs.device.type == "cuda" else []
+    with (
+        unheard(net),
+        evaluating(net),
+        from_rest(net),
+        torch.no_grad(),
+        torch.random.fork_rng(cuda),
+        ExitStack() as end,
+    ):
+        for neuron, adapter in neurons.values():
+            end.callback(neuron.register_forward_hook(note(adapter)).remove)
+        for membrane in membranes:
+            # a membrane that is not calibrated yet, or is being calibrated, passes states on
+            membrane.observer = RangeObserver(membrane.quantizer.granularity, channel_axis=1)
+        try:
+            net(inputs)
+        except Exception:
+            # whatever a stranger's network raises says the same: not these inputs
+            return None
+        finally:
+            for membrane, observer in zip(membranes, kept, strict=True):
+                membrane.observer = observer
+    return seen[0] if seen else None
+
+
+@contextmanager
+def unheard(net: nn.Module) -> Iterator[None]:
+    """Nobody who listens to the network's modules hears of a probe."""
+    kept = [(module, module._forward_hooks) for module in net.modules()]
+    for module, _ in kept:
+        module._forward_hooks = OrderedDict()
+    try:
+        yield
+    finally:
+        for module, hooks in kept:
+            module._forward_hooks = hooks
