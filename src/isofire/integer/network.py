@@ -1,0 +1,215 @@
+"""A network of nothing but integers, run step by step: slow and obvious, the reference for whatever runs it fast."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from isofire.errors import ModelError, SpecError
+from isofire.integer.arithmetic import fit
+from isofire.integer.connection import INPUT, Connection
+from isofire.integer.population import Population, State
+
+READOUT = "readout"
+"""The target of connections that lead to the network's output, sums without neurons."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Real inputs as codes: round(x / step), half to even, held within +-(2^(bits-1) - 1).
+
+    `steps`: how often an image [N, ...] is presented; None takes frames [T, N, ...].
+    """
+
+    step: float
+    bits: int
+    steps: int | None
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes [T, N, ...], int64."""
+        top = 2 ** (self.bits - 1) - 1
+        codes = (x.double() / self.step).round().clamp(-top, top).to(torch.int64)
+        return codes if self.steps is None else codes.unsqueeze(0).expand(self.steps, *codes.shape)
+
+
+@dataclass(frozen=True)
+class Readout:
+    """Sums of the last connection plus `bias`, int64 [classes]; one unit is `scale` of the float network's logits."""
+
+    bias: Tensor
+    scale: float
+
+
+@dataclass
+class Trace:
+    """What a run left: spikes [T, N, ...] of every layer, readout sums [T, N, classes], and states if asked for."""
+
+    spikes: dict[str, Tensor]
+    readout: Tensor | None
+    membranes: dict[str, Tensor] = field(default_factory=dict)
+    currents: dict[str, Tensor] = field(default_factory=dict)
+
+
+class IntegerNetwork(nn.Module):
+    """Layers of integer neurons, in order, and the connections between them.
+
+    Parameters
+    ----------
+    populations
+        Name -> neurons. Without delay, spikes reach later layers in the step in which they are fired.
+    connections
+        To layers and, at most one, to `READOUT`.
+    input_shape
+        Shape of one image's input.
+    encoder
+        For real inputs; None: the network is given whole numbers [T, N, ...].
+    readout
+        For connections to `READOUT`.
+
+    Raises
+    ------
+    SpecError
+        If a connection leads nowhere, or takes spikes before they are there.
+    """
+
+    def __init__(
+        self,
+        populations: Mapping[str, Population],
+        connections: Sequence[Connection],
+        input_shape: tuple[int, ...],
+        *,
+        encoder: Encoder | None = None,
+        readout: Readout | None = None,
+    ) -> None:
+        super().__init__()
+        self.order = tuple(populations)
+        self.connections = tuple(connections)
+        self.input_shape, self.encoder, self.readout = tuple(input_shape), encoder, readout
+        for name, population in populations.items():
+            _place(self, name, population)
+        self._check()
+
+    @property
+    def populations(self) -> dict[str, Population]:
+        """Name -> neurons, in order."""
+        return {name: self.get_submodule(name) for name in self.order}  # type: ignore[misc]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [T, N, classes] in the float network's units; without a readout the last layer's spikes [T, N, ...].
+
+        `x` as the float network takes it; without an encoder, whole numbers [T, N, ...].
+        """
+        trace = self.run(self.codes(x))
+        for name, population in self.populations.items():
+            population(trace.spikes[name].float())
+        if self.readout is None or trace.readout is None:
+            return trace.spikes[self.order[-1]].float()
+        return (trace.readout.double() * self.readout.scale).float()
+
+    def codes(self, x: Tensor) -> Tensor:
+        """The whole numbers [T, N, ...] that the network sees of an input.
+
+        Raises
+        ------
+        ModelError
+            If the shape does not fit, or numbers are not whole where there is no encoder.
+        """
+        codes = x.to(torch.int64) if self.encoder is None else self.encoder.encode(x)
+        if self.encoder is None and not torch.equal(codes.to(x.dtype), x):
+            raise ModelError("this network takes whole numbers of spikes, got others")
+        if codes.ndim != 2 + len(self.input_shape) or tuple(codes.shape[2:]) != self.input_shape or not len(codes):
+            raise ModelError(f"this network takes inputs {list(self.input_shape)}, got shape {list(x.shape)}")
+        return codes
+
+    @torch.no_grad()
+    def run(self, codes: Tensor, *, states: bool = False) -> Trace:
+        """Run from rest on codes [T, N, ...] and keep every spike; with `states`, every state after each step too."""
+        images = codes.shape[1]
+        spikes: dict[str, list[Tensor]] = {name: [] for name in self.order}
+        kept: dict[str, list[State]] = {name: [] for name in self.order}
+        now = {name: population.initial(images) for name, population in self.populations.items()}
+        fired_by = _Fired({**spikes, INPUT: list(codes)}, {n: s.v for n, s in now.items()} | {INPUT: codes[0] * 0})
+        sums: list[Tensor] = []
+        for t in range(len(codes)):
+            for name, population in self.populations.items():
+                arriving = _Arriving(self._to(name), fired_by, t, population)
+                now[name], fired = population.step(now[name], arriving, name)
+                spikes[name].append(fired)
+                if states:
+                    kept[name].append(now[name])
+            if self.readout is not None:
+                (connection,) = self._to(READOUT)
+                sums.append(connection.sums(fired_by.at(connection, t)) + self.readout.bias)
+        trace = Trace({name: torch.stack(s) for name, s in spikes.items()}, torch.stack(sums) if sums else None)
+        if states:
+            trace.membranes = {name: torch.stack([s.v for s in every]) for name, every in kept.items()}
+            trace.currents = {name: torch.stack([s.i for s in every]) for name, every in kept.items()}
+        return trace
+
+    def _to(self, target: str) -> list[Connection]:
+        return [connection for connection in self.connections if connection.target == target]
+
+    def _check(self) -> None:
+        place = {INPUT: -1} | {name: index for index, name in enumerate(self.order)}
+        ends = place | ({} if self.readout is None else {READOUT: len(place)})
+        for connection in self.connections:
+            if connection.target not in ends or connection.target == INPUT:
+                raise SpecError(f"a connection leads to {connection.target!r}; there are {', '.join(self.order)}")
+            for source in connection.sources:
+                if source not in place:
+                    raise SpecError(f"a connection comes from {source!r}; there are {', '.join(place)}")
+                if not connection.delay and place[source] >= ends[connection.target]:
+                    raise SpecError(
+                        f"spikes from {source!r} to {connection.target!r}, which comes no later, need a delay of at "
+                        "least 1 step"
+                    )
+        if self.readout is not None and len(self._to(READOUT)) != 1:
+            raise SpecError(f"a readout needs one connection, got {len(self._to(READOUT))}")
+
+
+@dataclass(frozen=True)
+class _Fired:
+    """Spikes of every layer and step so far, and the shape of none."""
+
+    spikes: dict[str, list[Tensor]]
+    none: dict[str, Tensor]
+
+    def at(self, connection: Connection, t: int) -> list[Tensor]:
+        """The sources' spikes that arrive in step `t`; none before a delay is over."""
+        then = t - connection.delay
+        return [self.spikes[source][then] if then >= 0 else self.none[source] for source in connection.sources]
+
+
+@dataclass(frozen=True)
+class _Arriving:
+    """Delivers what arrives at a layer in step `t`."""
+
+    connections: list[Connection]
+    fired_by: _Fired
+    t: int
+    population: Population
+
+    def __call__(self, i: Tensor, name: str) -> Tensor:
+        rules = self.population.rules
+        for connection in self.connections:
+            spikes = self.fired_by.at(connection, self.t)
+            if rules.deliver == "each":
+                most = rules.input_spikes if INPUT in connection.sources else None
+                if min(int(part.amin()) for part in spikes) < 0:
+                    raise ModelError(f"spikes into {name!r} must be counts >= 0")
+                i = connection.each(i, spikes, rules.state_bits, rules.current_overflow, most)
+            else:
+                i = i + connection.sums(spikes).view_as(i)
+        return fit(i, rules.state_bits, rules.current_overflow, f"{name} (what arrives)")
+
+
+def _place(root: nn.Module, name: str, module: nn.Module) -> None:
+    *parents, last = name.split(".")
+    for part in parents:
+        if part not in root._modules:
+            root.add_module(part, nn.Module())
+        root = root.get_submodule(part)
+    root.add_module(last, module)
