@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -213,6 +214,21 @@ def test_a_state_dict_brings_the_model_back(case, trained, images, tmp_path, con
     torch.save(model.state_dict(), tmp_path / "state.pt")
     fresh.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert torch.equal(fresh(images[0]), expected)
+
+
+def test_a_pickled_neuron_comes_back(case, currents, tmp_path) -> None:
+    try:
+        pickle.dumps(case.neuron())
+    except (AttributeError, TypeError, pickle.PicklingError, RuntimeError) as error:
+        pytest.skip(f"{case.name} itself cannot be pickled: {error}")
+    x, neuron = currents(6, 4, 5), attached(case, "pre_fire", membrane_of(2, "pre_fire"))
+    expected = case.run(neuron, x)
+    reset_(neuron)
+    torch.save(neuron, tmp_path / "neuron.pt")
+    again = torch.load(tmp_path / "neuron.pt", weights_only=False)
+    assert type(again) is type(neuron) is type(copy.deepcopy(neuron))
+    assert torch.equal(case.run(again, x), expected)
+    assert not torch.equal(case.run(case.neuron(), x), expected)
 
 
 def test_the_librarys_own_classes_survive(case, trained, images) -> None:

@@ -122,7 +122,7 @@ def test_check_gives_a_verdict(nets: Any, run: Callable[..., Any]) -> None:
         (("--model", "own_nets:absent"), "own_nets has no function 'absent'"),
         (("--model", "nowhere_at_all:build"), "cannot import nowhere_at_all"),
         (("--model", "own_nets"), "takes package.module:function, got 'own_nets'"),
-        (("--weights", "fp.pt"), "looks like a pickle"),
+        (("--weights", "fp.pt"), "no checkpoint at fp.pt"),
         (("--weights", "absent.safetensors"), "no checkpoint at absent.safetensors"),
         (("--weights", "odd.safetensors"), r"missing there: 1.0.bias; surplus there: extra; 1.0.weight is float32 [2]"),
         (("--data", "own_nets:broken"), "failed for split 'test': OSError: the disk is away"),

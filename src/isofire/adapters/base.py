@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from enum import Enum
-from functools import cache
 from typing import Any
 
 import torch
@@ -31,6 +30,8 @@ class MembraneMixin:
     """
 
     membrane: MembraneQuantizer
+    transient: tuple[str, ...] = ()
+    """Attributes of one forward pass, which are not copied or pickled."""
 
 
 class Adapter(ABC):
@@ -42,6 +43,10 @@ class Adapter(ABC):
 
     fires_at_threshold: bool = True
     """Whether a membrane that equals the threshold fires (>=) or not (>)."""
+
+    def __deepcopy__(self, memo: dict) -> Adapter:
+        # it says how a kind of neuron works; copies of a neuron have the same
+        return self
 
     @abstractmethod
     def layout(self, neuron: nn.Module) -> Layout:
@@ -141,7 +146,7 @@ class Adapter(ABC):
                     f"{type(neuron).__name__} has an attribute 'membrane' of its own, where the membrane's quantizer "
                     "belongs; rename it"
                 )
-            neuron.__class__ = _hosting(type(neuron), self.host(neuron))
+            neuron.__class__ = _hosting(type(neuron), self.host(neuron), self)
         neuron.membrane = membrane  # pyright: ignore[reportAttributeAccessIssue]
 
     def detach(self, neuron: nn.Module) -> None:
@@ -151,7 +156,24 @@ class Adapter(ABC):
             neuron.__class__ = type(neuron).__bases__[1]
 
 
-@cache
-def _hosting(own: type[nn.Module], host: type[MembraneMixin]) -> type[nn.Module]:
-    names = {"__module__": own.__module__, "__qualname__": own.__qualname__, "__doc__": own.__doc__}
-    return type(own.__name__, (host, own), names)
+_HOSTING: dict[tuple[type[nn.Module], type[MembraneMixin]], type[nn.Module]] = {}
+
+
+def _hosting(own: type[nn.Module], host: type[MembraneMixin], adapter: Adapter) -> type[nn.Module]:
+    """The neuron's class with the mixin before it: one class a pair, whichever adapter object asks."""
+
+    def reduce(self: Any, protocol: Any) -> Any:
+        # the class has the name of the library's, under which pickle would find that one
+        state = {key: value for key, value in self.__getstate__().items() if key not in self.transient}
+        return _blank, (own, adapter), state
+
+    if (own, host) not in _HOSTING:
+        names = {"__module__": own.__module__, "__qualname__": own.__qualname__, "__doc__": own.__doc__}
+        _HOSTING[own, host] = type(own.__name__, (host, own), {**names, "__reduce_ex__": reduce})
+    return _HOSTING[own, host]
+
+
+def _blank(own: type[nn.Module], adapter: Adapter) -> nn.Module:
+    """A neuron of the class that hosts a membrane quantizer, still without its state; for copies and pickles."""
+    kind: Any = _hosting(own, adapter.host(own.__new__(own)), adapter)
+    return kind.__new__(kind)

@@ -49,11 +49,6 @@ def open_named(builder: str, weights: str | os.PathLike[str] | None = None) -> t
     model = _build(builder)
     if weights is None:
         return model.eval(), {}
-    if Path(weights).suffix in (".pt", ".pth", ".bin", ".ckpt"):
-        raise CheckpointError(
-            f"{weights} looks like a pickle, which isofire does not open; write the state dict as safetensors once: "
-            "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
-        )
     note = peek_note(weights)
     if note is None:
         load_plain_weights(weights, model)

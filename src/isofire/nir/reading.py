@@ -15,6 +15,7 @@ from isofire.errors import CheckpointError, ModelError
 from isofire.neurons import MembraneQuantizer, Neuron
 from isofire.nir.convention import Convention
 from isofire.nir.graph import INPUT, GraphNet, Scale
+from isofire.nir.hdf5_check import check_hdf5
 from isofire.nir.metadata import KEY, MEMBRANE, intact
 from isofire.nir.nodes import gain_of, module_of
 from isofire.quantization import restore_
@@ -82,6 +83,7 @@ def module_name(node: str) -> str:
 
 
 def _open(path: Any) -> Any:
+    check_hdf5(path)
     try:
         return nir.read(path)
     except Exception as error:

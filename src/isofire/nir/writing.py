@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +29,7 @@ from isofire.nir.reading import module_name
 from isofire.nir.residual import residual_graph
 from isofire.quantization import convert, integer_weights, is_converted, make_plan, spec_of
 from isofire.quantization.plan import NOT_SUPPORTED
-from isofire.running import evaluating
+from isofire.running import evaluating, require_finite
 from isofire.spec import QuantSpec
 
 VERSION = 1
@@ -71,11 +72,19 @@ def write_graph(path: str | os.PathLike[str], graph: Any) -> Path:
     OutputError
         If the file cannot be written.
     """
-    return write_atomic(Path(path), lambda part: nir.write(part, graph))
+    # HDF5 crashes on a disk that fills up
+    stream = io.BytesIO()
+    nir.write(stream, graph)  # pyright: ignore[reportArgumentType]
+
+    def write_bytes(part: Path) -> None:
+        part.write_bytes(stream.getbuffer())
+
+    return write_atomic(Path(path), write_bytes)
 
 
 def to_graph(model: nn.Module, example: Tensor, *, dt: float = 1e-4) -> Any:
     """The `nir.NIRGraph` that `write` writes."""
+    require_finite(model)
     levels = {}
     if spec_of(model) is not None and not is_converted(model):
         levels = {name: table for name, (_, table) in integer_weights(model).items()}

@@ -23,8 +23,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from isofire.adapters import find_neurons
 from isofire.errors import CheckpointError, ModelError
 from isofire.files import check_file, write_atomic
+from isofire.formats import told_format
 from isofire.quantizers import fit_quantizers_
 from isofire.toml_json import parse_json
 
@@ -224,8 +226,10 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no checkpoint at {path}; name another file or train first") from error
     except (SafetensorError, OSError) as error:
+        if (told := told_format(path)) is not None:
+            raise CheckpointError(f"{path} is no network that isofire wrote, it looks like {told}") from error
         raise CheckpointError(
-            f"{path} is truncated or no safetensors file ({error}); remove it or restore it"
+            f"{path} is truncated or no safetensors file ({error}); if isofire wrote it, restore it from a copy"
         ) from error
 
 
@@ -236,9 +240,7 @@ def _header(path: str | os.PathLike[str], text: str) -> Header:
             raise CheckpointError(f"the format of {path} is not {_FORMAT}; read it with the isofire that wrote it")
         return msgspec.convert(found, Header)
     except (msgspec.MsgspecError, ValueError) as error:
-        raise CheckpointError(
-            f"the header of {path} cannot be read ({error}); remove the file or restore it"
-        ) from error
+        raise CheckpointError(f"the header of {path} cannot be read ({error}); restore the file from a copy") from error
 
 
 def _load_model(path: str | os.PathLike[str], model: nn.Module, tensors: dict[str, Tensor]) -> None:
@@ -262,8 +264,21 @@ def _check_model(path: str | os.PathLike[str], model: nn.Module, tensors: dict[s
     if differences:
         raise CheckpointError(
             f"{path} belongs to another architecture: {'; '.join(differences)}; "
-            "build the model as it was when the file was written"
+            f"{_states(model, [*surplus, *unlike]) or 'build the model as it was when the file was written'}"
         )
+
+
+def _states(model: nn.Module, names: list[str]) -> str | None:
+    """The cure where all that does not fit are states that neurons kept from a forward pass."""
+    neurons = tuple(find_neurons(model))
+    parameters = dict(model.named_parameters())
+    kept = [name for name in names if name not in parameters and name.rpartition(".")[0] in neurons]
+    if not kept or kept != names:
+        return None
+    return (
+        "these are states that its neurons kept from a forward pass; bring the network to rest before its state "
+        "dict is taken (isofire.adapters.reset_(model)), or leave them out of it"
+    )
 
 
 def _check_optimizer(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from isofire.adapters import from_rest, read_logits
-from isofire.running import device_of, evaluating, forward
+from isofire.running import device_of, evaluating, forward, require_finite
 from isofire.training.distributed import Group, pick_device
 from isofire.training.feed import AnySet, Feed
 from isofire.training.losses import check_classes, hits, mean_logit
@@ -48,8 +48,9 @@ def evaluate(
     Raises
     ------
     ModelError
-        If the output is no logits, or too few.
+        If a weight is not finite, or the output is no logits, or too few.
     """
+    require_finite(model)
     place = device_of(model) if device is None else pick_device(device)
     feed = Feed(data, place, channels_last)
     return evaluate_feed(model.to(place), feed, batch_size, precision, Group(place))

@@ -132,7 +132,7 @@ def position_of(path: str | os.PathLike[str], note: dict[str, Any], here: Identi
     try:
         stored = msgspec.convert(note, RunNote)
     except msgspec.ValidationError as error:
-        raise CheckpointError(f"the note of {path} cannot be read ({error}); remove the file or restore it") from error
+        raise CheckpointError(f"the note of {path} cannot be read ({error}); restore it from a copy") from error
     for part, there, now in _parts(stored.identity, here):
         if there != now:
             raise CheckpointError(

@@ -99,6 +99,8 @@ class SnnTorchAdapter(Adapter):
 class StateHost(MembraneMixin):
     """The charge is the attribute `state_function`; a reset that does not wait for the next step is the last thing."""
 
+    transient = ("_stored",)
+
     @property
     def state_function(self) -> Any:
         charge = self.__dict__["state_function"]
