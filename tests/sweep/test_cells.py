@@ -88,3 +88,17 @@ def test_an_exclusion_that_matches_nothing_is_a_mistake() -> None:
 def test_unknown_keys_are_refused() -> None:
     with pytest.raises(msgspec.ValidationError, match="bit"):
         msgspec.convert({"bit": [2]}, CellGroup)
+
+
+def test_losses_are_an_axis_of_cells_with_training() -> None:
+    losses = ({}, {"paired": 1.0}, {"emd": {"cost": "squared"}})
+    group = CellGroup(mode=("qat",), bits=(2, 4), weights={"method": "lsq"}, losses=losses)
+    found = list(combinations(group, "cells[0]"))
+    assert [(point.spec.weights.bits, point.losses) for point in found] == [  # type: ignore[union-attr]
+        (bits, table) for bits in (2, 4) for table in losses
+    ]
+    assert found[1].values["losses"] == {"paired": 1.0}
+    with pytest.raises(SpecError, match=r"unknown loss 'pared'.*cells\[0\].losses\[1\]"):
+        list(combinations(CellGroup(mode=("qat",), losses=({}, {"pared": 1})), "cells[0]"))
+    with pytest.raises(SpecError, match=r'set mode = \["qat"\] \(cells\[0\].losses'):
+        list(combinations(CellGroup(losses=({"paired": 1.0},)), "cells[0]"))

@@ -12,6 +12,7 @@ from msgspec import Struct
 from isofire.errors import SpecError
 from isofire.spec import QuantSpec
 from isofire.study.cell import Mode
+from isofire.training.losses import read_loss
 
 Exclusion = dict[str, Any]
 """Dotted keys -> a value or a list of values, such as {"weights.method": "lqnet", "weights.bits": 8}."""
@@ -36,6 +37,8 @@ class CellGroup(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Dotted key -> values, such as {"weights.range": [[-1.0, 1.0], [-10.0, 10.0]]}.
     spec
         Further settings of the `QuantSpec`, such as {reestimate_bn = "never"}.
+    losses
+        In place of the further losses of [qat], one cell with training for each: [{}, {paired = 1.0}, {emd = 1.0}].
     exclude
         Combinations to leave out.
     """
@@ -46,6 +49,7 @@ class CellGroup(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     membrane: dict[str, Any] | None = None
     axes: dict[str, list[Any]] = {}
     spec: dict[str, Any] = {}
+    losses: tuple[dict[str, Any], ...] | None = None
     exclude: tuple[Exclusion, ...] = ()
 
 
@@ -59,11 +63,14 @@ class Combination:
         How and what to quantize; a `spec` of None is a control.
     values
         Dotted key -> value, for exclusions.
+    losses
+        Further losses of the cell's training; None: those of the sweep's recipe.
     """
 
     mode: Mode
     spec: QuantSpec | None
     values: Mapping[str, Any]
+    losses: Mapping[str, Any] | None = None
 
 
 class Exclusions:
@@ -115,6 +122,7 @@ def combinations(group: CellGroup, place: str) -> Iterator[Combination]:
         If an axis is empty or no setting, or a point is no valid spec.
     """
     axes = _axes(group, place)
+    _check_losses(group, place)
     for mode, *point in itertools.product(group.mode, *axes.values()):
         chosen: dict[str, Any] = {}
         for keys, value in zip(axes, point, strict=True):
@@ -124,7 +132,9 @@ def combinations(group: CellGroup, place: str) -> Iterator[Combination]:
             spec = QuantSpec.from_dict(content) if content else None
         except SpecError as error:
             raise SpecError(f"{error} ({place}, {_told(chosen)})") from error
-        yield Combination(mode, spec, {"mode": mode} | (_flat(spec.to_dict()) if spec is not None else {}))
+        values = {"mode": mode} | (_flat(spec.to_dict()) if spec is not None else {})
+        for losses in group.losses if group.losses is not None else (None,):
+            yield Combination(mode, spec, values if losses is None else {**values, "losses": losses}, losses)
 
 
 def _axes(group: CellGroup, place: str) -> dict[tuple[str, ...], Sequence[Any]]:
@@ -146,6 +156,19 @@ def _axes(group: CellGroup, place: str) -> dict[tuple[str, ...], Sequence[Any]]:
     if not group.mode:
         raise SpecError(f"mode must be one or both of {', '.join(get_args(Mode))}, got none ({place}.mode)")
     return axes
+
+
+def _check_losses(group: CellGroup, place: str) -> None:
+    if group.losses is None:
+        return
+    if not group.losses or set(group.mode) != {"qat"}:
+        raise SpecError(f'losses are those of cells with training, each a table; set mode = ["qat"] ({place}.losses)')
+    for i, table in enumerate(group.losses):
+        try:
+            for name, given in table.items():
+                read_loss(name, given)
+        except SpecError as error:
+            raise SpecError(f"{error} ({place}.losses[{i}])") from error
 
 
 def _content(group: CellGroup, chosen: Mapping[str, Any]) -> dict[str, Any]:

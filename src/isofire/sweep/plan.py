@@ -21,6 +21,7 @@ from isofire.sweep.cells import Combination, Exclusions, combinations
 from isofire.sweep.config import BaselineSettings, Sweep
 from isofire.sweep.given import given_model, identity_of
 from isofire.sweep.task import BaselineTask, CellTask, Task, absolute
+from isofire.training import Recipe
 
 
 @dataclass(frozen=True)
@@ -180,16 +181,17 @@ def _cell(combination: Combination, sweep: Sweep, baseline: BaselineTask, seed: 
     recipe = None
     if mode == "qat":
         assert sweep.qat is not None
-        recipe = msgspec.structs.replace(sweep.qat, seed=seed)
+        losses = sweep.qat.losses if combination.losses is None else combination.losses
+        recipe = Recipe.from_mapping({**msgspec.to_builtins(sweep.qat), "seed": seed, "losses": dict(losses)})
     plain = None if spec is None else spec.to_dict()
     decides = [baseline.key, mode, plain, seed, recipe and recipe.to_dict(), sweep.calibration_images]
     return CellTask(
-        key=_hash(decides), title=_title(combination, baseline.name, seed), mode=mode, seed=seed, spec=spec,
+        key=_hash(decides), title=_title(combination, baseline.name, seed, recipe), mode=mode, seed=seed, spec=spec,
         recipe=recipe, calibration_images=sweep.calibration_images, keep_model=sweep.keep_models,
     )  # fmt: skip
 
 
-def _title(combination: Combination, baseline: str, seed: int) -> str:
+def _title(combination: Combination, baseline: str, seed: int, recipe: Recipe | None) -> str:
     labels = labels_of(combination.spec)
     if combination.spec is None:
         labels = {**labels, "method": CONTROLS[combination.mode], "bits": None}
@@ -197,7 +199,8 @@ def _title(combination: Combination, baseline: str, seed: int) -> str:
     bits = None if labels["bits"] is None else f"{labels['bits']} bits"
     parts: Sequence[Any] = (
         None if combination.spec is None else labels["target"], labels["method"], bits, labels["range"], per,
-        labels["placement"], labels["options"], combination.mode, f"seed {seed}", baseline,
+        labels["placement"], labels["options"], *([] if recipe is None else recipe.labels()),
+        combination.mode, f"seed {seed}", baseline,
     )  # fmt: skip
     return " ".join(str(part) for part in parts if part is not None)
 
