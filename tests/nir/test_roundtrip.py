@@ -222,3 +222,23 @@ class Handwritten(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         raise AssertionError("a network that cannot be written need not run")
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_layers_that_stand_at_two_places_are_two_nodes(tmp_path, quantized: bool) -> None:
+    torch.manual_seed(0)
+    linear, neuron = nn.Linear(6, 6), LIF()
+    net = nn.Sequential(Repeat(4), PerStep(linear), neuron, PerStep(linear), neuron, PerStep(nn.Linear(6, 3)))
+    x = torch.rand(8, 6) * 4
+    model: nn.Module = net
+    if quantized:
+        spec = {"weights": {"method": "lsq", "bits": 4}, "first_layer": "quantize", "last_layer": "quantize",
+                "membrane": {"bits": 3, "range": [-1.0, 2.0], "placement": "pre_fire"}}  # fmt: skip
+        model = isofire.quantize_(net, isofire.QuantSpec.from_dict(spec), x)
+    again = isofire.nir.read(isofire.nir.write(tmp_path / "net.nir", model, x))
+    expected = model(x)
+    assert expected.std() > 0
+    assert torch.equal(again(x), expected)
+    kinds = [type(node).__name__ for node in isofire.nir.to_graph(model, x).nodes.values()]
+    assert kinds.count("Affine") == 3
+    assert kinds.count("LIF") == 2

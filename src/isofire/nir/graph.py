@@ -49,7 +49,9 @@ class GraphNet(nn.Module):
         if self.steps is not None:
             x = x.unsqueeze(0).expand(self.steps, *x.shape)
         values, waiting = {INPUT: x}, self._uses()
-        for name, layer in self.named_children():
+        # a module may stand at two places
+        for name, layer in self._modules.items():
+            assert layer is not None
             x = self._sum(self.sources[name], values)
             values[name] = layer(x) if isinstance(layer, Neuron) else apply_per_step(layer, x)
             for source in self.sources[name]:

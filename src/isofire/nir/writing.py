@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -103,7 +105,8 @@ def to_graph(model: nn.Module, example: Tensor, *, dt: float = 1e-4) -> Any:
         if isinstance(layer, Neuron) and layer.membrane is not None:
             node.metadata[MEMBRANE] = json.dumps(_state(layer.membrane))
     for name, table in levels.items():
-        nodes[names[name]].metadata["levels"] = table.cpu().numpy()
+        for place in _places(model, names, name):
+            nodes[place].metadata["levels"] = table.cpu().numpy()
     nodes["output"] = nir.Output(output_type={"output": np.array(shapes["output"])})
     edges = [(source, name) for name in net.sources for source in net.sources[name]]
     edges += [(source, "output") for source in net.outputs]
@@ -116,8 +119,16 @@ def to_graph(model: nn.Module, example: Tensor, *, dt: float = 1e-4) -> Any:
 def _as_graph(model: nn.Module, names: dict[str, str], example: Tensor) -> GraphNet:
     """The model as a graph of its own modules; `names` maps their names in the model to those in the graph."""
     if isinstance(model, GraphNet):
-        names.update((name, name) for name, _ in model.named_children())
-        return model
+        names.update((name, name) for name in model._modules)
+        layers = {name: layer for name, layer in model._modules.items() if layer is not None}
+        if len(set(layers.values())) == len(layers):
+            return model
+        apart: dict[str, nn.Module] = {}
+        for name, layer in layers.items():
+            apart[name] = _apart(layer, apart)
+        graph = GraphNet(apart, model.sources, model.outputs, model.steps)
+        graph.training = model.training
+        return graph
     if isinstance(model, SEWResNet):
         height, width = example.shape[-2:]
         return residual_graph(model, names, (height, width), frames=example.ndim == 5)
@@ -134,7 +145,8 @@ def _collect(
     name: str, module: nn.Module, layers: dict[str, nn.Module], names: dict[str, str], steps: int | None
 ) -> int | None:
     if isinstance(module, nn.Sequential):
-        for key, child in module.named_children():
+        # with a module that stands at two places, which the graph has two nodes for
+        for key, child in ((key, child) for key, child in module._modules.items() if child is not None):
             steps = _collect(f"{name}.{key}" if name else key, child, layers, names, steps)
     elif isinstance(module, Repeat):
         if layers or steps is not None:
@@ -144,8 +156,24 @@ def _collect(
         place = module_name(name or "model")
         if place in layers:
             raise ModelError(f"{name!r} and another module would both be called {place!r} in the graph; rename one")
-        layers[place], names[name] = module, place
+        layers[place], names[name] = _apart(module, layers), place
     return steps
+
+
+def _apart(layer: nn.Module, others: Mapping[str, nn.Module]) -> nn.Module:
+    """The layer, or a twin with the same tensors if it is among the others already."""
+    if all(layer is not other for other in others.values()):
+        return layer
+    twin = copy.copy(layer)
+    # of its own, since a hook belongs to one place
+    twin._forward_pre_hooks, twin._forward_hooks = OrderedDict(), OrderedDict()
+    return twin
+
+
+def _places(model: nn.Module, names: Mapping[str, str], name: str) -> list[str]:
+    """All places in the graph of the model's module `name`."""
+    module = model.get_submodule(name)
+    return [place for other, place in names.items() if model.get_submodule(other) is module]
 
 
 def _shapes(net: GraphNet, model: nn.Module, example: Tensor) -> dict[str, tuple[int, ...]]:
@@ -199,9 +227,10 @@ def _resolved(model: nn.Module, names: dict[str, str]) -> QuantSpec | None:
     if spec is None:
         return None
     rules = [
-        {"match": names[choice.name], choice.target: msgspec.to_builtins(choice.setting) or "float"}
+        {"match": place, choice.target: msgspec.to_builtins(choice.setting) or "float"}
         for choice in make_plan(model, spec).choices
         if choice.rule != NOT_SUPPORTED
+        for place in _places(model, names, choice.name)
     ]
     return QuantSpec.from_dict({"rules": rules, "reestimate_bn": spec.reestimate_bn})
 
