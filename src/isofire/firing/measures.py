@@ -27,6 +27,7 @@ FP, CHANGE = "_fp", "_change"
 """Endings of a measure of one network: the baseline's value, and the quantized network's minus the baseline's."""
 
 Combine = Literal["neurons", "layers", "max", "pooled"]
+Step = Literal["neuron", "spikes"]
 Place = Literal["layers", "rows", "report", "maps"]
 
 
@@ -85,8 +86,9 @@ class Measure:
         such measure.
     mean
         Whether it is a mean over images, so that its expected value is the same for any number of them.
-    share
-        Whether it is a share of neurons, which moves in steps of one.
+    step
+        In which steps it moves: of one "neuron" (a share of neurons), or of two "spikes" (a sum of absolute differences
+        less another of the same spikes); None of others. Its interval is one step longer on either side.
     between
         (lower, upper): two norms of the neurons' changes of rate, by the names of their measures, between which it lies
         whatever the rates are; so much is known of it for true rates. None if there are none.
@@ -129,7 +131,7 @@ class Measure:
     distance: bool = False
     paired: bool = True
     mean: bool = False
-    share: bool = False
+    step: Step | None = None
     between: tuple[str, str] | None = None
     slow: bool = False
     heading: str = ""
@@ -183,6 +185,7 @@ class Measure:
     def _check(self) -> None:
         where = f"measure {self.name!r}"
         choices = [("networks", self.networks, (1, 2))]
+        choices += [("step", self.step, (*get_args(Step), None))]
         choices += [("worse", self.worse, ("higher", "lower", None))]
         choices += [("overall", how, get_args(Combine)) for how in self.overall.values()]
         choices += [("shown", place, get_args(Place)) for place in self.shown]
@@ -365,7 +368,7 @@ def _spearman(baseline: Firing, quantized: Firing) -> float:
 def _dead_share(name: str, cut: float, shown: Sequence[Place] = ()) -> Measure:
     said = "neurons that never fire" if cut == 0 else f"neurons with a rate below {cut:g}"
     return Measure(
-        name=name, title=f"share of {said}", of=_dead(cut), networks=1, high=1.0, share=True, heading="dead %",
+        name=name, title=f"share of {said}", of=_dead(cut), networks=1, high=1.0, step="neuron", heading="dead %",
         digits=1, percent=True, shown=shown,
     )  # fmt: skip
 
@@ -395,11 +398,11 @@ BUILT_IN = (
     ),
     Measure(
         name="shape", title="EMD less shift: the distribution changed its form", of=_shape, unit=RATE_UNIT,
-        distance=True, paired=False, digits=5, shown=("layers",),
+        distance=True, paired=False, step="spikes", digits=5, shown=("layers",),
     ),
     Measure(
         name="reshuffle", title="paired change less EMD: neurons swapped rates", of=_reshuffle, unit=RATE_UNIT,
-        distance=True, heading="shuffle", digits=5, shown=("layers",),
+        distance=True, step="spikes", heading="shuffle", digits=5, shown=("layers",),
     ),
     Measure(
         name="spearman", title="Spearman's rank correlation of rates, within layers", of=_spearman, low=-1.0, high=1.0,

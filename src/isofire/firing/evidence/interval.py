@@ -17,7 +17,8 @@ and Stein 1981, "The Jackknife Estimate of Variance"), and sees neurons with a s
 too little; the bootstrap sees steps further off than a single block moves a rate, as those of a dead share. Where few
 images drive many spikes, blocks are skewed, and the side on which such images would add is longer, by Hall's
 transformation of t (1992, "On the Removal of Skewness by Transformation"). A share of neurons moves in steps of one
-neuron, so its interval is one neuron longer on either side.
+neuron, shape and reshuffling in steps of two spikes; their intervals are one step longer on either side, without which
+they would be points where every draw happens to give the same.
 
 **True rates**, those of unlimited images, have an EMD within a range that needs no extrapolation: it is at least the
 shift and at most the paired drift, see `isofire.firing.Drift`. Both are norms of the neurons' changes of rate. So by
@@ -167,7 +168,7 @@ def drift_intervals(
     still = resample(
         baseline, quantized, bootstrap(blocks, max(resamples // 2, LEAST_RESAMPLES), rng), ranks=ranks, unchanged=True
     )
-    make = _Maker(level, blocks, drawn, still)
+    make = _Maker(level, blocks, drawn, still, baseline.denominator)
     return DriftIntervals(
         layers={name: {key: make(key, name) for key in drawn.layers[name]} for name in baseline.layers},
         overall={key: make(key, None) for key in drawn.overall},
@@ -201,8 +202,8 @@ _Key = tuple[str | None, str]
 class _Maker:
     """Makes intervals from the draws of all measures, of each layer and of the network (layer None)."""
 
-    def __init__(self, level: float, blocks: int, drawn: Resampled, still: Resampled) -> None:
-        self.level, self.blocks, self.drawn, self.still = level, blocks, drawn, still
+    def __init__(self, level: float, blocks: int, drawn: Resampled, still: Resampled, denominator: int) -> None:
+        self.level, self.blocks, self.drawn, self.denominator = level, blocks, drawn, denominator
         self.t = t_value(level, blocks - 1)
         self.wider = (blocks / (blocks - 1)) ** 0.5
         of_layer = quantities(layer=True).items()
@@ -222,7 +223,7 @@ class _Maker:
         if math.isnan(estimate):
             return Interval(estimate=estimate, low=estimate, high=estimate, level=self.level, error=estimate)
         (error, below, above), (bottom, top) = self.arms[key], asked.bounds
-        step = 1 / self._neurons(layer) if asked.measure.share else 0.0
+        step = self._step(asked.measure, layer)
         low, high = max(estimate - below - step, bottom), min(estimate + above + step, top)
         true = (low, high) if asked.measure.mean else self._true(asked, key)
         noise, most = self.noise.get(key, (0.0, 0.0))
@@ -231,9 +232,12 @@ class _Maker:
             resolved=not asked.measure.distance or estimate > most + _TRACE, true_low=true[0], true_high=true[1],
         )  # fmt: skip
 
-    def _neurons(self, layer: str | None) -> float:
+    def _step(self, measure: Measure, layer: str | None) -> float:
+        if measure.step is None:
+            return 0.0
         sizes = self.drawn.neurons
-        return float(sizes.sum()) if layer is None else float(sizes[list(self.drawn.layers).index(layer)])
+        neurons = float(sizes.sum()) if layer is None else float(sizes[list(self.drawn.layers).index(layer)])
+        return (1.0 if measure.step == "neuron" else 2.0 / self.denominator) / neurons
 
     def _bounds(self, drawn: Resampled, end: int) -> dict[_Key, Values]:
         """Draws of the norms between which measures lie, combined over layers as those are; end 0: the lower ones."""
