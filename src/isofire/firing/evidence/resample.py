@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from isofire.errors import DataError
 from isofire.firing.counts import SpikeCounts
-from isofire.firing.distance import spearman
 from isofire.firing.drift import check_match
 from isofire.firing.evidence.draws import Draws
 from isofire.firing.measures import BUILT_IN, CHANGE, CUTS, FP, MEASURES, Combine, Firing, quantities
@@ -220,9 +219,8 @@ class _Worker:
             values["paired_mae"][rows] = np.abs(a - b).sum(1, dtype=np.float64) / unit
             values["emd"][rows] = _gap(a, b) / unit
             if self.slow:
-                # moved rates may lie below 0, where an order is the same; what was equal stays so but for rounding
-                above = (b - np.minimum(b.min(1, keepdims=True), 0)).round(9)
-                values["spearman"][rows] = [spearman(x, y) for x, y in zip(a.round(9), above, strict=True)]
+                # moved rates that were equal stay so but for rounding
+                values["spearman"][rows] = _correlations(a.round(9), b.round(9))
             all_a.append(a)
             all_b.append(b)
         unit = (self.a.denominators[rows] if self.same else 1) * self.neurons.sum()
@@ -341,6 +339,27 @@ def _correlation(
     if square_a <= 0 or square_b <= 0:
         return float("nan")
     return float((ranks_a[a] * ranks_b[b]).sum() / np.sqrt(square_a * square_b))
+
+
+def _correlations(a: NDArray[Any], b: NDArray[Any]) -> Values:
+    """Spearman's rank correlation of each row; NaN where all values of one side are equal."""
+    first, second = _row_ranks(a), _row_ranks(b)
+    size = np.sqrt((first**2).sum(1) * (second**2).sum(1))
+    return np.divide((first * second).sum(1), size, out=np.full(len(size), np.nan), where=size > 0)
+
+
+def _row_ranks(rows: NDArray[Any]) -> Values:
+    """Centred average ranks within each row."""
+    order = rows.argsort(1, kind="stable")
+    ordered = np.take_along_axis(rows, order, 1)
+    n, edge = rows.shape[1], np.ones((len(rows), 1), dtype=bool)
+    steps = ordered[:, 1:] != ordered[:, :-1]
+    places = np.arange(n)
+    first = np.maximum.accumulate(np.where(np.hstack([edge, steps]), places, 0), 1)
+    last = np.minimum.accumulate(np.where(np.hstack([steps, edge]), places, n)[:, ::-1], 1)[:, ::-1]
+    ranks = np.empty(rows.shape)
+    np.put_along_axis(ranks, order, (first + last - n + 1) / 2, 1)
+    return ranks
 
 
 def _ranks(below: NDArray[np.int64]) -> tuple[Values, float]:
