@@ -340,3 +340,15 @@ def test_membranes_per_channel_behind_a_concatenation_are_loaded(tmp_path) -> No
         again = restore_(Concatenated(), spec, converted=True)
         load_weights(tmp_path / "q.safetensors", again)
         assert torch.equal(again(images), model(images))
+
+
+def test_weights_of_each_step_under_a_network_that_asks_its_first_layer() -> None:
+    model = isofire.models.build({"builder": "sew_resnet8", "width": 0.25, "T": 4, "in_channels": 1}).eval()
+    spec = QuantSpec(weights={"method": "tawq", "steps": 4}, first_layer="quantize")
+    # presented once: as many images as steps are no steps
+    for images in (4, 8):
+        with pytest.raises(ModelError, match=r"made for T=4 steps \[T, N, \.\.\.\].*must stay float"):
+            isofire.quantize_(model, spec, torch.rand(images, 1, 8, 8))
+        assert spec_of(model) is None
+    frames = torch.rand(4, 8, 1, 8, 8)
+    assert isofire.quantize_(model, spec, frames)(frames).shape[:2] == (4, 8)

@@ -160,3 +160,16 @@ def test_codes_outside_are_refused() -> None:
             grids.decode(bad, grid)
     with pytest.raises(DataError, match="must be integers"):
         grids.decode(torch.tensor([1.0]), grid)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 8])
+def test_twos_complement_takes_its_outermost_levels(bits: int) -> None:
+    half = 2 ** (bits - 1)
+    lo, hi = torch.tensor([-float(half)]), torch.tensor([float(half - 1)])
+    parameters = grids.affine(lo, hi, bits, "twos_complement")
+    assert grids.levels(parameters)[0].tolist() == list(range(-half, half))
+    assert torch.equal(grids.levels(parameters), grids.levels(grids.affine(lo, -lo, bits, "twos_complement")))
+    with pytest.raises(SpecError, match="or its outermost levels"):
+        grids.affine(lo, hi - 0.5, bits, "twos_complement")
+    with pytest.raises(SpecError, match=r"needs a symmetric range, lo = -hi, got"):
+        grids.affine(lo, hi, bits, "midtread")

@@ -210,3 +210,14 @@ def test_fixed_and_bad_settings() -> None:
         ranges.ksigma(x, 2, "endpoint", k=0)
     with pytest.raises(SpecError, match="distribution must be"):
         ranges.aciq(x, 2, "endpoint", distribution="normal")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("grid", ["endpoint", "midtread", "twos_complement", "midrise"])
+@pytest.mark.parametrize("bits", [2, 3, 8])
+def test_minmax_clips_nothing(grid: str, bits: int) -> None:
+    # clipping is an error of more than half a step
+    for x in (torch.tensor([[-0.25, 1.0]]), torch.tensor([[-1.0, 0.25]]), torch.tensor([[0.1, 0.7, 1.0]])):
+        parameters = grids.affine(*ranges.minmax(x, bits, grid), bits, grid)
+        error = (grids.fake_quantize(x, parameters, 0) - x).abs()
+        assert (error <= parameters.step / 2 * (1 + 1e-5)).all()
+    assert ranges.minmax(torch.tensor([[-1.0, 0.25]]), 8, "twos_complement")[1].item() == 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,10 @@ from isofire.errors import ModelError, SpecError
 from isofire.neurons import Neuron, StepLayer
 from isofire.quantization.own_forward import is_plain
 
+_SETTINGS = {
+    "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode",
+    "in_features", "out_features",
+}  # fmt: skip
 KINDS = (nn.Conv1d, nn.Conv2d, nn.Linear)
 
 
@@ -36,15 +41,26 @@ class TemporalLayer(StepLayer):
     def forward(self, x: Tensor) -> Tensor:
         """[T, N, ...] -> [T, N, ...], step t with weights t."""
         weights = self.weight
-        if x.shape[0] != weights.shape[0]:
+        axes = 3 if isinstance(self.template, nn.Linear) else weights.ndim
+        # as many images as steps must not be taken for the steps
+        if x.shape[0] != weights.shape[0] or x.ndim < axes:
             raise ModelError(
-                f"these weights were made for T={weights.shape[0]} steps, got input {tuple(x.shape)}; "
+                f"these weights were made for T={weights.shape[0]} steps [T, N, ...], got input {tuple(x.shape)}; "
                 "set `steps` of the tawq setting to the model's T; a layer that sees the image once, before "
                 "the steps, must stay float"
             )
         return torch.cat([self._apply_one(step, weight) for step, weight in zip(x, weights, strict=True)]).unflatten(
             0, x.shape[:2]
         )
+
+    def __getattr__(self, name: str) -> Any:
+        """What a network may ask of the layer that this one replaces, such as its `in_channels`."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name in _SETTINGS and "_template" in self.__dict__:
+                return getattr(self.template, name)
+            raise
 
     def _apply_one(self, x: Tensor, weight: Tensor) -> Tensor:
         layer = self._template[0]

@@ -78,14 +78,19 @@ def check_range(lo: Tensor, hi: Tensor, bits: int, grid: Grid) -> None:
     ------
     SpecError
         If a bound is not finite, lo >= hi, the range is too narrow for float32 at its distance from 0, or the grid is
-        symmetric and lo != -hi.
+        symmetric and lo != -hi. `twos_complement` also takes its outermost levels, such as [-128, 127] for 8 bits.
     """
     where = f"range [{lo.flatten()[0].item():g}, {hi.flatten()[0].item():g}]"
     if not (torch.isfinite(lo) & torch.isfinite(hi) & (lo < hi)).all():
         raise SpecError(f"a range needs finite bounds with lo < hi in every group, got {where} (first group)")
-    if grid != "endpoint" and (lo != -hi).any():
+    if (
+        grid != "endpoint"
+        and not ((lo == -hi) | (_is_span_of_levels(lo, hi, bits) & (grid == "twos_complement"))).all()
+    ):
+        ends = ", or its outermost levels, hi = -lo (1 - 2^(1-bits))" if grid == "twos_complement" else ""
         raise SpecError(
-            f"grid {grid!r} needs a symmetric range, lo = -hi, got {where} (first group); for others take 'endpoint'"
+            f"grid {grid!r} needs a symmetric range, lo = -hi{ends}, got {where} (first group); for others take "
+            "'endpoint'"
         )
     largest = torch.maximum(lo.abs(), hi.abs()).double()
     step = (hi.double() - lo.double()) / (2**bits - 1)
@@ -102,7 +107,8 @@ def affine(lo: Tensor, hi: Tensor, bits: int, grid: Grid, *, power_of_two: bool 
 
     - `endpoint`: 2^bits levels from lo to hi inclusive, step (hi - lo) / (2^bits - 1). A symmetric range has no zero.
     - `midtread`: the 2h - 1 levels -hi..hi with an exact zero, step hi / (h - 1).
-    - `twos_complement`: the 2h levels lo..hi - step with an exact zero, step hi / h, k in -h..h-1.
+    - `twos_complement`: the 2h levels lo..-lo - step with an exact zero, step -lo / h, k in -h..h-1; hi is -lo or the
+    top level, which is the same grid.
     - `midrise`: the 2h levels +-step/2, +-3 step/2, ..., step hi / h, no zero; lo and hi are the outer cells' far
     edges.
 
@@ -146,7 +152,7 @@ def affine(lo: Tensor, hi: Tensor, bits: int, grid: Grid, *, power_of_two: bool 
             return Affine(lo, _endpoint_step(lo, hi, top), 0, top)
         step = _nearest_power_of_two((hi - lo) / top)
         return Affine(torch.where(lo == -hi, step * (-top / 2), lo), step, 0, top)
-    step = hi / (half - 1 if grid == "midtread" else half)
+    step = hi / (half - 1) if grid == "midtread" else -lo / half
     if power_of_two:
         step = _nearest_power_of_two(step)
     if grid == "midtread":
@@ -161,6 +167,12 @@ def bounds(parameters: Affine, grid: Grid) -> tuple[Tensor, Tensor]:
         return origin, origin + step * k_max
     hi = step * max(-k_min, k_max)
     return -hi, hi
+
+
+def _is_span_of_levels(lo: Tensor, hi: Tensor, bits: int) -> Tensor:
+    """Whether lo and hi are the lowest and the highest level of two's complement."""
+    top = -lo.double() * (1 - 2.0 ** (1 - bits))
+    return (hi.double() - top).abs() <= lo.double().abs() * 1e-6
 
 
 def _endpoint_step(lo: Tensor, hi: Tensor, top: int) -> Tensor:

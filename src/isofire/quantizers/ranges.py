@@ -45,10 +45,15 @@ def fixed(x: Tensor, bits: int, grid: Grid, *, lo: float, hi: float) -> tuple[Te
 def minmax(x: Tensor, bits: int, grid: Grid, *, signed: bool = True) -> tuple[Tensor, Tensor]:
     """Nothing is clipped: c = max|x|, or max x when unsigned.
 
+    The top level of `twos_complement` lies a step below c, so there c is such that it reaches the largest value. (At 1
+    bit its top level is 0, which reaches no positive value.)
+
     >>> minmax(torch.tensor([[-3.0, 1.0]]), 4, "endpoint")
     (tensor([-3.]), tensor([3.]))
     """
     low, high = x.aminmax(dim=1)
+    if grid == "twos_complement" and bits > 1:
+        high = high * (2 ** (bits - 1) / (2 ** (bits - 1) - 1))
     return _bounds(torch.maximum(high, -low) if signed else high, signed)
 
 
@@ -92,7 +97,8 @@ def mse(x: Tensor, bits: int, grid: Grid, *, signed: bool = True, power_of_two: 
     smaller range wins a tie. Memory is bounded by the data's own plus about a megabyte.
     """
     y = x.float()
-    largest = minmax(y, bits, grid, signed=signed)[1]
+    # where each grid ends beside its largest value is what `_reach` says
+    largest = minmax(y, bits, "endpoint", signed=signed)[1]
     reach = _reach(bits, grid) * (2**0.5 if power_of_two else 1.0)
     count = math.ceil(round(_FRACTIONS * reach, 6))
     fractions = torch.arange(1, count + 1, device=y.device, dtype=torch.float32) / _FRACTIONS
