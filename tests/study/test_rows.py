@@ -14,7 +14,7 @@ from isofire.errors import DataError, OutputError
 from isofire.firing.comparison import EMD_NOISE
 from isofire.json_text import plain
 from isofire.study import known_columns, read_rows, to_csv, to_json, write_rows
-from isofire.study.rows import COST, LABELS, columns_of
+from isofire.study.rows import COST, LABELS, columns_of, is_row
 
 TEXT = st.none() | st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=20)
 NUMBER = st.floats(allow_infinity=False)
@@ -149,3 +149,35 @@ def test_text_that_a_spreadsheet_would_compute_is_quoted_and_reads_back(tmp_path
     assert not any(cell[:1] in "=+-@\t" for cell in cells if cell != "-0.5")
     assert "-0.5" in cells
     assert read_rows(tmp_path / "r.csv") == rows
+
+
+WHOLE_ROW = {
+    "cell": "a", "mode": "ptq", "seed": 0, "n_images": 3, "T": 4, "accuracy": 0.5, "accuracy_fp": 0.5, "mfr": 0.1,
+    "mfr_fp": 0.1, "emd_layer_mean": None, "seconds": 1.5, "bits": "4 | 8", "method": None, "target": "none",
+    "own": "x", "within_noise": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "fits"),
+    [
+        ({}, True),
+        ({"accuracy": "high"}, False),
+        ({"accuracy": [1]}, False),
+        ({"accuracy": True}, False),
+        ({"seed": 0.5}, False),
+        ({"seed": None}, False),
+        ({"mode": None}, False),
+        ({"method": 3}, False),
+        ({"bits": 4}, True),
+        ({"bits": [4]}, False),
+        ({"own": {}}, False),
+        ({"within_noise": 1}, False),
+    ],
+)
+def test_what_is_a_row(change: dict, fits: bool) -> None:
+    assert is_row({**WHOLE_ROW, **change}) is fits
+    for missing in ("cell", "mode", "accuracy", "seconds"):
+        assert not is_row({key: value for key, value in WHOLE_ROW.items() if key != missing})
+    assert not is_row([])
+    assert not is_row(None)

@@ -30,6 +30,11 @@ PROVENANCE = ("epochs", "calibration_images", "seconds", "spec")
 _WHOLE = {"seed", "n_images", "T", "epochs", "calibration_images"}
 _TEXT = {*LABELS, "floor", "spec", "cell", "baseline", "synops_left_out", "cost_left_out"} - {"bits", "seed"}
 _TRUTH = {"within_noise"}
+_EMPTY = {"bits", "method", "target"}
+"""Columns that a control leaves empty."""
+_NEEDED = _EMPTY | {
+    "cell", "mode", "seed", "n_images", "T", "accuracy", "accuracy_fp", "mfr", "mfr_fp", "emd_layer_mean", "seconds",
+}  # fmt: skip
 _VERSION = 1
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -117,6 +122,33 @@ def restored(row: Mapping[str, Any]) -> Row:
     """
     numbers = _numbers()
     return {key: math.nan if item is None and key in numbers else item for key, item in row.items()}
+
+
+def is_row(value: Any) -> bool:
+    """Whether values from a file are a finished cell's row: what every reader needs is there, and of its column's type.
+
+    Examples
+    --------
+    >>> is_row({"cell": "a", "accuracy": "high"})
+    False
+    """
+    return isinstance(value, dict) and value.keys() >= _NEEDED and all(map(_fits, value.keys(), value.values()))
+
+
+def _fits(column: str, value: Any) -> bool:
+    if value is None:
+        # a measure that is null was NaN
+        return column not in _NEEDED - _EMPTY or column in _numbers()
+    if column in _TRUTH:
+        return isinstance(value, bool)
+    kind: Any = int | float | str
+    if column in _TEXT:
+        kind = str
+    elif column in _WHOLE:
+        kind = int
+    elif column in {*_numbers(), *EMD_NOISE, *COST}:
+        kind = int | float
+    return isinstance(value, kind) and not (isinstance(value, bool) and kind != int | float | str)
 
 
 def _numbers() -> set[str]:

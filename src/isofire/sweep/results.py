@@ -10,7 +10,7 @@ from typing import Any
 
 from isofire.errors import DataError
 from isofire.firing import SpikeCounts
-from isofire.study.rows import Row, restored
+from isofire.study.rows import Row, is_row, restored
 from isofire.sweep.store import Kind, Store, read_json
 from isofire.sweep.task import baseline_title
 
@@ -66,7 +66,7 @@ class Results:
             if not self._store.exists("cells", key):
                 continue
             row = self._store.read("cells", key, "row.json")
-            if row is None:
+            if not is_row(row) or row["cell"] != key:
                 self._altered.add(key)
             else:
                 found.append({**restored(row), "baseline": names[cell["baseline"]]})
@@ -113,9 +113,13 @@ class Results:
     def layers(self, cell_key: str) -> Sequence[Mapping[str, Any]]:
         """The layers of a comparison: the fields of `isofire.firing.LayerDrift`, and `emd_floor` (None: unknown)."""
         found = self._read("cells", cell_key, "comparison.json", dict)
-        noise = (found.get("evidence") or {}).get("layers", {})
-        floors = {name: (known["emd"].get("floor") or {}).get("value") for name, known in noise.items()}
-        return [{**restored(layer), "emd_floor": floors.get(layer["layer"])} for layer in found["layers"]]
+        try:
+            noise = (found.get("evidence") or {}).get("layers", {})
+            floors = {name: (known["emd"].get("floor") or {}).get("value") for name, known in noise.items()}
+            return [{**restored(layer), "emd_floor": floors.get(layer["layer"])} for layer in found["layers"]]
+        except (KeyError, TypeError, AttributeError) as error:
+            place = self._store.path("cells", cell_key) / "comparison.json"
+            raise DataError(f"{place} must hold a comparison with its layers, and is damaged; {_CURE}") from error
 
     def counts(self, cell_key: str) -> SpikeCounts:
         """Spikes of a cell's quantized network."""
