@@ -70,7 +70,9 @@ def attach_converted_(model: nn.Module, plan: QuantPlan) -> None:
             check_temporal(model, choice.name)
             layer, shape = make_temporal_(model, choice.name), (setting.time_steps, *shape)
         # conversion gives layers that share a weight one of its own for each setting
-        layer.weight = own.setdefault((id(weight), setting), nn.Parameter(weight.new_zeros(shape)))
+        # values that are there stay, as those of a graph that was read
+        fresh = weight.detach().clone() if shape == weight.shape else weight.new_zeros(shape)
+        layer.weight = own.setdefault((id(weight), setting), nn.Parameter(fresh))
     with ExitStack() as undo:
         attach_membranes_(model, membranes, undo)
         undo.pop_all()
