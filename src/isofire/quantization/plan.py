@@ -11,6 +11,7 @@ from torch import nn
 from isofire.adapters import find_neurons, no_neurons, refuse_compiled
 from isofire.errors import SpecError
 from isofire.quantization.describe import describe
+from isofire.quantization.patterns import compile_pattern
 from isofire.quantization.temporal import TemporalLayer
 from isofire.quantizers import MembraneSetting, WeightSetting
 from isofire.spec import QuantSpec, Rule
@@ -168,10 +169,7 @@ def _check_rules(rules: Sequence[Rule], weighted: Sequence[str], neurons: Sequen
     for i, rule in enumerate(rules):
         place = f"rules[{i}], match {rule.match!r}"
         if rule.match.startswith("re:"):
-            try:
-                re.compile(rule.match[3:])
-            except re.error as error:
-                raise SpecError(f"not a valid regular expression: {error} ({place})") from error
+            compile_pattern(rule.match[3:], place)
         if rule.weights is None and rule.membrane is None:
             raise SpecError(f"a rule must set weights or membrane ({place})")
         for target, names in (("weights", weighted), ("membrane", neurons)):
