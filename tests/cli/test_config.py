@@ -130,7 +130,7 @@ def test_no_setting_makes_trouble_of_another_kind(text):
         (
             {"quant": {"weights": {"method": "lsqq", "bits": 4}}},
             (),
-            "must be one of uniform, lsq, lqnet, tawq, got 'lsqq'",
+            "must be one of .*lsq, .*uniform, got 'lsqq'",
         ),
         ({"quant": {"weights": {"bits": 4}}}, (), "quant.weights.method must be one of .*got None"),
         ({"quant": {"weights": {"method": "lsq", "bit": 4}}}, (), "'quant.weights.bit' .*did you mean 'bits'"),

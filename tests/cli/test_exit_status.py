@@ -159,3 +159,9 @@ def test_memory_that_is_not_to_be_had(here: Path, run: Callable[..., Any], monke
 
     monkeypatch.setattr("isofire.cli.evaluate.measure", grows)
     assert "not enough memory" in refused(run, "eval", "m.safetensors", "--data", "digits")
+
+
+def test_a_file_for_another_command(here: Path, run: Callable[..., Any]) -> None:
+    text = " ".join(refused(run, "sweep", "c.toml", "-o", "s").split())
+    assert "c.toml is a configuration for isofire train or quantize, with [model], [train], [quant]" in text
+    assert "s.toml is a sweep's file, with [[baselines]], [[cells]]" in refused(run, "explain", "-c", "s.toml")

@@ -93,6 +93,8 @@ def parse_config(
     merged, places = merge_settings(values, settings, source, allow_code)
     if seed is not None:
         merged["seed"] = seed
+    if other := [f"[[{key}]]" for key in ("baselines", "cells") if key in merged]:
+        raise SpecError(f"{source} is a sweep's file, with {', '.join(other)}; give it to isofire sweep")
     places.check_keys(merged, RunConfig.__struct_fields__, "")
     parts: dict[str, Any] = {
         "calibration": places.convert(merged.get("calibration", {}), CalibrationSettings, "calibration"),

@@ -159,6 +159,12 @@ def _given(named: Any, file: str | None, builder: str | None, places: ConfigSour
 
 
 def _convert(merged: dict[str, Any], places: ConfigSource) -> Sweep:
+    other = [f"[{key}]" for key in ("model", "train", "quant", "calibration") if key in merged]
+    if other and "cells" not in merged:
+        raise SpecError(
+            f"{places.source} is a configuration for isofire train or quantize, with {', '.join(other)}; a sweep's "
+            "file has [[baselines]] and [[cells]] instead, see docs/sweep.md"
+        )
     places.check_keys(merged, Sweep.__struct_fields__, "")
     for key in ("name", "data", "baselines", "cells"):
         if key not in merged:
