@@ -24,7 +24,8 @@ def section_text(stored: Mapping[str, Mapping[str, Any]]) -> str:
         f"{simulations:,} simulations a cell, so a coverage of 95 % is known to ±{error:.1f} (one standard error). "
         "The first columns are of EMD, mean over layers, as n images show it; *true* is the least often that the range "
         "for true rates held the true EMD, over all n and all ways to combine layers; *lowest* is the measure that was "
-        "held least often, of all measures of the whole network and all n."
+        'held least often, of all measures of the whole network and all n. "Own noise": the chance of a spike is '
+        "drawn for each network by itself; in all other scenarios it is common to both."
     )
     cells = {part: found["cells"] for part, found in stored.items()}
     scenarios = [cell for part, found in cells.items() if part.startswith("scenarios") for cell in found]
@@ -70,7 +71,7 @@ def _network() -> str:
 def _decisions(found: Sequence[Mapping[str, Any]]) -> str:
     lines = [
         "How often EMD is called more than noise: its interval of EMD / floor lies above 1. Where it is no more than "
-        "the floor that is nominally at most 2.5 %.",
+        "the floor that is nominally at most 2.5 %; one run of a control does not tell how runs differ.",
         "",
         "| the quantized network | chance | images | more than noise |",
         "|---|---|---:|---:|",
@@ -85,7 +86,7 @@ def _checks(found: Sequence[Mapping[str, Any]]) -> str:
     lines = [
         "What `isofire check --max-drift 3` says:",
         "",
-        "| the quantized network | images | true EMD / floor | holds | fails | undecided |",
+        "| the quantized network | images | EMD / floor on most images | holds | fails | undecided |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for item in found:
