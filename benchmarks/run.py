@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from benchmarks.measure import interleaved, ratios
 from isofire.files import write_text
@@ -56,16 +57,30 @@ def page() -> str:
     ]
     for path in sorted(RESULTS.glob("*.json")):
         stored = json.loads(path.read_text(encoding="utf-8"))
-        lines += [f"## {stored['case']}", "", stored["about"], "", "| | median ms | base / row |", "|---|---|---|"]
-        for name, row in stored["results"].items():
-            span = f"{row['ratio_median']:.2f} [{row['ratio_min']:.2f}, {row['ratio_max']:.2f}]"
-            lines.append(f"| {name} | {row['seconds_median'] * 1e3:.1f} | {span} |")
+        lines += [f"## {stored['case']}", "", stored["about"], "", *_table(stored)]
         env = stored["environment"]
         about = ", ".join(f"{key} {env[key]}" for key in ("date", "torch", "threads", "cpu") if env.get(key))
         if env.get("git"):
             about += f", commit {env['git']['commit'][:12]}{' with changes' if env['git']['dirty'] else ''}"
-        lines += ["", f"{next(iter(stored['results'].values()))['rounds']} rounds; {about}.", ""]
+        lines += ["", f"{next(iter(_rows(stored).values()))['rounds']} rounds; {about}.", ""]
     return "\n".join(lines)
+
+
+def _rows(stored: dict[str, Any]) -> dict[str, Any]:
+    return stored.get("results") or stored["faults"]
+
+
+def _table(stored: dict[str, Any]) -> list[str]:
+    if "faults" in stored:
+        lines = ["| | minor faults | CPU ms |", "|---|---|---|"]
+        return lines + [
+            f"| {name} | {row['faults']:,.0f} | {row['cpu_seconds'] * 1e3:.0f} |" for name, row in _rows(stored).items()
+        ]
+    lines = ["| | median ms | base / row |", "|---|---|---|"]
+    for name, row in _rows(stored).items():
+        span = f"{row['ratio_median']:.2f} [{row['ratio_min']:.2f}, {row['ratio_max']:.2f}]"
+        lines.append(f"| {name} | {row['seconds_median'] * 1e3:.1f} | {span} |")
+    return lines
 
 
 if __name__ == "__main__":

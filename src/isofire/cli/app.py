@@ -13,6 +13,7 @@ import torch
 from cyclopts import App, CycloptsError, UnusedCliTokensError
 from rich.console import Console
 
+from isofire.allocator import keep_freed_memory
 from isofire.cli.allocate import allocate
 from isofire.cli.blame import blame
 from isofire.cli.check import check
@@ -89,6 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments
         Without the program's name; None takes those of the process.
     """
+    if arguments is None:
+        keep_freed_memory()
     given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given
     debug = "--debug" in given or os.environ.get("ISOFIRE_DEBUG", "") not in ("", "0")
