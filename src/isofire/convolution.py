@@ -30,11 +30,15 @@ def overruns(weight: Tensor, stride: Any) -> bool:
 
 def plain(x: Tensor) -> Tensor:
     """The tensor in torch's own layout, whose strides also say so where an axis has length 1; itself if they do."""
+    return x if _is_plain(x) else x.clone(memory_format=torch.contiguous_format)
+
+
+def _is_plain(x: Tensor) -> bool:
     expected, step = [], 1
     for size in reversed(x.shape):
         expected.append(step)
         step *= size
-    return x if list(x.stride()) == expected[::-1] else x.clone(memory_format=torch.contiguous_format)
+    return list(x.stride()) == expected[::-1]
 
 
 def needs_care(model: nn.Module, device: torch.device) -> bool:
@@ -103,6 +107,7 @@ def _before(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None
         return None
     for parameter in layer.parameters():
         # the layer's own, or the one that a parametrization makes its weight from
-        if parameter.ndim > 2 and (laid_out := plain(parameter.data)) is not parameter.data:
-            parameter.data = laid_out
+        # (`.data` is not touched for nothing: torch.export does not trace it)
+        if parameter.ndim > 2 and not _is_plain(parameter):
+            parameter.data = plain(parameter.data)
     return plain(x), *inputs[1:]

@@ -121,46 +121,53 @@ class _NativeFire(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, gamma: Tensor | None, beta: Tensor | None, decay: Tensor | None, plan: Plan
     ) -> Tensor:
-        batch_dims = 1 if plan.repeat else 2
-        x = native.dense(x, batch_dims)
+        x = native.dense(x, 1 if plan.repeat else 2)
         ctx.save_for_backward(x, gamma, beta, decay)
         ctx.plan = plan
-        problem, layout, kept = _problem(plan, x, gamma, beta, decay)
-        shape = (plan.steps, *x.shape) if plan.repeat else x.shape
-        spikes = native.empty(shape, layout, 2)
-        problem.spikes = native.floats(spikes)
-        if plan.counts is not None:
-            problem.counts = native.bytes_(plan.counts)
-        native.forward(problem)
-        del kept
-        return spikes
+        return native_forward(x, gamma, beta, decay, plan)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, gamma, beta, decay = ctx.saved_tensors
-        plan: Plan = ctx.plan
-        problem, layout, kept = _problem(plan, x, gamma, beta, decay)
-        incoming = native.dense(grads[0].float(), 2, layout)
-        grad_in = native.empty(x.shape, layout, 1 if plan.repeat else 2)
-        tasks = native.tasks(problem)
-        sums = torch.zeros(tasks, 2, layout.channels, dtype=torch.float64) if plan.norm is not None else None
-        decay_sums = torch.zeros(tasks, dtype=torch.float64) if decay is not None else None
-        problem.grad_spikes, problem.grad_in = native.floats(incoming), native.floats(grad_in)
-        problem.sums, problem.decay_sum = native.doubles(sums), native.doubles(decay_sums)
-        native.backward(problem)
-        del kept
-        grad_gamma, grad_beta = None, None
-        if plan.norm is not None and sums is not None:
-            grad_gamma, grad_beta = _norm_backward(plan.norm, grad_in, x, gamma, sums.sum(0), plan.repeat)
-        grad_decay = None if decay_sums is None else decay_sums.sum().to(torch.float32)
-        return (
-            grad_in,
-            grad_gamma if gamma is not None else None,
-            grad_beta if beta is not None else None,
-            grad_decay,
-            None,
-        )
+        return *native_backward(grads[0], x, gamma, beta, decay, ctx.plan), None
+
+
+def native_forward(x: Tensor, gamma: Tensor | None, beta: Tensor | None, decay: Tensor | None, plan: Plan) -> Tensor:
+    """Spikes by the compiled kernels, for an `x` that `native.dense` has made."""
+    problem, layout, kept = _problem(plan, x, gamma, beta, decay)
+    spikes = native.empty((plan.steps, *x.shape) if plan.repeat else x.shape, layout, 2)
+    problem.spikes = native.floats(spikes)
+    if plan.counts is not None:
+        problem.counts = native.bytes_(plan.counts)
+    native.forward(problem)
+    del kept
+    return spikes
+
+
+def native_backward(
+    grad: Tensor, x: Tensor, gamma: Tensor | None, beta: Tensor | None, decay: Tensor | None, plan: Plan
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients at `x`, gamma, beta and the decay, from that at the spikes."""
+    problem, layout, kept = _problem(plan, x, gamma, beta, decay)
+    incoming = native.dense(grad.float(), 2, layout)
+    grad_in = native.empty(x.shape, layout, 1 if plan.repeat else 2)
+    tasks = native.tasks(problem)
+    sums = torch.zeros(tasks, 2, layout.channels, dtype=torch.float64) if plan.norm is not None else None
+    decay_sums = torch.zeros(tasks, dtype=torch.float64) if decay is not None else None
+    problem.grad_spikes, problem.grad_in = native.floats(incoming), native.floats(grad_in)
+    problem.sums, problem.decay_sum = native.doubles(sums), native.doubles(decay_sums)
+    native.backward(problem)
+    del kept
+    grad_gamma, grad_beta = None, None
+    if plan.norm is not None and sums is not None:
+        grad_gamma, grad_beta = _norm_backward(plan.norm, grad_in, x, gamma, sums.sum(0), plan.repeat)
+    return (
+        grad_in,
+        grad_gamma if gamma is not None else None,
+        grad_beta if beta is not None else None,
+        None if decay_sums is None else decay_sums.sum().to(torch.float32),
+    )
 
 
 def _problem(

@@ -53,9 +53,15 @@ def library() -> ctypes.CDLL | None:
     return None
 
 
+@torch.compiler.assume_constant_result
+def built() -> bool:
+    """Whether there are kernels."""
+    return library() is not None
+
+
 def usable(x: Tensor) -> bool:
     """Whether the kernels take this tensor: float32 on a CPU, not empty, kernels built."""
-    return x.device.type == "cpu" and x.dtype == torch.float32 and x.numel() > 0 and library() is not None
+    return x.device.type == "cpu" and x.dtype == torch.float32 and x.numel() > 0 and built()
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+import torch
 from torch import Tensor
 
-from isofire.neurons import fused, native
+from isofire.neurons import fused, native, traced
 from isofire.neurons.fast_path import Call, FastPath
 from isofire.neurons.norm_fusion import can_fuse, normalise
 from isofire.neurons.single_state import MembraneDynamics
@@ -64,12 +65,16 @@ class NativePath(FastPath):
     name = "native"
 
     def refuses(self, neuron: Neuron, call: Call) -> str | None:
+        if torch.compiler.is_compiling() and not traced.knows(neuron.dynamics):
+            return f"does not know {type(neuron.dynamics).__name__} in a compiled graph; use 'auto'"
         return native_refuses(neuron, call)
 
     def takes(self, call: Call) -> bool:
         return call.norm is None or can_fuse(call.norm, call.x.ndim - (not call.repeat))
 
     def run(self, neuron: Neuron, call: Call) -> Tensor:
+        if torch.compiler.is_compiling():
+            return traced.run(_dynamics(neuron), _decay(neuron), call)
         x = native.dense(call.x, 1 if call.repeat else 2)
         gamma, beta, affine = None, None, None
         if call.norm is not None:
