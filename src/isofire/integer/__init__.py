@@ -3,7 +3,9 @@
 from isofire.integer.adapter import IntegerAdapter
 from isofire.integer.arithmetic import DecayRule
 from isofire.integer.connection import INPUT, Connection, SumPool
+from isofire.integer.differences import Differences, LayerDifference, differences
 from isofire.integer.hardware import PRESETS, BiasRules, HardwareSpec, NeuronRules, WeightRules
+from isofire.integer.lowering import lower
 from isofire.integer.network import READOUT, Encoder, IntegerNetwork, Readout, Trace
 from isofire.integer.population import Population, State, StateTable
 
@@ -14,10 +16,12 @@ __all__ = [
     "BiasRules",
     "Connection",
     "DecayRule",
+    "Differences",
     "Encoder",
     "HardwareSpec",
     "IntegerAdapter",
     "IntegerNetwork",
+    "LayerDifference",
     "NeuronRules",
     "Population",
     "Readout",
@@ -26,4 +30,6 @@ __all__ = [
     "SumPool",
     "Trace",
     "WeightRules",
+    "differences",
+    "lower",
 ]

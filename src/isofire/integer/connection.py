@@ -16,6 +16,7 @@ from isofire.integer.arithmetic import Overflow, fit
 INPUT = "input"
 """Stands for the network's input among the sources of a connection."""
 _EXACT = 2**53
+_MOST = 2**62
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Connection:
     pools
         Taken of the spikes first.
     shift
-        Sums are shifted left by so much.
+        Sums are shifted left by so much; a number, or int64 [out].
     delay
         Steps between a spike and its arrival; 0 needs a source that comes before the target.
     step
@@ -64,7 +65,7 @@ class Connection:
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
-    shift: int = 0
+    shift: int | Tensor = 0
     delay: int = 0
     step: Tensor | None = None
 
@@ -72,13 +73,13 @@ class Connection:
         if self.weight.dtype != torch.int64 or self.weight.ndim != (2 if self.kind == "dense" else 4):
             shape = list(self.weight.shape)
             raise SpecError(f"weights to {self.target!r} must be int64 [out, in] or [out, in, kH, kW], got {shape}")
-        if not self.sources or min(self.shift, self.delay) < 0:
+        if not self.sources or min(int(torch.as_tensor(self.shift).min()), self.delay) < 0:
             raise SpecError(f"a connection to {self.target!r} needs sources, and shift and delay >= 0")
 
     def sums(self, spikes: list[Tensor]) -> Tensor:
         """What spikes [N, ...] of each source add to the target's neurons [N, ...], int64.
 
-        Convolutions run in float64, which holds every sum below 2^53 exactly.
+        They are added in float64 where every sum lies below 2^53, which it holds exactly; else in int64, slowly.
 
         Raises
         ------
@@ -88,17 +89,18 @@ class Connection:
         x = self.pooled(spikes)
         largest = int(x.abs().amax()) if x.numel() else 0
         fan = int(self.weight.abs().flatten(1).sum(1).amax())
-        if largest * fan >= _EXACT:
-            raise ModelError(f"sums into {self.target!r} could reach {largest * fan:,}, beyond 2^53; use fewer bits")
+        if largest * fan >= _MOST:
+            raise ModelError(f"sums into {self.target!r} could reach {largest * fan:,}, beyond 2^62; use fewer bits")
         try:
-            return self._weighted(x.double()).to(torch.int64) << self.shift
+            sums = self._weighted(x.double()).to(torch.int64) if largest * fan < _EXACT else self._wide(x)
         except RuntimeError as error:
             raise ModelError(f"what arrives at {self.target!r} has the shape {list(x.shape)}: {error}") from error
+        return sums << torch.as_tensor(self.shift).view(-1, *(1,) * (sums.ndim - 2))
 
     def each(self, i: Tensor, spikes: list[Tensor], bits: int, overflow: Overflow, most: int | None) -> Tensor:
         """`i` [N, out] after event by event has been added, channels in order, each addition held in `bits`."""
         x = self.pooled(spikes).flatten(1)
-        weight = self.weight << self.shift
+        weight = self.weight << torch.as_tensor(self.shift).view(-1, 1)
         for channel in range(x.shape[1]):
             left = x[:, channel].clone() if most is None else x[:, channel].clamp(max=most)
             while bool((left > 0).any()):
@@ -119,3 +121,21 @@ class Connection:
         if self.kind == "dense":
             return x.flatten(1) @ weight.T
         return F.conv2d(x, weight, None, self.stride, self.padding, self.dilation, self.groups)
+
+    def _wide(self, x: Tensor) -> Tensor:
+        """`_weighted` in int64, which torch's convolutions do not take: window by window of the kernel."""
+        if self.kind == "dense":
+            return x.flatten(1) @ self.weight.T
+        (top, left), (down, right), (wide, far) = self.padding, self.stride, self.dilation
+        out, inputs, kernel_h, kernel_w = self.weight.shape
+        x = F.pad(x, (left, left, top, top)).unflatten(1, (self.groups, inputs))
+        height = (x.shape[-2] - wide * (kernel_h - 1) - 1) // down + 1
+        width = (x.shape[-1] - far * (kernel_w - 1) - 1) // right + 1
+        weight = self.weight.unflatten(0, (self.groups, -1))
+        sums = x.new_zeros((len(x), self.groups, out // self.groups, height * width))
+        for row in range(kernel_h):
+            for column in range(kernel_w):
+                first, start = row * wide, column * far
+                seen = x[..., first : first + down * height : down, start : start + right * width : right]
+                sums += weight[..., row, column] @ seen[..., :height, :width].flatten(3)
+        return sums.flatten(1, 2).unflatten(-1, (height, width))

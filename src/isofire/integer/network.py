@@ -19,7 +19,7 @@ READOUT = "readout"
 
 @dataclass(frozen=True)
 class Encoder:
-    """Real inputs as codes: round(x / step), half to even, held within +-(2^(bits-1) - 1).
+    """Real inputs as codes: round(x / step), half to even, within +-(2^(bits-1) - 1).
 
     `steps`: how often an image [N, ...] is presented; None takes frames [T, N, ...].
     """
@@ -29,9 +29,21 @@ class Encoder:
     steps: int | None
 
     def encode(self, x: Tensor) -> Tensor:
-        """Codes [T, N, ...], int64."""
+        """Codes [T, N, ...], int64.
+
+        Raises
+        ------
+        ModelError
+            If an input is too large for the codes, or not finite.
+        """
         top = 2 ** (self.bits - 1) - 1
-        codes = (x.double() / self.step).round().clamp(-top, top).to(torch.int64)
+        scaled = (x.double() / self.step).round()
+        if scaled.numel() and not float(scaled.abs().max()) <= top:
+            raise ModelError(
+                f"inputs must lie within {top * self.step:g}, got {float(x.abs().max()):g}; lower the network with an "
+                "example that holds the largest"
+            )
+        codes = scaled.to(torch.int64)
         return codes if self.steps is None else codes.unsqueeze(0).expand(self.steps, *codes.shape)
 
 
@@ -68,6 +80,8 @@ class IntegerNetwork(nn.Module):
         For real inputs; None: the network is given whole numbers [T, N, ...].
     readout
         For connections to `READOUT`.
+    notes
+        Layer -> what about it is not exact, as sentences.
 
     Raises
     ------
@@ -83,10 +97,12 @@ class IntegerNetwork(nn.Module):
         *,
         encoder: Encoder | None = None,
         readout: Readout | None = None,
+        notes: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         super().__init__()
         self.order = tuple(populations)
         self.connections = tuple(connections)
+        self.notes = {name: tuple(said) for name, said in (notes or {}).items() if said}
         self.input_shape, self.encoder, self.readout = tuple(input_shape), encoder, readout
         for name, population in populations.items():
             _place(self, name, population)

@@ -1,0 +1,98 @@
+"""Weights as whole numbers: on the lattice that they lie on already, or on a fine grid of their own."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+LARGEST = 1 << 16
+"""The largest code of a lattice: levels of 16 bits, as odd numbers."""
+_PARTS = (1, 2, 3, 4, 6)
+# twice the rounding of origin + step * k in float32
+_ROUNDING = 2.0**-22
+
+
+class Codes(NamedTuple):
+    """int64 codes of the weights' shape and the step of each output, float64 [out]: weight = step * code.
+
+    `exact`: up to the rounding of float32, which is how the weights came.
+    """
+
+    codes: Tensor
+    step: Tensor
+    exact: bool
+
+
+def codes_of(weight: Tensor, bits: int, one_step: bool = False) -> Codes:
+    """The codes of quantized weights, whose levels have equal distances with 0 on a level or half way between two.
+
+    A lattice is looked for in the whole tensor, then in each output's weights. Other weights, in full precision or on
+    levels without a common distance, are rounded to codes of `bits` bits, with a step for each output.
+
+    Parameters
+    ----------
+    weight
+        [out, ...], as the network multiplies with them.
+    one_step
+        Every output has the same step.
+
+    Examples
+    --------
+    >>> codes_of(torch.tensor([[-1.0, 1 / 3], [1.0, -1 / 3]]), 16).codes
+    tensor([[-3,  1],
+            [ 3, -1]])
+    """
+    w = weight.detach().double().cpu()
+    whole = _lattice(w)
+    if whole is not None:
+        return Codes(
+            _divided(w, torch.full(w.shape[:1], whole).double()), torch.full(w.shape[:1], whole).double(), True
+        )
+    if not one_step:
+        each = [_lattice(row) for row in w]
+        if all(step is not None for step in each):
+            steps = torch.tensor([step or 1.0 for step in each], dtype=torch.float64)
+            return Codes(_divided(w, steps), steps, True)
+    top = 2 ** (bits - 1) - 1
+    largest = w.abs().amax() if one_step else w.abs().flatten(1).amax(1)
+    steps = torch.where(largest > 0, largest / top, torch.ones_like(largest)).expand(w.shape[0]).clone()
+    return Codes(_divided(w, steps), steps, False)
+
+
+def _divided(w: Tensor, steps: Tensor) -> Tensor:
+    return (w / steps.view(-1, *(1,) * (w.ndim - 1))).round().to(torch.int64)
+
+
+def _lattice(w: Tensor) -> float | None:
+    """The step of which every weight is a multiple, up to float32's rounding; None if there is none."""
+    values = w.unique()
+    if values.numel() > 2 * LARGEST:
+        return None
+    magnitudes = values.abs().unique()
+    largest = float(magnitudes[-1])
+    if largest == 0.0:
+        return 1.0
+    gaps = torch.cat([values.diff(), magnitudes[magnitudes > 0]])
+    gaps = gaps[gaps > largest * _ROUNDING]
+    for part in _PARTS:
+        step = float(gaps.min()) / part
+        if largest / step <= LARGEST and (found := _refined(magnitudes, step)) is not None:
+            return found
+    return None
+
+
+def _refined(magnitudes: Tensor, step: float) -> float | None:
+    """The step made exact by ever larger multiples of it; None if one is no multiple."""
+    tolerance = float(magnitudes[-1]) * _ROUNDING
+    for value in magnitudes.tolist():
+        k = round(value / step)
+        if abs(value - k * step) > max(tolerance, 0.05 * step):
+            return None
+        if k:
+            # each is rounded by as much as the largest at most, so the larger the closer
+            step = value / k
+    multiples = (magnitudes / step).round()
+    fitted = float((magnitudes * multiples).sum() / multiples.square().sum())
+    return fitted if float((magnitudes - multiples * fitted).abs().max()) <= tolerance else None

@@ -1,0 +1,115 @@
+"""Where the spikes of an integer network differ from the float network's, counted, with the reason."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from isofire.adapters import find_neurons
+from isofire.integer.network import IntegerNetwork
+from isofire.neurons import Neuron
+from isofire.quantization import convert, is_converted, spec_of
+from isofire.running import evaluating
+
+
+@dataclass
+class LayerDifference:
+    """Neuron-steps of a layer, and in how many of them spikes differ.
+
+    Attributes
+    ----------
+    places
+        Neurons times steps times images.
+    differ
+        The network in float32, as it is, against the integer network.
+    beyond_float32
+        The same network computed in float64 against the integer network: what is left without float32's rounding.
+    """
+
+    places: int = 0
+    differ: int = 0
+    beyond_float32: int = 0
+
+    def reason(self, notes: tuple[str, ...]) -> str:
+        """Why, in words; a layer's differences come from its own rounding or from earlier layers."""
+        if not self.differ and not self.beyond_float32:
+            return "equal"
+        if not self.beyond_float32:
+            return "rounding of float32: in float64 the network gives the integers' spikes"
+        return "; ".join(("integers round what the float network does not, here or in earlier layers", *notes))
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Layer -> differences, and the images they were counted on."""
+
+    layers: dict[str, LayerDifference]
+    notes: dict[str, tuple[str, ...]]
+    images: int
+
+    @property
+    def total(self) -> int:
+        """Differing neuron-steps of all layers."""
+        return sum(layer.differ for layer in self.layers.values())
+
+    def table(self) -> str:
+        """A line a layer."""
+        wide = max(len("layer"), *map(len, self.layers))
+        lines = [f"{'layer':<{wide}}  {'neuron-steps':>12}  {'differ':>8}  {'float64':>8}  why"]
+        for name, layer in self.layers.items():
+            why = layer.reason(self.notes.get(name, ()))
+            lines.append(f"{name:<{wide}}  {layer.places:>12,}  {layer.differ:>8,}  {layer.beyond_float32:>8,}  {why}")
+        return "\n".join(lines)
+
+
+@torch.no_grad()
+def differences(model: nn.Module, network: IntegerNetwork, batches: Iterable[Tensor]) -> Differences:
+    """Count the neuron-steps in which `network`, lowered from `model`, fires otherwise.
+
+    The float network runs twice, as it is and in float64 with the reference neurons: differences that float64 does not
+    have are the rounding of float32, not of the integers.
+
+    Parameters
+    ----------
+    batches
+        Inputs as the model takes them.
+    """
+    if spec_of(model) is not None and not is_converted(model):
+        model = convert(model)
+    exact = copy.deepcopy(model).double()
+    for module in exact.modules():
+        if isinstance(module, Neuron):
+            module.backend = "reference"
+    layers = {name: LayerDifference() for name in network.order}
+    images = 0
+    for inputs in batches:
+        whole = network.run(network.codes(inputs)).spikes
+        single, double = _spikes(model, inputs), _spikes(exact, inputs.double())
+        images += next(iter(whole.values())).shape[1]
+        for name, layer in layers.items():
+            layer.places += whole[name].numel()
+            layer.differ += int((single[name] != whole[name]).sum())
+            layer.beyond_float32 += int((double[name] != whole[name]).sum())
+    return Differences(layers, network.notes, images)
+
+
+def _spikes(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
+    kept: dict[str, Tensor] = {}
+    handles = []
+    for name, (neuron, adapter) in find_neurons(model).items():
+
+        def note(module: nn.Module, _inputs: object, output: Tensor, name: str = name, adapter=adapter) -> None:
+            kept[name] = adapter.spikes(module, output).to(torch.int64)
+
+        handles.append(neuron.register_forward_hook(note))
+    try:
+        with evaluating(model):
+            model(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return kept

@@ -1,0 +1,171 @@
+"""A float network as a list of stages: pools, weights, batch norm, and the neurons that they lead to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from isofire.adapters import find_neurons
+from isofire.errors import ModelError
+from isofire.integer.connection import INPUT, SumPool
+from isofire.integer.network import READOUT
+from isofire.models import SEWResNet
+from isofire.models.sew_resnet import SEWBlock
+from isofire.neurons import IF, LIF, Neuron, ParametricLIF, PerStep, Repeat
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A sum over windows, and what an average multiplies it by; None: 1 / size of the map."""
+
+    sum: SumPool
+    factor: float | None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What leads to a layer of neurons, or to the readout (`neuron` None)."""
+
+    target: str
+    neuron: Neuron | None
+    layer_name: str
+    layer: nn.Conv2d | nn.Linear
+    norm: nn.BatchNorm1d | nn.BatchNorm2d | None
+    pools: tuple[Pool, ...]
+    sources: tuple[str, ...]
+
+
+def stages_of(model: nn.Module) -> tuple[list[Stage], int | None]:
+    """The stages of a network, in order, and for how many steps it presents an image; None if it takes frames.
+
+    Raises
+    ------
+    ModelError
+        If the network is no `SEWResNet` that adds and no `nn.Sequential` of layers that have integers.
+    """
+    if isinstance(model, SEWResNet):
+        return _residual(model), model.T
+    if isinstance(model, nn.Sequential):
+        chain = _Chain()
+        chain.walk("", model)
+        return chain.finish(), chain.steps
+    raise ModelError(
+        f"integers are known of SEWResNet and of nn.Sequential (with PerStep), got {type(model).__name__}; build the "
+        "network of these, or run its layers through IntegerNetwork"
+    )
+
+
+class _Chain:
+    """Layers one after the other."""
+
+    def __init__(self) -> None:
+        self.stages: list[Stage] = []
+        self.steps: int | None = None
+        self.sources: tuple[str, ...] = (INPUT,)
+        self.pools: list[Pool] = []
+        self.layer: tuple[str, nn.Conv2d | nn.Linear] | None = None
+        self.norm: nn.BatchNorm1d | nn.BatchNorm2d | None = None
+
+    def walk(self, name: str, module: nn.Module) -> None:
+        match module:
+            case nn.Sequential() if type(module).forward in (nn.Sequential.forward, PerStep.forward):
+                for key, child in module.named_children():
+                    self.walk(f"{name}.{key}" if name else key, child)
+            case Repeat():
+                if self.stages or self.layer or self.steps is not None:
+                    raise ModelError(f"{name!r} repeats what has begun; Repeat comes first")
+                self.steps = module.T
+            case nn.Dropout() | nn.Identity() | nn.Flatten(start_dim=1, end_dim=-1):
+                return
+            case nn.Conv2d() | nn.Linear():
+                if self.layer is not None:
+                    raise ModelError(f"{self.layer[0]!r} and {name!r} have no neurons between them; merge them")
+                self.layer = name, module
+            case nn.BatchNorm1d() | nn.BatchNorm2d():
+                if self.layer is None or self.norm is not None:
+                    raise ModelError(f"the batch norm {name!r} must follow a convolution or linear layer")
+                self.norm = module
+            case nn.AvgPool2d():
+                if self.layer is not None:
+                    raise ModelError(f"the pool {name!r} must come before weights, not between them and neurons")
+                self.pools.append(_average(name, module))
+            case Neuron():
+                self._end(name, module)
+            case _:
+                kind = type(module).__name__
+                raise ModelError(f"{name!r} ({kind}) has no integer counterpart; replace it, or leave it to the host")
+
+    def finish(self) -> list[Stage]:
+        if self.layer is not None:
+            self._end(READOUT, None)
+        if not self.stages or self.pools:
+            raise ModelError("a network of integers needs weights and neurons, and ends with one of them")
+        return self.stages
+
+    def _end(self, target: str, neuron: Neuron | None) -> None:
+        if self.layer is None:
+            raise ModelError(f"the neurons {target!r} must follow a convolution or linear layer")
+        stage = Stage(target, neuron, *self.layer, self.norm, tuple(self.pools), self.sources)
+        self.stages.append(check_stage(stage))
+        self.sources, self.pools, self.layer, self.norm = (target,), [], None, None
+
+
+def _average(name: str, pool: nn.AvgPool2d) -> Pool:
+    size, stride, padding = (pair(v) for v in (pool.kernel_size, pool.stride, pool.padding))
+    if pool.ceil_mode or (any(padding) and not pool.count_include_pad):
+        raise ModelError(f"the pool {name!r} averages over windows of different sizes; drop ceil_mode and padding")
+    return Pool(SumPool(size, stride, padding), 1.0 / (pool.divisor_override or size[0] * size[1]))
+
+
+def _residual(model: SEWResNet) -> list[Stage]:
+    stages = [Stage("stem_sn", model.stem_sn, "stem", model.stem, model.stem_bn, (), (INPUT,))]
+    sources: tuple[str, ...] = ("stem_sn",)
+    for name, block in model.named_modules():
+        if isinstance(block, SEWBlock):
+            if block.connect != "add":
+                raise ModelError(f"{name!r} joins by {block.connect!r}; integers are known of 'add'")
+            pair = f"{name}.sn1", f"{name}.sn2"
+            stages.append(Stage(pair[0], block.sn1, f"{name}.conv1", block.conv1, block.bn1, (), sources))
+            stages.append(Stage(pair[1], block.sn2, f"{name}.conv2", block.conv2, block.bn2, (), (pair[0],)))
+            if block.downsample:
+                down = f"{name}.sn_down"
+                stages.append(
+                    Stage(down, block.sn_down, f"{name}.conv_down", block.conv_down, block.bn_down, (), sources)
+                )
+                sources = (down,)
+            sources = (pair[1], *sources)
+    stages.append(Stage(READOUT, None, "fc", model.fc, None, (Pool(SumPool(None), None),), sources))
+    return [check_stage(stage) for stage in stages]
+
+
+def check_stage(stage: Stage) -> Stage:
+    """The stage, if integers are known of its parts.
+
+    Raises
+    ------
+    ModelError
+        If not: weights with a time axis, strings as padding, neurons of another class.
+    """
+    layer, neuron, norm = stage.layer, stage.neuron, stage.norm
+    if layer.weight.ndim != (4 if isinstance(layer, nn.Conv2d) else 2):
+        raise ModelError(f"{stage.layer_name!r} has other weights in every step, which no integer layer has")
+    if isinstance(layer, nn.Conv2d) and (isinstance(layer.padding, str) or layer.padding_mode != "zeros"):
+        raise ModelError(f"{stage.layer_name!r} pads by {layer.padding!r}, {layer.padding_mode}; give zeros and a size")
+    if norm is not None and (norm.running_mean is None or norm.running_var is None):
+        raise ModelError(f"the batch norm behind {stage.layer_name!r} keeps no running statistics to fold")
+    if neuron is not None and type(neuron) not in (IF, LIF, ParametricLIF):
+        raise ModelError(f"the neurons {stage.target!r} ({type(neuron).__name__}) are none of IF, LIF, ParametricLIF")
+    return stage
+
+
+def check_neurons(model: nn.Module, stages: list[Stage]) -> None:
+    """Raise ModelError if a neuron of the network is in no stage."""
+    if missing := set(find_neurons(model)) - {stage.target for stage in stages}:
+        raise ModelError(f"the neurons {min(missing)!r} are not among the network's stages")
+
+
+def pair(value: Any) -> tuple[int, int]:
+    """Height and width of a torch setting, one number or two."""
+    return (value, value) if isinstance(value, int) else (value[0], value[-1])

@@ -1,0 +1,202 @@
+"""Lowered networks: the same spikes as the float network's, counted; and what has no integers is refused."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import isofire
+from isofire.errors import ModelError, SpecError
+from isofire.integer import Connection, differences, lower
+from isofire.integer.codes import codes_of
+from isofire.models import open_model
+from isofire.neurons import IF, LIF, Neuron, ParametricLIF, PerStep, Repeat
+from isofire.quantizers import LSQ, Uniform
+
+
+def net(neuron: Any, T: int = 4) -> nn.Sequential:
+    """Two convolutions with batch norms, a pool and a linear layer, for digits 8x8; statistics and gains vary."""
+    torch.manual_seed(3)
+    model = nn.Sequential(
+        Repeat(T), PerStep(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6)), neuron(),
+        PerStep(nn.AvgPool2d(2), nn.Conv2d(6, 8, 2, bias=False), nn.BatchNorm2d(8)), neuron(),
+        PerStep(nn.Flatten(), nn.Linear(32, 10)),
+    )  # fmt: skip
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.uniform_(-0.1, 0.1)
+                module.running_var.uniform_(0.05, 0.1)
+                module.weight.uniform_(-1.0, 1.5)
+                module.bias.uniform_(-0.1, 0.6)
+    return model.eval()
+
+
+def quantized(model: nn.Module, **spec: Any) -> nn.Module:
+    spec = {"weights": {"method": "lsq", "bits": 4}, "reestimate_bn": "never", "first_layer": "quantize"} | spec
+    return isofire.quantize_(model, isofire.QuantSpec(**spec), digits())
+
+
+def digits() -> Tensor:
+    return next(iter(isofire.data.load("digits", "test").first(40).batches(40)))[0]
+
+
+@pytest.mark.parametrize("bits", [2, 4, 7])
+@pytest.mark.parametrize("grid", ["endpoint", "midtread", "twos_complement", "midrise"])
+def test_codes_are_found_on_every_grid(grid: Any, bits: int) -> None:
+    quantizer = Uniform(bits, grid=grid, range=(-0.7, 0.7))
+    weight = quantizer(torch.randn(20, 30))
+    found = codes_of(weight, 16)
+    assert found.exact
+    assert (found.codes * found.step.view(-1, 1) - weight).abs().max() < 2e-7
+    # levels without a 0 are odd numbers
+    assert int(found.codes.abs().max()) <= 2**bits
+    assert (grid in ("endpoint", "midrise")) == bool((found.codes % 2 == 1).all()) or bits == 2
+
+
+def test_codes_have_a_step_for_each_output_where_levels_have() -> None:
+    quantizer = LSQ(4, granularity="channel", channels=5)
+    weight = torch.randn(5, 40) * torch.tensor([0.1, 1.0, 3.3, 0.02, 0.5]).view(-1, 1)
+    quantizer.calibrate(weight)
+    found = codes_of(quantizer(weight).detach(), 16)
+    assert found.exact
+    assert int(found.codes.abs().max()) <= 8
+    assert found.step.unique().numel() == 5
+
+
+def test_weights_in_full_precision_are_rounded_and_said_to_be() -> None:
+    weight = torch.randn(4, 50)
+    found = codes_of(weight, 16)
+    assert not found.exact
+    assert ((found.codes * found.step.view(-1, 1) - weight).abs() <= found.step.view(-1, 1) / 2 + 1e-12).all()
+
+
+NEURONS = {
+    "if": lambda: IF(), "if-soft": lambda: IF(v_reset=None), "lif": lambda: LIF(2.0),
+    "lif-3": lambda: LIF(3.0, decay_input=False), "plif": lambda: ParametricLIF(2.7),
+    "rest": lambda: LIF(2.0, v_threshold=0.6, v_reset=-0.25),
+    "several": lambda: IF(v_reset=None, several=True, v_floor=-0.5, v_threshold=0.3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NEURONS)
+def test_every_neuron_fires_as_in_floating_point(kind: str) -> None:
+    model = quantized(net(NEURONS[kind]))
+    found = differences(model, lower(model, digits()), [digits()])
+    assert found.images == 40
+    assert {name: layer.beyond_float32 for name, layer in found.layers.items()} == {"2": 0, "4": 0}
+    # of 40 images, 4 steps and 376 neurons
+    assert found.total <= 3
+    spikes = lower(model, digits()).run(lower(model, digits()).codes(digits())).spikes
+    assert all(spikes[name].double().mean() > 0.01 for name in ("2", "4"))
+
+
+@pytest.mark.parametrize(
+    "membrane",
+    [
+        {"bits": 4, "range": [-1, 1], "placement": "post_reset"},
+        {"bits": 3, "range": [-2, 2], "placement": "pre_fire"},
+        {"bits": 5, "range": "minmax", "placement": "post_reset", "granularity": "channel"},
+        {"method": "levels", "bits": 2, "placement": "post_reset"},
+    ],
+)
+def test_membranes_on_levels_become_tables(membrane: dict[str, Any]) -> None:
+    model = quantized(net(lambda: LIF(2.0)), membrane=membrane)
+    network = lower(model, digits())
+    assert all(population.table is not None for population in network.populations.values())
+    found = differences(model, network, [digits()])
+    assert sum(layer.beyond_float32 for layer in found.layers.values()) == 0, found.table()
+    assert found.total <= 3
+
+
+def test_a_coarse_grid_of_inputs_is_counted_and_named() -> None:
+    model = quantized(net(lambda: LIF(2.0)), first_layer="float")
+    coarse = lower(model, digits(), input_bits=3, weight_bits=4)
+    found = differences(model, coarse, [digits()])
+    assert found.layers["2"].beyond_float32 > 100
+    assert "real inputs: 3 bits" in found.table()
+    assert "weights of '1.0' are in full precision" in found.table()
+    assert differences(model, lower(model, digits()), [digits()]).layers["2"].beyond_float32 == 0
+
+
+def test_recorders_and_comparisons_take_it() -> None:
+    model = quantized(net(lambda: LIF(2.0)))
+    network = lower(model, digits())
+    with isofire.FiringRecorder(network) as recorder:
+        logits = network(digits())
+    whole = network.run(network.codes(digits())).spikes["4"]
+    assert torch.equal(recorder.counts.rates("4").flatten(), whole.double().mean((0, 1)).flatten())
+    assert torch.allclose(logits, model(digits()), atol=1e-4)
+    test = isofire.data.load("digits", "test").first(40)
+    drift = isofire.compare(model, network, test)
+    assert {layer.layer: layer.values["emd"] for layer in drift.layers} == {"2": 0.0, "4": 0.0}
+
+
+def test_states_are_as_narrow_as_their_bound_says() -> None:
+    model = quantized(net(lambda: LIF(2.0)))
+    network = lower(model, digits(), input_bits=6)
+    assert [population.rules.state_bits for population in network.populations.values()] == [32, 32]
+    trace = network.run(network.codes(digits()), states=True)
+    assert all(int(v.abs().max()) < 2**31 for v in trace.membranes.values())
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (lambda: nn.Sequential(Repeat(2), PerStep(nn.Conv2d(1, 2, 3), nn.ReLU()), LIF()), "ReLU.*no integer"),
+        (
+            lambda: nn.Sequential(Repeat(2), PerStep(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 1)), LIF()),
+            "no neurons between",
+        ),
+        (lambda: nn.Sequential(Repeat(2), LIF(), PerStep(nn.Flatten(), nn.Linear(64, 10))), "must follow"),
+        (lambda: isofire.models.sew_resnet8(connect="and", in_channels=1), "joins by 'and'"),
+        (lambda: nn.ModuleList([LIF()]), "SEWResNet and of nn.Sequential"),
+    ],
+)
+def test_what_has_no_integers_is_refused(model: Any, said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        lower(model().eval(), torch.ones(2, 1, 8, 8))
+
+
+def test_a_subclass_of_a_neuron_and_bits_out_of_range_are_refused() -> None:
+    class Mine(LIF):
+        pass
+
+    with pytest.raises(ModelError, match="none of IF, LIF, ParametricLIF"):
+        lower(net(Mine), digits())
+    with pytest.raises(SpecError, match=r"weight_bits must lie in 2\.\.26, got 30"):
+        lower(net(LIF), digits(), weight_bits=30)
+
+
+def test_inputs_beyond_the_example_are_refused() -> None:
+    network = lower(net(LIF), digits() / 4)
+    with pytest.raises(ModelError, match="inputs must lie within"):
+        network(digits() * 4)
+
+
+def test_the_packaged_network_with_its_own_quantization_fires_the_same(cifar10_root: Path) -> None:
+    model, _ = open_model(Path("sew_resnet8-cifar10"))
+    train, test = (isofire.data.load("cifar10", split, root=cifar10_root) for split in ("train", "test"))
+    spec = isofire.QuantSpec(weights={"method": "lsq", "bits": 4})
+    model = isofire.quantize_(copy.deepcopy(model), spec, train.first(64))
+    images = next(iter(test.first(6).batches(6)))[0]
+    network = lower(model, images)
+    found = differences(model, network, [images])
+    assert set(found.layers) == {name for name, module in model.named_modules() if isinstance(module, Neuron)}
+    assert found.images == 6
+    assert found.total == 0, found.table()
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_sums_beyond_float64_are_exact(groups: int) -> None:
+    weight = torch.randint(-9, 10, (6, 6 // groups, 3, 2))
+    to = {"sources": ("input",), "target": "n", "kind": "conv", "stride": (2, 1), "padding": (1, 2), "dilation": (1, 2)}
+    x = torch.randint(-9, 10, (2, 6, 7, 8))
+    narrow = Connection(weight=weight, groups=groups, **to)
+    wide = Connection(weight=weight * 2**27, groups=groups, **to)
+    assert torch.equal(wide.sums([x * 2**22]), narrow.sums([x]) * 2**49)
