@@ -134,6 +134,9 @@ def test_recorders_and_comparisons_take_it() -> None:
     assert torch.allclose(logits, model(digits()), atol=1e-4)
     test = isofire.data.load("digits", "test").first(40)
     drift = isofire.compare(model, network, test)
+    # what a spike costs is known of the float network, whose weights can be followed
+    assert drift.reached is None
+    assert "SynOps" not in drift.table()
     assert {layer.layer: layer.values["emd"] for layer in drift.layers} == {"2": 0.0, "4": 0.0}
 
 

@@ -120,7 +120,10 @@ class IntegerNetwork(nn.Module):
         """
         trace = self.run(self.codes(x))
         for name, population in self.populations.items():
-            population(trace.spikes[name].float())
+            fired = trace.spikes[name].float()
+            if not torch.equal(population(fired), fired):
+                # what follows has been computed already, so that whoever puts other spikes there would be misled
+                raise ModelError(f"the spikes of {name!r} cannot be replaced in an integer network; use the float one")
         if self.readout is None or trace.readout is None:
             return trace.spikes[self.order[-1]].float()
         return (trace.readout.double() * self.readout.scale).float()
