@@ -16,7 +16,9 @@ import isofire
 from benchmarks.peers import peer_of, same_spikes
 from isofire.models import SEWResNet, pretrained, sew_resnet8
 from isofire.models.pretrained import REGISTER
+from isofire.neurons import LIF, MembraneQuantizer
 from isofire.quantization import calibrate_, prepare
+from isofire.quantizers import Levels, Quantizer, Table, Uniform
 from isofire.training import Recipe
 from isofire.training.objective import Objective
 
@@ -126,16 +128,45 @@ def distance() -> Case:
     }
 
 
+def membrane_tables() -> Case:
+    """A layer of 32 x 16 x 16 LIF neurons, T = 4, batch 32, channels_last, membranes quantized post_reset; base: the
+    uniform grid of 4 levels. A table is compared edge by edge up to 64 levels and searched beyond, which gathers."""
+    x = torch.randn(128, 32, 16, 16, generator=torch.Generator().manual_seed(0))
+    x = x.contiguous(memory_format=torch.channels_last).unflatten(0, (4, 32))
+    cases = {"uniform, 4 levels": _layer(Uniform(2, range=(-1.0, 1.0), ste="plain"), x)}
+    for bits in (2, 4, 6, 8):
+        table = Uniform(bits, range=(-1.0, 1.0)).table()
+        assert table is not None
+        for groups in (1, 32):
+            own = {"granularity": "channel", "channels": groups, "channel_axis": 1} if groups > 1 else {}
+            levels = Levels(list(range(1 << bits)), **own)  # type: ignore[arg-type]
+            levels.set_table(Table(*(part.expand(groups, -1).contiguous() for part in table)))
+            cases[f"table, {1 << bits} levels{', one a channel' if own else ''}"] = _layer(levels, x)
+    return cases
+
+
+def _layer(quantizer: Quantizer, x: Tensor) -> Callable[[], object]:
+    neuron = LIF()
+    neuron.membrane = MembraneQuantizer(quantizer, "post_reset")
+
+    def run() -> None:
+        with torch.no_grad():
+            neuron(x)
+
+    return run
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "training step": training_step,
     "QAT step": qat_step,
     "firing losses": firing_losses,
     "inference": inference,
     "recording": recording,
+    "membrane tables": membrane_tables,
     "EMD": distance,
 }
 
-ROUNDS = {"recording": 60}
+ROUNDS = {"recording": 60, "membrane tables": 60}
 """Cases whose rows differ by little take more rounds than the usual 9."""
 
 
