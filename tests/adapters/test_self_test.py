@@ -110,3 +110,44 @@ def test_spikingjellys_nodes_pass_with_every_leak(leak: float, v_reset: Any, pla
 def test_snntorchs_neurons_pass_with_every_leak(beta: float, mechanism: str, placement: Any) -> None:
     snntorch: Any = pytest.importorskip("snntorch", reason="snntorch is not installed", exc_type=ImportError)
     check(snntorch.Leaky(beta=beta, reset_mechanism=mechanism, reset_delay=False), placement)
+
+
+class Broken(Leaky):
+    """Its own code fails, in train or eval mode."""
+
+    def __init__(self, training: bool) -> None:
+        super().__init__(0.5)
+        self.fails_in = training
+
+    def look(self, v: Tensor, placement: str) -> Tensor:
+        if self.training is self.fails_in:
+            raise KeyError("v_reset")
+        return v
+
+
+class Careless(MembraneMixin):
+    def look(self, v: Tensor, placement: str) -> Tensor:
+        return v[0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_an_error_of_the_neurons_own_code_is_told_as_such(training: bool) -> None:
+    register(Broken, LeakyAdapter(Heard))
+    try:
+        mode = "train" if training else "eval"
+        told = (
+            rf"'n' \(Broken\) .* its own forward fails .* without a quantizer too \(KeyError: 'v_reset'\) \({mode} mode"
+        )
+        with pytest.raises(ModelError, match=told):
+            check(Broken(training), "pre_fire")
+    finally:
+        unregister(Broken)
+
+
+def test_an_error_of_the_hook_is_told_apart_from_one_of_the_neuron() -> None:
+    register(Leaky, LeakyAdapter(Careless))
+    try:
+        with pytest.raises(ModelError, match=r"with a quantizer, though not without \(IndexError"):
+            check(Leaky(0.5), "pre_fire")
+    finally:
+        unregister(Leaky)

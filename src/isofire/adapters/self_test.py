@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from isofire.adapters.base import Adapter
-from isofire.errors import ModelError
+from isofire.errors import IsofireError, ModelError
 from isofire.neurons import MembraneQuantizer
 from isofire.neurons.membrane import Placement
 from isofire.quantizers import RangeObserver, Uniform
@@ -30,7 +32,7 @@ def run_self_test(name: str, neuron: nn.Module, adapter: Adapter, placement: Pla
     Raises
     ------
     ModelError
-        If the kind of neuron is refused or one of these fails.
+        If the kind of neuron is refused, one of these fails, or the neuron's own code raises an error.
     """
     reason = adapter.refusal(neuron, placement)
     if reason is not None:
@@ -46,9 +48,11 @@ def run_self_test(name: str, neuron: nn.Module, adapter: Adapter, placement: Pla
     adapter.attach(watched, watching.to(currents.device))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         for training in (True, False):
-            expected = _run(plain, adapter, currents, training)
+            with _told(name, neuron, placement, training, "without a quantizer too"):
+                expected = _run(plain, adapter, currents, training)
             counter.calls = 0
-            spikes = _run(watched, adapter, currents, training)
+            with _told(name, neuron, placement, training, "with a quantizer, though not without"):
+                spikes = _run(watched, adapter, currents, training)
             if counter.calls != STEPS:
                 raise _failure(
                     name,
@@ -59,9 +63,26 @@ def run_self_test(name: str, neuron: nn.Module, adapter: Adapter, placement: Pla
                 )
             if not torch.equal(spikes, expected):
                 raise _failure(name, neuron, placement, training, "a quantizer that changes nothing changes its spikes")
-            ways = (_held(held, adapter, currents, training, placement, hold) for hold in HOLDS)
-            if all(torch.equal(spikes, expected) for spikes in ways):
+            with _told(name, neuron, placement, training, "with a quantizer, though not without"):
+                ways = (_held(held, adapter, currents, training, placement, hold) for hold in HOLDS)
+                silent = all(torch.equal(spikes, expected) for spikes in ways)
+            if silent:
                 raise _failure(name, neuron, placement, training, "what the quantizer returns has no effect on spikes")
+
+
+@contextmanager
+def _told(name: str, neuron: nn.Module, placement: str, training: bool, when: str) -> Iterator[None]:
+    """The neuron runs inside; an error of its code is raised as a ModelError that says so."""
+    try:
+        yield
+    except IsofireError:
+        raise
+    except Exception as error:
+        # the code of others raises whatever it does, and memory and interrupts are not its faults
+        if isinstance(error, MemoryError | torch.OutOfMemoryError):
+            raise
+        what = f"its own forward fails in the self-test, {when} ({type(error).__name__}: {error})"
+        raise _failure(name, neuron, placement, training, what) from error
 
 
 class _Counter(RangeObserver):
