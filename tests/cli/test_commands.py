@@ -415,3 +415,38 @@ def test_compare_shows_drift_beside_the_floor_that_is_named(run, trained, quanti
     assert (both.code, "name one floor" in both.err) == (2, True)
     text = run("compare", *files, "--data", "digits", "--n", "200", "--device", "cpu").out
     assert "how many images would be enough" in text or "for an interval of +-10 %" in text
+
+
+# -- presets -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_preset_stands_for_the_quant_table(run, trained, tmp_path):
+    out = tmp_path / "kept"
+    more = ("--set", "data.name=digits", "--set", "calibration.images=32", "--set", "quant.weights.sweeps=1")
+    found = document(
+        run("quantize", trained / "model.safetensors", "--preset", "keep-firing", *more, "-o", out, "--json")
+    )
+    assert found["row"]["method"] == "gptq | firing"
+    assert found["row"]["bits"] == "4 | 2"
+    assert "correct=bias" in found["row"]["options"]
+    spec = spec_of(load_model(out / "model.safetensors")[0])
+    assert spec is not None
+    assert spec.to_dict()["weights"]["sweeps"] == 1
+
+
+def test_a_preset_and_a_quant_table_do_not_go_together(run, trained, config):
+    result = run("quantize", trained / "model.safetensors", "-c", config, "--preset", "keep-firing")
+    assert result.code == 2
+    assert "both say what to quantize" in result.err
+
+
+def test_neither_preset_nor_configuration_is_told(run, trained):
+    result = run("quantize", trained / "model.safetensors")
+    assert result.code == 2
+    assert "--preset keep-firing" in result.err
+
+
+def test_an_unknown_preset_lists_the_known(run, trained):
+    result = run("quantize", trained / "model.safetensors", "--preset", "keep_firing")
+    assert result.code == 2
+    assert "there are: keep-firing, keep-firing-2bit, keep-firing-1bit-state" in result.err

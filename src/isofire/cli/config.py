@@ -12,6 +12,7 @@ from isofire.config_source import merge_settings
 from isofire.errors import SpecError
 from isofire.limits import Count, Seed
 from isofire.quantization import CALIBRATION_IMAGES
+from isofire.quantization.presets import preset as spec_of_preset
 from isofire.spec import QuantSpec
 from isofire.study import DataSettings
 from isofire.study.reading import read_data, read_model, read_recipe, read_spec
@@ -61,25 +62,38 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 def read_config(
-    path: Path, settings: Sequence[str] = (), seed: int | None = None, allow_code: bool = False
+    path: Path | None,
+    settings: Sequence[str] = (),
+    seed: int | None = None,
+    allow_code: bool = False,
+    preset: str | None = None,
 ) -> RunConfig:
     """Read a file, lay `--set` settings over it, and check everything.
 
     Parameters
     ----------
+    path
+        None: there is no file, all comes from the preset and the settings.
     settings
         Such as "train.epochs=2": a dotted key and a TOML value; what is no TOML value is text.
     seed
         Replaces the file's.
     allow_code
         Whether the file may name code of the user's own; see `ConfigSource.check_code`.
+    preset
+        Name of a spec that is the table [quant], see `isofire.quantization.presets`.
 
     Raises
     ------
     SpecError
         If the file cannot be read, or a key or value is not valid; says where and what is meant.
     """
-    return parse_config(read_toml(path), str(path), settings, seed, allow_code)
+    values = {} if path is None else read_toml(path)
+    if preset is not None:
+        if "quant" in values:
+            raise SpecError(f"--preset {preset} and the table [quant] of {path} both say what to quantize; drop one")
+        values = {**values, "quant": spec_of_preset(preset)}
+    return parse_config(values, str(path or f"--preset {preset}"), settings, seed, allow_code)
 
 
 def parse_config(

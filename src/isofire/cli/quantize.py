@@ -43,7 +43,8 @@ def quantize(
     baseline: Path | None = None,
     /,
     *,
-    config: ConfigFile,
+    config: ConfigFile | None = None,
+    preset: str | None = None,
     network: ModelChoice | None = None,
     data: str | None = None,
     set: Settings = (),
@@ -65,6 +66,7 @@ def quantize(
     ```
     isofire quantize runs/fp/model.safetensors -c configs/digits-demo.toml
     isofire quantize FP.safetensors -c CONFIG.toml --mode qat --out runs/qat
+    isofire quantize FP.safetensors --preset keep-firing --set data.name=digits
     isofire quantize FP.safetensors -c CONFIG.toml --set quant.weights.bits=2 --split valid
     isofire quantize FP.safetensors -c CONFIG.toml \\
         --set 'quant.weights={method="lqnet", bits=2}'
@@ -75,6 +77,9 @@ def quantize(
     ----------
     baseline
         The full-precision network, a model.safetensors that isofire wrote; or --model names one of yours.
+    preset
+        A spec by its name, instead of the table [quant]: keep-firing (4-bit weights, 2-bit states), keep-firing-2bit
+        (both 2 bits) or keep-firing-1bit-state; see docs/keep-firing.md. --set changes single settings of it.
     data
         With --model, instead of the set that the table [data] names: package.module:loader, called with "train" and
         "test". To train on, it gives sets of isofire.data, which [data] may cut.
@@ -95,7 +100,9 @@ def quantize(
     refuse_processes("quantize")
     if from_scratch and mode == "ptq":
         raise SpecError("--from-scratch trains, so it goes with --mode qat")
-    settings, chosen = read_config(config, set, seed, allow_code), network or ModelChoice()
+    if config is None and preset is None:
+        raise SpecError("what to quantize is said by --config FILE or --preset keep-firing; give one")
+    settings, chosen = read_config(config, set, seed, allow_code, preset), network or ModelChoice()
     if baseline is not None and chosen.model is not None:
         raise SpecError("--model takes its file by --weights; leave the other file out")
     if data is not None and chosen.model is None:
@@ -114,12 +121,12 @@ def quantize(
         make_plan(model, spec)
     if control and mode == "ptq" and settings.quant is not None and not reestimates(model, settings.quant):
         raise SpecError(
-            f"[quant] of {config} re-estimates no batch norm, so after training its control is {told} itself; take "
-            "the floor of other images, which is the default"
+            f"[quant] of {config or preset} re-estimates no batch norm, so after training its control is {told} "
+            "itself; take the floor of other images, which is the default"
         )
     parts = ("data", "quant", "calibration", *(["qat"] if mode == "qat" else []))
     decides = [deciding(settings, *parts), told, str(chosen.weights), data, split, from_scratch]
-    name = f"{config.stem}-{mode}{'-control' if control else ''}"
+    name = f"{config.stem if config else preset}-{mode}{'-control' if control else ''}"
     target = out_folder(out, settings.out, name, settings.seed, decides)
     if baseline is not None and is_same_file(target, os.path.dirname(os.path.realpath(baseline))):
         raise SpecError(f"--out {target} holds the baseline, whose model.safetensors would be replaced; name another")
@@ -195,7 +202,7 @@ def _splits(settings: RunConfig, data: str | None, mode: str) -> Splits | NamedS
 
 
 def _start(
-    model: nn.Module, settings: RunConfig, chosen: ModelChoice, config: Path, told: str, from_scratch: bool
+    model: nn.Module, settings: RunConfig, chosen: ModelChoice, config: Path | None, told: str, from_scratch: bool
 ) -> nn.Module | None:
     """Where training starts if not at the network; whether [model] describes the network."""
     if chosen.model is not None:
@@ -206,10 +213,12 @@ def _start(
     return fresh if from_scratch else None
 
 
-def _check_same(network: nn.Module, described: nn.Module, config: Path, baseline: str) -> None:
+def _check_same(network: nn.Module, described: nn.Module, config: Path | None, baseline: str) -> None:
     """The table [model], where there is one, must describe the network of the file."""
     stored, told = network.__dict__.get("config") or {}, described.__dict__.get("config") or {}
     differing = [key for key in told if told[key] != stored.get(key)]
     if differing:
         values = "; ".join(f"{key} is {stored.get(key)!r} there, {told[key]!r} here" for key in differing)
-        raise SpecError(f"[model] of {config} describes another network than {baseline}: {values}; change one of them")
+        raise SpecError(
+            f"[model] of {config or '--set'} describes another network than {baseline}: {values}; change one of them"
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from torch import Tensor
 
 from isofire.errors import SpecError
@@ -47,6 +48,10 @@ class GPTQWeights(WeightSetting, frozen=True, kw_only=True, tag="gptq"):
             raise SpecError(f"damping must be positive, got {self.damping}; 0.01 is usual")
         if self.sweeps < 0:
             raise SpecError(f"sweeps must be at least 0, got {self.sweeps}")
+
+    def __hash__(self) -> int:
+        # its options are a dict
+        return hash(msgspec.json.encode(self, order="deterministic"))
 
     @property
     def base(self) -> WeightSetting:
