@@ -74,6 +74,11 @@ def test_the_same_twice_and_nothing_of_it_in_the_argument(network: nn.Module, im
         assert torch.equal(value, before[name])
 
 
+def test_settings_are_hashable():
+    kinds = {isofire.QuantSpec(weights={**W2, "options": {"grid": grid}}).weights for grid in ("midtread", "endpoint")}
+    assert len(kinds) == 2
+
+
 def test_weights_are_levels_and_stay_so_through_convert(network: nn.Module, images: Tensor):
     prepared = calibrate(prepare(network, isofire.QuantSpec(weights=W2)), images)
     codes = integer_weights(prepared)
