@@ -132,10 +132,17 @@ def test_fast_paths_equal_the_reference(
 @given(data=st.data())
 def test_any_layer(data: st.DataObject, currents: Any, run: Any, assert_close: Any) -> None:
     space = data.draw(st.lists(st.integers(1, 40), max_size=2))
-    shape = (data.draw(st.integers(1, 8)), data.draw(st.integers(1, 3)), data.draw(st.integers(1, 5)), *space)
+    synapse = data.draw(st.sampled_from(SYNAPSES))
+    # at T = 1 an input that acts a step later reaches no spike: see the next test
+    shape = (
+        data.draw(st.integers(1 + (synapse == "before_input"), 8)),
+        data.draw(st.integers(1, 3)),
+        data.draw(st.integers(1, 5)),
+        *space,
+    )
     x = currents(*shape, seed=data.draw(st.integers(0, 1 << 20)), channels_last=len(space) == 2)
     own = tensors_of(shape[2:], data.draw(st.integers(0, 99)))
-    neuron = CubaLIF(synapse=data.draw(st.sampled_from(SYNAPSES)), **own, backend="reference")
+    neuron = CubaLIF(synapse=synapse, **own, backend="reference")
     expected, gradients = run(neuron, x)
     neuron.backend = "native"
     neuron.counting = True
@@ -143,6 +150,16 @@ def test_any_layer(data: st.DataObject, currents: Any, run: Any, assert_close: A
     assert torch.equal(spikes, expected)
     assert torch.equal(neuron.spike_counts.float(), expected.sum(0))
     assert_close(got[0], gradients[0])
+
+
+@pytest.mark.parametrize("path", FAST)
+def test_an_input_that_reaches_no_spike_has_no_gradient(path: Any) -> None:
+    x = torch.ones(1, 2, 3, requires_grad=True)
+    spikes = CubaLIF(synapse="before_input", backend=path)(x)
+    assert spikes.tolist() == torch.zeros(1, 2, 3).tolist()
+    spikes.sum().backward()
+    assert x.grad is not None
+    assert not x.grad.any()
 
 
 def test_several_spikes_and_a_floor_run_on_torch(currents: Any, run: Any, assert_close: Any) -> None:

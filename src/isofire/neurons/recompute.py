@@ -32,9 +32,17 @@ class _Recomputed(torch.autograd.Function):
         with torch.enable_grad():
             spikes = _run(ctx.dynamics, leaves[0], ctx.state, tuple(leaves[1:]))
         asked = [leaf for leaf in leaves if leaf.requires_grad]
+        if not spikes.requires_grad:
+            # what was asked for has no way to a spike, as an input that acts a step later has at T = 1
+            zeros = (torch.zeros_like(leaf) if leaf.requires_grad else None for leaf in leaves)
+            return next(zeros), None, None, *zeros
         found = iter(torch.autograd.grad(spikes, asked, grads[0], allow_unused=True))
-        x, *tensors = (next(found) if leaf.requires_grad else None for leaf in leaves)
+        x, *tensors = (_or_zero(next(found), leaf) if leaf.requires_grad else None for leaf in leaves)
         return x, None, None, *tensors
+
+
+def _or_zero(gradient: Tensor | None, leaf: Tensor) -> Tensor:
+    return torch.zeros_like(leaf) if gradient is None else gradient
 
 
 def _run(d: Dynamics, x: Tensor, state: StateQuantizer | None, tensors: tuple[Tensor, ...]) -> Tensor:
