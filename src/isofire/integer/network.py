@@ -121,7 +121,7 @@ class IntegerNetwork(nn.Module):
         trace = self.run(self.codes(x))
         for name, population in self.populations.items():
             fired = trace.spikes[name].float()
-            if not torch.equal(population(fired), fired):
+            if not torch.equal(population(fired.clone()), fired):
                 # what follows has been computed already, so that whoever puts other spikes there would be misled
                 raise ModelError(f"the spikes of {name!r} cannot be replaced in an integer network; use the float one")
         if self.readout is None or trace.readout is None:
