@@ -104,3 +104,23 @@ def test_a_network_of_the_users_own_code(run) -> None:
     assert nir.read("own.nir")(torch.rand(3, 1, 8, 8)).shape == (2, 3, 10)
     done = run("export", "--model", "nets:strange", "--data", "nets:load", "--out", "strange.nir")
     assert (done.code, Path("strange.nir").exists()) == (2, False), done.err
+
+
+@pytest.mark.parametrize("to", ["bundle", "c"])
+def test_integers_are_written_with_what_differs(run, files, to: str) -> None:
+    done = run("export", files["quantized"], "--to", to, "--data", "digits", "--out", "net", "--json")
+    assert done.code == 0, done.err
+    document = json.loads(done.out)
+    assert (document["format"], document["images"], document["layers"]) == (to, 16, 9)
+    assert sum(document["differing"].values()) <= 5
+    assert {path.name for path in Path("net").iterdir()} >= (
+        {"manifest.json"} if to == "bundle" else {"network.c", "network.h", "network_test.c"}
+    )
+    again = run("export", files["quantized"], "--to", to, "--data", "digits", "--out", "net")
+    assert (again.code, "is there already" in again.err) == (2, True), again.err
+
+
+def test_a_network_without_integers_leaves_no_folder(run, files) -> None:
+    done = run("export", files["iand"], "--to", "c", "--data", "digits", "--out", "net")
+    assert (done.code, "joins by 'iand'" in done.err) == (2, True), done.err
+    assert not Path("net").exists()

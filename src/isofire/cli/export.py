@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
+from torch import nn
 
 from isofire.cli.named import ModelChoice
 from isofire.cli.options import DataChoice, Output
 from isofire.cli.screen import Report
 from isofire.errors import SpecError
 from isofire.files import is_same_file
+from isofire.models import NamedData
 from isofire.quantization import spec_of
+from isofire.study import AnySet
 
 _EXAMPLES = 2
-"""Images that shapes are taken from, and on which the graph must compute what the network does."""
+"""Images that shapes are taken from, and on which the graph must compute what the network does; golden vectors."""
+_RANGE = 256
+"""Images whose largest value is the largest that an integer network takes."""
+_CHECKED = 16
+"""Images on which the spikes of the integer network are compared with the float network's."""
 
 
 def export(
     model: Path | None = None,
     /,
     *,
-    out: Annotated[Path, Parameter(name=["--out", "-o"], help="The file to write.")],
-    to: Literal["nir"] = "nir",
+    out: Annotated[Path, Parameter(name=["--out", "-o"], help="The file to write; a folder for bundle and c.")],
+    to: Literal["nir", "bundle", "c"] = "nir",
+    input_bits: int = 24,
+    weight_bits: int = 24,
     network: ModelChoice | None = None,
     choice: DataChoice | None = None,
     output: Output | None = None,
@@ -32,36 +41,51 @@ def export(
 
     ```
     isofire export runs/w4m4/model.safetensors --data digits --out w4m4.nir
+    isofire export runs/w4m4/model.safetensors --to c --data digits --out w4m4
     isofire export sew_resnet8-cifar10 --data cifar10 --root DIR --out sew8.nir
     isofire export --model nets:build --weights FILE.safetensors --data nets:load --out net.nir
     ```
 
-    Quantized weights are the values of their levels; membrane quantizers are metadata, see docs/adapters/nir.md. The
-    data give the shapes, and two images on which the graph is checked against the network. A network of another library
-    is written by that library's own writer, with weights alone quantized, and not checked.
+    nir: quantized weights are the values of their levels; membrane quantizers are metadata, see docs/adapters/nir.md.
+    The data give the shapes, and two images on which the graph is checked against the network. A network of another
+    library is written by that library's own writer, with weights alone quantized, and not checked.
+
+    bundle and c: the network in integers (docs/chips.md), batch norms folded, with golden vectors of two images. The
+    data give shapes, the range of inputs, and 16 images on which spikes that differ from the float network's are
+    counted.
 
     Parameters
     ----------
     model
         A file that isofire wrote (model.safetensors); with --model, weights for it.
     to
-        The format: nir, the Neuromorphic Intermediate Representation (extra `nir`).
+        nir, the Neuromorphic Intermediate Representation (extra `nir`); bundle, a folder of packed codes and a JSON
+        manifest that numpy reads; c, a folder with a C99 program.
+    input_bits, weight_bits
+        For bundle and c: bits of real inputs, and of weights in full precision.
     """
     chosen = network or ModelChoice()
     for given in (model, chosen.weights):
         if given is not None and is_same_file(out, given):
             raise SpecError(f"--out {out} is the network itself, which would be replaced; name another file")
+    if to == "nir":
+        return _to_nir(out, chosen, model, choice or DataChoice())
+    opened, _ = chosen.open(model)
+    return _to_integers(out, to, opened, (choice or DataChoice()).load(), (input_bits, weight_bits))
+
+
+def _to_nir(out: Path, chosen: ModelChoice, model: Path | None, choice: DataChoice) -> Report:
     try:
         from isofire import nir
     except ImportError as error:
-        raise SpecError(f"--to {to} needs the extra nir: pip install 'isofire[nir]' ({error})") from error
+        raise SpecError(f"--to nir needs the extra nir: pip install 'isofire[nir]' ({error})") from error
     opened, _ = chosen.open(model)
-    inputs, _ = next(iter((choice or DataChoice()).load().first(_EXAMPLES).batches(_EXAMPLES)))
+    inputs, _ = next(iter(choice.load().first(_EXAMPLES).batches(_EXAMPLES)))
     graph = nir.to_graph(opened, inputs)
     nir.write_graph(out, graph)
     spec = spec_of(opened)
     document = {
-        "file": str(out), "format": to, "nodes": len(graph.nodes), "edges": len(graph.edges),
+        "file": str(out), "format": "nir", "nodes": len(graph.nodes), "edges": len(graph.edges),
         "bytes": out.stat().st_size, "quantized": spec is not None,
     }  # fmt: skip
     kind = "quantized" if spec is not None else "full precision"
@@ -69,3 +93,29 @@ def export(
     by = "" if own else ", by its library's own writer and not checked"
     text = f"wrote {out}: {len(graph.nodes)} nodes, {len(graph.edges)} edges, {kind}{by}"
     return Report(document | {"checked": own}, text)
+
+
+def _to_integers(out: Path, to: str, model: nn.Module, data: AnySet | NamedData, bits: tuple[int, int]) -> Report:
+    from isofire.export import write_bundle, write_c
+    from isofire.integer import differences, lower
+
+    def batch(count: int) -> Any:
+        count = count if isinstance(data, NamedData) else min(count, len(data))
+        return next(iter(data.first(count).batches(count)))[0]
+
+    integers = lower(model, batch(_RANGE), input_bits=bits[0], weight_bits=bits[1])
+    codes = integers.codes(batch(_EXAMPLES))
+    (write_bundle if to == "bundle" else write_c)(out, integers, codes)
+    found = differences(model, integers, [batch(_CHECKED)])
+    places = sum(layer.places for layer in found.layers.values())
+    size = sum(file.stat().st_size for file in out.iterdir())
+    document = {
+        "folder": str(out), "format": to, "layers": len(found.layers), "bytes": size, "images": found.images,
+        "neuron_steps": places, "differing": {name: layer.differ for name, layer in found.layers.items()},
+        "notes": {name: list(said) for name, said in integers.notes.items()},
+    }  # fmt: skip
+    text = (
+        f"wrote {out}: {len(found.layers)} layers of neurons in integers, golden vectors of {codes.shape[1]} images\n"
+        f"spikes that differ from the float network's on {found.images} images: {found.total:,} of {places:,}\n"
+    )
+    return Report(document, text + found.table())

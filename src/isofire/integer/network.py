@@ -139,14 +139,19 @@ class IntegerNetwork(nn.Module):
         codes = x.to(torch.int64) if self.encoder is None else self.encoder.encode(x)
         if self.encoder is None and not torch.equal(codes.to(x.dtype), x):
             raise ModelError("this network takes whole numbers of spikes, got others")
+        return self._shaped(codes)
+
+    def _shaped(self, codes: Tensor) -> Tensor:
         if codes.ndim != 2 + len(self.input_shape) or tuple(codes.shape[2:]) != self.input_shape or not len(codes):
-            raise ModelError(f"this network takes inputs {list(self.input_shape)}, got shape {list(x.shape)}")
+            raise ModelError(
+                f"this network takes codes [T, N, ...] with {list(self.input_shape)} for each, got {list(codes.shape)}"
+            )
         return codes
 
     @torch.no_grad()
     def run(self, codes: Tensor, *, states: bool = False) -> Trace:
         """Run from rest on codes [T, N, ...] and keep every spike; with `states`, every state after each step too."""
-        images = codes.shape[1]
+        images = self._shaped(codes).shape[1]
         spikes: dict[str, list[Tensor]] = {name: [] for name in self.order}
         kept: dict[str, list[State]] = {name: [] for name in self.order}
         now = {name: population.initial(images) for name, population in self.populations.items()}

@@ -1,0 +1,249 @@
+"""An integer network as a folder that numpy alone reads: packed codes, a manifest, and golden vectors.
+
+`manifest.json` says the order of layers, connections, widths and rules, and of each array its file, shape, bits, least
+value and sha256. An array of whole numbers is a flat uint8 `.npy` of bits: the first `bits` of them, most significant
+first, are the first value minus `least`, and so on in C order. `golden` holds codes of inputs, and every spike,
+membrane and readout of each step that they lead to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from isofire.errors import DataError, SpecError
+from isofire.export.folder import write_folder
+from isofire.files import read_file
+from isofire.integer import Connection, Encoder, IntegerNetwork, NeuronRules, Population, Readout, StateTable, SumPool
+from isofire.toml_json import read_json
+
+FORMAT = "isofire-bundle"
+VERSION = 1
+_MOST = 1 << 31
+
+
+def write_bundle(path: str | os.PathLike[str], network: IntegerNetwork, codes: Tensor) -> Path:
+    """Write a network, with what it makes of input codes [T, N, ...] as golden vectors; whole, or not at all.
+
+    Raises
+    ------
+    OutputError
+        If the folder exists or cannot be written.
+    """
+
+    def fill(folder: Path) -> None:
+        writer = _Writer(folder)
+        manifest = {"format": FORMAT, "version": VERSION, **_described(network, writer)}
+        manifest["golden"] = _golden(network, codes, writer)
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+
+    return write_folder(path, fill)
+
+
+def read_bundle(path: str | os.PathLike[str]) -> IntegerNetwork:
+    """The network of a bundle, once every sum of its files is right and it gives its golden vectors again.
+
+    Raises
+    ------
+    DataError
+        If a file is missing, damaged, or not what the manifest says.
+    """
+    folder = Path(path)
+    try:
+        manifest = read_json(folder / "manifest.json")
+        if manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
+            raise DataError(f"{folder} is no bundle of version {VERSION}; write it again")
+        reader = _Reader(folder)
+        network = _network(manifest, reader)
+        _check_golden(network, manifest["golden"], reader, folder)
+    except OSError as error:
+        raise DataError(f"cannot read {folder}: {error.strerror or error}") from error
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{folder} is damaged: {error!r}; write it again") from error
+    return network
+
+
+def pack(values: np.ndarray) -> tuple[np.ndarray, int, int]:
+    """Flat uint8 bits, the bits of a value, and the least value."""
+    flat = values.reshape(-1).astype(np.int64)
+    least = int(flat.min()) if flat.size else 0
+    bits = max(1, (int(flat.max()) - least).bit_length()) if flat.size else 1
+    above = (flat - least).astype(np.uint64)
+    places = np.arange(bits - 1, -1, -1, dtype=np.uint64)
+    return np.packbits(((above[:, None] >> places) & np.uint64(1)).astype(np.uint8).reshape(-1)), bits, least
+
+
+def unpack(packed: np.ndarray, bits: int, least: int, shape: tuple[int, ...]) -> np.ndarray:
+    """What `pack` packed, int64."""
+    count = int(np.prod(shape))
+    found = np.unpackbits(packed, count=count * bits).reshape(count, bits).astype(np.int64)
+    return ((found << np.arange(bits - 1, -1, -1, dtype=np.int64)).sum(1) + least).reshape(shape)
+
+
+class _Writer:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def add(self, name: str, values: Tensor | None) -> dict[str, Any] | None:
+        """Write an array and describe it."""
+        if values is None:
+            return None
+        array = values.detach().cpu().numpy()
+        about: dict[str, Any] = {"file": f"{name}.npy", "shape": list(array.shape)}
+        if array.dtype.kind == "f":
+            stored = array.astype(np.float64)
+        else:
+            stored, about["bits"], about["least"] = pack(array)
+        buffer = io.BytesIO()
+        np.save(buffer, stored, allow_pickle=False)
+        (self.folder / about["file"]).write_bytes(buffer.getvalue())
+        return about | {"sha256": hashlib.sha256(buffer.getvalue()).hexdigest()}
+
+
+class _Reader:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def get(self, about: dict[str, Any] | None) -> Any:
+        """The array that a manifest describes, as a tensor; None for None."""
+        if about is None:
+            return None
+        name = about["file"]
+        if Path(name).name != name:
+            raise DataError(f"{self.folder}: {name!r} is no file of the folder")
+        content = read_file(self.folder / name, _MOST)
+        if hashlib.sha256(content).hexdigest() != about["sha256"]:
+            raise DataError(
+                f"{self.folder / name} is damaged: its sha256 is not the manifest's; write the bundle again"
+            )
+        array = np.load(io.BytesIO(content), allow_pickle=False)
+        if "bits" in about:
+            array = unpack(array, about["bits"], about["least"], tuple(about["shape"]))
+        return torch.from_numpy(array.reshape(about["shape"]).copy())
+
+
+def _described(network: IntegerNetwork, writer: _Writer) -> dict[str, Any]:
+    layers = [_layer(index, name, part, writer) for index, (name, part) in enumerate(network.populations.items())]
+    links = [_connection(index, connection, writer) for index, connection in enumerate(network.connections)]
+    encoder, readout = network.encoder, network.readout
+    return {
+        "input": {
+            "shape": list(network.input_shape),
+            "encoder": encoder and {"step": encoder.step, "bits": encoder.bits, "steps": encoder.steps},
+        },
+        "layers": layers,
+        "connections": links,
+        "readout": readout and {"bias": writer.add("readout.bias", readout.bias), "scale": readout.scale},
+        "notes": {name: list(said) for name, said in network.notes.items()},
+    }
+
+
+_NUMBERS = ("threshold", "bias", "decay", "synapse_decay", "floor", "scale")
+
+
+def _layer(index: int, name: str, part: Population, writer: _Writer) -> dict[str, Any]:
+    table = part.table
+    return {
+        "name": name,
+        "shape": list(part.shape),
+        "reset": part.reset_to,
+        "output": part.output,
+        "rules": msgspec.to_builtins(part.rules),
+        **{key: writer.add(f"layer{index}.{key}", getattr(part, key)) for key in _NUMBERS},
+        "table": table and {
+            "placement": table.placement,
+            "edges": writer.add(f"layer{index}.edges", table.edges),
+            "levels": writer.add(f"layer{index}.levels", table.levels),
+        },
+    }  # fmt: skip
+
+
+_GEOMETRY = ("stride", "padding", "dilation")
+
+
+def _connection(index: int, connection: Connection, writer: _Writer) -> dict[str, Any]:
+    return {
+        "sources": list(connection.sources),
+        "target": connection.target,
+        "kind": connection.kind,
+        "pools": [{"size": pool.size, "stride": pool.stride, "padding": pool.padding} for pool in connection.pools],
+        **{key: getattr(connection, key) for key in _GEOMETRY},
+        "groups": connection.groups,
+        "delay": connection.delay,
+        "weight": writer.add(f"connection{index}.weight", connection.weight),
+        "shift": writer.add(f"connection{index}.shift", torch.as_tensor(connection.shift)),
+        "step": writer.add(f"connection{index}.step", connection.step),
+    }
+
+
+def _golden(network: IntegerNetwork, codes: Tensor, writer: _Writer) -> dict[str, Any]:
+    trace = network.run(codes, states=True)
+    layers = {
+        name: {
+            "spikes": writer.add(f"golden.spikes{index}", trace.spikes[name]),
+            "membranes": writer.add(f"golden.membranes{index}", trace.membranes[name]),
+        }
+        for index, name in enumerate(network.order)
+    }
+    inputs = writer.add("golden.inputs", codes.contiguous())
+    return {"inputs": inputs, "layers": layers, "readout": writer.add("golden.readout", trace.readout)}
+
+
+def _check_golden(network: IntegerNetwork, golden: dict[str, Any], reader: _Reader, folder: Path) -> None:
+    trace = network.run(reader.get(golden["inputs"]), states=True)
+    pairs: list[tuple[str, Tensor | None, Tensor | None]] = [("readout", reader.get(golden["readout"]), trace.readout)]
+    for name, about in golden["layers"].items():
+        pairs.append((f"{name}: spikes", reader.get(about["spikes"]), trace.spikes[name]))
+        pairs.append((f"{name}: membranes", reader.get(about["membranes"]), trace.membranes[name]))
+    for what, expected, found in pairs:
+        if expected is not None and (found is None or not torch.equal(expected, found)):
+            raise DataError(f"{folder}: the network does not give its golden vectors ({what}); write it again")
+
+
+def _network(manifest: dict[str, Any], reader: _Reader) -> IntegerNetwork:
+    encoder, readout = manifest["input"]["encoder"], manifest["readout"]
+    return IntegerNetwork(
+        {about["name"]: _population(about, reader) for about in manifest["layers"]},
+        [_read_connection(about, reader) for about in manifest["connections"]],
+        tuple(manifest["input"]["shape"]),
+        encoder=encoder and Encoder(encoder["step"], encoder["bits"], encoder["steps"]),
+        readout=readout and Readout(reader.get(readout["bias"]), readout["scale"]),
+        notes=manifest["notes"],
+    )
+
+
+def _population(about: dict[str, Any], reader: _Reader) -> Population:
+    table = about["table"]
+    try:
+        rules = msgspec.convert(about["rules"], NeuronRules)
+    except (msgspec.ValidationError, SpecError) as error:
+        raise DataError(f"{reader.folder}: rules of {about['name']!r}: {error}") from error
+    return Population(
+        rules,
+        tuple(about["shape"]),
+        reset=about["reset"],
+        output=about["output"],
+        table=table and StateTable(table["placement"], reader.get(table["edges"]), reader.get(table["levels"])),
+        **{key: reader.get(about[key]) for key in _NUMBERS},
+    )
+
+
+def _read_connection(about: dict[str, Any], reader: _Reader) -> Connection:
+    pools = [SumPool(p["size"] and tuple(p["size"]), tuple(p["stride"]), tuple(p["padding"])) for p in about["pools"]]
+    geometry = {key: tuple(about[key]) for key in _GEOMETRY}
+    return Connection(
+        sources=tuple(about["sources"]), target=about["target"], kind=about["kind"], pools=tuple(pools),
+        groups=about["groups"], delay=about["delay"], weight=reader.get(about["weight"]),
+        shift=reader.get(about["shift"]), step=reader.get(about["step"]), **geometry,
+    )  # fmt: skip

@@ -1,0 +1,154 @@
+"""Networks taken away: a bundle that numpy reads, a C program that strict compilers take; equal numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import isofire
+from isofire.errors import DataError, ModelError, OutputError, SpecError
+from isofire.export import read_bundle, write_bundle, write_c
+from isofire.integer import INPUT, Connection, HardwareSpec, IntegerNetwork, Population, lower
+from isofire.neurons import IF, LIF, PerStep, Repeat
+
+
+def images(count: int = 40) -> Tensor:
+    return next(iter(isofire.data.load("digits", "test").first(count).batches(count)))[0]
+
+
+def digits_network(neuron: Any, **spec: Any) -> IntegerNetwork:
+    torch.manual_seed(1)
+    model = nn.Sequential(
+        Repeat(4), PerStep(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8)), neuron(),
+        PerStep(nn.AvgPool2d(2), nn.Conv2d(8, 8, 3, groups=2, bias=False), nn.BatchNorm2d(8)), neuron(),
+        PerStep(nn.Flatten(), nn.Linear(32, 10)),
+    )  # fmt: skip
+    for _ in range(10):
+        model.train()(images())
+    spec = {"weights": {"method": "lsq", "bits": 4}, "first_layer": "quantize", "last_layer": "quantize"} | spec
+    return lower(isofire.quantize_(model, isofire.QuantSpec(**spec), images()), images(), input_bits=9)
+
+
+POST = {"bits": 4, "range": [-1, 1], "placement": "post_reset"}
+PRE = {"bits": 5, "range": [-2, 2], "placement": "pre_fire"}
+NETWORKS: dict[str, Any] = {
+    "lif": lambda: digits_network(lambda: LIF(2.0)),
+    "lif-post": lambda: digits_network(lambda: LIF(2.0), membrane=POST),
+    "lif-pre-soft": lambda: digits_network(lambda: LIF(3.0, v_reset=None), membrane=PRE),
+    "if-several": lambda: digits_network(lambda: IF(v_reset=None, several=True, v_floor=-0.5)),
+}
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_the_c_program_gives_every_golden_number(kind: str, tmp_path: Path) -> None:
+    network = NETWORKS[kind]()
+    codes = network.codes(images()[:12])
+    assert all(spikes.double().mean() > 0 for spikes in network.run(codes).spikes.values())
+    folder = write_c(tmp_path / "net", network, codes, "digits")
+    strict = ["cc", "-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror", "-O2"]
+    strict += ["-fsanitize=undefined", "-fno-sanitize-recover"]
+    files = [str(folder / "digits.c"), str(folder / "digits_test.c")]
+    subprocess.run([*strict, *files, "-o", str(tmp_path / "run")], check=True)
+    done = subprocess.run([str(tmp_path / "run")], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "equal\n")
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_a_changed_weight_is_seen_by_the_golden_vectors(tmp_path: Path) -> None:
+    network = NETWORKS["lif"]()
+    folder = write_c(tmp_path / "net", network, network.codes(images()[:4]), "digits")
+    text = (folder / "digits.c").read_text()
+    (folder / "digits.c").write_text(text.replace("w0[72] = {\n    ", "w0[72] = {\n    1 + ", 1))
+    files = [str(folder / "digits.c"), str(folder / "digits_test.c")]
+    subprocess.run(["cc", "-std=c99", *files, "-o", str(tmp_path / "run")], check=True)
+    done = subprocess.run([str(tmp_path / "run")], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "differs: image 0" in done.stdout
+
+
+def test_the_digits_program_needs_less_than_64_kib_of_state(tmp_path: Path) -> None:
+    network = NETWORKS["lif-post"]()
+    header = (write_c(tmp_path / "net", network, network.codes(images()[:1])) / "network.h").read_text()
+    assert int(header.split("State: ")[1].split(" bytes")[0].replace(",", "")) < 65536
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_bundle_gives_the_network_back(kind: str, tmp_path: Path) -> None:
+    network = NETWORKS[kind]()
+    codes = network.codes(images()[:3])
+    again = read_bundle(write_bundle(tmp_path / "net", network, codes))
+    assert torch.equal(again(images()), network(images()))
+    assert again.notes == network.notes
+
+
+def test_numpy_alone_reads_the_codes(tmp_path: Path) -> None:
+    network = NETWORKS["lif"]()
+    folder = write_bundle(tmp_path / "net", network, network.codes(images()[:2]))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    about = manifest["connections"][0]["weight"]
+    content = (folder / about["file"]).read_bytes()
+    assert hashlib.sha256(content).hexdigest() == about["sha256"]
+    # codes of 4 bits take 4 bits
+    assert about["bits"] <= 4
+    packed = np.load(folder / about["file"])
+    bits = np.unpackbits(packed)[: 72 * about["bits"]].reshape(72, about["bits"])
+    values = bits @ (1 << np.arange(about["bits"])[::-1]) + about["least"]
+    assert values.tolist() == network.connections[0].weight.flatten().tolist()
+
+
+def test_a_damaged_bundle_is_refused(tmp_path: Path) -> None:
+    network = NETWORKS["lif"]()
+    folder = write_bundle(tmp_path / "net", network, network.codes(images()[:2]))
+    file = folder / "connection0.weight.npy"
+    good = file.read_bytes()
+    file.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(DataError, match=r"connection0\.weight\.npy is damaged"):
+        read_bundle(folder)
+    file.unlink()
+    with pytest.raises(DataError, match="cannot read"):
+        read_bundle(folder)
+    file.write_bytes(good)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["layers"][0]["reset"] = "subtract"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match="does not give its golden vectors"):
+        read_bundle(folder)
+    del manifest["layers"][0]["shape"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match="damaged"):
+        read_bundle(folder)
+
+
+def test_a_network_of_a_chips_rules_is_bundled_but_not_written_in_c(tmp_path: Path) -> None:
+    chip = HardwareSpec.load("loihi1")
+    neurons = Population(chip.neuron, (2,), threshold=200, reset="zero", decay=511, synapse_decay=1024)
+    to = Connection(sources=(INPUT,), target="hidden", weight=torch.tensor([[124, -60], [36, 100]]), shift=6)
+    network = IntegerNetwork({"hidden": neurons}, [to], (2,))
+    codes = torch.randint(0, 2, (9, 1, 2))
+    again = read_bundle(write_bundle(tmp_path / "loihi", network, codes))
+    assert again.populations["hidden"].rules == chip.neuron
+    with pytest.raises(ModelError, match="rules of a chip"):
+        write_c(tmp_path / "c", network, codes)
+    assert not (tmp_path / "c").exists()
+
+
+def test_nothing_is_replaced_and_nothing_half_written(tmp_path: Path) -> None:
+    network = NETWORKS["lif"]()
+    (tmp_path / "net").mkdir()
+    with pytest.raises(OutputError, match="is there already"):
+        write_bundle(tmp_path / "net", network, network.codes(images()[:1]))
+    with pytest.raises(ModelError):
+        write_bundle(tmp_path / "other", network, network.codes(images()[:1])[..., :3])
+    with pytest.raises(SpecError, match="a name in C"):
+        write_c(tmp_path / "c", network, network.codes(images()[:1]), "9lives")
+    assert [path.name for path in tmp_path.iterdir()] == ["net"]
