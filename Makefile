@@ -36,6 +36,12 @@ test-adapters: $(LIBRARIES:%=.venvs/%/.installed)
 	for set in $(LIBRARIES); do \
 		ISOFIRE_LIBRARIES=$$set .venvs/$$set/bin/python -m pytest -q tests/adapters tests/nir || exit 1; done
 
+# networks of chance through the chips' own simulators, which have environments of their own and need no torch
+test-chips: $(STAMP) .venvs/xylosim/.installed
+	mkdir -p build/chips
+	.venvs/xylosim/bin/python scripts/chips/xylo.py build/chips/xylo.json 500
+	ISOFIRE_CHIPS=build/chips $(BIN)/python -m pytest -q tests/integer/test_oracles.py
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -57,6 +63,11 @@ $(STAMP): pyproject.toml setup.py constraints.txt src/isofire/neurons/_kernels.c
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt loguru tqdm
 	$(BIN)/python -m pip install --quiet --no-deps spikingjelly==2.0.0
 	touch $(STAMP)
+
+.venvs/xylosim/.installed:
+	$(PYTHON) -m venv .venvs/xylosim
+	.venvs/xylosim/bin/python -m pip install --quiet xylosim==0.1.3 numpy
+	touch $@
 
 .venvs/%/.installed: tests/adapters/environments/%.txt pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv .venvs/$*

@@ -1,0 +1,76 @@
+"""Random networks as the chips' own simulators ran them, state by state and spike by spike.
+
+A few are stored in `golden/`, written by scripts/chips; `make test-chips` makes a thousand new ones and names their
+folder in ISOFIRE_CHIPS.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.integer.nets import XYLO, XYLO_V1
+
+from isofire.integer import INPUT, Connection, IntegerNetwork, Population, Trace
+
+STORED = Path(__file__).parent / "golden"
+
+
+def cases(chip: str) -> list[dict[str, Any]]:
+    folder = os.environ.get("ISOFIRE_CHIPS")
+    if folder:
+        return json.loads((Path(folder) / f"{chip}.json").read_text())
+    return json.loads(gzip.decompress((STORED / f"{chip}.json.gz").read_bytes()))
+
+
+def xylo(case: dict[str, Any], rules: Any) -> Trace:
+    numbers = {key: torch.tensor(value) for key, value in case.items() if isinstance(value, list)}
+    biased = int(case["version"] == 2)
+    hidden = Population(
+        rules, (len(case["bias"]),), threshold=numbers["threshold"], reset="subtract", bias=numbers["bias"] * biased,
+        decay=numbers["dash_mem"], synapse_decay=numbers["dash_syn"],
+    )  # fmt: skip
+    out = Population(
+        rules, (len(case["bias_out"]),), threshold=numbers["threshold_out"], reset="subtract", output=True,
+        bias=numbers["bias_out"] * biased, decay=numbers["dash_mem_out"], synapse_decay=numbers["dash_syn_out"],
+    )  # fmt: skip
+    shift = case["shift"]
+    links = [
+        Connection(sources=(INPUT,), target="hidden", weight=numbers["w_in"].T, shift=shift[0]),
+        Connection(sources=("hidden",), target="hidden", weight=numbers["w_rec"].T, shift=shift[1], delay=1),
+        Connection(sources=("hidden",), target="out", weight=numbers["w_out"].T, shift=shift[2], delay=1),
+    ]
+    net = IntegerNetwork({"hidden": hidden, "out": out}, links, (len(case["w_in"]),))
+    return net.run(numbers["input"].unsqueeze(1), states=True)
+
+
+@pytest.fixture(scope="module")
+def xylo_cases() -> list[dict[str, Any]]:
+    return cases("xylo")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_xylo_is_xylosim_in_every_state_and_spike(version: int, xylo_cases: list[dict[str, Any]]) -> None:
+    chosen = [case for case in xylo_cases if case["version"] == version]
+    assert len(chosen) >= 20
+    saturating = spikes = 0
+    for index, case in enumerate(chosen):
+        trace = xylo(case, XYLO if version == 2 else XYLO_V1)
+        for name, end in (("hidden", ""), ("out", "_out")):
+            for kind, kept in (("i", trace.currents), ("v", trace.membranes), ("s", trace.spikes)):
+                assert kept[name][:, 0].tolist() == case["found"][kind + end], (index, name, kind)
+            saturating += int(trace.membranes[name].abs().max() >= 32767)
+            spikes += int(trace.spikes[name].sum())
+    # else nothing was shown
+    assert saturating > len(chosen) / 20
+    assert spikes > 10 * len(chosen)
+
+
+def test_a_changed_rule_is_seen_by_xylosims_networks(xylo_cases: list[dict[str, Any]]) -> None:
+    chosen = [case for case in xylo_cases if case["version"] == 2]
+    assert any(xylo(case, XYLO_V1).membranes["hidden"][:, 0].tolist() != case["found"]["v"] for case in chosen)
