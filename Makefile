@@ -37,9 +37,10 @@ test-adapters: $(LIBRARIES:%=.venvs/%/.installed)
 		ISOFIRE_LIBRARIES=$$set .venvs/$$set/bin/python -m pytest -q tests/adapters tests/nir || exit 1; done
 
 # networks of chance through the chips' own simulators, which have environments of their own and need no torch
-test-chips: $(STAMP) .venvs/xylosim/.installed
+test-chips: $(STAMP) .venvs/xylosim/.installed .venvs/nengo-loihi/.installed
 	mkdir -p build/chips
 	.venvs/xylosim/bin/python scripts/chips/xylo.py build/chips/xylo.json 500
+	.venvs/nengo-loihi/bin/python -W ignore scripts/chips/loihi.py build/chips/loihi.json 1000
 	ISOFIRE_CHIPS=build/chips $(BIN)/python -m pytest -q tests/integer/test_oracles.py
 
 lint: $(STAMP)
@@ -68,6 +69,11 @@ $(STAMP): pyproject.toml setup.py constraints.txt src/isofire/neurons/_kernels.c
 .venvs/xylosim/.installed:
 	$(PYTHON) -m venv .venvs/xylosim
 	.venvs/xylosim/bin/python -m pip install --quiet xylosim==0.1.3 numpy
+	touch $@
+
+.venvs/nengo-loihi/.installed:
+	$(PYTHON) -m venv .venvs/nengo-loihi
+	.venvs/nengo-loihi/bin/python -m pip install --quiet nengo-loihi==1.1.0
 	touch $@
 
 .venvs/%/.installed: tests/adapters/environments/%.txt pyproject.toml setup.py constraints.txt

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.integer.nets import XYLO, XYLO_V1
+from tests.integer.nets import LOIHI, XYLO, XYLO_V1
 
 from isofire.integer import INPUT, Connection, IntegerNetwork, Population, Trace
 
@@ -74,3 +74,25 @@ def test_xylo_is_xylosim_in_every_state_and_spike(version: int, xylo_cases: list
 def test_a_changed_rule_is_seen_by_xylosims_networks(xylo_cases: list[dict[str, Any]]) -> None:
     chosen = [case for case in xylo_cases if case["version"] == 2]
     assert any(xylo(case, XYLO_V1).membranes["hidden"][:, 0].tolist() != case["found"]["v"] for case in chosen)
+
+
+def test_loihi_is_nengo_loihis_emulator_in_every_state_and_spike() -> None:
+    wrapping = clipping = spikes = 0
+    for index, case in enumerate(cases("loihi")):
+        neurons = len(case["bias"])
+        part = Population(
+            LOIHI, (neurons,), threshold=torch.tensor(case["threshold"]), reset="zero", bias=torch.tensor(case["bias"]),
+            decay=torch.tensor(case["decay_v"]), synapse_decay=torch.tensor(case["decay_u"]) + 1,
+        )  # fmt: skip
+        to = Connection(sources=(INPUT,), target="n", weight=torch.eye(neurons, dtype=torch.int64), shift=6)
+        arriving = torch.tensor(case["arriving"]).unsqueeze(1)
+        trace = IntegerNetwork({"n": part}, [to], (neurons,)).run(arriving, states=True)
+        for kind, kept in (("u", trace.currents), ("v", trace.membranes), ("s", trace.spikes)):
+            assert kept["n"][:, 0].tolist() == case["found"][kind], (index, kind)
+        u = trace.currents["n"]
+        wrapping += int((u.diff(dim=0).abs() > 2**23).any())
+        clipping += int(bool((trace.membranes["n"].abs() == 2**23 - 1).any()))
+        spikes += int(trace.spikes["n"].sum())
+    # else nothing was shown
+    assert min(wrapping, clipping) >= 2
+    assert spikes > 100
