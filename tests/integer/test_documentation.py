@@ -1,0 +1,18 @@
+"""What docs/chips.md shows runs, and shows equal spikes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "chips.md"
+
+
+def test_the_document_runs(capsys: Any) -> None:
+    first, second = re.findall(r"^```python\n(.*?)^```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    exec(compile(first, "docs/chips.md", "exec"), {})
+    names: dict[str, Any] = {}
+    exec(compile(second, "docs/chips.md", "exec"), names)
+    assert names["differences"](names["quantized"], names["integers"], [names["images"]]).total <= 3
+    assert "agreement 1.0000" in capsys.readouterr().out
