@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from types import ModuleType
+from typing import Any
 
 from torch import nn
 
@@ -27,6 +29,8 @@ class Framework(ABC):
     """Module and function of the library's own writer, which makes a NIR graph of a network and an example."""
     nir_writer_takes_one_image: bool = False
     """Whether that writer takes an example without the axis of images."""
+    nir_writer_needs: str = ""
+    """What that writer asks of a network, as a sentence's end for its errors."""
 
     def is_loaded(self) -> bool:
         """Whether the user has imported it."""
@@ -40,6 +44,17 @@ class Framework(ABC):
     @abstractmethod
     def adapter_of(self, module: nn.Module) -> Adapter | None:
         """The adapter of one of the library's spiking neurons; None for every other module."""
+
+    def nir_convention(self, neuron: nn.Module) -> Mapping[str, Any] | str:
+        """What the neuron's step does that the node of `nir_writer` leaves open.
+
+        Returns
+        -------
+        Mapping or str
+            Fields of an `isofire.nir.Convention` under which the node runs here as the neuron does there; or in words
+            why there is none.
+        """
+        return f"isofire does not know what {self.title}'s {type(neuron).__name__} does that the graph does not say"
 
     def adopt(self, model: nn.Module) -> None:
         """Make a deep copy known to the library, where building a neuron does more than making it."""

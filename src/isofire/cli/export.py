@@ -14,7 +14,6 @@ from isofire.cli.screen import Report
 from isofire.errors import SpecError
 from isofire.files import is_same_file
 from isofire.models import NamedData
-from isofire.quantization import spec_of
 from isofire.study import AnySet
 
 _EXAMPLES = 2
@@ -83,12 +82,12 @@ def _to_nir(out: Path, chosen: ModelChoice, model: Path | None, choice: DataChoi
     inputs, _ = next(iter(choice.load().first(_EXAMPLES).batches(_EXAMPLES)))
     graph = nir.to_graph(opened, inputs)
     nir.write_graph(out, graph)
-    spec = spec_of(opened)
+    quantized = bool(nir.quantized_parts(opened))
     document = {
         "file": str(out), "format": "nir", "nodes": len(graph.nodes), "edges": len(graph.edges),
-        "bytes": out.stat().st_size, "quantized": spec is not None,
+        "bytes": out.stat().st_size, "quantized": quantized,
     }  # fmt: skip
-    kind = "quantized" if spec is not None else "full precision"
+    kind = "quantized" if quantized else "full precision"
     own = nir.is_own(graph)
     by = "" if own else ", by its library's own writer and not checked"
     text = f"wrote {out}: {len(graph.nodes)} nodes, {len(graph.edges)} edges, {kind}{by}"

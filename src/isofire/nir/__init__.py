@@ -7,7 +7,19 @@ except ImportError as _error:
 
 from isofire.nir.convention import Convention
 from isofire.nir.graph import GraphNet, Scale, SumPool2d
+from isofire.nir.parts import quantized_parts
 from isofire.nir.reading import is_own, read
 from isofire.nir.writing import to_graph, write, write_graph
 
-__all__ = ["Convention", "GraphNet", "Scale", "SumPool2d", "is_own", "read", "to_graph", "write", "write_graph"]
+__all__ = [
+    "Convention",
+    "GraphNet",
+    "Scale",
+    "SumPool2d",
+    "is_own",
+    "quantized_parts",
+    "read",
+    "to_graph",
+    "write",
+    "write_graph",
+]

@@ -21,13 +21,19 @@ class GraphNet(nn.Module):
     Parameters
     ----------
     layers
-        Name -> module, each after its sources. Neurons see [T, N, ...], other modules [T * N, ...].
+        Name -> module, each after its sources; a dot in a name makes a module of a module, as in PyTorch. Neurons see
+        [T, N, ...], other modules [T * N, ...].
     sources
         Name -> where its input comes from; `INPUT` is the network's.
     outputs
         The layers whose sum is the network's output.
     steps
         Present inputs [N, ...] at each of this many steps; None takes frames [T, N, ...].
+
+    Raises
+    ------
+    ModelError
+        If a layer's name is that of a part of another's.
     """
 
     def __init__(
@@ -39,7 +45,8 @@ class GraphNet(nn.Module):
     ) -> None:
         super().__init__()
         for name, layer in layers.items():
-            self.add_module(name, layer)
+            self._place(name, layer)
+        self._order = tuple(layers)
         self.sources = dict(sources)
         self.outputs = outputs
         self.steps = steps
@@ -49,9 +56,7 @@ class GraphNet(nn.Module):
         if self.steps is not None:
             x = x.unsqueeze(0).expand(self.steps, *x.shape)
         values, waiting = {INPUT: x}, self._uses()
-        # a module may stand at two places
-        for name, layer in self._modules.items():
-            assert layer is not None
+        for name, layer in layers_of(self).items():
             x = self._sum(self.sources[name], values)
             values[name] = layer(x) if isinstance(layer, Neuron) else apply_per_step(layer, x)
             for source in self.sources[name]:
@@ -60,6 +65,17 @@ class GraphNet(nn.Module):
                     # 300 steps of a layer that nobody needs any more are worth their memory
                     del values[source]
         return self._sum(self.outputs, values)
+
+    def _place(self, name: str, layer: nn.Module) -> None:
+        *outer, last = name.split(".")
+        holder: nn.Module = self
+        for part in outer:
+            if part not in holder._modules:
+                holder.add_module(part, Part())
+            holder = holder.get_submodule(part)
+        if (holder is not self and not isinstance(holder, Part)) or last in holder._modules:
+            raise ModelError(f"layer {name!r} would stand inside another one, or in its place; rename one of them")
+        holder.add_module(last, layer)
 
     def _uses(self) -> dict[str, int]:
         uses: dict[str, int] = {}
@@ -76,6 +92,15 @@ class GraphNet(nn.Module):
                 raise ModelError(f"layers {names} are added, so they must have one shape")
             total = total + values[name]
         return total
+
+
+class Part(nn.Module):
+    """Holds the layers of a graph whose names begin with its own; it computes nothing itself."""
+
+
+def layers_of(net: GraphNet) -> dict[str, nn.Module]:
+    """Every layer by its name, in the order in which they run; a module that stands at two places is there twice."""
+    return {name: net.get_submodule(name) for name in net._order}
 
 
 class SumPool2d(nn.Module):

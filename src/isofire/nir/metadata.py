@@ -11,6 +11,11 @@ KEY = "isofire"
 """Of the graph: steps and the quantization's spec. Of a node: what NIR has no field for."""
 SPEC = f"{KEY}_spec"
 """Of a graph that another library's writer made: what its weights were quantized by."""
+NAMES = f"{KEY}_names"
+"""Of a graph: node -> the module's name in the network that was written, where the two differ."""
+CONVENTION = f"{KEY}_convention"
+"""Of a neuron that another library's writer made a node of: what its step does that NIR leaves open, as fields of a
+`Convention`, or in words why none does the same."""
 MEMBRANE = f"{KEY}_membrane"
 """Of a neuron: the state of its membrane's quantizer."""
 

@@ -82,14 +82,15 @@ def gain_of(node: Any, convention: Convention) -> Tensor | None:
     if not isinstance(node, nir.IF | nir.LIF) or KEY in node.metadata:
         return None
     r = np.asarray(node.r, dtype=np.float32)
-    if np.allclose(r, 1.0, rtol=1e-6) or (isinstance(node, nir.LIF) and _undecayed(node, convention)):
+    if np.allclose(r, 1.0, rtol=1e-6) or _undecayed(node, convention):
         return None
     return torch.from_numpy(r.copy())
 
 
 def _undecayed(node: Any, convention: Convention) -> bool:
-    """r = tau / dt: the input arrives whole, as in snnTorch's Leaky."""
-    return bool(np.allclose(np.asarray(node.r) * convention.dt, node.tau, rtol=1e-5))
+    """r = tau / dt, or of an IF 1 / dt: the input arrives whole, as in snnTorch's Leaky and SpikingJelly's IFNode."""
+    whole = node.tau if isinstance(node, nir.LIF) else 1.0
+    return bool(np.allclose(np.asarray(node.r) * convention.dt, whole, rtol=1e-5))
 
 
 def _read_if(name: str, node: Any, c: Convention) -> nn.Module:

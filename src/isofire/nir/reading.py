@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import warnings
 from typing import Any
 
 import torch
@@ -14,20 +15,21 @@ import nir
 from isofire.errors import CheckpointError, ModelError
 from isofire.neurons import MembraneQuantizer, Neuron
 from isofire.nir.convention import Convention
-from isofire.nir.graph import INPUT, GraphNet, Scale
+from isofire.nir.graph import INPUT, GraphNet, Scale, layers_of
 from isofire.nir.hdf5_check import check_hdf5
-from isofire.nir.metadata import KEY, MEMBRANE, intact
+from isofire.nir.metadata import CONVENTION, KEY, MEMBRANE, NAMES, intact
 from isofire.nir.nodes import gain_of, module_of
 from isofire.quantization import restore_
 from isofire.spec import QuantSpec
 
-_RESERVED = frozenset((*dir(nn.Module()), INPUT, "output"))
+_RESERVED = frozenset((*dir(nn.Module()), "sources", "outputs", "steps"))
 
 
 def read(source: str | os.PathLike[str] | Any, convention: Convention | None = None) -> GraphNet:
     """The network of a NIR file or graph, in eval mode; quantized as it was, if isofire wrote it.
 
-    Nodes become modules of their names, with "_" for characters that a module's name cannot have. Where a neuron's
+    Layers have the names that they had in the network which isofire wrote, so that the two can be compared; elsewhere
+    those of the nodes, with "_" for characters that a module's name cannot have. Where a neuron's
     input is multiplied by a resistance, a `Scale` stands before it under the neuron's name with "_r".
 
     Parameters
@@ -35,14 +37,17 @@ def read(source: str | os.PathLike[str] | Any, convention: Convention | None = N
     source
         A path, or a `nir.NIRGraph`.
     convention
-        How to run it in steps; None takes the defaults. Neurons that isofire wrote have brought theirs.
+        How to run it in steps. Neurons that isofire wrote have brought theirs. None takes what isofire found in the
+        network of another library that it had written by that library's writer, and for any other graph NIR's own
+        equations, with a warning: which reset its tool means does not stand in a graph.
 
     Raises
     ------
     CheckpointError
         If the file cannot be read, or isofire's metadata in it are damaged.
     ModelError
-        If the graph has no single input and output, runs in a circle, or a node has no counterpart here.
+        If the graph has no single input and output, runs in a circle, a node has no counterpart here, or a neuron was
+        seen to do what no convention does and none is given.
 
     Examples
     --------
@@ -56,10 +61,13 @@ def read(source: str | os.PathLike[str] | Any, convention: Convention | None = N
         spec = None if about.get("quantization") is None else QuantSpec.from_dict(about["quantization"])
     if is_own(graph):
         _require_own(graph)
-    net = _build(graph, convention or Convention(), steps)
+    places = _places(graph)
+    if convention is None:
+        _tell_open(graph)
+    net = _build(graph, places, convention, steps)
     if spec is not None:
         restore_(net, spec, converted=True)
-        _fill_membranes(net, graph)
+        _fill_membranes(net, graph, places)
     return net.eval()
 
 
@@ -78,8 +86,53 @@ def _require_own(graph: Any) -> None:
 
 def module_name(node: str) -> str:
     """A node's name as a module can have it."""
-    name = re.sub(r"\W", "_", node)
-    return f"{name}_" if name in _RESERVED else name
+    parts = [re.sub(r"\W", "_", part) or "_" for part in node.split(".")]
+    name = ".".join(f"{part}_" if part in _RESERVED else part for part in parts)
+    return f"{name}_" if name in (INPUT, "output") else name
+
+
+def _places(graph: Any) -> dict[str, str]:
+    """Node -> the name of its module; one that would lie inside another node's module gets "_" for its dots."""
+    with intact("the graph"):
+        told = json.loads(graph.metadata.get(NAMES, "{}"))
+        names = {node: module_name(str(told.get(node, node))) for node in graph.nodes}
+    taken = set(names.values())
+    for node, name in names.items():
+        parts = name.split(".")
+        if any(".".join(parts[:i]) in taken for i in range(1, len(parts))):
+            names[node] = "_".join(parts)
+    return names
+
+
+def _tell_open(graph: Any) -> None:
+    """Say it where neither the graph nor the caller tells what a neuron does at a spike."""
+    silent = [
+        name
+        for name, node in graph.nodes.items()
+        if isinstance(node, nir.IF | nir.LIF) and not node.metadata.keys() & {KEY, CONVENTION}
+    ]
+    if silent:
+        warnings.warn(
+            f"the graph leaves open what a spike of {', '.join(silent)} does to the membrane; they are run by NIR's "
+            "equations in steps of 0.1 ms, with a reset to v_reset and one spike a step. If its tool does otherwise "
+            '(Sinabs subtracts and fires several), give convention=Convention(reset="subtract", ...); '
+            "Convention() says that this is meant",
+            stacklevel=3,
+        )
+
+
+def _convention_of(name: str, node: Any, given: Convention | None) -> Convention:
+    """The one that is given, else what the writer knew of the neuron, else NIR's equations."""
+    if given is not None or CONVENTION not in node.metadata:
+        return given or Convention()
+    with intact(f"node {name!r}"):
+        told = json.loads(node.metadata[CONVENTION])
+        if not isinstance(told, str):
+            return Convention(**told)
+    raise ModelError(
+        f"node {name!r} does not run here as in the network that was written: {told}; give a Convention to run it by "
+        "that nevertheless"
+    )
 
 
 def _open(path: Any) -> Any:
@@ -91,7 +144,7 @@ def _open(path: Any) -> Any:
         raise CheckpointError(f"{path} cannot be read as a NIR graph: {error}") from error
 
 
-def _build(graph: Any, convention: Convention, steps: int | None) -> GraphNet:
+def _build(graph: Any, places: dict[str, str], given: Convention | None, steps: int | None) -> GraphNet:
     start, end = (_only(graph, kind) for kind in ("Input", "Output"))
     sources: dict[str, list[str]] = {name: [] for name in graph.nodes}
     for source, target in dict.fromkeys(map(tuple, graph.edges)):
@@ -100,8 +153,9 @@ def _build(graph: Any, convention: Convention, steps: int | None) -> GraphNet:
     inputs: dict[str, tuple[str, ...]] = {}
     named = {start: INPUT}
     for name in _sorted(sources, start, end):
+        convention = _convention_of(name, graph.nodes[name], given)
         module = module_of(name, graph.nodes[name], convention)
-        place, come = module_name(name), tuple(named[source] for source in sorted(sources[name]))
+        place, come = places[name], tuple(named[source] for source in sorted(sources[name]))
         if (gain := gain_of(graph.nodes[name], convention)) is not None:
             layers[f"{place}_r"], inputs[f"{place}_r"], come = Scale(gain), come, (f"{place}_r",)
         if place in layers:
@@ -135,9 +189,10 @@ def _sorted(sources: dict[str, list[str]], start: str, end: str) -> list[str]:
     return order
 
 
-def _fill_membranes(net: GraphNet, graph: Any) -> None:
+def _fill_membranes(net: GraphNet, graph: Any, places: dict[str, str]) -> None:
+    layers = layers_of(net)
     for name, node in graph.nodes.items():
-        layer = net._modules.get(module_name(name))
+        layer = layers.get(places[name])
         if isinstance(layer, Neuron) and layer.membrane is not None:
             with intact(f"node {name!r}"):
                 _fill(layer.membrane, json.loads(node.metadata[MEMBRANE]))

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -24,15 +23,14 @@ from isofire.files import write_atomic
 from isofire.models import SEWResNet
 from isofire.neurons import MembraneQuantizer, Neuron, Repeat
 from isofire.nir.foreign import foreign_graph
-from isofire.nir.graph import INPUT, GraphNet
-from isofire.nir.metadata import KEY, MEMBRANE
+from isofire.nir.graph import INPUT, GraphNet, layers_of
+from isofire.nir.metadata import KEY, MEMBRANE, NAMES
 from isofire.nir.nodes import node_of, writer_of
+from isofire.nir.parts import converted, resolved
 from isofire.nir.reading import module_name
 from isofire.nir.residual import residual_graph
-from isofire.quantization import convert, integer_weights, is_converted, make_plan, spec_of
-from isofire.quantization.plan import NOT_SUPPORTED
+from isofire.quantization import integer_weights
 from isofire.running import evaluating, require_finite
-from isofire.spec import QuantSpec
 
 VERSION = 1
 
@@ -88,39 +86,54 @@ def to_graph(model: nn.Module, example: Tensor, *, dt: float = 1e-4) -> Any:
     """The `nir.NIRGraph` that `write` writes."""
     require_finite(model)
     levels = {}
-    if spec_of(model) is not None and not is_converted(model):
+    if (values := converted(model)) is not model:
         levels = {name: table for name, (_, table) in integer_weights(model).items()}
-        model = convert(model)
+        model = values
     if (graph := foreign_graph(model, example)) is not None:
         return graph
     names: dict[str, str] = {}
     net = _as_graph(model, names, example)
-    for name, layer in net.named_children():
+    layers = layers_of(net)
+    for name, layer in layers.items():
         # a layer that cannot be written need not take a step's inputs either
         writer_of(name, layer)
     shapes = _shapes(net, model, example)
+    called = _node_names(layers)
     nodes: dict[str, Any] = {INPUT: nir.Input(input_type={"input": np.array(shapes[INPUT])})}
-    for name, layer in net.named_children():
-        node = nodes[name] = node_of(name, layer, shapes[name], dt)
+    for name, layer in layers.items():
+        node = nodes[called[name]] = node_of(name, layer, shapes[name], dt)
         if isinstance(layer, Neuron) and layer.membrane is not None:
             node.metadata[MEMBRANE] = json.dumps(_state(layer.membrane))
     for name, table in levels.items():
         for place in _places(model, names, name):
-            nodes[place].metadata["levels"] = table.cpu().numpy()
+            nodes[called[place]].metadata["levels"] = table.cpu().numpy()
     nodes["output"] = nir.Output(output_type={"output": np.array(shapes["output"])})
-    edges = [(source, name) for name in net.sources for source in net.sources[name]]
-    edges += [(source, "output") for source in net.outputs]
-    spec = _resolved(model, names)
+    edges = [(called[source], called[name]) for name in net.sources for source in net.sources[name]]
+    edges += [(called[source], "output") for source in net.outputs]
+    spec = resolved(model, lambda name: _places(model, names, name))
     quantization = None if spec is None else spec.to_dict()
     about = {"version": VERSION, "dt": dt, "steps": net.steps, "quantization": quantization}
-    return nir.NIRGraph(nodes=nodes, edges=edges, metadata={KEY: json.dumps(about)})
+    renamed = {node: name for name, node in called.items() if node != name}
+    metadata = {KEY: json.dumps(about), NAMES: json.dumps(renamed)}
+    return nir.NIRGraph(nodes=nodes, edges=edges, metadata=metadata)
+
+
+def _node_names(layers: Iterable[str]) -> dict[str, str]:
+    """Layer -> its node; without dots, which the readers of other tools cannot take as a module's name."""
+    found = {INPUT: INPUT}
+    for name in layers:
+        node = name.replace(".", "_")
+        if node in found.values():
+            raise ModelError(f"{name!r} and another module would both be called {node!r} in the graph; rename one")
+        found[name] = node
+    return found
 
 
 def _as_graph(model: nn.Module, names: dict[str, str], example: Tensor) -> GraphNet:
     """The model as a graph of its own modules; `names` maps their names in the model to those in the graph."""
     if isinstance(model, GraphNet):
-        names.update((name, name) for name in model._modules)
-        layers = {name: layer for name, layer in model._modules.items() if layer is not None}
+        layers = layers_of(model)
+        names.update((name, name) for name in layers)
         if len(set(layers.values())) == len(layers):
             return model
         apart: dict[str, nn.Module] = {}
@@ -191,7 +204,7 @@ def _shapes(net: GraphNet, model: nn.Module, example: Tensor) -> dict[str, tuple
         # a hook keeps a norm from being taken into its neurons, which rounds otherwise
         with _hooked(norm.register_forward_hook(lambda *_: None) for norm in norms):
             expected = _run(model, example)
-        with _hooked(layer.register_forward_pre_hook(note(name)) for name, layer in net.named_children()):
+        with _hooked(layer.register_forward_pre_hook(note(name)) for name, layer in layers_of(net).items()):
             result = net(example)
     if not torch.equal(result, expected):
         raise ModelError(
@@ -219,20 +232,6 @@ def _hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
     finally:
         for handle in kept:
             handle.remove()
-
-
-def _resolved(model: nn.Module, names: dict[str, str]) -> QuantSpec | None:
-    """The model's spec with one rule a module, by its name in the graph; it means the same there."""
-    spec = spec_of(model)
-    if spec is None:
-        return None
-    rules = [
-        {"match": place, choice.target: msgspec.to_builtins(choice.setting) or "float"}
-        for choice in make_plan(model, spec).choices
-        if choice.rule != NOT_SUPPORTED
-        for place in _places(model, names, choice.name)
-    ]
-    return QuantSpec.from_dict({"rules": rules, "reestimate_bn": spec.reestimate_bn})
 
 
 def _state(membrane: MembraneQuantizer) -> dict[str, Any]:

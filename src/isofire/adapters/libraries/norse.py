@@ -32,6 +32,7 @@ class Norse(Framework):
     module = "norse.torch.module.snn"
     nir_writer = ("norse.torch.utils.export_nir", "to_nir")
     nir_writer_takes_one_image = True
+    nir_writer_needs = "it takes a neuron's shape from its parameters, so give those as tensors of that shape"
 
     def __init__(self) -> None:
         self._adapter = NorseAdapter()

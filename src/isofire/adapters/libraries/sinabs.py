@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -22,12 +22,32 @@ class Sinabs(Framework):
     title = "Sinabs"
     module = "sinabs.layers.stateful_layer"
     nir_writer = ("sinabs.nir", "to_nir")
+    nir_writer_needs = "it writes layers in their Squeeze forms, for inputs [N * T, ...], and IAF rather than LIF"
 
     def __init__(self) -> None:
         self._adapter = SinabsAdapter()
 
     def adapter_of(self, module: nn.Module) -> Adapter | None:
         return self._adapter if isinstance(module, self.loaded.StatefulLayer) and module.does_spike else None
+
+    def nir_convention(self, neuron: Any) -> Mapping[str, Any] | str:
+        name = type(neuron).__name__
+        if not _is_kind(neuron, "IAF"):
+            return f"Sinabs' {name} decays by exp(-1 / tau) a step, and its graph holds tau as seconds"
+        if self._adapter.states(neuron) != ("v_mem",):
+            return f"the synaptic current of Sinabs' {name} does not stand in its graph"
+        fire, reset = neuron.spike_fn, neuron.reset_fn
+        several = {"MultiSpike": True, "SingleSpike": False}.get(getattr(fire, "__name__", ""))
+        subtracts, sets = type(reset).__name__ == "MembraneSubtract", type(reset).__name__ == "MembraneReset"
+        whole = subtracts and (
+            reset.subtract_value is None or bool((neuron.spike_threshold == reset.subtract_value).all())
+        )
+        if several is None or not (whole or (sets and reset.reset_value == 0 and not several)):
+            return f"no reset here is what Sinabs' {name} does with {fire} and {reset}"
+        floors = [] if neuron.min_v_mem is None else neuron.min_v_mem.unique().tolist()
+        if len(floors) > 1:
+            return f"Sinabs' {name} has several floors"
+        return {"reset": "subtract" if subtracts else "value", "several": several, "v_floor": (*floors, None)[0]}
 
     def reset_others(self, model: nn.Module) -> None:
         for module in model.modules():

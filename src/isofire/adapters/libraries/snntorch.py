@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -31,6 +32,7 @@ class SnnTorch(Framework):
     module = "snntorch"
     nir_writer = ("snntorch.export_nir", "export_to_nir")
     nir_writer_takes_one_image = True
+    nir_writer_needs = "it takes a neuron's shape from its parameters, so give those as tensors of that shape"
 
     def __init__(self) -> None:
         self._adapter = SnnTorchAdapter()
@@ -40,6 +42,18 @@ class SnnTorch(Framework):
         # one that returns its potentials does not spike
         integrates = isinstance(module, self.loaded.StateLeaky) and not module.output
         return self._adapter if known and not integrates else None
+
+    def nir_convention(self, neuron: Any) -> Mapping[str, Any] | str:
+        if not _is_kind(neuron, ("Leaky",)):
+            return super().nir_convention(neuron)
+        if neuron.__dict__.get("reset_delay", True):
+            return "snnTorch's Leaky resets one step after its spike, unless built with reset_delay=False"
+        if neuron.reset_mechanism == "none":
+            return "snnTorch's Leaky with reset_mechanism='none' does not reset"
+        if neuron.reset_mechanism == "subtract":
+            return "snnTorch's Leaky subtracts again in the next step what is above the threshold after a subtraction"
+        # the writer writes steps of 0.1 ms
+        return {"reset": "value", "dt": 1e-4}
 
     def adopt(self, model: nn.Module) -> None:
         # snntorch.utils.reset goes through this list, which only a neuron's __init__ adds to

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -41,6 +42,12 @@ class SpikingJelly(Framework):
         if isinstance(module, self.loaded.SimpleBaseNode):
             return self._simple
         return self._node if isinstance(module, _counted(self._package())) else None
+
+    def nir_convention(self, neuron: Any) -> Mapping[str, Any] | str:
+        if library_kind(neuron) not in ("IFNode", "LIFNode", "ParametricLIFNode"):
+            return super().nir_convention(neuron)
+        # the writer takes no other reset, and writes steps of 0.1 ms
+        return {"reset": "value", "dt": 1e-4}
 
     def reset_others(self, model: nn.Module) -> None:
         modules: Any = model.modules()
