@@ -26,7 +26,9 @@ def images() -> tuple[Tensor, Tensor]:
 
 def ilif() -> tuple[nn.Module, type[nn.Module], float]:
     base: Any = pytest.importorskip("spikingjelly.activation_based", reason="spikingjelly is not installed")
-    importlib.import_module("spikingjelly.activation_based.neuron")
+    # the package imports none of its parts by itself
+    for part in ("neuron", "layer", "functional"):
+        importlib.import_module(f"spikingjelly.activation_based.{part}")
     if not hasattr(base.neuron, "ILIFNode"):
         pytest.skip("this spikingjelly has no ILIFNode")
     net = nn.Sequential(base.layer.Linear(6, 12), base.neuron.ILIFNode(step_mode="m"), base.layer.Linear(12, 3))
