@@ -107,7 +107,7 @@ def test_a_sweep(folder: Path, data: str, baseline: str, key: str) -> None:
 def test_a_sweep_with_code_from_the_command_line(folder: Path) -> None:
     path = folder / "s.toml"
     path.write_text(SWEEP.format(data="'os:system'", baseline="builder = 'os:getcwd'"))
-    found = read_sweep(path, builder="nets:build", loader="nets:load")
+    found = read_sweep(path, builder="nets:build", data={"name": "nets:load"})
     assert (found.baselines[0].builder, found.data.name) == ("nets:build", "nets:load")
     found = read_sweep(path, ["baselines.0.builder=nets:build", "data.name=digits"])
     assert found.baselines[0].builder == "nets:build"
@@ -115,4 +115,4 @@ def test_a_sweep_with_code_from_the_command_line(folder: Path) -> None:
     with pytest.raises(SpecError, match=r"data\.name"):
         read_sweep(path, builder="nets:build")
     with pytest.raises(SpecError, match=r"baselines\[0\]\.builder"):
-        read_sweep(path, loader="nets:load")
+        read_sweep(path, data={"name": "nets:load"})

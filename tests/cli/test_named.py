@@ -217,6 +217,8 @@ def test_what_cannot_be_cut_is_not_trained_on(nets: Any, run: Callable[..., Any]
     (tmp_path / "qat.toml").write_text(TRAINED)
     done = run("quantize", *OWN, "-c", "qat.toml", "--mode", "qat", "--out", "q")
     assert done.code == 2
-    assert "own_nets:load must give an isofire.data.ImageSet or EventSet to be trained on" in " ".join(done.err.split())
+    assert "own_nets:load must give an isofire.data.ImageSet or EventSet here, which can be cut" in " ".join(
+        done.err.split()
+    )
     twice = run("quantize", "fp.safetensors", *OWN, "-c", "qat.toml")
     assert (twice.code, "--model takes its file by --weights" in twice.err) == (2, True)

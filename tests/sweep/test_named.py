@@ -68,14 +68,16 @@ def test_cells_of_such_a_network(write, support, tmp_path, kind) -> None:
         pytest.importorskip("spikingjelly")
     write(*kind)
     folder = tmp_path / "out"
-    plan = make_plan(read_sweep(TINY, FEW, builder="nets:build", loader="nets:load"), folder)
+    plan = make_plan(read_sweep(TINY, FEW, builder="nets:build", data={"name": "nets:load"}), folder)
     results = run_sweep(plan, str(folder), support.Inline())
     assert [record["reason"] for record in results.failed] == []
     assert [row["mode"] for row in results.rows] == ["ptq", "ptq", "qat"]
     assert all(row["emd_layer_mean"] > 0 for row in results.rows[1:])
     assert {row["data"] for row in results.rows} == {"digits"}
     again = support.Inline()
-    run_sweep(make_plan(read_sweep(TINY, FEW, builder="nets:build", loader="nets:load"), folder), str(folder), again)
+    run_sweep(
+        make_plan(read_sweep(TINY, FEW, builder="nets:build", data={"name": "nets:load"}), folder), str(folder), again
+    )
     assert again.given == []
     assert main(["report", str(folder), "--out", str(tmp_path / "page.html")]) == 0
     assert Results.open(folder).distributions(results.rows[1]["cell"])
@@ -83,7 +85,7 @@ def test_cells_of_such_a_network(write, support, tmp_path, kind) -> None:
 
 def test_its_code_its_weights_and_its_data_are_part_of_its_name(write, tmp_path) -> None:
     def keys(weights: str | None = None) -> list[str]:
-        sweep = read_sweep(TINY, FEW, baseline=weights, builder="nets:build", loader="nets:load")
+        sweep = read_sweep(TINY, FEW, baseline=weights, builder="nets:build", data={"name": "nets:load"})
         return [task.key for task in make_plan(sweep, tmp_path / "out").cells]
 
     write(*OWN)
@@ -114,9 +116,9 @@ def test_a_file_that_names_the_code_gives_the_same_cells_once_it_may(write, tmp_
 def test_mistakes(write, tmp_path, capsys) -> None:
     write(*OWN)
     with pytest.raises(DataError, match=r"must give an isofire\.data\.ImageSet"):
-        make_plan(read_sweep(TINY, FEW, builder="nets:build", loader="nets:pairs"), tmp_path / "out")
+        make_plan(read_sweep(TINY, FEW, builder="nets:build", data={"name": "nets:pairs"}), tmp_path / "out")
     with pytest.raises(SpecError, match="nowhere"):
-        make_plan(read_sweep(TINY, FEW, builder="nets:nowhere", loader="nets:load"), tmp_path / "out")
+        make_plan(read_sweep(TINY, FEW, builder="nets:nowhere", data={"name": "nets:load"}), tmp_path / "out")
     with pytest.raises(SpecError, match="is a loader of yours"):
         make_plan(read_sweep(TINY, (*FEW, "data.name=nets:load", "data.root=there")), tmp_path / "out")
     save_file({"a": torch.zeros(1)}, tmp_path / "wrong.safetensors")
@@ -127,13 +129,13 @@ def test_mistakes(write, tmp_path, capsys) -> None:
     assert "1.0.weight" in message
     assert main(["sweep", TINY, "--weights", "wrong.safetensors", "--out", "out"]) == 2
     assert "--model" in capsys.readouterr().err
-    assert main(["sweep", TINY, "--data", "digits", "--out", "out"]) == 2
-    assert "package.module:loader" in capsys.readouterr().err
+    assert main(["sweep", TINY, "--data", "didgits", "--out", "out"]) == 2
+    assert "no data set is called 'didgits'" in capsys.readouterr().err
 
 
 def test_changed_code_is_not_computed_under_the_old_name(write, tmp_path, support) -> None:
     write(*OWN)
-    plan = make_plan(read_sweep(TINY, FEW, builder="nets:build", loader="nets:load"), tmp_path / "out")
+    plan = make_plan(read_sweep(TINY, FEW, builder="nets:build", data={"name": "nets:load"}), tmp_path / "out")
     (tmp_path / "nets.py").write_text((tmp_path / "nets.py").read_text() + "# changed\n")
     with pytest.raises(OutputError, match="the network of baseline"):
         run_sweep(plan, str(tmp_path / "out"), support.Inline())

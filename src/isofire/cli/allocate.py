@@ -5,12 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from isofire.cli.config import read_config, require
-from isofire.cli.options import AllowCode, ConfigFile, Machine, Output, Seed, Settings, refuse_processes
+from isofire.cli.named import ModelChoice
+from isofire.cli.options import Machine, Output, QuantChoice, first, refuse_processes
 from isofire.cli.screen import Report
-from isofire.errors import ModelError, SpecError
-from isofire.models import open_model
-from isofire.quantization import spec_of
 from isofire.study import environment, load_splits
 from isofire.study.allocate import Budget
 from isofire.study.allocate import allocate as choose
@@ -19,36 +16,37 @@ _KIB = 1024.0
 
 
 def allocate(
-    baseline: Path,
+    baseline: Path | None = None,
     /,
     *,
-    config: ConfigFile,
-    set: Settings = (),
-    allow_code: AllowCode = False,
+    asked: QuantChoice | None = None,
+    network: ModelChoice | None = None,
     bits: tuple[int, ...] = (1, 2, 4, 8),
     weight_kib: float | None = None,
     state_kib: float | None = None,
     total_kib: float | None = None,
     n: int | None = None,
-    seed: Seed = None,
     machine: Machine | None = None,
     output: Output | None = None,
 ) -> Report:
     """Give each layer bits under a budget, so that firing drifts least; then make that network and measure it.
 
-    Needs the tables [data] and [quant]: [quant] says which layers are quantized and how, --bits between what to choose.
-    Of q layers and b numbers of bits, q b networks are made to see what each does alone, on training images; the choice
-    is exact (an integer program). The network is compared on test images, beside one of equal bits everywhere. With
-    --json the spec, for `quantize`, is in it.
+    Needs data, by --data or the table [data], and the table [quant] or --preset, which says which layers are quantized
+    and how; --bits between what to choose. Of q layers and b numbers of bits, q b networks are made to see what each
+    does alone, on training images; the choice is exact (an integer program). The network is compared on test images,
+    beside one of equal bits everywhere. With --json the spec, for `quantize`, is in it.
 
     ```
     isofire allocate FP.safetensors -c CONFIG.toml --state-kib 20 --bits 1 --bits 2 --bits 4 --n 500
+    isofire allocate sew_resnet8-cifar10 -c CONFIG.toml --data cifar10 --root DIR --total-kib 40
+    isofire allocate --model nets:build --data nets:load -c CONFIG.toml --weight-kib 10
     ```
 
     Parameters
     ----------
     baseline
-        The full-precision network, a model.safetensors that isofire wrote, or the name of a pretrained one.
+        The full-precision network: a model.safetensors that isofire wrote, a pretrained one's name, or a FILE.nir; or
+        --model names one of yours.
     bits
         Numbers of bits to choose from.
     weight_kib, state_kib, total_kib
@@ -62,20 +60,13 @@ def allocate(
         return None if kib is None else kib * _KIB
 
     budget = Budget(weight_bytes=bytes_of(weight_kib), state_bytes=bytes_of(state_kib), total_bytes=bytes_of(total_kib))
-    settings = read_config(config, set, seed, allow_code)
-    require(settings, "data", "quant")
+    settings = (asked or QuantChoice()).read("data", "quant")
     assert settings.data is not None
     assert settings.quant is not None
     place = (machine or Machine()).claim()
-    model, _ = open_model(baseline)
-    if spec_of(model) is not None:
-        raise ModelError(f"{baseline} is quantized already; name the full-precision network it came from")
+    model, _ = (network or ModelChoice()).open_baseline(baseline)
     splits = load_splits(settings.data)
-    images = splits.test
-    if n is not None:
-        if not 1 <= n <= len(images):
-            raise SpecError(f"--n must lie in 1..{len(images)}, the size of {images.name} ({images.split}), got {n}")
-        images = images.first(n)
+    images = first(splits.test, n)
 
     def note(done: int, total: int) -> None:
         print(f"\rnetwork {done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)

@@ -53,10 +53,7 @@ some cells failed, or a check that these images cannot decide; 1 a failure of is
 interrupted; 141 nobody read its output any more.
 """
 
-_MISSING_DATA = (
-    "here, --root DIR or --set data.root=DIR names the folder, "
-    "and --download or --set data.download=true fetches the set"
-)
+_MISSING_DATA = "here, --root DIR names the folder, and --download fetches the set"
 
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "Storage size calculation overflowed")
 """How torch tells it of the CPU, where it has no error of its own for it."""

@@ -5,59 +5,51 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from isofire.cli.config import read_config, require
-from isofire.cli.options import AllowCode, ConfigFile, Machine, Output, Seed, Settings, refuse_processes
+from isofire.cli.named import ModelChoice
+from isofire.cli.options import Machine, Output, QuantChoice, first, refuse_processes
 from isofire.cli.screen import Report
-from isofire.errors import ModelError, SpecError
-from isofire.models import open_model
-from isofire.quantization import spec_of
 from isofire.study import blame as measure
-from isofire.study import environment, load_splits
+from isofire.study import environment, load_splits_or_batches
 
 
 def blame(
-    baseline: Path,
+    baseline: Path | None = None,
     /,
     *,
-    config: ConfigFile,
-    set: Settings = (),
-    allow_code: AllowCode = False,
+    asked: QuantChoice | None = None,
+    network: ModelChoice | None = None,
     n: int | None = None,
-    seed: Seed = None,
     machine: Machine | None = None,
     output: Output | None = None,
 ) -> Report:
     """Show which layer's quantizer makes firing drift: each alone and all but each, after training.
 
-    Needs the tables [data] and [quant]. Of q quantized modules it makes and compares 2 q + 2 networks, so choose few
-    images with --n first. With --json it also gives the EMD of every layer of neurons for each of them.
+    Needs data, by --data or the table [data], and what is quantized, by --preset or the table [quant]. Of q quantized
+    modules it makes and compares 2 q + 2 networks, so choose few images with --n first. With --json it also gives the
+    EMD of every layer of neurons for each of them.
 
     ```
     isofire blame runs/fp/model.safetensors -c configs/digits-demo.toml --n 500
+    isofire blame sew_resnet8-cifar10 --preset keep-firing --data cifar10 --root DIR --n 200
+    isofire blame --model nets:build --weights FILE.safetensors --data nets:load -c CONFIG.toml
     ```
 
     Parameters
     ----------
     baseline
-        The full-precision network, a model.safetensors that isofire wrote.
+        The full-precision network: a model.safetensors that isofire wrote, a pretrained one's name, or a FILE.nir; or
+        --model names one of yours.
     n
         How many test images; by default all.
     """
     refuse_processes("blame")
-    settings = read_config(config, set, seed, allow_code)
-    require(settings, "data", "quant")
+    settings = (asked or QuantChoice()).read("data", "quant")
     assert settings.data is not None
     assert settings.quant is not None
     place = (machine or Machine()).claim()
-    model, _ = open_model(baseline)
-    if spec_of(model) is not None:
-        raise ModelError(f"{baseline} is quantized already; name the full-precision network it came from")
-    splits = load_splits(settings.data)
-    images = splits.test
-    if n is not None:
-        if not 1 <= n <= len(images):
-            raise SpecError(f"--n must lie in 1..{len(images)}, the size of {images.name} ({images.split}), got {n}")
-        images = images.first(n)
+    model, _ = (network or ModelChoice()).open_baseline(baseline)
+    splits = load_splits_or_batches(settings.data)
+    images = first(splits.test, n)
 
     def note(done: int, total: int) -> None:
         print(f"\rnetwork {done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)

@@ -15,7 +15,7 @@ from isofire.quantization import CALIBRATION_IMAGES
 from isofire.quantization.presets import preset as spec_of_preset
 from isofire.spec import QuantSpec
 from isofire.study import DataSettings
-from isofire.study.reading import read_data, read_model, read_recipe, read_spec
+from isofire.study.reading import lay_data, read_data, read_model, read_recipe, read_spec
 from isofire.toml_json import read_toml
 from isofire.training import Recipe
 
@@ -67,13 +67,14 @@ def read_config(
     seed: int | None = None,
     allow_code: bool = False,
     preset: str | None = None,
+    data: Mapping[str, Any] | None = None,
 ) -> RunConfig:
     """Read a file, lay `--set` settings over it, and check everything.
 
     Parameters
     ----------
     path
-        None: there is no file, all comes from the preset and the settings.
+        None: there is no file, all comes from the preset, the settings and `data`.
     settings
         Such as "train.epochs=2": a dotted key and a TOML value; what is no TOML value is text.
     seed
@@ -82,6 +83,8 @@ def read_config(
         Whether the file may name code of the user's own; see `ConfigSource.check_code`.
     preset
         Name of a spec that is the table [quant], see `isofire.quantization.presets`.
+    data
+        What --data, --root and --download say, see `isofire.study.reading.lay_data`.
 
     Raises
     ------
@@ -93,7 +96,8 @@ def read_config(
         if "quant" in values:
             raise SpecError(f"--preset {preset} and the table [quant] of {path} both say what to quantize; drop one")
         values = {**values, "quant": spec_of_preset(preset)}
-    return parse_config(values, str(path or f"--preset {preset}"), settings, seed, allow_code)
+    source = str(path or (f"--preset {preset}" if preset else "the command line"))
+    return parse_config(values, source, settings, seed, allow_code, data)
 
 
 def parse_config(
@@ -102,9 +106,11 @@ def parse_config(
     settings: Sequence[str] = (),
     seed: int | None = None,
     allow_code: bool = False,
+    data: Mapping[str, Any] | None = None,
 ) -> RunConfig:
     """Like `read_config`, from plain values; `source` names them in errors."""
     merged, places = merge_settings(values, settings, source, allow_code)
+    lay_data(merged, data or {}, places)
     if seed is not None:
         merged["seed"] = seed
     if other := [f"[[{key}]]" for key in ("baselines", "cells") if key in merged]:
@@ -142,7 +148,7 @@ def require(config: RunConfig, *parts: str) -> None:
 _SCALARS = {"seed": Seed, "out": str}
 _EXAMPLES = {
     "model": 'for instance: [model] builder = "sew_resnet8"',
-    "data": 'for instance: [data] name = "digits"',
+    "data": 'for instance: [data] name = "digits"; or give --data NAME, and --root DIR where the set is a folder',
     "train": "for instance: [train] epochs = 20, lr = 0.1",
     "qat": "for instance: [qat] epochs = 5, lr = 0.02",
     "quant": 'for instance: [quant.weights] method = "lsq", bits = 4',

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from isofire.cli.config import RunConfig, parse_config, read_config, require
 from isofire.cli.demo_cells import DemoCell, demo_cells, quick_cells
 from isofire.cli.figures import save_figure
-from isofire.cli.options import AllowCode, Machine, Out, Output, Seed, Settings, refuse_processes
+from isofire.cli.options import AllowCode, Machine, Out, Output, Seed, SetChoice, Settings, refuse_processes
 from isofire.cli.progress import Jobs
 from isofire.cli.screen import Log, Report, open_folder
 from isofire.files import write_text
@@ -48,6 +48,7 @@ def demo(
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
     set: Settings = (),
     allow_code: AllowCode = False,
+    choice: SetChoice | None = None,
     out: Out = None,
     seed: Seed = None,
     quick: Annotated[bool, Parameter(show=False, negative=())] = False,
@@ -78,7 +79,7 @@ def demo(
         Of the network, its training, and the images that calibrate; replaces the configuration's.
     """
     refuse_processes("demo")
-    settings = demo_config(seed, quick, config, set, allow_code)
+    settings = demo_config(seed, quick, config, set, allow_code, (choice or SetChoice()).given())
     # 8x8 images give a second thread nothing to do but to wait for, at great cost where another program has its core
     place = (machine or Machine()).claim(default_threads=1)
     folder, log = open_folder(out or settings.out or "isofire-demo"), Log()
@@ -108,14 +109,15 @@ def demo_config(
     path: Path | None = None,
     settings: Sequence[str] = (),
     allow_code: bool = False,
+    data: Mapping[str, Any] | None = None,
 ) -> RunConfig:
     """The configuration at `path`, or the one in the package; `quick` makes it tiny, `settings` come last."""
     changes = (*(_QUICK if quick else ()), *settings)
     if path is None:
         text = (resources.files("isofire.cli") / "assets" / CONFIG).read_text(encoding="utf-8")
-        found = parse_config(tomllib.loads(text), CONFIG, changes, seed)
+        found = parse_config(tomllib.loads(text), CONFIG, changes, seed, data=data)
     else:
-        found = read_config(path, changes, seed, allow_code)
+        found = read_config(path, changes, seed, allow_code, data=data)
     require(found, "model", "data", "train", "qat")
     return found
 

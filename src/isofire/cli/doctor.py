@@ -13,14 +13,15 @@ import torch
 from cyclopts import Parameter
 from torch import Tensor
 
-from isofire.cli.config import parse_config, read_config, require
-from isofire.cli.options import Output, Settings
+from isofire.cli.config import read_config, require
+from isofire.cli.options import Output, SetChoice, Settings
 from isofire.cli.screen import Report
 from isofire.data import CIFAR10, CIFAR100, FASHION_MNIST, MNIST, NAMES, data_root
 from isofire.data.cifar import absent_cifar
 from isofire.data.mnist import absent_idx
 from isofire.data.nmnist import absent_nmnist
 from isofire.errors import SpecError
+from isofire.models import is_named
 from isofire.neurons import LIF, MembraneQuantizer, native
 from isofire.quantizers import Uniform
 from isofire.study import DataSettings
@@ -48,6 +49,7 @@ def doctor(
     *,
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
     set: Settings = (),
+    choice: SetChoice | None = None,
     output: Output | None = None,
 ) -> Report:
     """Check the installation: versions, compiled kernels, devices, data sets, and that all neuron paths agree.
@@ -57,8 +59,8 @@ def doctor(
     ```
     isofire doctor
     isofire doctor --json
-    isofire doctor --config configs/cifar10-sew8.toml --set data.root=DIR
-    isofire doctor --set data.name=cifar10 --set data.root=DIR
+    isofire doctor --config configs/cifar10-sew8.toml --root DIR
+    isofire doctor --data cifar10 --root DIR
     ```
 
     Parameters
@@ -66,7 +68,7 @@ def doctor(
     config
         TOML file whose data set to look for ([data] name and root); without its files, something is broken.
     """
-    checks = examine(_wanted(config, set))
+    checks = examine(_wanted(config, set, choice or SetChoice()))
     broken = [check for check in checks if check.state == "broken"]
     verdict = f"{len(broken)} broken" if broken else "all is well"
     text = "\n".join([*map(str, checks), "", verdict])
@@ -180,12 +182,14 @@ def _extra(extra: str) -> Check:
     return Check(extra, "ok", f"{', '.join(_EXTRAS[extra])} installed")
 
 
-def _wanted(config: Path | None, settings: tuple[str, ...]) -> DataSettings | None:
-    if config is None and not settings:
+def _wanted(config: Path | None, settings: tuple[str, ...], choice: SetChoice) -> DataSettings | None:
+    if config is None and not settings and not choice.given():
         return None
-    found = parse_config({}, "no --config", settings) if config is None else read_config(config, settings)
+    found = read_config(config, settings, data=choice.given())
     require(found, "data")
     assert found.data is not None
+    if is_named(found.data.name):
+        raise SpecError(f"doctor looks for files; a loader of yours, {found.data.name}, is tried by isofire eval --n 1")
     if found.data.name not in NAMES:
         raise SpecError(f"no data set is called {found.data.name!r} (data.name); known are {', '.join(NAMES)}")
     return found.data

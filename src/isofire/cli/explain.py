@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,14 +10,13 @@ import msgspec
 from cyclopts import Parameter
 
 from isofire.cli.config import read_config, require
-from isofire.cli.named import ModelChoice
+from isofire.cli.named import ModelChoice, is_nir
 from isofire.cli.options import AllowCode, Output, Settings
 from isofire.cli.screen import Report
-from isofire.errors import CheckpointError, SpecError
-from isofire.models import build, open_named
+from isofire.errors import SpecError
+from isofire.models import build, open_model
 from isofire.quantization import QuantPlan, describe, make_plan, spec_of
 from isofire.spec import QuantSpec
-from isofire.training.checkpoint import read_note
 
 
 def explain(
@@ -24,6 +24,7 @@ def explain(
     /,
     *,
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
+    preset: str | None = None,
     network: ModelChoice | None = None,
     set: Settings = (),
     allow_code: AllowCode = False,
@@ -34,6 +35,7 @@ def explain(
     ```
     isofire explain --config configs/digits-demo.toml
     isofire explain QUANTIZED.safetensors
+    isofire explain sew_resnet8-cifar10 --preset keep-firing
     isofire explain FP.safetensors -c CONFIG.toml --set quant.weights.bits=2
     isofire explain --model nets:build -c CONFIG.toml
     ```
@@ -41,48 +43,52 @@ def explain(
     Parameters
     ----------
     model
-        A file that isofire wrote: its architecture, and what it was quantized with unless --config says something else.
+        A file that isofire wrote, a pretrained network's name, or a FILE.nir: its architecture, and what it was
+        quantized with unless --config or --preset says something else.
     config
         TOML file whose [quant] table to explain, and whose [model] table where no model is given.
+    preset
+        A spec by its name instead of the table [quant], such as keep-firing.
     """
-    if network is not None and network.model is not None:
-        return _named(network, model, config, set, allow_code)
-    if model is None and config is None:
-        raise SpecError("explain needs a model file or --config FILE")
-    if config is None and set:
-        raise SpecError("--set changes a configuration; give --config FILE")
-    architecture, spec = _of_file(model) if model is not None else (None, None)
-    if config is not None:
-        settings = read_config(config, set, allow_code=allow_code)
-        require(settings, "quant", *(() if model else ("model",)))
-        architecture, spec = architecture or settings.model, settings.quant
+    chosen = network or ModelChoice()
+    if model is None and config is None and chosen.model is None:
+        raise SpecError("explain needs a model file or --config FILE, or --model package.module:builder")
+    asked = config is not None or preset is not None
+    if not asked and set:
+        raise SpecError("--set changes a configuration; give --config FILE or --preset NAME")
+    settings = read_config(config, set, allow_code=allow_code, preset=preset) if asked else None
+    if settings is not None:
+        require(settings, "quant", *(() if model or chosen.model else ("model",)))
+    planned = None if settings is None else settings.quant
+    if model is not None and is_nir(model) and chosen.model is None:
+        model, chosen = None, replace(chosen, model=str(model))
+    if chosen.model is not None:
+        return _named(chosen, model, planned)
+    architecture, spec = _of_file(model) if model is not None else (settings.model if settings else None, None)
+    spec = planned or spec
     if spec is None:
-        raise SpecError(f"{model} is in full precision, nothing in it is quantized; give --config FILE for a plan")
+        raise SpecError(f"{model} is in full precision, nothing in it is quantized; {_PLAN}")
     assert architecture is not None
     plan = make_plan(build(architecture), spec)
     return Report({"model": architecture, "quant": spec.to_dict(), "modules": _modules(plan)}, str(plan))
 
 
-def _named(choice: ModelChoice, path: Path | None, config: Path | None, set: Settings, allow_code: bool) -> Report:
+def _named(choice: ModelChoice, path: Path | None, planned: QuantSpec | None) -> Report:
     """The plan for a network of the user's own code, in full precision; a quantized one's own spec without --config."""
     assert choice.model is not None
-    spec = spec_of(choice.open(path)[0])
-    if config is not None:
-        settings = read_config(config, set, allow_code=allow_code)
-        require(settings, "quant")
-        spec = settings.quant
+    opened, _ = choice.open(path)
+    spec = planned or spec_of(opened)
     if spec is None:
-        raise SpecError(
-            f"{choice.model} is in full precision, nothing in it is quantized; give --config FILE for a plan"
-        )
-    plan = make_plan(open_named(choice.model)[0], spec)
+        raise SpecError(f"{choice.model} is in full precision, nothing in it is quantized; {_PLAN}")
+    plan = make_plan(choice.fresh(), spec)
     return Report({"model": choice.model, "quant": spec.to_dict(), "modules": _modules(plan)}, str(plan))
 
 
+_PLAN = "give --config FILE or --preset keep-firing for a plan"
+
+
 def _of_file(path: Path) -> tuple[dict, QuantSpec | None]:
-    note = read_note(path, "weights")
-    if "model" not in note:
-        raise CheckpointError(f"{path} holds weights without an architecture; name a model.safetensors")
+    _, note = open_model(path)
     quantization = note.get("quantization")
     return note["model"], None if quantization is None else QuantSpec.from_dict(quantization)
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, overload
 
 import msgspec
 import torch
@@ -16,8 +16,8 @@ from cyclopts.validators import Number
 from isofire.cli.config import RunConfig, read_config, require
 from isofire.errors import SpecError
 from isofire.limits import MOST_THREADS
-from isofire.models import NamedData, is_named, load_named
-from isofire.study import AnySet, DataSettings, load_split
+from isofire.models import NamedData, load_named
+from isofire.study import AnySet, DataSettings, is_uncut_loader, load_split
 from isofire.training.distributed import pick_device
 
 _DATA = Group("Data")
@@ -86,7 +86,81 @@ class Machine:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class DataChoice:
+class SetChoice:
+    """Which data set. It wins over the table [data] of a file, which is told; how that table cuts its images stays.
+
+    Parameters
+    ----------
+    data
+        Instead of the set that a file's [data] names: digits, cifar10, cifar100, fashion-mnist, mnist, nmnist or
+        nmnist-small; or package.module:loader, a function of yours that takes "train" or "test" and gives an image set,
+        or pairs of inputs and labels.
+    root
+        Data folder; by default the one that ISOFIRE_DATA names, else ~/.cache/isofire.
+    download
+        Fetch what is missing.
+    """
+
+    data: Annotated[str | None, Parameter(group=_DATA)] = None
+    root: Annotated[str | None, Parameter(group=_DATA)] = None
+    download: Annotated[bool, Parameter(negative=(), show_default=False, group=_DATA)] = False
+
+    def given(self) -> dict[str, Any]:
+        """What was given, as settings of the table [data]."""
+        found: dict[str, Any] = {"name": self.data, "root": self.root, "download": self.download or None}
+        return {key: value for key, value in found.items() if value is not None}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class QuantChoice(SetChoice):
+    """What to quantize and on which data.
+
+    Parameters
+    ----------
+    config
+        TOML file; configs/ holds some that run as is.
+    preset
+        A spec by its name, instead of the table [quant]: keep-firing (4-bit weights, 2-bit states), keep-firing-2bit
+        (both 2 bits) or keep-firing-1bit-state; see docs/keep-firing.md. --set changes single settings of it.
+    seed
+        Replaces the configuration's.
+    """
+
+    config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None
+    preset: str | None = None
+    set: Settings = ()
+    allow_code: AllowCode = False
+    seed: Seed = None
+
+    def read(self, *parts: str) -> RunConfig:
+        """The configuration with all that the options say laid over it.
+
+        Raises
+        ------
+        SpecError
+            If nothing says what to quantize, or one of the tables `parts` is missing; else as `read_config`.
+        """
+        if self.config is None and self.preset is None:
+            raise SpecError("what to quantize is said by --config FILE or --preset keep-firing; give one")
+        found = read_config(self.config, self.set, self.seed, self.allow_code, self.preset, self.given())
+        require(found, *parts)
+        return found
+
+    @property
+    def source(self) -> str:
+        """The file or preset, for people."""
+        return str(self.config or self.preset)
+
+    @property
+    def stem(self) -> str:
+        """The same as part of a folder's name."""
+        return self.config.stem if self.config else str(self.preset)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class DataChoice(SetChoice):
     """Which images.
 
     Parameters
@@ -94,14 +168,7 @@ class DataChoice:
     config
         TOML file whose [data] table to use.
     set
-        Change one setting of the file, e.g. data.root=DIR; may be repeated.
-    data
-        Instead of a file: digits, cifar10, cifar100, fashion-mnist, mnist, nmnist or nmnist-small; or
-        package.module:loader, a function of yours that takes a split's name and gives pairs of inputs and labels.
-    root
-        Data folder; by default the one that ISOFIRE_DATA names, else ~/.cache/isofire.
-    download
-        Fetch what is missing of --data.
+        Change one setting of the [data] table, e.g. data.test_images=100; may be repeated.
     split
         test, or valid as the file's [data] table cuts it.
     n
@@ -112,9 +179,6 @@ class DataChoice:
 
     config: Annotated[Path | None, Parameter(name=["--config", "-c"], group=_DATA)] = None
     set: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False, group=_DATA)] = ()
-    data: Annotated[str | None, Parameter(group=_DATA)] = None
-    root: Annotated[str | None, Parameter(group=_DATA)] = None
-    download: Annotated[bool, Parameter(negative=(), show_default=False, group=_DATA)] = False
     split: Annotated[Literal["test", "valid"], Parameter(group=_DATA)] = "test"
     n: Annotated[int | None, Parameter(group=_DATA)] = None
     allow_code: Annotated[bool, Parameter(negative=(), show_default=False, group=_DATA)] = False
@@ -125,39 +189,47 @@ class DataChoice:
         Raises
         ------
         SpecError
-            Unless just one of `config` and `data` is given, or if a setting does not fit the data.
+            If nothing names the data, or a setting does not fit them.
         DataError
             If the data are missing or damaged.
         """
-        if self.split == "valid" and self.config is None:
-            raise SpecError("--split valid needs --config FILE, whose [data] table says how it is cut")
-        if self.config is None and self.data is not None and is_named(self.data):
-            if self.n is not None and self.n < 1:
-                raise SpecError(f"--n must be at least 1, got {self.n}")
-            named = load_named(self.data, "test")
-            return named if self.n is None else named.first(self.n)
-        found = load_split(self.settings(), self.split)
-        if self.n is None:
-            return found
-        if not 1 <= self.n <= len(found):
-            raise SpecError(f"--n must lie in 1..{len(found)}, the size of {found.name} ({found.split}), got {self.n}")
-        return found.first(self.n)
+        settings = self.settings()
+        if self.split == "test" and is_uncut_loader(settings):
+            return first(load_named(settings.name, "test"), self.n)
+        return first(load_split(settings, self.split), self.n)
 
     def settings(self) -> DataSettings:
-        """The data settings of the file or of the options."""
-        if (self.config is None) == (self.data is None):
-            raise SpecError("name the data by --config FILE or by --data NAME, one of the two")
-        if self.config is None:
-            assert self.data is not None
-            if self.set:
-                raise SpecError("--set changes a configuration; give --config FILE, or --root for the folder")
-            return DataSettings(name=self.data, root=self.root, download=self.download)
-        if self.root is not None or self.download:
-            raise SpecError("--root and --download go with --data; with --config use --set data.root=DIR")
-        config = read_config(self.config, self.set, allow_code=self.allow_code)
+        """The data settings of the file and the options."""
+        if self.config is None and self.data is None:
+            raise SpecError("name the data by --data NAME, such as digits, or by --config FILE with a table [data]")
+        config = read_config(self.config, self.set, allow_code=self.allow_code, data=self.given())
         require(config, "data")
         assert config.data is not None
         return config.data
+
+
+@overload
+def first(images: AnySet, n: int | None) -> AnySet: ...
+@overload
+def first(images: NamedData, n: int | None) -> NamedData: ...
+@overload
+def first(images: AnySet | NamedData, n: int | None) -> AnySet | NamedData: ...
+def first(images: AnySet | NamedData, n: int | None) -> AnySet | NamedData:
+    """The first `n` images, as --n says; of a loader's batches all, if there are fewer.
+
+    Raises
+    ------
+    SpecError
+        If there are not so many.
+    """
+    if n is None:
+        return images
+    if isinstance(images, NamedData):
+        if n < 1:
+            raise SpecError(f"--n must be at least 1, got {n}")
+    elif not 1 <= n <= len(images):
+        raise SpecError(f"--n must lie in 1..{len(images)}, the size of {images.name} ({images.split}), got {n}")
+    return images.first(n)
 
 
 def refuse_processes(command: str) -> None:

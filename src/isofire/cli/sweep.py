@@ -10,13 +10,12 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from isofire.cli.named import ModelChoice
-from isofire.cli.options import AllowCode, Machine, Output, Settings, refuse_processes
+from isofire.cli.options import AllowCode, Machine, Output, SetChoice, Settings, refuse_processes
 from isofire.cli.screen import Report, open_folder
 from isofire.cli.sweep_view import SweepView, clock, results_text, status_document
 from isofire.config_source import parse_setting
 from isofire.errors import SpecError
 from isofire.limits import MOST_THREADS
-from isofire.models import is_named
 from isofire.sweep import Plan, make_plan, read_sweep, run_sweep
 from isofire.sweep.estimate import estimate
 from isofire.sweep.executors import Executor, Processes
@@ -105,7 +104,7 @@ def sweep(
     allow_code: AllowCode = False,
     baseline: Path | None = None,
     network: ModelChoice | None = None,
-    data: str | None = None,
+    choice: SetChoice | None = None,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
     retry_failed: Annotated[bool, Parameter(negative=())] = False,
     place: Place | None = None,
@@ -118,8 +117,8 @@ def sweep(
 
     ```
     isofire sweep configs/demo/digits.toml --out runs/demo
-    isofire sweep configs/studies/cifar10-first-look.toml --set data.root=DIR --baseline MODEL --out runs/first-look
-    isofire sweep configs/paper/sew8-cifar10.toml --set data.root=DIR --dry-run
+    isofire sweep configs/studies/cifar10-first-look.toml --root DIR --baseline MODEL --out runs/first-look
+    isofire sweep configs/paper/sew8-cifar10.toml --root DIR --dry-run
     isofire sweep GRID.toml --model nets:build --weights FILE.safetensors --data nets:load --out DIR
     isofire status runs/demo
     ```
@@ -130,9 +129,6 @@ def sweep(
         TOML file of the sweep, see docs/sweep.md.
     baseline
         A model.safetensors in place of the one baseline that the file names.
-    data
-        package.module:loader in place of the file's data set; gives an isofire.data.ImageSet or EventSet for "train"
-        and "test".
     dry_run
         Only list the cells and estimate the time, from a few images of each kind of cell.
     retry_failed
@@ -144,8 +140,7 @@ def sweep(
     chosen = network or ModelChoice()
     if chosen.weights is not None and (chosen.model is None or baseline is not None):
         raise SpecError("--weights fills the network of --model package.module:builder; name that, and no --baseline")
-    if data is not None and not is_named(data):
-        raise SpecError(f"--data takes package.module:loader, got {data!r}; other data by --set data.name=NAME")
+    data = (choice or SetChoice()).given()
     file = chosen.weights or baseline
     asked = read_sweep(config, settings, None if file is None else str(file), chosen.model, data, allow_code)
     # the machine that hands work to a cluster need not have the cluster's devices

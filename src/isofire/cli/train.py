@@ -9,7 +9,18 @@ from pathlib import Path
 import torch
 
 from isofire.cli.config import RunConfig, read_config, require
-from isofire.cli.options import AllowCode, ConfigFile, Machine, Out, Output, Seed, Settings, deciding, out_folder
+from isofire.cli.options import (
+    AllowCode,
+    ConfigFile,
+    Machine,
+    Out,
+    Output,
+    Seed,
+    SetChoice,
+    Settings,
+    deciding,
+    out_folder,
+)
 from isofire.cli.screen import Log, Report, open_folder
 from isofire.files import write_text
 from isofire.folder_lock import hold
@@ -24,6 +35,7 @@ def train(
     config: ConfigFile,
     set: Settings = (),
     allow_code: AllowCode = False,
+    choice: SetChoice | None = None,
     start: Path | None = None,
     out: Out = None,
     seed: Seed = None,
@@ -38,7 +50,7 @@ def train(
 
     ```
     isofire train --config configs/digits-demo.toml --out runs/fp
-    isofire train -c configs/cifar10-sew8.toml --set data.root=DIR
+    isofire train -c configs/cifar10-sew8.toml --root DIR
     torchrun --nproc-per-node 2 -m isofire train -c configs/cifar10-sew8.toml
     ```
 
@@ -47,7 +59,7 @@ def train(
     start
         A full-precision model.safetensors to start from instead of new weights; it may have run another T.
     """
-    settings = read_config(config, set, seed, allow_code)
+    settings = read_config(config, set, seed, allow_code, data=(choice or SetChoice()).given())
     require(settings, "model", "data", "train")
     place = (machine or Machine()).claim()
     decides = [deciding(settings, "model", "data", "train"), None if start is None else str(start)]

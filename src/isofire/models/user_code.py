@@ -46,7 +46,19 @@ def open_named(builder: str, weights: str | os.PathLike[str] | None = None) -> t
     CheckpointError
         If the file cannot be read, or does not fit the model: the names that are missing or surplus are told.
     """
-    model = _build(builder)
+    return fill_named(_build(builder), builder, weights)
+
+
+def fill_named(
+    model: nn.Module, builder: str, weights: str | os.PathLike[str] | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Like `open_named`, of a model that was built already; `builder` names it in errors.
+
+    Raises
+    ------
+    CheckpointError
+        As `open_named`.
+    """
     if weights is None:
         return model.eval(), {}
     note = peek_note(weights)

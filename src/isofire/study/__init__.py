@@ -6,7 +6,17 @@ from isofire.study.cell import CONTROLS, Cell, is_control, name_of, run_cell
 from isofire.study.environment import environment
 from isofire.study.figures import rates_figure, scatter_figure
 from isofire.study.rows import known_columns, read_rows, to_csv, to_json, write_rows
-from isofire.study.splits import AnySet, DataSettings, NamedSplits, Splits, load_split, load_splits, sample
+from isofire.study.splits import (
+    AnySet,
+    DataSettings,
+    NamedSplits,
+    Splits,
+    is_uncut_loader,
+    load_split,
+    load_splits,
+    load_splits_or_batches,
+    sample,
+)
 from isofire.study.tables import markdown_table, text_table
 
 __all__ = [
@@ -22,9 +32,11 @@ __all__ = [
     "environment",
     "fresh_model",
     "is_control",
+    "is_uncut_loader",
     "known_columns",
     "load_split",
     "load_splits",
+    "load_splits_or_batches",
     "markdown_table",
     "name_of",
     "rates_figure",

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from isofire.firing import Comparison, Observation, observe
+from isofire.models import NamedData
 from isofire.quantization import CALIBRATION_IMAGES, LayerAssignment, make_plan, reestimates
 from isofire.quantizers import MembraneSetting
 from isofire.spec import QuantSpec, Rule
@@ -133,8 +134,8 @@ class Blame:
 def blame(
     model: nn.Module,
     spec: QuantSpec,
-    train_set: AnySet,
-    test_set: AnySet,
+    train_set: AnySet | NamedData,
+    test_set: AnySet | NamedData,
     *,
     seed: int = 0,
     calibration_images: int = CALIBRATION_IMAGES,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import logging
+from collections.abc import Mapping
 from typing import Any
 
 from isofire.config_source import ConfigSource
@@ -13,6 +15,46 @@ from isofire.quantizers import MEMBRANES, WEIGHTS
 from isofire.spec import MEMBRANE_DEFAULT, QuantSpec, Rule
 from isofire.study.splits import DataSettings
 from isofire.training import Recipe
+
+_LOG = logging.getLogger(__name__)
+
+
+def lay_data(merged: dict[str, Any], given: Mapping[str, Any], places: ConfigSource) -> None:
+    """Lay what the command line says of data over the table [data]: it wins, and what it replaces is told.
+
+    How images are cut (valid, train_images, test_images, seed) stays as the table says. `options` belong to the set
+    that the table names, so they go with it; a loader of the user's own takes no folder either.
+
+    Parameters
+    ----------
+    merged
+        All tables; changed in place.
+    given
+        Of `name`, `root` and `download`, what was given as --data, --root and --download.
+
+    Raises
+    ------
+    SpecError
+        If a folder is given and nothing names the data.
+    """
+    table = merged.get("data", {})
+    if not given or not isinstance(table, dict):
+        return
+    name = given.get("name", table.get("name"))
+    if name is None:
+        raise SpecError("--root and --download say where data lie, not which; give --data NAME too")
+    kept = dict(table)
+    if name != table.get("name"):
+        kept.pop("options", None)
+        if is_named(name):
+            kept = {key: value for key, value in kept.items() if key not in ("root", "download")}
+    for key, option in (("name", "--data"), ("root", "--root")):
+        if key in given and table.get(key) not in (None, given[key]):
+            # a warning, since that is what Python shows where nobody set up logging
+            place = places.of(f"data.{key}")
+            _LOG.warning("%s %s is used in place of data.%s = %r (%s)", option, given[key], key, table[key], place)
+    merged["data"] = {**kept, **given}
+    places.options += [f"data.{key}" for key in given]
 
 
 def read_model(table: Any, path: str, places: ConfigSource) -> dict[str, Any]:

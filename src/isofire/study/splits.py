@@ -107,6 +107,20 @@ def load_splits(settings: DataSettings) -> Splits:
     return Splits(train, valid, lambda: load_split(settings, "test"))
 
 
+def load_splits_or_batches(settings: DataSettings) -> Splits | NamedSplits:
+    """Like `load_splits`; data of the user's own that are no sets are given whole, if nothing is to be cut."""
+    if is_uncut_loader(settings):
+        train = load_named(settings.name, "train")
+        if not isinstance(train.data, ImageSet | EventSet):
+            return NamedSplits(train, load_named(settings.name, "test"))
+    return load_splits(settings)
+
+
+def is_uncut_loader(settings: DataSettings) -> bool:
+    """Whether the data are a loader's of the user's own, and taken as it gives them."""
+    return is_named(settings.name) and settings == DataSettings(name=settings.name)
+
+
 def load_split(settings: DataSettings, split: str) -> AnySet:
     """One part alone: "train" whole, "test" as limited by `test_images`, or "valid" as `load_splits` cuts it."""
     if split == "valid":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,7 +15,7 @@ from isofire.errors import SpecError
 from isofire.limits import Count, Seed, Threads
 from isofire.quantization import CALIBRATION_IMAGES
 from isofire.study import DataSettings
-from isofire.study.reading import read_data, read_model, read_recipe
+from isofire.study.reading import lay_data, read_data, read_model, read_recipe
 from isofire.sweep.cells import CellGroup, Exclusion
 from isofire.toml_json import read_toml
 from isofire.training import Recipe
@@ -106,7 +106,7 @@ def read_sweep(
     settings: Sequence[str] = (),
     baseline: str | None = None,
     builder: str | None = None,
-    loader: str | None = None,
+    data: Mapping[str, Any] | None = None,
     allow_code: bool = False,
 ) -> Sweep:
     """Read a sweep's file and check all of it.
@@ -118,8 +118,8 @@ def read_sweep(
     baseline, builder
         A file, or a network of the user's own code with or without a file for its weights, in place of the one baseline
         that the sweep's file names; it may name none.
-    loader
-        Data of the user's own code, in place of the data that the sweep's file names.
+    data
+        What --data, --root and --download say, see `isofire.study.reading.lay_data`.
     allow_code
         Whether the file may name builders and loaders of the user's own; see `ConfigSource.check_code`.
 
@@ -130,12 +130,7 @@ def read_sweep(
     """
     file = Path(path)
     merged, places = merge_settings(read_toml(file), settings, str(path), allow_code)
-    if loader is not None:
-        kept = ("valid", "train_images", "test_images", "seed")
-        table = merged.get("data")
-        merged["data"] = {key: table[key] for key in kept if key in table} if isinstance(table, dict) else {}
-        merged["data"]["name"] = loader
-        places.options.append("data.name")
+    lay_data(merged, data or {}, places)
     if baseline is not None or builder is not None:
         merged["baselines"] = [_given(merged.get("baselines", [{}]), baseline, builder, places)]
     sweep = _convert(merged, places)
