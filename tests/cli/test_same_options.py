@@ -218,6 +218,10 @@ def test_a_sweep_takes_the_same_options(tmp_path: Path) -> None:
     )
     found = read_sweep(tmp_path / "grid.toml", data={"name": "cifar10", "root": "there"}).data
     assert (found.name, found.root, found.test_images) == ("cifar10", "there", 6)
+    (given,) = read_sweep(tmp_path / "grid.toml", baseline="sew_resnet8-cifar10").baselines
+    assert (given.pretrained, given.file) == ("sew_resnet8-cifar10", None)
+    with pytest.raises(SpecError, match=r"that returns isofire\.nir\.read"):
+        read_sweep(tmp_path / "grid.toml", baseline="own.nir")
 
 
 def test_code_that_a_file_names_is_not_run_where_an_option_stands_in(

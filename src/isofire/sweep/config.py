@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from isofire.config_source import ConfigSource, merge_settings
 from isofire.errors import SpecError
 from isofire.limits import Count, Seed, Threads
+from isofire.models.pretrained import REGISTER
 from isofire.quantization import CALIBRATION_IMAGES
 from isofire.study import DataSettings
 from isofire.study.reading import lay_data, read_data, read_model, read_recipe
@@ -149,6 +150,13 @@ def _given(named: Any, file: str | None, builder: str | None, places: ConfigSour
     places.check_keys(named[0], BaselineSettings.__struct_fields__, "baselines[0]")
     places.options.append("baselines")
     name = named[0].get("name") or ("baseline" if builder is None else builder.rpartition(":")[2])
+    if any(str(given).endswith(".nir") for given in (file, builder)):
+        raise SpecError(
+            "a sweep takes no .nir file itself; name a function of yours, --model package.module:builder, that returns "
+            "isofire.nir.read(FILE)"
+        )
+    if builder is None and file in REGISTER and not os.path.exists(file):
+        return {"name": name, "pretrained": file}
     weights = {} if file is None else {"file": os.path.abspath(file)}
     return {"name": name, **weights, **({} if builder is None else {"builder": builder})}
 
