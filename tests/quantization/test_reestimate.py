@@ -78,3 +78,51 @@ def test_a_failure_puts_statistics_momentum_and_modes_back() -> None:
         reestimate_batch_norm(norm, [*_batches(1), torch.zeros(2, 9, 4, 4)])
     assert norm.running_mean.tolist() == [7, 7, 7]
     assert (norm.momentum, norm.training, int(norm.num_batches_tracked)) == (0.1, False, 0)
+
+
+class _Sometimes(nn.Module):
+    """A norm that only some batches reach, or some rows of each."""
+
+    def __init__(self, reached) -> None:
+        super().__init__()
+        self.bn, self.reached = nn.BatchNorm1d(3), reached
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = self.reached(x)
+        out = x.clone()
+        if bool(rows.any()):
+            out[rows] = self.bn(x[rows])
+        return out
+
+
+@pytest.mark.parametrize(
+    "reached",
+    [
+        lambda x: torch.full((len(x),), len(x) == 14),
+        lambda x: torch.full((len(x),), len(x) != 30),
+        lambda x: x[:, 0] > 0.3,
+    ],
+    ids=["the last batch alone", "the first and the last", "some rows"],
+)
+def test_a_norm_has_the_mean_of_what_reaches_it(reached) -> None:
+    data = torch.randn(94, 3, generator=torch.Generator().manual_seed(5)) + torch.linspace(-2, 2, 94).unsqueeze(1)
+    batches = [data[:50], data[50:80], data[80:]]
+    model = _Sometimes(reached)
+    reestimate_batch_norm(model, batches)
+    seen = torch.cat([batch[reached(batch)] for batch in batches])
+    torch.testing.assert_close(model.bn.running_mean, seen.mean(0))
+
+
+def test_a_norm_called_several_times_only_later_weighs_its_values_alike() -> None:
+    class Steps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bn = nn.BatchNorm1d(2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.stack([self.bn(part) for part in x.split(10)])
+
+    data = torch.randn(60, 2, generator=torch.Generator().manual_seed(6)) + torch.arange(60.0).unsqueeze(1)
+    model = Steps()
+    reestimate_batch_norm(model, [data[:10], data[10:]])
+    torch.testing.assert_close(model.bn.running_mean, data.mean(0))

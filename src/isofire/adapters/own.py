@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from isofire.adapters.base import Adapter, Layout, MembraneMixin
@@ -19,6 +20,11 @@ class OwnAdapter(Adapter):
 
     def host(self, neuron: nn.Module) -> type[MembraneMixin]:
         raise NotImplementedError("isofire's neurons hold their membrane quantizer themselves")
+
+    def states(self, neuron: nn.Module) -> tuple[str, ...]:
+        # a kind's state is what it starts a batch with, the membrane first
+        own = _own(neuron).dynamics.initial(torch.zeros(1, 1))
+        return ("membrane", *(f"state {place}" for place in range(1, len(own))))
 
     def begin_counting(self, neuron: nn.Module) -> None:
         _own(neuron).counting = True

@@ -25,8 +25,9 @@ def reestimate_batch_norm(
 
     Only those layers run in train mode; dropout, quantizers and neurons stay in eval mode. All layers are measured in
     one pass, so a later layer sees its input as the earlier ones normalize it with the statistics of the batch at hand.
-    Each image counts the same, and so does each call of a layer that is called once a step; the variance is the mean of
-    the variances within the calls, so let batches be large. Modes and momenta are put back. Layers without running
+    Each value that a layer is given counts the same, whichever batch or call brings it, so that a norm that only some
+    images or steps reach has the mean of those; the variance is the mean of the variances within the calls, so let
+    batches be large. Modes and momenta are put back. Layers without running
     statistics are left alone, and so are, with a warning, those that no image reaches, as an auxiliary head or the norm
     of a later step than the network has.
 
@@ -63,24 +64,12 @@ def reestimate_batch_norm(
     first = next(feed, None)
     if first is None:
         raise DataError("batch normalization needs at least one batch to be measured on, got none; give some images")
-    axis = input_axis(model, first)
-    feed = _without_single_images(chain([first], feed), axis)
+    feed = _without_single_images(chain([first], feed), input_axis(model, first))
     with torch.no_grad(), evaluating(model), from_rest(model), _measuring(layers) as called, ExitStack() as hooks:
-        seen = 0
+        for layer in layers:
+            hooks.callback(layer.register_forward_pre_hook(_MeanOfCalls()).remove)
         for inputs in feed:
-            images = inputs.shape[axis]
-            seen += images
-            for layer in layers:
-                # the running mean over all images so far, each counting the same
-                layer.momentum = images / seen
             forward(model, inputs)
-            if images == seen and (repeated := [layer for layer in layers if _calls(layer) > 1]):
-                for layer in repeated:
-                    hooks.callback(layer.register_forward_pre_hook(_MeanOfCalls()).remove)
-                    layer.reset_running_stats()
-                for layer in layers:
-                    layer.momentum = 1.0
-                forward(model, inputs)
         for layer in layers:
             if not all(bool(torch.isfinite(buffer).all()) for buffer in layer.buffers(recurse=False)):
                 raise DataError(
