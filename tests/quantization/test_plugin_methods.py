@@ -107,4 +107,6 @@ def test_without_the_package_its_method_is_told(plugin_path: str, tmp_path: Path
     script = "from isofire.errors import SpecError\nfrom isofire.spec import QuantSpec\ntry:\n    "
     script += "QuantSpec(weights={'method': 'signs'})\nexcept SpecError as error:\n    print(error)"
     bare = plugin_path.split(os.pathsep)[-1]
-    assert "unknown weight method 'signs'; known: levels, lqnet, lsq, tawq, uniform" in run(script, bare, tmp_path)
+    assert "unknown weight method 'signs'; known: gptq, levels, lqnet, lsq, tawq, uniform" in run(
+        script, bare, tmp_path
+    )

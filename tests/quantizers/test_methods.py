@@ -171,7 +171,7 @@ def test_what_cannot_be_a_method() -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({}, r"weights needs a method, one of levels, lqnet, lsq, tawq, uniform"),
+        ({}, r"weights needs a method, one of gptq, levels, lqnet, lsq, tawq, uniform"),
         ({"method": 3}, "unknown weight method 3"),
         ("lsq", "weights must be a table"),
         ({"method": "levels"}, "give either bits or levels"),
