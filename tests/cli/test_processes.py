@@ -48,7 +48,14 @@ def wait_until(done: Callable[[], bool], seconds: float = 300) -> None:
 def test_interrupt_ends_with_130_and_the_run_goes_on_later(config, tmp_path):
     settings = ["--set", "train.epochs=60", "--set", "data.train_images=64", "--threads", "1"]
     command = ["train", "--config", str(config), *settings, "--out", str(tmp_path / "run"), "--device", "cpu"]
-    process = subprocess.Popen([*COMMAND, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # a shell starts what it puts in the background with interrupts ignored, and a child inherits that
+    process = subprocess.Popen(
+        [*COMMAND, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     last = tmp_path / "run" / "training" / "last.safetensors"
     try:
         wait_until(last.exists)
