@@ -7,6 +7,7 @@ from pathlib import Path
 
 from isofire.cli.named import ModelChoice
 from isofire.cli.options import Machine, Output, QuantChoice, first, refuse_processes
+from isofire.cli.progress import count_networks
 from isofire.cli.screen import Report
 from isofire.study import environment, load_splits
 from isofire.study.allocate import Budget
@@ -68,9 +69,6 @@ def allocate(
     splits = load_splits(settings.data)
     images = first(splits.test, n)
 
-    def note(done: int, total: int) -> None:
-        print(f"\rnetwork {done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
-
     found = choose(
         model,
         settings.quant,
@@ -81,6 +79,6 @@ def allocate(
         seed=settings.seed,
         calibration_images=settings.calibration.images,
         device=place,
-        on_step=note if sys.stderr.isatty() else None,
+        on_step=count_networks if sys.stderr.isatty() else None,
     )
     return Report({**found.to_dict(), "environment": environment(place)}, found.table())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 from rich.console import Console
@@ -52,3 +53,8 @@ class Jobs:
         self._console.print(
             text if self._bar is not None else share + text, soft_wrap=True, markup=False, highlight=False
         )
+
+
+def count_networks(done: int, total: int) -> None:
+    """Show on the terminal how many of the networks that a command makes and compares are done."""
+    print(f"\rnetwork {done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
