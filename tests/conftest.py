@@ -9,7 +9,7 @@ import random
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,20 +88,35 @@ def nmnist_root(shared_data: Path) -> Path:
     return shared_data
 
 
+def installed(project: Path, folder: Path) -> str:
+    """A PYTHONPATH on which the package of a folder with pyproject.toml and src/ is found as if it were installed.
+
+    Parameters
+    ----------
+    folder
+        An empty one, for what an installation writes.
+    """
+    about = tomllib.loads((project / "pyproject.toml").read_text())["project"]
+    info = folder / f"{about['name'].replace('-', '_')}-{about['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {about['name']}\nVersion: {about['version']}\n")
+    points = about.get("entry-points", {})
+    lines = [f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in found.items()) for group, found in points.items()]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    package = Path(importlib.util.find_spec("isofire").origin).parents[1]  # type: ignore[union-attr, arg-type]
+    return os.pathsep.join(map(str, (folder, project / "src", package)))
+
+
+@pytest.fixture(scope="session")
+def install() -> Callable[[Path, Path], str]:
+    """`installed`, for tests that write a package."""
+    return installed
+
+
 @pytest.fixture(scope="session")
 def plugin_path(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A PYTHONPATH on which the package of `tests/plugin` is found as if it were installed, entry points and all."""
-    source = Path(__file__).parent / "plugin"
-    project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
-    folder = tmp_path_factory.mktemp("installed")
-    about = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
-    points = project.get("entry-points", {})
-    lines = [f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in found.items()) for group, found in points.items()]
-    (about / "entry_points.txt").write_text("\n".join(lines))
-    package = Path(importlib.util.find_spec("isofire").origin).parents[1]  # type: ignore[union-attr, arg-type]
-    return os.pathsep.join(map(str, (folder, source / "src", package)))
+    """A PYTHONPATH on which the package of `tests/plugin` is found, entry points and all."""
+    return installed(Path(__file__).parent / "plugin", tmp_path_factory.mktemp("installed"))
 
 
 @pytest.fixture

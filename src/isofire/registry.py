@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pkgutil import iter_modules
 from typing import Generic, TypeVar
 
 from isofire.errors import SpecError
@@ -112,3 +114,15 @@ class Registry(Mapping[str, T], Generic[T]):
                 f"the {self.what} {point.name!r} of {package} cannot be imported ({point.value}): {error}; mend or "
                 "uninstall that package"
             ) from error
+
+
+def import_files(folder: Iterable[str], package: str) -> None:
+    """Import every file of a package, in alphabetical order, so that each registers what it holds.
+
+    Parameters
+    ----------
+    folder, package
+        The package's `__path__` and `__name__`.
+    """
+    for found in iter_modules(folder, f"{package}."):
+        import_module(found.name)

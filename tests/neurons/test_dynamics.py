@@ -10,7 +10,7 @@ import torch
 
 from isofire.errors import ModelError, SpecError
 from isofire.neurons import IF, LIF, ParametricLIF
-from isofire.neurons.integrate_and_fire import IFDynamics, LIFDynamics, ParametricLIFDynamics
+from isofire.neurons.kinds.integrate_and_fire import IFDynamics, LIFDynamics, ParametricLIFDynamics
 from isofire.neurons.surrogate import Sigmoid
 
 V, X = torch.tensor([0.5]), torch.tensor([1.0])

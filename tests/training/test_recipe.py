@@ -30,7 +30,7 @@ from isofire.training import Recipe
         ("schedule", "step", "^schedule: .*schedule is one of cosine, one_cycle, constant"),
         ("final_lr_fraction", 1.1, "^final_lr_fraction: expected `float` <= 1.0, got 1.1"),
         ("label_smoothing", 1.0, "^label_smoothing: expected `float` < 1.0"),
-        ("loss", "mse", "^unknown loss 'mse'; known: mean_logit, tet, paired, emd"),
+        ("loss", "mse", "^unknown loss 'mse'; known: mean_logit, tet, "),
         ("losses", {"pared": 1.0}, "^unknown loss 'pared'; did you mean 'paired'"),
         ("losses", {"paired": -1}, "^loss 'paired': .*>= 0.*its settings are weight, warmup_epochs, relative, cost"),
         ("losses", {"paired": float("inf")}, "^loss 'paired': .*<= 1000000"),

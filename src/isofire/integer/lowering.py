@@ -25,7 +25,7 @@ from isofire.integer.network import Encoder, IntegerNetwork, Readout
 from isofire.integer.population import Population, StateTable
 from isofire.integer.stages import Stage, check_neurons, pair, stages_of
 from isofire.neurons import Neuron, ParametricLIF
-from isofire.neurons.integrate_and_fire import IFDynamics, LIFDynamics
+from isofire.neurons.kinds.integrate_and_fire import IFDynamics, LIFDynamics
 from isofire.quantization import convert, is_converted, spec_of
 from isofire.quantization.verbs import _SPEC
 from isofire.running import evaluating

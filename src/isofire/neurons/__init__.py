@@ -1,11 +1,11 @@
 """Spiking neurons over T steps, with an optional quantizer of the membrane inside the step."""
 
 from isofire.neurons.base import Neuron
-from isofire.neurons.cuba_lif import CubaLIF
 from isofire.neurons.dynamics import Common, Dynamics, State
 from isofire.neurons.fast_path import Call, FastPath
 from isofire.neurons.fold import PerStep, Repeat, StepLayer, apply_per_step
-from isofire.neurons.integrate_and_fire import IF, LIF, ParametricLIF
+from isofire.neurons.kinds.cuba_lif import CubaLIF
+from isofire.neurons.kinds.integrate_and_fire import IF, LIF, ParametricLIF
 from isofire.neurons.li import LI
 from isofire.neurons.membrane import MembraneQuantizer
 from isofire.neurons.registry import NEURONS, register_neuron

@@ -16,7 +16,7 @@ from isofire.neurons.state_quantizer import StateQuantizer
 
 if TYPE_CHECKING:
     from isofire.neurons.base import Neuron
-    from isofire.neurons.cuba_lif import CubaDynamics
+    from isofire.neurons.kinds.cuba_lif import CubaDynamics
 
 _SYNAPSES = ("before_decay", "after_decay", "before_input")
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import nir
 from isofire.errors import ModelError
 from isofire.neurons import IF, LIF, Neuron, ParametricLIF, surrogate
-from isofire.neurons.integrate_and_fire import LIFDynamics
+from isofire.neurons.kinds.integrate_and_fire import LIFDynamics
 from isofire.neurons.registry import name_of
 from isofire.neurons.surrogate import SURROGATES
 from isofire.nir.convention import Convention

@@ -1,7 +1,5 @@
 """One file a library; each registers its `Framework`. All files here are imported, none of them its library."""
 
-from importlib import import_module
-from pkgutil import iter_modules
+from isofire.registry import import_files
 
-for _found in iter_modules(__path__, f"{__name__}."):
-    import_module(_found.name)
+import_files(__path__, __name__)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from isofire.errors import ModelError
-from isofire.training.losses.base import Loss
+from isofire.training.losses.base import Loss, register_loss
 from isofire.training.losses.task import readout
 from isofire.training.step import Need, Step
 
@@ -77,3 +77,7 @@ class Membrane(Loss, frozen=True, kw_only=True):
             difference = own.clamp(-self.clip, self.clip) - theirs[name].clamp(-self.clip, self.clip)
             found.append(difference.square().mean())
         return torch.stack(found).mean()
+
+
+register_loss("logits", Logits)
+register_loss("membrane", Membrane)

@@ -10,7 +10,7 @@ from msgspec import Meta
 from torch import Tensor
 
 from isofire.errors import ModelError
-from isofire.training.losses.base import Loss, name_of
+from isofire.training.losses.base import Loss, name_of, register_loss
 from isofire.training.losses.coupling import transport
 from isofire.training.step import Layers, Need, Step
 
@@ -150,3 +150,8 @@ class MeanRate(FiringLoss, frozen=True, kw_only=True):
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+register_loss("paired", Paired)
+register_loss("emd", EMD)
+register_loss("mean_rate", MeanRate)

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from isofire.errors import ModelError
-from isofire.training.losses.base import Loss
+from isofire.training.losses.base import Loss, register_loss
 from isofire.training.step import Step
 
 
@@ -131,3 +131,7 @@ def check_classes(output: Tensor, classes: int) -> None:
 
 def _full(output: Tensor) -> Tensor:
     return output.float() if output.dtype in (torch.bfloat16, torch.float16) else output
+
+
+register_loss("mean_logit", MeanLogit)
+register_loss("tet", TET)
