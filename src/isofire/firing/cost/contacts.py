@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -43,6 +43,9 @@ class Arrival:
         Weights of 0 and 1 -> synapses of each element, of a shape that broadcasts to `x`'s.
     options
         What beside weights and `x`'s shape the fan-outs depend on.
+    perhaps
+        Whether both factors are parameters: an initial state that arrives at weights, if these are weights at which
+        else the input arrives, and else a weight being made.
     """
 
     weight: Tensor | None
@@ -51,6 +54,7 @@ class Arrival:
     axis: int = 0
     fan: Callable[[Tensor], Tensor] | None = None
     options: str = ""
+    perhaps: bool = False
 
     def fan_out(self, which: Which) -> Tensor:
         """Synapses of each element, float64."""
@@ -90,7 +94,7 @@ def arrivals(name: str, args: Sequence[Any], output: Any, source: Callable[[Tens
 
 def _convolved(args: Sequence[Any], source: Callable[[Tensor], Source]) -> list[Arrival] | None:
     x, weight, _, stride, padding, dilation, transposed, output_padding, groups = args[:9]
-    if source(x) < Source.INPUT:
+    if source(x) < Source.INPUT and source(weight) != Source.WEIGHTS:
         return None
     if source(weight) >= Source.INPUT:
         return [Arrival(None, _outputs(x, weight, args) * weight[0].numel())]
@@ -101,7 +105,7 @@ def _convolved(args: Sequence[Any], source: Callable[[Tensor], Source]) -> list[
             out = torch.convolution(one, ones, None, stride, padding, dilation, transposed, output_padding, groups)
             return torch.autograd.grad(out.sum(), one)[0]
 
-    return [Arrival(weight, None, x, 0, fan, str(args[3:9]))]
+    return [Arrival(weight, None, x, 0, fan, str(args[3:9]), source(x) == Source.WEIGHTS)]
 
 
 def _outputs(x: Tensor, weight: Tensor, args: Sequence[Any]) -> int:
@@ -115,6 +119,8 @@ def _multiplied(
     inner = left.shape[-1]
     synapses = output.numel() * inner if name != "addbmm" else left.shape[0] * output.numel() * inner
     sources = source(left), source(right)
+    if sources == (Source.WEIGHTS, Source.WEIGHTS):
+        return [replace(item, perhaps=True) for item in (_left(left, right, synapses), _right(left, right, synapses))]
     if max(sources) < Source.INPUT and sources != (Source.CONSTANT, Source.WEIGHTS):
         return None
     if min(sources) >= Source.INPUT:

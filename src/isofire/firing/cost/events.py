@@ -56,6 +56,14 @@ class _Memory:
     flat: Tensor | None = None
     whole: bool = False
     through: frozenset[str] = frozenset()
+    made_of: frozenset[str] = frozenset()
+
+
+def storage_of(x: Tensor) -> torch.UntypedStorage:
+    """The memory of a tensor; of a sparse one, that of its values."""
+    if x.layout is torch.strided:
+        return x.untyped_storage()
+    return (x._values() if x.layout is torch.sparse_coo else x.values()).untyped_storage()
 
 
 class EventMemory:
@@ -67,33 +75,39 @@ class EventMemory:
 
     def source(self, x: Tensor) -> Source:
         """Where the tensor's values come from."""
-        found = self._known.get(x.untyped_storage()._cdata)
+        found = self._known.get(storage_of(x)._cdata)
         return Source.CONSTANT if found is None else found.source
 
     def known(self, x: Tensor) -> bool:
         """Whether anything was said about the tensor's memory."""
-        return x.untyped_storage()._cdata in self._known
+        return storage_of(x)._cdata in self._known
+
+    def made_of(self, x: Tensor) -> frozenset[str]:
+        """Names of the parameters that the tensor was made of, and of nothing that depends on the input."""
+        found = self._known.get(storage_of(x)._cdata)
+        return frozenset() if found is None else found.made_of
 
     def events(self, x: Tensor) -> Events:
         """Events of each element."""
-        found = self._known.get(x.untyped_storage()._cdata)
-        if found is None or found.flat is None:
+        found = self._known.get(storage_of(x)._cdata)
+        if found is None or found.flat is None or x.layout is not torch.strided:
             return NONE
         return Events(found.flat.as_strided(x.shape, x.stride(), x.storage_offset()), found.whole, found.through)
 
-    def write(self, x: Tensor, source: Source, events: Events = NONE) -> None:
+    def write(self, x: Tensor, source: Source, events: Events = NONE, made_of: frozenset[str] = frozenset()) -> None:
         """Say what the tensor holds; the rest of its memory, if any, stays as it was."""
         self._sweep()
-        storage = x.untyped_storage()
+        storage = storage_of(x)
         size = storage.nbytes() // max(x.element_size(), 1)
         found = self._known.get(storage._cdata)
         if found is None:
             flat = None if events.count is None else _laid_out(x, events.count, size)
-            memory = _Memory(StorageWeakRef(storage), source, flat, events.whole, events.through)
+            memory = _Memory(StorageWeakRef(storage), source, flat, events.whole, events.through, made_of)
             self._known[storage._cdata] = memory
             return
         covers, before = x.numel() >= size, found.source
         found.source = source if covers else max(before, source)
+        found.made_of = made_of if covers else found.made_of | made_of
         if covers:
             found.flat = None if events.count is None else _laid_out(x, events.count, size)
             found.whole, found.through = events.whole, events.through

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import nn
+
+from isofire.firing.cost.trace import Trace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,29 +21,52 @@ class LeftOut:
     reason
         Why, in words.
     share
-        Its part of what the number counts: of the network's weights, or of its operations, as `of` says.
+        Its part of what the number counts: of the network's weights, or of its operations, as `of` says; None where it
+        is not known.
     of
         "weights" or "operations".
     """
 
     name: str
     reason: str
-    share: float
+    share: float | None
     of: str
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.reason} ({self.share:.1%} of {self.of})"
+        part = "share unknown" if self.share is None else f"{self.share:.1%} of {self.of}"
+        return f"{self.name}: {self.reason} ({part})"
 
 
-def left_out(model: nn.Module, unknown: Iterable[tuple[str, str]], sites: set[str]) -> tuple[LeftOut, ...]:
-    """Modules in which operations happened that no rule knows."""
+def left_out(model: nn.Module, trace: Trace) -> tuple[LeftOut, ...]:
+    """Modules with operations that no rule knows or with work outside of torch, and parameters whose work is not
+    counted."""
     weights = {name: item for name, item in model.named_parameters() if item.ndim > 1}
     total = sum(item.numel() for item in weights.values())
-    found = []
-    for module, operation in dict.fromkeys(unknown):
-        inside = {name: item for name, item in weights.items() if not module or name.startswith(module + ".")}
-        own = [item for name, item in inside.items() if name not in sites and name.rpartition(".")[0] not in sites]
-        share = sum(item.numel() for item in own) / total if total else 0.0
+    open_ = {name: item.numel() for name, item in weights.items() if name not in trace.uses.counted}
+    found: dict[str, LeftOut] = {}
+
+    def add(name: str, reason: str, held: int | None) -> None:
+        share = None if held is None else held / total if total else 0.0
+        found.setdefault(f"{name}: {reason}", LeftOut(name=name, reason=reason, share=share, of="weights"))
+
+    for module, operation in trace.unknown:
         reason = f"{operation} is not known, what it multiplies is not counted"
-        found.append(LeftOut(name=module or "(model)", reason=reason, share=share, of="weights"))
-    return tuple(found)
+        add(module or "(model)", reason, sum(_within(open_, module)))
+    sizes = {name: item.numel() for name, item in model.named_parameters()}
+    for name, how in trace.uses.lost.items():
+        owner, _, own = name.rpartition(".")
+        add(
+            owner if own == "weight" and owner else name,
+            f"its weights work by {how}, which is not counted",
+            sizes[name],
+        )
+    named = {item.name for item in found.values()}
+    for module, how in trace.uses.outside.items():
+        if module not in named:
+            held = sum(_within(open_, module))
+            add(module or "(model)", f"works outside of torch ({how}), which is not counted", held or None)
+    return tuple(found.values())
+
+
+def _within(sizes: dict[str, int], module: str) -> Iterator[int]:
+    return (size for name, size in sizes.items() if not module or name.startswith(module + "."))

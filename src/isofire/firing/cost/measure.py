@@ -142,7 +142,7 @@ def _cost(model: nn.Module, meter: CostMeter, frames: bool) -> Cost:
         memory=memory,
         n_images=images,
         T=meter.steps,
-        left_out=left_out(model, list(meter.trace.unknown), set(meter.sites)),
+        left_out=left_out(model, meter.trace),
     )
 
 
@@ -160,7 +160,7 @@ class _Summed:
 def _summed(tally: Tally, steps: int, frames: bool) -> _Summed:
     calls = max(map(len, tally.images))
     by_slot = [[image[slot] for image in tally.images if slot < len(image)] for slot in range(calls)]
-    counted = [all(call.counted for call in slot) for slot in by_slot]
+    counted = _counted(by_slot)
     if not all(counted):
         # beside calls that see no events, values that are whole numbers are so by chance
         guessed = [any(call.by_value and call.static is None for call in slot) for slot in by_slot]
@@ -169,13 +169,21 @@ def _summed(tally: Tally, steps: int, frames: bool) -> _Summed:
     for image in tally.images:
         rows.append(sum((_kept(call, sure) for call, sure in zip(image, counted, strict=False)), np.zeros(6)))
         dense = [call for call, sure in zip(image, counted, strict=False) if not sure]
-        first, second = _multiplications(dense, steps, frames)
+        first, second = _multiplications(dense, steps, frames, looped=len(image) == steps > 1)
         once.append(first)
         every.append(second)
         events.append(_events(image, steps))
     length = min(len(item) for item in events)
     per_step = np.stack([item if len(item) == length else item.sum(keepdims=True) for item in events])
     return _Summed(np.stack(rows), np.array(once), np.array(every), per_step, all(counted))
+
+
+def _counted(by_slot: list[list[SiteCall]]) -> list[bool]:
+    """Whether events arrive in each call; a constant is one where all else that arrives there is."""
+    fixed = [all(call.constant for call in slot) for slot in by_slot]
+    counted = [all(call.counted for call in slot) for slot in by_slot]
+    moving = [sure for sure, still in zip(counted, fixed, strict=True) if not still]
+    return [sure and (not still or (bool(moving) and all(moving))) for sure, still in zip(counted, fixed, strict=True)]
 
 
 def _kept(call: SiteCall, counted: bool) -> np.ndarray:
@@ -185,8 +193,12 @@ def _kept(call: SiteCall, counted: bool) -> np.ndarray:
     return sums
 
 
-def _multiplications(calls: list[SiteCall], steps: int, frames: bool) -> tuple[float, float]:
-    """Multiply-accumulates of one image, a static input worked on once, and at every step."""
+def _multiplications(calls: list[SiteCall], steps: int, frames: bool, looped: bool) -> tuple[float, float]:
+    """Multiply-accumulates of one image, a static input worked on once, and at every step.
+
+    What a forward does once with the image is reused, and so is taken T times for the latter; not so what depends on
+    nothing (a state at rest), nor a first step of weights that are used at each (`looped`).
+    """
     executed = sum(float(call.sums[DENSE].sum()) for call in calls)
     static = [call for call in calls if call.static is not None]
     if frames or not static:
@@ -197,10 +209,10 @@ def _multiplications(calls: list[SiteCall], steps: int, frames: bool) -> tuple[f
         assert call.static is not None
         different |= dict(zip(call.static, call.sums[DENSE].tolist(), strict=True))
     once = sum(different.values())
-    lone = [call for call in static if len(call.static or ()) == 1]
+    lone = [call for call in static if len(call.static or ()) == 1 and not call.constant]
     stepwise = sum(float(call.sums[DENSE].sum()) for call in static) - sum(float(c.sums[DENSE].sum()) for c in lone)
     keys = {call.static for call in lone}
-    looped = len(keys) < len(lone) or len({call.neuron_calls for call in lone}) > 1
+    looped = looped or len(keys) < len(lone) or len({call.neuron_calls for call in lone}) > 1
     alone = sum(float(call.sums[DENSE].sum()) for call in lone) * (1 if looped else steps)
     return once + moving, stepwise + alone + moving
 

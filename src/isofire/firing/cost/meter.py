@@ -34,7 +34,9 @@ class SiteCall:
     by_value
         Whether events were told by values being whole numbers, which by chance others are too.
     static
-        Keys of the r inputs, where they come from the image alone; equal keys are equal inputs.
+        Keys of the r inputs, where they come from the image alone or are constant; equal keys are equal inputs.
+    constant
+        Whether they depend on nothing, not even on the image.
     """
 
     sums: Tensor
@@ -42,6 +44,7 @@ class SiteCall:
     by_value: bool
     neuron_calls: int
     static: tuple[int, ...] | None
+    constant: bool = False
 
 
 @dataclass
@@ -111,6 +114,8 @@ class CostMeter:
         for tally in self.spikes.values():
             tally.calls.clear()
         self.trace.run(inputs, forward)
+        layers = {contact.site for contact, _, _ in self._calls if not contact.arrival.perhaps}
+        self._calls = [call for call in self._calls if call[0].site in layers]
         for name, tally in self.spikes.items():
             total = self._settled_spikes(name, tally, images)
             tally.totals += [total[:, 0]] if alike else list(total.unbind(1))
@@ -165,7 +170,11 @@ class CostMeter:
         every, real = self._fan(arrival, "all"), self._fan(arrival, "nonzero")
         rows = _rows(x, arrival.axis)
         active = (rows != 0).double()
-        counts = None if contact.events.count is None else _rows(contact.events.count.detach(), arrival.axis)
+        events = contact.events.count
+        if contact.constant and is_whole(x):
+            # at rest nothing arrives at weights that see spikes later
+            events = x.double()
+        counts = None if events is None else _rows(events.detach(), arrival.axis)
         nothing, dense = active.new_zeros(len(rows)), every.sum(-1).expand(len(rows))
         parts = [nothing if counts is None else _times(counts, fan) for fan in (every, real)]
         parts += [active.sum(1), _times(active, real), dense, torch.full_like(dense, rows.shape[1])]
@@ -212,9 +221,11 @@ class CostMeter:
             grouped[spot].append(key)
         static = [None if keys is None else tuple(hash(tuple(group)) for group in grouped[i * width : (i + 1) * width])
                   for i in range(images)]  # fmt: skip
-        counted, by_value = contact.events.count is not None, bool(contact.events.through)
+        x = contact.arrival.x
+        counted = contact.events.count is not None or (contact.constant and x is not None and is_whole(x))
+        by_value = bool(contact.events.through)
         return [
-            SiteCall(part, counted, by_value, contact.neuron_calls, known)
+            SiteCall(part, counted, by_value, contact.neuron_calls, known, contact.constant)
             for part, known in zip(summed.view(len(sums), images, width).unbind(1), static, strict=True)
         ]
 

@@ -28,6 +28,7 @@ _WITHOUT_SYNAPSES = frozenset((
     "max_unpool2d", "searchsorted", "bucketize", "histc", "bincount", "record_stream", "set_", "resize_", "unfold",
     "fill", "zero", "copy", "random", "uniform", "cumprod",
     "fractional_max_pool2d", "dim_order", "_aminmax", "aminmax", "isnan", 
+    "_to_sparse", "_to_sparse_csr", "_to_sparse_csc", "_to_sparse_bsr", "_to_dense", "_coalesce", "_values", "_indices",
     "glu", "prelu", "_prelu_kernel", "rrelu_with_noise", "sort", "msort",
 ))  # fmt: skip
 KNOWN = frozenset().union(

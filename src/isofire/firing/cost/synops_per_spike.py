@@ -100,7 +100,7 @@ class _Probe:
             LeftOut(name=site, reason=reason, share=self.synapses[site] / driven, of="the synapses that spikes come to")
             for site, reason in self.reasons.items()
         ]
-        unknown = left_out(self.model, list(self.trace.unknown), set(self.synapses))
+        unknown = left_out(self.model, self.trace)
         return SynopsPerSpike(found, (*missing, *unknown), self._by_input(driven))
 
     def _differentiate(self, found: dict[str, Tensor], site: str, total: Tensor) -> None:

@@ -19,14 +19,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from isofire.adapters import Adapter, from_rest
-from isofire.firing.cost.contacts import Arrival, arrivals
-from isofire.firing.cost.events import NONE, EventMemory, Events, Source
+from isofire.adapters import Adapter, at_one_place, from_rest
+from isofire.firing.cost.contacts import PRODUCTS, Arrival, arrivals
+from isofire.firing.cost.events import NONE, EventMemory, Events, Source, storage_of
 from isofire.firing.cost.operations import KNOWN
 from isofire.firing.cost.propagation import Call, is_whole, propagate
+from isofire.firing.cost.uses import Leaving, Uses, weighted_sum, work_not_counted
 from isofire.firing.record import spiking_adapters
 
-PRODUCTS = "(activations)"
+ACTIVATIONS = "(activations)"
 RECURRENCE = "recurrence inside the neuron"
 """What stands in `Events.through` for spikes that a neuron feeds back to itself before it gives them."""
 
@@ -62,6 +63,8 @@ class Contact:
         First axes of what the module was given in which it happens; empty where rows are known to lie otherwise.
     inside
         Name of the neuron whose recurrent weights these are; None for all others.
+    constant
+        Whether what arrived depends on nothing: a state at rest, a bias unit.
     """
 
     site: str
@@ -71,6 +74,7 @@ class Contact:
     neuron_calls: int
     lead: tuple[int, ...]
     inside: str | None = None
+    constant: bool = False
 
 
 class Trace(TorchDispatchMode):
@@ -97,6 +101,7 @@ class Trace(TorchDispatchMode):
         self.neurons = spiking_adapters(model)
         self.unknown: dict[tuple[str, str], None] = {}
         """(module, operation) of what no rule knows."""
+        self.uses = Uses()
         self.neuron_calls = 0
         self._memory = EventMemory()
         self._paused = False
@@ -105,7 +110,9 @@ class Trace(TorchDispatchMode):
         self._leads: list[tuple[int, ...]] = []
         self._names = {id(module): name for name, module in model.named_modules()}
         self._parameters: dict[int, list[str]] = {}
-        self._stored: list[Tensor] = []
+        self._stored: list[tuple[str, Tensor]] = []
+        self._scaled: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        """Memory of a product by elements of an input and weights -> (product, input, weights)."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -117,8 +124,8 @@ class Trace(TorchDispatchMode):
         """Hooks on the model, and none left behind; forward passes belong into `run`."""
         self._parameters.clear()
         for name, tensor in _named_tensors(self.model):
-            self._parameters.setdefault(tensor.untyped_storage()._cdata, []).append(name)
-        self._stored = [tensor for _, tensor in _named_tensors(self.model)]
+            self._parameters.setdefault(storage_of(tensor)._cdata, []).append(name)
+        self._stored = _named_tensors(self.model)
         fast = torch.backends.mha.get_fastpath_enabled()
         with ExitStack() as stack:
             for name, (neuron, adapter) in self.neurons.items():
@@ -135,6 +142,7 @@ class Trace(TorchDispatchMode):
             torch.backends.mha.set_fastpath_enabled(False)
             stack.callback(torch.backends.mha.set_fastpath_enabled, fast)
             stack.enter_context(from_rest(self.model))
+            stack.enter_context(at_one_place(self.model, self.neurons))
             yield self
 
     def pause(self, on: bool) -> None:
@@ -143,7 +151,7 @@ class Trace(TorchDispatchMode):
 
     def is_stored(self, weight: Tensor) -> bool:
         """Whether it is a parameter or buffer of the model, or a view of one."""
-        return weight.untyped_storage()._cdata in self._parameters
+        return storage_of(weight)._cdata in self._parameters
 
     def run(self, inputs: Tensor, forward: Callable[[nn.Module, Tensor], Any]) -> Any:
         """One forward pass."""
@@ -151,11 +159,14 @@ class Trace(TorchDispatchMode):
         self._paused = False
         for stack in (self._inside, self._modules, self._leads):
             stack.clear()
-        for tensor in self._stored:
-            self._memory.write(tensor, Source.WEIGHTS)
+        self._scaled.clear()
+        self.uses.clear()
+        for name, tensor in self._stored:
+            own = frozenset((name,)) if isinstance(tensor, nn.Parameter) else frozenset[str]()
+            self._memory.write(tensor, Source.WEIGHTS, made_of=own)
         whole = is_whole(inputs)
         self._memory.write(inputs, Source.INPUT, Events(inputs.detach().double(), True) if whole else NONE)
-        with torch.no_grad(), self:
+        with torch.no_grad(), Leaving(self._left), self:
             return forward(self.model, inputs)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -175,6 +186,8 @@ class Trace(TorchDispatchMode):
             with _differentiable():
                 self._arrive(name, args, output, self._source_inside)
             return output
+        if self.uses.waiting:
+            self._see_what_enters(args, options)
         before = self._copies(args) if writes and torch.Tag.pointwise in func.tags else args
         source = self._source(name, writes, args, options)
         output = func(*args, **options)
@@ -206,27 +219,84 @@ class Trace(TorchDispatchMode):
 
     def _follow(self, call: Call, source: Source, outputs: list[Tensor]) -> None:
         found: Events | list[Events] = NONE
-        if not self._arrive(call.name, call.args, call.output, self._memory.source) and source >= Source.INPUT:
+        given = [x for x in tree_leaves((call.args, call.options)) if isinstance(x, Tensor)]
+        made_of = frozenset[str]().union(*map(self._memory.made_of, given))
+        if self._arrive(call.name, call.args, call.output, self._memory.source):
+            self.uses.counted |= made_of
+        elif source >= Source.INPUT:
             found = propagate(call)
-            self._look_up(call)
+            known = self._look_up(call)
+            if known and made_of and work_not_counted(call):
+                self.uses.lose(made_of, call.name)
+            self._keep_scaled(call)
         events = found if isinstance(found, list) else [found, *[NONE] * len(outputs)]
         for tensor, item in zip(outputs, events, strict=False):
-            if source > Source.CONSTANT or self._memory.known(tensor):
-                self._memory.write(tensor, source, item)
+            self._memory.write(tensor, source, item, made_of if source == Source.WEIGHTS else frozenset())
 
-    def _look_up(self, call: Call) -> None:
-        func: Any = call.func
-        if torch.Tag.pointwise in func.tags or (func.namespace == "aten" and call.name in KNOWN):
+    def _keep_scaled(self, call: Call) -> None:
+        """Remember a product by elements, one weight an element: summed, it is a layer written out by hand."""
+        a, b = call.args[:2] if call.name == "mul" and len(call.args) > 1 else (None, None)
+        if not (isinstance(a, Tensor) and isinstance(b, Tensor)) or call.func._schema.is_mutable:
             return
-        self.unknown[self._module(), f"{func.namespace}::{call.name}"] = None
+        x, weight = (a, b) if call.source(a) > call.source(b) else (b, a)
+        if x.shape == call.output.shape and call.source(weight) == Source.WEIGHTS and weight.numel() > 1:
+            self._scaled[storage_of(call.output)._cdata] = call.output, x, weight
+
+    def _summed_up(self, name: str, args: Any) -> list[Arrival] | None:
+        """A weighted sum: of elements scaled by weights that differ along what is summed."""
+        x = args[0] if args else None
+        if not self._scaled or not isinstance(x, Tensor) or x.layout is not torch.strided:
+            return None
+        product, given, weight = self._scaled.get(storage_of(x)._cdata, (None, None, None))
+        if product is None or given is None or weight is None or product.shape != x.shape:
+            return None
+        spread = weight.expand(x.shape)
+        if product.stride() != x.stride() or not weighted_sum(name, args, spread):
+            return None
+        return [Arrival(weight, x.numel(), given, 0, lambda ones: ones.expand(x.shape), "sum")]
+
+    def _look_up(self, call: Call) -> bool:
+        """Whether it is known what the operation does; else it is noted."""
+        func: Any = call.func
+        sparse = any(isinstance(x, Tensor) and x.layout is not torch.strided for x in tree_leaves(call.args))
+        name = f"{func.namespace}::{call.name}"
+        if sparse and call.name in PRODUCTS:
+            name += " of sparse tensors"
+        elif torch.Tag.pointwise in func.tags or (func.namespace == "aten" and call.name in KNOWN):
+            return True
+        self.unknown[self._module(), name] = None
+        return False
+
+    def _left(self, x: Tensor, how: str) -> None:
+        if self._paused or self._inside:
+            return
+        if self._memory.source(x) == Source.WEIGHTS:
+            self.uses.lose(self._memory.made_of(x), f"{how}(), outside of torch")
+        elif self._memory.source(x) >= Source.INPUT:
+            self.uses.leave(self._module(), how)
+
+    def _see_what_enters(self, args: Any, options: Any) -> None:
+        """What no operation made, after values have left torch, may be made of them."""
+        for x in tree_leaves((args, options)):
+            if isinstance(x, Tensor) and x.numel() > 1 and not self._memory.known(x):
+                self.uses.enter()
+                self._memory.write(x, Source.SPIKES)
 
     def _arrive(self, name: str, args: Any, output: Any, source: Callable[[Tensor], Source]) -> bool:
         """Whether the operation multiplies with weights; tells of it."""
         if self._inside and name == "mul":
             found = self._one_to_one(args, output)
+        elif any(isinstance(x, Tensor) and x.layout is not torch.strided for x in args):
+            found = None
         else:
-            found = arrivals(name, args, output, source)
-        for item in found or ():
+            found = arrivals(name, args, output, source) or self._summed_up(name, args)
+        # a weight made of two is no layer
+        found = [
+            item
+            for item in found or ()
+            if not item.perhaps or (item.weight is not None and self.is_stored(item.weight))
+        ]
+        for item in found:
             events = NONE if item.x is None else self._memory.events(item.x)
             origin = Source.SPIKES if item.x is None else source(item.x)
             if self._inside and item.x is not None and events.count is None and is_whole(item.x):
@@ -240,14 +310,15 @@ class Trace(TorchDispatchMode):
                     self.neuron_calls,
                     self._leads[-1] if self._leads else (),
                     self._inside[-1] if self._inside else None,
+                    item.x is not None and origin < Source.INPUT,
                 )
             )
-        return bool(found)
+        return any(not item.perhaps for item in found)
 
     def _one_to_one(self, args: Any, output: Tensor) -> list[Arrival]:
         """A neuron's recurrent weights of which each leads from one neuron back to itself."""
         tensors = [x for x in args[:2] if isinstance(x, Tensor)]
-        weights = [x for x in tensors if x.untyped_storage()._cdata in self._parameters]
+        weights = [x for x in tensors if storage_of(x)._cdata in self._parameters]
         if len(tensors) != 2 or len(weights) != 1 or not self._module().startswith(self._inside[-1] + "."):
             return []
         x = tensors[0] if tensors[1] is weights[0] else tensors[1]
@@ -260,8 +331,8 @@ class Trace(TorchDispatchMode):
     def _site(self, weight: Tensor | None) -> str:
         module = self._module()
         if weight is None:
-            return f"{module} {PRODUCTS}".strip()
-        names = self._parameters.get(weight.untyped_storage()._cdata)
+            return f"{module} {ACTIVATIONS}".strip()
+        names = self._parameters.get(storage_of(weight)._cdata)
         if names is None:
             return module or "(model)"
         name = next((item for item in names if item.rpartition(".")[0] == module), names[0])

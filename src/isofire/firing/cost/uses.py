@@ -1,0 +1,114 @@
+"""What becomes of parameters in a forward pass: which work with them is counted, and which is not.
+
+Weights do their work in products, and those are counted. A parameter that is added, that scales each element, that
+belongs to a norm or is data itself (a token, a table looked up by the input) holds no synapses. Anything else is work
+that is in no number, and so is whatever a network does outside of torch: both are told by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from isofire.firing.cost.events import Source
+from isofire.firing.cost.propagation import MEANS, NORMS, SUMS, Call
+
+_ADDED = frozenset(("add", "sub", "rsub"))
+_PUT_BESIDE = frozenset((
+    "cat", "stack", "copy", "constant_pad_nd", "index_put", "_index_put_impl", "_unsafe_index_put", "select_scatter",
+    "slice_scatter", "masked_scatter", "scatter", "fill", "zero", "equal", "is_same_size",
+))  # fmt: skip
+_NORMED = NORMS | {"native_layer_norm", "native_group_norm", "_fused_rms_norm"}
+_GATES = frozenset(("where", "masked_fill"))
+_LEAVES = frozenset(("numpy", "tolist", "__array__", "__dlpack__", "data_ptr"))
+
+
+def work_not_counted(call: Call) -> bool:
+    """Whether an operation that is no product known to isofire does work with weights, for results that depend on the
+    input."""
+    tensors = [x for x in tree_leaves((call.args, call.options)) if isinstance(x, Tensor)]
+    driven = [x for x in tensors if call.source(x) >= Source.INPUT]
+    if not driven or not any(call.source(x) == Source.WEIGHTS for x in tensors):
+        return False
+    if call.name in _ADDED or call.name in _PUT_BESIDE or call.name in _NORMED:
+        return False
+    if call.name == "embedding":
+        # a table looked up by the input's words; by spikes it is a layer that works by events
+        return max(map(call.source, driven)) == Source.SPIKES
+    if call.name in _GATES:
+        return _gated(call)
+    if torch.Tag.pointwise in getattr(call.func, "tags", ()) and isinstance(call.output, Tensor):
+        # one weight an element is a gain, an offset, a threshold
+        return call.output.numel() > max(x.numel() for x in driven)
+    return True
+
+
+def _gated(call: Call) -> bool:
+    """Whether spikes choose which weights go on."""
+    mask = call.args[0 if call.name == "where" else 1]
+    if not call.depends(mask):
+        return False
+    return any(isinstance(x, Tensor) and x is not mask and call.source(x) == Source.WEIGHTS for x in call.args)
+
+
+def weighted_sum(name: str, args: Any, factor: Tensor) -> bool:
+    """Whether a sum goes along an axis on which the factor, of the shape of what is summed, differs."""
+    if name not in SUMS | MEANS or name in ("trace", "col2im"):
+        return False
+    axes = args[1] if len(args) > 1 and args[1] is not None and args[1] != [] else list(range(args[0].ndim))
+    axes = [axes] if isinstance(axes, int) else axes
+    return any(factor.shape[axis] > 1 and factor.stride(axis) != 0 for axis in axes)
+
+
+class Leaving(TorchFunctionMode):
+    """Tells `left` of every tensor whose values are taken out of torch: by numpy, as a list, by its address."""
+
+    def __init__(self, left: Callable[[Tensor, str], None]) -> None:
+        super().__init__()
+        self._left = left
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if name in _LEAVES and args and isinstance(args[0], Tensor):
+            self._left(args[0], name)
+        return func(*args, **(kwargs or {}))
+
+
+class Uses:
+    """Of a model's parameters, by name."""
+
+    def __init__(self) -> None:
+        self.counted: set[str] = set()
+        self.lost: dict[str, str] = {}
+        """Parameter -> the first operation that did work with it in a way that is not counted."""
+        self.outside: dict[str, str] = {}
+        """Module -> how values left torch there before others came back."""
+        self._left: tuple[str, str] | None = None
+
+    def clear(self) -> None:
+        """A new forward pass."""
+        self._left = None
+
+    def lose(self, names: Collection[str], how: str) -> None:
+        """Work that is not counted."""
+        for name in names:
+            self.lost.setdefault(name, how)
+
+    def leave(self, module: str, how: str) -> None:
+        """Values that depend on the input left torch."""
+        self._left = module, how
+
+    @property
+    def waiting(self) -> bool:
+        """Whether values have left torch, and may come back."""
+        return self._left is not None
+
+    def enter(self) -> None:
+        """A tensor that no operation of this forward pass made is used."""
+        if self._left is not None:
+            self.outside.setdefault(*self._left)
