@@ -24,7 +24,7 @@ from isofire.adapters import (
     uncompiled,
 )
 from isofire.errors import DataError, ModelError, SpecError
-from isofire.firing.counting import add_counts, add_image_counts, zero_counts
+from isofire.neurons.counting import add_counts, add_image_counts, zero_counts
 from isofire.firing.counts import SpikeCounts
 
 DEFAULT_BLOCKS = 40

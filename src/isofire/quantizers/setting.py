@@ -107,7 +107,7 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     def options_label(self) -> str | None:
         """Further fields that differ from their defaults, such as "restarts=2"; None if there are none."""
         further = [field for field in msgspec.structs.fields(self) if field.name not in self.in_columns]
-        changed = [(field.name, getattr(self, field.name), field.default) for field in further]
+        changed = [(field.name, getattr(self, field.name), _default_of(field)) for field in further]
         return " ".join(f"{name}={value}" for name, value, default in changed if value != default) or None
 
     def describe(self) -> str:
@@ -178,6 +178,10 @@ class MembraneSetting(Setting, frozen=True, kw_only=True):
     def _summary(self) -> str:
         place = "layer" if self.granularity == "tensor" else "channel"
         return f"{super()._summary()} {self.placement} per {place}"
+
+
+def _default_of(field: msgspec.structs.FieldInfo) -> Any:
+    return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
 
 
 def _typed(name: str, value: Any, kind: Any) -> Any:

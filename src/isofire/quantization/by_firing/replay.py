@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from isofire.adapters import Adapter, Layout
+from isofire.neurons.counting import add_counts, add_image_counts, zero_counts
 from isofire.quantization.by_firing.trace import Call
 
 
@@ -83,7 +84,7 @@ class Replay:
         spikes = self.adapter.spikes(self.neuron, self.neuron(*args, **call.kwargs))
         self.samples += spikes.shape[0] * spikes.shape[1]
         summed = self.adapter.summed(self.neuron)
-        return spikes_per_neuron(spikes if summed is None else summed.unsqueeze(0))
+        return spikes_per_neuron(spikes) if summed is None else _of_images(summed)
 
     def shift_(self, shift: Tensor) -> None:
         """Have the currents of the stored calls larger by `shift` [C], as a bias before them makes them."""
@@ -98,11 +99,21 @@ class Replay:
 
 def spikes_per_neuron(spikes: Tensor) -> Tensor:
     """`[T, N, C, ...]` to `[C, P]` int64: each neuron's spikes over steps and images."""
-    rows = spikes.flatten(0, 1)
-    # exact in float32 up to 2^24 spikes of a neuron, and twice as fast
-    exact = torch.float32 if rows.shape[0] * 255 < 1 << 24 and not rows.is_floating_point() else torch.float64
-    total = rows.sum(0, dtype=exact).round_().long()
-    return total.reshape(total.shape[0] if total.ndim else 1, -1)
+    total = zero_counts(1, spikes)
+    exact = add_counts(total, spikes, torch.zeros(spikes.shape[1], dtype=torch.int64))
+    whole = total[0] if exact else spikes.sum((0, 1), dtype=torch.float64).round_()
+    return _by_channel(whole)
+
+
+def _of_images(counts: Tensor) -> Tensor:
+    """`[N, C, ...]` uint8, summed over steps already, to `[C, P]` int64."""
+    total = zero_counts(1, counts.unsqueeze(0))
+    add_image_counts(total, counts, torch.zeros(len(counts), dtype=torch.int64))
+    return _by_channel(total[0])
+
+
+def _by_channel(total: Tensor) -> Tensor:
+    return total.long().reshape(total.shape[0] if total.ndim else 1, -1)
 
 
 class _shifted:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from isofire.firing import add_counts, zero_counts
-from isofire.firing.counting import _memory_order, _runs, _sum_by_product, _sum_by_vector, add_image_counts
+from isofire.neurons.counting import _memory_order, _runs, _sum_by_product, _sum_by_vector, add_image_counts
 from isofire.neurons import native
 
 
