@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from isofire.firing import add_counts, zero_counts
-from isofire.neurons.counting import _memory_order, _runs, _sum_by_product, _sum_by_vector, add_image_counts
 from isofire.neurons import native
+from isofire.neurons.counting import _memory_order, _runs, _sum_by_product, _sum_by_vector, add_image_counts
 
 
 def brute_force(spikes: Tensor, block_ids: Tensor, blocks: int) -> Tensor:

@@ -3,7 +3,6 @@
 from isofire.firing.aggregate import emd_pooled, layer_mean, neuron_weighted, overall_drift
 from isofire.firing.compare import compare, observe
 from isofire.firing.comparison import Comparison
-from isofire.neurons.counting import add_counts, zero_counts
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.distance import Drift, decompose, emd, emd_from_counts, paired_mae, spearman
 from isofire.firing.drift import LayerDrift, layer_drift
@@ -11,6 +10,7 @@ from isofire.firing.measures import MEASURES, Firing, Measure, register_measure
 from isofire.firing.observation import Observation
 from isofire.firing.rates import Transitions, alive_dead_transitions, dead_share, mean_firing_rate
 from isofire.firing.record import FiringRecorder, spiking_layers
+from isofire.neurons.counting import add_counts, zero_counts
 
 __all__ = [
     "MEASURES",

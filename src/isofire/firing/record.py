@@ -24,8 +24,8 @@ from isofire.adapters import (
     uncompiled,
 )
 from isofire.errors import DataError, ModelError, SpecError
-from isofire.neurons.counting import add_counts, add_image_counts, zero_counts
 from isofire.firing.counts import SpikeCounts
+from isofire.neurons.counting import add_counts, add_image_counts, zero_counts
 
 DEFAULT_BLOCKS = 40
 DEFAULT_RUN = 25

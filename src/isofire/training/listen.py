@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from isofire.adapters import Adapter, Layout, at_one_place
 from isofire.errors import ModelError
-from isofire.neurons.counting import add_image_counts, zero_counts
 from isofire.firing.record import spiking_adapters
 from isofire.neurons import MembraneQuantizer, Neuron
+from isofire.neurons.counting import add_image_counts, zero_counts
 from isofire.training.step import Pass
 
 
