@@ -8,6 +8,7 @@ membrane and readout of each step that they lead to.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -140,11 +141,12 @@ def _described(network: IntegerNetwork, writer: _Writer) -> dict[str, Any]:
     return {
         "input": {
             "shape": list(network.input_shape),
-            "encoder": encoder and {"step": encoder.step, "bits": encoder.bits, "steps": encoder.steps},
+            "encoder": encoder and dataclasses.asdict(encoder),
         },
         "layers": layers,
         "connections": links,
         "readout": readout and {"bias": writer.add("readout.bias", readout.bias), "scale": readout.scale},
+        "latency": network.latency,
         "notes": {name: list(said) for name, said in network.notes.items()},
     }
 
@@ -217,9 +219,11 @@ def _network(manifest: dict[str, Any], reader: _Reader) -> IntegerNetwork:
         {about["name"]: _population(about, reader) for about in manifest["layers"]},
         [_read_connection(about, reader) for about in manifest["connections"]],
         tuple(manifest["input"]["shape"]),
-        encoder=encoder and Encoder(encoder["step"], encoder["bits"], encoder["steps"]),
+        encoder=encoder and Encoder(**encoder),
         readout=readout and Readout(reader.get(readout["bias"]), readout["scale"]),
         notes=manifest["notes"],
+        # bundles of version 1 from before there were chips have none
+        latency=manifest.get("latency"),
     )
 
 

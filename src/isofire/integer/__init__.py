@@ -3,17 +3,25 @@
 from isofire.integer.adapter import IntegerAdapter
 from isofire.integer.arithmetic import DecayRule
 from isofire.integer.connection import INPUT, Connection, SumPool
+from isofire.integer.decays import ChipDecay, nearest_decay
 from isofire.integer.differences import Differences, LayerDifference, differences
 from isofire.integer.hardware import PRESETS, BiasRules, HardwareSpec, NeuronRules, WeightRules
+from isofire.integer.limits import Resource, Resources
 from isofire.integer.lowering import lower
+from isofire.integer.mapping import ChipMapping
 from isofire.integer.network import READOUT, Encoder, IntegerNetwork, Readout, Trace
 from isofire.integer.population import Population, State, StateTable
+from isofire.integer.refusals import APPROXIMATIONS, Refusal, RefusedError
+from isofire.integer.steps import Steps, steps_of, with_changes
 
 __all__ = [
+    "APPROXIMATIONS",
     "INPUT",
     "PRESETS",
     "READOUT",
     "BiasRules",
+    "ChipDecay",
+    "ChipMapping",
     "Connection",
     "DecayRule",
     "Differences",
@@ -25,11 +33,19 @@ __all__ = [
     "NeuronRules",
     "Population",
     "Readout",
+    "Refusal",
+    "RefusedError",
+    "Resource",
+    "Resources",
     "State",
     "StateTable",
+    "Steps",
     "SumPool",
     "Trace",
     "WeightRules",
     "differences",
     "lower",
+    "nearest_decay",
+    "steps_of",
+    "with_changes",
 ]

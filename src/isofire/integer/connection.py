@@ -100,9 +100,14 @@ class Connection:
     def each(self, i: Tensor, spikes: list[Tensor], bits: int, overflow: Overflow, most: int | None) -> Tensor:
         """`i` [N, out] after event by event has been added, channels in order, each addition held in `bits`."""
         x = self.pooled(spikes).flatten(1)
+        x = x if most is None else x.clamp(max=most)
         weight = self.weight << torch.as_tensor(self.shift).view(-1, 1)
+        reach = i.abs() + (x.double() @ weight.abs().double().T).view_as(i)
+        if float(reach.max()) < 1 << (bits - 1):
+            # no addition can overflow, so that their order is none
+            return i + (x.double() @ weight.double().T).to(torch.int64).view_as(i)
         for channel in range(x.shape[1]):
-            left = x[:, channel].clone() if most is None else x[:, channel].clamp(max=most)
+            left = x[:, channel].clone()
             while bool((left > 0).any()):
                 event = (left > 0).to(torch.int64).unsqueeze(1) * weight[:, channel]
                 i = fit(i + event.view_as(i), bits, overflow, self.target)

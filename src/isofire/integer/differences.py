@@ -87,7 +87,7 @@ def differences(model: nn.Module, network: IntegerNetwork, batches: Iterable[Ten
     layers = {name: LayerDifference() for name in network.order}
     images = 0
     for inputs in batches:
-        whole = network.run(network.codes(inputs)).spikes
+        whole = network.aligned(network.codes(inputs)).spikes
         single, double = _spikes(model, inputs), _spikes(exact, inputs.double())
         images += next(iter(whole.values())).shape[1]
         for name, layer in layers.items():

@@ -23,13 +23,15 @@ class _Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class WeightRules(_Rules, frozen=True):
     """Weights: width with sign, allowed left shifts of a group of synapses, and what has one scale.
 
-    `even`: weights of mixed signs are even, which costs the lowest bit (Loihi).
+    `even`: weights of mixed signs are even, which costs the lowest bit (Loihi). `shift_per`: a connection has a shift
+    of its own, or all from the input, all between hidden neurons, and all to the outputs have one each (Xylo).
     """
 
     bits: int
     shift: tuple[int, int]
     even: bool
     scale: Literal["layer", "neuron", "population"]
+    shift_per: Literal["connection", "group"] = "connection"
 
     def __post_init__(self) -> None:
         _within("weights.bits", self.bits, 1, 16)
@@ -38,10 +40,11 @@ class WeightRules(_Rules, frozen=True):
 
 
 class BiasRules(_Rules, frozen=True):
-    """A neuron's bias: width with sign (0: none), and when it is added."""
+    """A neuron's bias: width with sign (0: none), when it is added, and by how much a layer's may be shifted left."""
 
     bits: int
     when: Literal["step", "clock", "never"]
+    shift: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         _within("bias.bits", self.bits, 0, 32)
@@ -122,7 +125,8 @@ class HardwareSpec(_Rules, frozen=True):
     layers
         Kinds of layers: dense, conv, recurrent, sum_pool.
     limits
-        Numbers, by name, as the chip's documents give them.
+        Numbers, by name, as the chip's documents give them; one for each core where cores differ. Those that
+        `isofire.integer.limits` knows are checked; others are refused.
     sources
         Key or table -> package, file or document, and whether it was run or read.
     oracle
@@ -136,7 +140,7 @@ class HardwareSpec(_Rules, frozen=True):
     neuron: NeuronRules
     delay: tuple[int, int]
     layers: tuple[Literal["dense", "conv", "recurrent", "sum_pool"], ...]
-    limits: dict[str, int]
+    limits: dict[str, int | tuple[int, ...]]
     sources: dict[str, str]
     oracle: str
 
@@ -145,7 +149,7 @@ class HardwareSpec(_Rules, frozen=True):
             raise SpecError(f"delay must be two whole numbers >= 0, got {list(self.delay)}")
         if "recurrent" in self.layers and not self.delay[1]:
             raise SpecError("recurrent layers need a delay of at least 1 from neurons, got delay[1] = 0")
-        if negative := [key for key, value in self.limits.items() if value < 0]:
+        if negative := [key for key, value in self.limits.items() if min(_each(value), default=-1) < 0]:
             raise SpecError(f"limits.{negative[0]} must be at least 0, got {self.limits[negative[0]]}")
         known = {field.name for field in msgspec.structs.fields(type(self))}
         tables = {"weights", "bias", "neuron", "limits", "delay", "layers"}
@@ -200,6 +204,10 @@ PRESETS: tuple[str, ...] = tuple(
     sorted(entry.name.removesuffix(".toml") for entry in _PRESETS.iterdir() if entry.name.endswith(".toml"))
 )
 """Chips that come with the package."""
+
+
+def _each(limit: int | tuple[int, ...]) -> tuple[int, ...]:
+    return (limit,) if isinstance(limit, int) else limit
 
 
 def _within(name: str, value: int, low: int, high: int) -> None:

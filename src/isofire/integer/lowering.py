@@ -1,354 +1,135 @@
-"""From a quantized network to integers: codes, batch norms folded into thresholds and biases, decays as fractions.
-
-A layer's membrane is held in units of its own, one a channel: u = (v - rest) / (step * |g| / 2^f), with g the batch
-norm's gain and f binary digits after the point. With decayed input u counts tau times as much, so that what arrives is
-added as it is: tau (h - rest) = (1 - 1 / tau) tau (v - rest) + x. A sum of codes is thus shifted left by f, and the
-rounding that is left is that of biases, thresholds and levels to a unit, and of decays that are no dyadic fraction.
-"""
+"""From a float or quantized network to integers: its own quantization, exactly, or a chip's arithmetic."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Literal
+import os
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import find_neurons
 from isofire.errors import ModelError, SpecError
-from isofire.integer.arithmetic import WIDEST, DecayRule
-from isofire.integer.codes import Codes, codes_of
-from isofire.integer.connection import INPUT, Connection
-from isofire.integer.hardware import NeuronRules
-from isofire.integer.network import Encoder, IntegerNetwork, Readout
-from isofire.integer.population import Population, StateTable
-from isofire.integer.stages import Stage, check_neurons, pair, stages_of
-from isofire.neurons import Neuron, ParametricLIF
-from isofire.neurons.kinds.integrate_and_fire import IFDynamics, LIFDynamics
+from isofire.integer.builder import Builder, Source, input_step, shapes_of
+from isofire.integer.chip_neuron import Gain
+from isofire.integer.connection import INPUT
+from isofire.integer.decays import ShiftBy
+from isofire.integer.hardware import HardwareSpec
+from isofire.integer.mapping import map_onto, network_of
+from isofire.integer.network import Encoder, IntegerNetwork
+from isofire.integer.refusals import RefusedError, allowed
+from isofire.integer.stages import check_neurons, stages_of
 from isofire.quantization import convert, is_converted, spec_of
 from isofire.quantization.verbs import _SPEC
 from isofire.running import evaluating
 
-_MOST_POINT = 20
-_LEAST_POINT = {"zero": 12, "subtract": 20}
-"""Binary digits after the point for which 32-bit states are taken; a subtracted threshold's rounding adds up."""
-_FRACTION = 20
-"""Binary digits of a decay that is no fraction of a smaller power of two."""
-_MOST_LEVELS = 4096
-_NEVER = 1 << 61
 
-
-@dataclass(frozen=True)
-class _Source:
-    """What a connection must know of what it takes: the largest number of one place, and the size of the maps."""
-
-    most: int
-    shape: tuple[int, ...]
-
-
-def lower(model: nn.Module, example: Tensor, *, input_bits: int = 24, weight_bits: int = 24) -> IntegerNetwork:
+def lower(
+    model: nn.Module,
+    example: Tensor,
+    *,
+    hardware: HardwareSpec | str | os.PathLike[str] | None = None,
+    approximate: bool | Collection[str] = False,
+    shift_by: ShiftBy = "factor",
+    gain: Gain = "keep",
+    input_bits: int = 24,
+    weight_bits: int = 24,
+) -> IntegerNetwork:
     """The network in integers: what it computes with quantized weights and membranes, without a floating-point number.
 
-    Quantized weights become the codes of their levels, membrane quantizers tables of whole numbers. What is in full
-    precision is put on grids: inputs on one of `input_bits` bits with a power of two as its step, and the weights of
-    layers that the spec leaves alone on `weight_bits` bits. `network.notes` says so, layer by layer; `differences`
-    counts what it changes.
+    Without `hardware`, quantized weights become the codes of their levels, membrane quantizers tables of whole
+    numbers. What is in full precision is put on grids: inputs on one of `input_bits` bits with a power of two as its
+    step, and the weights of layers that the spec leaves alone on `weight_bits` bits. `network.notes` says so, layer by
+    layer; `differences` counts what it changes.
+
+    With `hardware`, it becomes what that chip runs. Whatever the chip does otherwise is refused, all of it at once,
+    until `approximate` allows it; `network.mapping` then holds what was changed and what the network takes of the chip,
+    and `steps_of` measures what each change does alone.
 
     Parameters
     ----------
     model
         A `SEWResNet` with "add", or an `nn.Sequential` (with `PerStep` and `Repeat`) of convolutions, linear layers,
-        batch norms, average pools and isofire's IF, LIF and ParametricLIF; quantized or not. It is left as it is.
+        batch norms, average pools and isofire's IF, LIF, ParametricLIF and, for a chip, CubaLIF; quantized or not. It
+        is left as it is.
     example
-        Inputs as the model takes them, whose largest magnitude is the largest that the integer network takes, rounded
-        up to a power of two: a batch of the data.
+        Inputs as the model takes them: a batch of the data. Its largest magnitude is the largest that the integer
+        network takes, rounded up to a power of two; on a chip it shows how large states become.
+    hardware
+        A chip: the name of a preset, a `HardwareSpec`, or its TOML file.
+    approximate
+        For a chip: True, or names of `APPROXIMATIONS`, such as ("weights", "decays").
+    shift_by
+        For chips whose decays are bit shifts, see `isofire.integer.decays`.
+    gain
+        "l2": thresholds follow the change of gain that a chip's decays make.
     input_bits, weight_bits
-        2..26 each.
+        2..26 each; without hardware.
 
     Raises
     ------
+    RefusedError
+        If the chip does not take the network, or not without approximations; its `refusals` say each layer, rule,
+        number and cure.
     ModelError
         If a layer has no integer counterpart.
     SpecError
-        If a number of bits is out of range.
+        If a number of bits is out of range, or a chip or name unknown.
     """
     for name, bits, most in (("input_bits", input_bits, 26), ("weight_bits", weight_bits, 26)):
         if not 2 <= bits <= most:
             raise SpecError(f"{name} must lie in 2..{most}, got {bits}")
+    names = allowed(approximate)
+    if hardware is None and (names or shift_by != "factor" or gain != "keep"):
+        raise SpecError("approximate, shift_by and gain are of a chip; give hardware=")
     if spec_of(model) is not None and not is_converted(model):
         model = convert(model)
+    if hardware is None:
+        network = _in_own_integers(model, example, input_bits, weight_bits)
+    else:
+        chip = hardware if isinstance(hardware, HardwareSpec) else HardwareSpec.load(hardware)
+        network = _on_chip(model, example, chip, names, shift_by, gain)
+    if (spec := spec_of(model)) is not None:
+        # so that it is known as the quantized one of two
+        network.__dict__[_SPEC] = spec
+    return network
+
+
+def _in_own_integers(model: nn.Module, example: Tensor, input_bits: int, weight_bits: int) -> IntegerNetwork:
     stages, steps = stages_of(model)
     check_neurons(model, stages)
     frames = steps is None or example.ndim == 5
-    encoder = Encoder(_input_step(example, input_bits), input_bits, None if frames else steps)
+    encoder = Encoder(input_step(example, input_bits), input_bits, None if frames else steps)
     shape = tuple(example.shape[2 if frames else 1 :])
     with torch.no_grad(), evaluating(model):
-        shapes, run_steps = _shapes(model, example)
-        builder = _Builder(shapes, run_steps, encoder, weight_bits, {INPUT: _Source(2 ** (input_bits - 1) - 1, shape)})
+        shapes, run_steps = shapes_of(model, example)
+        builder = Builder(shapes, run_steps, encoder, weight_bits, {INPUT: Source(2 ** (input_bits - 1) - 1, shape)})
         for stage in stages:
             builder.add(stage)
     network = IntegerNetwork(
         builder.populations, builder.connections, shape, encoder=encoder, readout=builder.readout, notes=builder.notes
     )
-    if (spec := spec_of(model)) is not None:
-        # so that it is known as the quantized one of two
-        network.__dict__[_SPEC] = spec
-    image = example[:, :1] if frames else example[:1]
+    _check_shapes(network, example[:, :1] if frames else example[:1], shapes)
+    return network
+
+
+def _on_chip(
+    model: nn.Module, example: Tensor, chip: HardwareSpec, names: frozenset[str], shift_by: ShiftBy, gain: Gain
+) -> IntegerNetwork:
+    stages, steps = stages_of(model)
+    check_neurons(model, stages)
+    frames = steps is None or example.ndim == 5
+    with torch.no_grad(), evaluating(model):
+        shapes, _ = shapes_of(model, example)
+        mapping = map_onto(chip, model, stages, example, shapes, frames=frames, shift_by=shift_by, gain=gain)
+    if any(refusal.rule not in names for refusal in mapping.refusals):
+        raise RefusedError(chip.title, [r for r in mapping.refusals if r.rule not in names])
+    network = network_of(mapping, tuple(example.shape[2 if frames else 1 :]), None if frames else steps)
+    _check_shapes(network, example[:, :1] if frames else example[:1], shapes)
+    return network
+
+
+def _check_shapes(network: IntegerNetwork, image: Tensor, shapes: dict[str, tuple[int, ...]]) -> None:
     trace = network.run(network.codes(image))
     for name, fired in trace.spikes.items():
         if tuple(fired.shape[2:]) != shapes[name]:
             raise ModelError(f"{name!r} has neurons {list(shapes[name])}, integers {list(fired.shape[2:])}")
-    return network
-
-
-class _Builder:
-    """Turns stages into populations and connections, one after the other."""
-
-    def __init__(
-        self,
-        shapes: dict[str, tuple[int, ...]],
-        steps: int,
-        encoder: Encoder,
-        weight_bits: int,
-        sources: dict[str, _Source],
-    ) -> None:
-        self.shapes, self.steps, self.encoder, self.weight_bits, self.sources = (
-            shapes,
-            steps,
-            encoder,
-            weight_bits,
-            sources,
-        )
-        self.populations: dict[str, Population] = {}
-        self.connections: list[Connection] = []
-        self.readout: Readout | None = None
-        self.notes: dict[str, list[str]] = {}
-
-    def add(self, stage: Stage) -> None:
-        notes = self.notes.setdefault(stage.target, [])
-        weight, gain, bias, most = self._weights(stage, notes)
-        if stage.neuron is None:
-            unit, point = self._read_out(gain, bias, most)
-        else:
-            unit, point = self._neurons(stage.target, stage.neuron, gain, bias, most, notes)
-        self._connect(stage, weight, point, unit)
-
-    def _weights(self, stage: Stage, notes: list[str]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Codes, the float value of one [out] (> 0), biases [out], and the largest sum of each output [out]."""
-        found = codes_of(stage.layer.weight, self.weight_bits, one_step=stage.neuron is None)
-        if not found.exact:
-            notes.append(
-                f"weights of {stage.layer_name!r} are in full precision or on uneven levels: {self.weight_bits} bits"
-            )
-        if INPUT in stage.sources:
-            notes.append(f"real inputs: {self.encoder.bits} bits, step {self.encoder.step:g}")
-        gain, bias = _folded(stage, found)
-        gain = gain * self._input_unit(stage)
-        weight = found.codes * gain.sign().to(torch.int64).view(-1, *(1,) * (found.codes.ndim - 1))
-        most = weight.abs().flatten(1).sum(1).double() * self._most(stage)
-        # a channel that sees nothing of its input has a bias alone
-        gain = torch.where(gain == 0, torch.ones_like(gain), gain.abs())
-        return weight, gain, bias, most
-
-    def _input_unit(self, stage: Stage) -> float:
-        unit = self.encoder.step if INPUT in stage.sources else 1.0
-        for pool in stage.pools:
-            height, width = self.sources[stage.sources[0]].shape[-2:]
-            unit *= 1.0 / (height * width) if pool.factor is None else pool.factor
-        return unit
-
-    def _most(self, stage: Stage) -> float:
-        most = float(sum(self.sources[source].most for source in stage.sources))
-        for pool in stage.pools:
-            size = pool.sum.size or self.sources[stage.sources[0]].shape[-2:]
-            most *= size[0] * size[1]
-        return most
-
-    def _read_out(self, gain: Tensor, bias: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
-        bound = float((most + bias.abs() / gain).max())
-        point = max(0, min(_MOST_POINT, (30 if bound < 2**22 else 50) - _bits(bound)))
-        unit = float(gain[0]) / 2**point
-        self.readout = Readout((bias / unit).round().to(torch.int64), unit)
-        return torch.full_like(bias, unit), torch.full(bias.shape, point, dtype=torch.int64)
-
-    def _neurons(
-        self, name: str, neuron: Neuron, gain: Tensor, bias: Tensor, most: Tensor, notes: list[str]
-    ) -> tuple[Tensor, Tensor]:
-        form = _Form.of(neuron, notes)
-        dynamics, shape = neuron.dynamics, self.shapes[name]
-        bound = self._bound(neuron, form, gain, bias, most)
-        reset = "subtract" if dynamics.v_reset is None else "zero"
-        digits = torch.tensor([_bits(b) for b in bound.tolist()])
-        bits = 32 if int(digits.max()) <= 30 - _LEAST_POINT[reset] else WIDEST - form.rule.bits
-        point = (bits - 2 - digits).clamp(max=_MOST_POINT)
-        if int(point.min()) < 0:
-            raise ModelError(
-                f"the states of {name!r} need {int(digits.max())} bits, {bits} are there; "
-                "give fewer input_bits or weight_bits"
-            )
-        unit = gain / 2.0**point
-        wide = (-1, *(1,) * (len(shape) - 1))
-        floor = None if dynamics.v_floor is None else _round(form.inside(dynamics.v_floor) / unit).view(wide)
-        population = Population(
-            _rules(form, bits, dynamics.several),
-            shape,
-            threshold=_reached(form.inside(dynamics.v_threshold) / unit).view(wide),
-            bias=_round(bias / unit).view(wide),
-            decay=form.lost,
-            floor=floor,
-            reset=reset,
-            scale=(unit / form.gain).view(wide),
-            table=_table(name, neuron, form, unit),
-        )
-        self.populations[name] = population
-        fit = bound * 2.0**point / population.threshold.flatten().double()
-        most_spikes = int(fit.max()) + 1 if dynamics.several else 1
-        self.sources[name] = _Source(most_spikes, shape)
-        return unit, point
-
-    def _bound(self, neuron: Neuron, form: _Form, gain: Tensor, bias: Tensor, most: Tensor) -> Tensor:
-        """Largest magnitude of each channel's membrane, threshold and bias, in units of `gain`."""
-        step = most + bias.abs() / gain
-        reach = step * min(self.steps, form.memory)
-        if neuron.membrane is not None:
-            levels = neuron.membrane.quantizer.levels().double().abs()
-            top = levels.amax(1).expand(len(gain))
-            reach = reach.maximum(form.gain * (top + abs(neuron.dynamics.rest)) / gain + step)
-        return reach.maximum(form.inside(neuron.dynamics.v_threshold) / gain) + 1.0
-
-    def _connect(self, stage: Stage, weight: Tensor, point: Tensor, unit: Tensor) -> None:
-        layer, pools, step = stage.layer, tuple(pool.sum for pool in stage.pools), unit * 2.0**point
-        if isinstance(layer, nn.Linear):
-            connection = Connection(
-                sources=stage.sources, target=stage.target, weight=weight, pools=pools, shift=point, step=step
-            )
-        else:
-            connection = Connection(
-                sources=stage.sources, target=stage.target, weight=weight, pools=pools, shift=point, step=step,
-                kind="conv", stride=pair(layer.stride), padding=pair(layer.padding), dilation=pair(layer.dilation),
-                groups=layer.groups,
-            )  # fmt: skip
-        self.connections.append(connection)
-
-
-@dataclass(frozen=True)
-class _Form:
-    """How a neuron's membrane is counted: `gain` times as much as in the float network, from rest, with its decay."""
-
-    gain: float
-    rest: float
-    rule: DecayRule
-    lost: int
-    memory: float
-
-    @classmethod
-    def of(cls, neuron: Neuron, notes: list[str]) -> _Form:
-        dynamics = neuron.dynamics
-        if isinstance(dynamics, IFDynamics):
-            return cls(1.0, dynamics.rest, DecayRule(kind="fraction", bits=1, rounding="nearest"), 0, math.inf)
-        assert isinstance(dynamics, LIFDynamics)
-        rate = float(neuron.decay()) if isinstance(neuron, ParametricLIF) else 1.0 / dynamics.tau
-        bits = next((b for b in range(1, 13) if abs(rate * 2**b - round(rate * 2**b)) < 1e-9), _FRACTION)
-        lost = round(rate * 2**bits)
-        if abs(lost / 2**bits - rate) > 1e-12:
-            notes.append(f"a decay of {rate:.7f} a step is {lost} / {2**bits}")
-        gain = 1.0 / rate if dynamics.decay_input else 1.0
-        return cls(gain, dynamics.rest, DecayRule(kind="fraction", bits=bits, rounding="nearest"), lost, 1.0 / rate)
-
-    def inside(self, v: float) -> float:
-        """A membrane potential, counted so."""
-        return self.gain * (v - self.rest)
-
-
-def _rules(form: _Form, bits: int, several: bool) -> NeuronRules:
-    most = None if several else 1
-    return NeuronRules(
-        synapse="none", synapse_decay=None, decay=form.rule if form.lost else None, deliver="sum", increment="whole",
-        state_bits=bits, overflow="refuse", current_overflow="refuse", compare=">=", threshold_bits=WIDEST,
-        threshold_shift=0, reset=("subtract", "zero"), spikes=most, output_spikes=most, input_spikes=None, floor=True,
-    )  # fmt: skip
-
-
-def _folded(stage: Stage, found: Codes) -> tuple[Tensor, Tensor]:
-    """Float value of one code of each output, with the norm's sign, and the bias of each output; float64 [out]."""
-    gain = found.step.clone()
-    bias = torch.zeros_like(gain) if stage.layer.bias is None else stage.layer.bias.detach().double().cpu()
-    norm = stage.norm
-    if norm is None:
-        return gain, bias
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    mean, deviation = norm.running_mean.double().cpu(), (norm.running_var.double().cpu() + norm.eps).sqrt()
-    slope = (torch.ones_like(mean) if norm.weight is None else norm.weight.detach().double().cpu()) / deviation
-    offset = torch.zeros_like(mean) if norm.bias is None else norm.bias.detach().double().cpu()
-    return gain * slope, (bias - mean) * slope + offset
-
-
-def _table(name: str, neuron: Neuron, form: _Form, unit: Tensor) -> StateTable | None:
-    if neuron.membrane is None:
-        return None
-    table = neuron.membrane.quantizer.table()
-    if table is None or table.levels.shape[1] > _MOST_LEVELS:
-        raise ModelError(f"the membrane of {name!r} has no fixed table of at most {_MOST_LEVELS} levels")
-    edges, levels = (form.gain * (part.double().cpu() - form.rest) / unit.view(-1, 1) for part in table)
-    placement: Literal["pre_fire", "post_reset"] = neuron.membrane.placement
-    return StateTable(placement, _floor(edges), _round(levels))
-
-
-def _snapped(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Nearest whole numbers, and where they are meant: float32's rounding away from x."""
-    near = x.round()
-    return near, (x - near).abs() <= (x.abs() * 2.0**-22).clamp(min=1e-6)
-
-
-def _held(x: Tensor) -> Tensor:
-    return x.clamp(-_NEVER, _NEVER).to(torch.int64)
-
-
-def _round(x: Tensor) -> Tensor:
-    return _held(x.round())
-
-
-def _floor(x: Tensor) -> Tensor:
-    """Edges: u > floor(x) where u > x, for whole u."""
-    near, meant = _snapped(x.clamp(-_NEVER, _NEVER))
-    return _held(torch.where(meant, near, x.clamp(-_NEVER, _NEVER).floor()))
-
-
-def _reached(x: Tensor) -> Tensor:
-    """Thresholds: u >= ceil(x) where u >= x, for whole u."""
-    near, meant = _snapped(x)
-    return _held(torch.where(meant, near, x.ceil()))
-
-
-def _bits(bound: float) -> int:
-    return max(1, math.ceil(math.log2(bound + 1.0)))
-
-
-def _input_step(example: Tensor, bits: int) -> float:
-    largest = float(example.abs().max()) if example.numel() else 0.0
-    if not math.isfinite(largest) or largest == 0.0:
-        raise ModelError(f"an example of the data must show how large inputs are, got a largest of {largest}")
-    # so that the largest still has a code after rounding
-    return 2.0 ** math.ceil(math.log2(largest * (1 + 2.0**-20) / (2 ** (bits - 1) - 1)))
-
-
-def _shapes(model: nn.Module, example: Tensor) -> tuple[dict[str, tuple[int, ...]], int]:
-    """Shape of every layer of neurons for one image, and T."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    steps: list[int] = []
-    handles = []
-    for name, (neuron, _) in find_neurons(model).items():
-
-        def note(_module: nn.Module, _inputs: object, output: Tensor, name: str = name) -> None:
-            shapes[name] = tuple(output.shape[2:])
-            steps.append(output.shape[0])
-
-        handles.append(neuron.register_forward_hook(note))
-    try:
-        model(example)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return shapes, steps[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from isofire.integer.arithmetic import fit
 from isofire.integer.connection import INPUT, Connection
 from isofire.integer.population import Population, State
 
+if TYPE_CHECKING:
+    from isofire.integer.mapping import ChipMapping
+
 READOUT = "readout"
 """The target of connections that lead to the network's output, sums without neurons."""
 
@@ -21,12 +25,14 @@ READOUT = "readout"
 class Encoder:
     """Real inputs as codes: round(x / step), half to even, within +-(2^(bits-1) - 1).
 
-    `steps`: how often an image [N, ...] is presented; None takes frames [T, N, ...].
+    `steps`: how often an image [N, ...] is presented; None takes frames [T, N, ...]. `counts`: inputs are spikes, whole
+    numbers >= 0, of which a chip takes so many a step.
     """
 
     step: float
     bits: int
     steps: int | None
+    counts: bool = False
 
     def encode(self, x: Tensor) -> Tensor:
         """Codes [T, N, ...], int64.
@@ -44,6 +50,10 @@ class Encoder:
                 "example that holds the largest"
             )
         codes = scaled.to(torch.int64)
+        if self.counts and not (torch.equal(codes.double(), x.double()) and bool((codes >= 0).all())):
+            raise ModelError(
+                "this network takes whole numbers of spikes >= 0, got others; encode inputs as spikes first"
+            )
         return codes if self.steps is None else codes.unsqueeze(0).expand(self.steps, *codes.shape)
 
 
@@ -82,6 +92,13 @@ class IntegerNetwork(nn.Module):
         For connections to `READOUT`.
     notes
         Layer -> what about it is not exact, as sentences.
+    latency
+        Layer -> steps by which it fires later than the float network's, through delays of connections; 0 if left out.
+
+    Attributes
+    ----------
+    mapping
+        How it was lowered onto a chip: what was approximated, and what it takes of the chip; None for others.
 
     Raises
     ------
@@ -98,9 +115,12 @@ class IntegerNetwork(nn.Module):
         encoder: Encoder | None = None,
         readout: Readout | None = None,
         notes: Mapping[str, Sequence[str]] | None = None,
+        latency: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         self.order = tuple(populations)
+        self.mapping: ChipMapping | None = None
+        self.latency = {name: (latency or {}).get(name, 0) for name in (*self.order, READOUT)}
         self.connections = tuple(connections)
         self.notes = {name: tuple(said) for name, said in (notes or {}).items() if said}
         self.input_shape, self.encoder, self.readout = tuple(input_shape), encoder, readout
@@ -118,7 +138,7 @@ class IntegerNetwork(nn.Module):
 
         `x` as the float network takes it; without an encoder, whole numbers [T, N, ...].
         """
-        trace = self.run(self.codes(x))
+        trace = self.aligned(self.codes(x))
         for name, population in self.populations.items():
             fired = trace.spikes[name].float()
             if not torch.equal(population(fired.clone()), fired):
@@ -172,6 +192,20 @@ class IntegerNetwork(nn.Module):
             trace.membranes = {name: torch.stack([s.v for s in every]) for name, every in kept.items()}
             trace.currents = {name: torch.stack([s.i for s in every]) for name, every in kept.items()}
         return trace
+
+    def aligned(self, codes: Tensor, *, states: bool = False) -> Trace:
+        """`run`, with every layer's steps as the float network counts them: [T, N, ...] from its `latency` on.
+
+        The network runs on without input until the last layer has had its T steps.
+        """
+        steps, longest = len(codes), max(0, *self.latency.values())
+        trace = self.run(torch.cat([codes, codes.new_zeros((longest, *codes.shape[1:]))]), states=states)
+
+        def cut(values: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: _cut(every, self.latency[name], steps) for name, every in values.items()}
+
+        readout = None if trace.readout is None else _cut(trace.readout, self.latency[READOUT], steps)
+        return Trace(cut(trace.spikes), readout, cut(trace.membranes), cut(trace.currents))
 
     def _to(self, target: str) -> list[Connection]:
         return [connection for connection in self.connections if connection.target == target]
@@ -228,6 +262,13 @@ class _Arriving:
             else:
                 i = i + connection.sums(spikes).view_as(i)
         return fit(i, rules.state_bits, rules.current_overflow, f"{name} (what arrives)")
+
+
+def _cut(every: Tensor, late: int, steps: int) -> Tensor:
+    """Steps `late` to `late + steps`; before the first there is nothing."""
+    if late >= 0:
+        return every[late : late + steps]
+    return torch.cat([every.new_zeros((min(-late, steps), *every.shape[1:])), every[: max(0, steps + late)]])
 
 
 def _place(root: nn.Module, name: str, module: nn.Module) -> None:

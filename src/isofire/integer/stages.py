@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -13,7 +13,7 @@ from isofire.integer.connection import INPUT, SumPool
 from isofire.integer.network import READOUT
 from isofire.models import SEWResNet
 from isofire.models.sew_resnet import SEWBlock
-from isofire.neurons import IF, LIF, Neuron, ParametricLIF, PerStep, Repeat
+from isofire.neurons import IF, LIF, CubaLIF, Neuron, ParametricLIF, PerStep, Repeat
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,14 @@ class Stage:
     norm: nn.BatchNorm1d | nn.BatchNorm2d | None
     pools: tuple[Pool, ...]
     sources: tuple[str, ...]
+    norm_name: str | None = None
+
+    def geometry(self) -> dict[str, Any]:
+        """Of a convolution, as `Connection` takes it."""
+        layer = self.layer
+        assert isinstance(layer, nn.Conv2d)
+        sizes = {name: pair(getattr(layer, name)) for name in ("stride", "padding", "dilation")}
+        return {"kind": "conv", "groups": layer.groups, **sizes}
 
 
 def stages_of(model: nn.Module) -> tuple[list[Stage], int | None]:
@@ -45,12 +53,17 @@ def stages_of(model: nn.Module) -> tuple[list[Stage], int | None]:
     ModelError
         If the network is no `SEWResNet` that adds and no `nn.Sequential` of layers that have integers.
     """
+    names = {id(module): name for name, module in model.named_modules()}
+
+    def named(stage: Stage) -> Stage:
+        return replace(stage, norm_name=names[id(stage.norm)]) if stage.norm is not None else stage
+
     if isinstance(model, SEWResNet):
-        return _residual(model), model.T
+        return [named(stage) for stage in _residual(model)], model.T
     if isinstance(model, nn.Sequential):
         chain = _Chain()
         chain.walk("", model)
-        return chain.finish(), chain.steps
+        return [named(stage) for stage in chain.finish()], chain.steps
     raise ModelError(
         f"integers are known of SEWResNet and of nn.Sequential (with PerStep), got {type(model).__name__}; build the "
         "network of these, or run its layers through IntegerNetwork"
@@ -155,8 +168,10 @@ def check_stage(stage: Stage) -> Stage:
         raise ModelError(f"{stage.layer_name!r} pads by {layer.padding!r}, {layer.padding_mode}; give zeros and a size")
     if norm is not None and (norm.running_mean is None or norm.running_var is None):
         raise ModelError(f"the batch norm behind {stage.layer_name!r} keeps no running statistics to fold")
-    if neuron is not None and type(neuron) not in (IF, LIF, ParametricLIF):
-        raise ModelError(f"the neurons {stage.target!r} ({type(neuron).__name__}) are none of IF, LIF, ParametricLIF")
+    if neuron is not None and type(neuron) not in (IF, LIF, ParametricLIF, CubaLIF):
+        raise ModelError(
+            f"the neurons {stage.target!r} ({type(neuron).__name__}) are none of IF, LIF, ParametricLIF, CubaLIF"
+        )
     return stage
 
 

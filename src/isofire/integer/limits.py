@@ -1,0 +1,314 @@
+"""A chip's limits against a mapped network: every breach, with layer and number, and a table of what is used."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from torch import nn
+
+from isofire.errors import SpecError
+from isofire.integer.chip_layer import ChipLayer
+from isofire.integer.connection import INPUT
+from isofire.integer.hardware import HardwareSpec
+from isofire.integer.refusals import Refusal
+from isofire.text_table import TextTable
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One thing that a chip has so much of. `layer`: where most of it is used, or ""."""
+
+    name: str
+    used: int
+    there: int
+    layer: str = ""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a network takes of a chip."""
+
+    chip: str
+    rows: tuple[Resource, ...]
+
+    def table(self) -> str:
+        """A line each."""
+        rows = [(row.name, f"{row.used:,}", f"{row.there:,}", _share(row), row.layer) for row in self.rows]
+        return TextTable((self.chip, "used", "there", "%", "most in"), rows, texts=frozenset({0, 4})).text()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Name -> used, there and layer."""
+        return {row.name: {"used": row.used, "there": row.there, "layer": row.layer} for row in self.rows}
+
+    def __str__(self) -> str:
+        return self.table()
+
+
+def _share(row: Resource) -> str:
+    return f"{row.used / row.there:.0%}" if row.there else "-"
+
+
+@dataclass(frozen=True)
+class _Network:
+    """What limits are functions of."""
+
+    spec: HardwareSpec
+    layers: Sequence[ChipLayer]
+    input_shape: tuple[int, ...]
+
+    @property
+    def hidden(self) -> list[ChipLayer]:
+        return [layer for layer in self.layers if not layer.output]
+
+    def fan_out(self, name: str) -> int:
+        """Neurons that the busiest neuron of a layer leads to."""
+        return sum(
+            int((layer.codes != 0).sum(0).max())
+            for layer in self.layers
+            if name in layer.stage.sources and layer.codes.ndim == 2
+        )
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self.input_shape if name == INPUT else next(layer.shape for layer in self.layers if layer.name == name)
+
+
+def check_limits(
+    spec: HardwareSpec, layers: Sequence[ChipLayer], input_shape: tuple[int, ...]
+) -> tuple[Resources, list[Refusal]]:
+    """What of the chip is used, and a refusal for each limit that is not kept.
+
+    Raises
+    ------
+    SpecError
+        If the chip has a limit that nothing here knows.
+    """
+    if unknown := sorted(spec.limits.keys() - _CHECKS.keys()):
+        raise SpecError(f"limits.{unknown[0]} of {spec.name} is not known; known are {', '.join(sorted(_CHECKS))}")
+    network = _Network(spec, layers, input_shape)
+    rows = [row for name in spec.limits for row in _CHECKS[name](network, name)]
+    breaches = [
+        Refusal(row.layer or "network", "limits", f"{row.name}: {row.used:,} are needed, {row.there:,} there", _CURE)
+        for row in rows
+        if row.used > row.there
+    ]
+    return Resources(spec.title, tuple(rows)), breaches
+
+
+_CURE = "train a smaller network, or take a larger chip"
+_Check = Callable[[_Network, str], list[Resource]]
+
+
+def _limit(network: _Network, name: str) -> int:
+    value = network.spec.limits[name]
+    return value if isinstance(value, int) else max(value)
+
+
+def _row(network: _Network, name: str, used: dict[str, int], title: str) -> list[Resource]:
+    """The largest of what layers use."""
+    if not used:
+        return []
+    most = max(used, key=lambda key: used[key])
+    return [Resource(title, used[most], _limit(network, name), most)]
+
+
+def _inputs(n: _Network, name: str) -> list[Resource]:
+    return [Resource("input channels", math.prod(n.input_shape), _limit(n, name))]
+
+
+def _hidden(n: _Network, name: str) -> list[Resource]:
+    return [Resource("hidden neurons", sum(math.prod(layer.shape) for layer in n.hidden), _limit(n, name))]
+
+
+def _outputs(n: _Network, name: str) -> list[Resource]:
+    return _row(n, name, {layer.name: math.prod(layer.shape) for layer in n.layers if layer.output}, "output neurons")
+
+
+def _synapses(n: _Network, name: str) -> list[Resource]:
+    # every neuron here has one current
+    return [Resource("synaptic currents a neuron", 1, _limit(n, name))]
+
+
+def _fan_out(n: _Network, name: str) -> list[Resource]:
+    return _row(n, name, {layer.name: n.fan_out(layer.name) for layer in n.hidden}, "fan-out of a hidden neuron")
+
+
+def _reached(n: _Network, name: str) -> list[Resource]:
+    used = {layer.name: math.prod(layer.shape) for layer in n.hidden if INPUT in layer.stage.sources}
+    return _row(n, name, used, "hidden neurons that inputs reach")
+
+
+def _read(n: _Network, name: str) -> list[Resource]:
+    read = [s for layer in n.layers if layer.output for s in layer.stage.sources if s != INPUT]
+    used = {s: math.prod(n.shape(s)) for s in read}
+    return _row(n, name, used, "hidden neurons that outputs read")
+
+
+def _recurrent(n: _Network, name: str) -> list[Resource]:
+    between = [layer for layer in n.hidden if INPUT not in layer.stage.sources]
+    used = sum(int((layer.codes != 0).sum()) for layer in between)
+    return [Resource("weights between hidden neurons", used, _limit(n, name))]
+
+
+def _destinations(n: _Network, name: str) -> list[Resource]:
+    used = {source: sum(source in layer.stage.sources for layer in n.layers) for source in [x.name for x in n.layers]}
+    return _row(n, name, used, "destinations of a layer")
+
+
+def _input_size(n: _Network, name: str) -> list[Resource]:
+    return [Resource("height and width of the input", max(n.input_shape[-2:]), _limit(n, name))]
+
+
+def _output_size(n: _Network, name: str) -> list[Resource]:
+    used = {layer.name: max(layer.shape[-2:]) for layer in n.layers if len(layer.shape) == 3}
+    return _row(n, name, used, "height and width of a map")
+
+
+def _channels(n: _Network, name: str) -> list[Resource]:
+    return _row(n, name, {layer.name: layer.shape[0] for layer in n.layers}, "channels")
+
+
+def _kernel_size(layer: ChipLayer, n: _Network) -> tuple[int, int]:
+    """Height and width of the kernel; a dense layer is a convolution with a kernel as large as the map."""
+    if layer.codes.ndim == 4:
+        return layer.codes.shape[-2], layer.codes.shape[-1]
+    shape = _arriving(layer, n)
+    return (shape[-2], shape[-1]) if len(shape) == 3 else (1, 1)
+
+
+def _arriving(layer: ChipLayer, n: _Network) -> tuple[int, ...]:
+    """Shape of what arrives at the weights, pools done."""
+    shape = n.shape(layer.stage.sources[0])
+    for pool in layer.stage.pools:
+        size, stride = pool.sum.size or shape[-2:], pool.sum.stride
+        pad = pool.sum.padding
+        spread = ((s + 2 * p - k) // t + 1 for s, p, k, t in zip(shape[-2:], pad, size, stride, strict=True))
+        shape = (shape[0], *spread)
+    return shape
+
+
+def _kernel(n: _Network, name: str) -> list[Resource]:
+    return _row(
+        n, name, {layer.stage.layer_name: max(_kernel_size(layer, n)) for layer in n.layers}, "size of a kernel"
+    )
+
+
+def _of_conv(setting: str, title: str) -> _Check:
+    def check(n: _Network, name: str) -> list[Resource]:
+        used = {
+            layer.stage.layer_name: max(layer.stage.geometry()[setting])
+            for layer in n.layers
+            if isinstance(layer.stage.layer, nn.Conv2d)
+        }
+        return _row(n, name, used, title)
+
+    return check
+
+
+def _bias_memory(n: _Network, name: str) -> list[Resource]:
+    used = {layer.name: layer.shape[0] for layer in n.layers if bool((layer.biases != 0).any())}
+    return _row(n, name, used, "biases of a core")
+
+
+def _cores(n: _Network, name: str) -> list[Resource]:
+    """Cores of different sizes take a layer each; cores of one size share layers out."""
+    if "kernel_memory" in n.spec.limits:
+        return [Resource("cores", len(n.layers), _limit(n, name))]
+    return [Resource("cores, at the least", sum(_shares(layer, n) for layer in n.layers), _limit(n, name))]
+
+
+def _shares(layer: ChipLayer, n: _Network) -> int:
+    """Cores over which a layer is spread, for neurons, weights and axons."""
+    limits, neurons = n.spec.limits, math.prod(layer.shape)
+    weights = int((layer.codes != 0).sum())
+    if layer.codes.ndim == 4:
+        weights *= math.prod(layer.shape[1:])
+    needs = {
+        "neurons_a_core": neurons,
+        "synapse_bytes_a_core": weights,
+        "axons_in": sum(math.prod(n.shape(source)) for source in layer.stage.sources),
+    }
+    return max(math.ceil(need / _limit(n, key)) for key, need in needs.items() if key in limits)
+
+
+def _a_core(n: _Network, name: str) -> list[Resource]:
+    # more than a core has goes to another, and is counted as cores
+    return []
+
+
+def _axons_out(n: _Network, name: str) -> list[Resource]:
+    return _row(
+        n, name, {layer.name: min(math.prod(layer.shape), 1024) for layer in n.layers}, "output axons of a core"
+    )
+
+
+def _thresholds(n: _Network, name: str) -> list[Resource]:
+    return _row(n, name, {layer.name: layer.threshold.unique().numel() for layer in n.layers}, "thresholds of a core")
+
+
+def _power(x: int) -> int:
+    return 1 << max(0, math.ceil(math.log2(x)))
+
+
+def _memory(n: _Network, name: str) -> list[Resource]:
+    """Kernel and neuron memory together: every layer needs a core that has enough of both."""
+    kernels, neurons = n.spec.limits["kernel_memory"], n.spec.limits["neuron_memory"]
+    assert isinstance(kernels, tuple)
+    assert isinstance(neurons, tuple)
+    needs = [(_kernel_need(layer, n), _neuron_need(layer)) for layer in n.layers]
+    fits = np.array([[k <= a and v <= b for a, b in zip(kernels, neurons, strict=True)] for k, v in needs])
+    rows, cores = linear_sum_assignment(~fits)
+    placed = dict(zip(rows.tolist(), cores.tolist(), strict=True))
+    found = []
+    for place, (layer, need) in enumerate(zip(n.layers, needs, strict=True)):
+        core = placed.get(place)
+        good = core is not None and bool(fits[place, core])
+        there = (kernels[core], neurons[core]) if good and core is not None else (max(kernels), max(neurons))
+        on = f"core {core}" if good else "no free core has both"
+        found.append(
+            Resource(f"kernel memory, {on}", need[0], there[0] if good else min(there[0], need[0] - 1), layer.name)
+        )
+        found.append(Resource(f"neuron memory, {on}", need[1], there[1], layer.name))
+    return found
+
+
+def _kernel_need(layer: ChipLayer, n: _Network) -> int:
+    height, width = _kernel_size(layer, n)
+    return _arriving(layer, n)[0] * _power(height * width) * _power(layer.shape[0])
+
+
+def _neuron_need(layer: ChipLayer) -> int:
+    height, width = layer.shape[-2:] if len(layer.shape) == 3 else (1, 1)
+    return layer.shape[0] * _power(height) * _power(width)
+
+
+_CHECKS: dict[str, _Check] = {
+    "inputs": _inputs,
+    "hidden": _hidden,
+    "outputs": _outputs,
+    "synapses": _synapses,
+    "fan_out": _fan_out,
+    "hidden_reached": _reached,
+    "hidden_read": _read,
+    "recurrent_weights": _recurrent,
+    "cores": _cores,
+    "destinations": _destinations,
+    "input_size": _input_size,
+    "output_size": _output_size,
+    "channels": _channels,
+    "kernel": _kernel,
+    "padding": _of_conv("padding", "padding"),
+    "stride": _of_conv("stride", "stride"),
+    "bias_memory": _bias_memory,
+    "kernel_memory": _memory,
+    "neuron_memory": _a_core,
+    "neurons_a_core": _a_core,
+    "axons_in": _a_core,
+    "axons_out": _axons_out,
+    "thresholds_a_core": _thresholds,
+    "synapse_bytes_a_core": _a_core,
+}

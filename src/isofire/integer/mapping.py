@@ -1,0 +1,244 @@
+"""A float network on a chip: every layer's integers, delays and latencies, and all that the chip refuses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from isofire.integer.chip_layer import ChipLayer
+from isofire.integer.chip_neuron import Gain, on_chip
+from isofire.integer.connection import INPUT, Connection
+from isofire.integer.decays import ShiftBy
+from isofire.integer.hardware import HardwareSpec
+from isofire.integer.limits import Resources, check_limits
+from isofire.integer.network import Encoder, IntegerNetwork
+from isofire.integer.neuron_form import NeuronForm
+from isofire.integer.population import Population
+from isofire.integer.refusals import Refusal
+from isofire.integer.stages import Stage
+from isofire.neurons import Neuron
+from isofire.neurons.fold import apply_per_step
+
+_EXAMPLES = 64
+"""Images of the example on which states are looked at."""
+
+
+@dataclass(frozen=True)
+class ChipMapping:
+    """What a float network became on a chip.
+
+    Parameters
+    ----------
+    spec
+        The chip.
+    layers
+        In order.
+    refusals
+        What the chip does otherwise than the float network, or cannot do; in a network that was lowered, all of them
+        were allowed.
+    resources
+        What it takes of what there is.
+    """
+
+    spec: HardwareSpec
+    layers: tuple[ChipLayer, ...]
+    refusals: tuple[Refusal, ...]
+    resources: Resources
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The approximations that were needed."""
+        return tuple(dict.fromkeys(refusal.rule for refusal in self.refusals if refusal.approximable))
+
+
+def map_onto(
+    spec: HardwareSpec, model: nn.Module, stages: list[Stage], example: Tensor, shapes: dict[str, tuple[int, ...]], *,
+    frames: bool, shift_by: ShiftBy, gain: Gain,
+) -> ChipMapping:  # fmt: skip
+    """Choose every layer's integers; refuses nothing yet. `frames`: the example is [T, N, ...], not [N, ...]."""
+    input_shape = tuple(example.shape[2 if frames else 1 :])
+    refused: list[Refusal] = []
+    refused += _inputs(spec, example)
+    charged = _charged(model, stages, example, frames)
+    sizes = {INPUT: input_shape} | shapes
+    layers: list[ChipLayer] = []
+    latency = {INPUT: 0}
+    for place, stage in enumerate(stages):
+        if stage.neuron is None:
+            says = "the network ends with sums of spikes, which no neuron takes"
+            cure = f"end it with neurons behind {stage.layer_name!r}, or lower what is before and let the host add it"
+            refused.append(Refusal(stage.layer_name, "layers", says, cure))
+            continue
+        if stage.neuron.membrane is not None:
+            says = "its membranes are quantized, the chip's states have a width and rounding of their own"
+            refused.append(
+                Refusal(stage.target, "membranes", says, "lower the network with its weights alone quantized")
+            )
+        refused += _kinds(spec, stage)
+        output = place == len(stages) - 1
+        neuron = on_chip(
+            stage.target,
+            NeuronForm.of(stage.target, stage.neuron),
+            spec.neuron,
+            output=output,
+            shift_by=shift_by,
+            gain=gain,
+        )
+        layer = ChipLayer.of(
+            stage,
+            shapes[stage.target],
+            neuron,
+            charged[stage.target],
+            spec,
+            pooled=_pooled(stage, sizes),
+            output=output,
+        )
+        refused += _arrive(spec, layer, latency)
+        layers.append(layer)
+    _choose(spec, layers)
+    for layer in layers:
+        layer.round(spec)
+        refused += [*layer.neuron.refusals, *layer.refusals]
+    resources, breaches = check_limits(spec, layers, input_shape)
+    return ChipMapping(spec, tuple(layers), tuple([*refused, *breaches]), resources)
+
+
+def network_of(mapping: ChipMapping, input_shape: tuple[int, ...], steps: int | None) -> IntegerNetwork:
+    """The integers of a mapping that is not refused."""
+    spec, populations, connections = mapping.spec, {}, []
+    for layer in mapping.layers:
+        populations[layer.name] = _population(spec, layer)
+        connections += _connections(layer)
+    most = spec.neuron.input_spikes
+    encoder = Encoder(1.0, 25 if most is None else most.bit_length() + 1, steps, counts=True)
+    notes: dict[str, list[str]] = {layer.name: [] for layer in mapping.layers}
+    for refusal in mapping.refusals:
+        named = next(
+            (layer.name for layer in mapping.layers if refusal.layer in (layer.name, layer.stage.layer_name)), None
+        )
+        notes.setdefault(named or refusal.layer, []).append(refusal.says)
+    latency = {layer.name: layer.latency for layer in mapping.layers}
+    network = IntegerNetwork(populations, connections, input_shape, encoder=encoder, notes=notes, latency=latency)
+    network.mapping = mapping
+    return network
+
+
+def _population(spec: HardwareSpec, layer: ChipLayer) -> Population:
+    neuron, form = layer.neuron, layer.neuron.changed
+    scale = layer.per_neuron(layer.gain / layer.unit) / form.membrane_gain
+    floor = None
+    if spec.neuron.floor:
+        least = -(2 ** (spec.neuron.state_bits - 1))
+        lowest = torch.tensor(float(least)) if form.floor is None else form.floor / scale
+        floor = lowest.round().clamp(min=least).to(torch.int64)
+    return Population(
+        spec.neuron, layer.shape, threshold=layer.threshold, reset=neuron.reset, bias=layer.biases,
+        decay=neuron.decay.code, synapse_decay=neuron.synapse_decay.code, floor=floor, output=layer.output,
+        scale=scale.float(),
+    )  # fmt: skip
+
+
+def _connections(layer: ChipLayer) -> list[Connection]:
+    stage = layer.stage
+    by_delay: dict[int, tuple[str, ...]] = {}
+    for source in stage.sources:
+        by_delay[layer.delays[source]] = (*by_delay.get(layer.delays[source], ()), source)
+    about: dict[str, Any] = {"step": 2.0**layer.shift * layer.gain / layer.unit}
+    if isinstance(stage.layer, nn.Conv2d):
+        about |= stage.geometry()
+    return [
+        Connection(
+            sources=sources, target=layer.name, weight=layer.codes, pools=tuple(pool.sum for pool in stage.pools),
+            shift=layer.shift, delay=delay, **about,
+        )
+        for delay, sources in by_delay.items()
+    ]  # fmt: skip
+
+
+def _inputs(spec: HardwareSpec, example: Tensor) -> list[Refusal]:
+    most = spec.neuron.input_spikes
+    takes = "counts of spikes" if most is None else f"0 to {most} spikes a step"
+    whole = torch.equal(example, example.round()) and bool((example >= 0).all())
+    if whole and (most is None or float(example.max()) <= most):
+        return []
+    has = f"whole numbers up to {float(example.max()):g}" if whole else "real numbers"
+    cure = f"encode inputs as {takes} before they enter, or leave the first layer to the host: lower what is behind it"
+    return [Refusal(INPUT, "inputs", f"inputs are {has}, the chip takes {takes}", cure)]
+
+
+def _kinds(spec: HardwareSpec, stage: Stage) -> list[Refusal]:
+    found = []
+    kind = "conv" if isinstance(stage.layer, nn.Conv2d) else "dense"
+    if kind not in spec.layers:
+        cure = "write it as nn.Linear, or take another chip"
+        found.append(
+            Refusal(stage.layer_name, "layers", f"a {kind} layer, the chip has {', '.join(spec.layers)}", cure)
+        )
+    if stage.pools and "sum_pool" not in spec.layers:
+        cure = "use a stride in the convolution, or a linear layer that averages"
+        found.append(Refusal(stage.layer_name, "layers", "an average pool before it, the chip has none", cure))
+    return found
+
+
+def _arrive(spec: HardwareSpec, layer: ChipLayer, latency: dict[str, int]) -> list[Refusal]:
+    """Set latency and delays: all sources arrive with the same step of the float network."""
+    arriving = {s: latency[s] + spec.delay[0 if s == INPUT else 1] for s in layer.stage.sources}
+    last = max(arriving.values())
+    layer.delays = {s: last - latency[s] for s in arriving}
+    layer.latency = latency[layer.name] = last - layer.neuron.early
+    late = [s for s, step in arriving.items() if step != last]
+    if not late or "conv" in spec.layers:
+        return []
+    says = f"spikes of {late[0]!r} arrive {last - arriving[late[0]]} steps before those of other layers it adds"
+    return [Refusal(layer.name, "delays", says, "give the shorter way as many layers of neurons")]
+
+
+def _choose(spec: HardwareSpec, layers: list[ChipLayer]) -> None:
+    for layer in layers:
+        layer.choose(spec)
+    if spec.weights.shift_per == "connection":
+        return
+    groups: dict[str, list[ChipLayer]] = {}
+    for layer in layers:
+        key = "out" if layer.output else "in" if INPUT in layer.stage.sources else "hidden"
+        groups.setdefault(key, []).append(layer)
+    for group in groups.values():
+        shift = min(layer.shift for layer in group)
+        for layer in group:
+            layer.choose(spec, shift)
+
+
+def _pooled(stage: Stage, sizes: dict[str, tuple[int, ...]]) -> float:
+    """What average pools multiply sums by."""
+    factor = 1.0
+    for pool in stage.pools:
+        height, width = sizes[stage.sources[0]][-2:]
+        factor *= 1.0 / (height * width) if pool.factor is None else pool.factor
+    return factor
+
+
+def _charged(model: nn.Module, stages: list[Stage], example: Tensor, frames: bool) -> dict[str, Tensor]:
+    """Inputs [T, N, ...] of every layer of neurons, batch norms applied."""
+    found: dict[str, Tensor] = {}
+    handles = []
+    for stage in stages:
+        if stage.neuron is None:
+            continue
+
+        def note(neuron: Neuron, args: Any, kwargs: Any, name: str = stage.target) -> None:
+            given = dict(zip(("x", "norm", "repeat"), args, strict=False)) | kwargs
+            x, norm, repeat = given["x"], given.get("norm"), given.get("repeat")
+            if norm is not None:
+                x = norm(x) if repeat is not None else apply_per_step(norm, x)
+            found[name] = x if repeat is None else x.unsqueeze(0).expand(repeat, *x.shape)
+
+        handles.append(stage.neuron.register_forward_pre_hook(note, with_kwargs=True))
+    try:
+        model(example[:, :_EXAMPLES] if frames else example[:_EXAMPLES])
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found

@@ -1,0 +1,205 @@
+"""What each approximation of a chip does to the firing, alone: the float network with one change at a time."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from isofire.batches import Data
+from isofire.errors import SpecError
+from isofire.firing import Comparison
+from isofire.firing.compare import observe_together
+from isofire.integer.chip_layer import ChipLayer
+from isofire.integer.mapping import ChipMapping
+from isofire.integer.network import IntegerNetwork
+from isofire.integer.neuron_form import NeuronForm
+from isofire.quantization import convert, is_converted, spec_of
+from isofire.text_table import TextTable
+
+FLOAT_STEPS = ("weights", "decays", "thresholds", "biases", "synapse", "reset", "spikes", "floor")
+"""Changes that a float network can make too. What is left are the states, and biases that act elsewhere."""
+STATES = "states"
+
+
+@dataclass(frozen=True)
+class Steps:
+    """From the float network to the chip.
+
+    Parameters
+    ----------
+    alone
+        Change -> the float network with nothing else changed, against the float network.
+    states
+        The chip against the float network with all of those changes: what its rounded and saturating states do.
+    everything
+        The chip against the float network.
+    mapping
+        What was changed.
+    """
+
+    alone: dict[str, Comparison]
+    states: Comparison
+    everything: Comparison
+    mapping: ChipMapping
+
+    def rates(self) -> dict[str, dict[str, float]]:
+        """Layer -> spikes a neuron and step of "float", of each change alone, and of the "chip"."""
+        found: dict[str, dict[str, float]] = {}
+        for place, layer in enumerate(self.everything.layers):
+            row = {"float": layer.mfr_fp}
+            row |= {name: comparison.layers[place].mfr for name, comparison in self.alone.items()}
+            found[layer.layer] = row | {"chip": layer.mfr}
+        return found
+
+    def table(self) -> str:
+        """A line a change: drift, accuracy, and every layer's rate against that of the float network."""
+        names = [layer.layer for layer in self.everything.layers]
+        rows = [_row(f"{name} alone", found) for name, found in self.alone.items()]
+        rows += [_row("states, on top of all these", self.states), _row("all (the chip)", self.everything)]
+        titles = ("change", "EMD", "accuracy", "agree %", *names)
+        first = (
+            "float",
+            "",
+            f"{self.everything.accuracy_fp:.4f}",
+            "",
+            *(f"{x.mfr_fp:.4f}" for x in self.everything.layers),
+        )
+        return TextTable(titles, [first, *rows], texts=frozenset({0}), rules=frozenset({1, len(rows)})).text()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        every = {**self.alone, STATES: self.states, "all": self.everything}
+        return {
+            "images": self.everything.n_images,
+            "steps": {name: dict(found.overall) for name, found in every.items()},
+            "rates": self.rates(),
+        }
+
+
+def _row(name: str, found: Comparison) -> tuple[str, ...]:
+    moved = [_change(layer.mfr_fp, layer.mfr) for layer in found.layers]
+    return (
+        name,
+        f"{found.overall['emd_layer_mean']:.5f}",
+        f"{found.accuracy:.4f}",
+        f"{100 * found.agreement:.1f}",
+        *moved,
+    )
+
+
+def _change(before: float, after: float) -> str:
+    if before == after:
+        return "="
+    if after == 0:
+        return "silent"
+    return f"{100 * (after / before - 1):+.1f} %" if before else f"{after:.4f}"
+
+
+def steps_of(
+    model: nn.Module, network: IntegerNetwork, data: Data, *, max_images: int | None = None, batch_size: int = 64
+) -> Steps:
+    """Measure what each change of a lowered network does alone, in one pass over the data.
+
+    Parameters
+    ----------
+    model
+        The float network that was lowered.
+    network
+        What `lower(model, ..., hardware=...)` gave.
+    data, max_images, batch_size
+        As in `isofire.compare`.
+
+    Raises
+    ------
+    SpecError
+        If the network was not lowered onto a chip.
+    """
+    if network.mapping is None:
+        raise SpecError("steps are measured of a network that was lowered onto a chip; give lower() hardware=")
+    mapping = network.mapping
+    names = [name for name in FLOAT_STEPS if name in mapping.rules]
+    twins = [with_changes(model, mapping, {name}) for name in names]
+    together = with_changes(model, mapping, names)
+    models = [_plain(model), *twins, together, network]
+    seen = observe_together(models, data, max_images=max_images, batch_size=batch_size).observations
+    alone = {name: Comparison.observed(seen[0], found) for name, found in zip(names, seen[1:-2], strict=True)}
+    return Steps(alone, Comparison.observed(seen[-2], seen[-1]), Comparison.observed(seen[0], seen[-1]), mapping)
+
+
+def with_changes(model: nn.Module, mapping: ChipMapping, names: Collection[str]) -> nn.Module:
+    """A copy of the float network in which the named changes of a mapping are made, and no others."""
+    twin = copy.deepcopy(_plain(model)).eval()
+    for layer in mapping.layers:
+        weighted = twin.get_submodule(layer.stage.layer_name)
+        if "weights" in names:
+            _set_weights(weighted, layer)
+        if "biases" in names:
+            _shift_bias(twin, layer)
+        form = _form(layer, mapping, names)
+        if form is not None:
+            twin.set_submodule(layer.name, form.neuron())
+    return twin
+
+
+def _plain(model: nn.Module) -> nn.Module:
+    return convert(model) if spec_of(model) is not None and not is_converted(model) else model
+
+
+def _set_weights(weighted: Any, layer: ChipLayer) -> None:
+    wide = (-1, *(1,) * (layer.weight.ndim - 1))
+    folded = layer.codes.double() * (2.0**layer.shift * layer.gain / layer.unit).view(wide)
+    slope = layer.slope.view(wide)
+    own = weighted.weight.detach().double().cpu()
+    # a channel that the batch norm multiplies by 0 keeps its weights
+    rounded = torch.where(slope == 0, own, folded / torch.where(slope == 0, torch.ones_like(slope), slope))
+    weighted.weight = nn.Parameter(rounded.to(weighted.weight))
+
+
+def _shift_bias(twin: nn.Module, layer: ChipLayer) -> None:
+    """Change what the layer adds by as much as the chip's rounding does."""
+    wanted = layer.steady() * layer.per_neuron(layer.unit)
+    steady = layer.neuron.changed.synapse_gain if layer.neuron.changed.has_synapse else torch.ones(())
+    changed = (layer.biases - wanted) / (steady * layer.per_neuron(layer.unit)) * layer.per_neuron(layer.gain)
+    change = changed.expand(layer.shape).reshape(len(layer.weight), -1).mean(1)
+    found: Any = None if layer.stage.norm_name is None else twin.get_submodule(layer.stage.norm_name)
+    weighted: Any = twin.get_submodule(layer.stage.layer_name)
+    if found is None:
+        if weighted.bias is not None:
+            weighted.bias = nn.Parameter((weighted.bias.detach().double() + change).to(weighted.bias))
+        return
+    if found.bias is not None:
+        found.bias = nn.Parameter((found.bias.detach().double() + change).to(found.bias))
+    else:
+        assert found.running_mean is not None
+        found.running_mean -= (change * (found.running_var.double() + found.eps).sqrt()).to(found.running_mean)
+
+
+def _form(layer: ChipLayer, mapping: ChipMapping, names: Collection[str]) -> NeuronForm | None:
+    """The layer's neurons with the named changes; None if they are as they were."""
+    before, after = layer.neuron.exact, layer.neuron.changed
+    form = before
+    if "decays" in names:
+        form = replace(form, tau=after.tau, threshold=form.threshold * layer.neuron.correction)
+        if before.has_synapse and after.has_synapse:
+            form = replace(form, tau_synapse=after.tau_synapse)
+    if "synapse" in names and before.has_synapse != after.has_synapse:
+        form = replace(form, synapse=after.synapse, tau_synapse=after.tau_synapse, threshold=_lost(before, form))
+    if "reset" in names and before.soft != after.soft:
+        form = replace(form, soft=after.soft, several=form.several and after.soft)
+    if "spikes" in names and form.soft:
+        form = replace(form, several=after.several)
+    if "floor" in names:
+        form = replace(form, floor=after.floor)
+    if "thresholds" in names:
+        unit = layer.thresholds() * layer.per_neuron(layer.unit)
+        form = replace(form, threshold=form.threshold * layer.effective_threshold(mapping.spec) / unit)
+    return None if form is before else form
+
+
+def _lost(before: NeuronForm, form: NeuronForm) -> Tensor:
+    return form.threshold / before.synapse_gain if before.has_synapse else form.threshold
