@@ -76,7 +76,8 @@ for sizes, channels, strides in (((8, 8), (4, 8), 2), ((8, 8), (6, 8), (1, 2)), 
 """
 CELL = """
 from isofire.spec import QuantSpec
-from isofire.study import DataSettings, fresh_model, load_splits, run_cell
+from isofire.config import DataSettings
+from isofire.study import fresh_model, load_splits, run_cell
 from isofire.training import Recipe
 splits = load_splits(DataSettings(name="digits", train_images=64, test_images=16))
 model = fresh_model(dict(builder="sew_resnet8", width={width}, T=2, in_channels=1), 0)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
+from isofire.conversion import MisfitError, convert
 from isofire.errors import SpecError
 from isofire.quantizers import MEMBRANES, WEIGHTS, MembraneSetting, WeightSetting, decode
 from isofire.quantizers.methods.levels import LevelsMembrane, LevelsWeights
@@ -16,7 +17,6 @@ from isofire.quantizers.methods.lqnet import LQNetWeights
 from isofire.quantizers.methods.lsq import LSQWeights
 from isofire.quantizers.methods.tawq import TaWQWeights
 from isofire.quantizers.methods.uniform import UniformMembrane, UniformWeights
-from isofire.quantizers.registry import told
 from isofire.toml_json import read_toml
 
 __all__ = [
@@ -114,14 +114,8 @@ class QuantSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise SpecError(
                 f"spec version must be {VERSION}, got {self.version}; update the file or install its isofire"
             )
-        for name, allowed in (
-            ("first_layer", ("float", "quantize")),
-            ("last_layer", ("float", "quantize")),
-            ("reestimate_bn", ("weights", "always", "never")),
-            ("correct", ("never", "bias")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise SpecError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        for field in msgspec.structs.fields(type(self)):
+            convert(getattr(self, field.name), field.type, field.name)
         if self.weights is None and self.membrane is None and not self.rules:
             raise SpecError("the spec quantizes nothing: give weights, membrane or rules")
 
@@ -130,7 +124,7 @@ class QuantSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """A spec from plain values, as TOML or JSON give them; errors name the place, such as `weights.bits`."""
         if not isinstance(data, dict):
             raise SpecError(f"a spec must be a table, got {type(data).__name__}")
-        return _convert({**data, "rules": _rules(data.get("rules"))}, cls, "spec")
+        return convert({**data, "rules": _rules(data.get("rules"))}, cls)
 
     @classmethod
     def from_toml(cls, path: str | Path) -> QuantSpec:
@@ -158,7 +152,7 @@ def _set(struct: Struct, **values: Any) -> None:
 
 def _rules(rules: Any) -> tuple[Rule, ...]:
     if not isinstance(rules, list | tuple | None):
-        raise SpecError(f"rules must be a list of tables, got {rules!r}")
+        raise MisfitError("rules", f"must be a list of tables, got {rules!r}")
     return tuple(_rule(rule, f"rules[{i}]") for i, rule in enumerate(rules or ()))
 
 
@@ -166,12 +160,12 @@ def _rule(rule: Any, place: str) -> Rule:
     if isinstance(rule, Rule):
         return rule
     if not isinstance(rule, dict):
-        raise SpecError(f"{place} must be a table {{match = ..., weights = ...}}, got {rule!r}")
+        raise MisfitError(place, f"must be a table {{match = ..., weights = ...}}, got {rule!r}")
     decoded = {
         "weights": _weights(rule.get("weights"), f"{place}.weights"),
         "membrane": _membrane(rule.get("membrane"), f"{place}.membrane"),
     }
-    return _convert({**rule, **decoded}, Rule, place)
+    return convert({**rule, **decoded}, Rule, place)
 
 
 def _weights(value: Any, place: str, *, keep: bool = True) -> Any:
@@ -190,16 +184,4 @@ def _membrane(value: Any, place: str, *, keep: bool = True) -> Any:
 
 def _refuse_other_kind(value: Any, kind: type, place: str) -> None:
     if isinstance(value, kind):
-        raise SpecError(f"{place} takes no {type(value).__name__}, which is meant for the other target")
-
-
-def _convert(value: dict[str, Any], kind: Any, place: str) -> Any:
-    try:
-        return msgspec.convert(value, kind)
-    except TypeError as error:
-        raise SpecError(f"values must be plain numbers, text, lists or tables (at {place}): {error}") from error
-    except msgspec.ValidationError as error:
-        # raised by this package while it built the value: it names its place itself
-        if isinstance(error.__cause__, SpecError):
-            raise error.__cause__ from None
-        raise told(error, kind, place) from error
+        raise MisfitError(place, f"takes no {type(value).__name__}, which is meant for the other target")

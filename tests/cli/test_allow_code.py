@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from isofire.cli.config import parse_config, read_config
+from isofire.config import parse_config, read_config
 from isofire.errors import SpecError
 from isofire.sweep import read_sweep
 

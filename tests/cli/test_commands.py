@@ -13,7 +13,7 @@ import torch
 
 from isofire.cli import quantize as quantize_module
 from isofire.cli import train as train_module
-from isofire.cli.config import read_config
+from isofire.config import read_config
 from isofire.data import load
 from isofire.errors import ModelError
 from isofire.firing import compare as measure

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 from isofire.cli.app import app
-from isofire.cli.config import RunConfig, parse_config
+from isofire.config import RunConfig, parse_config
 from isofire.study import known_columns
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")

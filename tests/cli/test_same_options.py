@@ -14,11 +14,11 @@ import torch
 from safetensors.torch import save_file
 
 from isofire.cli.options import SetChoice
-from isofire.config_source import merge_settings
+from isofire.config import lay_data
+from isofire.config.source import merge_settings
 from isofire.data import ImageSet
 from isofire.errors import SpecError
 from isofire.models import open_named
-from isofire.study.reading import lay_data
 from isofire.sweep import read_sweep
 
 CODE = """

@@ -24,7 +24,7 @@ from tests.fuzz.hostile import byte_edits, damaged, edited, edits, to_toml, valu
 from tests.fuzz.judge import command
 from tests.sweep.support import Inline
 
-from isofire.cli.config import parse_config, read_config
+from isofire.config import parse_config, read_config
 from isofire.data import CIFAR10, MNIST, load_cifar, load_idx, read_events, read_idx
 from isofire.data.nmnist import read_listed
 from isofire.firing import Observation, SpikeCounts

@@ -11,12 +11,13 @@ import msgspec
 import torch
 from torch import nn
 
+from isofire.config import DataSettings
 from isofire.firing import Observation, SpikeCounts, observe
 from isofire.firing.comparison import Comparison
 from isofire.json_text import to_json_text
 from isofire.models import save_model
 from isofire.spec import QuantSpec
-from isofire.study import DataSettings, environment, load_splits, run_cell, train_baseline
+from isofire.study import environment, load_splits, run_cell, train_baseline
 from isofire.study.distributions import distributions
 from isofire.sweep.results import Results
 from isofire.sweep.store import Store

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from isofire.study import DataSettings, Splits, load_splits, train_baseline
+from isofire.config import DataSettings
+from isofire.study import Splits, load_splits, train_baseline
 from isofire.training import Recipe
 
 torch.set_num_threads(1)

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from isofire import QuantSpec, prepare
+from isofire.config import DataSettings
 from isofire.errors import CheckpointError, SpecError
 from isofire.models import load_model, save_model
-from isofire.study import DataSettings, fresh_model, load_splits, train_baseline
+from isofire.study import fresh_model, load_splits, train_baseline
 from isofire.training import Recipe, evaluate
 
 MODEL = {"builder": "sew_resnet8", "width": 0.25, "T": 2, "in_channels": 1}

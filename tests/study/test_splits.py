@@ -5,9 +5,10 @@ from collections import Counter
 import pytest
 import torch
 
+from isofire.config import DataSettings
 from isofire.data import load
 from isofire.errors import DataError, SpecError
-from isofire.study import DataSettings, load_split, load_splits, sample
+from isofire.study import load_split, load_splits, sample
 
 
 def test_whole_set():

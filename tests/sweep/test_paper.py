@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from isofire.config.cells import combinations
 from isofire.models import build
 from isofire.quantization import make_plan
 from isofire.spec import LQNetWeights, UniformMembrane, UniformWeights
 from isofire.sweep import read_sweep
-from isofire.sweep.cells import combinations
 
 FOLDER = Path(__file__).parents[2] / "configs" / "paper"
 BITS = (2, 4, 6, 8)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from isofire.cli.config import parse_config
+from isofire.config import parse_config
 from isofire.data import ImageSet
 from isofire.errors import CheckpointError, ModelError, SpecError
 from isofire.models import sew_resnet8

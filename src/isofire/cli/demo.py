@@ -11,12 +11,12 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from isofire.cli.config import RunConfig, parse_config, read_config, require
 from isofire.cli.demo_cells import DemoCell, demo_cells, quick_cells
 from isofire.cli.figures import save_figure
 from isofire.cli.options import AllowCode, Machine, Out, Output, Seed, SetChoice, Settings, refuse_processes
 from isofire.cli.progress import Jobs
 from isofire.cli.screen import Log, Report, open_folder
+from isofire.config import RunConfig, parse_config, read_config, require
 from isofire.files import write_text
 from isofire.firing import Comparison
 from isofire.json_text import to_json_text

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from isofire.config import Mode
 from isofire.spec import LQNetWeights, LSQWeights, QuantSpec, UniformMembrane, UniformWeights
-from isofire.study.cell import Mode
 
 _PAPER_RANGE = (-1.0, 1.0)
 _UNSIGNED = (0.0, 1.0)

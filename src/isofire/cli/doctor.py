@@ -13,9 +13,9 @@ import torch
 from cyclopts import Parameter
 from torch import Tensor
 
-from isofire.cli.config import read_config, require
 from isofire.cli.options import Output, SetChoice, Settings
 from isofire.cli.screen import Report
+from isofire.config import DataSettings, read_config, require
 from isofire.data import CIFAR10, CIFAR100, FASHION_MNIST, MNIST, NAMES, data_root
 from isofire.data.cifar import absent_cifar
 from isofire.data.mnist import absent_idx
@@ -24,7 +24,6 @@ from isofire.errors import SpecError
 from isofire.models import is_named
 from isofire.neurons import LIF, MembraneQuantizer, native
 from isofire.quantizers import Uniform
-from isofire.study import DataSettings
 from isofire.study.environment import cpu_model, version
 
 _EXTRAS = {"report": ("matplotlib",), "test": ("pytest", "hypothesis", "scipy", "ot")}

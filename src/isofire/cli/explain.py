@@ -9,10 +9,10 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
-from isofire.cli.config import read_config, require
 from isofire.cli.named import ModelChoice, is_nir
 from isofire.cli.options import AllowCode, Output, Settings
 from isofire.cli.screen import Report
+from isofire.config import read_config, require
 from isofire.errors import SpecError
 from isofire.models import build, open_model
 from isofire.quantization import QuantPlan, describe, make_plan, spec_of

@@ -13,11 +13,11 @@ import torch
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
-from isofire.cli.config import RunConfig, read_config, require
+from isofire.config import DataSettings, RunConfig, read_config, require
 from isofire.errors import SpecError
 from isofire.limits import MOST_THREADS
 from isofire.models import NamedData, load_named
-from isofire.study import AnySet, DataSettings, is_uncut_loader, load_split
+from isofire.study import AnySet, is_uncut_loader, load_split
 from isofire.training.distributed import pick_device
 
 _DATA = Group("Data")

@@ -11,10 +11,10 @@ from cyclopts import Parameter
 from torch import nn
 
 from isofire.cli.compare import keep_comparison
-from isofire.cli.config import RunConfig, require
 from isofire.cli.named import ModelChoice
 from isofire.cli.options import Machine, Out, Output, QuantChoice, deciding, out_folder, refuse_processes
 from isofire.cli.screen import Log, Report, open_folder
+from isofire.config import RunConfig, require
 from isofire.errors import SpecError
 from isofire.files import is_same_file, write_text
 from isofire.folder_lock import hold

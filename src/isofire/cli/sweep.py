@@ -13,7 +13,7 @@ from isofire.cli.named import ModelChoice
 from isofire.cli.options import AllowCode, Machine, Output, SetChoice, Settings, refuse_processes
 from isofire.cli.screen import Report, open_folder
 from isofire.cli.sweep_view import SweepView, clock, results_text, status_document
-from isofire.config_source import parse_setting
+from isofire.config import parse_setting
 from isofire.errors import SpecError
 from isofire.limits import MOST_THREADS
 from isofire.sweep import Plan, make_plan, read_sweep, run_sweep

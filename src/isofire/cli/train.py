@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from isofire.cli.config import RunConfig, read_config, require
 from isofire.cli.options import (
     AllowCode,
     ConfigFile,
@@ -22,6 +21,7 @@ from isofire.cli.options import (
     out_folder,
 )
 from isofire.cli.screen import Log, Report, open_folder
+from isofire.config import RunConfig, read_config, require
 from isofire.files import write_text
 from isofire.folder_lock import hold
 from isofire.json_text import to_json_text

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, overload
 
 import msgspec
 
+from isofire.conversion import convert
 from isofire.data.checks import check_split
 from isofire.data.cifar import absent_cifar, load_cifar
 from isofire.data.cifar_specs import CIFAR10, CIFAR100
@@ -169,8 +170,4 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         if option not in entry.options:
             takes = ", ".join(entry.options) or "none"
             raise SpecError(f"unknown option {option!r} for data set {name!r}; it takes: {takes}")
-        try:
-            msgspec.convert(value, entry.options[option])
-        except msgspec.ValidationError as error:
-            rule = str(error).partition(", got")[0]
-            raise SpecError(f"option {option} of data set {name!r}: {rule.lower()}, got {value!r}") from error
+        convert(value, entry.options[option], f"option {option} of data set {name!r}")

@@ -13,14 +13,14 @@ The name is the class's `tag`. Code that is not installed calls `register_weight
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
 
+from isofire.conversion import MisfitError, convert, plain
 from isofire.errors import SpecError
-from isofire.quantizers.setting import MembraneSetting, Setting, WeightSetting, choices_of
+from isofire.quantizers.setting import MembraneSetting, Setting, WeightSetting
 from isofire.registry import Registry
 
 S = TypeVar("S", bound=Setting)
@@ -108,34 +108,12 @@ def decode(table: Any, registry: Registry[type[S]], place: str, default: str | N
         If the table names no method or an unknown one, a key is unknown, or a value out of range; says where.
     """
     if not isinstance(table, dict):
-        raise SpecError(f"{place} must be a table such as {{method = ..., bits = 4}}, got {table!r}")
+        raise MisfitError(place, f"must be a table such as {{method = ..., bits = 4}}, got {table!r}")
     if "method" not in table and default is None:
-        raise SpecError(f"{place} needs a method, one of {', '.join(registry)} (at {place})")
+        raise MisfitError(place, f"needs a method, one of {', '.join(registry)}")
     name = table.get("method", default)
     try:
         kind = registry[name]
     except SpecError as error:
-        raise SpecError(f"{error} (at {place}.method)") from error
-    try:
-        return msgspec.convert(msgspec.to_builtins({**table, "method": name}), kind)
-    except TypeError as error:
-        raise SpecError(f"values must be plain numbers, text, lists or tables (at {place}): {error}") from error
-    except msgspec.ValidationError as error:
-        raise told(error, kind, place) from error
-
-
-def told(error: msgspec.ValidationError, kind: type[msgspec.Struct], place: str) -> SpecError:
-    """msgspec's error with the place in the spec, and with what the field at fault may be."""
-    text, _, where = str(error).rpartition(" - at `")
-    if not text:
-        text, where = str(error), ""
-    path = f"{place}{where.rstrip('`').removeprefix('$')}"
-    if "unknown field" in text:
-        wrong = text.rpartition("unknown field `")[2].rstrip("`")
-        close = difflib.get_close_matches(wrong, kind.__struct_fields__, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        return SpecError(f"{text} (at {path}); {hint}known here: {', '.join(kind.__struct_fields__)}")
-    name = path.rpartition(".")[2]
-    types = {field.name: field.type for field in msgspec.structs.fields(kind)}
-    cure = choices_of(name, types[name]) if "Invalid" in text and name in types else ""
-    return SpecError(f"{text} (at {path}){cure}")
+        raise MisfitError(f"{place}.method", str(error)) from error
+    return convert(plain({**table, "method": name}, place), kind, place)

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 from torch import Tensor
 
+from isofire.conversion import convert, plain
 from isofire.errors import SpecError
 from isofire.limits import FLOAT32_MAX
 from isofire.quantizers.base import Granularity, Quantizer
@@ -47,7 +48,7 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
             value = getattr(self, field.name)
             if field.name == "bits" and value is not None:
                 self._check_bits(value)
-            msgspec.structs.force_setattr(self, field.name, _typed(field.name, value, field.type))
+            msgspec.structs.force_setattr(self, field.name, convert(plain(value, field.name), field.type, field.name))
         for name in ("range", "clip"):
             span = getattr(self, name, None)
             if span is not None and not isinstance(span, str):
@@ -182,28 +183,6 @@ class MembraneSetting(Setting, frozen=True, kw_only=True):
 
 def _default_of(field: msgspec.structs.FieldInfo) -> Any:
     return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
-
-
-def _typed(name: str, value: Any, kind: Any) -> Any:
-    """A value given in Python as msgspec would have decoded it."""
-    try:
-        return msgspec.convert(msgspec.to_builtins(value), kind)
-    except TypeError as error:
-        raise SpecError(f"values must be plain numbers, text, lists or tables (at {name}): {error}") from error
-    except msgspec.ValidationError as error:
-        raise SpecError(f"{error} (at {name}){choices_of(name, kind)}") from error
-
-
-def choices_of(name: str, kind: Any) -> str:
-    """What a field may be, as the end of an error message: "; placement is pre_fire or post_reset"; or nothing."""
-    info = msgspec.inspect.type_info(kind)
-    parts = info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)
-    known = [str(value) for part in parts if isinstance(part, msgspec.inspect.LiteralType) for value in part.values]
-    if not known:
-        return ""
-    if any(isinstance(part, msgspec.inspect.TupleType) for part in parts):
-        known.insert(0, "[low, high]")
-    return f"; {name} is {', '.join(known[:-1])} or {known[-1]}" if known[1:] else f"; {name} is {known[0]}"
 
 
 def _check_span(name: str, span: Any) -> None:

@@ -8,7 +8,6 @@ from isofire.study.figures import rates_figure, scatter_figure
 from isofire.study.rows import known_columns, read_rows, to_csv, to_json, write_rows
 from isofire.study.splits import (
     AnySet,
-    DataSettings,
     NamedSplits,
     Splits,
     is_uncut_loader,
@@ -25,7 +24,6 @@ __all__ = [
     "Baseline",
     "Blame",
     "Cell",
-    "DataSettings",
     "NamedSplits",
     "Splits",
     "blame",

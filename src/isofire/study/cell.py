@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 import msgspec
 import torch
@@ -15,6 +15,7 @@ from torch import nn
 
 from isofire.adapters import copy_of
 from isofire.batches import BatchSource, Data, count_images
+from isofire.config import Mode
 from isofire.errors import ModelError, SpecError
 from isofire.firing import Comparison, Observation, compare
 from isofire.firing.cost import Cost, CostComparison, measure_cost
@@ -34,7 +35,6 @@ from isofire.study.splits import AnySet, sample
 from isofire.training import EpochRecord, Recipe, train
 from isofire.training.distributed import pick_device
 
-Mode = Literal["ptq", "qat"]
 COST_IMAGES = 100
 """Images on which a cell's cost is measured: following a network operation by operation takes longer than running it,
 and costs vary little from image to image."""

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import nn
 
+from isofire.config import BaselineSettings
 from isofire.errors import ModelError
 from isofire.models import open_model, open_named, pretrained, source_hash
 from isofire.quantization import spec_of
-from isofire.sweep.config import BaselineSettings
 from isofire.sweep.task import BaselineTask
 from isofire.training.resume import state_hash
 

@@ -12,13 +12,13 @@ from typing import Any
 import msgspec
 import torch
 
+from isofire.config import BaselineSettings, DataSettings, Sweep
+from isofire.config.cells import Combination, Exclusions, combinations
 from isofire.errors import SpecError
 from isofire.json_text import to_json_text
 from isofire.quantization import labels_of
-from isofire.study import CONTROLS, DataSettings, Splits, environment, load_splits
+from isofire.study import CONTROLS, Splits, environment, load_splits
 from isofire.study.environment import version
-from isofire.sweep.cells import Combination, Exclusions, combinations
-from isofire.sweep.config import BaselineSettings, Sweep
 from isofire.sweep.given import given_model, identity_of
 from isofire.sweep.task import BaselineTask, CellTask, Task, absolute
 from isofire.training import Recipe

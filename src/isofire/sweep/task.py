@@ -8,9 +8,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from isofire.config import DataSettings, Mode
 from isofire.spec import QuantSpec
-from isofire.study import DataSettings
-from isofire.study.cell import Mode
 from isofire.training import Recipe
 
 

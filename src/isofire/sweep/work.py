@@ -14,13 +14,14 @@ import msgspec
 import torch
 from torch import nn
 
+from isofire.config import DataSettings
 from isofire.errors import IsofireError, ModelError, OutputError
 from isofire.files import write_text
 from isofire.firing import Observation, observe
 from isofire.firing.cost import Cost, measure_cost
 from isofire.json_text import to_json_text
 from isofire.models import load_model, open_named, save_model, save_named
-from isofire.study import AnySet, DataSettings, Splits, environment, load_splits, run_cell, train_baseline
+from isofire.study import AnySet, Splits, environment, load_splits, run_cell, train_baseline
 from isofire.study.cell import COST_IMAGES
 from isofire.study.distributions import distributions
 from isofire.sweep.given import given_model, identity_of

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from functools import cache
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
+from isofire.conversion import convert
 from isofire.errors import SpecError
 from isofire.limits import FLOAT32_MAX, Count, Seed
 from isofire.training.losses import Loss, read_loss
@@ -108,16 +107,16 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     eval_batch_size: Count = 256
 
     def __post_init__(self) -> None:
-        for name, kind in _kinds().items():
-            _check(name, getattr(self, name), kind)
+        for field in msgspec.structs.fields(type(self)):
+            convert(getattr(self, field.name), field.type, field.name)
         if self.warmup_epochs > self.epochs:
             raise SpecError(
-                f"warmup_epochs must not exceed epochs, got {self.warmup_epochs} of {self.epochs} (recipe); "
+                f"warmup_epochs must not exceed epochs, got {self.warmup_epochs} of {self.epochs}; "
                 "shorten the warm-up or train longer"
             )
         read_loss(self.loss)
         if self.loss in self.losses:
-            raise SpecError(f"losses must be further ones, {self.loss!r} is the task's loss already (recipe)")
+            raise SpecError(f"losses must be further ones, {self.loss!r} is the task's loss already")
         complete = {name: msgspec.to_builtins(read_loss(name, given)) for name, given in self.losses.items()}
         msgspec.structs.force_setattr(self, "losses", complete)
 
@@ -149,14 +148,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         SpecError
             If a key is unknown or missing, or a value is of the wrong type or out of range.
         """
-        for name in values.keys() & _kinds().keys():
-            _check(name, values[name], _kinds()[name])
-        try:
-            return msgspec.convert(dict(values), cls)
-        except msgspec.ValidationError as error:
-            if isinstance(error.__cause__, SpecError):
-                raise error.__cause__ from None
-            raise SpecError(f"recipe: {error}; the settings are {', '.join(cls.__struct_fields__)}") from error
+        return convert(dict(values), cls)
 
 
 def _label(name: str, loss: Loss) -> str:
@@ -167,21 +159,3 @@ def _label(name: str, loss: Loss) -> str:
         if (value := getattr(loss, key)) != getattr(usual, key) and key != "weight"
     ]
     return f"{name}={loss.weight:g}" + (f"({','.join(other)})" if other else "")
-
-
-@cache
-def _kinds() -> dict[str, Any]:
-    return get_type_hints(Recipe, include_extras=True)
-
-
-def _check(name: str, value: Any, kind: Any) -> None:
-    """One value against its type and bounds, also when the recipe is made in Python."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise SpecError(f"{name} must be finite, got {value} (recipe)")
-    try:
-        msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        choices = get_args(kind)
-        known = f"; {name} is one of {', '.join(choices)}" if choices and isinstance(choices[0], str) else ""
-        rule = str(error).partition(", got")[0]
-        raise SpecError(f"{name}: {rule[0].lower()}{rule[1:]}, got {value!r} (recipe){known}") from error

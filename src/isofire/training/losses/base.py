@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 from torch import Tensor
 
+from isofire.conversion import convert
 from isofire.errors import SpecError
 from isofire.registry import Registry
 from isofire.training.step import Need, Step
@@ -107,9 +108,4 @@ def read_loss(name: str, settings: Any = None) -> Loss:
         settings = {"weight": settings}
     if not isinstance(settings, Mapping):
         raise SpecError(f"the loss {name!r} takes a weight or a table of settings, got {settings!r}")
-    try:
-        return msgspec.convert(dict(settings), kind)
-    except msgspec.ValidationError as error:
-        if isinstance(error.__cause__, SpecError):
-            raise error.__cause__ from None
-        raise SpecError(f"loss {name!r}: {error}; its settings are {', '.join(kind.__struct_fields__)}") from error
+    return convert(dict(settings), kind, f"losses.{name}")

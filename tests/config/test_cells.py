@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from isofire.config.cells import CellGroup, Exclusions, combinations
 from isofire.errors import SpecError
 from isofire.spec import LQNetWeights, LSQWeights, QuantSpec, UniformMembrane, UniformWeights
-from isofire.sweep.cells import CellGroup, Exclusions, combinations
 
 
 def points(**settings) -> list:

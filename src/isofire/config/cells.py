@@ -5,17 +5,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from msgspec import Struct
 
 from isofire.errors import SpecError
 from isofire.spec import QuantSpec
-from isofire.study.cell import Mode
 from isofire.training.losses import read_loss
 
 Exclusion = dict[str, Any]
 """Dotted keys -> a value or a list of values, such as {"weights.method": "lqnet", "weights.bits": 8}."""
+
+Mode = Literal["ptq", "qat"]
 
 _TARGETS = ("weights", "membrane")
 

@@ -10,14 +10,14 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from isofire.config_source import ConfigSource, merge_settings
+from isofire.config.cells import CellGroup, Exclusion
+from isofire.config.data import DataSettings
+from isofire.config.source import ConfigSource, merge_settings
+from isofire.config.tables import lay_data, read_table
 from isofire.errors import SpecError
 from isofire.limits import Count, Seed, Threads
 from isofire.models.pretrained import REGISTER
 from isofire.quantization import CALIBRATION_IMAGES
-from isofire.study import DataSettings
-from isofire.study.reading import lay_data, read_data, read_model, read_recipe
-from isofire.sweep.cells import CellGroup, Exclusion
 from isofire.toml_json import read_toml
 from isofire.training import Recipe
 
@@ -120,7 +120,7 @@ def read_sweep(
         A file, or a network of the user's own code with or without a file for its weights, in place of the one baseline
         that the sweep's file names; it may name none.
     data
-        What --data, --root and --download say, see `isofire.study.reading.lay_data`.
+        What --data, --root and --download say, see `isofire.config.tables.lay_data`.
     allow_code
         Whether the file may name builders and loaders of the user's own; see `ConfigSource.check_code`.
 
@@ -168,47 +168,28 @@ def _convert(merged: dict[str, Any], places: ConfigSource) -> Sweep:
             f"{places.source} is a configuration for isofire train or quantize, with {', '.join(other)}; a sweep's "
             "file has [[baselines]] and [[cells]] instead, see docs/sweep.md"
         )
-    places.check_keys(merged, Sweep.__struct_fields__, "")
     for key in ("name", "data", "baselines", "cells"):
         if key not in merged:
             raise SpecError(f"a sweep needs {_NEEDED[key]} ({places.source})")
-    seed = 0
-    parts: dict[str, Any] = {}
-    if "qat" in merged:
-        parts["qat"] = read_recipe(merged.pop("qat"), "qat", seed, places)
-    for i, group in enumerate(merged["cells"] if isinstance(merged["cells"], list) else []):
-        places.check_keys(group, CellGroup.__struct_fields__, f"cells[{i}]")
-    baselines = merged.pop("baselines")
-    if not isinstance(baselines, list) or not baselines:
-        raise SpecError(f"baselines must be a list of tables [[baselines]], got {baselines!r} ({places.source})")
-    parts["baselines"] = tuple(_baseline(item, f"baselines[{i}]", places) for i, item in enumerate(baselines))
-    parts["data"] = read_data(merged.pop("data"), "data", places)
-    for key, value in merged.items():
-        kind = Sweep.__annotations__[key]
-        parts[key] = places.convert(value, _kinds()[key] if isinstance(kind, str) else kind, key)
-    return Sweep(**parts)
+    return read_table(Sweep, merged, "", places, {"baselines": _baselines})
 
 
-def _kinds() -> dict[str, Any]:
-    return {field.name: field.type for field in msgspec.structs.fields(Sweep)}
+def _baselines(tables: Any, path: str, places: ConfigSource) -> tuple[BaselineSettings, ...]:
+    if not isinstance(tables, list) or not tables:
+        raise SpecError(f"baselines must be a list of tables [[baselines]], got {tables!r} ({places.source})")
+    return tuple(_baseline(item, f"{path}[{i}]", places) for i, item in enumerate(tables))
 
 
 def _baseline(table: Any, path: str, places: ConfigSource) -> BaselineSettings:
-    places.check_keys(table, BaselineSettings.__struct_fields__, path)
-    rest = {key: value for key, value in table.items() if key not in ("model", "train")}
-    found = places.convert(rest, BaselineSettings, path)
+    found = read_table(BaselineSettings, table, path, places)
     if found.builder is not None:
         places.check_code(found.builder, f"{path}.builder")
-    if found.data is not None:
-        read_data(table["data"], f"{path}.data", places)
-    model = read_model(table["model"], f"{path}.model", places) if "model" in table else None
-    train = read_recipe(table["train"], f"{path}.train", 0, places) if "train" in table else None
-    if (model is None) != (train is None):
+    if (found.model is None) != (found.train is None):
         raise SpecError(f"{path} needs both model and train to be trained by the sweep ({places.of(path)})")
     weights = None if found.builder is not None else found.file
-    if sum(item is not None for item in (weights, found.pretrained, found.builder, model)) != 1:
+    if sum(item is not None for item in (weights, found.pretrained, found.builder, found.model)) != 1:
         raise SpecError(f"{path} needs just one of file, pretrained, builder, or model with train ({places.of(path)})")
-    return msgspec.structs.replace(found, model=model, train=train)
+    return found
 
 
 def _check(sweep: Sweep, places: ConfigSource) -> None:

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
+from isofire.conversion import MisfitError, convert, shown, unknown_key, within
 from isofire.errors import SpecError
 from isofire.toml_json import check_plain, parse_toml
 
 _LOG = logging.getLogger(__name__)
-_SHOWN = 200
-
-CHOICES = {"mode": "ptq or qat", "test_split": "test or valid"}
-"""What a key may be whose error would not say."""
 
 
 def merge_settings(
@@ -66,17 +60,17 @@ def parse_setting(text: str, option: str = "--set", example: str = "train.epochs
     key, equals, value = text.partition("=")
     key = key.strip()
     if not equals or not all(key.split(".")):
-        raise SpecError(f"{option} takes key=value, such as {example}, got {_short(text)}")
+        raise SpecError(f"{option} takes key=value, such as {example}, got {shown(text)}")
     try:
         check_plain(dict.fromkeys(key.split("."), value))
     except ValueError as error:
-        raise SpecError(f"{option} {_short(text)}: {error}") from error
+        raise SpecError(f"{option} {shown(text)}: {error}") from error
     try:
         found = parse_toml(f"value = {value}")
     except tomllib.TOMLDecodeError:
         return key, value.strip()
     except ValueError as error:
-        raise SpecError(f"{option} {_short(text)}: {error}") from error
+        raise SpecError(f"{option} {shown(text)}: {error}") from error
     return key, found["value"] if set(found) == {"value"} else value.strip()
 
 
@@ -132,36 +126,25 @@ class ConfigSource:
     def check_keys(self, table: Any, allowed: Iterable[str], path: str) -> None:
         """Refuse what is no table, and keys that are not `allowed`, with the nearest that is."""
         if not isinstance(table, dict):
-            raise SpecError(f"{path} must be a table, got {_short(table)} ({self.of(path)})")
+            raise self.placed(SpecError(f"must be a table, got {shown(table)}"), path)
         names = list(allowed)
         for key in table:
             if key not in names:
-                full = f"{path}.{key}" if path else key
-                close = difflib.get_close_matches(key, names, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}"
-                raise SpecError(f"unknown key {full!r} ({self.of(full)}); {hint}")
+                raise self._told(unknown_key(key, names, path))
 
     def convert(self, value: Any, kind: Any, path: str) -> Any:
-        """`msgspec.convert` whose errors name the key and where it came from."""
-        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-            self.check_keys(value, kind.__struct_fields__, path)
+        """`isofire.conversion.convert` whose errors name the key and where it came from."""
         try:
-            return msgspec.convert(value, kind)
-        except msgspec.ValidationError as error:
-            if isinstance(error.__cause__, SpecError):
-                raise self.placed(error.__cause__, path) from error
-            reason, _, inner = str(error).partition(" - at `$")
-            full = path + inner.rstrip("`")
-            if "missing required field" in reason:
-                raise SpecError(f"{full} needs the key {reason.split()[-1]} ({self.of(full)})") from error
-            rule = reason.partition(", got")[0].lower()
-            field = re.findall(r"[A-Za-z_]\w*", full)[-1]
-            known = f"; {field} is {CHOICES[field]}" if "enum value" in rule and field in CHOICES else ""
-            raise SpecError(f"{full}: {rule}, got {_found(value, inner)} ({self.of(full)}){known}") from error
+            return convert(value, kind, path)
+        except MisfitError as error:
+            raise self._told(error) from error
 
     def placed(self, error: SpecError, path: str) -> SpecError:
-        """The error with its table and file."""
-        return SpecError(f"{error} ([{path}], {self.of(path)})")
+        """An error of the value at `path`, which does not know where it lies, with place and file."""
+        return self._told(within(error, path))
+
+    def _told(self, error: MisfitError) -> SpecError:
+        return SpecError(f"{error.place}: {error.rule} ({self.of(error.place)}){error.cure}")
 
 
 def _holds(given: str, key: str) -> bool:
@@ -171,24 +154,6 @@ def _holds(given: str, key: str) -> bool:
 
 def _dotted(key: str) -> str:
     return re.sub(r"\[(\d+)\]", r".\1", key)
-
-
-def _found(value: Any, path: str) -> str:
-    """What lies at a path such as `.cells[2].bits`; what holds it where a key is missing or stands for any."""
-    for name, index in re.findall(r"([^.\[\]]+)|\[([^\]]*)\]", path.rstrip("`")):
-        if isinstance(value, dict) and name in value:
-            value = value[name]
-        elif isinstance(value, Sequence) and not isinstance(value, str) and index.isdigit() and int(index) < len(value):
-            value = value[int(index)]
-        else:
-            break
-    return _short(value)
-
-
-def _short(value: Any) -> str:
-    """What a value looks like, for an error that must stay readable whatever it is."""
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text):,} characters)"
 
 
 def _insert(values: dict[str, Any], key: str, value: Any) -> None:

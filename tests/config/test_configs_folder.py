@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from isofire.cli.config import read_config
+from isofire.config import read_config
 from isofire.models import build
 from isofire.quantization import make_plan
 from isofire.sweep import read_sweep

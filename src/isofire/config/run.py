@@ -1,21 +1,22 @@
-"""Configuration files: one TOML table a concern, unknown keys refused with their place, `--set` on top."""
+"""What `isofire train`, `quantize` and their like read: one TOML table per concern, `--set` on top."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from isofire.config_source import merge_settings
+from isofire.config.data import DataSettings
+from isofire.config.source import merge_settings
+from isofire.config.tables import lay_data, read_recipe, read_table
 from isofire.errors import SpecError
 from isofire.limits import Count, Seed
 from isofire.quantization import CALIBRATION_IMAGES
 from isofire.quantization.presets import preset as spec_of_preset
 from isofire.spec import QuantSpec
-from isofire.study import DataSettings
-from isofire.study.reading import lay_data, read_data, read_model, read_recipe, read_spec
 from isofire.toml_json import read_toml
 from isofire.training import Recipe
 
@@ -84,7 +85,7 @@ def read_config(
     preset
         Name of a spec that is the table [quant], see `isofire.quantization.presets`.
     data
-        What --data, --root and --download say, see `isofire.study.reading.lay_data`.
+        What --data, --root and --download say, see `isofire.config.tables.lay_data`.
 
     Raises
     ------
@@ -115,21 +116,9 @@ def parse_config(
         merged["seed"] = seed
     if other := [f"[[{key}]]" for key in ("baselines", "cells") if key in merged]:
         raise SpecError(f"{source} is a sweep's file, with {', '.join(other)}; give it to isofire sweep")
-    places.check_keys(merged, RunConfig.__struct_fields__, "")
-    parts: dict[str, Any] = {
-        "calibration": places.convert(merged.get("calibration", {}), CalibrationSettings, "calibration"),
-        **{key: places.convert(merged[key], kind, key) for key, kind in _SCALARS.items() if key in merged},
-    }
-    if "model" in merged:
-        parts["model"] = read_model(merged["model"], "model", places)
-    if "data" in merged:
-        parts["data"] = read_data(merged["data"], "data", places)
-    for key in ("train", "qat"):
-        if key in merged:
-            parts[key] = read_recipe(merged[key], key, parts.get("seed", 0), places)
-    if "quant" in merged:
-        parts["quant"] = read_spec(merged["quant"], "quant", places)
-    return RunConfig(**parts)
+    start = places.convert(merged.get("seed", 0), Seed, "seed")
+    recipe = partial(read_recipe, seed=start)
+    return read_table(RunConfig, merged, "", places, {"train": recipe, "qat": recipe})
 
 
 def require(config: RunConfig, *parts: str) -> None:
@@ -145,7 +134,6 @@ def require(config: RunConfig, *parts: str) -> None:
             raise SpecError(f"this command needs a [{part}] table in the configuration; {_EXAMPLES[part]}")
 
 
-_SCALARS = {"seed": Seed, "out": str}
 _EXAMPLES = {
     "model": 'for instance: [model] builder = "sew_resnet8"',
     "data": 'for instance: [data] name = "digits"; or give --data NAME, and --root DIR where the set is a folder',

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from isofire.config_source import ConfigSource
+import msgspec
+
+from isofire.config.data import DataSettings
+from isofire.config.source import ConfigSource
 from isofire.errors import SpecError
 from isofire.models import is_named
 from isofire.models.build import BUILDERS
-from isofire.quantizers import MEMBRANES, WEIGHTS
-from isofire.spec import MEMBRANE_DEFAULT, QuantSpec, Rule
-from isofire.study.splits import DataSettings
+from isofire.spec import QuantSpec
 from isofire.training import Recipe
 
 _LOG = logging.getLogger(__name__)
+
+S = TypeVar("S", bound=msgspec.Struct)
+Reader = Callable[[Any, str, ConfigSource], Any]
 
 
 def lay_data(merged: dict[str, Any], given: Mapping[str, Any], places: ConfigSource) -> None:
@@ -57,85 +61,76 @@ def lay_data(merged: dict[str, Any], given: Mapping[str, Any], places: ConfigSou
     places.options += [f"data.{key}" for key in given]
 
 
-def read_model(table: Any, path: str, places: ConfigSource) -> dict[str, Any]:
-    """A builder and its arguments.
+def read_table(
+    kind: type[S], table: Any, path: str, places: ConfigSource, readers: Mapping[str, Reader] | None = None
+) -> S:
+    """A table as a struct: [model], [data], [train], [qat] and [quant] by the readers below, the rest by its type.
+
+    Parameters
+    ----------
+    path
+        Of the table; "" for the whole file.
+    readers
+        For further keys, or in place of those below: called with value, path and `places`.
 
     Raises
     ------
     SpecError
-        If there is no such builder, or it does not take an argument; says where.
+        If a key is unknown or missing, or a value out of range; says where.
     """
+    places.check_keys(table, kind.__struct_fields__, path)
+    known = {**_READERS, **(readers or {})}
+    found = {}
+    for field in msgspec.structs.fields(kind):
+        full = f"{path}.{field.name}" if path else field.name
+        if field.name in table:
+            read = known.get(field.name)
+            value = table[field.name]
+            found[field.name] = read(value, full, places) if read else places.convert(value, field.type, full)
+        elif field.required:
+            raise places.placed(SpecError(f"needs the key `{field.name}`"), path)
+    return kind(**found)
+
+
+def read_model(table: Any, path: str, places: ConfigSource) -> dict[str, Any]:
+    """A builder and its arguments."""
     got = table.get("builder") if isinstance(table, dict) else table
     if not isinstance(table, dict) or not isinstance(got, str) or got not in BUILDERS:
-        place = places.of(f"{path}.builder")
-        raise SpecError(f"{path}.builder must be one of {', '.join(BUILDERS)}, got {got!r} ({place})")
+        raise places.placed(SpecError(f"must be one of {', '.join(BUILDERS)}, got {got!r}"), f"{path}.builder")
     takes = inspect.signature(BUILDERS[table["builder"]]).parameters
     places.check_keys(table, ("builder", *takes), path)
     return table
 
 
 def read_data(table: Any, path: str, places: ConfigSource) -> DataSettings:
-    """A data set and how it is cut.
-
-    Raises
-    ------
-    SpecError
-        If a key is unknown or a value out of range, or the file names code that it may not; says where.
-    """
+    """A data set and how it is cut; of the user's own code only where the file may name that."""
     found = places.convert(table, DataSettings, path)
     if is_named(found.name):
         places.check_code(found.name, f"{path}.name")
     return found
 
 
-def read_recipe(table: Any, path: str, seed: int, places: ConfigSource) -> Recipe:
-    """A recipe, whose seed is that of the file.
-
-    Raises
-    ------
-    SpecError
-        If a key is unknown or a value out of range; says where.
-    """
+def read_recipe(table: Any, path: str, places: ConfigSource, seed: int = 0) -> Recipe:
+    """A recipe, whose seed is that of the file."""
     places.check_keys(table, Recipe.__struct_fields__, path)
     if "seed" in table:
-        raise SpecError(
-            f"{path}.seed has no place here ({places.of(f'{path}.seed')}); one `seed` at the top of the file is for all"
-        )
-    try:
-        return Recipe.from_mapping({**table, "seed": seed})
-    except SpecError as error:
-        raise places.placed(error, path) from error
+        told = SpecError("has no place here; one `seed` at the top of the file is for all")
+        raise places.placed(told, f"{path}.seed")
+    return places.convert({**table, "seed": seed}, Recipe, path)
 
 
 def read_spec(table: Any, path: str, places: ConfigSource) -> QuantSpec:
-    """What to quantize.
-
-    Raises
-    ------
-    SpecError
-        If a key or method is unknown, or a value out of range; says where.
-    """
-    places.check_keys(table, QuantSpec.__struct_fields__, path)
-    _check_targets(table, path, places)
-    rules = table.get("rules", [])
-    if not isinstance(rules, list):
-        raise SpecError(f"{path}.rules must be a list of tables, got {rules!r} ({places.of(f'{path}.rules')})")
-    for i, rule in enumerate(rules):
-        places.check_keys(rule, Rule.__struct_fields__, f"{path}.rules[{i}]")
-        _check_targets(rule, f"{path}.rules[{i}]", places)
+    """What to quantize."""
     try:
         return QuantSpec.from_dict(table)
     except SpecError as error:
         raise places.placed(error, path) from error
 
 
-def _check_targets(table: dict[str, Any], path: str, places: ConfigSource) -> None:
-    for target, known in (("weights", WEIGHTS), ("membrane", MEMBRANES)):
-        setting = table.get(target)
-        if not isinstance(setting, dict):
-            continue
-        method = setting.get("method", MEMBRANE_DEFAULT if target == "membrane" else None)
-        if not isinstance(method, str) or method not in known:
-            place = f"{path}.{target}.method"
-            raise SpecError(f"{place} must be one of {', '.join(known)}, got {method!r} ({places.of(place)})")
-        places.check_keys(setting, ("method", *known[method].__struct_fields__), f"{path}.{target}")
+_READERS: dict[str, Reader] = {
+    "model": read_model,
+    "data": read_data,
+    "train": read_recipe,
+    "qat": read_recipe,
+    "quant": read_spec,
+}
