@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 from torch import Tensor, nn
@@ -51,11 +52,23 @@ def attach_(model: nn.Module, plan: QuantPlan) -> ExitStack:
             if _weights_of(choice).time_steps is not None:
                 undo.callback(model.set_submodule, choice.name, layer)
                 layer = make_temporal_(model, choice.name)
+            undo.callback(remove_quantizer_, layer, list(layer._parameters))
             # unsafe: without torch's own trial run, which an uncalibrated quantizer refuses and a learning one counts
             parametrize.register_parametrization(layer, "weight", quantizer, unsafe=True)
-            undo.callback(parametrize.remove_parametrizations, layer, "weight", leave_parametrized=False)
         attach_membranes_(model, membranes, undo)
         return undo.pop_all()
+
+
+def remove_quantizer_(layer: nn.Module, order: Sequence[str] = ("weight",)) -> None:
+    """Take the quantizer off a layer's weight, which becomes a plain parameter again, in the order in which they were.
+
+    torch puts it behind the layer's other parameters.
+    """
+    if parametrize.is_parametrized(layer, "weight"):
+        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+    own = layer._parameters
+    for name in [*order, *[name for name in own if name not in order]]:
+        own[name] = own.pop(name)
 
 
 def attach_converted_(model: nn.Module, plan: QuantPlan) -> None:

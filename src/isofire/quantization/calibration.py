@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
-from isofire.adapters import adapter_of, axis_by, from_rest, input_axis
+from isofire.adapters import adapter_of, axis_by, batch_first, from_rest, input_axis
 from isofire.batches import Data, read_batches
 from isofire.errors import SpecError
 from isofire.neurons import MembraneQuantizer
 from isofire.quantization.attach import check_can_fire
 from isofire.quantization.by_firing.sequence import ByLayer, OnStep
+from isofire.quantization.own_forward import weights_used_as_they_are
 from isofire.quantization.plan import LayerAssignment, QuantPlan, make_plan
 from isofire.quantization.reestimate import reestimate_batch_norm
 from isofire.quantizers import MembraneSetting, Quantizer, RangeObserver, WeightSetting
@@ -83,13 +84,15 @@ def calibrate_model_(
     with unchanged_on_failure(touched):
         for name, quantizer in weight_quantizers(model):
             quantizer.calibrate(original(model.get_submodule(name)))
-        if data is not None and by_layer:
-            batches = list(calibration_batches(model, data, min(max_images, BY_LAYER_IMAGES)))
-            ByLayer(
-                model, plan.choices, batches, correct=spec.correct == "bias", reestimate=_reestimates(model, spec, plan)
-            ).run(on_step)
-        elif data is not None:
-            _calibrate_on_data_(model, spec, plan, membranes, data, max_images)
+        if data is None:
+            return
+        with weights_used_as_they_are(model, [name for name, _ in weight_quantizers(model)]):
+            if by_layer:
+                batches = list(calibration_batches(model, data, min(max_images, BY_LAYER_IMAGES)))
+                anew = _reestimates(model, spec, plan)
+                ByLayer(model, plan.choices, batches, correct=spec.correct == "bias", reestimate=anew).run(on_step)
+            else:
+                _calibrate_on_data_(model, spec, plan, membranes, data, max_images)
 
 
 def _calibrate_on_data_(
@@ -125,6 +128,20 @@ def _calibrate_on_data_(
                 membrane.observer = None
         if again:
             reestimate_batch_norm(model, calibration_batches(model, data, max_images))
+        if not passes:
+            # nothing is measured; how the network uses its weights is looked at all the same
+            _try_(model, data)
+
+
+def _try_(model: nn.Module, data: Data | Tensor) -> None:
+    """One forward pass of a few images; it draws no random numbers, nor do the data."""
+    device = device_of(model)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        for inputs in calibration_batches(model, data, CALIBRATION_BATCH):
+            axis = input_axis(model, inputs)
+            few = inputs.shape[axis] if batch_first(model) else min(2, inputs.shape[axis])
+            forward(model, inputs.narrow(axis, 0, few))
+            return
 
 
 def _fit_membrane_(model: nn.Module, choice: LayerAssignment) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
+from torch.nn.utils import parametrize
 
+from isofire.adapters import find_neurons
 from isofire.errors import ModelError
+from isofire.quantization.operands import Operands, Seen
 
 PLAIN: dict[type[nn.Module], str] = {
     nn.Linear: "forward",
@@ -20,11 +22,6 @@ PLAIN: dict[type[nn.Module], str] = {
     nn.Conv3d: "_conv_forward",
 }
 """The kinds that can be quantized, and the method of each that multiplies."""
-
-_PRODUCTS = {
-    "linear", "conv1d", "conv2d", "conv3d", "convolution", "_convolution", "matmul", "__matmul__", "__rmatmul__", "mm",
-    "bmm", "mv", "addmm", "addbmm", "baddbmm", "einsum", "tensordot",
-}  # fmt: skip
 
 
 def check_uses_its_weight(name: str, layer: nn.Module) -> None:
@@ -51,11 +48,65 @@ def check_uses_its_weight(name: str, layer: nn.Module) -> None:
             f"{name!r} ({kind}) has a forward of its own that runs on none of the inputs tried, so that it cannot be "
             f"seen whether it uses its weight as it is; {cure}"
         )
-    if seen.changed or not seen.multiplied:
-        how = f"changes its weight ({seen.changed[0]}) before" if seen.changed else "is not seen to use its weight when"
+    if seen.changed or not seen.used:
+        how = f"changes its weight ({seen.changed}) before" if seen.changed else "is not seen to use its weight when"
         raise ModelError(
             f"{name!r} ({kind}) {how} it multiplies, so the numbers in use would not be on the levels; fold the change "
             f"into the weight and use a plain layer, or {cure}"
+        )
+
+
+@contextmanager
+def weights_used_as_they_are(model: nn.Module, names: Sequence[str]) -> Iterator[None]:
+    """Raises, from the first forward pass inside, if it gave a product other numbers than the layers' weights.
+
+    That is a matter of the whole network: a module around the layer, or a hook, may change them.
+
+    Parameters
+    ----------
+    model
+        Prepared, its weights' quantizers calibrated.
+    names
+        Its quantized layers.
+
+    Raises
+    ------
+    ModelError
+        Names the layer and the operation.
+    """
+    layers = {name: model.get_submodule(name) for name in names}
+    made: dict[str, nn.Module | Tensor] = {}
+    for name, layer in layers.items():
+        if parametrize.is_parametrized(layer, "weight"):
+            # a network that is being calibrated makes the weights that it uses anew in every forward
+            made[name] = layer.parametrizations["weight"]  # type: ignore[index]
+    neurons = [neuron for neuron, _ in find_neurons(model).values()]
+    operands = Operands(made, (*model.parameters(), *model.buffers()), neurons)
+    with ExitStack() as running, ExitStack() as hooks:
+
+        def begin(_module: nn.Module, inputs: Any) -> None:
+            first.remove()
+            running.enter_context(operands.following(inputs))
+
+        def end(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            running.close()
+            # after a failure there is no output, and the failure is what is told
+            for name, seen in operands.seen.items() if output is not None else ():
+                _judge(name, layers[name], seen)
+
+        first = model.register_forward_pre_hook(begin, prepend=True)
+        hooks.callback(first.remove)
+        hooks.callback(model.register_forward_hook(end, always_call=True).remove)
+        yield
+
+
+def _judge(name: str, layer: nn.Module, seen: Seen) -> None:
+    if seen.changed is not None:
+        kind = type(layer).__name__.removeprefix("Parametrized")
+        raise ModelError(
+            f"the weight of {name!r} ({kind}) is changed ({seen.changed}) before it is multiplied with, by a module "
+            "around it or a hook, so the numbers in use would not be on the levels; fold the change into the weight, "
+            f"or leave the layer float by a rule {{match = {name!r}, weights = 'float'}}"
         )
 
 
@@ -67,51 +118,19 @@ def is_plain(layer: nn.Module) -> bool:
     return all(getattr(type(layer), name) is getattr(base, name) for name in {"forward", PLAIN[base]})
 
 
-class _Watch(TorchFunctionMode):
-    """Follow a weight through a forward: views and equal copies stand for it, products use it, all else changes it."""
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.weight = weight
-        self.aliases = [weight]
-        self.changed: list[str] = []
-        self.multiplied = False
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        given = [leaf for leaf in tree_leaves((args, kwargs or {})) if isinstance(leaf, Tensor)]
-        result = func(*args, **(kwargs or {}))
-        if not any(leaf is alias for leaf in given for alias in self.aliases):
-            return result
-        name = getattr(func, "__name__", str(func))
-        if name in _PRODUCTS:
-            self.multiplied = True
-        elif isinstance(result, Tensor):
-            if self._same(result):
-                self.aliases.append(result)
-            elif result.is_floating_point():
-                self.changed.append(name)
-        return result
-
-    def _same(self, result: Tensor) -> bool:
-        with torch._C.DisableTorchFunction():
-            if result.untyped_storage().data_ptr() == self.weight.untyped_storage().data_ptr():
-                return result.numel() == self.weight.numel()
-            return result.shape == self.weight.shape and torch.equal(result.to(self.weight), self.weight)
-
-
-def _tried(layer: nn.Module, x: Tensor) -> _Watch | None:
+def _tried(layer: nn.Module, x: Tensor) -> Seen | None:
     """What the forward did with the weight; None if it does not take such inputs."""
     weight = layer._parameters["weight"]
     assert weight is not None
+    others = [item for item in (*layer.parameters(), *layer.buffers()) if item is not weight]
+    operands = Operands({"weight": weight}, others)
     try:
-        with torch.no_grad(), _Watch(weight) as watch:
+        with torch.no_grad(), operands.following(x):
             layer(x)
     except Exception:
         # any error of a stranger's forward says the same: not these inputs
         return None
-    return watch
+    return operands.seen["weight"]
 
 
 def _probes(layer: nn.Module) -> Iterator[Tensor]:

@@ -7,12 +7,11 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.nn.utils import parametrize
 
 from isofire.adapters import copy_of
 from isofire.batches import Data
 from isofire.errors import ModelError
-from isofire.quantization.attach import attach_, attach_converted_
+from isofire.quantization.attach import attach_, attach_converted_, remove_quantizer_
 from isofire.quantization.by_firing.sequence import OnStep
 from isofire.quantization.calibration import (
     CALIBRATION_IMAGES,
@@ -239,7 +238,7 @@ def _write_weights_(model: nn.Module) -> None:
         if key not in made:
             made[key] = nn.Parameter(layer.weight.detach().clone(), requires_grad=full.requires_grad)  # type: ignore[operator, union-attr]
         _own_class_(layer)
-        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+        remove_quantizer_(layer)
         layer.weight = made[key]
 
 
