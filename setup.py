@@ -1,4 +1,4 @@
-"""The compiled neuron kernels: optional, so that an install without a C++ compiler still works (slower)."""
+"""The compiled kernels: optional, so that an install without a C++ compiler still works (slower)."""
 
 import sys
 
@@ -18,14 +18,24 @@ FLAGS = (
     ]
 )
 
+LIBRARIES = [] if sys.platform != "linux" else ["dl"]
+
+
+def kernels(module: str, source: str) -> Extension:
+    """An extension that an installation can do without."""
+    return Extension(
+        module,
+        [source],
+        depends=["src/isofire/neurons/_parallel.h"],
+        extra_compile_args=FLAGS,
+        libraries=LIBRARIES,
+        optional=True,
+    )
+
+
 setup(
     ext_modules=[
-        Extension(
-            "isofire.neurons._kernels",
-            ["src/isofire/neurons/_kernels.cpp"],
-            extra_compile_args=FLAGS,
-            libraries=[] if sys.platform != "linux" else ["dl"],
-            optional=True,
-        )
+        kernels("isofire.neurons._kernels", "src/isofire/neurons/_kernels.cpp"),
+        kernels("isofire.lookup._tables", "src/isofire/lookup/_tables.cpp"),
     ]
 )

@@ -11,6 +11,7 @@ from isofire.firing import (
     emd,
     mean_firing_rate,
 )
+from isofire.lookup import fast
 from isofire.quantization import calibrate, convert, explain, integer_weights, prepare, quantize_
 from isofire.spec import QuantSpec
 from isofire.sweep import load_results
@@ -35,6 +36,7 @@ __all__ = [
     "dead_share",
     "emd",
     "explain",
+    "fast",
     "firing",
     "integer_weights",
     "load_results",

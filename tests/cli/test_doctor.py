@@ -8,6 +8,7 @@ import torch
 from isofire.cli import doctor as module
 from isofire.cli.doctor import examine, self_test
 from isofire.data import NAMES
+from isofire.lookup import native as lookup
 from isofire.neurons import LIF, native
 
 
@@ -19,7 +20,7 @@ def test_this_installation_is_well(run):
     result = run("doctor")
     assert result.code == 0
     assert "all is well" in result.out
-    for name in ("python", "torch", "isofire", "kernels", "threads", "cuda", "report", "data", "self-test"):
+    for name in ("python", "torch", "isofire", "kernels", "look-ups", "threads", "cuda", "report", "data", "self-test"):
         assert name in result.out
 
 
@@ -47,6 +48,13 @@ def test_kernels_of_another_version_are_broken(run, monkeypatch):
     assert "another version" in result.out
     assert "reinstall" in result.out
     assert "Traceback" not in result.err
+
+
+def test_missing_look_ups_are_worth_a_note_only(run, monkeypatch):
+    monkeypatch.setattr(lookup, "best", lambda: None)
+    result = run("doctor")
+    assert result.code == 0
+    assert "isofire.fast sums by torch" in result.out
 
 
 def test_kernels_without_the_thread_pool(monkeypatch):

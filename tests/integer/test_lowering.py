@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,22 @@ def test_codes_are_found_on_every_grid(grid: Any, bits: int) -> None:
     # levels without a 0 are odd numbers
     assert int(found.codes.abs().max()) <= 2**bits
     assert (grid in ("endpoint", "midrise")) == bool((found.codes % 2 == 1).all()) or bits == 2
+
+
+@pytest.mark.parametrize("codes", [[7, 12], [9, -15], [255, 254], [100, 77, 231]])
+@pytest.mark.parametrize("step", [1.0, 0.0371])
+def test_a_few_points_of_a_lattice_are_enough(codes: list[int], step: float) -> None:
+    """Codes without neighbours, whose common divisor is not among their distances."""
+    found = codes_of(torch.tensor([codes]) * step, 24)
+    divisor = math.gcd(*codes)
+    assert found.exact
+    assert found.codes.tolist() == [[code // divisor for code in codes]]
+    assert float(found.step) == pytest.approx(step * divisor, rel=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (8, 3), (1, 4)])
+def test_random_weights_lie_on_no_lattice(shape: tuple[int, int]) -> None:
+    assert not codes_of(torch.randn(shape), 24).exact
 
 
 def test_codes_have_a_step_for_each_output_where_levels_have() -> None:

@@ -21,6 +21,7 @@ from isofire.data.cifar import absent_cifar
 from isofire.data.mnist import absent_idx
 from isofire.data.nmnist import absent_nmnist
 from isofire.errors import SpecError
+from isofire.lookup import native as lookup
 from isofire.models import is_named
 from isofire.neurons import LIF, MembraneQuantizer, native
 from isofire.quantizers import Uniform
@@ -82,6 +83,7 @@ def examine(wanted: DataSettings | None = None) -> list[Check]:
         _guarded("isofire", lambda: Check("isofire", "ok", version("isofire") or "from source, not installed")),
         _guarded("processor", _processor),
         _guarded("kernels", _kernels),
+        _guarded("look-ups", _lookups),
         _guarded("threads", _threads),
         _guarded("cuda", _cuda),
         *(_guarded(extra, lambda extra=extra: _extra(extra)) for extra in _EXTRAS),
@@ -125,6 +127,9 @@ def _spikes_and_gradient(currents: Tensor, backend: str, placement: str | None) 
 _REINSTALL = "reinstall isofire (pip install --force-reinstall --no-deps isofire); if that does not help, report it"
 
 
+_COMPILE = "install a C++ compiler, then reinstall isofire from source"
+
+
 def _guarded(name: str, check: Callable[[], Check]) -> Check:
     try:
         return check()
@@ -151,9 +156,19 @@ def _processor() -> Check:
 def _kernels() -> Check:
     library = native.library()
     if library is None:
-        cure = "about half the speed on a CPU; install a C++ compiler, then reinstall isofire from source"
-        return Check("kernels", "note", "not compiled", cure)
+        return Check("kernels", "note", "not compiled", f"about half the speed on a CPU; {_COMPILE}")
     return Check("kernels", "ok", "compiled")
+
+
+def _lookups() -> Check:
+    best = lookup.best()
+    if best is None:
+        return Check("look-ups", "note", "not compiled; isofire.fast sums by torch", _COMPILE)
+    if best == "portable":
+        return Check(
+            "look-ups", "note", "portable C++; isofire.fast is slow", "this processor (or compiler) has no AVX2"
+        )
+    return Check("look-ups", "ok", f"{best}, the best that processor and compiler know")
 
 
 def _threads() -> Check:

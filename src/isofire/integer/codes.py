@@ -10,6 +10,8 @@ from torch import Tensor
 LARGEST = 1 << 16
 """The largest code of a lattice: levels of 16 bits, as odd numbers."""
 _PARTS = (1, 2, 3, 4, 6)
+_FEW = 256
+"""The largest code of a lattice of which only a few points are taken, so that no two need be neighbours."""
 # twice the rounding of origin + step * k in float32
 _ROUNDING = 2.0**-22
 
@@ -76,11 +78,26 @@ def _lattice(w: Tensor) -> float | None:
         return 1.0
     gaps = torch.cat([values.diff(), magnitudes[magnitudes > 0]])
     gaps = gaps[gaps > largest * _ROUNDING]
-    for part in _PARTS:
-        step = float(gaps.min()) / part
+    least = float(gaps.min())
+    for step in (*(least / part for part in _PARTS), _common(gaps, largest / _FEW)):
         if largest / step <= LARGEST and (found := _refined(magnitudes, step)) is not None:
             return found
     return None
+
+
+def _common(values: Tensor, least: float) -> float:
+    """The largest common divisor of a few values such as 7 and 12 steps, by Euclid; less than `least` if there is none.
+
+    What rounding leaves of a multiple is far below `least`, as long as the values have fewer than 256 steps.
+    """
+    common = 0.0
+    for value in values.tolist():
+        common, rest = max(common, value), min(common, value)
+        while rest > least / 2:
+            common, rest = rest, abs(common - round(common / rest) * rest)
+        if common < least:
+            break
+    return common
 
 
 def _refined(magnitudes: Tensor, step: float) -> float | None:

@@ -1,0 +1,119 @@
+"""`isofire.fast`: a quantized network whose layers look up."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_map
+
+from isofire.adapters import copy_of
+from isofire.errors import ModelError, SpecError
+from isofire.lookup import native
+from isofire.lookup.layers import KINDS, TableLayer
+from isofire.lookup.neurons import TableNeuron
+from isofire.lookup.tensors import plain
+from isofire.neurons import Neuron
+from isofire.quantization import convert, is_converted, spec_of
+from isofire.text_table import TextTable
+
+Path = Literal["auto", "avx2", "portable", "torch"]
+
+
+class FastNetwork(nn.Module):
+    """Mixed into the class of a network that `fast` has made: same inputs, same outputs, no gradients."""
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        """As the network's own class, by tables where there are some."""
+        if self.training:
+            raise ModelError("a fast network is for inference alone; train the one it is made from, or call eval()")
+        with torch.no_grad():
+            return tree_map(plain, super().forward(*inputs, **options))
+
+    def paths(self) -> list[tuple[str, str, str]]:
+        """Every layer and population: name, how the last forward ran it, and why not by tables."""
+        rows = []
+        for name, module in self.named_modules():
+            if isinstance(module, TableNeuron):
+                rows.append((name, *module.said))
+            elif isinstance(module, TableLayer):
+                found = module.found()
+                rows.append((name, "as it was", found) if isinstance(found, str) else (name, "codes", ""))
+            elif type(module) in KINDS:
+                rows.append((name, "as it was", "its forward is not torch's own"))
+        return rows
+
+    def __repr__(self) -> str:
+        table = TextTable(("layer", "path", "why"), self.paths(), frozenset({0, 1, 2}))
+        return f"{type(self).__name__}, fast:\n{table.text()}"
+
+
+def fast(model: nn.Module, *, path: Path = "auto") -> nn.Module:
+    """The quantized network with the same inputs and outputs, several times faster on a CPU.
+
+    Layers with 1- to 8-bit weights that are multiples of a step are looked up in tables, with the batch norm, neurons
+    and membrane quantizer behind them in the same kernel, and spikes stay packed from layer to layer. Everything else
+    runs as it did; `print(network)` says which, and why. See docs/fast.md for what its numbers equal.
+
+    Parameters
+    ----------
+    model
+        A network with quantized weights, prepared and calibrated or converted, or from elsewhere. It is left as it is.
+    path
+        "auto" takes the best that the processor knows; "avx2", "portable" and "torch" force one. All give the same
+        spikes.
+
+    Raises
+    ------
+    ModelError
+        If no layer has quantized weights.
+    SpecError
+        If the path cannot be taken here.
+
+    Examples
+    --------
+    >>> quick = isofire.fast(quantized)  # doctest: +SKIP
+    >>> isofire.compare(model, quick, data)  # doctest: +SKIP
+    """
+    isa = _isa(path)
+    if isinstance(model, FastNetwork):
+        raise ModelError("this network is fast already")
+    made = convert(model) if spec_of(model) is not None and not is_converted(model) else copy_of(model)
+    made.eval().requires_grad_(False)
+    for module in list(made.modules()):
+        if isinstance(module, Neuron):
+            mix(module, TableNeuron)
+            module.__dict__["isa"] = isa
+        elif type(module) in KINDS and "forward" not in vars(module):
+            mix(module, KINDS[type(module)])
+    mix(made, FastNetwork)
+    _require_codes(made)
+    return made
+
+
+def _require_codes(made: nn.Module) -> None:
+    """Raise ModelError if no layer can be looked up."""
+    reasons = [module.found() for module in made.modules() if isinstance(module, TableLayer)]
+    if not any(not isinstance(reason, str) for reason in reasons):
+        why = reasons[0] if reasons else "there is no convolution or linear layer of torch's own"
+        raise ModelError(f"no layer of this network can be looked up ({why}); quantize its weights first")
+
+
+def _isa(path: Path) -> str | None:
+    best = native.best()
+    if path == "auto":
+        return best
+    if path == "torch":
+        return None
+    if path not in native.ISAS:
+        raise SpecError(f"path must be one of auto, torch, {', '.join(native.ISAS)}, got {path!r}")
+    if best is None or native.ISAS.index(path) > native.ISAS.index(best):
+        raise SpecError(f"path {path!r} is not to be had here ({best or 'look-ups were not compiled'}); use 'auto'")
+    return path
+
+
+def mix(module: nn.Module, mixin: type) -> None:
+    """Give a module a subclass of its own class, under the same name."""
+    own = type(module)
+    module.__class__ = type(own.__name__, (mixin, own), {"__module__": own.__module__})  # pyright: ignore[reportAttributeAccessIssue]

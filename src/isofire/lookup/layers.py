@@ -1,0 +1,200 @@
+"""Convolutions and linear layers whose weights are codes: by tables in front of a neuron, by torch elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from isofire.integer.codes import codes_of
+from isofire.lookup import direct
+from isofire.lookup.affine import Affine, Geometry
+from isofire.lookup.tables import LARGEST_CODE, Tables, tables_of
+from isofire.lookup.tensors import Lazy, Products, Spikes, Sums, spikes_in
+
+if TYPE_CHECKING:
+    from isofire.lookup.counts import Counts
+
+_EXACT = 2**24
+"""float32 holds every whole number below this, so sums that stay below it are exact in any order."""
+
+
+@dataclass
+class LayerCodes:
+    """A layer's weights as whole numbers.
+
+    Parameters
+    ----------
+    codes
+        int64 [out, in / groups, height, width] or [out, in].
+    step
+        Weight of one code, float64 [out].
+    """
+
+    codes: Tensor
+    step: Tensor
+    groups: int = 1
+    _tables: dict[tuple[int, ...], Tables] = field(default_factory=dict)
+
+    def dense(self, channels: int, height: int, width: int) -> Tensor:
+        """int64 [out, channels, height, width], zeros where groups do not meet."""
+        codes = self.codes.view(self.codes.shape[0], -1, height, width)
+        if self.groups == 1:
+            return codes
+        whole = codes.new_zeros(codes.shape[0], channels, height, width)
+        outputs, inputs = codes.shape[0] // self.groups, channels // self.groups
+        for group in range(self.groups):
+            rows = slice(group * outputs, (group + 1) * outputs)
+            whole[rows, group * inputs : (group + 1) * inputs] = codes[rows]
+        return whole
+
+    def tables(self, channels: int, height: int, width: int, streams: int) -> Tables:
+        """Made once for each number of streams and each size that a linear layer meets."""
+        key = channels, height, width, streams
+        if key not in self._tables:
+            self._tables[key] = tables_of(self.dense(channels, height, width), streams)
+        return self._tables[key]
+
+    def dtype_for(self, most: int) -> torch.dtype:
+        """In which floats a sum of counts up to `most` is exact."""
+        largest = int(self.codes.abs().flatten(1).sum(1).max()) * max(1, most)
+        return torch.float32 if largest < _EXACT else torch.float64
+
+
+class TableLayer(nn.Module):
+    """Mixed into the class of a convolution or linear layer of a fast network."""
+
+    weight: Tensor
+    bias: Tensor | None
+    _found: tuple[tuple[int, int], LayerCodes | str] | None = None
+
+    def found(self) -> LayerCodes | str:
+        """The codes, or why there are none; made anew when the weights have been changed."""
+        key = id(self.weight), self.weight._version
+        if self._found is None or self._found[0] != key:
+            self.__dict__["_found"] = key, codes_in(self)
+        assert self._found is not None
+        return self._found[1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Sums to come for spikes that tables can take; else what the layer's own class gives."""
+        spikes, found = spikes_in(x), self.found()
+        if spikes is None or isinstance(found, str) or not self.takes(spikes):
+            return super().forward(x)
+        bias = torch.zeros_like(found.step) if self.bias is None else self.bias.detach().double()
+        return Sums(self, spikes, Affine(found.step, bias), spikes.folded)
+
+    def takes(self, spikes: Spikes) -> bool:
+        """Whether the axes are those of the layer."""
+        raise NotImplementedError
+
+    def geometry(self, counts: Counts) -> Geometry:
+        """The layer as a convolution of such maps."""
+        raise NotImplementedError
+
+    def out_shape(self, counts: Counts) -> tuple[int, ...]:
+        """Shape of an image's output."""
+        raise NotImplementedError
+
+    def sums(self, counts: Counts) -> Tensor:
+        """Sums of codes by torch, float32 [T, N, out, ...]: whole numbers, exact."""
+        raise NotImplementedError
+
+    def inputs_of_neurons(self, spikes: Spikes, affine: Affine) -> Tensor:
+        """The sums, scaled and shifted: float32 [T, N, out, ...]."""
+        sums = self.sums(spikes.counts)
+        scale, shift = (part.view(-1, *(1,) * (sums.ndim - 3)) for part in affine.floats(spikes.divisor))
+        return sums * scale + shift
+
+
+class TableConv2d(TableLayer):
+    """A convolution that looks up."""
+
+    groups: int
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    in_channels: int
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As every layer of tables; for real inputs, products to come."""
+        if isinstance(x, Lazy) or not direct.takes(cast(nn.Conv2d, self), x):
+            return super().forward(x)
+        out = self.weight.shape[0]
+        bias = torch.zeros(out) if self.bias is None else self.bias.detach()
+        return Products(self, x, Affine(torch.ones(out, dtype=torch.float64), bias.double()))
+
+    def multiply(self, x: Tensor) -> Tensor:
+        """Products of real inputs as torch adds them."""
+        return F.conv2d(x, self.weight, None, self.stride, self.padding, self.dilation, self.groups)
+
+    def takes(self, spikes: Spikes) -> bool:
+        maps = spikes.form == "maps" and spikes.folded and spikes.counts.shape[2] == self.in_channels
+        return maps and all(spikes.counts.shape) and min(self.out_shape(spikes.counts)) > 0
+
+    def geometry(self, counts: Counts) -> Geometry:
+        return Geometry.of(cast(nn.Conv2d, self))
+
+    def out_shape(self, counts: Counts) -> tuple[int, ...]:
+        return (self.weight.shape[0], *self.geometry(counts).out_size(*counts.shape[3:]))
+
+    def sums(self, counts: Counts) -> Tensor:
+        found, x = _codes(self), counts.dense().flatten(0, 1)
+        dtype = found.dtype_for(counts.most)
+        # rounded, in case a convolution is worked out by a transform
+        sums = F.conv2d(
+            x.to(dtype), found.codes.to(dtype), None, self.stride, self.padding, self.dilation, self.groups
+        ).round_()
+        return sums.float().unflatten(0, counts.shape[:2])
+
+
+class TableLinear(TableLayer):
+    """A linear layer that looks up, of the features of one place or of a whole map."""
+
+    in_features: int
+
+    def takes(self, spikes: Spikes) -> bool:
+        _, _, channels, height, width = spikes.counts.shape
+        fits = spikes.form == "flat" or (spikes.form == "features" and height == width == 1)
+        return fits and all(spikes.counts.shape) and channels * height * width == self.in_features
+
+    def geometry(self, counts: Counts) -> Geometry:
+        return Geometry((counts.shape[3], counts.shape[4]), (1, 1), (0, 0), (1, 1))
+
+    def out_shape(self, counts: Counts) -> tuple[int, ...]:
+        return (self.weight.shape[0],)
+
+    def sums(self, counts: Counts) -> Tensor:
+        found, x = _codes(self), counts.dense().flatten(2)
+        dtype = found.dtype_for(counts.most)
+        return F.linear(x.to(dtype), found.codes.to(dtype)).round_().float()
+
+
+KINDS: dict[type[nn.Module], type[TableLayer]] = {nn.Conv2d: TableConv2d, nn.Linear: TableLinear}
+"""Layers that look up, by the class that they are made of."""
+
+
+def codes_in(layer: nn.Module) -> LayerCodes | str:
+    """The whole numbers that a layer's weights are multiples of a step by, or why it has none that fit tables."""
+    weight = cast(Tensor, layer.weight)
+    if weight.dtype != torch.float32 or weight.device.type != "cpu":
+        return f"weights are {weight.dtype} on {weight.device}"
+    if isinstance(layer, nn.Conv2d) and (isinstance(layer.padding, str) or layer.padding_mode != "zeros"):
+        return f"pads by {layer.padding!r}, {layer.padding_mode}"
+    found = codes_of(weight, 24)
+    if not found.exact:
+        return "weights are in full precision, or on levels that are no multiples of a step"
+    largest = int(found.codes.abs().max()) if found.codes.numel() else 0
+    if largest > LARGEST_CODE:
+        return f"codes reach {largest:,}, tables take {LARGEST_CODE}"
+    return LayerCodes(found.codes, found.step, layer.groups if isinstance(layer, nn.Conv2d) else 1)
+
+
+def _codes(layer: TableLayer) -> LayerCodes:
+    found = layer.found()
+    assert isinstance(found, LayerCodes)
+    return found

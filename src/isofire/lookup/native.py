@@ -1,0 +1,164 @@
+"""The compiled look-ups behind a typed Python face; absent where the package was installed without a compiler."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.machinery
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from isofire.lookup.tables import RUN
+
+LANES = 32
+"""Images that are looked up at once."""
+ISAS = ("portable", "avx2")
+"""Instruction sets, by their numbers in _tables.cpp."""
+
+_F, _B = ctypes.POINTER(ctypes.c_float), ctypes.POINTER(ctypes.c_uint8)
+
+
+class Neurons(ctypes.Structure):
+    """Mirrors `struct Neurons` of _tables.cpp, field by field."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("charge", "hard_reset", "placement", "state_rows", "level_count", "pad")),
+        *((name, ctypes.c_float) for name in ("tau", "threshold", "reset", "k_min", "k_max", "spare")),
+        *((name, _F) for name in ("scale", "shift", "origin", "step", "edges", "levels")),
+    )
+
+
+class Layer(ctypes.Structure):
+    """Mirrors `struct Layer`."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("blocks", "steps", "in_height", "in_width", "in_groups")),
+        *((name, ctypes.c_int64) for name in ("out_height", "out_width", "out_channels")),
+        *((name, ctypes.c_int64) for name in ("kernel_height", "kernel_width", "stride_y", "stride_x")),
+        *((name, ctypes.c_int64) for name in ("pad_y", "pad_x", "dilation_y", "dilation_x", "streams", "passes")),
+        *((name, ctypes.c_int32) for name in ("high_factor", "threads", "isa", "together")),
+        ("inputs", ctypes.POINTER(_B)),
+        ("tables", ctypes.POINTER(ctypes.c_int8)),
+        ("runs", ctypes.c_void_p),
+        ("pass_runs", ctypes.POINTER(ctypes.c_int64)),
+        ("neurons", Neurons),
+        ("spikes", _B),
+    )
+
+
+class Direct(ctypes.Structure):
+    """Mirrors `struct Direct`."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("images", "steps", "maps", "channels", "height", "width")),
+        *((name, ctypes.c_int64) for name in ("step_t", "step_n", "step_c", "step_y", "step_x")),
+        *((name, ctypes.c_int64) for name in ("out_height", "out_width", "out_channels")),
+        *((name, ctypes.c_int64) for name in ("kernel_height", "kernel_width", "stride_y", "stride_x")),
+        *((name, ctypes.c_int64) for name in ("pad_y", "pad_x", "dilation_y", "dilation_x")),
+        *((name, ctypes.c_int32) for name in ("threads", "isa")),
+        *((name, _F) for name in ("inputs", "weights")),
+        ("neurons", Neurons),
+        ("spikes", _B),
+    )
+
+
+class Map(ctypes.Structure):
+    """Mirrors `struct Map`."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("steps", "images", "channels", "height", "width")),
+        *((name, ctypes.c_int64) for name in ("step_t", "step_n", "step_c", "step_y", "step_x")),
+        *((name, ctypes.c_int32) for name in ("streams", "threads")),
+        ("values", _F),
+        ("packed", ctypes.POINTER(_B)),
+    )
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The look-ups, or None if they were not built (`isofire doctor` tells); ImportError if of another version."""
+    for suffix in importlib.machinery.EXTENSION_SUFFIXES:
+        path = Path(__file__).with_name(f"_tables{suffix}")
+        if path.exists():
+            lib = ctypes.CDLL(str(path))
+            lib.isofire_lookup_sizes.restype = ctypes.c_int64
+            lib.isofire_lookup_isa.restype = ctypes.c_int32
+            sizes = [lib.isofire_lookup_sizes(ctypes.c_int64(which)) for which in range(4)]
+            if sizes != [*map(ctypes.sizeof, (Layer, Direct, Map)), RUN.itemsize]:
+                raise ImportError(f"{path} was built from another version of isofire; reinstall the package")
+            return lib
+    return None
+
+
+def best() -> str | None:
+    """The instruction set that is taken: the best that library and processor know; None without a library."""
+    lib = library()
+    return None if lib is None else ISAS[lib.isofire_lookup_isa()]
+
+
+def run(layer: Layer | Direct) -> None:
+    """Fill `layer.spikes`."""
+    lib = library()
+    assert lib is not None
+    call = lib.isofire_lookup_layer if isinstance(layer, Layer) else lib.isofire_lookup_direct
+    call(ctypes.byref(layer))
+
+
+def maps(images: int, height: int, width: int, steps: int, channels: int) -> Tensor:
+    """Memory for a map of spikes: uint8 [blocks, H, W, T, C / 4, 32]."""
+    return torch.empty((-(-images // LANES), height, width, steps, -(-channels // 4), LANES), dtype=torch.uint8)
+
+
+def pack(values: Tensor, streams: int) -> tuple[Tensor, ...]:
+    """Whole numbers [T, N, C, H, W], 0 to `streams`, as that many maps of spikes: uint8 [blocks, H, W, T, C / 4, 32].
+
+    Stream s has a spike where a value is above s.
+    """
+    steps, images, channels, height, width = values.shape
+    packed = tuple(maps(images, height, width, steps, channels) for _ in range(streams))
+    _convert("isofire_lookup_pack", values, packed)
+    return packed
+
+
+def unpack(packed: tuple[Tensor, ...], images: int, channels: int) -> Tensor:
+    """The sum of maps of spikes, float32 [T, N, C, H, W] in channels_last order."""
+    _, height, width, steps, *_ = packed[0].shape
+    values = torch.empty(steps, images, height, width, channels).permute(0, 1, 4, 2, 3)
+    _convert("isofire_lookup_unpack", values, packed)
+    return values
+
+
+def totals(packed: tuple[Tensor, ...], images: int, channels: int) -> Tensor:
+    """Spikes over each whole map, float32 [T, N, C, 1, 1]."""
+    values = torch.empty(packed[0].shape[3], images, channels, 1, 1)
+    _convert("isofire_lookup_totals", values, packed, packed[0].shape[1:3])
+    return values
+
+
+def pointers(maps: tuple[Tensor, ...]) -> ctypes.Array:
+    """An array of pointers to the maps' bytes; the caller keeps the maps alive."""
+    return (_B * len(maps))(*(ctypes.cast(each.data_ptr(), _B) for each in maps))
+
+
+def floats(x: Tensor) -> ctypes._Pointer:
+    """Pointer to a float32 tensor's memory; the caller keeps the tensor alive."""
+    return ctypes.cast(x.data_ptr(), _F)
+
+
+def bytes_(x: Tensor) -> ctypes._Pointer:
+    """Pointer to a uint8 tensor's memory; the caller keeps the tensor alive."""
+    return ctypes.cast(x.data_ptr(), _B)
+
+
+def _convert(name: str, values: Tensor, packed: tuple[Tensor, ...], size: tuple[int, ...] = ()) -> None:
+    lib = library()
+    assert lib is not None
+    m = Map()
+    m.steps, m.images, m.channels, m.height, m.width = *values.shape[:3], *(size or values.shape[3:])
+    m.step_t, m.step_n, m.step_c, m.step_y, m.step_x = values.stride()
+    m.streams, m.threads = len(packed), torch.get_num_threads()
+    m.values = ctypes.cast(values.data_ptr(), _F)
+    m.packed = pointers(packed)
+    getattr(lib, name)(ctypes.byref(m))

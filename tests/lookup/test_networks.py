@@ -1,0 +1,232 @@
+"""Whole networks by tables: the spikes of every layer, whatever the path, the batch and the threads."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import isofire
+from isofire.errors import ModelError, SpecError
+from isofire.firing import FiringRecorder
+from isofire.lookup import native
+from isofire.models import SEWResNet, sew_resnet8
+from isofire.neurons import IF, LIF, Neuron, PerStep, Repeat
+from isofire.running import evaluating
+
+compiled = pytest.mark.skipif(native.library() is None, reason="the look-ups were not compiled")
+W4 = isofire.QuantSpec(weights={"method": "uniform", "bits": 4})
+
+
+def _network(**options: Any) -> SEWResNet:
+    """A small network whose neurons fire, in eval mode with statistics of its own inputs."""
+    model = sew_resnet8(width=0.3, alpha=2.0, **options)
+    with torch.no_grad():
+        for _ in range(3):
+            model(torch.randn(16, 3, 12, 12))
+    return model.eval()
+
+
+def _quantized(spec: isofire.QuantSpec = W4, **options: Any) -> nn.Module:
+    return isofire.quantize_(_network(**options), spec, torch.randn(16, 3, 12, 12))
+
+
+def _reference(model: nn.Module) -> nn.Module:
+    """The definition: sums of codes by torch, neurons step by step."""
+    made = isofire.fast(model, path="torch")
+    for module in made.modules():
+        if isinstance(module, Neuron):
+            module.backend = "reference"
+    return made
+
+
+def _spikes(model: nn.Module, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    kept: dict[str, Tensor] = {}
+    handles = [
+        module.register_forward_hook(lambda _m, _i, output, name=name: kept.update({name: output + 0.0}))
+        for name, module in model.named_modules()
+        if isinstance(module, Neuron)
+    ]
+    with evaluating(model), torch.no_grad():
+        logits = model(x)
+    for handle in handles:
+        handle.remove()
+    return kept, logits
+
+
+def _equal(a: tuple[dict[str, Tensor], Tensor], b: tuple[dict[str, Tensor], Tensor]) -> bool:
+    same = all(torch.equal(spikes, b[0][name]) for name, spikes in a[0].items())
+    return same and a[0].keys() == b[0].keys() and torch.allclose(a[1], b[1], atol=1e-5)
+
+
+def _by_tables(model: Any) -> int:
+    return sum(path.startswith("tables") for _, path, _ in model.paths())
+
+
+@compiled
+@pytest.mark.parametrize("connect", ["add", "and", "iand"])
+@pytest.mark.parametrize("path", native.ISAS)
+def test_every_way_of_joining_gives_the_reference_s_spikes(connect: str, path: Any) -> None:
+    if path == "avx2" and native.best() != "avx2":
+        pytest.skip("no AVX2 here")
+    model = _quantized(connect=connect, T=5)
+    x = torch.randn(37, 3, 13, 11)
+    quick = isofire.fast(model, path=path)
+    found = _spikes(quick, x)
+    assert _by_tables(quick) == 8
+    assert _equal(found, _spikes(_reference(model), x))
+    assert all(0.0 < float(spikes.mean()) < 1.0 for spikes in found[0].values())
+
+
+@compiled
+@pytest.mark.parametrize("bits", [1, 2, 3, 5, 8])
+def test_all_bits(bits: int) -> None:
+    method = "lsq" if bits > 1 else "uniform"
+    model = _quantized(isofire.QuantSpec(weights={"method": method, "bits": bits}, first_layer="quantize"))
+    x = torch.randn(33, 3, 12, 12)
+    quick = isofire.fast(model)
+    assert _equal(_spikes(quick, x), _spikes(_reference(model), x))
+    assert _by_tables(quick) == 8
+
+
+@compiled
+@pytest.mark.parametrize("placement", ["pre_fire", "post_reset"])
+@pytest.mark.parametrize("neuron", ["if", "lif", "plif"])
+def test_quantized_membranes_of_every_neuron(neuron: str, placement: str) -> None:
+    spec = isofire.QuantSpec(
+        weights={"method": "lsq", "bits": 4}, membrane={"bits": 3, "placement": placement, "range": [-1.0, 1.6]}
+    )
+    model = _quantized(spec, neuron=neuron)
+    x = torch.randn(32, 3, 12, 12)
+    quick = isofire.fast(model)
+    assert _equal(_spikes(quick, x), _spikes(_reference(model), x))
+    assert _by_tables(quick) == 8
+
+
+@compiled
+def test_spikes_do_not_depend_on_batch_or_threads() -> None:
+    quick = isofire.fast(_quantized())
+    x = torch.randn(70, 3, 12, 12)
+    whole, _ = _spikes(quick, x)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert all(torch.equal(spikes, whole[name]) for name, spikes in _spikes(quick, x)[0].items())
+    finally:
+        torch.set_num_threads(threads)
+    for some in (1, 5, 9, 32):
+        part, _ = _spikes(quick, x[:some])
+        assert all(torch.equal(spikes, whole[name][:, :some]) for name, spikes in part.items())
+
+
+@compiled
+def test_frames_are_taken_as_images_are() -> None:
+    model = _quantized()
+    frames = torch.randn(3, 20, 3, 12, 12)
+    assert _equal(_spikes(isofire.fast(model), frames), _spikes(_reference(model), frames))
+
+
+@compiled
+@pytest.mark.parametrize("pool", [nn.MaxPool2d(2), nn.MaxPool2d(3, 2, 1), nn.AvgPool2d(2), nn.AvgPool2d(3, 1, 1)])
+def test_pools_and_flat_layers_in_a_sequence(pool: nn.Module) -> None:
+    size = 8 if pool.stride == 1 else 4
+    model = nn.Sequential(
+        Repeat(4), PerStep(nn.Conv2d(2, 6, 3, padding=1), nn.BatchNorm2d(6)), LIF(),
+        PerStep(pool, nn.Conv2d(6, 7, 3, padding=1, groups=1), nn.BatchNorm2d(7)), LIF(v_reset=None),
+        PerStep(nn.Flatten(), nn.Dropout(), nn.Linear(7 * size * size, 12)), IF(v_threshold=0.5),
+        PerStep(nn.Linear(12, 4)),
+    )  # fmt: skip
+    x = torch.rand(40, 2, 8, 8)
+    with torch.no_grad():
+        model(x)
+    model = isofire.quantize_(model.eval(), W4, x)
+    quick = isofire.fast(model)
+    assert _equal(_spikes(quick, x), _spikes(_reference(model), x))
+    assert _by_tables(quick) == 2
+
+
+@compiled
+def test_recorders_and_comparisons_find_the_layers() -> None:
+    model = _network()
+    quantized = isofire.quantize_(copy.deepcopy(model), W4, torch.randn(16, 3, 12, 12))
+    quick, x = isofire.fast(quantized), torch.randn(40, 3, 12, 12)
+    counts = []
+    for network in (quick, _reference(quantized)):
+        with FiringRecorder(network) as recorder:
+            network(x)
+        counts.append(recorder.counts)
+    names = list(counts[0].layers)
+    assert names == list(counts[1].layers)
+    assert all(torch.equal(counts[0].counts[name], counts[1].counts[name]) for name in names)
+    data = (x, torch.zeros(40, dtype=torch.int64))
+    drifts = isofire.compare(model, quick, data).layers, isofire.compare(model, _reference(quantized), data).layers
+    assert [(drift.layer, drift.emd) for drift in drifts[0]] == [(drift.layer, drift.emd) for drift in drifts[1]]
+
+
+def test_without_compiled_look_ups_the_spikes_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = _quantized(), torch.randn(10, 3, 12, 12)
+    expected = _spikes(_reference(model), x)
+    monkeypatch.setattr(native, "library", lambda: None)
+    quick = isofire.fast(model)
+    assert _equal(_spikes(quick, x), expected)
+    assert not _by_tables(quick)
+    assert {why for name, _, why in quick.paths() if name.endswith("sn1")} == {  # type: ignore[operator]
+        "the compiled look-ups are absent or not wanted"
+    }
+    with pytest.raises(SpecError, match="not compiled"):
+        isofire.fast(model, path="portable")
+
+
+def test_what_cannot_be_looked_up_is_said() -> None:
+    model = isofire.quantize_(
+        _network(), isofire.QuantSpec(weights={"method": "lqnet", "bits": 3}), torch.randn(8, 3, 12, 12)
+    )
+    with pytest.raises(ModelError, match="no multiples of a step"):
+        isofire.fast(model)
+    assert "full precision" in repr(isofire.fast(_quantized()))
+
+
+def test_a_changed_tensor_is_a_tensor_like_any_other() -> None:
+    """In-place operations and views of spikes, in a network that does to them what nobody foresaw."""
+
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 1)
+            self.sn1, self.sn2 = LIF(), LIF(v_threshold=0.3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            spikes = self.sn1(self.first(x), repeat=3)
+            spikes[:, 0].zero_()
+            spikes += 1.0
+            return self.sn2(self.second(spikes.flatten(0, 1)).unflatten(0, spikes.shape[:2])).flip(0)
+
+    model = Odd().eval()
+    with torch.no_grad():
+        model.second.weight.copy_(torch.randint(-7, 8, (4, 4, 1, 1)) / 8)
+        x = torch.randn(9, 1, 6, 6) * 3
+        quick = isofire.fast(model)
+        assert torch.equal(quick(x), _reference(model)(x))
+        assert float((quick(x) != model(x)).float().mean()) < 0.01
+        assert type(quick(x)) is Tensor
+
+
+def test_a_fast_network_is_left_in_peace() -> None:
+    model = _quantized()
+    quick = isofire.fast(model)
+    assert quick.state_dict().keys() == model.state_dict().keys()
+    assert type(model).__mro__[0] is SEWResNet
+    assert isinstance(quick, SEWResNet)
+    with pytest.raises(ModelError, match="fast already"):
+        isofire.fast(quick)
+    with pytest.raises(ModelError, match="inference alone"):
+        quick.train()(torch.randn(2, 3, 12, 12))
+    x = torch.randn(12, 3, 12, 12)
+    twin = copy.deepcopy(quick.eval())
+    assert torch.equal(twin(x), quick(x))
+    with torch.no_grad():
+        twin.stages[0][0].conv1.weight.mul_(-1.0)  # type: ignore[index, union-attr]
+    assert not torch.equal(twin(x), quick(x))
