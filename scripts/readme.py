@@ -6,11 +6,12 @@ from scripts.evidence.interval import interval_of
 from scripts.evidence.run import BASELINE, FOLDER, ROOT
 from scripts.findings.__main__ import RUN, load, load_floors
 from scripts.findings.cells import MEMBRANES, MODES, WEIGHTS, Cells, Row
-from scripts.findings.noise import MARK, NAMES, Floors
+from scripts.findings.noise import NAMES, Floors
 from scripts.findings.statistics import require_equal, standard_error
 from scripts.page import keep
 
 from isofire.firing.evidence.noise_floor import FloorValue
+from isofire.firing.evidence.outcome import MARKS, Margins
 from isofire.models import pretrained
 
 FIGURE = f"{RUN}/weights.png"
@@ -50,11 +51,20 @@ def table(cells: Cells, floors: Floors) -> str:
     return "\n".join([head, "|---|" + "---:|" * 7, *lines])
 
 
+def verdict_note() -> str:
+    """What the marks after multiples say, and which floor they are of."""
+    marks = f"{MARKS['keeps']} keeps firing, {MARKS['fails']} fails, {MARKS['undecided']} undecided"
+    return (
+        f"{marks}: the whole 95 % interval of EMD ÷ noise floor is at most {Margins().firing:g}, none of it is, or "
+        "some. Noise floor: the larger of what 1,000 other images do to the baseline and of the control with its steps."
+    )
+
+
 def floor_table(floors: Floors) -> str:
     """What EMD is without quantization."""
     uses = {
-        "images": "the floor of controls, and of membranes after training",
-        "ptq": f"{floors.runs} runs; the floor of PTQ where weights are quantized",
+        "images": f"of as many; of 1,000, the floor without a larger control, {1000 * floors.image_floor().value:.2f}",
+        "ptq": f"{floors.runs} runs; smaller than that, so not the floor",
         "qat": f"{floors.runs} runs; the floor of QAT",
         "seeds": f"{len(floors.networks)} networks, all pairs; for comparison",
     }
@@ -79,8 +89,7 @@ def readme() -> str:
     noise = (
         "In brackets: 95 % intervals of EMD over images, as many as these; of floors where 95 % of single draws of "
         "images, runs of the control and pairs of networks lie. "
-        f"{MARK}: within noise, by the 95 % interval of EMD ÷ noise floor, which allows for the "
-        "floor's own uncertainty. "
+        f"{verdict_note()} "
         "Intervals and floors are of EMD as these images show it. "
         "Weights on the ±10 grids of 2 and 4 bits keep nothing but signs: the two are one network after training. "
         "What each number means: [docs/evidence.md](docs/evidence.md)."

@@ -75,8 +75,8 @@ def more_than_noise(case: Case, images: int, simulations: int) -> float:
 
 
 def outcomes(case: Case, images: int, simulations: int) -> dict[str, float]:
-    """Share of simulations in which a limit on drift holds, fails and stays undecided."""
-    found: Counter[str] = Counter(dict.fromkeys(("holds", "fails", "undecided"), 0))
+    """Share of simulations in which a limit on drift is kept, fails and stays undecided."""
+    found: Counter[str] = Counter(dict.fromkeys(("keeps", "fails", "undecided"), 0))
     for seed in range(simulations):
         baseline, quantized, *controls = recordings(case, images, seed)
         found[_judged(baseline, quantized, controls, images).outcome] += 1

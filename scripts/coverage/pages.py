@@ -86,11 +86,13 @@ def _checks(found: Sequence[Mapping[str, Any]]) -> str:
     lines = [
         "What `isofire check --max-drift 3` says:",
         "",
-        "| the quantized network | images | EMD / floor on most images | holds | fails | undecided |",
+        "| the quantized network | images | EMD / floor on most images | keeps | fails | undecided |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for item in found:
-        ends = " | ".join(_percent(item[key]) for key in ("holds", "fails", "undecided"))
+        # what was stored by isofire 0.1 says "holds"
+        kept = item.get("keeps", item.get("holds"))
+        ends = " | ".join(map(_percent, (kept, item["fails"], item["undecided"])))
         lines.append(f"| {item['name']} | {item['images']:,} | {item['ratio']:.1f} | {ends} |")
     return "\n".join(lines)
 

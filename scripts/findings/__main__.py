@@ -14,9 +14,10 @@ from scripts.findings import statistics, tables
 from scripts.findings.cells import MEMBRANES, WEIGHTS, Cells, emd
 from scripts.findings.figures import write_figures
 from scripts.findings.levels import grid_use
-from scripts.findings.noise import MARK, NAMES, Floors
+from scripts.findings.noise import NAMES, Floors
 from scripts.page import is_asked_to_compare, keep
 
+from isofire.firing.evidence.outcome import MARKS, Margins
 from isofire.models import pretrained
 
 RUN = f"results/{FOLDER.name}"
@@ -46,7 +47,8 @@ def page(cells: Cells, floors: Floors) -> str:
         cells=cells,
         floors=floors,
         kinds=NAMES,
-        mark=MARK,
+        marks=", ".join(f"{mark} {outcome}" for outcome, mark in MARKS.items()),
+        margins=Margins(),
         replicates=statistics.replicates(FOLDER / "replicates.json"),
         weights=WEIGHTS,
         membranes=MEMBRANES,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.evidence.interval import MEASURE, interval_of
+from scripts.evidence.interval import MEASURE
 from scripts.findings.cells import Row
 
-from isofire.firing.evidence.noise_floor import FloorValue
-from isofire.firing.evidence.summary import DriftVsFloor
+from isofire.firing.evidence.kept import Kept, kept
+from isofire.firing.evidence.noise_floor import FloorValue, of_image_floor
+from isofire.firing.evidence.outcome import FLOOR_IMAGES, MARKS, Outcome
 
 NAMES = {
     "images": "other images",
@@ -20,8 +22,8 @@ NAMES = {
     "qat": "continued (control)",
     "seeds": "another seed",
 }
-MARK = "≈"
-"""Follows a multiple of a floor that is within noise."""
+_BLOCKS = 40
+"""Of the recordings of the first look."""
 
 
 @dataclass(frozen=True)
@@ -50,22 +52,35 @@ class Floors:
         found = self.stored["floors"][kind]["overall"].get(measure)
         return None if found is None else FloorValue(**found)
 
-    def against(self, row: Row, kind: str | None = None) -> DriftVsFloor:
-        """A cell's EMD and a floor, by default that of the cell."""
-        return DriftVsFloor(interval=interval_of(row), floor=self.value(kind or kind_of(row)))
+    def image_floor(self) -> FloorValue:
+        """That of 1,000 images, which every cell has: the stored one is of as many as were looked at."""
+        stored = self.value("images")
+        assert stored is not None
+        return of_image_floor(stored.value * math.sqrt(self.stored["n_images"] / FLOOR_IMAGES), _BLOCKS)
 
-    def shown(self, row: Row, kind: str | None = None) -> str:
-        """EMD as a multiple of the floor, marked where it is within noise."""
-        found = self.against(row, kind)
-        return f"{found.ratio:.1f}{f' {MARK}' if found.within_noise else ''}"
+    def of(self, row: Row) -> FloorValue:
+        """The floor of a cell: the larger of the image floor and of the mean of the controls with its steps."""
+        images = self.image_floor()
+        control = None if kind_of(row) == "images" else self.value(kind_of(row))
+        return control if control is not None and control.value > images.value else images
 
-    def within(self, rows: list[Row], kind: str | None = None) -> int:
-        """How many cells are within noise."""
-        return sum(bool(self.against(row, kind).within_noise) for row in rows)
+    def kept(self, row: Row) -> Kept:
+        """The verdict on a cell, by the one rule."""
+        return kept([row], [self.of(row)], measure=MEASURE)
+
+    def shown(self, row: Row) -> str:
+        """EMD as a multiple of its floor, with the mark of what that says of firing."""
+        found = self.kept(row)
+        assert found.multiple is not None
+        return f"{found.multiple.estimate:.1f} {MARKS[found.firing or 'undecided']}"
+
+    def count(self, rows: list[Row], outcome: Outcome) -> int:
+        """How many cells have this outcome of firing."""
+        return sum(self.kept(row).firing == outcome for row in rows)
 
 
 def kind_of(row: Row) -> str:
-    """The floor of a cell: its control; other images where the procedure does nothing besides quantizing."""
+    """The control of a cell; "images" for a control itself and where the procedure does nothing besides quantizing."""
     if row["target"] == "none" or (row["target"], row["mode"]) == ("membrane", "ptq"):
         return "images"
     return row["mode"]

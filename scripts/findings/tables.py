@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 from scripts.findings.cells import MEMBRANES, MODES, WEIGHTS, Cells, Row, Setting, emd
 from scripts.findings.levels import GridUse
-from scripts.findings.noise import MEASURE, NAMES, Floors, kind_of
+from scripts.findings.noise import MEASURE, NAMES, Floors
 
 from isofire.firing.evidence.noise_floor import FloorValue
+from isofire.firing.evidence.outcome import Outcome
 
 MODE_NAMES = {"ptq": "post-training", "qat": "with training"}
 
@@ -25,7 +27,7 @@ def by_bits(cells: Cells, settings: Sequence[Setting], mode: str) -> str:
 
 
 def over_floor(cells: Cells, floors: Floors, settings: Sequence[Setting], mode: str) -> str:
-    """EMD as a multiple of the cells' floor, marked where it is within noise."""
+    """EMD as a multiple of the cells' floor, with the mark of the verdict."""
     bits = sorted({found for setting in settings for found in cells.of(setting, mode)})
     lines = [
         [_bits(width), *(floors.shown(row) if (row := cells.of(s, mode).get(width)) else "" for s in settings)]
@@ -54,20 +56,16 @@ def networks(floors: Floors) -> str:
     return _table(["seed", "held out %", "test %", "mean rate"], lines)
 
 
-def within(cells: Cells, floors: Floors) -> str:
-    """How many cells are within noise of each floor."""
+def outcomes(cells: Cells, floors: Floors) -> str:
+    """How many cells keep firing, fail, and are undecided."""
+    known = get_args(Outcome)
     lines = [
-        [
-            f"{target}, {mode}",
-            str(len(rows)),
-            *(_within(floors, rows, kind) for kind in NAMES),
-            str(floors.within(rows)),
-        ]
+        [f"{target}, {mode}", str(len(rows)), *(str(floors.count(rows, outcome)) for outcome in known)]
         for mode in MODES
         for target in ("weights", "membrane", "both")
         if (rows := cells.quantized(mode, target))
     ]
-    return _table(["cells", "number", *NAMES.values(), "own floor"], lines)
+    return _table(["cells", "number", *known], lines)
 
 
 def steps(uses: Sequence[GridUse], cells: Cells) -> str:
@@ -126,12 +124,6 @@ def _accuracy_emd(row: Row | None) -> str:
 
 def _value(floor: FloorValue | None) -> str:
     return "-" if floor is None else f"{floor.value:.5f} ({floor.low:.5f} to {floor.high:.5f})"
-
-
-def _within(floors: Floors, rows: list[Row], kind: str) -> str:
-    # a control that went through other steps
-    wrong = kind in MODES and kind != kind_of(rows[0])
-    return "" if wrong else str(floors.within(rows, kind))
 
 
 def _bits(value: float) -> str:

@@ -53,12 +53,13 @@ def test_the_table_fits_and_shows_every_layer(layers: int) -> None:
     result = make(layers)
     lines = result.table().splitlines()
     assert max(map(len, lines)) <= 100
-    assert "n = 12,345 images, T = 4" in lines[0]
+    assert lines[0].startswith("✗ accuracy fails: lost 12.50 points")
+    assert any("n = 12,345 images, T = 4" in line for line in lines)
     rows = [line for line in lines if line.startswith(("stem", "layer1", "layer2"))]
     assert len([line for line in lines if ".sn" in line or "me.sn" in line]) == layers
     assert rows[0].split()[1] == "100"
     assert f"{result.layers[0].emd:.5f}" in rows[0]
-    assert any(line.startswith("EMD: layer mean " + f"{result.overall['emd_layer_mean']:.5f}") for line in lines)
+    assert any(line.startswith("EMD: neuron-weighted " + f"{result.overall['emd_weighted']:.5f}") for line in lines)
     assert "at least 5 blocks, got 1" in " ".join(lines)
 
 
@@ -86,7 +87,7 @@ def test_a_row_is_labels_and_values() -> None:
     result = make()
     row = result.row(method="lq", bits=2)
     assert list(row)[:2] == ["method", "bits"]
-    noise = dict.fromkeys(EMD_NOISE)
+    noise = dict.fromkeys(EMD_NOISE) | result.kept().columns()
     noise |= dict.fromkeys(("synops", "synops_fp", "synops_bound", "synops_left_out"))
     assert row == {"method": "lq", "bits": 2, **result.overall, **noise}
     with pytest.raises(SpecError, match="got 'shape'"):

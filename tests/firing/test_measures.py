@@ -92,9 +92,9 @@ def test_it_can_be_limited(ks: Measure) -> None:
     def outcome(**limits: dict[str, float]) -> str:
         return judge(before, after, Limits(**limits), quantized=torch.nn.Identity()).outcome  # type: ignore[arg-type]
 
-    assert outcome(most={"ks": 0.9}) == "holds"
+    assert outcome(most={"ks": 0.9}) == "keeps"
     assert outcome(most={"ks_pooled": 0.001}) == "fails"
-    assert outcome(multiples={"ks": 100.0}) == "holds"
+    assert outcome(multiples={"ks": 100.0}) == "keeps"
     assert outcome(multiples={"ks": 0.1}) == "fails"
 
 
@@ -124,7 +124,7 @@ raise SystemExit(main(["check", *both, "--max", "ks=1", "--max", "ks=0.0001x", "
     assert done.returncode == 1, done.stderr
     assert " KS" in shown
     findings = json.loads("{" + document)["findings"]
-    assert [(item["name"], item["outcome"]) for item in findings] == [("ks", "holds"), ("ks", "fails")]
+    assert [(item["name"], item["outcome"]) for item in findings] == [("ks", "keeps"), ("ks", "fails")]
     (row,) = csv.DictReader((tmp_path / "out" / "row.csv").open())
     assert 0 < float(row["ks"]) <= 1
 
@@ -177,7 +177,7 @@ def test_every_value_of_a_measure_has_a_name() -> None:
 def test_limits_of_measures_are_refused_where_they_mean_nothing() -> None:
     for limits, message in (
         ({"most": {"spearman": 0.5}}, "a lower spearman is worse, so a limit is the least"),
-        ({"least": {"emd": 0.5}}, "a higher emd_layer_mean is worse, so a limit is the most"),
+        ({"least": {"emd": 0.5}}, "a higher emd_weighted is worse, so a limit is the most"),
         ({"most": {"dead_05": 2.0}}, "<= 1, a share, dead_05 is 2.0"),
         ({"most": {"mfr_fp": 0.2}}, "mfr_fp is the baseline's"),
         ({"multiples": {"spearman": 2.0}}, "spearman has no noise floor"),
@@ -212,7 +212,7 @@ def test_a_correlation_is_limited_from_below() -> None:
     before, after = (Observation(counts, right, right) for counts in (recording(0), recording(1, 1.6)))
     verdict = judge(before, after, Limits(least={"spearman": 0.2}), quantized=torch.nn.Identity())
     (finding,) = verdict.findings
-    assert (finding.outcome, finding.at) == ("holds", "least")
+    assert (finding.outcome, finding.at) == ("keeps", "least")
     assert finding.low <= finding.value <= finding.high
     assert "≥ 0.2" in verdict.table()
     # the rates were scaled, so their order did not change: what keeps the correlation from 1 is noise

@@ -14,6 +14,7 @@ from torch import nn
 from isofire.config import DataSettings
 from isofire.firing import Observation, SpikeCounts, observe
 from isofire.firing.comparison import Comparison
+from isofire.firing.evidence.outcome import Margins
 from isofire.json_text import to_json_text
 from isofire.models import save_model
 from isofire.spec import QuantSpec
@@ -148,6 +149,8 @@ class FolderView(Results):
 class MadeView:
     """A view of made-up cells, for pages of any size."""
 
+    margins = Margins()
+
     def __init__(self, rows: list[dict[str, Any]], layers: int = 3, neurons: int = 400, bits: int = 4) -> None:
         generator = torch.Generator().manual_seed(0)
         self.rows, self.failed = rows, []
@@ -196,13 +199,21 @@ def row(cell: str = "a", **changes: Any) -> dict[str, Any]:
         "cell": cell, "baseline": "b", "model": "sew_resnet8", "data": "digits", "target": "weights",
         "method": "uniform",
         "bits": 4, "range": "[-1, 1]", "granularity": "channel", "placement": None, "options": None, "mode": "ptq",
-        "seed": 0, "n_images": 400, "T": 4, "accuracy": 0.9, "accuracy_fp": 0.9, "agreement": 0.95, "mfr": 0.1,
+        "seed": 0, "n_images": 4000, "T": 4, "accuracy": 0.9, "accuracy_fp": 0.9, "agreement": 0.95, "mfr": 0.1,
         "mfr_fp": 0.11, "dead_00": 0.1, "dead_01": 0.2, "dead_05": 0.3, "emd_layer_mean": 0.01, "emd_weighted": 0.01,
         "emd_pooled": 0.01, "emd_max": 0.02, "paired_mae": 0.02, "shift": 0.005, "shape": 0.005, "reshuffle": 0.01,
         "spearman": 0.99, "dead_00_fp": 0.1, "dead_01_fp": 0.2, "dead_05_fp": 0.28, "epochs": 0,
         "calibration_images": 64, "seconds": 1.0, "spec": f"spec of {cell}",
     }  # fmt: skip
-    return found | changes
+    found |= changes
+    if "emd_weighted" not in changes:
+        found["emd_weighted"] = found["emd_layer_mean"]
+    # intervals of a twentieth to either side, and two images lost and won beside those that accuracy tells
+    net = round((found["accuracy_fp"] - found["accuracy"]) * found["n_images"])
+    known = {"images_lost": max(net, 0) + 2, "images_won": max(-net, 0) + 2}
+    if found["emd_layer_mean"] is not None:
+        known |= {"emd_low": 0.95 * found["emd_layer_mean"], "emd_high": 1.05 * found["emd_layer_mean"]}
+    return known | found
 
 
 def control(cell: str = "control", **changes: Any) -> dict[str, Any]:

@@ -1,16 +1,17 @@
 from __future__ import annotations
 
 import itertools
-import math
 import statistics
 
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from isofire.firing.evidence.outcome import Margins
 from isofire.report.entries import bits_order, bits_text, entries_of, reference_name, title_of
 from isofire.report.overview import overview
-from isofire.report.summary import best_per_bits, default_entry, explained, pareto_front, verdict
+from isofire.report.summary import best_per_bits, default_entry, explained, of_text, pareto_front, verdict
 from isofire.report.table import cells_of, records
 
 
@@ -30,21 +31,25 @@ def test_rows_of_several_seeds_are_one_entry_with_mean_spread_and_n(folders):
     assert entry.spread("accuracy") == pytest.approx(statistics.stdev([0.8, 0.9, 0.85]))
     assert entry.drop == pytest.approx(0.05)
     assert entry.multiple == pytest.approx(0.03 / 0.02)
-    assert entry.standard_error == pytest.approx(math.sqrt(0.9 * 0.1 / 400))
-    assert (entry.keeps_accuracy, entry.keeps_firing) == (False, False)
+    # by Student's t with 2 degrees of freedom, since seeds differ more than images
+    drop = scipy.stats.t.interval(0.95, 2, 0.05, scipy.stats.sem([0.1, 0.0, 0.05]))
+    assert (entry.kept.drop.low, entry.kept.drop.high) == pytest.approx(drop)
+    assert (entry.kept.accuracy, entry.kept.firing, entry.outcome) == ("undecided", "undecided", "undecided")
     assert reference.is_control
     assert reference.multiple is None
     record = records([entry])[0]
     assert (record["n_seeds"], record["seeds"], record["reference"]) == (3, "0 1 2", "control")
-    assert record["drift_multiple"] == pytest.approx(1.5)
+    assert record["drift_over_floor"] == pytest.approx(1.5)
+    assert (record["kept"], record["keeps_firing"]) == ("undecided", "undecided")
     assert cells_of(entry)["accuracy"] == "85.00 ± 5.00"
 
 
-def test_a_control_keeps_nothing_in_any_form(folders):
+def test_a_control_is_held_against_its_own_floor_alone(folders):
     (control,) = entries_of([folders.control()])
-    record = records([control])[0]
-    assert {record[key] for key in ("kept", "keeps_accuracy", "keeps_firing")} == {None}
-    assert cells_of(control)["kept"] == ""
+    assert records([control])[0]["keeps_firing"] is None
+    assert cells_of(control)["kept"] == "? undecided firing"
+    (known,) = entries_of([folders.control(emd_floor=0.005, emd_floor_low=0.004, emd_floor_high=0.006, floor="images")])
+    assert records([known])[0]["keeps_firing"] == "keeps"
 
 
 def test_one_seed_has_no_spread(folders):
@@ -82,13 +87,13 @@ def test_verdict_names_the_fewest_bits_that_keep_both(folders):
         folders.row("state", spec="m", target="membrane", bits=2, emd_layer_mean=0.02, placement="pre_fire"),
     ]
     first, weights, membranes = verdict(entries_of(rows))
-    assert first == "2 of 5 settings keep accuracy and firing, 2 keep accuracy alone."
+    assert first == "2 of 5 settings keep accuracy and firing, 3 fail, none are undecided."
     assert weights == (
         "Weights, fewest bits that keep both: uniform 4 bit, [-1, 1], ptq; accuracy 90.00 % (+0.00 points), "
-        "EMD 0.00400 (0.8× the control's)."
+        "EMD 0.00400 (0.8× (0.75 to 0.86) the control)."
     )
     assert membranes.startswith(
-        "Membranes, closest of those that keep accuracy: uniform 2 bit, [-1, 1], pre_fire, ptq;"
+        "Membranes, closest of those that do not fail accuracy: uniform 2 bit, [-1, 1], pre_fire, ptq;"
     )
 
 
@@ -96,13 +101,20 @@ def test_what_is_kept(folders):
     rows = [
         folders.control(),
         folders.row("a", spec="a", emd_layer_mean=0.005),
-        folders.row("b", spec="b", emd_layer_mean=0.0051),
+        folders.row("b", spec="b", emd_layer_mean=0.05),
         folders.row("c", spec="c", accuracy=0.8, emd_layer_mean=0.001),
         folders.row("d", spec="d", accuracy=0.8, emd_layer_mean=0.1),
+        folders.row("e", spec="e", emd_layer_mean=0.01),
     ]
-    assert [entry.kept for entry in entries_of(rows)[1:]] == ["both", "accuracy", "firing", "neither"]
+    assert [entry.verdict for entry in entries_of(rows)[1:]] == [
+        "✓ keeps", "✗ fails firing", "✗ fails accuracy", "✗ fails", "? undecided firing",
+    ]  # fmt: skip
+    # a margin decides the last
+    assert entries_of(rows, Margins(firing=3))[-1].verdict == "✓ keeps"
     # without a reference it is not known whether firing is kept
-    assert [entry.kept for entry in entries_of(rows[1:])] == ["accuracy", "accuracy", "neither", "neither"]
+    assert [entry.verdict for entry in entries_of(rows[1:4])] == [
+        "? undecided firing", "? undecided firing", "✗ fails accuracy",
+    ]  # fmt: skip
 
 
 def test_overview_has_a_line_for_settings_that_differ_in_their_bits_alone(folders):
@@ -115,30 +127,35 @@ def test_overview_has_a_line_for_settings_that_differ_in_their_bits_alone(folder
     assert found["columns"] == ["2", "4", "8"]
     (group,) = found["groups"]
     assert [line["more"] for line in group["lines"]] == ["a, ptq", "b, ptq", "a, per tensor, ptq"]
-    assert [field and field["word"] for field in group["lines"][0]["fields"]] == ["accuracy", None, "accuracy"]
+    assert [field and field["word"] for field in group["lines"][0]["fields"]] == [
+        "? undecided firing",
+        None,
+        "? undecided firing",
+    ]
     assert [field and (field["kept"], field["multiple"]) for field in group["lines"][2]["fields"]] == [
-        None, ("both", "0.2×"), None
+        None, ("keeps", "0.2×"), None
     ]  # fmt: skip
     assert overview(entries_of(rows[:1])) is None
 
 
 def test_verdict_without_reference_claims_nothing_about_firing(folders):
     assert "no control and no noise floor" in verdict(entries_of([folders.row()]))[1]
-    assert "not known" in explained(entries_of([folders.row()]))[0]
+    assert "drift has no reference" in explained(entries_of([folders.row()]))[1]
     assert verdict([]) == ["No quantized setting has finished yet."]
 
 
 def test_verdict_when_nothing_keeps_both(folders):
     rows = [folders.control(), folders.row("a", emd_layer_mean=0.05)]
-    assert verdict(entries_of(rows))[0] == "None of 1 setting keeps accuracy and firing, 1 keeps accuracy alone."
+    assert verdict(entries_of(rows))[0] == ("None of 1 setting keeps accuracy and firing, 1 fails, none are undecided.")
     rows[1] = folders.row("a", accuracy=0.2)
-    assert verdict(entries_of(rows))[1].startswith("Weights, none keeps accuracy, least lost by: uniform 4 bit")
+    assert verdict(entries_of(rows))[1].startswith("Weights, all fail accuracy, least lost by: uniform 4 bit")
 
 
 def test_references_are_explained(folders):
     rows = [folders.control(), folders.row("a", spec="a"), folders.row("b", spec="b", emd_floor=0.02, floor="images")]
-    first, *kinds = explained(entries_of(rows))
-    assert "the larger of noise floor and control" in first
+    rule, first, *kinds = explained(entries_of(rows))
+    assert "accuracy lost is at most 1 point" in rule
+    assert "the larger of its own and the drift of its control" in first
     assert [text.partition(":")[0] for text in kinds] == ["Control", "Image floor"]
     assert reference_name(entries_of(rows)) == "reference"
     assert reference_name(entries_of(rows[:2])) == "control"
@@ -174,3 +191,15 @@ def test_titles(folders):
         == "weights lsq 4 bit, learned range, per channel, qat"
     )
     assert title_of(folders.control()) == "control: BN re-estimated (ptq)"
+
+
+def test_settings_that_these_images_do_not_rank_are_tied(folders):
+    rows = [
+        folders.control(),
+        folders.row("a", spec="a", emd_layer_mean=0.0040),
+        folders.row("b", spec="b", emd_layer_mean=0.0042),
+        folders.row("c", spec="c", emd_layer_mean=0.0060),
+        folders.row("d", spec="d", emd_layer_mean=0.0041, accuracy=0.5),
+    ]
+    (best,) = best_per_bits(entries_of(rows))
+    assert (best.entry.cells, best.of, best.tied, of_text(best)) == (("a",), 4, 1, "4, 1 tied")

@@ -14,7 +14,7 @@ from isofire.errors import DataError, OutputError
 from isofire.firing.comparison import EMD_NOISE
 from isofire.json_text import plain
 from isofire.study import known_columns, read_rows, to_csv, to_json, write_rows
-from isofire.study.rows import COST, LABELS, columns_of, is_row
+from isofire.study.rows import COST, LABELS, VERDICT, columns_of, is_row
 
 TEXT = st.none() | st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=20)
 NUMBER = st.floats(allow_infinity=False)
@@ -23,9 +23,13 @@ KINDS = {
     "bits": st.integers(1, 32) | st.just(1.585) | st.sampled_from(["4 | 8", None]),
     **dict.fromkeys(("seed", "n_images", "T", "epochs", "calibration_images"), st.none() | WHOLE),
     "seconds": NUMBER,
-    **dict.fromkeys((*EMD_NOISE, *COST), st.none() | st.floats(allow_nan=False, allow_infinity=False)),
+    **dict.fromkeys(
+        (*EMD_NOISE, *COST, *VERDICT, "emd_bias", "emd_over_floor"),
+        st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    ),
     "within_noise": st.none() | st.booleans(),
-    "floor": TEXT,
+    **dict.fromkeys(("images_lost", "images_won"), st.none() | WHOLE),
+    **dict.fromkeys(("floor", "reference", "keeps_accuracy", "keeps_firing", "kept"), TEXT),
     "synops_left_out": TEXT,
     "cost_left_out": TEXT,
     "spec": TEXT,
@@ -83,7 +87,7 @@ def test_columns_asked_for_by_the_study_are_there():
     wanted = [
         "model", "data", "target", "method", "bits", "range", "granularity", "placement", "options", "mode", "seed",
         "n_images", "T", "accuracy", "accuracy_fp", "agreement", "mfr", "mfr_fp", "dead_00", "dead_01", "dead_05",
-        "emd_layer_mean", "emd_weighted", "emd_pooled", "emd_max", "paired_mae", "shift", "shape", "reshuffle",
+        "emd_weighted", "emd_layer_mean", "emd_pooled", "emd_max", "paired_mae", "shift", "shape", "reshuffle",
         "spearman",
     ]  # fmt: skip
     found = known_columns()

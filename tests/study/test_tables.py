@@ -30,9 +30,9 @@ def test_shared_labels_move_to_the_heading():
 
 
 def test_values_and_units():
-    lines = text_table([ROW, OTHER]).splitlines()
+    lines = text_table([ROW, OTHER], width=200).splitlines()
     first = next(line for line in lines if line.startswith("weights"))
-    assert first.split()[-5:] == ["12.35", "0.0800", "41.4", "0.00216", "0.0123"]
+    assert "12.35 90.0 0.0800 41.4 0.00216 0.0123 - " in " ".join(first.split())
     second = next(line for line in lines if line.startswith("membrane"))
     assert "post_reset" in second
     assert "1.585" in second
@@ -85,16 +85,18 @@ def test_no_rows():
 
 
 def test_drift_over_its_floor_stands_beside_it():
-    far = {"emd_over_floor": 12.04, "within_noise": False, "floor": "images"}
-    near = {"emd_over_floor": 1.02, "within_noise": True, "floor": "images"}
-    text = text_table([ROW | far, OTHER | near])
-    assert "floor images" in text.split("\n\n")[0].replace("\n", " ")
+    floor = {"emd_floor": 0.001, "emd_floor_low": 0.0009, "emd_floor_high": 0.0011, "floor": "images"}
+    far = {"emd_layer_mean": 0.012, "emd_low": 0.0118, "emd_high": 0.0122, **floor}
+    near = {"emd_layer_mean": 0.001, "emd_low": 0.0009, "emd_high": 0.0011, "accuracy": 0.75, **floor}
+    text = text_table([ROW | far, OTHER | near], width=200)
+    assert "floor image floor" in text.split("\n\n")[0].replace("\n", " ")
     lines = text.splitlines()
-    assert "12.0" in next(line for line in lines if line.startswith("weights")).split()
-    assert "1.0≈" in next(line for line in lines if line.startswith("membrane")).split()
-    assert "≈ where it is within noise" in text.replace("\n", " ")
-    assert max(map(len, lines)) <= 100
-    assert "12.0?" in text_table([ROW | far | {"within_noise": None}, OTHER | near])
-    assert "| 12.0 |" in markdown_table([ROW | far, OTHER | near])
-    # rows of earlier versions have no floor
+    assert "12.0 (10.9-13.3)" in next(line for line in lines if line.startswith("weights"))
+    assert next(line for line in lines if line.startswith("weights")).endswith("✗ fails")
+    assert next(line for line in lines if line.startswith("membrane")).endswith("✓ keeps")
+    assert "✓ within the margins, ✗ beyond them" in text.replace("\n", " ")
+    assert max(map(len, text_table([ROW | far, OTHER | near]).splitlines())) <= 100
+    assert "| 12.0 (10.9-13.3) |" in markdown_table([ROW | far, OTHER | near])
+    # of rows without a floor nothing is known of firing
+    assert "? undecided" in text_table([ROW | {"accuracy": 0.75}, OTHER | {"accuracy": 0.75}])
     assert "÷floor" not in text_table([ROW, OTHER])

@@ -19,7 +19,7 @@ from isofire.firing.compare import observe_together, require_order
 from isofire.firing.verdict import Finding, Limits, Verdict, judge
 from isofire.study import environment
 
-EXIT = {"holds": 0, "fails": 1, "undecided": 3}
+EXIT = {"keeps": 0, "fails": 1, "undecided": 3}
 """Exit status of each outcome; 2 is a mistake in what was asked."""
 
 _LIMITS = Group("Limits")
@@ -46,9 +46,9 @@ def check(
     machine: Machine | None = None,
     output: Output | None = None,
 ) -> Report:
-    """Say whether a quantized network keeps to limits: exit status 0 it holds, 1 it fails, 3 undecided at this n.
+    """Say whether a quantized network keeps to limits: exit status 0 it keeps, 1 it fails, 3 undecided at this n.
 
-    A limit holds if the whole 95 % interval keeps to it, and fails if none of it does.
+    A limit is kept if the whole 95 % interval keeps to it, and fails if none of it does.
 
     ```
     isofire check FP.safetensors Q.safetensors --data digits --max-accuracy-drop 0.01 --max-drift 5
@@ -65,7 +65,7 @@ def check(
     max_accuracy_drop
         Most that accuracy may fall, as a share of images: 0.01 is one point.
     max_drift
-        Most that EMD (mean over layers) may be, as a multiple of the noise floor.
+        Most that EMD (weighted by neurons) may be, as a multiple of the noise floor.
     max_dead
         Most neurons with a rate below 0.05, as a share of all.
     max_synops
@@ -137,7 +137,7 @@ class _Case(NamedTuple):
 
 
 def _case(finding: Finding) -> _Case:
-    kinds = {"holds": "system-out", "fails": "failure", "undecided": "error"}
+    kinds = {"keeps": "system-out", "fails": "failure", "undecided": "error"}
     message = (
         f"{finding.value:.6g} (95 %: {finding.low:.6g} .. {finding.high:.6g}), at {finding.at} {finding.limit:.6g}"
     )

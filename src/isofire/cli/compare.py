@@ -9,7 +9,7 @@ from typing import Any
 from isofire.cli.figures import save_figure
 from isofire.cli.floors import FloorChoice
 from isofire.cli.named import ModelChoice
-from isofire.cli.options import BatchSize, DataChoice, Machine, Out, Output
+from isofire.cli.options import BatchSize, DataChoice, Machine, MarginChoice, Out, Output
 from isofire.cli.screen import Log, Report, open_folder
 from isofire.files import write_text
 from isofire.firing import Comparison, observe
@@ -31,6 +31,7 @@ def compare(
     batch_size: BatchSize = 128,
     choice: DataChoice | None = None,
     floor: FloorChoice | None = None,
+    margin: MarginChoice | None = None,
     machine: Machine | None = None,
     output: Output | None = None,
 ) -> Report:
@@ -69,12 +70,13 @@ def compare(
         **labels_of(spec_of(second)),
         **_origin(note),
     }
-    row = found.row(**labels)
+    margins = (margin or MarginChoice()).over()
+    row = found.row(margins, **labels)
     about = environment(place)
     files = [] if folder is None else keep_comparison(folder, found, row, about, Log())
     document = {"row": row, **found.to_dict(), "environment": about, "files": [str(file) for file in files]}
     written = "".join(f"\nwrote {file}" for file in files)
-    return Report(document, found.table() + (f"\n{written}" if written else ""))
+    return Report(document, found.table(margins=margins) + (f"\n{written}" if written else ""))
 
 
 def _origin(note: dict[str, Any]) -> dict[str, Any]:

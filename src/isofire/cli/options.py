@@ -15,6 +15,7 @@ from cyclopts.validators import Number
 
 from isofire.config import DataSettings, RunConfig, read_config, require
 from isofire.errors import SpecError
+from isofire.firing.evidence.outcome import Margins
 from isofire.limits import MOST_THREADS
 from isofire.models import NamedData, load_named
 from isofire.study import AnySet, is_uncut_loader, load_split
@@ -23,6 +24,7 @@ from isofire.training.distributed import pick_device
 _DATA = Group("Data")
 _MACHINE = Group("Machine")
 _OUTPUT = Group("Output")
+_VERDICT = Group("Verdict")
 
 ConfigFile = Annotated[Path, Parameter(name=["--config", "-c"], help="TOML file; configs/ holds some that run as is.")]
 _SET = "Change one setting, e.g. train.epochs=2; may be repeated."
@@ -82,6 +84,29 @@ class Machine:
                 raise SpecError(f"--threads must lie in 1..{MOST_THREADS}, got {threads}")
             torch.set_num_threads(threads)
         return pick_device(self.device, int(os.environ.get("LOCAL_RANK", "0")))
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class MarginChoice:
+    """How much may change and still count as kept.
+
+    Parameters
+    ----------
+    margin_accuracy
+        Most that accuracy may fall, as a share of images: 0.01, the default, is one point.
+    margin_firing
+        Most that drift may be, as a multiple of its noise floor; by default 2.
+    """
+
+    margin_accuracy: Annotated[float | None, Parameter(group=_VERDICT, show_default=False)] = None
+    margin_firing: Annotated[float | None, Parameter(group=_VERDICT, show_default=False)] = None
+
+    def over(self, margins: Margins | None = None) -> Margins:
+        """`margins`, with what was given in place of theirs."""
+        given = {"accuracy": self.margin_accuracy, "firing": self.margin_firing}
+        known = {key: value for key, value in given.items() if value is not None}
+        return msgspec.structs.replace(margins or Margins(), **known)
 
 
 @Parameter(name="*")

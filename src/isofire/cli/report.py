@@ -7,7 +7,7 @@ from typing import Annotated, Any, cast
 
 from cyclopts import Parameter
 
-from isofire.cli.options import Output
+from isofire.cli.options import MarginChoice, Output
 from isofire.cli.screen import Report
 from isofire.report import ResultsView, compare, write_comparison, write_report
 from isofire.report.caveats import caveats
@@ -26,6 +26,7 @@ def report(
     /,
     *,
     out: Annotated[Path | None, Parameter(name=["--out", "-o"], help=_OUT)] = None,
+    margin: MarginChoice | None = None,
     output: Output | None = None,
 ) -> Report:
     """Make a page of a sweep's results, or of two sweeps side by side.
@@ -49,8 +50,9 @@ def report(
     first = _open(folder)
     document: dict[str, Any]
     if other is None:
-        files = write_report(first, out or folder / "report.html")
-        study = Study.of(first)
+        margins = (margin or MarginChoice()).over(first.margins)
+        files = write_report(first, out or folder / "report.html", margins=margins)
+        study = Study.of(first, margins)
         warned, said = caveats(study), verdict(study.entries)
         missing = study.missing
         counts = {"damaged": len(missing.damaged), "failed": len(missing.failed), "pending": missing.not_run}

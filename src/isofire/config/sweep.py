@@ -15,6 +15,7 @@ from isofire.config.data import DataSettings
 from isofire.config.source import ConfigSource, merge_settings
 from isofire.config.tables import lay_data, read_table
 from isofire.errors import SpecError
+from isofire.firing.evidence.outcome import Margins
 from isofire.limits import Count, Seed, Threads
 from isofire.models.pretrained import REGISTER
 from isofire.quantization import CALIBRATION_IMAGES
@@ -81,6 +82,8 @@ class Sweep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         CPU threads of a cell. Part of what decides its bits, so it does not follow from the number of workers.
     keep_models
         Store the quantized networks too.
+    margins
+        How much a quantized network may differ and still keep accuracy and firing; tables and reports judge by it.
     """
 
     name: Annotated[str, Meta(min_length=1)]
@@ -96,6 +99,7 @@ class Sweep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     batch_size: Count = 128
     threads: Threads = 1
     keep_models: bool = True
+    margins: Margins = Margins()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, complete with defaults."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -18,10 +19,12 @@ from isofire.firing.cost.synops_per_spike import SynopsPerSpike
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.drift import LayerDrift, check_match, layer_drift
 from isofire.firing.evidence.decisions import Decisions
+from isofire.firing.evidence.kept import Kept, kept, own_floor
 from isofire.firing.evidence.noise_floor import NoiseFloor
+from isofire.firing.evidence.outcome import HEADLINE, Margins
 from isofire.firing.evidence.summary import Evidence, evidence_or_reason
 from isofire.firing.observation import Observation, require_same_images
-from isofire.firing.table import drift_table, evidence_table, layer_table, noise_table, synops_lines
+from isofire.firing.table import drift_table, evidence_table, kept_lines, layer_table, noise_table, synops_lines
 from isofire.json_text import to_json_text
 
 if TYPE_CHECKING:
@@ -155,17 +158,18 @@ class Comparison:
         return None if self.reached is None else synops_drift(self.baseline, self.quantized, self.reached)
 
     def __repr__(self) -> str:
-        drift = f"EMD {self.overall['emd_layer_mean']:.5f} over {len(self.layers)} layers"
+        drift = f"EMD {self.overall[HEADLINE]:.5f} over {len(self.layers)} layers"
         return (
             f"Comparison(accuracy {self.accuracy:.4f} (fp {self.accuracy_fp:.4f}), {drift}, {self.n_images:,} images)"
         )
 
     def _repr_html_(self) -> str:
         noise = "" if self.evidence is None else noise_table(self.evidence, self.layers).html()
-        return f"<p>{escape(repr(self))}</p>{drift_table(self.layers, self.overall).html()}{noise}"
+        said = escape("; ".join(kept_lines(self.kept(), Margins())))
+        return f"<p>{escape(repr(self))}<br>{said}</p>{drift_table(self.layers, self.overall).html()}{noise}"
 
-    def table(self, width: int | None = None) -> str:
-        """Plain text: scores, a line per layer, the overall line; EMD and its noise; SynOps.
+    def table(self, width: int | None = None, margins: Margins | None = None) -> str:
+        """Plain text: what is kept, scores, a line per layer, the overall line; EMD and its noise; SynOps.
 
         Tables are as wide as the screen, or at most 100 columns in a file or pipe, unless `width` says otherwise.
         """
@@ -176,7 +180,8 @@ class Comparison:
             if found is not None
             else textwrap.fill(f"no intervals: {reason}", 100)
         )
-        parts = [drift, noise]
+        allowed = margins or Margins()
+        parts = ["\n".join(kept_lines(self.kept(allowed), allowed)), drift, noise]
         if self.synops is not None:
             parts.append(synops_lines(self.synops))
         elif self.decisions is not None:
@@ -206,40 +211,49 @@ class Comparison:
             write_text(path, text)
         return text
 
-    def row(self, **labels: str | float | int | bool | None) -> dict[str, Any]:
+    def row(self, margins: Margins | None = None, /, **labels: str | float | int | bool | None) -> dict[str, Any]:
         """One flat row for a table of results: the labels given, the overall values, and EMD's noise.
 
-        The last are `emd_low` and `emd_high` (95 % interval of `emd_layer_mean` on so many images), `emd_noise`
-        (what unchanged rates would show), `emd_true_low` and `emd_true_high` (range for true rates), `emd_floor`,
-        `emd_over_floor`, `within_noise`, and `floor`, which says of what kind it is; then `synops`, `synops_fp` and
-        `synops_bound`, the most that they can differ by, and `synops_left_out`. None where there is no `evidence`, or
-        no `synops`; the numbers of SynOps are None too where something is left out of them, which is named then.
+        The last are, for the headline `emd_weighted` and for the mean over layers (`emd`), the 95 % interval
+        (`emd_weighted_low`, `emd_low`, ...), what unchanged rates would show (`_noise`), the range for true rates
+        (`_true_low`, `_true_high`) and the noise floor as a unit with its interval (`_floor`, `_floor_low`,
+        `_floor_high`), then `floor`, its kind; `images_lost` and `images_won`; the verdict by `margins`
+        (None: the default), see `isofire.firing.evidence.kept`; then `synops`, `synops_fp` and `synops_bound`, the most
+        that they can differ by, and `synops_left_out`. None where there is no `evidence`, or no `synops`; the numbers
+        of SynOps are None too where something is left out of them, which is named then.
 
         Raises
         ------
         SpecError
             If a label has the name of a value.
         """
-        values = {**self.overall, **self._noise(), **self._cost()}
+        values = {**self.overall, **self._noise()}
+        values |= {**self.kept(margins, row=values).columns(), **self._cost()}
         if taken := sorted(set(labels) & set(values)):
             raise SpecError(f"a label must not have the name of a value, got {taken[0]!r}; rename the label")
         return {**labels, **values}
 
-    def _noise(self) -> dict[str, float | str | None]:
+    def kept(self, margins: Margins | None = None, *, row: Mapping[str, Any] | None = None) -> Kept:
+        """Whether accuracy and firing are kept; `row` saves making it again."""
+        found = {**self.overall, **self._noise()} if row is None else row
+        return kept([found], [own_floor(found, HEADLINE)], margins, HEADLINE)
+
+    def _noise(self) -> dict[str, Any]:
+        votes = self.decisions
+        found: dict[str, Any] = dict.fromkeys(EMD_NOISE)
+        if votes is not None:
+            found |= {"images_lost": votes.lost, "images_won": votes.won}
         if self.evidence is None:
-            return dict.fromkeys(EMD_NOISE)
-        found = self.evidence.against()
-        return {
-            "emd_low": found.interval.low,
-            "emd_high": found.interval.high,
-            "emd_noise": found.interval.noise,
-            "emd_true_low": found.interval.true_low,
-            "emd_true_high": found.interval.true_high,
-            "emd_floor": None if found.floor is None else found.floor.value,
-            "emd_over_floor": found.ratio if math.isfinite(found.ratio) else None,
-            "within_noise": found.within_noise,
-            "floor": self.evidence.floor.kind,
-        }
+            return found
+        for stem, measure in (("emd", "emd_layer_mean"), (HEADLINE, HEADLINE)):
+            against = self.evidence.against(measure)
+            found |= {f"{stem}_{key}": getattr(against.interval, key) for key in _OF_INTERVAL}
+            if (floor := against.floor) is not None:
+                unit = floor.unit
+                found |= {f"{stem}_floor": unit.value}
+                if not math.isnan(unit.low):
+                    found |= {f"{stem}_floor_low": unit.low, f"{stem}_floor_high": unit.high}
+        return {**found, "floor": self.evidence.floor.kind}
 
     def _cost(self) -> dict[str, float | str | None]:
         missing = () if self.synops is None else self.synops.left_out
@@ -265,8 +279,9 @@ class Comparison:
         return drift_figure(self.baseline, self.quantized, self.layers, self.evidence)
 
 
+_OF_INTERVAL = ("low", "high", "noise", "true_low", "true_high")
 EMD_NOISE = (
-    "emd_low", "emd_high", "emd_noise", "emd_true_low", "emd_true_high", "emd_floor", "emd_over_floor", "within_noise",
-    "floor",
+    *(f"{stem}_{key}" for stem in (HEADLINE, "emd") for key in (*_OF_INTERVAL, "floor", "floor_low", "floor_high")),
+    "floor", "images_lost", "images_won",
 )  # fmt: skip
-"""Columns of a row that say how sure EMD is."""
+"""Columns of a row that say how sure EMD and accuracy are."""

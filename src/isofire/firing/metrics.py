@@ -17,6 +17,7 @@ from isofire.errors import DataError, ModelError, OutputError, SpecError
 from isofire.firing.aggregate import combined
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.drift import check_match
+from isofire.firing.evidence.outcome import HEADLINE
 from isofire.firing.measures import Combine, Firing, Measure, quantity
 from isofire.firing.rates import PAPER_CUT, dead_share, require_cut
 
@@ -297,10 +298,10 @@ class DeadShare(OneNetworkMetric):
 
 
 class RateEMD(TwoNetworksMetric):
-    """Earth mover's distance between the two networks' rates, mean over layers; see `isofire.emd`."""
+    """Earth mover's distance between the two networks' rates, weighted by neurons; see `isofire.emd`."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__("emd_layer_mean", **options)
+        super().__init__(HEADLINE, **options)
 
 
 class PairedDrift(TwoNetworksMetric):

@@ -10,6 +10,8 @@ from isofire.firing.cost.bound import SynOpsDrifts
 from isofire.firing.drift import LayerDrift
 from isofire.firing.evidence.decisions import Decisions
 from isofire.firing.evidence.interval import Interval
+from isofire.firing.evidence.kept import Kept
+from isofire.firing.evidence.outcome import HEADLINE, MARKS, Margins
 from isofire.firing.evidence.summary import DriftVsFloor, Evidence
 from isofire.firing.measures import FP, RATE_UNIT, Measure, shown_in
 from isofire.firing.rates import PAPER_CUT
@@ -31,7 +33,7 @@ def layer_table(
             f"rates and distances in {RATE_UNIT}; dead: share of neurons with rate < {PAPER_CUT:g}",
             "",
             drift_table(layers, overall).text(width),
-            f"EMD: layer mean {overall['emd_layer_mean']:.5f}, neuron-weighted {overall['emd_weighted']:.5f}, "
+            f"EMD: neuron-weighted {overall['emd_weighted']:.5f}, layer mean {overall['emd_layer_mean']:.5f}, "
             f"pooled {overall['emd_pooled']:.5f}, max {overall['emd_max']:.5f}",
         ]
     )
@@ -78,15 +80,24 @@ def evidence_table(found: Evidence, layers: Sequence[LayerDrift], width: int | N
     return "\n".join(
         [
             noise_table(found, layers).text(width),
-            *textwrap.wrap(f"floor: {found.floor.about}", 100),
+            *textwrap.wrap(_floor_told(found), 100),
             *_noise_and_truth(found.against().interval, n),
             images,
         ]
     )
 
 
+def _floor_told(found: Evidence) -> str:
+    """Which floor, and how well it is known."""
+    floor = found.against().floor
+    if floor is None or math.isnan(floor.unit.low):
+        return f"floor: {found.floor.about}; its interval is not known"
+    ends = f"{floor.unit.low:.5f} .. {floor.unit.high:.5f}"
+    return f"floor: {found.floor.about}; of all neurons {floor.value:.5f}, 95 % {ends}"
+
+
 def _noise_and_truth(interval: Interval, n: int) -> list[str]:
-    unchanged = f"with unchanged rates the mean EMD of {n:,} images would be {interval.noise:.5f}"
+    unchanged = f"with unchanged rates the EMD of {n:,} images would be {interval.noise:.5f}"
     return [
         unchanged + ("" if interval.resolved else ", so all of it may be noise"),
         f"with unlimited images it would be between {interval.true_low:.5f} and {interval.true_high:.5f}",
@@ -112,18 +123,36 @@ def synops_lines(found: SynOpsDrifts) -> str:
 def noise_table(found: Evidence, layers: Sequence[LayerDrift]) -> TextTable:
     """EMD of each layer and their mean, with its interval, its floor, EMD / floor and what that says."""
     lines = [_noise_line(layer.layer, found.against("emd", layer.layer)) for layer in layers]
+    lines.append(_noise_line("all neurons", found.against(HEADLINE)))
     lines.append(_noise_line("mean over layers", found.against("emd_layer_mean")))
-    titles = ["EMD and its noise", "EMD", "95 % interval", "floor", "EMD/floor", ""]
-    return TextTable(titles, lines, texts=frozenset({0, 5}), rules=frozenset({len(layers)}))
+    titles = ["EMD and its noise", "EMD", "95 % interval", "floor", "EMD/floor", "95 % interval"]
+    return TextTable(titles, lines, texts=frozenset({0}), rules=frozenset({len(layers)}))
 
 
 def _noise_line(name: str, against: DriftVsFloor) -> list[str]:
     interval, floor = against.interval, against.floor
     # silent in both networks, or a network beside itself, has no ratio
-    ratio = "-" if floor is None or math.isnan(against.ratio) else f"{against.ratio:.1f}"
-    said = {True: "within noise", False: "", None: "" if floor is None else "noise unknown"}[against.within_noise]
+    multiple = against.multiple
+    ratio = "-" if math.isnan(multiple.estimate) else f"{multiple.estimate:.1f}"
+    ends = "-" if math.isnan(multiple.low) else f"{multiple.low:.1f} .. {multiple.high:.1f}"
     value = "-" if floor is None else f"{floor.value:.5f}"
-    return [name, f"{interval.estimate:.5f}", f"{interval.low:.5f} .. {interval.high:.5f}", value, ratio, said]
+    return [name, f"{interval.estimate:.5f}", f"{interval.low:.5f} .. {interval.high:.5f}", value, ratio, ends]
+
+
+def kept_lines(found: Kept, margins: Margins) -> list[str]:
+    """The verdict in words, with what it was taken from."""
+    drop, multiple = found.drop, found.multiple
+    accuracy = (
+        f"{MARKS[found.accuracy]} accuracy {found.accuracy}: lost {100 * drop.estimate:.2f} points "
+        f"({100 * drop.low:.2f} .. {100 * drop.high:.2f}), allowed {100 * margins.accuracy:g}"
+    )
+    if multiple is None or found.firing is None:
+        return [accuracy, "? firing undecided: drift has no noise floor"]
+    return [
+        accuracy,
+        f"{MARKS[found.firing]} firing {found.firing}: {multiple.estimate:.1f} times the noise floor "
+        f"({multiple.low:.1f} .. {multiple.high:.1f}), allowed {margins.firing:g}",
+    ]
 
 
 def _rounded_up(number: int) -> int:

@@ -1,7 +1,7 @@
-"""Does a quantized network keep to its limits: it holds, it fails, or these images cannot tell.
+"""Does a quantized network keep to its limits: it keeps, it fails, or these images cannot tell.
 
-A measure is compared with its limit by its 95 % interval: it holds if the whole interval keeps to the limit, fails if
-none of it does, and is undecided otherwise. So a network does not pass because too few images were looked at.
+A measure is compared with its limit by its 95 % interval and the rule of `isofire.firing.evidence.outcome`. So a
+network does not pass because too few images were looked at.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import textwrap
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from msgspec import Struct, field
@@ -22,19 +22,15 @@ from isofire.firing.comparison import Comparison
 from isofire.firing.cost.memory import memory_of
 from isofire.firing.cost.synops_per_spike import SynopsPerSpike
 from isofire.firing.counts import SpikeCounts
-from isofire.firing.evidence.interval import MIN_BLOCKS, Interval, drift_intervals
-from isofire.firing.evidence.noise_floor import FloorValue, NoiseFloor, image_floor
+from isofire.firing.evidence.interval import Interval, drift_intervals
+from isofire.firing.evidence.noise_floor import NoiseFloor
+from isofire.firing.evidence.outcome import HEADLINE, At, Outcome, outcome_of, together
 from isofire.firing.evidence.ratio import Magnitude, ratio_interval
-from isofire.firing.evidence.resample import used_blocks
-from isofire.firing.evidence.student import LEVEL, t_value
-from isofire.firing.evidence.summary import RESAMPLES, DriftVsFloor
+from isofire.firing.evidence.student import LEVEL
+from isofire.firing.evidence.summary import RESAMPLES
 from isofire.firing.measures import CHANGE, FP, quantity
 from isofire.firing.observation import Observation
 from isofire.text_table import TextTable, screen_width
-
-Outcome = Literal["holds", "fails", "undecided"]
-FLOOR_IMAGES = 1000
-"""Images of an image floor that a limit is a multiple of."""
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,7 +41,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     accuracy_drop
         Most that accuracy may fall, as a share of images: 0.01 is one point.
     drift
-        Most that EMD (mean over layers) may be, as a multiple of its noise floor.
+        Most that EMD (weighted by neurons) may be, as a multiple of its noise floor.
     dead_share
         Most neurons with a rate below 0.05, as a share of all.
     synops
@@ -56,7 +52,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Most or least that a measure may be, by the name of a column of `isofire.firing.MEASURES` ("dead_00",
         "emd_max", "mfr_change"), or of a measure, which stands for its first column ("emd").
     multiples
-        Most that a distance may be, as a multiple of its noise floor; `drift` is that of "emd_layer_mean".
+        Most that a distance may be, as a multiple of its noise floor; `drift` is that of "emd_weighted".
     """
 
     accuracy_drop: float | None = None
@@ -132,18 +128,12 @@ class Finding:
     high: float
     about: str
     enough: int | None = None
-    at: Literal["most", "least"] = "most"
+    at: At = "most"
 
     @property
     def outcome(self) -> Outcome:
-        """Holds, fails or undecided."""
-        if math.isnan(self.low) or math.isnan(self.high):
-            return "undecided"
-        if self.at == "least":
-            return "holds" if self.low >= self.limit else "fails" if self.high < self.limit else "undecided"
-        if self.high <= self.limit:
-            return "holds"
-        return "fails" if self.low > self.limit else "undecided"
+        """Keeps, fails or undecided."""
+        return outcome_of(self.low, self.high, self.limit, self.at)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -163,9 +153,8 @@ class Verdict:
 
     @property
     def outcome(self) -> Outcome:
-        """Fails if any limit does, else undecided if any is, else holds."""
-        found = {finding.outcome for finding in self.findings}
-        return "fails" if "fails" in found else "undecided" if "undecided" in found else "holds"
+        """Of all limits together."""
+        return together(finding.outcome for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -221,8 +210,8 @@ def check(
     limits
         What it has to keep to.
     floor
-        What `limits.drift` is a multiple of; None takes the baseline on `FLOOR_IMAGES` other images, however many were
-        recorded: this floor falls as images grow in number, and a limit must not.
+        What `limits.drift` is a multiple of; None takes the baseline on `FLOOR_IMAGES` other images, see
+        `isofire.firing.evidence.outcome`.
 
     Raises
     ------
@@ -232,7 +221,7 @@ def check(
     Examples
     --------
     >>> check(model, quantized, test_set, Limits(accuracy_drop=0.01, drift=5)).outcome  # doctest: +SKIP
-    'holds'
+    'keeps'
     """
     require_order(baseline, quantized)
     seen = observe_together(
@@ -263,12 +252,10 @@ def judge(
     reached
         For `limits.synops`, see `isofire.firing.cost.synops_per_spike`.
     """
-    if floor is None and used_blocks(baseline.counts) >= MIN_BLOCKS:
-        floor = image_floor(baseline.counts, images=FLOOR_IMAGES)
     found = Comparison.observed(baseline, quantized_seen, floor=floor, reached=reached)
     makers = {
         "accuracy_drop": lambda limit: _accuracy(found, limit),
-        "drift": lambda limit: _multiple(found, "drift", "emd_layer_mean", limit),
+        "drift": lambda limit: _multiple(found, "drift", HEADLINE, limit),
         "dead_share": lambda limit: _measure(found, "dead_share", "dead_05", limit, "most"),
         "synops": lambda limit: _synops(found, limit),
         "state_bytes": lambda limit: _state(quantized, quantized_seen.counts, limit),
@@ -285,9 +272,7 @@ def _unknown(name: str, limit: float, about: str, value: float = math.nan) -> Fi
     return Finding(name=name, limit=limit, value=value, low=math.nan, high=math.nan, about=about)
 
 
-def _finding(
-    name: str, limit: float, interval: Interval, n: int, about: str, at: Literal["most", "least"] = "most"
-) -> Finding:
+def _finding(name: str, limit: float, interval: Interval, n: int, about: str, at: At = "most") -> Finding:
     value, low, high = interval.estimate, interval.low, interval.high
     finding = Finding(name=name, limit=limit, value=value, low=low, high=high, about=about, at=at)
     gap = abs(limit - value)
@@ -320,23 +305,16 @@ def _multiple(found: Comparison, name: str, key: str, limit: float) -> Finding:
         )
     if against.floor.value == 0:
         return _unknown(name, limit, f"{said} {estimate:.5f}; its floor is 0, so there is nothing to compare it with")
-    floor = against.floor
-    if found.evidence.floor.kind == "images":
-        floor = _mean_of_draws(floor, used_blocks(found.baseline))
-    # few images must not break a limit, nor keep one because the floor is mostly noise too
-    drift = against.interval.apart_from_noise(quantity(key)[1].measure)
-    unit = replace(floor, low=max(floor.low - floor.noise, 0.0))
-    low, high = DriftVsFloor(interval=drift, floor=unit).ratio_interval
-    interval = Interval(estimate=against.ratio, low=low, high=high, level=LEVEL, error=math.nan)
+    floor, interval = against.floor, against.multiple
     about = f"{said} {estimate:.5f} ÷ noise floor {floor.value:.5f}: {found.evidence.floor.about}"
     finding = _finding(name, limit, interval, found.n_images, about)
     # more images do not narrow the floor: where it alone leaves the limit open, no number of them decides
     known = Magnitude(*[abs(estimate)] * 3)
-    least, most = ratio_interval(known, floor.magnitude)
+    least, most = ratio_interval(known, floor.unit)
     return replace(finding, enough=None) if least <= limit <= most else finding
 
 
-def _measure(found: Comparison, name: str, key: str, limit: float, at: Literal["most", "least"]) -> Finding:
+def _measure(found: Comparison, name: str, key: str, limit: float, at: At) -> Finding:
     """A measure of the whole network, in its own unit."""
     asked, value = quantity(key)[1], _value(found, key)
     unit = f", in {asked.measure.unit}" if asked.measure.unit else ""
@@ -354,15 +332,6 @@ def _measure(found: Comparison, name: str, key: str, limit: float, at: Literal["
 def _value(found: Comparison, key: str) -> float:
     value = key.removesuffix(CHANGE)
     return found.overall[key] if key in found.overall else found.overall[value] - found.overall[value + FP]
-
-
-def _mean_of_draws(floor: FloorValue, blocks: int) -> FloorValue:
-    """An image floor as a unit: how well its mean is known, not where single draws of it lie.
-
-    It is a measure of spread between blocks, and of that B blocks leave a relative error of 1 / sqrt(2 (B - 1)).
-    """
-    error = min(t_value(LEVEL, blocks - 1) / math.sqrt(2 * (blocks - 1)), 0.99)
-    return FloorValue(value=floor.value, low=floor.value * (1 - error), high=floor.value * (1 + error))
 
 
 def _synops(found: Comparison, limit: float) -> Finding:

@@ -25,6 +25,7 @@ def reference_sizes(entries: Sequence[Entry]) -> list[tuple[float, float, str]]:
     return [
         (reference.value / row["mfr_fp"], reference.value, reference.kind)
         for entry in entries
+        if not entry.is_control
         for row, reference in zip(entry.rows, entry.references, strict=True)
         if reference is not None and row["mfr_fp"] > 0
     ]

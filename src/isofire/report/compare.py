@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from isofire.firing.evidence.kept import LAYER_MEAN
+from isofire.firing.evidence.outcome import HEADLINE
 from isofire.firing.measures import Measure
 from isofire.report.axes import Axis, linear_axis, log_axis, tick_text
 from isofire.report.entries import bits_order, bits_text, entries_of, title_of
@@ -16,7 +18,6 @@ from isofire.report.matching import Matched, Pair, match, what_differs
 from isofire.report.numbers import percent, points, signed, significant, times
 from isofire.report.page import filters
 from isofire.report.palette import Palette
-from isofire.report.reference import DRIFT
 from isofire.report.scatter import sample_text
 from isofire.report.source import ResultsView
 from isofire.report.study import Study
@@ -26,7 +27,7 @@ from isofire.study import is_control, to_csv
 
 SIZE = 360
 _EDGE, _FAR, _TOP, _LOW = 56, 350, 10, 304
-_SCORES = ("accuracy", "accuracy_fp", DRIFT)
+_SCORES = ("accuracy", "accuracy_fp", HEADLINE, LAYER_MEAN)
 _LABELS = ("baseline", "model", "data", "target", "method", "bits", "range", "granularity", "placement", "options",
            "mode", "seed", "spec")  # fmt: skip
 
@@ -128,7 +129,7 @@ def lead(found: Matched) -> list[str]:
     if equal == len(pairs):
         return [*said, "All of them have the same numbers."]
     accuracy = [pair.difference("accuracy") for pair in pairs]
-    drift = [pair.difference(DRIFT) for pair in pairs]
+    drift = [pair.difference(HEADLINE) for pair in pairs]
     most = max(pairs, key=lambda pair: abs(pair.difference("accuracy")))
     largest = f"Largest change of accuracy: {points(most.difference('accuracy'))} points ({_told(most.a)})."
     return [
@@ -171,12 +172,12 @@ def _compared(found: Matched) -> tuple[str, ...]:
 
 
 def _texts(pair: Pair, measures: Sequence[Measure]) -> dict[str, str]:
-    ratio = pair.b[DRIFT] / pair.a[DRIFT] if pair.a[DRIFT] else None
+    ratio = pair.b[HEADLINE] / pair.a[HEADLINE] if pair.a[HEADLINE] else None
     return {
         "accuracy_a": percent(pair.a["accuracy"]), "accuracy_b": percent(pair.b["accuracy"]),
         "accuracy": points(pair.difference("accuracy")),
-        "emd_a": significant(pair.a[DRIFT]), "emd_b": significant(pair.b[DRIFT]),
-        "emd": signed(pair.difference(DRIFT)), "ratio": times(ratio),
+        "emd_a": significant(pair.a[HEADLINE]), "emd_b": significant(pair.b[HEADLINE]),
+        "emd": signed(pair.difference(HEADLINE)), "ratio": times(ratio),
         **{
             f"{measure.headline}_{side}": measure_text(measure, row.get(measure.headline))
             for measure in measures
@@ -188,8 +189,8 @@ def _texts(pair: Pair, measures: Sequence[Measure]) -> dict[str, str]:
 def _line(number: int, pair: Pair, palette: Palette, measures: Sequence[Measure]) -> dict[str, Any]:
     numbers = {
         "accuracy_a": pair.a["accuracy"], "accuracy_b": pair.b["accuracy"], "accuracy": pair.difference("accuracy"),
-        "emd_a": pair.a[DRIFT], "emd_b": pair.b[DRIFT], "emd": pair.difference(DRIFT),
-        "ratio": pair.b[DRIFT] / pair.a[DRIFT] if pair.a[DRIFT] else None,
+        "emd_a": pair.a[HEADLINE], "emd_b": pair.b[HEADLINE], "emd": pair.difference(HEADLINE),
+        "ratio": pair.b[HEADLINE] / pair.a[HEADLINE] if pair.a[HEADLINE] else None,
     }  # fmt: skip
     for measure in measures:
         for side, row in (("a", pair.a), ("b", pair.b)):
@@ -213,12 +214,12 @@ def _figures(found: Matched, palette: Palette) -> list[dict[str, Any]]:
     if not found.pairs:
         return []
     accuracies = [100 * float(row["accuracy"]) for pair in found.pairs for row in (pair.a, pair.b)]
-    drifts = [float(row[DRIFT]) for pair in found.pairs for row in (pair.a, pair.b)]
+    drifts = [float(row[HEADLINE]) for pair in found.pairs for row in (pair.a, pair.b)]
     x, y = linear_axis(accuracies, _EDGE, _FAR, 1.0), linear_axis(accuracies, _LOW, _TOP, 1.0)
     log_x, log_y = log_axis(drifts, _EDGE, _FAR), log_axis(drifts, _LOW, _TOP)
     return [
         _figure("accuracy (%)", found, palette, x, y, lambda row: 100 * row["accuracy"]),
-        _figure("EMD (spikes per neuron per step)", found, palette, log_x, log_y, lambda row: row[DRIFT]),
+        _figure("EMD (spikes per neuron per step)", found, palette, log_x, log_y, lambda row: row[HEADLINE]),
     ]
 
 

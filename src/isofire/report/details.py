@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from isofire.firing import SpikeCounts
+from isofire.firing.evidence.kept import drift_of
 from isofire.firing.measures import BUILT_IN, Measure, shown_in
 from isofire.firing.rates import PAPER_CUT
 from isofire.report import rates as drawing
 from isofire.report.entries import Row, title_of
 from isofire.report.levels import levels_panel
 from isofire.report.numbers import fixed, percent, points, significant, times, whole
-from isofire.report.reference import DRIFT, Reference
 from isofire.report.source import ResultsView
+from isofire.study.reference import Reference
 
 _BAR = 120
 
@@ -32,23 +34,23 @@ class Details:
         self._ends: list[list[float]] = []
 
     def of(
-        self, row: Row, reference: Reference | None, spec: Mapping[str, Any] | None, baseline: str
+        self, row: Row, measure: str, reference: Reference | None, spec: Mapping[str, Any] | None, baseline: str
     ) -> dict[str, Any]:
         """JSON values of one cell; `base` points into `baselines`, which has one of each key `baseline`."""
         key = str(row["cell"])
         layers, counts = self._view.layers(key), self._view.counts(key)
         base = self._base(baseline, key)
-        drift = significant(row[DRIFT])
+        drift = significant(row[measure])
         # drifts and floors on one axis, so that both are seen whichever is larger
         largest = max((float(layer.get(key) or 0.0) for layer in layers for key in ("emd", "emd_floor")), default=0.0)
-        low, high = row.get("emd_low"), row.get("emd_high")
-        span = [] if low is None or high is None else [f"95 %: {significant(low)} to {significant(high)}"]
+        ends = drift_of(row, measure)
+        span = [] if math.isnan(ends.low) else [f"95 %: {significant(ends.low)} to {significant(ends.high)}"]
         return {
             "title": f"{title_of(row)}, seed {row.get('seed')}",
             "about": f"{row.get('baseline')}: {row.get('model')} on {row.get('data')}",
             "facts": [
                 ["accuracy", f"{percent(row['accuracy'])} %", f"{points(row['accuracy'] - row['accuracy_fp'])} points"],
-                ["EMD", drift, ", ".join([*span, *([_multiple(row[DRIFT], reference)] if reference else [])])],
+                ["EMD", drift, ", ".join([*span, *([_multiple(row[measure], reference)] if reference else [])])],
                 ["mean rate", significant(row["mfr"]), f"baseline {significant(row['mfr_fp'])}"],
                 ["dead, rate < 0.05", f"{percent(row['dead_05'], 1)} %", f"baseline {percent(row['dead_05_fp'], 1)} %"],
                 ["same class", f"{percent(row['agreement'], 1)} %", "as the baseline"],
@@ -120,4 +122,6 @@ def more_of_layers() -> list[Measure]:
 
 
 def _multiple(drift: float, reference: Reference) -> str:
-    return f"{times(reference.multiple(drift))} {reference.kind}"
+    unit = reference.floor.unit
+    ends = "" if math.isnan(unit.low) else f" ({significant(unit.low)} to {significant(unit.high)})"
+    return f"{times(reference.multiple(drift))} {reference.kind} of {significant(unit.value)}{ends}"

@@ -6,18 +6,21 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from isofire.report.reference import DRIFT, Reference, controls_of, reference_of
+from isofire.firing.evidence.kept import Kept, drift_of, kept, measure_of
+from isofire.firing.evidence.outcome import MARKS, Margins, Outcome
 from isofire.study import is_control
+from isofire.study.reference import Reference, controls_of, reference_of
 
 Row = Mapping[str, Any]
 
 LABELS = ("baseline", "model", "data", "target", "method", "bits", "range", "granularity", "placement", "options",
           "mode", "spec")  # fmt: skip
 
-KEPT = ("both", "accuracy", "firing", "neither")
-"""What a setting may keep, the best first."""
+ORDER: dict[Outcome, int] = {"keeps": 0, "undecided": 1, "fails": 2}
+"""Outcomes, the best first."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,17 @@ class Entry:
         Position in the report, from 0.
     rows, references
         As many as there are seeds.
+    measure
+        The drift: a column of all rows of the report, see `isofire.firing.evidence.kept.measure_of`.
+    margins
+        What the verdict allows.
     """
 
     number: int
     rows: tuple[Row, ...]
     references: tuple[Reference | None, ...]
+    measure: str
+    margins: Margins
 
     def label(self, key: str) -> Any:
         """What all rows of the setting share."""
@@ -76,18 +85,41 @@ class Entry:
         return statistics.stdev(values) if len(values) > 1 else None
 
     @property
-    def standard_error(self) -> float:
-        """Of the baseline's accuracy on one seed's test images: sqrt(p (1 - p) / n)."""
-        share = self.mean("accuracy_fp")
-        return math.sqrt(max(0.0, share * (1 - share)) / self.mean("n_images"))
+    def drift(self) -> float:
+        """Mean drift over seeds, in spikes per neuron per step."""
+        return self.mean(self.measure)
+
+    @cached_property
+    def kept(self) -> Kept:
+        """Whether accuracy and firing are kept: the one rule of `isofire.firing.evidence.kept`."""
+        floors = [None if reference is None else reference.floor for reference in self.references]
+        return kept(self.rows, floors, self.margins, self.measure)
+
+    @property
+    def outcome(self) -> Outcome:
+        """Of accuracy and firing together."""
+        return self.kept.outcome
+
+    @property
+    def verdict(self) -> str:
+        """Mark and words, such as "✗ fails firing"."""
+        return f"{MARKS[self.outcome]} {self.kept.words}"
+
+    def overlaps(self, other: Entry) -> bool:
+        """Whether the intervals of both drifts have a value in common, so that these images do not rank them."""
+        (low, high), (least, most) = self._ends, other._ends
+        return low <= most and least <= high
+
+    @cached_property
+    def _ends(self) -> tuple[float, float]:
+        parts = [drift_of(row, self.measure) for row in self.rows]
+        ends = min(part.low for part in parts), max(part.high for part in parts)
+        return (self.drift, self.drift) if math.isnan(sum(ends)) else ends
 
     @property
     def multiple(self) -> float | None:
         """Mean drift in units of the mean reference; None if a seed has no reference."""
-        known = [reference.value for reference in self.references if reference is not None]
-        if len(known) < self.n:
-            return None
-        return self.mean(DRIFT) / statistics.fmean(known)
+        return None if self.kept.multiple is None else self.kept.multiple.estimate
 
     @property
     def reference(self) -> str | None:
@@ -99,31 +131,15 @@ class Entry:
         """Whether the references went through the same steps as the cells."""
         return all(reference is None or reference.same_steps for reference in self.references)
 
-    @property
-    def keeps_accuracy(self) -> bool:
-        """Whether the accuracy lost is at most one standard error."""
-        return self.drop <= self.standard_error
 
-    @property
-    def keeps_firing(self) -> bool | None:
-        """Whether the setting drifts no more than its reference; None without one."""
-        return None if self.multiple is None else self.multiple <= 1
-
-    @property
-    def kept(self) -> str:
-        """One of `KEPT`; firing without a reference is not known to be kept."""
-        both = self.keeps_accuracy, self.keeps_firing is True
-        return {(True, True): "both", (True, False): "accuracy", (False, True): "firing"}.get(both, "neither")
-
-
-def entries_of(rows: Sequence[Row]) -> tuple[Entry, ...]:
+def entries_of(rows: Sequence[Row], margins: Margins | None = None) -> tuple[Entry, ...]:
     """Rows gathered by setting, in the order in which the settings first occur."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(str(row.get(key)) for key in LABELS), []).append(row)
-    controls = controls_of(rows)
+    controls, measure, allowed = controls_of(rows), measure_of(rows), margins or Margins()
     return tuple(
-        Entry(number, tuple(found), tuple(reference_of(row, controls) for row in found))
+        Entry(number, tuple(found), tuple(reference_of(row, controls, measure) for row in found), measure, allowed)
         for number, found in enumerate(groups.values())
     )
 

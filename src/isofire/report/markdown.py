@@ -9,11 +9,11 @@ from isofire.report.entries import Entry, bits_text, title_of
 from isofire.report.provenance import baseline_lines, config_text, environment_lines, failed_lines
 from isofire.report.scatter import sample_text
 from isofire.report.study import Study
-from isofire.report.summary import best_per_bits, explained, pareto_front, verdict
+from isofire.report.summary import best_per_bits, drift_name, explained, of_text, pareto_front, verdict
 from isofire.report.table import beside_drift, cells_of
 
 _KEYS = ("accuracy", "change", "emd", "multiple")
-_HEADS = ("accuracy %", "change", "EMD", "× reference")
+_HEADS = ("accuracy %", "change", "EMD", "× floor")
 
 
 def sweep_markdown(study: Study) -> str:
@@ -36,7 +36,7 @@ def sweep_markdown(study: Study) -> str:
             found = cells_of(item.entry)
             values = [found[key] for key in (*_KEYS, *(m.headline for m in measures))]
             title = title_of(item.entry.rows[0])
-            body.append((item.baseline, item.target, item.bits, title, found["kept"], *values, item.of))
+            body.append((item.baseline, item.target, item.bits, title, found["kept"], *values, of_text(item)))
         lines += [*table(head, body, text=5), ""]
         lines += _notes(entries)
     lines += ["## All settings", ""]
@@ -74,11 +74,10 @@ def escaped(text: str) -> str:
 
 def _notes(entries: Sequence[Entry]) -> list[str]:
     lines = [
-        "Best: of the settings that keep accuracy the one with the least drift; if none does, the one that loses "
-        "least. Accuracy is kept if at most one standard error is lost against the baseline. "
-        f"Firing is kept{' '.join(explained(entries))} EMD (drift): earth mover's distance of the firing rates, mean "
-        "over layers, in spikes per neuron per step. × reference: EMD in units of what it is held against. change: "
-        "points of accuracy against the baseline. dead: rate below 0.05. ±: one standard deviation over seeds."
+        f"{' '.join(explained(entries))} Best: by outcome, then the least drift; of those that fail accuracy the one "
+        "that loses least; tied: the intervals of their drift overlap. EMD (drift): earth mover's distance of the "
+        f"firing rates, {drift_name(entries)}, in spikes per neuron per step. × floor: EMD in units of its floor. "
+        "change: points of accuracy against the baseline. dead: rate below 0.05. ±: one standard deviation over seeds."
     ]
     if any(entry.multiple is not None and not entry.same_steps for entry in entries):
         lines.append(

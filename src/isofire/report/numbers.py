@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from isofire.firing.evidence.interval import Interval
+
 DASH = "–"
 MINUS = "−"
 
@@ -65,6 +67,13 @@ def times(value: float | None) -> str:
         if value <= 1 or float(text) > 1:
             return f"{text}×"
     return ">1×"
+
+
+def multiple_text(found: Interval) -> str:
+    """A multiple with its interval, such as "2.4× (1.9 to 3.1)"."""
+    if math.isnan(found.low):
+        return times(found.estimate)
+    return f"{times(found.estimate)} ({found.low:.2g} to {found.high:.2g})"
 
 
 def with_spread(mean: str, spread: str | None) -> str:

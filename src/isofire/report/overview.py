@@ -8,9 +8,6 @@ from typing import Any
 from isofire.report.entries import Entry, bits_order, bits_text, range_of
 from isofire.report.numbers import points, times
 
-WORDS = {"both": "✓ both", "accuracy": "accuracy", "firing": "firing", "neither": "neither"}
-"""What the map says for each of `entries.KEPT`; colour only repeats it."""
-
 _GROUP = ("baseline", "target")
 _LINE = (*_GROUP, "method", "range", "granularity", "placement", "options", "mode")
 
@@ -58,8 +55,8 @@ def _field(found: Sequence[Entry]) -> dict[str, Any] | None:
     entry = found[0]
     return {
         "entry": entry.number,
-        "kept": entry.kept,
-        "word": WORDS[entry.kept] + ("*" if len(found) > 1 else ""),
+        "kept": entry.outcome,
+        "word": entry.verdict + ("*" if len(found) > 1 else ""),
         "change": points(-entry.drop, 1),
         "multiple": "" if entry.multiple is None else times(entry.multiple) + ("" if entry.same_steps else "†"),
     }

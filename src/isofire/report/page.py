@@ -7,21 +7,20 @@ from typing import Any
 
 from isofire.report.caveats import caveats, reference_sizes
 from isofire.report.details import Details, more_of_layers
-from isofire.report.entries import KEPT, Entry, bits_order, bits_text, reference_name, title_of
+from isofire.report.entries import ORDER, Entry, bits_order, bits_text, reference_name, title_of
 from isofire.report.heat import heat_maps
 from isofire.report.html import embedded_json, render
 from isofire.report.numbers import percent, significant
 from isofire.report.overview import overview
 from isofire.report.palette import Palette
 from isofire.report.provenance import baseline_lines, config_text, environment_lines, failed_lines
-from isofire.report.reference import DRIFT
 from isofire.report.scatter import sample_text, scatter
 from isofire.report.study import Study
-from isofire.report.summary import best_per_bits, default_entry, explained, verdict
+from isofire.report.summary import best_per_bits, default_entry, drift_name, explained, verdict
 from isofire.report.table import beside_drift, cells_of
 
 _FILTERS = ("baseline", "target", "method", "bits", "range", "mode")
-_ORDERS: dict[str, Callable[[Any], Any]] = {"bits": bits_order, "kept": KEPT.index}
+_ORDERS: dict[str, Callable[[Any], Any]] = {"bits": bits_order, "kept": lambda text: text}
 _MOST_SPREAD = ("accuracy", "emd")
 """Columns whose spread the page's table shows; the CSV has all."""
 
@@ -72,6 +71,8 @@ def sweep_page(study: Study) -> str:
         several=len(study.seeds) > 1,
         reference=reference_name(entries),
         explained=explained(entries),
+        combined=drift_name(entries),
+        margin=f"{entries[0].margins.firing:g}" if entries else "",
         dagger=any(entry.multiple is not None and not entry.same_steps for entry in entries),
         several_baselines=len(study.baselines) > 1,
     )
@@ -87,7 +88,7 @@ def filters(entries: Sequence[Entry]) -> list[dict[str, Any]]:
 
 
 def _kept_filter(entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    found = _filter("kept", {entry.kept: entry.kept for entry in entries if not entry.is_control})
+    found = _filter("kept", {entry.verdict: str(ORDER[entry.outcome]) + entry.verdict for entry in entries})
     return [found] if len(found["values"]) > 1 else []
 
 
@@ -99,7 +100,7 @@ def _filter(key: str, values: Mapping[str, Any]) -> dict[str, Any]:
 def _details(study: Study) -> tuple[dict[str, Any], list[Any]]:
     details = Details(study.view)
     cells = {
-        str(row["cell"]): details.of(row, reference, study.spec(row), study.baseline_key(row))
+        str(row["cell"]): details.of(row, entry.measure, reference, study.spec(row), study.baseline_key(row))
         for entry in study.entries
         for row, reference in zip(entry.rows, entry.references, strict=True)
     }
@@ -111,11 +112,11 @@ def _line(entry: Entry, palette: Palette) -> dict[str, Any]:
     keys = {
         "accuracy": entry.mean("accuracy"),
         "change": -entry.drop,
-        "emd": entry.mean(DRIFT),
+        "emd": entry.drift,
         "multiple": entry.multiple,
         **{measure.headline: entry.mean(measure.headline) for measure in beside_drift(entry.rows)},
         "bits": bits_order(entry.label("bits"))[0],
-        "kept": KEPT.index(entry.kept),
+        "kept": float(ORDER[entry.outcome]),
     }
     text = cells_of(entry)
     return {

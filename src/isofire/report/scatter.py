@@ -10,8 +10,7 @@ from isofire.report.axes import Axis, accuracy_ticks, error_axis, log_axis, tick
 from isofire.report.entries import Entry, Row, title_of
 from isofire.report.numbers import percent, points, significant, times
 from isofire.report.palette import Palette
-from isofire.report.reference import DRIFT
-from isofire.report.summary import pareto_front
+from isofire.report.summary import drift_name, pareto_front
 
 WIDTH, HEIGHT = 760, 430
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 742, 16, 378
@@ -28,12 +27,16 @@ def scatter(name: str, entries: Sequence[Entry], palette: Palette) -> dict[str, 
         Its settings, controls included.
     """
     rows = [row for entry in entries for row in entry.rows]
-    drifts = [float(row[DRIFT]) for row in rows]
+    measure, margins = entries[0].measure, entries[0].margins
+    drifts = [float(row[measure]) for row in rows]
     references = _references(entries)
     x = log_axis([*drifts, *(value for _, value in references)], _LEFT, _RIGHT)
     level, error = _baseline(rows)
     images = max(int(row["n_images"]) for row in rows)
-    y = error_axis([*(row["accuracy"] for row in rows), level - error, level + error], images, _BOTTOM, _TOP)
+    least = level - margins.accuracy
+    y = error_axis(
+        [*(row["accuracy"] for row in rows), min(level - error, least), level + error], images, _BOTTOM, _TOP
+    )
     upper, lower = _height(y, level + error), _height(y, level - error)
     return {
         "name": name,
@@ -45,7 +48,7 @@ def scatter(name: str, entries: Sequence[Entry], palette: Palette) -> dict[str, 
         "marks": [
             _mark(entry, row, x.at(max(drift, x.low)), _height(y, row["accuracy"]), palette)
             for entry in entries
-            for row, drift in ((row, float(row[DRIFT])) for row in entry.rows)
+            for row, drift in ((row, float(row[measure])) for row in entry.rows)
         ],
         "front": _front(entries, x, y),
         "means": _means(entries, x, y),
@@ -54,7 +57,8 @@ def scatter(name: str, entries: Sequence[Entry], palette: Palette) -> dict[str, 
         ],
         "band": {"y": upper, "height": round(lower - upper, 1), "line": _height(y, level)},
         "base": f"baseline {percent(level, 1)} %",
-        "kept": {"height": round(lower - _TOP, 1)} if references else None,
+        "kept": {"height": round(_height(y, least) - _TOP, 1)} if references else None,
+        "combined": drift_name(entries),
         "zero": min(drifts, default=1) <= 0,
     }
 
@@ -85,24 +89,26 @@ def _baseline(rows: Sequence[Row]) -> tuple[float, float]:
 
 
 def _references(entries: Sequence[Entry]) -> list[tuple[str, float]]:
-    """The mean of each kind of reference (of controls: of each mode), the widest first."""
+    """The most drift by each kind of reference (of controls: of each mode), at its mean, the widest first."""
     found: dict[str, list[float]] = {}
     for entry in entries:
         for row, reference in zip(entry.rows, entry.references, strict=True):
             if reference is not None:
                 mode = f" ({row.get('mode')})" if reference.kind == "control" else ""
                 found.setdefault(f"{reference.kind}{mode}", []).append(reference.value)
-    means = {label: sum(values) / len(values) for label, values in found.items()}
+    most = entries[0].margins.firing
+    means = {f"{most:g}× {label}": most * sum(values) / len(values) for label, values in found.items()}
     return sorted(means.items(), key=lambda item: -item[1])
 
 
 def _mark(entry: Entry, row: Row, x: float, y: float, palette: Palette) -> dict[str, Any]:
-    reference = entry.references[entry.rows.index(row)]
+    reference, drift = entry.references[entry.rows.index(row)], row[entry.measure]
     lines = [
         f"{title_of(row)}, seed {row.get('seed')}",
         f"accuracy {percent(row['accuracy'])} % ({points(row['accuracy'] - row['accuracy_fp'])} points)",
-        f"EMD {significant(row[DRIFT])}"
-        + (f", {times(reference.multiple(row[DRIFT]))} the {reference.kind}'s" if reference else ""),
+        f"EMD {significant(drift)}"
+        + (f", {times(reference.multiple(drift))} the {reference.kind}" if reference else ""),
+        entry.verdict,
     ]
     return {
         "x": x,
@@ -127,7 +133,7 @@ def _front(entries: Sequence[Entry], x: Axis, y: Axis) -> str:
 
 def _places(entries: Sequence[Entry], x: Axis, y: Axis) -> list[tuple[float, float]]:
     front = pareto_front(entries)
-    return [(x.at(max(e.mean(DRIFT), x.low)), _height(y, e.mean("accuracy"))) for e in front]
+    return [(x.at(max(e.drift, x.low)), _height(y, e.mean("accuracy"))) for e in front]
 
 
 def _means(entries: Sequence[Entry], x: Axis, y: Axis) -> list[tuple[float, float]]:
@@ -137,7 +143,7 @@ def _means(entries: Sequence[Entry], x: Axis, y: Axis) -> list[tuple[float, floa
 
 def _description(entries: Sequence[Entry]) -> str:
     front = "; ".join(
-        f"{title_of(e.rows[0])}: {percent(e.mean('accuracy'), 1)} %, EMD {significant(e.mean(DRIFT))}"
+        f"{title_of(e.rows[0])}: {percent(e.mean('accuracy'), 1)} %, EMD {significant(e.drift)}"
         for e in pareto_front(entries)
     )
     return (

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from isofire.firing import SpikeCounts
+from isofire.firing.evidence.outcome import Margins
 
 
 class ResultsView(Protocol):
@@ -23,10 +24,15 @@ class ResultsView(Protocol):
         ...
 
     @property
+    def margins(self) -> Margins:
+        """What verdicts allow."""
+        ...
+
+    @property
     def rows(self) -> Sequence[Mapping[str, Any]]:
         """A row for each finished cell, in the plan's order, with `cell` and `baseline` beside the columns.
 
-        Of the noise that `isofire.firing.Comparison.row` gives, `emd_floor` and `floor` are used where a row has them.
+        Of the noise that `isofire.firing.Comparison.row` gives, floors and intervals are used where a row has them.
         """
         ...
 

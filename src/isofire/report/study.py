@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from isofire.firing.evidence.outcome import Margins
 from isofire.report.entries import Entry, Row, entries_of
 from isofire.report.missing import Missing
 from isofire.report.source import ResultsView
@@ -31,11 +32,11 @@ class Study:
     entries: tuple[Entry, ...]
 
     @classmethod
-    def of(cls, view: ResultsView) -> Study:
-        """Read the rows of a view."""
+    def of(cls, view: ResultsView, margins: Margins | None = None) -> Study:
+        """Read the rows of a view, and judge them by these margins; None: by those of the sweep."""
         names = {str(item["key"]): str(item["name"]) for item in view.plan.get("baselines", [])}
         rows = tuple({**row, "baseline": names.get(str(row.get("baseline")), row.get("baseline"))} for row in view.rows)
-        return cls(view, rows, entries_of(rows))
+        return cls(view, rows, entries_of(rows, margins or view.margins))
 
     @property
     def name(self) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 from isofire.firing.measures import Measure, columns, shown_in
 from isofire.report.entries import LABELS, Entry
 from isofire.report.numbers import percent, points, significant, times, with_spread
-from isofire.report.reference import DRIFT
 
 SCORES = ("accuracy", "accuracy_fp", "agreement")
 
@@ -23,9 +22,9 @@ def cells_of(entry: Entry) -> dict[str, str]:
     return {
         "accuracy": with_spread(percent(entry.mean("accuracy")), _or_none(percent, entry.spread("accuracy"))),
         "change": points(-entry.drop),
-        "emd": with_spread(significant(entry.mean(DRIFT)), _or_none(significant, entry.spread(DRIFT), 2)),
+        "emd": with_spread(significant(entry.drift), _or_none(significant, entry.spread(entry.measure), 2)),
         "multiple": times(entry.multiple) + ("" if entry.same_steps or entry.multiple is None else "†"),
-        "kept": "" if entry.is_control else entry.kept,
+        "kept": entry.verdict,
         **{measure.headline: _cell(entry, measure) for measure in beside_drift(entry.rows)},
     }
 
@@ -34,7 +33,7 @@ def beside_drift(rows: Iterable[Mapping[str, Any]]) -> list[Measure]:
     """The measures that have a column in a report's tables and a value in any of these rows, but for the drift."""
     # a row without the measure, or with null in JSON, has none
     present = {key for row in rows for key, value in row.items() if value is not None}
-    return [m for m in shown_in("report") if m.headline != DRIFT and m.headline in present]
+    return [m for m in shown_in("report") if m.name != "emd" and m.headline in present]
 
 
 def measure_text(measure: Measure, value: float | None, digits: int = 3) -> str:
@@ -57,12 +56,9 @@ def _record(entry: Entry) -> dict[str, Any]:
         found[f"{key}_mean"] = entry.mean(key)
         found[f"{key}_sd"] = entry.spread(key)
     found["accuracy_drop_mean"], found["accuracy_drop_sd"] = entry.drop, entry.drop_spread
-    found["drift_multiple"] = entry.multiple
     found["reference"] = entry.reference
     found["reference_same_steps"] = None if entry.reference is None else entry.same_steps
-    # a control is what others are held against: it keeps nothing
-    verdicts = (None, None, None) if entry.is_control else (entry.kept, entry.keeps_accuracy, entry.keeps_firing)
-    found["kept"], found["keeps_accuracy"], found["keeps_firing"] = verdicts
+    found |= entry.kept.columns()
     found["cells"] = " ".join(entry.cells)
     return found
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from isofire.errors import SpecError
 from isofire.files import write_text
+from isofire.firing.evidence.outcome import Margins
 from isofire.report.markdown import sweep_markdown
 from isofire.report.page import sweep_page
 from isofire.report.source import ResultsView
@@ -15,8 +16,10 @@ from isofire.report.table import records
 from isofire.study import to_csv
 
 
-def write_report(view: ResultsView, out: str | os.PathLike[str]) -> list[Path]:
+def write_report(view: ResultsView, out: str | os.PathLike[str], *, margins: Margins | None = None) -> list[Path]:
     """Write the report of a sweep to `out` (a name that ends in .html) and, beside it, as .md and .csv.
+
+    `margins` are what verdicts allow; None: as the sweep's file says.
 
     Raises
     ------
@@ -26,7 +29,7 @@ def write_report(view: ResultsView, out: str | os.PathLike[str]) -> list[Path]:
         If a file cannot be written, or jinja2 is not installed.
     """
     page = page_name(out)
-    study = Study.of(view)
+    study = Study.of(view, margins)
     texts = sweep_page(study), sweep_markdown(study), to_csv(records(study.entries))
     return write_all(page, texts)
 

@@ -5,6 +5,7 @@ from isofire.study.blame import Blame, blame
 from isofire.study.cell import CONTROLS, Cell, is_control, name_of, run_cell
 from isofire.study.environment import environment
 from isofire.study.figures import rates_figure, scatter_figure
+from isofire.study.reference import judged
 from isofire.study.rows import known_columns, read_rows, to_csv, to_json, write_rows
 from isofire.study.splits import (
     AnySet,
@@ -31,6 +32,7 @@ __all__ = [
     "fresh_model",
     "is_control",
     "is_uncut_loader",
+    "judged",
     "known_columns",
     "load_split",
     "load_splits",

@@ -15,6 +15,7 @@ from torch import nn
 from isofire.errors import SpecError
 from isofire.firing import Comparison, observe
 from isofire.firing.cost.memory import memory_of
+from isofire.firing.evidence.outcome import HEADLINE
 from isofire.quantization import CALIBRATION_IMAGES, make_plan
 from isofire.quantizers import MembraneSetting
 from isofire.spec import QuantSpec, Rule
@@ -22,7 +23,7 @@ from isofire.study.cell import Cell, run_cell
 from isofire.study.splits import AnySet
 from isofire.training.distributed import pick_device
 
-MEASURE = "emd_layer_mean"
+MEASURE = HEADLINE
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

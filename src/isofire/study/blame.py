@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from isofire.firing import Comparison, Observation, observe
+from isofire.firing.evidence.outcome import HEADLINE
 from isofire.models import NamedData
 from isofire.quantization import CALIBRATION_IMAGES, LayerAssignment, make_plan, reestimates
 from isofire.quantizers import MembraneSetting
@@ -103,7 +104,7 @@ class Blame:
 
     def table(self) -> str:
         """Plain text: a line a quantizer, EMDs as means over layers."""
-        total = self.everything.overall["emd_layer_mean"]
+        total = self.everything.overall[HEADLINE]
         head = f"{'quantizer':<34} {'alone':>8} {'without':>8} {'saves':>7} {'agree %':>8}  starts at -> worst at"
         lines = [
             f"n = {self.everything.n_images:,} images, T = {self.everything.T}; EMD, mean over layers: "
@@ -224,7 +225,7 @@ def _of(spec: QuantSpec, choices: Sequence[LayerAssignment]) -> QuantSpec:
 
 
 def _emd(found: Comparison) -> float:
-    return found.overall["emd_layer_mean"]
+    return found.overall[HEADLINE]
 
 
 def _measures(found: Comparison) -> dict[str, Any]:

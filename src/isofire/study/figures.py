@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from isofire.errors import DataError, OutputError, SpecError
 from isofire.firing import Comparison
+from isofire.firing.evidence.kept import drift_of, measure_of, own_floor
+from isofire.firing.evidence.outcome import HEADLINE
 from isofire.firing.rates import PAPER_CUT
 from isofire.study.cell import is_control
 
@@ -24,8 +26,8 @@ _PALETTE = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9",
     "#882255", "#999933", "#332288", "#44AA99",
 )  # fmt: skip
-_INTERVALS_OF = "emd_layer_mean"
-"""The measure whose intervals and floors rows hold."""
+_STEMS = {"emd_layer_mean": "emd", HEADLINE: HEADLINE}
+"""Measures whose intervals and floors rows hold -> how the names of those columns begin."""
 _GREY, _BAND = "#666666", "#DDDDDD"
 _SHAPES = ("v", "s", "o", "D", "^", "P", "X", "p")
 _UNIT = "spikes per neuron per step"
@@ -41,7 +43,7 @@ EMD_NAMES = {
 def scatter_figure(
     rows: Sequence[Mapping[str, Any]],
     *,
-    measure: str = "emd_layer_mean",
+    measure: str | None = None,
     scale: Literal["log", "linear"] = "log",
     title: str | None = None,
 ) -> Figure:
@@ -55,7 +57,7 @@ def scatter_figure(
     Parameters
     ----------
     measure
-        A key of `EMD_NAMES`.
+        A key of `EMD_NAMES`; None: the drift that the rows are judged by.
     scale
         Of the drift axis. On a log axis, a drift of 0 is drawn at the left edge.
     title
@@ -72,6 +74,7 @@ def scatter_figure(
     """
     if not rows:
         raise DataError("a scatter figure needs at least one row, got none")
+    measure = measure or measure_of(rows)
     if measure not in EMD_NAMES or scale not in ("log", "linear"):
         raise SpecError(
             f"measure must be one of {', '.join(EMD_NAMES)} and scale log or linear, got {measure!r} and {scale!r}"
@@ -80,8 +83,8 @@ def scatter_figure(
     axis = figure.subplots()
     drift = _drift(rows, measure, scale)
     noise = [drift[i] for i, row in enumerate(rows) if is_control(dict(row))]
-    if measure == _INTERVALS_OF:
-        noise += [row["emd_floor"] for row in rows if row.get("emd_floor") is not None]
+    if measure in _STEMS:
+        noise += [floor.value for row in rows if (floor := own_floor(row, measure)) is not None]
     if noise:
         axis.axvspan(0, max(noise), color=_BAND, alpha=0.55, linewidth=0, zorder=0)
     for value, images in sorted({(row["accuracy_fp"], row["n_images"]) for row in rows}):
@@ -92,8 +95,9 @@ def scatter_figure(
     colours = {family: _PALETTE[i % len(_PALETTE)] for i, family in enumerate(families)}
     shapes = _shapes(rows)
     for i, row in enumerate(rows):
-        if measure == _INTERVALS_OF and row.get("emd_low") is not None:
-            ends = max(row["emd_low"], min(drift) / 2), row["emd_high"]
+        if measure in _STEMS and row.get(f"{_STEMS[measure]}_low") is not None:
+            found = drift_of(row, measure)
+            ends = max(found.low, min(drift) / 2), found.high
             axis.hlines(100 * row["accuracy"], *ends, color=_GREY, linewidth=0.8, zorder=2)
         _draw_point(axis, row, drift[i], colours, shapes)
     _scale_drift(axis, drift, scale)

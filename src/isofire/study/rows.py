@@ -14,6 +14,7 @@ from isofire.errors import DataError
 from isofire.files import read_file, write_text
 from isofire.firing import measures
 from isofire.firing.comparison import EMD_NOISE
+from isofire.firing.evidence import kept
 from isofire.json_text import to_json_text
 from isofire.toml_json import MOST_JSON, parse_json
 
@@ -27,8 +28,12 @@ COST = (
     "cost_left_out",
 )  # fmt: skip
 PROVENANCE = ("epochs", "calibration_images", "seconds", "spec")
-_WHOLE = {"seed", "n_images", "T", "epochs", "calibration_images"}
-_TEXT = {*LABELS, "floor", "spec", "cell", "baseline", "synops_left_out", "cost_left_out"} - {"bits", "seed"}
+_WHOLE = {"seed", "n_images", "T", "epochs", "calibration_images", "images_lost", "images_won"}
+_EARLIER = ("emd_bias", "emd_over_floor", "within_noise")
+"""Columns that rows of earlier versions have."""
+VERDICT = (*kept.COLUMNS, "reference")
+_WORDS = {"floor", "reference", "keeps_accuracy", "keeps_firing", "kept"}
+_TEXT = {*LABELS, *_WORDS, "spec", "cell", "baseline", "synops_left_out", "cost_left_out"} - {"bits", "seed"}
 _TRUTH = {"within_noise"}
 _EMPTY = {"bits", "method", "target"}
 """Columns that a control leaves empty."""
@@ -41,7 +46,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 def known_columns() -> tuple[str, ...]:
     """The order in files: what was done, every registered measure, how sure that is, how it was made; others follow."""
-    return (*LABELS, *SCORES, *measures.columns(), *EMD_NOISE, *COST, *PROVENANCE)
+    return (*LABELS, *SCORES, *measures.columns(), *VERDICT, *EMD_NOISE, *_EARLIER, *COST, *PROVENANCE)
 
 
 def columns_of(rows: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -146,7 +151,7 @@ def _fits(column: str, value: Any) -> bool:
         kind = str
     elif column in _WHOLE:
         kind = int
-    elif column in {*_numbers(), *EMD_NOISE, *COST}:
+    elif column in {*_numbers(), *EMD_NOISE, *_EARLIER, *VERDICT, *COST}:
         kind = int | float
     return isinstance(value, kind) and not (isinstance(value, bool) and kind != int | float | str)
 

@@ -8,12 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from isofire.errors import DataError
+from isofire.firing.evidence.kept import measure_of, words_of
+from isofire.firing.evidence.outcome import MARKS
 from isofire.firing.measures import quantity, shown_in
+from isofire.study.reference import judged
 from isofire.text_table import TextTable, screen_width, total
 
 Format = Callable[[Any], str]
 # what a narrow table leaves out first
-_DROPPED = ("spearman", "agreement", "granularity")
+_DROPPED = ("spearman", "agreement", "granularity", "reference", "paired_mae")
 
 
 def _text(value: Any) -> str:
@@ -35,8 +38,8 @@ def _decimals(digits: int, scale: float = 1.0) -> Format:
     return form
 
 
-_OVER_FLOOR = "over_floor"
-"""`emd_over_floor`, marked where it is within noise; made of several columns of a row."""
+_OVER_FLOOR, _KEPT = "over_floor", "kept_words"
+"""Made of several columns of a row: drift ÷ noise floor with its interval, and the verdict."""
 
 _LABELS: tuple[tuple[str, str, Format], ...] = (
     ("model", "model", _text),
@@ -54,13 +57,14 @@ _LABELS: tuple[tuple[str, str, Format], ...] = (
     ("acc %", "accuracy", _decimals(2, 100)),
     ("agree %", "agreement", _decimals(1, 100)),
 )
-_FLOOR: tuple[tuple[str, str, Format], ...] = (("÷floor", _OVER_FLOOR, _text), ("floor", "floor", _text))
-_DRIFT = "emd_layer_mean"
-_TEXTUAL = {"model", "data", "target", "method", "range", "granularity", "placement", "mode", "floor"}
+_FLOOR: tuple[tuple[str, str, Format], ...] = (("÷floor", _OVER_FLOOR, _text), ("floor", "reference", _text))
+_TEXTUAL = {"model", "data", "target", "method", "range", "granularity", "placement", "mode", "reference", _KEPT}
 _NOTES = {
     "accuracy": "acc: accuracy",
     "agreement": "agree: same class as the baseline",
-    _OVER_FLOOR: "÷floor: EMD as a multiple of its noise floor, ≈ where it is within noise, ? where that is not known",
+    _OVER_FLOOR: "÷floor: drift (EMD) as a multiple of its noise floor",
+    _KEPT: "kept: by the 95 % intervals of accuracy lost and of drift ÷ floor, ✓ within the margins, ✗ beyond them, "
+    "? not to be told from so many images",
 }
 
 
@@ -68,14 +72,14 @@ def text_table(rows: Sequence[Mapping[str, Any]], width: int | None = None) -> s
     """Heading, baseline and a line per row, as wide as the screen, or 100 columns in a file or pipe, or `width`.
 
     What is the same in all rows moves to the heading. What does not fit is left out: first rank correlation, then
-    agreement, then granularity; then long texts lose their middle.
+    agreement, granularity, the kind of floor and paired drift; then long texts lose their middle.
 
     Raises
     ------
     DataError
         If there is no row.
     """
-    rows = [_with_floor(row) for row in rows]
+    rows = _with_verdicts(rows)
     head, columns = _layout(rows)
     width = screen_width() if width is None else width
     for dropped in range(len(_DROPPED) + 1):
@@ -106,7 +110,7 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     DataError
         If there is no row.
     """
-    rows = [_with_floor(row) for row in rows]
+    rows = _with_verdicts(rows)
     head, columns = _layout(rows)
     lines = [
         "| " + " | ".join(title for title, _, _ in columns) + " |",
@@ -119,13 +123,18 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([", ".join(head) + ".", "", *lines, "", f"{notes}."]) + "\n"
 
 
-def _with_floor(row: Mapping[str, Any]) -> dict[str, Any]:
-    ratio = row.get("emd_over_floor")
-    if ratio is None or math.isnan(ratio):
-        return {**row, _OVER_FLOOR: None}
-    within = row.get("within_noise")
-    mark = "?" if within is None else "≈" if within else ""
-    return {**row, _OVER_FLOOR: f"{ratio:.1f}{mark}"}
+def _with_verdicts(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with the two columns that are made of others; what was not judged yet is."""
+    if any("kept" not in row for row in rows):
+        rows = judged(rows)
+    return [{**row, _OVER_FLOOR: _over_floor(row), _KEPT: f"{MARKS[row['kept']]} {words_of(row)}"} for row in rows]
+
+
+def _over_floor(row: Mapping[str, Any]) -> str | None:
+    ratio, low, high = (row.get(f"drift_over_floor{end}") for end in ("", "_low", "_high"))
+    if ratio is None:
+        return None
+    return f"{ratio:.1f}" if low is None or high is None else f"{ratio:.1f} ({low:.1f}-{high:.1f})"
 
 
 def _layout(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[tuple[str, str, Format]]]:
@@ -150,10 +159,11 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, Format]]
     """Labels, then the measures that any row has; the floor stands beside the drift that it is a floor of."""
     found = list(_LABELS)
     for measure in shown_in("rows"):
-        key = measure.headline
+        # the drift is the one that the verdict is about
+        key = measure_of(rows) if measure.name == "emd" else measure.headline
         if any(key in row for row in rows):
-            found += [(measure.heading, key, measure.text), *(_FLOOR if key == _DRIFT else ())]
-    return found
+            found += [(measure.heading, key, measure.text), *(_FLOOR if measure.name == "emd" else ())]
+    return [*found, ("kept", _KEPT, _text)]
 
 
 def _baseline(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -170,9 +180,10 @@ def _notes_of(keys: Sequence[str]) -> list[str]:
     """What the columns say, those that explain themselves left out."""
     notes = dict(_NOTES)
     for measure in shown_in("rows"):
-        key, found = quantity(measure.headline)
-        unit = f", in {measure.unit}" if measure.unit else ""
-        notes[key] = f"{measure.heading.removesuffix(' %')}: {found.title}{unit}"
+        for name in measure.overall:
+            key, found = quantity(name)
+            unit = f", in {measure.unit}" if measure.unit else ""
+            notes[key] = f"{measure.heading.removesuffix(' %')}: {found.title}{unit}"
     return [notes[key] for key in keys if key in notes]
 
 

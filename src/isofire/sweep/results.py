@@ -8,8 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from isofire.errors import DataError
+import msgspec
+
+from isofire.errors import DataError, SpecError
 from isofire.firing import SpikeCounts
+from isofire.firing.evidence.outcome import Margins
+from isofire.study.reference import judged
 from isofire.study.rows import Row, is_row, restored
 from isofire.sweep.store import Kind, Store, read_json
 from isofire.sweep.task import baseline_title
@@ -58,7 +62,7 @@ class Results:
 
     @cached_property
     def rows(self) -> Sequence[Row]:
-        """A row for each finished cell, in the plan's order; columns are explained in docs/sweep.md."""
+        """A row for each finished cell, in the plan's order, judged beside the others; columns: docs/sweep.md."""
         # a baseline may have another name than in the sweep that computed the cell
         names = {item["key"]: item["name"] for item in self.plan["baselines"]}
         found = []
@@ -70,7 +74,17 @@ class Results:
                 self._altered.add(key)
             else:
                 found.append({**restored(row), "baseline": names[cell["baseline"]]})
-        return found
+        return judged(found, self.margins)
+
+    @cached_property
+    def margins(self) -> Margins:
+        """What verdicts allow, as the sweep's file says; the defaults where it says nothing."""
+        config = self.plan.get("config")
+        given = config.get("margins") if isinstance(config, Mapping) else None
+        try:
+            return Margins() if given is None else msgspec.convert(given, Margins)
+        except (msgspec.ValidationError, SpecError) as error:
+            raise DataError(f"{self.folder / 'plan.json'}: margins: {error}; {_CURE}") from error
 
     @cached_property
     def failed(self) -> Sequence[Mapping[str, Any]]:
@@ -184,7 +198,7 @@ def load_results(folder: str | os.PathLike[str]) -> list[Row]:
     Examples
     --------
     >>> rows = load_results("runs/demo")  # doctest: +SKIP
-    >>> min(rows, key=lambda row: row["emd_layer_mean"])["method"]  # doctest: +SKIP
+    >>> min(rows, key=lambda row: row["emd_weighted"])["method"]  # doctest: +SKIP
     'lsq'
     """
     return list(Results.open(folder).rows)

@@ -10,6 +10,7 @@ from typing import Any
 
 from isofire.errors import OutputError, WorkerError
 from isofire.files import writable_folder, write_text
+from isofire.firing.evidence.outcome import HEADLINE
 from isofire.study import markdown_table, write_rows
 from isofire.study.rows import Row
 from isofire.sweep.executors import Executor
@@ -314,5 +315,5 @@ def told(row: dict[str, Any]) -> str:
     """A finished cell's measures in one line."""
     return (
         f"accuracy {100 * row['accuracy']:.2f} % (baseline {100 * row['accuracy_fp']:.2f}), "
-        f"EMD {row['emd_layer_mean']:.5f}, rate {row['mfr']:.4f} ({row['mfr_fp']:.4f}), {row['seconds']:.1f} s"
+        f"EMD {row[HEADLINE]:.5f}, rate {row['mfr']:.4f} ({row['mfr_fp']:.4f}), {row['seconds']:.1f} s"
     )

@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar, get_args
 
 import numpy as np
@@ -55,17 +55,28 @@ class FloorValue:
     noise
         Of controls: what unchanged rates would show on as many images, see `isofire.firing.evidence.Interval`; 0 of
         other floors.
+    error
+        Of image floors: half the 95 % interval of the mean over draws; None of other floors, of which a quantized
+        network is one more draw.
     """
 
     value: float
     low: float = math.nan
     high: float = math.nan
     noise: float = 0.0
+    error: float | None = None
 
     @property
     def magnitude(self) -> Magnitude:
         """Value and ends, for `isofire.firing.evidence.ratio`."""
         return Magnitude(self.value, self.low, self.high)
+
+    @property
+    def unit(self) -> Magnitude:
+        """What drift is counted in, and how well that is known; what may be noise is off its lower end."""
+        if self.error is not None:
+            return Magnitude(self.value, self.value - self.error, self.value + self.error)
+        return Magnitude(self.value, max(self.low - self.noise, 0.0), self.high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +154,7 @@ def image_floor(
     each = round(each) if images is None else images
 
     def of_draws(values: Mapping[str, np.ndarray]) -> dict[str, FloorValue]:
-        return {key: _of_draws(scale * item) for key, item in _kept(values)}
+        return {key: _of_draws(scale * item, blocks) for key, item in _kept(values)}
 
     return NoiseFloor(
         kind="images",
@@ -284,10 +295,19 @@ def _kept(values: Mapping[str, _Value]) -> list[tuple[str, _Value]]:
     return [(key, item) for key, item in values.items() if known[key].has_floor]
 
 
-def _of_draws(values: np.ndarray) -> FloorValue:
+def _of_draws(values: np.ndarray, blocks: int) -> FloorValue:
     sizes = np.abs(values)
     low, high = np.quantile(sizes, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return FloorValue(value=float(sizes.mean()), low=float(low), high=float(high))
+    return replace(of_image_floor(float(sizes.mean()), blocks), low=float(low), high=float(high))
+
+
+def of_image_floor(value: float, blocks: int) -> FloorValue:
+    """The mean of an image floor over draws, and how well so many blocks of images know it.
+
+    It is a measure of spread between blocks, and of that B blocks leave a relative error of 1 / sqrt(2 (B - 1)).
+    """
+    error = value * min(t_value(LEVEL, blocks - 1) / math.sqrt(2 * (blocks - 1)), 0.99)
+    return FloorValue(value=value, low=value - error, high=value + error, error=error)
 
 
 def _measures(first: SpikeCounts, second: SpikeCounts) -> dict[str | None, dict[str, float]]:

@@ -10,6 +10,7 @@ from isofire.errors import DataError
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.evidence.interval import DriftIntervals, Interval, drift_intervals
 from isofire.firing.evidence.noise_floor import FloorValue, NoiseFloor, image_floor
+from isofire.firing.evidence.outcome import FLOOR_IMAGES, HEADLINE
 from isofire.firing.evidence.ratio import magnitude, ratio_interval
 from isofire.firing.evidence.sample_size import images_enough
 
@@ -49,6 +50,20 @@ class DriftVsFloor:
         return ratio_interval(magnitude(self.interval), self.floor.magnitude)
 
     @property
+    def multiple(self) -> Interval:
+        """Drift / floor and its interval, as every verdict takes it: few images must not break a limit.
+
+        What unchanged rates would show is taken off the drift's lower end and off that of a control; of an image floor
+        the interval is that of its mean. NaN where one of the two is not known, or both are 0.
+        """
+        ratio = self.ratio
+        if self.floor is None or self.floor.value == 0:
+            return Interval(estimate=ratio, low=math.nan, high=math.nan, level=self.interval.level, error=math.nan)
+        drift = magnitude(self.interval)
+        low, high = ratio_interval(drift._replace(low=max(drift.low - self.interval.noise, 0.0)), self.floor.unit)
+        return Interval(estimate=ratio, low=low, high=high, level=self.interval.level, error=math.nan)
+
+    @property
     def within_noise(self) -> bool | None:
         """Whether the interval of drift / floor reaches down to 1; None if that cannot be said."""
         low, _ = self.ratio_interval
@@ -70,12 +85,12 @@ class Evidence:
     intervals: DriftIntervals
     floor: NoiseFloor
 
-    def against(self, measure: str = "emd_layer_mean", layer: str | None = None) -> DriftVsFloor:
+    def against(self, measure: str = HEADLINE, layer: str | None = None) -> DriftVsFloor:
         """A measure's interval and floor, over all layers or of one ("emd" there)."""
         found = self.intervals.overall if layer is None else self.intervals.layers[layer]
         return DriftVsFloor(interval=found[measure], floor=self.floor.get(measure, layer))
 
-    def images_enough(self, measure: str = "emd_layer_mean") -> int | None:
+    def images_enough(self, measure: str = HEADLINE) -> int | None:
         """See `isofire.firing.evidence.images_enough`."""
         return images_enough(self.intervals.overall[measure], self.intervals.n_images)
 
@@ -98,7 +113,7 @@ class Evidence:
 def evidence(
     baseline: SpikeCounts, quantized: SpikeCounts, floor: NoiseFloor | None = None, *, resamples: int = RESAMPLES
 ) -> Evidence:
-    """Intervals of two recordings of the same images, and a floor: by default the image floor of the baseline.
+    """Intervals of two recordings of the same images, and a floor: by default the baseline's, of `FLOOR_IMAGES` images.
 
     Raises
     ------
@@ -106,7 +121,7 @@ def evidence(
         If fewer than 5 blocks hold images.
     """
     intervals = drift_intervals(baseline, quantized, resamples=resamples, ranks=False)
-    return Evidence(intervals=intervals, floor=image_floor(baseline) if floor is None else floor)
+    return Evidence(intervals=intervals, floor=image_floor(baseline, images=FLOOR_IMAGES) if floor is None else floor)
 
 
 def evidence_or_reason(
@@ -124,7 +139,7 @@ def _plain(against: DriftVsFloor) -> dict[str, Any]:
     keys = ("low", "high", "error", "noise", "resolved", "true_low", "true_high")
     found: dict[str, Any] = {key: getattr(interval, key) for key in keys}
     if against.floor is not None:
-        low, high = against.ratio_interval
-        found |= {"floor": asdict(against.floor), "ratio": against.ratio, "ratio_low": low, "ratio_high": high}
-        found |= {"within_noise": against.within_noise}
+        multiple = against.multiple
+        found |= {"floor": asdict(against.floor), "ratio": against.ratio}
+        found |= {"ratio_low": multiple.low, "ratio_high": multiple.high}
     return found

@@ -65,7 +65,7 @@ BUILT_IN = (
     *(_dead_share(name, cut, get_args(Place) if cut == PAPER_CUT else ()) for name, cut in CUTS.items()),
     Measure(
         name="emd", title="earth mover's distance of the rates", of=_emd, unit=RATE_UNIT,
-        overall={"emd_layer_mean": "layers", "emd_weighted": "neurons", "emd_pooled": "pooled", "emd_max": "max"},
+        overall={"emd_weighted": "neurons", "emd_layer_mean": "layers", "emd_pooled": "pooled", "emd_max": "max"},
         distance=True, paired=False, between=("shift", "paired_mae"), heading="EMD", digits=5,
         shown=("layers", "rows", "report", "maps"),
     ),

@@ -88,7 +88,7 @@ def quantity(name: str) -> tuple[str, Quantity]:
     Examples
     --------
     >>> quantity("emd")[0], quantity("dead_05_change")[1].part
-    ('emd_layer_mean', 'change')
+    ('emd_weighted', 'change')
     """
     known = quantities(layer=False)
     if name not in known:
