@@ -166,6 +166,61 @@ def test_what_can_be_read_in_several_ways_is_refused_until_it_is_said(form: str)
     assert LogitsOf(model, **how)(x).shape[-2:] == (16, CLASSES)
 
 
+class Heads(Net):
+    """As many heads as steps, each its own layer."""
+
+    def __init__(self, stepped: bool) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(nn.Linear(8, CLASSES) for _ in range(T))
+        self.stepped = stepped
+
+    def forward(self, x: Tensor) -> Any:
+        spikes = self.neuron(self.a(x.unsqueeze(0).expand(T, *x.shape)))
+        if self.stepped:
+            return [head(step) for head, step in zip(self.heads, spikes, strict=True)]
+        return [head(spikes.mean(0)) for head in self.heads]
+
+
+def test_as_many_heads_as_steps_are_no_steps() -> None:
+    """Heads see all steps; a readout of its own for every step is a list of steps."""
+    x, labels = data(16)
+    model = Heads(stepped=False)
+    with pytest.raises(ModelError, match=r"4 tensors \[16, 3\], which could be steps, heads or states.*LogitsOf"):
+        isofire.compare(model, model, (x, labels))
+    named = LogitsOf(model, output=2, axes="NC")
+    expected = float((model(x)[2].argmax(1) == labels).float().mean())
+    assert isofire.compare(named, named, (x, labels)).accuracy == pytest.approx(expected)
+    stepped = Heads(stepped=True)
+    expected = float((torch.stack(stepped(x)).mean(0).argmax(1) == labels).float().mean())
+    assert isofire.compare(stepped, stepped, (x, labels)).accuracy == pytest.approx(expected)
+
+
+TURNED = {
+    "[T, classes, N]": lambda o: o.transpose(1, 2),
+    "[classes, N]": lambda o: o.mean(0).T,
+    "[N, classes, T]": lambda o: o.permute(1, 2, 0),
+    "a list of [classes, N]": lambda o: [step.T for step in o],
+}
+
+
+@pytest.mark.parametrize("form", TURNED)
+@pytest.mark.parametrize("images", [CLASSES, 16])
+def test_other_orders_of_axes_are_refused_for_every_number_of_images(form: str, images: int) -> None:
+    """As many images as classes must not let the classes be taken for the images."""
+    x, _ = data(images)
+    model = Net(TURNED[form])
+    with pytest.raises(ModelError, match="a model must give logits"):
+        isofire.compare(model, model, (x, right(x)))
+
+
+@pytest.mark.parametrize("give", [lambda o: o, lambda o: o.mean(0), list], ids=["TNC", "NC", "list"])
+@pytest.mark.parametrize("images", [CLASSES, T])
+def test_as_many_images_as_classes_or_steps_are_read(give: Any, images: int) -> None:
+    x, _ = data(images)
+    model = Net(give)
+    assert isofire.compare(model, model, (x, right(x))).accuracy == 1.0
+
+
 def test_pairs_are_no_steps_whatever_the_number_of_steps() -> None:
     class Two(Net):
         def forward(self, x: Tensor) -> Any:

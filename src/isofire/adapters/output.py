@@ -1,8 +1,9 @@
 """What a model returns, brought to logits with the images on the last axis but one; what can be read twice is refused.
 
-Which axis of [a, b, classes] holds the images is told by their number, once per network: where a = b, the network is
-run on fewer images, and the axis that changes is the one. So a last batch of as many images as there are steps is read
-as the others are.
+Which axis holds the images is told by their number, once per network: where several are as long (as many images as
+steps, or as classes), the network is run on fewer images, and the axis that changes is the one. So a last batch of as
+many images as there are steps is read as the others are. Whether a list has an entry a step or a head is told by what
+the last step's spikes change.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from isofire.adapters.axes import input_axis, unheard
+from isofire.adapters.base import Layout
 from isofire.adapters.compiled import original
 from isofire.adapters.logits_of import LogitsOf
 from isofire.adapters.over_time import OverTime
@@ -22,8 +24,8 @@ from isofire.adapters.registry import batch_first, find_neurons, from_rest
 from isofire.errors import ModelError
 from isofire.running import device_of, evaluating, forward
 
-_AXES: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
-"""Axis of the images in the logits [a, b, classes] of a network, once known."""
+_AXES: WeakKeyDictionary[nn.Module, dict[int, int]] = WeakKeyDictionary()
+"""Network -> number of axes of its logits -> the axis of the images, once known."""
 _BY_STEP: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 """Whether the list that a network returns has an entry a step, once known."""
 
@@ -58,11 +60,15 @@ def read_logits(model: nn.Module, output: Any, images: int, inputs: Tensor | Non
     if not isinstance(first, Tensor):
         raise _unread(images, type(first).__name__)
     stacked = isinstance(output, tuple | list) and not any(first is item for item in output)
-    if first.ndim == 3 and not stacked and not isinstance(net, OverTime | LogitsOf):
-        axis = _axis(net, first, images, inputs)
-        if axis == 0 and not batch_first(net):
-            raise _unread(images, f"{list(first.shape)}, the images on the first axis")
-        first = first.transpose(0, 1) if axis == 0 else first
+    entry = first[0] if stacked else first
+    if entry.ndim in (2, 3) and not isinstance(net, LogitsOf):
+        axis = _axis(net, entry, images, inputs)
+        if axis == entry.ndim - 1:
+            raise _unread(images, f"{list(entry.shape)}, the images on the last axis")
+        if axis == 0 and entry.ndim == 3:
+            if not batch_first(net) or isinstance(net, OverTime):
+                raise _unread(images, f"{list(first.shape)}, the images on the first axis")
+            first = first.transpose(0, 1)
     if first.ndim not in (2, 3) or first.shape[-2] != images:
         raise _unread(images, str(list(first.shape)))
     return first
@@ -96,15 +102,17 @@ def _like_logits(item: Any, first: Tensor) -> bool:
 
 
 def _axis(net: nn.Module, logits: Tensor, images: int, inputs: Tensor | None) -> int:
-    fits = [axis for axis in (0, 1) if logits.shape[axis] == images]
+    """Axis of the images in logits of two or three axes."""
+    fits = [axis for axis, size in enumerate(logits.shape) if size == images]
+    known = _AXES.setdefault(net, {})
     if len(fits) == 1:
-        _AXES[net] = fits[0]
+        known[logits.ndim] = fits[0]
     elif not fits or images == 1:
         # none: told by the caller; one image and one step: either
-        return 1
-    elif net not in _AXES:
-        _AXES[net] = _probed_axis(net, logits, images, inputs)
-    return _AXES[net]
+        return logits.ndim - 2
+    elif logits.ndim not in known:
+        known[logits.ndim] = _probed_axis(net, logits, images, inputs)
+    return known[logits.ndim]
 
 
 def _probed_axis(net: nn.Module, logits: Tensor, images: int, inputs: Tensor | None) -> int:
@@ -113,18 +121,55 @@ def _probed_axis(net: nn.Module, logits: Tensor, images: int, inputs: Tensor | N
         output = None if inputs is None else _run(net, inputs, images, images - 1)
     fewer = output[0] if isinstance(output, tuple | list) and output else output
     shape = list(fewer.shape) if isinstance(fewer, Tensor) else []
-    for axis in (0, 1):
+    for axis in range(logits.ndim):
         expected = list(logits.shape)
         expected[axis] -= 1
         if shape == expected:
             return axis
-    raise _unread(images, f"{list(logits.shape)}, in which images and steps are as many")
+    others = "steps" if logits.ndim == 3 and logits.shape[0] == images else "classes"
+    raise _unread(images, f"{list(logits.shape)}, in which images and {others} are as many")
 
 
 def _is_by_step(net: nn.Module, entries: int, images: int, inputs: Tensor | None) -> bool:
+    """Whether an output of so many tensors has one for each step.
+
+    Heads may be as many as steps. What tells them apart: other spikes in the last step change each head, but of the
+    logits of steps only the last.
+    """
     if net not in _BY_STEP:
-        _BY_STEP[net] = inputs is not None and _steps(net, inputs, images) == entries
+        _BY_STEP[net] = (
+            inputs is not None
+            and _steps(net, inputs, images) == entries
+            and _changed_by_last_step(net, inputs, images, entries) == [False] * (entries - 1) + [True]
+        )
     return _BY_STEP[net]
+
+
+def _changed_by_last_step(net: nn.Module, inputs: Tensor, images: int, steps: int) -> list[bool]:
+    """For each tensor that the network returns, whether other spikes in the last step change it."""
+    neurons = dict(find_neurons(net).values())
+    done = dict.fromkeys(neurons, 0)
+
+    def turn(neuron: nn.Module, _: Any, output: Any) -> Any:
+        adapter = neurons[neuron]
+        done[neuron] += len(adapter.spikes(neuron, output))
+        if done[neuron] != steps:
+            return None
+        values = output[0] if isinstance(output, tuple) else output
+        turned = values.clone()
+        last = {Layout.STEP: turned, Layout.TIME_FIRST: turned[-1:], Layout.BATCH_FIRST: turned[:, -1:]}
+        place = last[adapter.layout(neuron)]
+        place.copy_(place == 0)
+        return (turned, *output[1:]) if isinstance(output, tuple) else turned
+
+    with unheard(net), ExitStack() as stack:
+        plain = _run(net, inputs, images, images)
+        for neuron in neurons:
+            stack.callback(neuron.register_forward_hook(turn).remove)
+        other = _run(net, inputs, images, images)
+    if plain is None or other is None:
+        return []
+    return [not torch.equal(a, b) for a, b in zip(plain, other, strict=True)]
 
 
 def _steps(net: nn.Module, inputs: Tensor, images: int) -> int | None:
