@@ -135,6 +135,40 @@ def test_networks_in_the_wrong_order_are_refused(run, files):
         assert "swap the two" in " ".join(swapped.err.split())
 
 
+def test_each_network_is_named_by_its_own_file(run, tmp_path):
+    """With --weights the baseline is that file, and the one beside it the quantized network."""
+    torch.manual_seed(0)
+    (tmp_path / "swapped_nets.py").write_text(
+        "from torch import nn\nfrom isofire.neurons import IF, PerStep, Repeat\n"
+        "def build():\n"
+        "    layers = PerStep(nn.Flatten(), nn.Linear(64, 8)), IF(), PerStep(nn.Linear(8, 10))\n"
+        "    return nn.Sequential(Repeat(2), *layers)\n"
+        "def lazy():\n"
+        "    return nn.Sequential(Repeat(2), PerStep(nn.Flatten(), nn.LazyLinear(8)), IF())\n"
+    )
+    sys.path.insert(0, str(tmp_path))
+    try:
+        import swapped_nets
+
+        from isofire.models.user_code import save_named
+
+        model = swapped_nets.build()
+        spec = QuantSpec(weights={"method": "lsq", "bits": 3}, first_layer="quantize")
+        save_named(tmp_path / "fp.safetensors", model, "swapped_nets:build", {})
+        save_named(tmp_path / "q.safetensors", quantize_(model, spec), "swapped_nets:build", {})
+        images = ("--model", "swapped_nets:build", "--data", "digits", "--n", "50", "--device", "cpu")
+        for command, limit in (("check", ("--max-accuracy-drop", 1)), ("compare", ()), ("cost", ())):
+            swapped = run(command, "fp.safetensors", "--weights", "q.safetensors", *images, *limit)
+            assert swapped.code == 2, swapped.out
+            assert "q.safetensors is quantized and fp.safetensors is in full precision" in " ".join(swapped.err.split())
+        lazy = run("cost", "--model", "swapped_nets:lazy", "--weights", "fp.safetensors", *images[2:])
+        assert lazy.code == 2, lazy.err
+        told = " ".join(lazy.err.split())
+        assert "'1.1.weight' of Sequential gets its own from the first batch; run one batch through" in told
+    finally:
+        sys.path.remove(str(tmp_path))
+
+
 def test_a_reader_that_leaves_does_not_change_the_outcome(files, tmp_path):
     """`isofire check ... | head -0` under pipefail: the status is that of the check."""
     images = ["--data", "digits", "--n", "50", "--device", "cpu"]

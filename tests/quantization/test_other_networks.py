@@ -192,8 +192,49 @@ def test_layers_without_a_shape_yet_and_masks() -> None:
     model.register_buffer("mask", torch.full((3, 3), -torch.inf).triu(1))
     isofire.prepare(model, spec)
     model.register_buffer("late", torch.tensor([torch.nan, -torch.inf]))
-    with pytest.raises(ModelError, match="'late' of Sequential has 1 NaN or infinite"):
+    with pytest.raises(ModelError, match=r"'late' of Sequential has 1 NaN or infinite.*training diverged"):
         isofire.prepare(model, spec)
+    model = flat(PerStep(nn.Linear(8, 8)))
+    model.register_parameter("mask", nn.Parameter(torch.full((3, 3), -torch.inf).triu(1), requires_grad=False))
+    with pytest.raises(
+        ModelError, match=r"'mask' of Sequential has 3 NaN or infinite values; a mask, .*register_buffer"
+    ):
+        isofire.prepare(model, spec)
+
+
+def test_one_value_a_channel_is_no_batch_to_measure_a_norm_on() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), Repeat(4), LIF(), PerStep(nn.Linear(8, 3)))
+    spec = QuantSpec(weights={"method": "lsq", "bits": 3}, first_layer="quantize")
+    before = copy.deepcopy(model.state_dict())
+    told = r"batch norm '1' cannot be measured on one value a channel, got inputs \[1, 8\]; give more images"
+    with pytest.raises(DataError, match=told):
+        isofire.quantize_(model, spec, (X[:1], Y[:1]))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    isofire.quantize_(model, spec, (X[:2], Y[:2]))
+
+
+def test_a_neuron_that_eval_skips_is_named() -> None:
+    class Skips(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.main, self.aux = flat(PerStep(nn.Linear(8, 8))), LIF()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.main(self.aux(x.unsqueeze(0))[0] if self.training else x)
+
+    spec = QuantSpec(membrane={"bits": 4, "range": "minmax"})
+    with pytest.raises(ModelError, match=r"neuron 'aux' is not called in eval mode.*match = 'aux', membrane = 'float'"):
+        isofire.quantize_(Skips(), spec, (X, Y))
+
+
+def test_explain_refuses_what_quantize_refuses(capsys) -> None:
+    """Weights that change with the step, in a layer that they have no form for."""
+    model = flat(PerStep(Rectified(8, 8)))
+    spec = QuantSpec(weights={"method": "tawq", "steps": 4}, first_layer="float")
+    for ask in (isofire.explain, isofire.prepare):
+        with pytest.raises(SpecError, match=r"'3\.0' is Rectified"):
+            ask(model, spec)
+    assert capsys.readouterr().out == ""
 
 
 def test_inside_inference_mode() -> None:

@@ -40,7 +40,7 @@ class LogitsOf(nn.Module):
     Examples
     --------
     >>> model = LogitsOf(two_heads, output="main", axes="NTC")  # doctest: +SKIP
-    >>> isofire.compare(model, isofire.quantize(model, spec, data), data)  # doctest: +SKIP
+    >>> isofire.compare(model, isofire.quantize_(copy.deepcopy(model), spec, data), data)  # doctest: +SKIP
     """
 
     def __init__(

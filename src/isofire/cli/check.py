@@ -99,7 +99,7 @@ def check(
     )
     place = (machine or Machine()).claim()
     (first, _), (second, _) = chosen.open_pair("check", baseline, quantized)
-    require_order(first, second, (str(baseline), str(quantized or baseline)))
+    require_order(first, second, chosen.names_of_pair(baseline, quantized))
     data = (choice or DataChoice()).load()
     seen = observe_together((first, second), data, batch_size=batch_size, device=place, probe=limits.synops is not None)
     before, after = seen.observations

@@ -58,7 +58,7 @@ def compare(
     folder = open_folder(out) if out is not None else None
     chosen = network or ModelChoice()
     (first, _), (second, note) = chosen.open_pair("compare", baseline, quantized)
-    require_order(first, second, (str(baseline), str(quantized or baseline)))
+    require_order(first, second, chosen.names_of_pair(baseline, quantized))
     data = (choice or DataChoice()).load()
     show = sys.stderr.isatty()
     seen = observe(first, data, batch_size=batch_size, device=place, progress=show)

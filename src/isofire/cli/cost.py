@@ -52,7 +52,7 @@ def cost(
         return Report({**found.to_dict(), **about}, found.table())
     assert model is not None
     (first, _), (second, _) = chosen.open_pair("cost", model, quantized)
-    require_order(first, second, (str(model), str(quantized or model)))
+    require_order(first, second, chosen.names_of_pair(model, quantized))
     costs = [measure_cost(opened.to(place), data, batch_size=batch_size) for opened in (first, second)]
     both = CostComparison(baseline=costs[0], quantized=costs[1])
     return Report({**both.to_dict(), **about}, both.table())

@@ -96,6 +96,12 @@ class ModelChoice:
             return self.open(baseline), replace(self, model=str(baseline)).open(quantized)
         return self.open(None if quantized is None else baseline), self.open(quantized or baseline)
 
+    def names_of_pair(self, baseline: Path, quantized: Path | None) -> tuple[str, str]:
+        """What the two networks of `open_pair` are called."""
+        return (
+            (str(self.weights or self.model), str(baseline)) if quantized is None else (str(baseline), str(quantized))
+        )
+
     def fresh(self) -> nn.Module:
         """What the builder gives, without --weights."""
         return self._built(None)[0]

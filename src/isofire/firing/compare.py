@@ -149,12 +149,12 @@ class Together(NamedTuple):
     observations
         One a network.
     reached
-        What a spike of each neuron costs in the last network, see `isofire.firing.cost.synops_per_spike`; None where
-        the cost is no sum over spikes, and where it was not asked for.
+        What a spike of each neuron costs in the last network, see `isofire.firing.cost.synops_per_spike`, or why that
+        is not known; None where it was not asked for.
     """
 
     observations: list[Observation]
-    reached: SynopsPerSpike | None
+    reached: SynopsPerSpike | str | None
 
 
 def observe_together(
@@ -182,7 +182,7 @@ def observe_together(
     recorders = [FiringRecorder(model, blocks, run, layers) for model in models]
     seen: list[Tensor] = []
     prints: list[Tensor] = []
-    reached: SynopsPerSpike | None = None
+    reached: SynopsPerSpike | str | None = None
     votes: list[list[Tensor]] = [[] for _ in models]
     with _evaluating(tuple(models)), placed(*models, device=device):
         for inputs, labels in _shown(batches) if progress else batches:
@@ -207,15 +207,15 @@ def observe_together(
     return Together(found, reached)
 
 
-def _reach(model: nn.Module, inputs: Tensor, labels: Tensor) -> SynopsPerSpike | None:
-    """See `isofire.firing.cost.synops_per_spike`; None where the cost is no sum over spikes."""
+def _reach(model: nn.Module, inputs: Tensor, labels: Tensor) -> SynopsPerSpike | str:
+    """See `isofire.firing.cost.synops_per_spike`; why not, where spikes cannot be followed."""
     # Sinabs' squeezed layers may be built for one size of batch
     count = len(labels) if batch_first(model) else min(2, len(labels))
     few = inputs.narrow(input_axis(model, inputs, len(labels)), 0, count)
     try:
         return reach(model, few.to(device_of(model, few.device)))
-    except ModelError:
-        return None
+    except ModelError as error:
+        return str(error)
 
 
 @contextmanager

@@ -50,8 +50,8 @@ class Comparison:
     floor
         What drift is shown beside; None takes the baseline on other images, see `isofire.firing.evidence.noise_floor`.
     reached
-        Synaptic operations that a spike of each neuron causes, see `isofire.firing.cost.synops_per_spike`; None if
-        unknown.
+        Synaptic operations that a spike of each neuron causes, see `isofire.firing.cost.synops_per_spike`, or why they
+        are not known; None where they were not looked for.
     decisions
         On how many images the classes changed, with intervals; None if only the scores are known.
     """
@@ -64,7 +64,7 @@ class Comparison:
     layers: tuple[LayerDrift, ...]
     overall: dict[str, float | int]
     floor: NoiseFloor | None = None
-    reached: SynopsPerSpike | None = None
+    reached: SynopsPerSpike | str | None = None
     decisions: Decisions | None = None
 
     @classmethod
@@ -74,7 +74,7 @@ class Comparison:
         after: Observation,
         *,
         floor: NoiseFloor | None = None,
-        reached: SynopsPerSpike | None = None,
+        reached: SynopsPerSpike | str | None = None,
     ) -> Comparison:
         """Compare what two networks did on the same images.
 
@@ -108,7 +108,7 @@ class Comparison:
         accuracy_fp: float,
         agreement: float,
         floor: NoiseFloor | None = None,
-        reached: SynopsPerSpike | None = None,
+        reached: SynopsPerSpike | str | None = None,
         decisions: Decisions | None = None,
     ) -> Comparison:
         """Compare two recordings of the same images.
@@ -155,7 +155,8 @@ class Comparison:
     @cached_property
     def synops(self) -> SynOpsDrifts | None:
         """Synaptic operations of both networks, and how far drift could have moved them; None without `reached`."""
-        return None if self.reached is None else synops_drift(self.baseline, self.quantized, self.reached)
+        known = isinstance(self.reached, SynopsPerSpike)
+        return synops_drift(self.baseline, self.quantized, self.reached) if known else None
 
     def __repr__(self) -> str:
         drift = f"EMD {self.overall[HEADLINE]:.5f} over {len(self.layers)} layers"
@@ -184,9 +185,8 @@ class Comparison:
         parts = ["\n".join(kept_lines(self.kept(allowed), allowed)), drift, noise]
         if self.synops is not None:
             parts.append(synops_lines(self.synops))
-        elif self.decisions is not None:
-            # `compare` looked for the synapses; two bare recordings have none
-            parts.append("SynOps: not known, spikes could not be followed to synapses (isofire.firing.cost)")
+        elif self.reached is not None:
+            parts.append(textwrap.fill(f"SynOps: not known, {self.reached}", 100))
         return "\n\n".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
@@ -262,7 +262,8 @@ class Comparison:
             "synops": None if total is None else total.quantized,
             "synops_fp": None if total is None else total.baseline,
             "synops_bound": None if total is None else total.bound,
-            "synops_left_out": "; ".join(map(str, missing)) or None,
+            "synops_left_out": "; ".join(map(str, missing))
+            or (self.reached if isinstance(self.reached, str) else None),
         }
 
     def figure(self) -> Figure:

@@ -239,7 +239,7 @@ def judge(
     *,
     quantized: nn.Module,
     floor: NoiseFloor | None = None,
-    reached: SynopsPerSpike | None = None,
+    reached: SynopsPerSpike | str | None = None,
 ) -> Verdict:
     """`check` for two observations of the same images.
 
@@ -336,8 +336,8 @@ def _value(found: Comparison, key: str) -> float:
 
 def _synops(found: Comparison, limit: float) -> Finding:
     if found.synops is None:
-        about = "spikes could not be followed to synapses in this network; see isofire.firing.cost.measure_cost"
-        return _unknown("synops", limit, about)
+        why = found.reached or "the synapses that spikes come to were not looked for"
+        return _unknown("synops", limit, f"undecided: {why}")
     total, ratio = found.synops.overall, found.synops.ratio
     if ratio is None:
         about = "the baseline causes no operation" if total.baseline == 0 else "too few images for an interval"

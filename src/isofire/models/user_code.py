@@ -18,6 +18,7 @@ from isofire.data import EventSet, ImageSet
 from isofire.errors import CheckpointError, DataError, IsofireError, ModelError, SpecError
 from isofire.models.restoring import restore_for_
 from isofire.quantization import is_converted, spec_of
+from isofire.running import require_shapes
 from isofire.training.checkpoint import load_plain_weights, load_weights, peek_note, save_weights
 
 
@@ -175,6 +176,10 @@ def _build(builder: str) -> nn.Module:
         raise ModelError(f"the builder {builder} failed: {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"the builder {builder} must return a torch.nn.Module, got {type(model).__name__}")
+    try:
+        require_shapes(model)
+    except ModelError as error:
+        raise ModelError(f"the builder {builder} gives a network without shapes: {error}, in the builder") from error
     return model
 
 

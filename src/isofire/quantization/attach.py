@@ -16,7 +16,7 @@ from isofire.errors import ModelError, SpecError
 from isofire.neurons import MembraneQuantizer
 from isofire.quantization.own_forward import check_uses_its_weight
 from isofire.quantization.plan import LayerAssignment, QuantPlan
-from isofire.quantization.temporal import check_temporal, make_temporal_
+from isofire.quantization.temporal import make_temporal_
 from isofire.quantizers import MembraneSetting, Quantizer, Setting, WeightSetting
 from isofire.running import device_of, require_finite
 
@@ -80,7 +80,6 @@ def attach_converted_(model: nn.Module, plan: QuantPlan) -> None:
         weight = _plain_weight(choice, layer)
         shape = weight.shape
         if setting.time_steps is not None:
-            check_temporal(model, choice.name)
             layer, shape = make_temporal_(model, choice.name), (setting.time_steps, *shape)
         # conversion gives layers that share a weight one of its own for each setting
         # values that are there stay, as those of a graph that was read
@@ -154,8 +153,6 @@ def _weight_quantizers(model: nn.Module, plan: QuantPlan) -> list[tuple[LayerAss
     for choice in plan.chosen("weights"):
         layer, setting = model.get_submodule(choice.name), _weights_of(choice)
         weight = _plain_weight(choice, layer)
-        if setting.time_steps is not None:
-            check_temporal(model, choice.name)
         check_uses_its_weight(choice.name, layer)
         key = id(weight), setting
         if key not in made:

@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 
 from isofire.adapters import adapter_of, axis_by, batch_first, from_rest, input_axis
 from isofire.batches import Data, read_batches
-from isofire.errors import SpecError
+from isofire.errors import ModelError, SpecError
 from isofire.neurons import MembraneQuantizer
 from isofire.quantization.attach import check_can_fire
 from isofire.quantization.by_firing.sequence import ByLayer, OnStep
@@ -152,6 +152,11 @@ def _fit_membrane_(model: nn.Module, choice: LayerAssignment) -> None:
     assert isinstance(setting, MembraneSetting)
     assert membrane is not None
     assert membrane.observer is not None
+    if not membrane.observer.count:
+        raise ModelError(
+            f"neuron {choice.name!r} is not called in eval mode, so no range can be estimated for its membrane; leave "
+            f"it float by a rule {{match = {choice.name!r}, membrane = 'float'}}, or give it a fixed range"
+        )
     setting.calibrate(membrane.quantizer, membrane.observer)
     check_can_fire(model, choice, membrane.quantizer, membrane.observer.extremes()[:, 1])
 

@@ -12,7 +12,7 @@ from isofire.adapters import find_neurons, no_neurons, refuse_compiled
 from isofire.errors import SpecError
 from isofire.quantization.describe import describe
 from isofire.quantization.patterns import compile_pattern
-from isofire.quantization.temporal import TemporalLayer
+from isofire.quantization.temporal import TemporalLayer, check_temporal
 from isofire.quantizers import MembraneSetting, WeightSetting
 from isofire.spec import QuantSpec, Rule
 from isofire.text_table import TextTable, total
@@ -69,8 +69,8 @@ def make_plan(model: nn.Module, spec: QuantSpec) -> QuantPlan:
     ModelError
         If the model has no spiking neuron, or is compiled.
     SpecError
-        If a rule matches nothing, its pattern is not valid, it sets a target that its modules don't have, or a default
-        reaches no module.
+        If a rule matches nothing, its pattern is not valid, it sets a target that its modules don't have, a default
+        reaches no module, or weights are to change with the step in a layer or network that has no steps for them.
     """
     refuse_compiled(model)
     weighted = [name for name, module in model.named_modules() if isinstance(module, (*WEIGHTED, TemporalLayer))]
@@ -95,6 +95,10 @@ def make_plan(model: nn.Module, spec: QuantSpec) -> QuantPlan:
         elif isinstance(module, UNSUPPORTED):
             choices.append(LayerAssignment(name, type(module).__name__, "weights", None, NOT_SUPPORTED))
     _check_reach(spec, choices)
+    for choice in choices:
+        timed = isinstance(choice.setting, WeightSetting) and choice.setting.time_steps is not None
+        if timed and not isinstance(model.get_submodule(choice.name), TemporalLayer):
+            check_temporal(model, choice.name)
     return QuantPlan(tuple(choices))
 
 

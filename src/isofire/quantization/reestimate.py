@@ -48,7 +48,8 @@ def reestimate_batch_norm(
     Raises
     ------
     DataError
-        If `batches` is empty. Whatever fails, the former statistics are put back.
+        If `batches` is empty, or holds one value a channel for a norm. Whatever fails, the former statistics are put
+        back.
 
     Examples
     --------
@@ -66,8 +67,8 @@ def reestimate_batch_norm(
         raise DataError("batch normalization needs at least one batch to be measured on, got none; give some images")
     feed = _without_single_images(chain([first], feed), input_axis(model, first))
     with torch.no_grad(), evaluating(model), from_rest(model), _measuring(layers) as called, ExitStack() as hooks:
-        for layer in layers:
-            hooks.callback(layer.register_forward_pre_hook(_MeanOfCalls()).remove)
+        for name, layer in named.items():
+            hooks.callback(layer.register_forward_pre_hook(_MeanOfCalls(name)).remove)
         for inputs in feed:
             forward(model, inputs)
         for layer in layers:
@@ -110,11 +111,16 @@ def _but(axis: int, inputs: Tensor) -> list[int]:
 class _MeanOfCalls:
     """Before each call of a layer, the momentum that makes its statistics the mean over all values so far."""
 
-    def __init__(self) -> None:
-        self.seen = 0
+    def __init__(self, name: str) -> None:
+        self.name, self.seen = name, 0
 
     def __call__(self, layer: _BatchNorm, inputs: tuple[Tensor, ...]) -> None:
         count = inputs[0].numel()
+        if count == layer.num_features:
+            raise DataError(
+                f"the batch norm {self.name!r} cannot be measured on one value a channel, got inputs "
+                f"{list(inputs[0].shape)}; give more images, or set reestimate_bn = 'never'"
+            )
         self.seen += count
         layer.momentum = count / self.seen
 

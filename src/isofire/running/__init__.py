@@ -2,7 +2,7 @@
 
 from isofire.running.call import forward
 from isofire.running.device import device_of, placed
-from isofire.running.finite import require_finite
+from isofire.running.finite import require_finite, require_shapes
 from isofire.running.modes import evaluating
 
-__all__ = ["device_of", "evaluating", "forward", "placed", "require_finite"]
+__all__ = ["device_of", "evaluating", "forward", "placed", "require_finite", "require_shapes"]

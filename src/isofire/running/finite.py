@@ -10,6 +10,22 @@ from torch.nn.parameter import is_lazy
 from isofire.errors import ModelError
 
 
+def require_shapes(model: nn.Module) -> None:
+    """Every parameter and buffer must have its shape.
+
+    Raises
+    ------
+    ModelError
+        Names the first that gets its own from the first batch.
+    """
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(tensor):
+            raise ModelError(
+                f"layers must have their shapes, {name!r} of {type(model).__name__} gets its own from the first "
+                "batch; run one batch through the network first"
+            )
+
+
 def require_finite(model: nn.Module) -> None:
     """Every parameter and buffer of floating point must be finite, but for -inf in buffers, as masks have it.
 
@@ -20,15 +36,11 @@ def require_finite(model: nn.Module) -> None:
     ModelError
         Names the first tensor with NaN or infinite values, or the first layer whose weights have no shape yet.
     """
+    require_shapes(model)
     weighed = {id(buffer) for norm in model.modules() if isinstance(norm, _NormBase) for buffer in norm.buffers()}
     weighed.update(map(id, model.parameters()))
     with torch.no_grad():
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-            if is_lazy(tensor):
-                raise ModelError(
-                    f"layers must have their shapes, {name!r} of {type(model).__name__} gets its own from the first "
-                    "batch; run one batch through the network first"
-                )
             if not tensor.is_floating_point() or tensor.is_meta:
                 continue
             bad = ~torch.isfinite(tensor)
@@ -36,7 +48,10 @@ def require_finite(model: nn.Module) -> None:
                 # a mask, which is added before a softmax, is no weight
                 bad &= tensor != -torch.inf
             if bool(bad.any()):
+                cure = "if the training diverged, go back to an earlier checkpoint"
+                if bool((tensor[bad] == -torch.inf).all()):
+                    cure = "a mask, which is added and not trained, belongs into a buffer (register_buffer)"
                 raise ModelError(
                     f"weights must be finite, {name!r} of {type(model).__name__} has {int(bad.sum())} NaN or infinite "
-                    "values; if the training diverged, go back to an earlier checkpoint"
+                    f"values; {cure}"
                 )

@@ -66,7 +66,8 @@ class SpikingJellyAdapter(Adapter):
     """What both families of nodes share: step modes, memories, thresholds, and which kinds can be quantized."""
 
     def layout(self, neuron: Any) -> Layout:
-        return Layout.STEP if neuron.step_mode == "s" else Layout.TIME_FIRST
+        # PSN takes all steps at once and has no mode
+        return Layout.STEP if getattr(neuron, "step_mode", "m") == "s" else Layout.TIME_FIRST
 
     def threshold(self, neuron: Any) -> Tensor:
         return torch.as_tensor(neuron.v_threshold).detach()
