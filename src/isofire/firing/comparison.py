@@ -155,8 +155,9 @@ class Comparison:
     @cached_property
     def synops(self) -> SynOpsDrifts | None:
         """Synaptic operations of both networks, and how far drift could have moved them; None without `reached`."""
-        known = isinstance(self.reached, SynopsPerSpike)
-        return synops_drift(self.baseline, self.quantized, self.reached) if known else None
+        if self.reached is None or isinstance(self.reached, str):
+            return None
+        return synops_drift(self.baseline, self.quantized, self.reached)
 
     def __repr__(self) -> str:
         drift = f"EMD {self.overall[HEADLINE]:.5f} over {len(self.layers)} layers"
