@@ -11,15 +11,24 @@ from msgspec import Struct
 
 from isofire.conversion import MisfitError, convert
 from isofire.errors import SpecError
-from isofire.quantizers import MEMBRANES, WEIGHTS, MembraneSetting, WeightSetting, decode
+from isofire.quantizers import CONSTANTS, MEMBRANES, WEIGHTS, ConstantSetting, MembraneSetting, WeightSetting, decode
+from isofire.quantizers.methods.bitshift import BitShift
+from isofire.quantizers.methods.fixed import Fixed
+from isofire.quantizers.methods.fraction import Fraction
 from isofire.quantizers.methods.levels import LevelsMembrane, LevelsWeights
 from isofire.quantizers.methods.lqnet import LQNetWeights
 from isofire.quantizers.methods.lsq import LSQWeights
 from isofire.quantizers.methods.tawq import TaWQWeights
-from isofire.quantizers.methods.uniform import UniformMembrane, UniformWeights
+from isofire.quantizers.methods.uniform import UniformConstant, UniformMembrane, UniformWeights
 from isofire.toml_json import read_toml
 
 __all__ = [
+    "CONSTANT_TARGETS",
+    "TARGETS",
+    "BitShift",
+    "ConstantSetting",
+    "Fixed",
+    "Fraction",
     "LQNetWeights",
     "LSQWeights",
     "LevelsMembrane",
@@ -28,6 +37,7 @@ __all__ = [
     "QuantSpec",
     "Rule",
     "TaWQWeights",
+    "UniformConstant",
     "UniformMembrane",
     "UniformWeights",
     "WeightSetting",
@@ -37,16 +47,23 @@ VERSION = 1
 MEMBRANE_DEFAULT = "uniform"
 """The method of a membrane that names none."""
 
+CONSTANT_TARGETS = ("decays", "thresholds", "biases")
+"""Constants of neurons and layers that a spec may round."""
+TARGETS = ("weights", "membrane", *CONSTANT_TARGETS)
+"""All that a spec may quantize; keys of it and of its rules."""
+
 Keep = Literal["float"]
 
 if TYPE_CHECKING:
     Weights: TypeAlias = WeightSetting | Keep | None
     Membrane: TypeAlias = MembraneSetting | Keep | None
+    Constant: TypeAlias = ConstantSetting | Keep | None
+    ConstantDefault: TypeAlias = ConstantSetting | None
     WeightDefault: TypeAlias = WeightSetting | None
     MembraneDefault: TypeAlias = MembraneSetting | None
 else:
     # Which settings there are is known only when a spec is made; `decode` checks them instead of msgspec.
-    Weights = Membrane = WeightDefault = MembraneDefault = Any
+    Weights = Membrane = Constant = WeightDefault = MembraneDefault = ConstantDefault = Any
 
 
 class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,9 +75,18 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     match: str
     weights: Weights = None
     membrane: Membrane = None
+    decays: Constant = None
+    thresholds: Constant = None
+    biases: Constant = None
+
+    @classmethod
+    def one(cls, match: str, target: str, setting: Any) -> Rule:
+        """A rule that sets one target."""
+        return cls(match=match, **{target: setting})
 
     def __post_init__(self) -> None:
         _set(self, weights=_weights(self.weights, "weights"), membrane=_membrane(self.membrane, "membrane"))
+        _set(self, **{target: _constant(getattr(self, target), target, target) for target in CONSTANT_TARGETS})
 
 
 class QuantSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,6 +97,12 @@ class QuantSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     weights, membrane
         The defaults for every convolution and linear layer, and for every layer of neurons; None leaves them alone.
         Plain dicts are accepted: ``{"method": "lsq", "bits": 4}``.
+    decays, thresholds
+        The defaults for every layer of isofire's neurons that leaks, or fires: ``{"method": "bitshift"}``,
+        ``{"method": "fraction", "bits": 12}``, ``{"method": "fixed", "bits": 8, "fraction": 4}``.
+    biases
+        The default for every layer with weights that has a bias, under the policy of the first and last layer; batch
+        norms keep their offsets.
     rules
         Exceptions. An exact name beats a pattern, an earlier pattern beats a later one, a rule beats the default and
         the policy of the first and last layer.
@@ -96,6 +128,9 @@ class QuantSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     weights: WeightDefault = None
     membrane: MembraneDefault = None
+    decays: ConstantDefault = None
+    thresholds: ConstantDefault = None
+    biases: ConstantDefault = None
     rules: tuple[Rule, ...] = ()
     first_layer: Literal["float", "quantize"] = "float"
     last_layer: Literal["float", "quantize"] = "float"
@@ -109,6 +144,7 @@ class QuantSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             weights=_weights(self.weights, "weights", keep=False),
             membrane=_membrane(self.membrane, "membrane", keep=False),
             rules=_rules(self.rules),
+            **{t: _constant(getattr(self, t), t, t, keep=False) for t in CONSTANT_TARGETS},
         )
         if self.version != VERSION:
             raise SpecError(
@@ -116,8 +152,14 @@ class QuantSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             )
         for field in msgspec.structs.fields(type(self)):
             convert(getattr(self, field.name), field.type, field.name)
-        if self.weights is None and self.membrane is None and not self.rules:
-            raise SpecError("the spec quantizes nothing: give weights, membrane or rules")
+        if not self.rules and all(getattr(self, target) is None for target in TARGETS):
+            raise SpecError("the spec quantizes nothing: give weights, membrane, decays, thresholds, biases or rules")
+        if self.correct != "never" and self.reaches("biases"):
+            raise SpecError("correct = 'bias' moves biases, so that they cannot be rounded before; leave biases out")
+
+    def reaches(self, target: str) -> bool:
+        """Whether the spec says anything about weights, membranes, decays, thresholds or biases."""
+        return getattr(self, target) is not None or any(getattr(rule, target) is not None for rule in self.rules)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> QuantSpec:
@@ -133,8 +175,14 @@ class QuantSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return cls.from_dict(data.get("quant", data))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, complete with defaults; `from_dict` gives the spec back."""
-        return msgspec.to_builtins(self)
+        """Plain values, with defaults, but without constants that are left alone; `from_dict` gives the spec back."""
+        content = msgspec.to_builtins(self)
+        for table in (content, *content["rules"]):
+            for target in CONSTANT_TARGETS:
+                # specs from before they could be rounded keep their content, and so their hash
+                if table[target] is None:
+                    del table[target]
+        return content
 
     def hash(self) -> str:
         """Sixteen hex digits of the content; equal specs have equal hashes, on any machine."""
@@ -164,6 +212,7 @@ def _rule(rule: Any, place: str) -> Rule:
     decoded = {
         "weights": _weights(rule.get("weights"), f"{place}.weights"),
         "membrane": _membrane(rule.get("membrane"), f"{place}.membrane"),
+        **{target: _constant(rule.get(target), f"{place}.{target}", target) for target in CONSTANT_TARGETS},
     }
     return convert({**rule, **decoded}, Rule, place)
 
@@ -180,6 +229,19 @@ def _membrane(value: Any, place: str, *, keep: bool = True) -> Any:
         return value
     _refuse_other_kind(value, WeightSetting, place)
     return decode(value, MEMBRANES, place, MEMBRANE_DEFAULT)
+
+
+def _constant(value: Any, place: str, target: str, *, keep: bool = True) -> Any:
+    if value is None or (keep and value == "float"):
+        return value
+    if not isinstance(value, ConstantSetting):
+        _refuse_other_kind(value, WeightSetting, place)
+        _refuse_other_kind(value, MembraneSetting, place)
+        value = decode(value, CONSTANTS, place)
+    if target not in value.targets:
+        fit = [name for name, kind in CONSTANTS.items() if target in kind.targets]
+        raise SpecError(f"{place} takes the methods {', '.join(fit)}, got {value.method!r} (at {place}.method)")
+    return value
 
 
 def _refuse_other_kind(value: Any, kind: type, place: str) -> None:

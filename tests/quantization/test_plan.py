@@ -74,7 +74,7 @@ def test_explain_prints_every_module_with_its_rule(net, capsys) -> None:
         ({"match": "re:conv1.*", "membrane": "float"}, "matches no layer of neurons"),
         ({"match": "re:conv1", "weights": "float"}, "matches no layer"),
         ({"match": "re:(", "weights": "float"}, "not a valid regular expression"),
-        ({"match": "conv1.0"}, "must set weights or membrane"),
+        ({"match": "conv1.0"}, "must set weights, membrane, decays, thresholds or biases"),
     ],
 )
 def test_rules_that_do_nothing_are_errors(net, rule: dict, message: str) -> None:

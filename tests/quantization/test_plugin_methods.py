@@ -16,6 +16,7 @@ name = "digits"
 [quant]
 weights = { method = "signs" }
 membrane = { method = "squares", bits = 3 }
+thresholds = { method = "digits", digits = 1 }
 """
 
 SWEEP = """
@@ -81,13 +82,16 @@ def test_quantize_and_a_saved_file(plugin_path: str, tmp_path: Path) -> None:
     run(MAKE, plugin_path, tmp_path)
     run(command("quantize", "fp.safetensors", "-c", "c.toml", "-o", "out", "--device", "cpu"), plugin_path, tmp_path)
     (row,) = csv.DictReader((tmp_path / "out" / "row.csv").open())
-    assert row["method"] == "signs | squares"
-    assert row["bits"] == "1 | 2.807"
+    assert row["target"] == "both+thresholds"
+    assert row["method"] == "signs | squares | digits"
+    assert row["bits"] == "1 | 2.807 | 3.322"
     assert run(LOAD, plugin_path, tmp_path).split("|") == [
-        "SignWeights()", "squares 2.807 bit post_reset per layer", "signs ", " squares", "1 ", " 2.807\n"
+        "SignWeights()", "squares 2.807 bit post_reset per layer", "signs ", " squares ", " digits", "1 ", " 2.807 ",
+        " 3.322\n",
     ]  # fmt: skip
     shown = run(command("explain", "out/model.safetensors"), plugin_path, tmp_path)
     assert "signs 1 bit per channel" in shown
+    assert "digits 3.322 bit" in shown
 
 
 def test_sweep_and_report(plugin_path: str, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from isofire.cli.doctor import doctor
 from isofire.cli.evaluate import evaluate
 from isofire.cli.explain import explain
 from isofire.cli.export import export
+from isofire.cli.lower import lower
 from isofire.cli.options import Output
 from isofire.cli.quantize import quantize
 from isofire.cli.report import report
@@ -70,6 +71,7 @@ for _command, _name in (
     (evaluate, "eval"),
     (explain, "explain"),
     (export, "export"),
+    (lower, "lower"),
     (sweep, "sweep"),
     (status, "status"),
     (report, "report"),

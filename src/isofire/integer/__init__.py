@@ -4,6 +4,7 @@ from isofire.integer.adapter import IntegerAdapter
 from isofire.integer.arithmetic import DecayRule
 from isofire.integer.connection import INPUT, Connection, SumPool
 from isofire.integer.decays import ChipDecay, nearest_decay
+from isofire.integer.diagnosis import Cure, Finding, diagnose
 from isofire.integer.differences import Differences, LayerDifference, differences
 from isofire.integer.hardware import PRESETS, BiasRules, HardwareSpec, NeuronRules, WeightRules
 from isofire.integer.limits import Resource, Resources
@@ -23,9 +24,11 @@ __all__ = [
     "ChipDecay",
     "ChipMapping",
     "Connection",
+    "Cure",
     "DecayRule",
     "Differences",
     "Encoder",
+    "Finding",
     "HardwareSpec",
     "IntegerAdapter",
     "IntegerNetwork",
@@ -43,6 +46,7 @@ __all__ = [
     "SumPool",
     "Trace",
     "WeightRules",
+    "diagnose",
     "differences",
     "lower",
     "nearest_decay",

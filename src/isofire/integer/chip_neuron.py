@@ -73,8 +73,8 @@ def on_chip(
     changed = replace(changed, tau=decay.tau)
     if rules.synapse != "none":
         changed = replace(changed, tau_synapse=synapse_decay.tau)
-    ratio = (changed.response() / exact.response()).nan_to_num(1.0, 1.0, 1.0)
-    _refuse_decays(name, exact, changed, rules, (decay, synapse_decay), ratio, refused)
+    ratio = _ratio(changed, exact)
+    _refuse_decays(name, exact, changed, rules, (decay, synapse_decay), refused)
     # a layer that can no longer be moved at all keeps its threshold
     correction = torch.where((ratio > 0) & (gain == "l2"), ratio, torch.ones_like(ratio))
     changed = replace(changed, threshold=changed.threshold * correction)
@@ -135,12 +135,14 @@ def _with_synapse(name: str, exact: NeuronForm, rules: NeuronRules, refused: lis
 
 def _refuse_decays(
     name: str, exact: NeuronForm, changed: NeuronForm, rules: NeuronRules, codes: tuple[ChipDecay, ChipDecay],
-    ratio: Tensor, refused: list[Refusal],
+    refused: list[Refusal],
 ) -> None:  # fmt: skip
-    pairs = [("membrane", exact.tau, changed.tau, rules.decay, codes[0].code)]
+    membrane = replace(exact, tau=changed.tau)
+    pairs = [("membrane", membrane, exact.tau, changed.tau, rules.decay, codes[0].code)]
     if exact.has_synapse and rules.synapse != "none":
-        pairs.append(("synapse", exact.tau_synapse, changed.tau_synapse, rules.synapse_decay, codes[1].code))
-    for what, before, after, rule, code in pairs:
+        current = replace(exact, tau_synapse=changed.tau_synapse)
+        pairs.append(("synapse", current, exact.tau_synapse, changed.tau_synapse, rules.synapse_decay, codes[1].code))
+    for what, alone, before, after, rule, code in pairs:
         if _same(before, after):
             continue
         if what == "synapse" and rules.synapse == "after" and bool(((after == 1.0) & (before > 1.0)).any()):
@@ -151,9 +153,14 @@ def _refuse_decays(
             cure = "take shift_by='factor', which never shifts by 0, or a longer time constant"
         else:
             says = f"the {what}'s time constant of {_shown(before)} steps becomes {_shown(after)} ({_how(rule, code)})"
-            says += f"; with all decays its membranes answer {_percent(ratio)} to an input"
+            says += f"; by that its membranes answer {_percent(_ratio(alone, exact))} to an input"
             cure = f"train with {_near(rule)}, or correct thresholds by gain='l2'"
         refused.append(Refusal(name, "decays", says, cure))
+
+
+def _ratio(form: NeuronForm, exact: NeuronForm) -> Tensor:
+    """How much more a membrane answers; 1 where it does not leak before or after."""
+    return (form.response() / exact.response()).nan_to_num(1.0, 1.0, 1.0)
 
 
 def _reset(name: str, form: NeuronForm, rules: NeuronRules, refused: list[Refusal]) -> Literal["subtract", "zero"]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from isofire.errors import SpecError
 from isofire.integer.arithmetic import DecayRule
-
-ShiftBy = Literal["factor", "log2"]
+from isofire.quantizers.methods.bitshift import ShiftBy, shifts
+from isofire.quantizers.methods.fraction import parts
 
 
 class ChipDecay(NamedTuple):
@@ -47,10 +47,7 @@ def nearest_decay(rule: DecayRule | None, tau: Tensor, *, synapse: bool, shift_b
     if rule is None:
         return ChipDecay(torch.zeros_like(tau, dtype=torch.int64), torch.full_like(tau, math.inf))
     if rule.kind == "shift":
-        lasting = tau if shift_by == "factor" else -1.0 / torch.log1p(-1.0 / tau)
-        least = (tau > 1.0).long() if synapse and shift_by == "factor" else torch.zeros_like(tau, dtype=torch.int64)
-        code = torch.log2(lasting).round().clamp(0, rule.largest).to(torch.int64).maximum(least)
+        code = shifts(1.0 / tau, rule.largest, synapse=synapse, by=shift_by)
         return ChipDecay(code, 2.0 ** code.double())
-    whole = 2**rule.bits
-    code = (whole / tau).round().clamp(0, whole if synapse else whole - 1).to(torch.int64)
-    return ChipDecay(code, whole / code.double())
+    code = parts(1.0 / tau, rule.bits, synapse=synapse)
+    return ChipDecay(code, 2**rule.bits / code.double())

@@ -12,6 +12,7 @@ from isofire.errors import ModelError
 from isofire.neurons import CubaLIF, Neuron, ParametricLIF
 from isofire.neurons.kinds.cuba_lif import CubaDynamics, Synapse
 from isofire.neurons.kinds.integrate_and_fire import IFDynamics, LIFDynamics
+from isofire.neurons.response import response
 
 _NO_LEAK = 1e30
 """A time constant whose leak float32 does not see."""
@@ -102,11 +103,8 @@ class NeuronForm:
     def response(self) -> Tensor:
         """Root of the summed squares of the membrane's answer to one input of 1, without threshold; infinite if it does
         not leak."""
-        a, b = 1.0 - 1.0 / self.tau, 1.0 - 1.0 / self.tau_synapse
-        # the variance of a process with the poles a and b, driven by white noise
-        squares = (1.0 + a * b) / ((1.0 - a * a) * (1.0 - b * b) * (1.0 - a * b))
-        root = squares.sqrt() * (b if self.synapse == "after_decay" else 1.0)
-        return root / self.membrane_gain
+        after = self.synapse == "after_decay"
+        return response(1.0 / self.tau, 1.0 / self.tau_synapse, after=after) / self.membrane_gain
 
     def neuron(self) -> CubaLIF:
         """A neuron of isofire's with these numbers."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -62,6 +64,35 @@ class Neuron(nn.Module):
     def threshold(self) -> Tensor:
         """The firing threshold: a scalar, or what broadcasts against one image's neurons [C, ...]."""
         return torch.tensor(self.dynamics.v_threshold)
+
+    def decays(self) -> dict[str, Tensor]:
+        """State, "membrane" or "synapse" -> the share of it that is lost in a step, 1 / tau, float64; {} if none is."""
+        return {}
+
+    def round_decays_(self, rounded: Callable[[str, Tensor], Tensor]) -> None:
+        """Put `rounded(state, share)` in the place of every share of `decays`; where it is learned, in every call.
+
+        Raises
+        ------
+        ModelError
+            If a kind that has decays does not say how.
+        """
+        if self.decays():
+            raise ModelError(f"{type(self).__name__} does not say how its decays are changed (round_decays_)")
+
+    def response(self) -> Tensor | None:
+        """How strongly the membrane answers to an input, see `isofire.neurons.response`; None if unknown or learned."""
+        return None
+
+    def set_threshold_(self, threshold: Tensor) -> None:
+        """Change the firing threshold, a number, or one a neuron where the kind has that.
+
+        Raises
+        ------
+        SpecError
+            If the neurons could not fire with it.
+        """
+        self.dynamics = replace(self.dynamics, v_threshold=float(threshold))
 
     def firing_input(self) -> float:
         """The least input that makes a neuron at rest fire at once, for a charge that is affine in the input.

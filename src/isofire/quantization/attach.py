@@ -14,6 +14,7 @@ from isofire.adapters import Adapter, adapter_of, run_self_test
 from isofire.convolution import guard_
 from isofire.errors import ModelError, SpecError
 from isofire.neurons import MembraneQuantizer
+from isofire.quantization.constants import attach_biases_, round_constants_
 from isofire.quantization.own_forward import check_uses_its_weight
 from isofire.quantization.plan import LayerAssignment, QuantPlan
 from isofire.quantization.temporal import make_temporal_
@@ -41,9 +42,11 @@ def attach_(model: nn.Module, plan: QuantPlan) -> ExitStack:
         If a setting does not fit its module.
     """
     require_finite(model)
-    weights = _weight_quantizers(model, plan)
-    membranes = _membranes(model, plan)
     with ExitStack() as undo:
+        # membranes are tried against the thresholds that there will be
+        round_constants_(model, plan, undo)
+        weights = _weight_quantizers(model, plan)
+        membranes = _membranes(model, plan)
         # before weights are made by quantizers that are not calibrated yet
         for handle in guard_(model):
             undo.callback(handle.remove)
@@ -56,6 +59,7 @@ def attach_(model: nn.Module, plan: QuantPlan) -> ExitStack:
             # unsafe: without torch's own trial run, which an uncalibrated quantizer refuses and a learning one counts
             parametrize.register_parametrization(layer, "weight", quantizer, unsafe=True)
         attach_membranes_(model, membranes, undo)
+        attach_biases_(model, plan, undo)
         return undo.pop_all()
 
 
@@ -73,6 +77,9 @@ def remove_quantizer_(layer: nn.Module, order: Sequence[str] = ("weight",)) -> N
 
 def attach_converted_(model: nn.Module, plan: QuantPlan) -> None:
     """The structure of a converted model, for loading one: plain weights (some with a time axis) and membranes."""
+    with ExitStack() as undo:
+        round_constants_(model, plan, undo)
+        undo.pop_all()
     membranes = _membranes(model, plan)
     own: dict[tuple[int, Setting], nn.Parameter] = {}
     for choice in plan.chosen("weights"):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import msgspec
 
-from isofire.quantizers import MembraneSetting, Setting
-from isofire.spec import QuantSpec
+from isofire.quantizers import ConstantSetting, MembraneSetting, Setting
+from isofire.spec import CONSTANT_TARGETS, TARGETS, QuantSpec
 
 
 def labels_of(spec: QuantSpec | None) -> dict[str, str | float | None]:
     """target, method, bits, range, granularity, placement and options (what else differs from a setting's defaults).
 
-    With both targets quantized, each value is "weights's | membranes's", except where the two are the same. A spec with
+    With several targets quantized, each value is "weights's | membranes's | decays's | ...", except where all are the
+    same; weights and membranes together are the target "both", with decays "both+decays". A spec with
     rules says so in `method` ("lsq + 2 rules"); None is the full-precision model.
     """
     if spec is None:
@@ -19,8 +20,10 @@ def labels_of(spec: QuantSpec | None) -> dict[str, str | float | None]:
             "target": "none",
             "bits": 32,
         }
-    parts = [_labels(setting) for setting in (spec.weights, spec.membrane) if setting is not None]
-    target = "both" if len(parts) == 2 else "weights" if spec.weights is not None else "membrane"
+    named = [target for target in TARGETS if getattr(spec, target) is not None]
+    parts = [_labels(getattr(spec, target)) for target in named]
+    main = [target for target in named if target not in CONSTANT_TARGETS]
+    target = "+".join([*(["both"] if len(main) == 2 else main), *(name for name in named if name in CONSTANT_TARGETS)])
     labels = {
         key: _joined([part[key] for part in parts])
         for key in ("method", "bits", "range", "granularity", "placement", "options")
@@ -35,6 +38,9 @@ def labels_of(spec: QuantSpec | None) -> dict[str, str | float | None]:
 
 
 def _labels(setting: Setting) -> dict[str, str | float | None]:
+    if isinstance(setting, ConstantSetting):
+        about = {"method": setting.label, "bits": setting.nominal_bits, "options": setting.options_label}
+        return dict.fromkeys(("range", "granularity", "placement")) | about
     membrane = isinstance(setting, MembraneSetting)
     granularity = setting.level_granularity
     return {

@@ -10,11 +10,12 @@ from torch import nn
 
 from isofire.adapters import find_neurons, no_neurons, refuse_compiled
 from isofire.errors import SpecError
+from isofire.neurons import Neuron
 from isofire.quantization.describe import describe
 from isofire.quantization.patterns import compile_pattern
 from isofire.quantization.temporal import TemporalLayer, check_temporal
-from isofire.quantizers import MembraneSetting, WeightSetting
-from isofire.spec import QuantSpec, Rule
+from isofire.quantizers import ConstantSetting, MembraneSetting, WeightSetting
+from isofire.spec import TARGETS, QuantSpec, Rule
 from isofire.text_table import TextTable, total
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -29,7 +30,7 @@ class LayerAssignment:
     name: str
     kind: str
     target: str
-    setting: WeightSetting | MembraneSetting | None
+    setting: WeightSetting | MembraneSetting | ConstantSetting | None
     rule: str
 
 
@@ -40,7 +41,7 @@ class QuantPlan:
     choices: tuple[LayerAssignment, ...]
 
     def chosen(self, target: str) -> list[LayerAssignment]:
-        """The assignments of "weights" or "membrane" that quantize."""
+        """The assignments of a target ("weights", "membrane", "decays", "thresholds", "biases") that quantize."""
         return [choice for choice in self.choices if choice.target == target and choice.setting is not None]
 
     def __str__(self) -> str:
@@ -89,9 +90,11 @@ def make_plan(model: nn.Module, spec: QuantSpec) -> QuantPlan:
         if isinstance(module, (*WEIGHTED, TemporalLayer)):
             setting, rule = _resolve(name, "weights", spec, policy.get(name))
             choices.append(LayerAssignment(name, type(module).__name__, "weights", setting, rule))
+            choices += _constants(name, module, ("biases",), spec, policy.get(name))
         elif name in neurons:
             setting, rule = _resolve(name, "membrane", spec, None)
             choices.append(LayerAssignment(name, type(module).__name__, "membrane", setting, rule))
+            choices += _constants(name, module, ("decays", "thresholds"), spec, None)
         elif isinstance(module, UNSUPPORTED):
             choices.append(LayerAssignment(name, type(module).__name__, "weights", None, NOT_SUPPORTED))
     _check_reach(spec, choices)
@@ -100,6 +103,32 @@ def make_plan(model: nn.Module, spec: QuantSpec) -> QuantPlan:
         if timed and not isinstance(model.get_submodule(choice.name), TemporalLayer):
             check_temporal(model, choice.name)
     return QuantPlan(tuple(choices))
+
+
+def _constants(
+    name: str, module: nn.Module, targets: Sequence[str], spec: QuantSpec, policy: str | None
+) -> list[LayerAssignment]:
+    """Assignments of the constants that the spec speaks of."""
+    found = []
+    for target in targets:
+        if spec.reaches(target):
+            setting, rule = _resolve(name, target, spec, policy)
+            reason = _lacks(module, target)
+            if reason is not None:
+                if setting is not None and rule == name:
+                    raise SpecError(f"the rule {rule!r} sets {target} of {name!r}, which {reason}; leave it out")
+                setting, rule = None, reason
+            found.append(LayerAssignment(name, type(module).__name__, target, setting, rule))
+    return found
+
+
+def _lacks(module: nn.Module, target: str) -> str | None:
+    """Why a module has no such constant that can be rounded; None if it has."""
+    if target == "biases":
+        return "has no bias" if getattr(module, "bias", None) is None else None
+    if not isinstance(module, Neuron):
+        return "is no neuron of isofire's"
+    return "does not leak" if target == "decays" and not module.decays() else None
 
 
 def _own_weights(
@@ -131,7 +160,7 @@ def explain(model: nn.Module, spec: QuantSpec) -> QuantPlan:
 
 def _check_reach(spec: QuantSpec, choices: Sequence[LayerAssignment]) -> None:
     """A spec that changes nothing is a mistake."""
-    for target, setting in (("weights", spec.weights), ("membrane", spec.membrane)):
+    for target, setting in ((target, getattr(spec, target)) for target in TARGETS):
         if setting is not None and not any(c.target == target and c.setting is not None for c in choices):
             reasons = "; ".join(dict.fromkeys(f"{c.name!r}: {c.rule}" for c in choices if c.target == target))
             raise SpecError(
@@ -144,7 +173,7 @@ def _check_reach(spec: QuantSpec, choices: Sequence[LayerAssignment]) -> None:
 
 def _resolve(
     name: str, target: str, spec: QuantSpec, policy: str | None
-) -> tuple[WeightSetting | MembraneSetting | None, str]:
+) -> tuple[WeightSetting | MembraneSetting | ConstantSetting | None, str]:
     rule = _rule_for(name, target, spec.rules)
     if rule is not None:
         setting = getattr(rule, target)
@@ -174,10 +203,11 @@ def _check_rules(rules: Sequence[Rule], weighted: Sequence[str], neurons: Sequen
         place = f"rules[{i}], match {rule.match!r}"
         if rule.match.startswith("re:"):
             compile_pattern(rule.match[3:], place)
-        if rule.weights is None and rule.membrane is None:
-            raise SpecError(f"a rule must set weights or membrane ({place})")
-        for target, names in (("weights", weighted), ("membrane", neurons)):
+        if all(getattr(rule, target) is None for target in TARGETS):
+            raise SpecError(f"a rule must set weights, membrane, decays, thresholds or biases ({place})")
+        for target in TARGETS:
+            names = weighted if target in ("weights", "biases") else neurons
             if getattr(rule, target) is not None and not any(_matches(rule.match, name) for name in names):
                 known = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-                kind = "layer with weights" if target == "weights" else "layer of neurons"
+                kind = "layer with weights" if names is weighted else "layer of neurons"
                 raise SpecError(f"the rule's {target} setting matches no {kind} ({place}); there are: {known}")

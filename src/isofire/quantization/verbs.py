@@ -7,6 +7,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils import parametrize
 
 from isofire.adapters import copy_of
 from isofire.batches import Data
@@ -20,6 +21,7 @@ from isofire.quantization.calibration import (
     require_data,
     weight_quantizers,
 )
+from isofire.quantization.constants import rounded_biases
 from isofire.quantization.plan import QuantPlan, make_plan
 from isofire.spec import QuantSpec
 
@@ -121,6 +123,7 @@ def convert_(model: nn.Module) -> nn.Module:
         raise ModelError("convert needs a prepared model; call prepare(model, spec) and calibrate first")
     model.eval()
     _write_weights_(model)
+    _write_biases_(model)
     return model
 
 
@@ -170,7 +173,8 @@ def spec_of(model: nn.Module) -> QuantSpec | None:
 
 def is_converted(model: nn.Module) -> bool:
     """Whether `convert` has written the quantized weights in place (also true if the spec quantizes no weights)."""
-    return spec_of(model) is not None and next(weight_quantizers(model), None) is None
+    attached = next(weight_quantizers(model), None) or next(rounded_biases(model), None)
+    return spec_of(model) is not None and attached is None
 
 
 @torch.inference_mode(False)
@@ -240,6 +244,22 @@ def _write_weights_(model: nn.Module) -> None:
         _own_class_(layer)
         remove_quantizer_(layer)
         layer.weight = made[key]
+
+
+@torch.no_grad()
+def _write_biases_(model: nn.Module) -> None:
+    """Give each layer its rounded bias as a new parameter; layers that share one share the new one."""
+    made: dict[tuple[int, str], nn.Parameter] = {}
+    for name in list(rounded_biases(model)):
+        layer = model.get_submodule(name)
+        held = layer.parametrizations["bias"]  # type: ignore[index]
+        full, setting = held.original, held[0].setting  # type: ignore[union-attr, index]
+        key = id(full), setting.describe()
+        if key not in made:
+            made[key] = nn.Parameter(layer.bias.detach().clone(), requires_grad=full.requires_grad)  # type: ignore[operator, union-attr]
+        _own_class_(layer)
+        parametrize.remove_parametrizations(layer, "bias", leave_parametrized=False)
+        layer.bias = made[key]
 
 
 def _own_class_(layer: nn.Module) -> None:

@@ -13,19 +13,29 @@ from isofire.quantizers.levels import Levels
 from isofire.quantizers.lqnet import LQNet
 from isofire.quantizers.lsq import LSQ
 from isofire.quantizers.observer import RangeObserver
-from isofire.quantizers.registry import MEMBRANES, WEIGHTS, decode, register_membrane, register_weights
-from isofire.quantizers.setting import MembraneSetting, Setting, WeightSetting
+from isofire.quantizers.registry import (
+    CONSTANTS,
+    MEMBRANES,
+    WEIGHTS,
+    decode,
+    register_constant,
+    register_membrane,
+    register_weights,
+)
+from isofire.quantizers.setting import ConstantSetting, MembraneSetting, Setting, WeightSetting
 from isofire.quantizers.table import Table
 from isofire.quantizers.tawq import TaWQ
 from isofire.quantizers.temporal import TemporalQuantizer
 from isofire.quantizers.uniform import Uniform
 
 __all__ = [
+    "CONSTANTS",
     "LSQ",
     "MEMBRANES",
     "WEIGHTS",
     "Affine",
     "AffineQuantizer",
+    "ConstantSetting",
     "LQNet",
     "Levels",
     "MembraneSetting",
@@ -41,6 +51,7 @@ __all__ = [
     "fit_quantizers_",
     "grids",
     "ranges",
+    "register_constant",
     "register_membrane",
     "register_weights",
 ]

@@ -1,4 +1,4 @@
-"""The methods that a spec may name, for weights and for membranes; open to other packages.
+"""The methods that a spec may name, for weights, membranes and constants; open to other packages.
 
 An installed package adds its own through entry points in its pyproject.toml::
 
@@ -8,7 +8,11 @@ An installed package adds its own through entry points in its pyproject.toml::
     [project.entry-points."isofire.membranes"]
     mine = "my_package:MyMembrane"
 
-The name is the class's `tag`. Code that is not installed calls `register_weights` or `register_membrane`.
+    [project.entry-points."isofire.constants"]
+    mine = "my_package:MyDecays"
+
+The name is the class's `tag`. Code that is not installed calls `register_weights`, `register_membrane` or
+`register_constant`.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ import msgspec
 
 from isofire.conversion import MisfitError, convert, plain
 from isofire.errors import SpecError
-from isofire.quantizers.setting import MembraneSetting, Setting, WeightSetting
+from isofire.quantizers.setting import ConstantSetting, MembraneSetting, Setting, WeightSetting
 from isofire.registry import Registry
 
 S = TypeVar("S", bound=Setting)
@@ -49,6 +53,7 @@ WEIGHTS: Registry[type[WeightSetting]] = Registry("weight method", "isofire.weig
 MEMBRANES: Registry[type[MembraneSetting]] = Registry(
     "membrane method", "isofire.membranes", _fit(MembraneSetting, "placement", "granularity")
 )
+CONSTANTS: Registry[type[ConstantSetting]] = Registry("method of constants", "isofire.constants", _fit(ConstantSetting))
 
 
 def register_weights(setting: type[S]) -> type[S]:
@@ -82,6 +87,18 @@ def register_membrane(setting: type[S]) -> type[S]:
         If `setting` is no subclass of `MembraneSetting`, or another has its tag.
     """
     MEMBRANES.register(_tag(setting), setting)  # pyright: ignore[reportArgumentType]
+    return setting
+
+
+def register_constant(setting: type[S]) -> type[S]:
+    """Let specs name a method of decays, thresholds or biases, under the tag of its setting. Usable as a decorator.
+
+    Raises
+    ------
+    SpecError
+        If `setting` is no subclass of `ConstantSetting`, or another has its tag.
+    """
+    CONSTANTS.register(_tag(setting), setting)  # pyright: ignore[reportArgumentType]
     return setting
 
 

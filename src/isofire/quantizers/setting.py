@@ -1,7 +1,7 @@
 """A setting: the frozen value that names a quantizer in a spec, and answers whatever the rest of isofire asks of it.
 
-A method is a subclass of `WeightSetting` or `MembraneSetting` with a `tag`, its name in specs, registered with
-`register_weights` or `register_membrane`; see `isofire.quantizers.registry`.
+A method is a subclass of `WeightSetting`, `MembraneSetting` or `ConstantSetting` with a `tag`, its name in specs,
+registered with `register_weights`, `register_membrane` or `register_constant`; see `isofire.quantizers.registry`.
 """
 
 from __future__ import annotations
@@ -53,6 +53,10 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
             span = getattr(self, name, None)
             if span is not None and not isinstance(span, str):
                 _check_span(name, span)
+        self._check_whole()
+
+    def _check_whole(self) -> None:
+        """Raise SpecError where fields exclude each other."""
         self.build(1)
 
     def build(self, channels: int) -> Quantizer:
@@ -183,6 +187,51 @@ class MembraneSetting(Setting, frozen=True, kw_only=True):
 
 def _default_of(field: msgspec.structs.FieldInfo) -> Any:
     return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+
+
+class ConstantSetting(Setting, frozen=True, kw_only=True):
+    """How constants of neurons and layers are rounded: decays, thresholds, biases. They have no levels of their own but
+    a rule for each number.
+
+    A subclass declares `targets` and `round`.
+    """
+
+    targets: ClassVar[frozenset[str]]
+    """Which of "decays", "thresholds" and "biases" it can round."""
+
+    def round(self, values: Tensor, *, synapse: bool = False) -> Tensor:
+        """Rounded values, same shape and dtype, without gradient.
+
+        Parameters
+        ----------
+        values
+            Thresholds or biases of a layer; of decays, the share of a state that is lost in a step, 1 / tau.
+        synapse
+            Whether the state is a synaptic current.
+        """
+        raise NotImplementedError
+
+    @property
+    def corrects_gain(self) -> bool:
+        """Of decays: whether thresholds follow the change of how strongly membranes answer to an input."""
+        return False
+
+    @property
+    def level_granularity(self) -> Granularity:
+        return "tensor"
+
+    @property
+    def range_label(self) -> str:
+        return "learned"
+
+    def table_numbers(self, groups: int) -> int:
+        return 0
+
+    def build(self, channels: int) -> Quantizer:
+        raise NotImplementedError(f"{type(self).__name__} rounds constants, which have no quantizer")
+
+    def _check_whole(self) -> None:
+        return None
 
 
 def _check_span(name: str, span: Any) -> None:

@@ -18,7 +18,7 @@ from isofire.firing.cost.memory import memory_of
 from isofire.firing.evidence.outcome import HEADLINE
 from isofire.quantization import CALIBRATION_IMAGES, make_plan
 from isofire.quantizers import MembraneSetting
-from isofire.spec import QuantSpec, Rule
+from isofire.spec import CONSTANT_TARGETS, TARGETS, QuantSpec, Rule
 from isofire.study.cell import Cell, run_cell
 from isofire.study.splits import AnySet
 from isofire.training.distributed import pick_device
@@ -285,19 +285,21 @@ class _Allocator:
         self.seed, self.calibration_images, self.batch_size = seed, calibration_images, batch_size
         self.place = pick_device(device)
         plan = make_plan(model, spec)
-        self.layers = {(c.target, c.name): c.setting for c in plan.choices if c.setting is not None}
+        chosen = [choice for choice in plan.choices if choice.setting is not None]
+        self.layers: dict[tuple[str, str], Any] = {
+            (c.target, c.name): c.setting for c in chosen if c.target not in CONSTANT_TARGETS
+        }
+        # constants are rounded as the spec says
+        kept = [choice for choice in chosen if choice.target in CONSTANT_TARGETS]
+        self.constants = tuple(Rule.one(c.name, c.target, c.setting) for c in kept)
 
     def spec(self, bits: Mapping[tuple[str, str], int]) -> QuantSpec:
         """A rule for each of these layers, and nothing else."""
         rules = []
         for key, count in bits.items():
             name = key[1]
-            setting = msgspec.structs.replace(self.layers[key], bits=count)
-            if isinstance(setting, MembraneSetting):
-                rules.append(Rule(match=name, membrane=setting))
-            else:
-                rules.append(Rule(match=name, weights=setting))
-        return msgspec.structs.replace(self.base, weights=None, membrane=None, rules=tuple(rules))
+            rules.append(Rule.one(name, key[0], msgspec.structs.replace(self.layers[key], bits=count)))
+        return msgspec.structs.replace(self.base, **dict.fromkeys(TARGETS), rules=(*rules, *self.constants))
 
     def cell(self, spec: QuantSpec | None, images: AnySet, observed: Any = None) -> Cell:
         return run_cell(

@@ -14,8 +14,7 @@ from isofire.firing import Comparison, Observation, observe
 from isofire.firing.evidence.outcome import HEADLINE
 from isofire.models import NamedData
 from isofire.quantization import CALIBRATION_IMAGES, LayerAssignment, make_plan, reestimates
-from isofire.quantizers import MembraneSetting
-from isofire.spec import QuantSpec, Rule
+from isofire.spec import TARGETS, QuantSpec, Rule
 from isofire.study.cell import Cell, run_cell
 from isofire.study.splits import AnySet
 from isofire.training.distributed import pick_device
@@ -28,7 +27,7 @@ class Blamed:
     Parameters
     ----------
     name, target
-        Module, and "weights" or "membrane".
+        Module, and "weights", "membrane", "decays", "thresholds" or "biases".
     alone
         The network in which nothing else is quantized, against the baseline; where batch norm is re-estimated for it,
         against the control, for which it was too: what re-estimation does is no quantizer's.
@@ -214,14 +213,8 @@ def blame(
 
 def _of(spec: QuantSpec, choices: Sequence[LayerAssignment]) -> QuantSpec:
     """The spec that gives just these modules their settings, each by its name, which beats every other rule."""
-    rules = []
-    for choice in choices:
-        setting = choice.setting
-        if isinstance(setting, MembraneSetting):
-            rules.append(Rule(match=choice.name, membrane=setting))
-        else:
-            rules.append(Rule(match=choice.name, weights=setting))
-    return msgspec.structs.replace(spec, weights=None, membrane=None, rules=tuple(rules))
+    rules = [Rule.one(choice.name, choice.target, choice.setting) for choice in choices]
+    return msgspec.structs.replace(spec, **dict.fromkeys(TARGETS), rules=tuple(rules))
 
 
 def _emd(found: Comparison) -> float:

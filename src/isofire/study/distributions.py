@@ -18,6 +18,7 @@ from isofire.quantization.plan import LayerAssignment
 from isofire.quantizers import WeightSetting
 from isofire.quantizers.rows import to_rows
 from isofire.running import device_of, evaluating
+from isofire.spec import CONSTANT_TARGETS
 
 BINS = 64
 MOST_LEVELS = 256
@@ -61,6 +62,7 @@ def distributions(baseline: nn.Module, quantized: nn.Module, images: Tensor) -> 
         return []
     choices = [choice for choice in make_plan(baseline, spec).choices if choice.setting is not None]
     # neurons of other libraries keep their membranes to themselves
+    choices = [c for c in choices if c.target not in CONSTANT_TARGETS]
     choices = [c for c in choices if c.target == "weights" or isinstance(quantized.get_submodule(c.name), Neuron)]
     membranes = [choice.name for choice in choices if choice.target == "membrane"]
     neurons = {name: _neuron(quantized, name) for name in membranes}

@@ -12,6 +12,7 @@ from isofire.firing.record import spiking_adapters
 from isofire.quantization import make_plan, spec_of
 from isofire.quantization.temporal import TemporalLayer
 from isofire.quantizers import Setting, WeightSetting
+from isofire.spec import CONSTANT_TARGETS
 
 Weighted = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear | TemporalLayer
 FLOAT_BITS = 32
@@ -111,7 +112,9 @@ def memory_of(model: nn.Module, neurons: Mapping[str, int]) -> Memory:
         Layer of neurons -> their number, which depends on the size of the images.
     """
     spec = spec_of(model)
-    choices = {} if spec is None else {choice.name: choice.setting for choice in make_plan(model, spec).choices}
+    plan = () if spec is None else make_plan(model, spec).choices
+    choices = {choice.name: choice.setting for choice in plan if choice.target not in CONSTANT_TARGETS}
+    biases = {choice.name: choice.setting for choice in plan if choice.target == "biases"}
     stored: dict[int, str] = {}
     weights = {}
     for name, layer in model.named_modules():
@@ -125,7 +128,7 @@ def memory_of(model: nn.Module, neurons: Mapping[str, int]) -> Memory:
             weights=weight.numel(),
             bits=_bits(setting),
             table_bits=0 if setting is None else FLOAT_BITS * setting.table_numbers(setting.groups(channels)),
-            bias_bits=FLOAT_BITS * (0 if layer.bias is None else layer.bias.numel()),
+            bias_bits=_bits(biases.get(name)) * (0 if layer.bias is None else layer.bias.numel()),
             nonzero=float((weight != 0).double().mean()),
             stored_in=_owner(stored, name, _held(layer)),
         )

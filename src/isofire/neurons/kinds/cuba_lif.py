@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal, Unpack, get_args
 
 import torch
@@ -14,6 +15,7 @@ from isofire.neurons.cuba_paths import CUBA_NATIVE
 from isofire.neurons.dynamics import Common, Dynamics, State
 from isofire.neurons.recompute import RECOMPUTE
 from isofire.neurons.registry import register_neuron
+from isofire.neurons.response import response
 
 Synapse = Literal["before_decay", "after_decay", "before_input"]
 
@@ -121,6 +123,24 @@ class CubaLIF(Neuron):
     def threshold(self) -> Tensor:
         return self.v_threshold
 
+    def decays(self) -> dict[str, Tensor]:
+        return {"membrane": 1.0 / self.tau_mem.double(), "synapse": 1.0 / self.tau_syn.double()}
+
+    def round_decays_(self, rounded: Callable[[str, Tensor], Tensor]) -> None:
+        shares = {state: rounded(state, share) for state, share in self.decays().items()}
+        self.tau_mem = (1.0 / shares["membrane"]).to(self.tau_mem)
+        self.tau_syn = (1.0 / shares["synapse"]).to(self.tau_syn)
+
+    def response(self) -> Tensor:
+        shares = self.decays()
+        after = self.dynamics.synapse == "after_decay"
+        answer = response(shares["membrane"], shares["synapse"], after=after)
+        return answer * (shares["membrane"] if self.dynamics.decay_input else 1.0)
+
+    def set_threshold_(self, threshold: Tensor) -> None:
+        self.dynamics = replace(self.dynamics, v_threshold=float(threshold.min()))
+        self.v_threshold = threshold.to(self.v_threshold)
+
     def forward(self, x: Tensor, norm: object = None, repeat: int | None = None) -> Tensor:
         image = x.shape[1 if repeat is not None else 2 :]
         for name in ("tau_mem", "tau_syn", "v_threshold"):
@@ -137,7 +157,9 @@ class CubaLIF(Neuron):
 
 
 def _constant(name: str, value: float | Tensor) -> Tensor:
-    found = torch.as_tensor(value, dtype=torch.float32).detach().clone()
+    # a number is read here also while a network is planned without memory
+    place = value.device if isinstance(value, Tensor) else "cpu"
+    found = torch.as_tensor(value, dtype=torch.float32, device=place).detach().clone()
     if not found.numel() or not bool(torch.isfinite(found).all()):
         raise SpecError(f"{name} must be finite, got {value}")
     return found

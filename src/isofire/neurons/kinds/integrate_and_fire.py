@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Unpack
 
 import torch
@@ -14,7 +15,9 @@ from isofire.neurons.base import Backend, Neuron
 from isofire.neurons.dynamics import Common, State
 from isofire.neurons.paths import NATIVE, TORCH
 from isofire.neurons.registry import register_neuron
+from isofire.neurons.response import response
 from isofire.neurons.single_state import MembraneDynamics
+from isofire.quantizers.ste import plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +125,22 @@ class LIF(_MembraneNeuron):
     ) -> None:
         super().__init__(LIFDynamics(tau=tau, decay_input=decay_input, **common), backend)  # type: ignore[arg-type]
 
+    def decays(self) -> dict[str, Tensor]:
+        return {"membrane": torch.tensor(1.0 / self._constants.tau, dtype=torch.float64)}
+
+    def round_decays_(self, rounded: Callable[[str, Tensor], Tensor]) -> None:
+        share = float(rounded("membrane", self.decays()["membrane"]))
+        self.dynamics = replace(self._constants, tau=1.0 / share)
+
+    def response(self) -> Tensor:
+        share = self.decays()["membrane"]
+        return response(share) * (share if self._constants.decay_input else 1.0)
+
+    @property
+    def _constants(self) -> LIFDynamics:
+        assert isinstance(self.dynamics, LIFDynamics)
+        return self.dynamics
+
 
 class ParametricLIF(_MembraneNeuron):
     """LIF whose 1/tau = sigmoid(w) is learned, one `w` a layer (Fang et al. 2021, "Incorporating Learnable ...").
@@ -140,10 +159,18 @@ class ParametricLIF(_MembraneNeuron):
         dynamics = ParametricLIFDynamics(tau=init_tau, decay_input=decay_input, **common)  # type: ignore[arg-type]
         super().__init__(dynamics, backend)
         self.w = nn.Parameter(torch.tensor(-math.log(init_tau - 1.0)))
+        self._rounded: Callable[[str, Tensor], Tensor] | None = None
 
     def decay(self) -> Tensor:
-        """1/tau, a scalar tensor that carries gradient."""
-        return self.w.sigmoid()
+        """1/tau, a scalar tensor that carries gradient, rounded where `round_decays_` says so."""
+        share = self.w.sigmoid()
+        return share if self._rounded is None else plain(share, self._rounded("membrane", share.detach()))
+
+    def decays(self) -> dict[str, Tensor]:
+        return {"membrane": self.decay().detach().double()}
+
+    def round_decays_(self, rounded: Callable[[str, Tensor], Tensor]) -> None:
+        self._rounded = rounded
 
     def tensors(self) -> State:
         return (self.decay(),)

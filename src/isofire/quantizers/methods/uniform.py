@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+from torch import Tensor
+
 from isofire.quantizers.base import Granularity
 from isofire.quantizers.grids import Grid
 from isofire.quantizers.ranges import Distribution
-from isofire.quantizers.registry import register_membrane, register_weights
-from isofire.quantizers.setting import MembraneSetting, Placement, Span, WeightSetting
+from isofire.quantizers.registry import register_constant, register_membrane, register_weights
+from isofire.quantizers.setting import ConstantSetting, MembraneSetting, Placement, Span, WeightSetting
 from isofire.quantizers.uniform import Ste, Uniform
 
 WeightRange = Literal["minmax", "percentile", "ksigma", "mse", "aciq"]
@@ -90,3 +92,24 @@ class UniformMembrane(MembraneSetting, frozen=True, kw_only=True, tag="uniform")
 
     def table_numbers(self, groups: int) -> int:
         return 2 * groups
+
+
+@register_constant
+class UniformConstant(ConstantSetting, frozen=True, kw_only=True, tag="uniform"):
+    """Biases of a layer, or thresholds of neurons that have their own, on 2^bits - 1 levels up to the largest
+    magnitude."""
+
+    targets = frozenset({"thresholds", "biases"})
+
+    bits: int
+
+    @property
+    def nominal_bits(self) -> float:
+        return self.bits
+
+    def round(self, values: Tensor, *, synapse: bool = False) -> Tensor:
+        top = max(1, 2 ** (self.bits - 1) - 1)
+        largest = values.detach().double().abs().max()
+        # a layer without biases has none afterwards
+        step = (largest / top).where(largest > 0, largest.new_ones(()))
+        return ((values.double() / step).round() * step).to(values.dtype)

@@ -1,0 +1,102 @@
+"""`isofire lower`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from cyclopts import Parameter
+
+from isofire.cli.named import ModelChoice
+from isofire.cli.options import DataChoice, Output
+from isofire.cli.screen import Report
+from isofire.models import NamedData
+from isofire.study import AnySet
+
+_EXAMPLES = 64
+"""Images on which it is seen how large inputs and states become."""
+
+
+def lower(
+    model: Path | None = None,
+    /,
+    *,
+    hardware: Annotated[str, Parameter(help="A preset, such as xylo-a2, speck2f or loihi1, or a chip's TOML file.")],
+    shift_by: Literal["factor", "log2"] = "factor",
+    gain: Literal["keep", "l2"] = "keep",
+    batch_size: int = 64,
+    network: ModelChoice | None = None,
+    choice: DataChoice | None = None,
+    output: Output | None = None,
+) -> Report:
+    """Show what a network becomes on a chip: what it refuses, what is used of it, and what each rounding does.
+
+    Says what the chip does otherwise than the network, layer by layer; the table of resources; every layer's rate in
+    the network and on the chip, with each change alone; and, where a layer falls silent or fires otherwise, the
+    rounding that did it and what mends it. Exit status 1 if the chip cannot run the network at all.
+
+    ```
+    isofire lower runs/fp/model.safetensors --hardware loihi1 --data digits --n 200
+    isofire lower --model nets:build --weights FILE.safetensors --data nets:load --hardware xylo-a2
+    isofire lower --model nets:build --data nets:load --hardware mychip.toml --shift-by log2
+    ```
+
+    Parameters
+    ----------
+    model
+        A file that isofire wrote (model.safetensors); with --model, weights for it.
+    shift_by
+        Of bit shifts: factor, the nearest to the share that is lost in a step; log2, Rockpool's rule.
+    gain
+        l2: thresholds follow the change of gain that the chip's decays make.
+    batch_size
+        Images at once.
+    """
+    from isofire.integer import HardwareSpec, RefusedError
+    from isofire.integer import lower as lower_network
+
+    opened, _ = (network or ModelChoice()).open(model)
+    data = (choice or DataChoice()).load()
+    spec = HardwareSpec.load(hardware)
+    example = _example(data)
+    options: dict[str, Any] = {"shift_by": shift_by, "gain": gain}
+    try:
+        made = lower_network(opened, example, hardware=spec, approximate=True, **options)
+    except RefusedError as error:
+        document = {"hardware": spec.name, "runs": False, "refusals": _plain(error.refusals)}
+        return Report(document, str(error), 1)
+    return _measured(opened, made, example, data, options, batch_size)
+
+
+def _measured(opened: Any, made: Any, example: Any, data: Any, options: dict[str, Any], batch_size: int) -> Report:
+    from isofire.integer import diagnose, steps_of
+
+    mapping = made.mapping
+    steps = steps_of(opened, made, data, batch_size=batch_size)
+    found = diagnose(opened, made, steps, example, data, options=options, batch_size=batch_size)
+    said = [f"  {refusal}" for refusal in mapping.refusals] or ["  nothing; the chip runs the network exactly"]
+    floor = "" if found is None else f"\n\n{found}"
+    text = "\n".join(
+        [
+            f"what {mapping.spec.title} does otherwise, and was allowed to ({', '.join(mapping.rules) or 'nothing'}):",
+            *said, "", mapping.resources.table(), "",
+            f"n = {steps.everything.n_images:,} images, T = {steps.everything.T}; rates of layers, and their change",
+            steps.table(),
+        ]
+    )  # fmt: skip
+    document = {
+        "hardware": mapping.spec.name, "runs": True, "options": options, "refusals": _plain(mapping.refusals),
+        "resources": mapping.resources.to_dict(), **steps.to_dict(),
+        "finding": None if found is None else found.to_dict(),
+    }  # fmt: skip
+    return Report(document, text + floor)
+
+
+def _example(data: AnySet | NamedData) -> torch.Tensor:
+    count = _EXAMPLES if isinstance(data, NamedData) else min(_EXAMPLES, len(data))
+    return next(iter(data.first(count).batches(count)))[0]
+
+
+def _plain(refusals: Any) -> list[dict[str, str]]:
+    return [{"layer": r.layer, "rule": r.rule, "says": r.says, "cure": r.cure} for r in refusals]

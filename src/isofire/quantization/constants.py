@@ -1,0 +1,111 @@
+"""Rounding what neurons and layers hold beside weights and membranes: decays, thresholds, biases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from isofire.errors import ModelError, SpecError
+from isofire.neurons import Neuron
+from isofire.quantization.plan import LayerAssignment, QuantPlan
+from isofire.quantizers import ConstantSetting
+from isofire.quantizers.ste import plain
+
+
+class RoundedBias(nn.Module):
+    """The parametrization of a bias: rounded, with a straight-through gradient."""
+
+    def __init__(self, setting: ConstantSetting) -> None:
+        super().__init__()
+        self.setting = setting
+
+    def forward(self, bias: Tensor) -> Tensor:
+        return plain(bias, self.setting.round(bias.detach()))
+
+    def extra_repr(self) -> str:
+        return self.setting.describe()
+
+
+def round_constants_(model: nn.Module, plan: QuantPlan, undo: ExitStack) -> None:
+    """Round decays, then thresholds; they stay rounded. `undo` gives the old ones back.
+
+    Raises
+    ------
+    SpecError
+        If neurons could not fire with what they are given, or their decays are learned and thresholds should follow.
+    """
+    for choice in (*plan.chosen("decays"), *plan.chosen("thresholds")):
+        neuron = model.get_submodule(choice.name)
+        assert isinstance(neuron, Neuron)
+        undo.callback(_restore, neuron, dict(neuron.__dict__), dict(neuron._buffers))
+        try:
+            (_round_decays_ if choice.target == "decays" else _round_threshold_)(choice, neuron)
+        except SpecError as error:
+            raise SpecError(f"{choice.target} of {choice.name!r} (rule {choice.rule!r}): {error}") from error
+
+
+def attach_biases_(model: nn.Module, plan: QuantPlan, undo: ExitStack) -> None:
+    """Round biases in every forward pass, as weights are; converting makes them lasting.
+
+    Raises
+    ------
+    ModelError
+        If a bias is computed from other parameters.
+    """
+    for choice in plan.chosen("biases"):
+        layer = model.get_submodule(choice.name)
+        if layer._parameters.get("bias") is None:
+            raise ModelError(f"the bias of {choice.name!r} is computed from others; make that lasting first")
+        parametrize.register_parametrization(layer, "bias", RoundedBias(_setting(choice)), unsafe=True)
+        undo.callback(parametrize.remove_parametrizations, layer, "bias", leave_parametrized=False)
+
+
+def rounded_biases(model: nn.Module) -> Iterator[str]:
+    """Name of each layer whose bias is rounded in its forward pass."""
+    for name, module in model.named_modules():
+        if parametrize.is_parametrized(module, "bias"):
+            parts = module.parametrizations["bias"]  # type: ignore[index]
+            if any(isinstance(part, RoundedBias) for part in parts):
+                yield name
+
+
+def _setting(choice: LayerAssignment) -> ConstantSetting:
+    assert isinstance(choice.setting, ConstantSetting)
+    return choice.setting
+
+
+def _round_decays_(choice: LayerAssignment, neuron: Neuron) -> None:
+    setting = _setting(choice)
+    before = neuron.response()
+    if setting.corrects_gain and before is None:
+        raise SpecError(
+            "gain = 'l2' needs decays that are known and not learned, whose thresholds could not follow; take gain = "
+            "'keep'"
+        )
+    neuron.round_decays_(partial(_rounded, setting))
+    if setting.corrects_gain:
+        after = neuron.response()
+        assert before is not None
+        assert after is not None
+        # what can no longer be moved keeps its threshold
+        ratio = torch.where(after > 0, after / before, torch.ones_like(after))
+        rest = neuron.dynamics.rest
+        neuron.set_threshold_(rest + (neuron.threshold.double() - rest) * ratio.to(neuron.threshold.device))
+
+
+def _rounded(setting: ConstantSetting, state: str, share: Tensor) -> Tensor:
+    return setting.round(share, synapse=state == "synapse")
+
+
+def _round_threshold_(choice: LayerAssignment, neuron: Neuron) -> None:
+    neuron.set_threshold_(_setting(choice).round(neuron.threshold.detach()))
+
+
+def _restore(neuron: Neuron, attributes: dict[str, object], buffers: dict[str, Tensor | None]) -> None:
+    neuron.__dict__.update(attributes)
+    neuron._buffers.update(buffers)
