@@ -124,3 +124,14 @@ def test_a_network_without_integers_leaves_no_folder(run, files) -> None:
     done = run("export", files["iand"], "--to", "c", "--data", "digits", "--out", "net")
     assert (done.code, "joins by 'iand'" in done.err) == (2, True), done.err
     assert not Path("net").exists()
+
+
+def test_an_onnx_file_is_run_and_compared(run, files) -> None:
+    pytest.importorskip("onnxruntime")
+    done = run("export", files["quantized"], "--to", "onnx", "--data", "digits", "--out", "net.onnx", "--json")
+    assert done.code == 0, done.err
+    document = json.loads(done.out)
+    assert document["bytes"] == Path("net.onnx").stat().st_size
+    assert (document["images"], sum(document["differing"].values())) == (16, 0)
+    assert document["logits_error"] <= 1e-5
+    assert "int4" in document["codes"].values()

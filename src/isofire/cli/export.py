@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,7 +30,7 @@ def export(
     /,
     *,
     out: Annotated[Path, Parameter(name=["--out", "-o"], help="The file to write; a folder for bundle and c.")],
-    to: Literal["nir", "bundle", "c"] = "nir",
+    to: Literal["nir", "bundle", "c", "onnx"] = "nir",
     input_bits: int = 24,
     weight_bits: int = 24,
     network: ModelChoice | None = None,
@@ -41,6 +42,7 @@ def export(
     ```
     isofire export runs/w4m4/model.safetensors --data digits --out w4m4.nir
     isofire export runs/w4m4/model.safetensors --to c --data digits --out w4m4
+    isofire export runs/w4m4/model.safetensors --to onnx --data digits --out w4m4.onnx
     isofire export sew_resnet8-cifar10 --data cifar10 --root DIR --out sew8.nir
     isofire export --model nets:build --weights FILE.safetensors --data nets:load --out net.nir
     ```
@@ -53,13 +55,16 @@ def export(
     data give shapes, the range of inputs, and 16 images on which spikes that differ from the float network's are
     counted.
 
+    onnx: steps unrolled, any number of images, weights as int4 or int8 codes where their levels have one step a
+    channel. Where onnxruntime is installed, the file is run on 16 images and compared with the network, spike by spike.
+
     Parameters
     ----------
     model
         A file that isofire wrote (model.safetensors); with --model, weights for it.
     to
         nir, the Neuromorphic Intermediate Representation (extra `nir`); bundle, a folder of packed codes and a JSON
-        manifest that numpy reads; c, a folder with a C99 program.
+        manifest that numpy reads; c, a folder with a C99 program; onnx, an ONNX file (extra `onnx`).
     input_bits, weight_bits
         For bundle and c: bits of real inputs, and of weights in full precision.
     """
@@ -70,6 +75,8 @@ def export(
     if to == "nir":
         return _to_nir(out, chosen, model, choice or DataChoice())
     opened, _ = chosen.open(model)
+    if to == "onnx":
+        return _to_onnx(out, opened, (choice or DataChoice()).load())
     return _to_integers(out, to, opened, (choice or DataChoice()).load(), (input_bits, weight_bits))
 
 
@@ -92,6 +99,30 @@ def _to_nir(out: Path, chosen: ModelChoice, model: Path | None, choice: DataChoi
     by = "" if own else ", by its library's own writer and not checked"
     text = f"wrote {out}: {len(graph.nodes)} nodes, {len(graph.edges)} edges, {kind}{by}"
     return Report(document | {"checked": own}, text)
+
+
+def _to_onnx(out: Path, model: nn.Module, data: AnySet | NamedData) -> Report:
+    from isofire.export import write_onnx
+
+    images, _ = next(iter(data.first(_CHECKED).batches(_CHECKED)))
+    found = write_onnx(out, model, images)
+    total, differing = sum(found.spikes.values()), sum(found.differing.values())
+    document = {
+        "file": str(out), "format": "onnx", "opset": found.opset, "bytes": out.stat().st_size, "codes": found.codes,
+        "images": len(images) if found.is_checked else 0, "logits_error": found.logits_error,
+        "differing": found.differing, "neuron_steps": total,
+    }  # fmt: skip
+    kinds = Counter(found.codes.values())
+    text = f"wrote {out}: opset {found.opset}, {out.stat().st_size / 1024:.0f} KiB\n"
+    text += "".join(f"weights of {count} layers: {kind}\n" for kind, count in kinds.items())
+    if found.is_checked:
+        text += (
+            f"onnxruntime on {len(images)} images: output differs by {found.logits_error:.2g} at most, spikes: "
+            f"{differing:,} of {total:,} differ"
+        )
+    else:
+        text += "onnxruntime is not installed, so the file was not run"
+    return Report(document, text)
 
 
 def _to_integers(out: Path, to: str, model: nn.Module, data: AnySet | NamedData, bits: tuple[int, int]) -> Report:
