@@ -412,6 +412,9 @@ class HandWrittenAdapter(Adapter):
     def layout(self, neuron: nn.Module) -> Layout:
         return Layout.TIME_FIRST
 
+    def v_reset(self, neuron: nn.Module) -> None:
+        return None
+
     def threshold(self, neuron: nn.Module) -> Tensor:
         return torch.tensor(1.0)
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import isofire
-from isofire.adapters import adapter_of, find_neurons, reset_
+from isofire.adapters import adapter_of, charge_of, find_neurons, reset_
 from isofire.errors import ModelError, SpecError
 from isofire.neurons import MembraneQuantizer
 from isofire.quantization import calibrate_, prepare_, restore_
@@ -425,3 +425,48 @@ def test_losses_hear_the_rates_membranes_and_gradients_of_isofires_own(case, tra
         assert torch.equal(one.spikes[name], two.spikes[name])
         assert one.membranes[name].shape == two.membranes[name].shape
         torch.testing.assert_close(one.membranes[name], two.membranes[name])
+
+
+def test_what_a_membrane_method_may_know(case) -> None:
+    own, neuron = case.own(), case.neuron()
+    wanted, found = (adapter_of(n).facts(n) for n in (own, neuron))
+    assert found.v_reset == wanted.v_reset
+    assert found.rest == wanted.rest
+    assert found.fire_edge == wanted.fire_edge
+    assert found.several is wanted.several
+    assert found.kind == type(neuron).__name__
+    if len(adapter_of(neuron).states(neuron)) > 1:
+        with pytest.raises(
+            ModelError, match=r"'n' cannot share a scale with weights: its \w+ keeps more than its membrane"
+        ):
+            charge_of("n", neuron, adapter_of(neuron))
+        return
+    expected = charge_of("own", own, adapter_of(own))
+    measured = charge_of("n", neuron, adapter_of(neuron))
+    assert measured == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("method", ["anchored", "lsq", "lqnet", "squat", "spquant", "qsnn", "mint", "ptq4snn"])
+def test_membrane_methods_that_know_the_neuron(case, trained, method: str) -> None:
+    placement = "pre_fire" if method in ("anchored", "lsq", "lqnet", "squat") else "post_reset"
+    supported(case, placement)
+    membrane = {"method": method, "placement": placement, **({} if method == "spquant" else {"bits": 3})}
+    weights = {"method": "lsq", "bits": 4} if method in ("mint", "ptq4snn") else None
+    spec = QuantSpec(weights=weights, membrane=membrane, first_layer="quantize")
+    x = torch.randn(32, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    if weights and len(adapter_of(case.neuron()).states(case.neuron())) > 1:
+        with pytest.raises(ModelError, match="'n1' cannot share a scale with weights"):
+            isofire.quantize_(trained(placement), spec, x)
+        return
+    model = isofire.quantize_(trained(placement), spec, x)
+    case.reset(model)
+    with torch.no_grad():
+        logits = model(x)
+    assert bool(logits.isfinite().all())
+    facts = adapter_of(case.neuron(placement)).facts(case.neuron(placement))
+    for neuron, adapter in find_neurons(model).values():
+        levels = adapter.membrane(neuron).quantizer.levels()
+        if placement == "pre_fire":
+            assert bool((levels[:, -1] > facts.fire_edge).all())
+        if method in ("anchored", "lsq", "lqnet"):
+            assert bool((levels == facts.rest).any(1).all())

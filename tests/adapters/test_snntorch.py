@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 from isofire import QuantSpec
+from isofire.adapters import adapter_of
 from isofire.errors import ModelError
+from isofire.neurons import MembraneQuantizer
 from isofire.quantization import prepare_
+from isofire.quantizers import MEMBRANES, NeuronFacts
 
 snntorch: Any = pytest.importorskip("snntorch", reason="snntorch is not installed", exc_type=ImportError)
 
@@ -19,3 +23,52 @@ def test_a_neuron_that_resets_at_the_next_step_stores_no_state_after_its_reset()
     with pytest.raises(ModelError, match="'0' cannot be quantized at post_reset: the neuron resets at the next step"):
         prepare_(nn.Sequential(snntorch.Leaky(beta=0.5, init_hidden=True)), spec)
     prepare_(nn.Sequential(snntorch.Leaky(beta=0.5, init_hidden=True, reset_delay=False)), spec)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 6, 8])
+@pytest.mark.parametrize("threshold", [1.0, 0.3, 5.0])
+@pytest.mark.parametrize(
+    ("spacing", "options"),
+    [("uniform", {}), ("threshold", {"uniform": False}), ("zero", {"uniform": False, "thr_centered": False})],
+)
+@pytest.mark.parametrize("limits", [{}, {"lower": 0.5, "upper": 0.4}, {"lower": -0.2}, {"ratio": 0.9}])
+def test_squat_is_snntorchs_state_quant(
+    bits: int, threshold: float, spacing: str, options: dict[str, bool], limits: dict[str, float]
+) -> None:
+    from snntorch.functional import quant
+
+    theirs = {"lower": "lower_limit", "upper": "upper_limit", "ratio": "multiplier"}
+    named = {theirs[name]: value for name, value in limits.items()}
+    reference = quant.state_quant(num_bits=bits, threshold=threshold, **options, **named)
+    setting = MEMBRANES["squat"](bits=bits, spacing=spacing, **limits)
+    quantizer = setting.build_for(1, NeuronFacts(thresholds=(threshold,), fires_at_threshold=False))
+    v = torch.randn(2000, generator=torch.Generator().manual_seed(0)) * threshold * 1.2
+    x, y = v.clone().requires_grad_(), v.clone().requires_grad_()
+    found, wanted = quantizer(x), reference(y)
+    # a potential within rounding of the middle of two levels may go either way
+    assert float(((found - wanted).abs() > 1e-5 * threshold).float().mean()) < 2e-3
+    (found * v).sum().backward()
+    (wanted * v).sum().backward()
+    assert torch.equal(x.grad, y.grad)
+
+
+def test_a_network_with_squat_is_one_with_state_quant() -> None:
+    from snntorch.functional import quant
+
+    torch.manual_seed(0)
+    x = torch.randn(6, 16, 7)
+    theirs = snntorch.Leaky(beta=0.7, threshold=0.8, state_quant=quant.state_quant(num_bits=3, threshold=0.8))
+    ours = snntorch.Leaky(beta=0.7, threshold=0.8)
+    adapter = adapter_of(ours)
+    assert adapter is not None
+    quantizer = MEMBRANES["squat"](bits=3).build_for(1, adapter.facts(ours))
+    adapter.attach(ours, MembraneQuantizer(quantizer, "pre_fire"))
+    spikes = []
+    for neuron in (theirs, ours):
+        membrane, own = neuron.init_leaky(), []
+        for current in x:
+            spike, membrane = neuron(current, membrane)
+            own.append(spike)
+        spikes.append(torch.stack(own))
+    assert 0.05 < float(spikes[0].mean()) < 0.9
+    assert torch.equal(*spikes)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import copy
 import math
+import typing
 
 import pytest
 import torch
 from torch import Tensor
 
+from isofire.adapters import adapter_of
 from isofire.errors import ModelError, SpecError
-from isofire.neurons import LIF, MembraneQuantizer
+from isofire.neurons import IF, LIF, MembraneQuantizer
 from isofire.quantization import labels_of
 from isofire.quantizers import (
     MEMBRANES,
     WEIGHTS,
     Levels,
     MembraneSetting,
+    NeuronFacts,
+    Quantizer,
     RangeObserver,
     Setting,
     TemporalQuantizer,
@@ -24,15 +28,20 @@ from isofire.quantizers import (
     register_membrane,
     register_weights,
 )
+from isofire.quantizers.weight_scale import WeightScale
 from isofire.spec import QuantSpec
 
 LAYOUTS = ("tensor", "channel")
 
 
+def settings_of(kind: type[Setting], granularity: str = "channel") -> dict[str, object]:
+    """3 bits, where the method has such a choice."""
+    given = {"bits": 3, "granularity": granularity, "range": "mse"}
+    return {key: value for key, value in given.items() if key in kind.__struct_fields__}
+
+
 def setting_of(kind: type[Setting], granularity: str = "channel") -> Setting:
-    """A method with 3 bits, where it has such a choice."""
-    given = {"bits": 3, "granularity": granularity, "range": "mse" if "range" in kind.__struct_fields__ else None}
-    return kind(**{key: value for key, value in given.items() if key in kind.__struct_fields__ and value is not None})
+    return kind(**settings_of(kind, granularity))
 
 
 def weights() -> Tensor:
@@ -82,39 +91,79 @@ def test_a_weight_method(name: str, granularity: str) -> None:
         quantizer(spoiled)
 
 
-@pytest.mark.parametrize("name", list(MEMBRANES))
-@pytest.mark.parametrize("granularity", LAYOUTS)
-def test_a_membrane_method(name: str, granularity: str) -> None:
-    setting = setting_of(MEMBRANES[name], granularity)
-    assert setting.method == name
-    states = torch.randn(8, 5, 4, generator=torch.Generator().manual_seed(1)) * torch.arange(1.0, 6.0)[:, None]
-    quantizer = setting.build(1)
-    if setting.is_estimated:
+NEURONS = {
+    "hard": lambda: LIF(),
+    "rest": lambda: LIF(3.0, v_threshold=0.6, v_reset=-0.2),
+    "soft": lambda: IF(v_threshold=1.5, v_reset=None),
+}
+
+
+def calibrated(setting: MembraneSetting, states: Tensor, facts: NeuronFacts) -> Quantizer:
+    quantizer = setting.build_for(1, facts)
+    if setting.shares_scale:
+        setting.take_scale(quantizer, WeightScale(torch.linspace(0.05, 0.2, 5).double(), 7, 1.0))
+    elif setting.is_estimated:
         observer = RangeObserver(quantizer.granularity, channel_axis=1)
         for part in states.split(3):
             observer.observe(part)
         setting.calibrate(quantizer, observer)
-    quantizer.eval()
+    return quantizer
+
+
+@pytest.mark.parametrize("kind", list(NEURONS))
+@pytest.mark.parametrize("placement", ["pre_fire", "post_reset"])
+@pytest.mark.parametrize("granularity", LAYOUTS)
+@pytest.mark.parametrize("name", list(MEMBRANES))
+def test_a_membrane_method(name: str, granularity: str, placement: str, kind: str) -> None:
+    for field, value in (("granularity", granularity), ("placement", placement)):
+        allowed = typing.get_type_hints(MEMBRANES[name])[field].__args__
+        if value not in allowed:
+            with pytest.raises(SpecError, match=rf"Invalid enum value '{value}' .*; {field} is {allowed[0]}"):
+                MEMBRANES[name](**{**settings_of(MEMBRANES[name], "channel"), field: value})
+            return
+    setting = MEMBRANES[name](**{**settings_of(MEMBRANES[name], granularity), "placement": placement})
+    assert isinstance(setting, MembraneSetting)
+    assert setting.method == name
+    neuron = NEURONS[kind]()
+    adapter = adapter_of(neuron)
+    assert adapter is not None
+    states = torch.randn(8, 5, 4, generator=torch.Generator().manual_seed(1)) * torch.linspace(0.3, 1.5, 5)[:, None]
+    quantizer = calibrated(setting, states, adapter.facts(neuron)).eval()
     with torch.no_grad():
         q = quantizer(states)
         assert q.shape == states.shape
         assert torch.equal(quantizer.decode(quantizer.codes(states)), q)
+        assert quantizer.levels().shape[1] <= 2**setting.stored_bits
+        assert setting.stored_bits == math.ceil(math.log2(quantizer.levels().shape[1]))
         table = quantizer.table()
         assert table is not None
         assert torch.equal(table.quantize(states, quantizer.axis), q)
+    assert setting.table_numbers(setting.groups(5)) >= 1
     # a quantizer that was built for any number of channels takes those of a file
-    fresh = setting.build(1).eval()
+    fresh = setting.build_for(1, adapter.facts(neuron)).eval()
     fresh.load_state_dict(quantizer.state_dict())
-    assert torch.equal(fresh(states), q)
-    for placement in ("pre_fire", "post_reset"):
-        neuron = LIF()
-        neuron.membrane = MembraneQuantizer(quantizer, placement)
-        x = torch.randn(4, 8, 5, 4).requires_grad_()
+    with torch.no_grad():
+        assert torch.equal(fresh(states), q)
+    # the compiled kernels, torch's path and the reference are one
+    neuron.membrane = MembraneQuantizer(quantizer, placement)
+    x = torch.randn(4, 8, 5, 4, generator=torch.Generator().manual_seed(2)) * 1.5 + 0.5
+    with torch.no_grad():
         spikes = neuron(x)
-        spikes.sum().backward()
-        assert bool(x.grad.isfinite().all())
-        neuron.backend = "reference"
-        assert torch.equal(neuron(x), spikes)
+        for backend in ("native", "torch", "reference"):
+            neuron.backend = backend
+            assert torch.equal(neuron(x), spikes), backend
+    # and in training there is a gradient, for inputs and for what the method learns
+    neuron.backend = "auto"
+    quantizer.train()
+    leaf = x.clone().requires_grad_()
+    neuron(leaf).square().sum().backward()
+    assert leaf.grad is not None
+    assert bool(leaf.grad.isfinite().all())
+    assert float(leaf.grad.abs().sum()) > 0
+    for parameter in quantizer.parameters():
+        assert parameter.grad is not None
+        assert bool(parameter.grad.isfinite().all())
+        assert float(parameter.grad.abs().sum()) > 0
 
 
 @pytest.mark.parametrize("target", ["weights", "membrane"])

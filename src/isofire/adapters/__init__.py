@@ -2,6 +2,7 @@
 
 from isofire.adapters.axes import axis_by, input_axis
 from isofire.adapters.base import Adapter, Layout, MembraneMixin
+from isofire.adapters.charge import Charge, charge_of
 from isofire.adapters.compiled import original, original_name, refuse_compiled, uncompiled
 from isofire.adapters.framework import Framework, register_framework
 from isofire.adapters.logits_of import LogitsOf
@@ -25,6 +26,7 @@ from isofire.adapters.self_test import run_self_test
 
 __all__ = [
     "Adapter",
+    "Charge",
     "Framework",
     "Layout",
     "LogitsOf",
@@ -34,6 +36,7 @@ __all__ = [
     "at_one_place",
     "axis_by",
     "batch_first",
+    "charge_of",
     "check_batches",
     "copy_of",
     "find_neurons",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from isofire.errors import ModelError
 from isofire.neurons import MembraneQuantizer
 from isofire.neurons.membrane import Placement
+from isofire.quantizers import NeuronFacts
 
 
 class Layout(Enum):
@@ -38,7 +39,8 @@ class Adapter(ABC):
     """Says how one kind of neuron is run, counted and quantized. One object serves every neuron of the kind.
 
     A library's own files below `isofire.adapters` hold its adapters; a neuron class of your own gets one through
-    `isofire.adapters.register`. Three methods are enough for a neuron that keeps its state itself.
+    `isofire.adapters.register`. Three methods are enough for a neuron that keeps its state itself, fires once a step
+    and is reset to 0; others override `v_reset` or `several` too.
     """
 
     fires_at_threshold: bool = True
@@ -62,6 +64,24 @@ class Adapter(ABC):
         through `self.membrane`: between charge and fire if `self.membrane.placement` is "pre_fire", after the reset if
         it is "post_reset"; once a step.
         """
+
+    def v_reset(self, neuron: nn.Module) -> float | None:
+        """Value of a hard reset, 0 unless the kind says another; None for a soft one, which subtracts the threshold."""
+        return 0.0
+
+    def several(self, neuron: nn.Module) -> bool:
+        """Whether a neuron may fire several spikes in a step."""
+        return False
+
+    def facts(self, neuron: nn.Module) -> NeuronFacts:
+        """What a membrane method may know of the neuron."""
+        return NeuronFacts(
+            kind=type(neuron).__name__,
+            thresholds=tuple(self.threshold(neuron).detach().flatten().unique().tolist()),
+            v_reset=self.v_reset(neuron),
+            fires_at_threshold=self.fires_at_threshold,
+            several=self.several(neuron),
+        )
 
     def refusal(self, neuron: nn.Module, placement: Placement) -> str | None:
         """Why the membrane cannot be quantized there, as half a sentence with the cure; None if it can."""

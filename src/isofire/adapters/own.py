@@ -18,6 +18,12 @@ class OwnAdapter(Adapter):
     def threshold(self, neuron: nn.Module) -> Tensor:
         return _own(neuron).threshold
 
+    def v_reset(self, neuron: nn.Module) -> float | None:
+        return _own(neuron).dynamics.v_reset
+
+    def several(self, neuron: nn.Module) -> bool:
+        return _own(neuron).dynamics.several
+
     def host(self, neuron: nn.Module) -> type[MembraneMixin]:
         raise NotImplementedError("isofire's neurons hold their membrane quantizer themselves")
 

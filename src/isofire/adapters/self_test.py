@@ -40,7 +40,7 @@ def run_self_test(name: str, neuron: nn.Module, adapter: Adapter, placement: Pla
             f"the membrane of {name!r} cannot be quantized at {placement}: {reason}; leave it float by a rule "
             f"(match {name!r}, membrane 'float')"
         )
-    plain, watched, held = (_copy(name, neuron, adapter) for _ in range(3))
+    plain, watched, held = (twin_of(name, neuron, adapter) for _ in range(3))
     counter = _Counter()
     watching = MembraneQuantizer(Uniform(8), placement)
     watching.observer = counter
@@ -103,7 +103,8 @@ def _failure(name: str, neuron: nn.Module, placement: str, training: bool, what:
     )
 
 
-def _copy(name: str, neuron: nn.Module, adapter: Adapter) -> nn.Module:
+def twin_of(name: str, neuron: nn.Module, adapter: Adapter) -> nn.Module:
+    """A copy of the neuron, at rest and heard by nobody."""
     adapter.reset(neuron)
     try:
         twin = copy.deepcopy(neuron)

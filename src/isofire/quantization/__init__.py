@@ -1,8 +1,9 @@
 """Quantizing a model: the verbs prepare, calibrate, convert, and `quantize_` for all at once."""
 
 from isofire.quantization.by_firing.sequence import OnStep, Step
-from isofire.quantization.calibration import CALIBRATION_BATCH, CALIBRATION_IMAGES, reestimates, weight_quantizers
+from isofire.quantization.calibration import CALIBRATION_BATCH, CALIBRATION_IMAGES, reestimates
 from isofire.quantization.describe import describe
+from isofire.quantization.fake_weights import weight_quantizers
 from isofire.quantization.labels import labels_of
 from isofire.quantization.plan import LayerAssignment, QuantPlan, explain, make_plan
 from isofire.quantization.reestimate import reestimate_batch_norm

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+import numpy as np
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -142,10 +143,12 @@ def check_can_fire(
 
 
 def _fires(membrane: float, threshold: float, adapter: Adapter) -> bool:
+    if np.float32(membrane) > np.float32(threshold):
+        return True
     # a threshold such as 0.1 has no float32 of its own
     if math.isclose(membrane, threshold, rel_tol=1e-6):
         return adapter.fires_at_threshold
-    return membrane > threshold
+    return False
 
 
 def _weights_of(choice: LayerAssignment) -> WeightSetting:
@@ -198,9 +201,13 @@ def _membranes(model: nn.Module, plan: QuantPlan) -> Membranes:
 def _membrane(model: nn.Module, choice: LayerAssignment) -> MembraneQuantizer:
     setting = choice.setting
     assert isinstance(setting, MembraneSetting)
-    # calibration, or the file that is loaded, knows the channels
-    quantizer = setting.build(1)
-    run_self_test(choice.name, model.get_submodule(choice.name), _adapter(model, choice.name), setting.placement)
+    neuron, adapter = model.get_submodule(choice.name), _adapter(model, choice.name)
+    run_self_test(choice.name, neuron, adapter, setting.placement)
+    try:
+        # calibration, or the file that is loaded, knows the channels
+        quantizer = setting.build_for(1, adapter.facts(neuron))
+    except SpecError as error:
+        raise SpecError(f"{error} (layer {choice.name!r}, rule {choice.rule!r})") from error
     if not setting.is_estimated:
         check_can_fire(model, choice, quantizer)
     return MembraneQuantizer(quantizer, setting.placement).to(device_of(model))

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.utils import parametrize
 
 from isofire.adapters import adapter_of, axis_by, batch_first, from_rest, input_axis
 from isofire.batches import Data, read_batches
@@ -19,9 +18,11 @@ from isofire.neurons import MembraneQuantizer
 from isofire.quantization.attach import check_can_fire
 from isofire.quantization.by_firing.sequence import ByLayer, OnStep
 from isofire.quantization.own_forward import weights_used_as_they_are
+from isofire.quantization.fake_weights import original, weight_quantizers
 from isofire.quantization.plan import LayerAssignment, QuantPlan, make_plan
 from isofire.quantization.reestimate import reestimate_batch_norm
-from isofire.quantizers import MembraneSetting, Quantizer, RangeObserver, WeightSetting
+from isofire.quantization.shared_scale import weight_scale
+from isofire.quantizers import MembraneSetting, RangeObserver, WeightSetting
 from isofire.running import device_of, evaluating, forward
 from isofire.spec import QuantSpec
 
@@ -105,6 +106,11 @@ def _calibrate_on_data_(
 ) -> None:
     estimated, anew = _estimated(plan), _reestimates(model, spec, plan)
     again = anew and spec.reestimate_bn == "always" and bool(membranes)
+    if again and (sharing := [choice for choice in estimated if _shares_scale(choice)]):
+        raise SpecError(
+            f"the membranes of {sharing[0].name!r} share the scale of weights and norms, which reestimate_bn = "
+            "'always' moves after it was taken; use reestimate_bn = 'weights'"
+        )
     passes = anew + bool(estimated) + again
     if passes > 1 and isinstance(data, Iterator):
         raise SpecError(
@@ -119,10 +125,12 @@ def _calibrate_on_data_(
             if estimated:
                 # fresh ones: while batch norm was measured, it ran on the statistics of single batches
                 _observe_(membranes)
+                inputs = torch.empty(0)
                 for inputs in calibration_batches(model, data, max_images):
                     forward(model, inputs)
-                for choice in estimated:
-                    _fit_membrane_(model, choice)
+                # last those that run the network once more, which observers would take for data
+                for choice in sorted(estimated, key=_shares_scale):
+                    _fit_membrane_(model, choice, inputs)
         finally:
             for membrane in membranes:
                 membrane.observer = None
@@ -144,7 +152,11 @@ def _try_(model: nn.Module, data: Data | Tensor) -> None:
             return
 
 
-def _fit_membrane_(model: nn.Module, choice: LayerAssignment) -> None:
+def _shares_scale(choice: LayerAssignment) -> bool:
+    return isinstance(choice.setting, MembraneSetting) and choice.setting.shares_scale
+
+
+def _fit_membrane_(model: nn.Module, choice: LayerAssignment, inputs: Tensor) -> None:
     neuron, setting = model.get_submodule(choice.name), choice.setting
     adapter = adapter_of(neuron)
     assert adapter is not None
@@ -157,6 +169,9 @@ def _fit_membrane_(model: nn.Module, choice: LayerAssignment) -> None:
             f"neuron {choice.name!r} is not called in eval mode, so no range can be estimated for its membrane; leave "
             f"it float by a rule {{match = {choice.name!r}, membrane = 'float'}}, or give it a fixed range"
         )
+    if setting.shares_scale:
+        setting.take_scale(membrane.quantizer, weight_scale(model, choice.name, inputs))
+        return
     setting.calibrate(membrane.quantizer, membrane.observer)
     check_can_fire(model, choice, membrane.quantizer, membrane.observer.extremes()[:, 1])
 
@@ -185,20 +200,6 @@ def _tensors(module: nn.Module) -> list[tuple[str, str, Tensor, Tensor]]:
         for name, tensor in found.items()
         if tensor is not None
     ]
-
-
-def weight_quantizers(model: nn.Module) -> Iterator[tuple[str, Quantizer]]:
-    """Name of each layer whose weight is fake-quantized, and its quantizer."""
-    for name, module in model.named_modules():
-        if parametrize.is_parametrized(module, "weight"):
-            for quantizer in module.parametrizations["weight"]:  # type: ignore[index]
-                if isinstance(quantizer, Quantizer):
-                    yield name, quantizer
-
-
-def original(layer: nn.Module) -> Tensor:
-    """The full-precision weight under a layer's quantizer."""
-    return layer.parametrizations["weight"].original  # type: ignore[index,union-attr]
 
 
 def reestimates(model: nn.Module, spec: QuantSpec) -> bool:

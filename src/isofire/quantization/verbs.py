@@ -17,11 +17,10 @@ from isofire.quantization.by_firing.sequence import OnStep
 from isofire.quantization.calibration import (
     CALIBRATION_IMAGES,
     calibrate_model_,
-    original,
     require_data,
-    weight_quantizers,
 )
 from isofire.quantization.constants import rounded_biases
+from isofire.quantization.fake_weights import original, weight_quantizers
 from isofire.quantization.plan import QuantPlan, make_plan
 from isofire.spec import QuantSpec
 

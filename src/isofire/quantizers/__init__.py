@@ -12,6 +12,7 @@ from isofire.quantizers.grids import Affine
 from isofire.quantizers.levels import Levels
 from isofire.quantizers.lqnet import LQNet
 from isofire.quantizers.lsq import LSQ
+from isofire.quantizers.neuron_facts import NeuronFacts
 from isofire.quantizers.observer import RangeObserver
 from isofire.quantizers.registry import (
     CONSTANTS,
@@ -23,6 +24,8 @@ from isofire.quantizers.registry import (
     register_weights,
 )
 from isofire.quantizers.setting import ConstantSetting, MembraneSetting, Setting, WeightSetting
+from isofire.quantizers.state_lqnet import StateLQNet
+from isofire.quantizers.state_lsq import StateLSQ
 from isofire.quantizers.table import Table
 from isofire.quantizers.tawq import TaWQ
 from isofire.quantizers.temporal import TemporalQuantizer
@@ -39,9 +42,12 @@ __all__ = [
     "LQNet",
     "Levels",
     "MembraneSetting",
+    "NeuronFacts",
     "Quantizer",
     "RangeObserver",
     "Setting",
+    "StateLQNet",
+    "StateLSQ",
     "TaWQ",
     "Table",
     "TemporalQuantizer",

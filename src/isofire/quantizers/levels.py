@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from isofire.errors import SpecError
-from isofire.quantizers import bins, ste
-from isofire.quantizers.base import Granularity, Quantizer
-from isofire.quantizers.grids import check_codes
+from isofire.quantizers import ste
+from isofire.quantizers.base import Granularity
 from isofire.quantizers.lloyd import lloyd
 from isofire.quantizers.qem import midpoints
-from isofire.quantizers.rows import along, to_rows
+from isofire.quantizers.rows import along
 from isofire.quantizers.table import Table
+from isofire.quantizers.tabled import TableQuantizer
 
 Ste = Literal["clipped", "plain"]
 FEWEST, MOST = 2, 256
@@ -24,7 +24,7 @@ FEWEST, MOST = 2, 256
 _LARGEST = 2.0**126
 
 
-class Levels(Quantizer):
+class Levels(TableQuantizer):
     """Quantize to levels that need not lie on a grid, with bin edges that need not lie midway between them.
 
     A value on an edge belongs to the bin below it; see `isofire.quantizers.table`. Levels and edges are buffers and do
@@ -135,28 +135,6 @@ class Levels(Quantizer):
             raise SpecError("levels and edges must ascend in every row; sort them")
         self.is_given = True
         self._set(edges, levels)
-
-    @torch.no_grad()
-    def codes(self, x: Tensor) -> Tensor:
-        x32 = self._checked(x)
-        self._require_ready()
-        rows = to_rows(x32, self.axis)
-        edges = self.edges.float().expand(rows.values.shape[0], -1).contiguous()
-        return rows.restore(bins.assign(rows.values, edges).to(torch.int32))
-
-    @torch.no_grad()
-    def decode(self, codes: Tensor) -> Tensor:
-        self._require_ready()
-        self._check_shape(codes)
-        check_codes(codes, self.values.shape[1])
-        rows = to_rows(codes, self.axis)
-        levels = self.values.float().expand(rows.values.shape[0], -1)
-        return rows.restore(levels.gather(1, rows.values.long()))
-
-    @torch.no_grad()
-    def levels(self) -> Tensor:
-        self._require_ready()
-        return self.values.float().clone()
 
     @property
     def is_fixed(self) -> bool:

@@ -17,10 +17,14 @@ from isofire.conversion import convert, plain
 from isofire.errors import SpecError
 from isofire.limits import FLOAT32_MAX
 from isofire.quantizers.base import Granularity, Quantizer
+from isofire.quantizers.neuron_facts import NeuronFacts
 from isofire.quantizers.observer import RangeObserver
+from isofire.quantizers.weight_scale import WeightScale
 
 Span = tuple[float, float]
 Placement = Literal["pre_fire", "post_reset"]
+PostReset = Literal["post_reset"]
+"""The placement of methods that are defined for the stored state alone."""
 
 
 class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="method"):
@@ -176,9 +180,32 @@ class MembraneSetting(Setting, frozen=True, kw_only=True):
         """Whether its levels are searched for by how the layer then fires; its quantizer is then `Levels`."""
         return False
 
+    def build_for(self, channels: int, neuron: NeuronFacts) -> Quantizer:
+        """An uncalibrated quantizer for these neurons; here, the same for all.
+
+        A method whose levels depend on the threshold, the reset or the rest overrides it, and has `build` call it with
+        `isofire.quantizers.neuron_facts.STANDARD`. What it then needs again it keeps in the quantizer: `calibrate` gets
+        that one.
+
+        Raises
+        ------
+        SpecError
+            If the method does not fit such neurons.
+        """
+        return self.build(channels)
+
     def calibrate(self, quantizer: Quantizer, observer: RangeObserver) -> None:
         """Choose the quantizer's levels from the full-precision states that `observer` saw."""
         quantizer.calibrate_from(observer)
+
+    @property
+    def shares_scale(self) -> bool:
+        """Whether its levels are given by the weights before the neurons, through `take_scale`, not by `calibrate`."""
+        return False
+
+    def take_scale(self, quantizer: Quantizer, scale: WeightScale) -> None:
+        """Set the quantizer's levels by the scale of the weights; see `shares_scale`."""
+        raise NotImplementedError
 
     def _summary(self) -> str:
         place = "layer" if self.granularity == "tensor" else "channel"

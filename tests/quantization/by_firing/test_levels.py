@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from isofire.adapters import adapter_of
+from isofire.errors import SpecError
 from isofire.neurons import IF, LIF, MembraneQuantizer, Neuron
 from isofire.quantization.by_firing.levels import States, search
 from isofire.quantization.by_firing.membrane import fit_membrane_
@@ -100,3 +101,26 @@ def test_before_the_threshold_the_first_decision_is_exact():
     # also at the threshold itself, and just below it
     at = torch.tensor([2.0, 2.0 * (1 - 2**-24)]).view(1, 1, 1, 1, 2).expand(1, 1, 3, 1, 2)
     assert neuron(at)[0, 0, 0, 0].tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("neuron", [LIF(v_reset=-0.5), IF(v_threshold=2.0, v_reset=None)], ids=str)
+def test_the_code_that_fires_reaches_the_threshold_wherever_the_rest_is(neuron: Neuron):
+    adapter = adapter_of(neuron)
+    assert adapter is not None
+    # hardly ever anything near the threshold
+    x = torch.randn(4, 64, 3, 5, 5, generator=torch.Generator().manual_seed(0)) * 0.1
+    replay = Replay(neuron, adapter, [[Call((x,), {})]])
+    setting = FiringMembrane(bits=2, placement="pre_fire")
+    quantizer = setting.build(3)
+    neuron.membrane = MembraneQuantizer(quantizer, "pre_fire")
+    fit_membrane_(neuron.membrane, setting, replay, lambda counts: counts.double().mean(1))
+    assert float(quantizer.levels()[0, -1]) >= neuron.dynamics.v_threshold
+
+
+def test_one_code_does_not_stand_for_several_spikes():
+    neuron = IF(v_reset=None, several=True)
+    replay, _ = layer(neuron)
+    setting = FiringMembrane(bits=2, placement="pre_fire")
+    neuron.membrane = MembraneQuantizer(setting.build(3), "pre_fire")
+    with pytest.raises(SpecError, match="one code of firing means 'fires', but this IF may fire several spikes"):
+        fit_membrane_(neuron.membrane, setting, replay, lambda counts: counts.double().mean(1))

@@ -54,6 +54,12 @@ class NorseAdapter(Adapter):
     def threshold(self, neuron: Any) -> Tensor:
         return torch.as_tensor(neuron.p.v_th).detach()
 
+    def v_reset(self, neuron: Any) -> float | None:
+        method = getattr(neuron.p, "reset_method", None)
+        if method is not None and method.__name__ == "reset_subtract":
+            return None
+        return float(torch.as_tensor(neuron.p.v_reset).flatten()[0])
+
     def host(self, neuron: Any) -> type[MembraneMixin]:
         return ActivationHost
 

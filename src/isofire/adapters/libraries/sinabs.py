@@ -66,6 +66,13 @@ class SinabsAdapter(Adapter):
         fixed = neuron.b0 if _is_kind(neuron, "ALIF") else neuron.spike_threshold
         return torch.as_tensor(fixed).detach()
 
+    def v_reset(self, neuron: Any) -> float | None:
+        sets = type(neuron.reset_fn).__name__ == "MembraneReset"
+        return float(neuron.reset_fn.reset_value) if sets else None
+
+    def several(self, neuron: Any) -> bool:
+        return getattr(neuron.spike_fn, "__name__", "") != "SingleSpike"
+
     def host(self, neuron: Any) -> type[MembraneMixin]:
         return SpikeFnHost
 

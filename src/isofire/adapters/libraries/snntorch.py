@@ -72,6 +72,9 @@ class SnnTorchAdapter(Adapter):
     def threshold(self, neuron: Any) -> Tensor:
         return neuron.threshold.detach()
 
+    def v_reset(self, neuron: Any) -> float | None:
+        return 0.0 if neuron.reset_mechanism == "zero" else None
+
     def host(self, neuron: Any) -> type[MembraneMixin]:
         return StateHost
 

@@ -72,6 +72,12 @@ class SpikingJellyAdapter(Adapter):
     def threshold(self, neuron: Any) -> Tensor:
         return torch.as_tensor(neuron.v_threshold).detach()
 
+    def v_reset(self, neuron: Any) -> float | None:
+        return None if neuron.v_reset is None else float(neuron.v_reset)
+
+    def several(self, neuron: Any) -> bool:
+        return library_kind(neuron) == "ILIFNode"
+
     def refusal(self, neuron: Any, placement: Placement) -> str | None:
         kind = library_kind(neuron)
         if kind not in QUANTIZABLE:

@@ -48,6 +48,9 @@ class StepNodeAdapter(Adapter):
     def threshold(self, neuron: Any) -> Tensor:
         return torch.as_tensor(neuron.v_threshold).detach()
 
+    def v_reset(self, neuron: Any) -> float | None:
+        return None if neuron.v_reset is None else float(neuron.v_reset)
+
     def host(self, neuron: Any) -> type[MembraneMixin]:
         return StepHost
 

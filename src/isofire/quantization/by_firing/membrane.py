@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from isofire.errors import SpecError
-from isofire.neurons import MembraneQuantizer, Neuron
+from isofire.neurons import MembraneQuantizer
 from isofire.quantization.by_firing.levels import States, search
 from isofire.quantization.by_firing.replay import Replay
 from isofire.quantizers.levels import Levels
@@ -26,7 +24,7 @@ def fit_membrane_(
     setting: MembraneSetting,
     replay: Replay,
     errors: Callable[[Tensor], Tensor],
-) -> None:
+) -> Tensor | None:
     """Calibrate the membrane quantizer that the replayed neuron carries.
 
     Parameters
@@ -34,17 +32,23 @@ def fit_membrane_(
     errors
         Error of each channel, for spikes `[C, P]`.
 
+    Returns
+    -------
+    Tensor or None
+        Largest full-precision state of each group; None where nothing was chosen from the states.
+
     Raises
     ------
     SpecError
-        If levels are to be chosen before the threshold for neurons of several thresholds.
+        If levels are to be chosen before the threshold for neurons of several thresholds, or of several spikes a step.
     """
     if not setting.is_estimated:
-        return
+        return None
     observer, counts = observed(membrane, replay)
+    largest = observer.extremes()[:, 1]
     if not setting.chosen_by_firing:
         setting.calibrate(membrane.quantizer, observer)
-        return
+        return largest
     quantizer = membrane.quantizer
     assert isinstance(quantizer, Levels)
 
@@ -55,6 +59,7 @@ def fit_membrane_(
     rows = len(counts) if setting.granularity == "channel" else 1
     count = quantizer.values.shape[1]
     quantizer.set_table(search(of_table, count, states(membrane, replay, observer), rows))
+    return largest
 
 
 def observed(membrane: MembraneQuantizer, replay: Replay) -> tuple[RangeObserver, Tensor]:
@@ -71,16 +76,9 @@ def states(membrane: MembraneQuantizer, replay: Replay, observer: RangeObserver)
     """What the search must know of these membranes."""
     sample = observer.samples().flatten()
     low, high = (float(torch.quantile(sample[: 1 << 24], share)) for share in (RARE, 1 - RARE))
-    rest = replay.neuron.dynamics.rest if isinstance(replay.neuron, Neuron) else 0.0
-    thresholds = replay.adapter.threshold(replay.neuron).flatten()
-    edge = None
+    neuron = replay.adapter.facts(replay.neuron)
+    rest, threshold, edge = neuron.rest, neuron.rest + replay.unit, None
     if membrane.placement == "pre_fire":
-        if bool((thresholds != thresholds[0]).any()):
-            raise SpecError(
-                "levels chosen by firing at pre_fire need one threshold for the layer, which a bin's edge is put at; "
-                "use placement 'post_reset'"
-            )
-        # a value on an edge belongs to the bin below it
-        value = np.float32(thresholds[0])
-        edge = float(np.nextafter(value, np.float32(-np.inf)) if replay.adapter.fires_at_threshold else value)
-    return States(rest=rest, threshold=rest + replay.unit, low=min(low, rest), high=max(high, rest), fire_edge=edge)
+        neuron.require_one_spike("firing")
+        threshold, edge = neuron.lowest_firing, neuron.fire_edge
+    return States(rest=rest, threshold=threshold, low=min(low, rest), high=max(high, rest), fire_edge=edge)

@@ -15,6 +15,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from isofire.adapters import Adapter, find_neurons, from_rest
 from isofire.errors import SpecError
+from isofire.neurons import MembraneQuantizer
+from isofire.quantization.attach import check_can_fire
 from isofire.quantization.by_firing.bypass import Bypass
 from isofire.quantization.by_firing.correction import search_shift
 from isofire.quantization.by_firing.membrane import fit_membrane_
@@ -23,6 +25,8 @@ from isofire.quantization.by_firing.patches import KINDS, second_moments
 from isofire.quantization.by_firing.replay import Replay, spikes_per_neuron
 from isofire.quantization.by_firing.trace import Call, calls_of, trace
 from isofire.quantization.plan import LayerAssignment
+from isofire.quantization.shared_scale import weight_scale
+from isofire.quantizers.observer import RangeObserver
 from isofire.quantizers.setting import MembraneSetting, WeightSetting
 from isofire.running import evaluating, forward
 
@@ -81,7 +85,7 @@ class ByLayer:
     ) -> None:
         chosen = [item for item in assignments if item.setting is not None]
         self.weights = {i.name: i.setting for i in chosen if isinstance(i.setting, WeightSetting)}
-        self.membranes = {i.name: i.setting for i in chosen if isinstance(i.setting, MembraneSetting)}
+        self.membranes = {i.name: i for i in chosen if isinstance(i.setting, MembraneSetting)}
         self.model, self.batches = model, batches
         self.correct, self.reestimate = correct, reestimate
         self.neurons = find_neurons(model)
@@ -160,13 +164,27 @@ class ByLayer:
             membrane = self.bypass.membranes[name]
             before = self.error(name, replay.counts())
             self.bypass.on_membrane(name)
-            setting = self.membranes[name]
+            choice = self.membranes[name]
+            setting = choice.setting
+            assert isinstance(setting, MembraneSetting)
             objective: Objective = getattr(setting, "objective", "paired")
-            fit_membrane_(membrane, setting, replay, lambda counts: self.error(name, counts, objective))
+            if setting.shares_scale:
+                self.share(name, membrane, setting)
+            else:
+                largest = fit_membrane_(membrane, setting, replay, lambda counts: self.error(name, counts, objective))
+                check_can_fire(self.model, choice, membrane.quantizer, largest)
             after = self.error(name, replay.counts())
             yield Step(name, "levels chosen", replay.as_rate(before), replay.as_rate(after))
             if self.correct:
                 yield self.bring_back(name, replay)
+
+    def share(self, name: str, membrane: MembraneQuantizer, setting: MembraneSetting) -> None:
+        """Give a layer's membranes the scale of the weights before them."""
+        membrane.observer = RangeObserver()
+        try:
+            setting.take_scale(membrane.quantizer, weight_scale(self.model, name, self.batches[0]))
+        finally:
+            membrane.observer = None
 
     def bring_back(self, name: str, replay: Replay) -> Step:
         """Find the bias of each channel that brings its rate back, and write it where the network keeps biases."""

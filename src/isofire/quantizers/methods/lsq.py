@@ -1,13 +1,16 @@
-"""`lsq`: a step that is learned with the weights."""
+"""`lsq`: a step that is learned with the network, of weights or of membrane states."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
+from isofire.quantizers.anchored import split, stored_levels
 from isofire.quantizers.base import Granularity
 from isofire.quantizers.lsq import LSQ
-from isofire.quantizers.registry import register_weights
-from isofire.quantizers.setting import WeightSetting
+from isofire.quantizers.neuron_facts import STANDARD, NeuronFacts
+from isofire.quantizers.registry import register_membrane, register_weights
+from isofire.quantizers.setting import MembraneSetting, Placement, WeightSetting
+from isofire.quantizers.state_lsq import StateGrid, StateLSQ
 
 
 @register_weights
@@ -24,6 +27,47 @@ class LSQWeights(WeightSetting, frozen=True, kw_only=True, tag="lsq"):
 
     def build(self, channels: int) -> LSQ:
         return LSQ(self.bits, granularity=self.granularity, channels=self.groups(channels), init=self.init)
+
+    def table_numbers(self, groups: int) -> int:
+        return groups
+
+
+@register_membrane
+class LSQMembrane(MembraneSetting, frozen=True, kw_only=True, tag="lsq"):
+    """Learned step of the state, log2 s a parameter, held where V_th stays reachable; see `StateLSQ`.
+
+    Before training the step has the least squared error on the states of calibration data. Esser et al. 2020 for the
+    gradient and its scale; the bounds, the logarithm and the grid around the rest are this project's.
+
+    Hardware: charge and comparison see the full sum; `bits` are stored from step to step (`post_reset`). With
+    `pre_fire` the comparison is one with the code: the highest means "fires", decisions are exact, and 2^bits - 1
+    levels are stored.
+
+    Parameters
+    ----------
+    above
+        Levels above the rest. Default: half of those that are stored, rounded down.
+    """
+
+    max_bits: ClassVar[int] = 8
+
+    bits: int
+    placement: Placement = "post_reset"
+    above: int | None = None
+    granularity: Granularity = "tensor"
+
+    def build(self, channels: int) -> StateLSQ:
+        return self.build_for(channels, STANDARD)
+
+    def build_for(self, channels: int, neuron: NeuronFacts) -> StateLSQ:
+        fires = self.placement == "pre_fire"
+        neuron.require_one_threshold()
+        if fires:
+            neuron.require_one_spike(self.method)
+        where = f"{self.bits} bits at {self.placement}"
+        below, above = split(stored_levels(self.bits, self.placement), self.above, where)
+        grid = StateGrid(below, above, neuron, fires)
+        return StateLSQ(grid, granularity=self.granularity, channels=self.groups(channels))
 
     def table_numbers(self, groups: int) -> int:
         return groups

@@ -1,0 +1,140 @@
+"""Signed levels around the rest, for potentials that go through tanh first, as in MINT and Q-SNN."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from isofire.errors import SpecError
+from isofire.quantizers.base import Granularity
+from isofire.quantizers.neuron_facts import NeuronFacts
+from isofire.quantizers.rows import along
+from isofire.quantizers.table import Table
+from isofire.quantizers.tabled import TableQuantizer
+
+
+class SquashedLevels(TableQuantizer):
+    """rest + unit a / n round(n clamp(tanh((V - rest) / unit) / a, -1, 1)), n = 2^(bits-1) - 1.
+
+    The largest level is `a` units from the rest, the middle one at it. Its gradient is that of the clamped tanh,
+    rounding passed straight through: 1 - tanh^2 where |tanh| <= a, else 0. The value that comes out is not widened
+    again, as published: a stored potential is a little nearer to the rest than it was.
+
+    Parameters
+    ----------
+    bits
+        2..8.
+    neuron
+        Of the layer.
+    squash
+        False leaves out the tanh.
+    granularity, channels
+        See `Quantizer`; the channel axis is 1.
+    """
+
+    largest: Tensor
+    unit: Tensor
+
+    def __init__(
+        self,
+        bits: int,
+        neuron: NeuronFacts,
+        *,
+        squash: bool = True,
+        granularity: Granularity = "tensor",
+        channels: int = 1,
+    ) -> None:
+        super().__init__(bits, granularity=granularity, channels=channels, channel_axis=1)
+        self.steps = 2 ** (bits - 1) - 1
+        self.rest = neuron.rest
+        self.squash = squash
+        self.register_buffer("largest", torch.ones(channels))
+        self.register_buffer("unit", torch.tensor([neuron.reach]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x32 = self._checked(x)
+        self._require_ready()
+        with torch.no_grad():
+            q = self._table().quantize(x32, self.axis).to(x.dtype)
+        if not (x.requires_grad and torch.is_grad_enabled()):
+            return q
+        return _Squashed.apply(x, q, self)  # type: ignore[return-value]
+
+    @torch.no_grad()
+    def calibrate(self, x: Tensor) -> None:
+        """Take the largest |tanh((V - rest) / unit)| of `x` as `a`, for each group.
+
+        Raises
+        ------
+        ModelError
+            If `x` is empty or holds NaN or infinite values.
+        """
+        rows = self._rows_to_fit(x).values
+        self.set_largest(self._squashed((rows - self.rest) / self.unit).abs().amax(1))
+
+    @torch.no_grad()
+    def set_largest(self, largest: Tensor, unit: float | None = None) -> None:
+        """Take these `a`, `[G]`, and this unit."""
+        if unit is not None:
+            self._store("unit", torch.tensor([unit]))
+        # where all potentials rest, any scale has that one level
+        self._store("largest", largest.float().clamp(min=torch.finfo(torch.float32).tiny))
+        self.channels = largest.numel()
+        self._mark_ready()
+
+    @property
+    def is_fixed(self) -> bool:
+        # the kernels know no gradient but 0 and 1
+        return not (self.squash and torch.is_grad_enabled())
+
+    def gradient_range(self) -> tuple[Tensor, Tensor] | None:
+        if self.squash:
+            return None
+        reach = (self.largest * self.unit).float()
+        return self.rest - reach, self.rest + reach
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}{', tanh' * self.squash}"
+
+    def _squashed(self, u: Tensor) -> Tensor:
+        return u.tanh() if self.squash else u
+
+    def _table(self) -> Table:
+        self._require_ready()
+        places = torch.arange(-self.steps, self.steps + 1, device=self.largest.device, dtype=torch.float64)
+        share = self.largest.double().unsqueeze(1) / self.steps
+        edges = share * (places[:-1] + 0.5)
+        if self.squash:
+            # what no tanh reaches lies at infinity
+            edges = edges.clamp(-1, 1).atanh()
+        unit = self.unit.double()
+        return Table((self.rest + unit * edges).float(), (self.rest + unit * share * places).float())
+
+
+def check_bits(method: str, bits: int) -> None:
+    """Raise SpecError if a signed grid of so many bits has no level but 0."""
+    if bits < 2:
+        raise SpecError(
+            f"{method} needs bits >= 2, got {bits}: its signed levels reach to 2^(bits-1) - 1 steps, so that none is "
+            "left; take 2 bits, or for one bit method 'firing', 'anchored' or 'lqnet'"
+        )
+
+
+class _Squashed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, q: Tensor, own: SquashedLevels) -> Tensor:
+        ctx.save_for_backward(x, own.largest.clone(), own.unit.clone())
+        ctx.axis, ctx.rest, ctx.squash = own.axis, own.rest, own.squash
+        return q.detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        x, largest, unit = ctx.saved_tensors
+        u = (x - ctx.rest) / unit
+        t = u.tanh() if ctx.squash else u
+        slope = 1 - t * t if ctx.squash else torch.ones_like(t)
+        return grads[0] * slope * (t.abs() <= along(largest, x.ndim, ctx.axis)), None, None

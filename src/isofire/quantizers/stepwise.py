@@ -1,0 +1,65 @@
+"""Levels whose gradient is a smoothed staircase's: slopes of sigmoids at the bins' edges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from isofire.quantizers.base import Granularity
+from isofire.quantizers.levels import Levels
+
+SHARPNESS = 2.0
+"""T of SpQuant-SNN's published code."""
+
+
+class StepwiseLevels(Levels):
+    """Given levels; backward, d q / d v = sum over edges e of T sigma'(T (v - e) / unit), with T = 2.
+
+    Parameters
+    ----------
+    levels, granularity, channel_axis
+        See `Levels`; the edges are the midpoints.
+    unit
+        What distances are measured by: the gap between two levels of the source.
+    """
+
+    unit: Tensor
+
+    def __init__(
+        self, levels: Sequence[float], *, unit: float, granularity: Granularity = "tensor", channel_axis: int = 0
+    ) -> None:
+        super().__init__(levels, granularity=granularity, channel_axis=channel_axis)
+        self.register_buffer("unit", torch.tensor([unit]))
+
+    @property
+    def is_fixed(self) -> bool:
+        # the kernels pass gradients on as they are
+        return not torch.is_grad_enabled()
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            q = super().forward(x)
+        if not (x.requires_grad and torch.is_grad_enabled()):
+            return q
+        return _Stepwise.apply(x, q, self.edges[0].clone(), self.unit.clone())  # type: ignore[return-value]
+
+
+class _Stepwise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, q: Tensor, edges: Tensor, unit: Tensor) -> Tensor:
+        ctx.save_for_backward(x, edges, unit)
+        return q.detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        x, edges, unit = ctx.saved_tensors
+        slope = torch.zeros_like(x)
+        for edge in edges:
+            s = torch.sigmoid(SHARPNESS * (x - edge) / unit)
+            slope += SHARPNESS * s * (1 - s)
+        return grads[0] * slope, None, None, None
