@@ -17,8 +17,8 @@ from isofire.errors import ModelError, SpecError
 from isofire.neurons import MembraneQuantizer
 from isofire.quantization.attach import check_can_fire
 from isofire.quantization.by_firing.sequence import ByLayer, OnStep
-from isofire.quantization.own_forward import weights_used_as_they_are
 from isofire.quantization.fake_weights import original, weight_quantizers
+from isofire.quantization.own_forward import weights_used_as_they_are
 from isofire.quantization.plan import LayerAssignment, QuantPlan, make_plan
 from isofire.quantization.reestimate import reestimate_batch_norm
 from isofire.quantization.shared_scale import weight_scale
