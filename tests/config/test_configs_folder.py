@@ -41,8 +41,8 @@ def test_model_can_be_built_and_quantized(name):
 
 
 def test_demo_config_in_the_package_is_the_one_in_configs():
-    inside = (resources.files("isofire.cli") / "assets" / "digits-demo.toml").read_bytes()
-    assert inside == (FOLDER / "digits-demo.toml").read_bytes()
+    inside = (resources.files("isofire.cli") / "assets" / "demo.toml").read_bytes()
+    assert inside == (FOLDER / "demo" / "digits.toml").read_bytes()
 
 
 def test_road_test_is_two_epochs_of_cifar10_less_5000():

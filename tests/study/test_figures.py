@@ -5,11 +5,9 @@ import sys
 
 import numpy as np
 import pytest
-from scipy.stats import wasserstein_distance
 
 from isofire.errors import DataError, OutputError, SpecError
-from isofire.spec import QuantSpec
-from isofire.study import rates_figure, run_cell, scatter_figure
+from isofire.study import scatter_figure
 from isofire.study.figures import family_of
 
 pytest.importorskip("matplotlib")
@@ -117,8 +115,6 @@ def test_unknown_axis(options):
 def test_nothing_to_draw():
     with pytest.raises(DataError, match="at least one row"):
         scatter_figure([])
-    with pytest.raises(DataError, match="1 to 6 comparisons"):
-        rates_figure({})
 
 
 def test_families_ignore_what_is_learned():
@@ -126,21 +122,6 @@ def test_families_ignore_what_is_learned():
     assert family_of(row(target="membrane", method="uniform", range="[0, 1]", placement="pre_fire")) == (
         "membrane uniform [0, 1] pre_fire"
     )
-
-
-def test_rates_figure_shows_all_neurons_and_their_distance(baseline, splits):
-    spec = QuantSpec(membrane={"bits": 2, "placement": "pre_fire", "range": (0.0, 1.0), "signed": False})
-    cell = run_cell(baseline, spec, mode="ptq", train_set=splits.train, test_set=splits.test, device="cpu")
-    figure = rates_figure({"two bits": cell.comparison})
-    before, after = (counts.rates().numpy() for counts in (cell.comparison.baseline, cell.comparison.quantized))
-    upper, lower = figure.axes
-    assert f"EMD (pooled) {wasserstein_distance(before, after):.4f}" in upper.get_title()
-    shares = [patch.get_data().values for patch in upper.patches]
-    assert [pytest.approx(1.0)] * 3 == [share.sum() for share in shares]
-    first = lower.lines[0]
-    at = int(np.searchsorted(first.get_xdata(), 0.1, side="right")) - 1
-    assert first.get_ydata()[at] == pytest.approx((before <= first.get_xdata()[at]).mean())
-    figure.savefig(io.BytesIO(), format="png")
 
 
 def test_without_matplotlib_the_error_names_the_extra(monkeypatch):

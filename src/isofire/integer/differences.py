@@ -14,6 +14,7 @@ from isofire.integer.network import IntegerNetwork
 from isofire.neurons import Neuron
 from isofire.quantization import convert, is_converted, spec_of
 from isofire.running import evaluating
+from isofire.text_table import TextTable
 
 
 @dataclass
@@ -58,12 +59,13 @@ class Differences:
 
     def table(self) -> str:
         """A line a layer."""
-        wide = max(len("layer"), *map(len, self.layers))
-        lines = [f"{'layer':<{wide}}  {'neuron-steps':>12}  {'differ':>8}  {'float64':>8}  why"]
-        for name, layer in self.layers.items():
-            why = layer.reason(self.notes.get(name, ()))
-            lines.append(f"{name:<{wide}}  {layer.places:>12,}  {layer.differ:>8,}  {layer.beyond_float32:>8,}  {why}")
-        return "\n".join(lines)
+        rows = []
+        for name, item in self.layers.items():
+            why = item.reason(self.notes.get(name, ()))
+            rows.append([name, f"{item.places:,}", f"{item.differ:,}", f"{item.beyond_float32:,}", why])
+        titles = ["layer", "neuron-steps", "differ", "float64", "why"]
+        # sentences are told whole, however long the line becomes
+        return TextTable(titles, rows, texts=frozenset({0, 4})).text(width=10**6)
 
 
 @torch.no_grad()

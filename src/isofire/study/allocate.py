@@ -21,6 +21,7 @@ from isofire.quantizers import MembraneSetting
 from isofire.spec import CONSTANT_TARGETS, TARGETS, QuantSpec, Rule
 from isofire.study.cell import Cell, run_cell
 from isofire.study.splits import AnySet
+from isofire.text_table import TextTable
 from isofire.training.distributed import pick_device
 
 MEASURE = HEADLINE
@@ -104,9 +105,9 @@ class Allocation:
 
     def table(self) -> str:
         """Plain text: a line a layer, then the network beside one of equal bits."""
-        lines = [f"{f'{name} {target}'[-40:]:<40} {bits:>4} bits" for (target, name), bits in self.bits.items()]
+        rows = [[f"{name} {target}", str(bits)] for (target, name), bits in self.bits.items()]
         same = "" if self.uniform is None else f"\n{self.uniform[0]} bits everywhere: {_told(self.uniform[1])}"
-        return "\n".join(lines) + (
+        return TextTable(["quantizer", "bits"], rows).text() + (
             f"\n\nkept: {self.weight_bytes / 1024:,.2f} KiB of weights, {self.state_bytes / 1024:,.2f} KiB of states"
             f"\nn = {self.comparison.n_images:,} images, T = {self.comparison.T}"
             f"\nchosen: {_told(self.comparison)} (sum of what each layer does alone: {self.expected:.5f}){same}"

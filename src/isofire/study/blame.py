@@ -17,6 +17,7 @@ from isofire.quantization import CALIBRATION_IMAGES, LayerAssignment, make_plan,
 from isofire.spec import TARGETS, QuantSpec, Rule
 from isofire.study.cell import Cell, run_cell
 from isofire.study.splits import AnySet
+from isofire.text_table import TextTable
 from isofire.training.distributed import pick_device
 
 
@@ -104,22 +105,21 @@ class Blame:
     def table(self) -> str:
         """Plain text: a line a quantizer, EMDs as means over layers."""
         total = self.everything.overall[HEADLINE]
-        head = f"{'quantizer':<34} {'alone':>8} {'without':>8} {'saves':>7} {'agree %':>8}  starts at -> worst at"
+        rows = []
+        for item in self.quantizers:
+            kept = "-" if item.without is None else f"{_emd(item.without):.5f}"
+            saves = "-" if item.without is None or total == 0 else f"{1 - _emd(item.without) / total:+.0%}"
+            agree = f"{100 * item.alone.agreement:.1f}"
+            where = f"{item.starts or 'noise only'} -> {item.worst}"
+            rows.append([f"{item.name} {item.target}", f"{_emd(item.alone):.5f}", kept, saves, agree, where])
+        titles = ["quantizer", "alone", "without", "saves", "agree %", "starts at -> worst at"]
         lines = [
             f"n = {self.everything.n_images:,} images, T = {self.everything.T}; EMD, mean over layers: "
             f"all quantized {total:.5f}"
             + ("" if self.control is None else f", batch norm re-estimated only {_emd(self.control):.5f}"),
             "",
-            head,
-            "-" * len(head),
+            TextTable(titles, rows, texts=frozenset({0, 5})).text(),
         ]
-        for item in self.quantizers:
-            kept = "-" if item.without is None else f"{_emd(item.without):.5f}"
-            saves = "-" if item.without is None or total == 0 else f"{1 - _emd(item.without) / total:+.0%}"
-            lines.append(
-                f"{f'{item.name} {item.target}'[-34:]:<34} {_emd(item.alone):>8.5f} {kept:>8} {saves:>7} "
-                f"{100 * item.alone.agreement:>8.1f}  {item.starts or 'noise only'} -> {item.worst}"
-            )
         return "\n".join(
             [
                 *lines,

@@ -1,4 +1,4 @@
-"""Figures of a study: accuracy against drift, and rate distributions before and after."""
+"""The figure of a study: accuracy against drift."""
 
 from __future__ import annotations
 
@@ -6,14 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from isofire.errors import DataError, OutputError, SpecError
-from isofire.firing import Comparison
 from isofire.firing.evidence.kept import drift_of, measure_of, own_floor
 from isofire.firing.evidence.outcome import HEADLINE
-from isofire.firing.rates import PAPER_CUT
 from isofire.study.cell import is_control
 
 if TYPE_CHECKING:
@@ -109,47 +104,6 @@ def scatter_figure(
     axis.spines[["top", "right"]].set_visible(False)
     axis.set_title(_sample(rows) if title is None else title, fontsize=9.5, loc="left")
     _legend(figure, rows, colours, shapes, has_noise=bool(noise))
-    return figure
-
-
-def rates_figure(comparisons: Mapping[str, Comparison]) -> Figure:
-    """A column per network: histogram (above) and distribution function (below) of all neurons' rates.
-
-    The shaded area between the two distribution functions is their EMD, all neurons pooled.
-
-    Parameters
-    ----------
-    comparisons
-        Title -> comparison, at most six.
-
-    Raises
-    ------
-    DataError
-        If there is none, or more than six.
-    OutputError
-        If matplotlib is not installed.
-    """
-    if not 1 <= len(comparisons) <= 6:
-        raise DataError(f"a figure of rates takes 1 to 6 comparisons, got {len(comparisons)}; choose among them")
-    figure = _new_figure((2.45 * len(comparisons) + 1.0, 4.6))
-    axes = figure.subplots(2, len(comparisons), sharex=True, sharey="row", squeeze=False)
-    pairs = {name: (c.baseline.rates().numpy(), c.quantized.rates().numpy()) for name, c in comparisons.items()}
-    end = max(2 * PAPER_CUT, *(float(np.quantile(rates, 0.995)) for pair in pairs.values() for rates in pair))
-    for column, (name, result) in enumerate(comparisons.items()):
-        _draw_histograms(axes[0, column], pairs[name], end)
-        _draw_distributions(axes[1, column], pairs[name], end)
-        axes[0, column].set_title(f"{name}\nEMD (pooled) {result.overall['emd_pooled']:.4f}", fontsize=8.5)
-        axes[1, column].set_xlabel("rate (spikes per neuron per step)", fontsize=8)
-        for axis in axes[:, column]:
-            axis.tick_params(labelsize=7.5)
-            axis.spines[["top", "right"]].set_visible(False)
-    axes[0, 0].set_ylabel("share of neurons\n(last bin: and above)", fontsize=8.5)
-    axes[1, 0].set_ylabel("share of neurons\nat or below", fontsize=8.5)
-    handles, names = axes[1, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
-    first = next(iter(comparisons.values()))
-    sample = f"{first.baseline.n_neurons():,} neurons, n = {first.n_images:,} images, T = {first.T}"
-    figure.suptitle(f"Firing before and after quantization  ({sample})", fontsize=10)
     return figure
 
 
@@ -251,22 +205,3 @@ def _sample(rows: Sequence[Mapping[str, Any]]) -> str:
         return ", ".join(dict.fromkeys(f"{row[key]:,}" if isinstance(row[key], int) else str(row[key]) for row in rows))
 
     return f"{shared('model')} on {shared('data')}  (n = {shared('n_images')} images, T = {shared('T')})"
-
-
-def _draw_histograms(axis: Axes, pair: tuple[NDArray[np.float64], NDArray[np.float64]], end: float) -> None:
-    edges = np.linspace(0, end, 31)
-    shares = [np.histogram(np.minimum(rates, end), edges)[0] / rates.size for rates in pair]
-    axis.stairs(shares[0], edges, fill=True, color=_PALETTE[0], alpha=0.35)
-    axis.stairs(shares[0], edges, color=_PALETTE[0], linewidth=1.2)
-    axis.stairs(shares[1], edges, color=_PALETTE[1], linewidth=1.2)
-    axis.set_yscale("log")
-
-
-def _draw_distributions(axis: Axes, pair: tuple[NDArray[np.float64], NDArray[np.float64]], end: float) -> None:
-    grid = np.linspace(0, end, 600)
-    before, after = (np.searchsorted(np.sort(rates), grid, side="right") / rates.size for rates in pair)
-    axis.fill_between(grid, before, after, step="post", color="#BBBBBB", alpha=0.6, linewidth=0, label="area = EMD")
-    axis.step(grid, before, where="post", color=_PALETTE[0], linewidth=1.4, label="baseline")
-    axis.step(grid, after, where="post", color=_PALETTE[1], linewidth=1.2, linestyle=(0, (4, 1.2)), label="quantized")
-    axis.axvline(PAPER_CUT, color=_GREY, linewidth=0.8, linestyle=":", label=f"dead below {PAPER_CUT}")
-    axis.set(xlim=(0, end), ylim=(0, 1.02))

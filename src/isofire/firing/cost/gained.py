@@ -8,6 +8,7 @@ from typing import Any
 
 from isofire.errors import ModelError
 from isofire.firing.cost.report import Cost
+from isofire.text_table import TextTable
 
 _KIB = 8 * 1024
 
@@ -54,10 +55,8 @@ class CostComparison:
         return {"baseline": self.baseline.to_dict(), "quantized": self.quantized.to_dict(), "row": self.row()}
 
     def table(self) -> str:
-        """Plain text of at most 100 columns."""
+        """Plain text."""
         before, after = self.baseline, self.quantized
-        head = f"{'':<34} {'baseline':>16} {'quantized':>16} {'change':>9}"
-        lines = [f"one inference, T = {after.T}, over {after.n_images:,} images", "", head, "-" * len(head)]
         rows: Sequence[tuple[str, float, float, int]] = (
             ("SynOps, mean", before.synops.mean, after.synops.mean, 0),
             ("SynOps, p50", before.synops.p50, after.synops.p50, 0),
@@ -71,18 +70,25 @@ class CostComparison:
             ("states, KiB", before.memory.state_bits / _KIB, after.memory.state_bits / _KIB, 1),
             ("energy, uJ (estimated at 45 nm)", before.energy().total / 1e6, after.energy().total / 1e6, 3),
         )
-        lines += [f"{name:<34} {a:>16,.{digits}f} {b:>16,.{digits}f} {_change(a, b):>9}" for name, a, b, digits in rows]
-        head = f"{'layer':<30} {'SynOps':>13} {'quantized':>13} {'change':>9} {'MACs':>13} {'bits':>9}"
-        lines += ["", head, "-" * len(head)]
+        whole = [[name, f"{a:,.{digits}f}", f"{b:,.{digits}f}", _change(a, b)] for name, a, b, digits in rows]
         theirs = {layer.name: layer for layer in before.synapses}
-        for layer in after.synapses:
-            other = theirs.get(layer.name, layer)
-            bits = f"{before.bits_of(layer.name)} -> {after.bits_of(layer.name)}"
-            lines.append(
-                f"{layer.name[-30:]:<30} {other.synops.mean:>13,.0f} {layer.synops.mean:>13,.0f} "
-                f"{_change(other.synops.mean, layer.synops.mean):>9} {layer.macs_once:>13,.0f} {bits:>9}"
-            )
-        return "\n".join([*lines, *after.notes()])
+        layers = [
+            [
+                layer.name,
+                f"{(other := theirs.get(layer.name, layer)).synops.mean:,.0f}",
+                f"{layer.synops.mean:,.0f}",
+                _change(other.synops.mean, layer.synops.mean),
+                f"{layer.macs_once:,.0f}",
+                f"{before.bits_of(layer.name)} -> {after.bits_of(layer.name)}",
+            ]
+            for layer in after.synapses
+        ]
+        tables = (
+            TextTable(["", "baseline", "quantized", "change"], whole),
+            TextTable(["layer", "SynOps", "quantized", "change", "MACs", "bits"], layers),
+        )
+        head = f"one inference, T = {after.T}, over {after.n_images:,} images"
+        return "\n".join([head, *(f"\n{table.text()}" for table in tables), *after.notes()])
 
 
 def _numbers(cost: Cost) -> dict[str, float]:

@@ -11,6 +11,7 @@ from isofire.firing.cost.left_out import LeftOut
 from isofire.firing.cost.memory import FLOAT_BITS, Memory, StateMemory
 from isofire.firing.cost.percentiles import Percentiles
 from isofire.firing.cost.trace import RECURRENCE
+from isofire.text_table import TextTable
 
 FirstLayer = Literal["once", "every_step"]
 
@@ -192,25 +193,9 @@ class Cost:
         }
 
     def table(self) -> str:
-        """Plain text of at most 100 columns."""
-        head = f"{'layer':<22} {'SynOps':>11} {'p99':>11} {'MACs':>11} {'events':>10} {'dense %':>8} {'eff. %':>7} bits"
-        lines = [f"one inference, T = {self.T}, over {self.n_images:,} images", "", head, "-" * len(head)]
-        for layer in self.synapses:
-            counted = layer.event_driven or layer.synops.max > 0
-            synops = f"{layer.synops.mean:>11,.0f} {layer.synops.p99:>11,.0f}" if counted else " " * 23
-            macs = "" if layer.event_driven else f"{layer.macs_once:,.0f}"
-            lines.append(
-                f"{layer.name[-22:]:<22} {synops} {macs:>11} {layer.events.mean:>10,.0f} {100 * layer.density:>8.1f} "
-                f"{100 * layer.effective:>7.2f} {self.bits_of(layer.name):>4}"
-            )
-        head = f"{'neurons':<22} {'number':>9} {'spikes':>10} {'p50':>10} {'p99':>10} {'max':>10} {'step max':>9} bits"
-        lines += ["", head, "-" * len(head)]
-        for layer in self.neurons:
-            s, most = layer.spikes, max(step.max for step in layer.spikes_per_step)
-            lines.append(
-                f"{layer.name[-22:]:<22} {layer.neurons:>9,} {s.mean:>10,.0f} {s.p50:>10,.0f} {s.p99:>10,.0f} "
-                f"{s.max:>10,.0f} {most:>9,.0f} {_bits(self.memory.states[layer.name]):>4}"
-            )
+        """Plain text."""
+        head = f"one inference, T = {self.T}, over {self.n_images:,} images"
+        lines = [head, "", self._places().text(), "", self._spiking().text()]
         real, floating = self.energy(), self.energy(at="float")
         return "\n".join(
             [
@@ -225,6 +210,45 @@ class Cost:
                 *self.notes(),
             ]
         )
+
+    def _places(self) -> TextTable:
+        rows = []
+        for layer in self.synapses:
+            counted = layer.event_driven or layer.synops.max > 0
+            rows.append(
+                [
+                    layer.name,
+                    f"{layer.synops.mean:,.0f}" if counted else "",
+                    f"{layer.synops.p99:,.0f}" if counted else "",
+                    "" if layer.event_driven else f"{layer.macs_once:,.0f}",
+                    f"{layer.events.mean:,.0f}",
+                    f"{100 * layer.density:.1f}",
+                    f"{100 * layer.effective:.2f}",
+                    str(self.bits_of(layer.name)),
+                ]
+            )
+        return TextTable(["layer", "SynOps", "p99", "MACs", "events", "dense %", "eff. %", "bits"], rows)
+
+    def _spiking(self) -> TextTable:
+        rows = [
+            [
+                layer.name,
+                *(
+                    f"{number:,.0f}"
+                    for number in (
+                        layer.neurons,
+                        layer.spikes.mean,
+                        layer.spikes.p50,
+                        layer.spikes.p99,
+                        layer.spikes.max,
+                        max(step.max for step in layer.spikes_per_step),
+                    )
+                ),
+                _bits(self.memory.states[layer.name]),
+            ]
+            for layer in self.neurons
+        ]
+        return TextTable(["neurons", "number", "spikes", "p50", "p99", "max", "step max", "bits"], rows)
 
     def bits_of(self, name: str) -> int:
         """Bits of a weight of a place."""

@@ -18,6 +18,7 @@ from isofire.firing.timing.similarity import StreamedCKA, logit_kl
 from isofire.firing.timing.trains import first_spikes, flips, mean_over_pairs, table_of
 from isofire.firing.timing.words import joint_words, spike_words, total_variation, trains, word_counts
 from isofire.running import device_of, evaluating, forward, require_finite
+from isofire.text_table import TextTable
 
 COSTS = (0.0, 0.5, 1.0, 2.0)
 """Victor-Purpura's cost of moving a spike by a step."""
@@ -92,19 +93,22 @@ class TimingComparison:
         return asdict(self)
 
     def table(self) -> str:
-        """Plain text of at most 100 columns."""
-        head = f"{'layer':<22} {'word TV':>8} {'1st spike':>9} {'flips/img':>10} {'flip %':>7} " + " ".join(
-            f"{f'VP {q:g}':>7}" for q in COSTS
-        )
-        lines = [f"spike by spike, n = {self.n_images:,} images, T = {self.T}", "", f"{head} {'CKA':>6}"]
-        lines.append("-" * len(lines[-1]))
-        for item in self.layers:
-            costs = " ".join(f"{value:>7.4f}" for value in item.victor_purpura.values())
-            lines.append(
-                f"{item.layer[-22:]:<22} {item.words_tv:>8.4f} {item.first_spike_change:>9.4f} "
-                f"{item.flips_per_image:>10,.1f} {100 * item.flip_share:>7.1f} {costs} {item.cka:>6.3f}"
-            )
-        return "\n".join([*lines, "", f"logits: KL {self.logit_kl:.5f} nats"])
+        """Plain text."""
+        titles = ["layer", "word TV", "1st spike", "flips/img", "flip %", *(f"VP {q:g}" for q in COSTS), "CKA"]
+        rows = [
+            [
+                item.layer,
+                f"{item.words_tv:.4f}",
+                f"{item.first_spike_change:.4f}",
+                f"{item.flips_per_image:,.1f}",
+                f"{100 * item.flip_share:.1f}",
+                *(f"{value:.4f}" for value in item.victor_purpura.values()),
+                f"{item.cka:.3f}",
+            ]
+            for item in self.layers
+        ]
+        head = f"spike by spike, n = {self.n_images:,} images, T = {self.T}"
+        return "\n".join([head, "", TextTable(titles, rows).text(), "", f"logits: KL {self.logit_kl:.5f} nats"])
 
 
 @dataclass
