@@ -9,11 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import axis_by, batch_first, input_axis, read_logits
+from isofire.adapters import axis_by, read_logits
 from isofire.batches import Data, count_images, read_batches
 from isofire.errors import DataError, ModelError
 from isofire.firing.comparison import Comparison
-from isofire.firing.cost.synops_per_spike import SynopsPerSpike, reach
+from isofire.firing.cost.synops_per_spike import SynopsPerSpike, reach_on
 from isofire.firing.evidence.noise_floor import NoiseFloor
 from isofire.firing.observation import Observation, fingerprints
 from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN, FiringRecorder, run_for
@@ -209,11 +209,8 @@ def observe_together(
 
 def _reach(model: nn.Module, inputs: Tensor, labels: Tensor) -> SynopsPerSpike | str:
     """See `isofire.firing.cost.synops_per_spike`; why not, where spikes cannot be followed."""
-    # Sinabs' squeezed layers may be built for one size of batch
-    count = len(labels) if batch_first(model) else min(2, len(labels))
-    few = inputs.narrow(input_axis(model, inputs, len(labels)), 0, count)
     try:
-        return reach(model, few.to(device_of(model, few.device)))
+        return reach_on(model, inputs, len(labels))
     except ModelError as error:
         return str(error)
 

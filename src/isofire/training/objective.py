@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from isofire.adapters import copy_of, read_logits, reset_
 from isofire.errors import SpecError
-from isofire.firing.cost.synops_per_spike import reach
+from isofire.firing.cost.synops_per_spike import reach_on
 from isofire.training.listen import Listener
 from isofire.training.losses import Loss, read_loss
 from isofire.training.recipe import Recipe
@@ -166,5 +166,5 @@ def _frozen(teacher: nn.Module, device: torch.device, channels_last: bool) -> nn
 def _synops(teacher: nn.Module, inputs: Tensor) -> Layers:
     """On the CPU, where chance spikes are drawn, then back."""
     twin = copy_of(teacher).cpu()
-    found = reach(twin, inputs[:2].cpu() if inputs.ndim == 4 else inputs[:, :2].cpu())
+    found = reach_on(twin, inputs.cpu())
     return {name: per_spike.to(inputs.device) for name, per_spike in found.items()}

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from isofire.firing import compare
-from isofire.firing.cost import measure_cost, reach
+from isofire.firing.cost import measure_cost, reach, reach_on
 from isofire.neurons import IF, PerStep, Repeat
 
 LABELS = torch.zeros(5, dtype=torch.int64)
@@ -377,3 +377,14 @@ def test_layers_that_events_of_the_input_drive_are_named() -> None:
     assert compared.synops is not None
     cost = measure_cost(model, (events, torch.zeros(30, dtype=torch.int64)))
     assert cost.synops.mean == pytest.approx(compared.synops.overall.baseline + 8 * float(events.sum()) / 30)
+
+
+@pytest.mark.parametrize("frames", [False, True])
+def test_a_few_images_of_a_batch_are_enough(frames: bool) -> None:
+    """Also where inputs are flat, [N, F], and their second axis is no axis of images."""
+    torch.manual_seed(0)
+    layers = PerStep(nn.Linear(6, 8)), IF(v_threshold=0.3), PerStep(nn.Linear(8, 3))
+    model = nn.Sequential(*layers) if frames else nn.Sequential(Repeat(4), *layers)
+    inputs = torch.rand(4, 9, 6) if frames else torch.rand(9, 6)
+    found = reach_on(model.eval(), inputs)
+    assert next(iter(found.values())).tolist() == [3.0] * 8

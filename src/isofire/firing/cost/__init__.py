@@ -8,7 +8,7 @@ from isofire.firing.cost.measure import measure_cost
 from isofire.firing.cost.memory import Memory, memory_of
 from isofire.firing.cost.percentiles import Percentiles
 from isofire.firing.cost.report import Cost, NeuronCost, SynapseCost
-from isofire.firing.cost.synops_per_spike import SynopsPerSpike, reach
+from isofire.firing.cost.synops_per_spike import SynopsPerSpike, reach, reach_on
 
 __all__ = [
     "HOROWITZ",
@@ -28,6 +28,7 @@ __all__ = [
     "measure_cost",
     "memory_of",
     "reach",
+    "reach_on",
     "synops",
     "synops_drift",
 ]

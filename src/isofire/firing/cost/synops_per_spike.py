@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter
+from isofire.adapters import Adapter, batch_first, input_axis
 from isofire.errors import ModelError
 from isofire.firing.cost.events import Events, Source
 from isofire.firing.cost.left_out import LeftOut, left_out
 from isofire.firing.cost.meter import height_of
 from isofire.firing.cost.trace import RECURRENCE, Contact, Trace
-from isofire.running import evaluating, forward
+from isofire.running import device_of, evaluating, forward
 
 
 class SynopsPerSpike(Mapping[str, Tensor]):
@@ -76,6 +76,27 @@ def reach(model: nn.Module, inputs: Tensor) -> SynopsPerSpike:
     probe = _Probe(model)
     with evaluating(model):
         return probe.run(inputs.detach().clone())
+
+
+def reach_on(model: nn.Module, inputs: Tensor, images: int | None = None) -> SynopsPerSpike:
+    """`reach`, on as few images of a batch as the model takes, where the model is.
+
+    Parameters
+    ----------
+    inputs
+        A batch, as the model takes it.
+    images
+        How many it holds, where that is known.
+
+    Raises
+    ------
+    ModelError, DataError
+        As `reach` and `isofire.adapters.input_axis`.
+    """
+    axis = input_axis(model, inputs, images)
+    # Sinabs' squeezed layers may be built for one size of batch
+    count = inputs.shape[axis] if batch_first(model) else min(2, inputs.shape[axis])
+    return reach(model, inputs.narrow(axis, 0, count).to(device_of(model, inputs.device)))
 
 
 class _Probe:
