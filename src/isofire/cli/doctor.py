@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from cyclopts import Parameter
 from torch import Tensor
 
-from isofire.cli.options import Output, SetChoice, Settings
+from isofire.cli.doctor_network import examine_network
+from isofire.cli.named import ModelChoice
+from isofire.cli.options import DataChoice, Machine, Output
 from isofire.cli.screen import Report
 from isofire.config import DataSettings, read_config, require
 from isofire.data import CIFAR10, CIFAR100, FASHION_MNIST, MNIST, NAMES, data_root
@@ -46,29 +47,47 @@ class Check:
 
 
 def doctor(
+    network: Path | None = None,
+    /,
     *,
-    config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
-    set: Settings = (),
-    choice: SetChoice | None = None,
+    baseline: Path | None = None,
+    named: ModelChoice | None = None,
+    choice: DataChoice | None = None,
+    machine: Machine | None = None,
     output: Output | None = None,
 ) -> Report:
-    """Check the installation: versions, compiled kernels, devices, data sets, and that all neuron paths agree.
+    """Check the installation; or, with a NETWORK, look for layers that do not fire, or fire otherwise, and say why.
 
-    Exit status 1 if something is broken; each complaint comes with its cure.
+    Without a network: versions, compiled kernels, devices, data sets, and that all neuron paths agree. With one: per
+    layer of neurons where it fires from, states beyond the levels, levels used, rate and silent neurons, on 256 images
+    unless --n says otherwise; without data only levels and thresholds are looked at. Exit status 1 if something is
+    broken; each complaint comes with its cure.
 
     ```
     isofire doctor
     isofire doctor --json
-    isofire doctor --config configs/cifar10-sew8.toml --root DIR
+    isofire doctor --config configs/digits-demo.toml
     isofire doctor --data cifar10 --root DIR
+    isofire doctor Q.safetensors
+    isofire doctor Q.safetensors --baseline FP.safetensors --data digits
+    isofire doctor Q.safetensors --model nets:build --baseline FP.safetensors --data nets:load
     ```
 
     Parameters
     ----------
-    config
-        TOML file whose data set to look for ([data] name and root); without its files, something is broken.
+    network
+        A model.safetensors that isofire wrote, a pretrained network's name, or a FILE.nir; with --model, weights for
+        it.
+    baseline
+        Its full-precision network: a layer is then called silent only if it fires there.
     """
-    checks = examine(_wanted(config, set, choice or SetChoice()))
+    chosen, asked = named or ModelChoice(), choice or DataChoice()
+    if network is not None or chosen.model is not None:
+        return examine_network(network, baseline, chosen, asked, (machine or Machine()).claim())
+    if baseline is not None or asked.n is not None or chosen.weights is not None:
+        raise SpecError("--baseline, --n and --weights are for a network; name it: isofire doctor NETWORK")
+    (machine or Machine()).claim()
+    checks = examine(_wanted(asked))
     broken = [check for check in checks if check.state == "broken"]
     verdict = f"{len(broken)} broken" if broken else "all is well"
     text = "\n".join([*map(str, checks), "", verdict])
@@ -196,10 +215,10 @@ def _extra(extra: str) -> Check:
     return Check(extra, "ok", f"{', '.join(_EXTRAS[extra])} installed")
 
 
-def _wanted(config: Path | None, settings: tuple[str, ...], choice: SetChoice) -> DataSettings | None:
-    if config is None and not settings and not choice.given():
+def _wanted(choice: DataChoice) -> DataSettings | None:
+    if choice.config is None and not choice.set and not choice.given():
         return None
-    found = read_config(config, settings, data=choice.given())
+    found = read_config(choice.config, choice.set, allow_code=choice.allow_code, data=choice.given())
     require(found, "data")
     assert found.data is not None
     if is_named(found.data.name):

@@ -3,6 +3,9 @@
 from isofire.quantization.by_firing.sequence import OnStep, Step
 from isofire.quantization.calibration import CALIBRATION_BATCH, CALIBRATION_IMAGES, reestimates
 from isofire.quantization.describe import describe
+from isofire.quantization.diagnosis.diagnose import diagnose
+from isofire.quantization.diagnosis.fault import Fault
+from isofire.quantization.diagnosis.record import Diagnosis, LayerDiagnosis
 from isofire.quantization.fake_weights import weight_quantizers
 from isofire.quantization.labels import labels_of
 from isofire.quantization.plan import LayerAssignment, QuantPlan, explain, make_plan
@@ -25,7 +28,10 @@ from isofire.quantization.verbs import (
 __all__ = [
     "CALIBRATION_BATCH",
     "CALIBRATION_IMAGES",
+    "Diagnosis",
+    "Fault",
     "LayerAssignment",
+    "LayerDiagnosis",
     "OnStep",
     "QuantPlan",
     "Repaired",
@@ -35,6 +41,7 @@ __all__ = [
     "convert",
     "convert_",
     "describe",
+    "diagnose",
     "explain",
     "integer_weights",
     "is_converted",

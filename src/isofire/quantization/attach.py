@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -16,6 +16,7 @@ from isofire.convolution import guard_
 from isofire.errors import ModelError, SpecError
 from isofire.neurons import MembraneQuantizer
 from isofire.quantization.constants import attach_biases_, round_constants_
+from isofire.quantization.diagnosis.thresholds import fires
 from isofire.quantization.own_forward import check_uses_its_weight
 from isofire.quantization.plan import LayerAssignment, QuantPlan
 from isofire.quantization.temporal import make_temporal_
@@ -143,12 +144,8 @@ def check_can_fire(
 
 
 def _fires(membrane: float, threshold: float, adapter: Adapter) -> bool:
-    if np.float32(membrane) > np.float32(threshold):
-        return True
-    # a threshold such as 0.1 has no float32 of its own
-    if math.isclose(membrane, threshold, rel_tol=1e-6):
-        return adapter.fires_at_threshold
-    return False
+    value, limit = torch.tensor([membrane, threshold], dtype=torch.float64)
+    return bool(fires(value, limit, adapter))
 
 
 def _weights_of(choice: LayerAssignment) -> WeightSetting:

@@ -16,7 +16,10 @@ from isofire.batches import Data, read_batches
 from isofire.errors import ModelError, SpecError
 from isofire.neurons import MembraneQuantizer
 from isofire.quantization.attach import check_can_fire
-from isofire.quantization.by_firing.sequence import ByLayer, OnStep
+from isofire.quantization.by_firing.bypass import Bypass
+from isofire.quantization.by_firing.sequence import ByLayer, OnStep, firing_of
+from isofire.quantization.diagnosis.fault import LEAST_SPIKES
+from isofire.quantization.diagnosis.silence import why_silent
 from isofire.quantization.fake_weights import original, weight_quantizers
 from isofire.quantization.own_forward import weights_used_as_they_are
 from isofire.quantization.plan import LayerAssignment, QuantPlan, make_plan
@@ -91,7 +94,9 @@ def calibrate_model_(
             if by_layer:
                 batches = list(calibration_batches(model, data, min(max_images, BY_LAYER_IMAGES)))
                 anew = _reestimates(model, spec, plan)
-                ByLayer(model, plan.choices, batches, correct=spec.correct == "bias", reestimate=anew).run(on_step)
+                # layers are run by themselves too, with the norms and quantizers that they apply
+                with evaluating(model):
+                    ByLayer(model, plan.choices, batches, correct=spec.correct == "bias", reestimate=anew).run(on_step)
             else:
                 _calibrate_on_data_(model, spec, plan, membranes, data, max_images)
 
@@ -104,7 +109,7 @@ def _calibrate_on_data_(
     data: Data | Tensor,
     max_images: int,
 ) -> None:
-    estimated, anew = _estimated(plan), _reestimates(model, spec, plan)
+    estimated, anew, first = _estimated(plan), _reestimates(model, spec, plan), _First()
     again = anew and spec.reestimate_bn == "always" and bool(membranes)
     if again and (sharing := [choice for choice in estimated if _shares_scale(choice)]):
         raise SpecError(
@@ -121,12 +126,12 @@ def _calibrate_on_data_(
         try:
             if anew:
                 _observe_(membranes)
-                reestimate_batch_norm(model, calibration_batches(model, data, max_images))
+                reestimate_batch_norm(model, first.of(calibration_batches(model, data, max_images)))
             if estimated:
                 # fresh ones: while batch norm was measured, it ran on the statistics of single batches
                 _observe_(membranes)
                 inputs = torch.empty(0)
-                for inputs in calibration_batches(model, data, max_images):
+                for inputs in first.of(calibration_batches(model, data, max_images)):
                     forward(model, inputs)
                 # last those that run the network once more, which observers would take for data
                 for choice in sorted(estimated, key=_shares_scale):
@@ -139,6 +144,35 @@ def _calibrate_on_data_(
         if not passes:
             # nothing is measured; how the network uses its weights is looked at all the same
             _try_(model, data)
+    _name_silent(model, first.kept)
+
+
+class _First:
+    """Keeps the first of some batches that go by."""
+
+    def __init__(self) -> None:
+        self.kept: list[Tensor] = []
+
+    def of(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The batches."""
+        for inputs in batches:
+            self.kept = self.kept or [inputs]
+            yield inputs
+
+
+def _name_silent(model: nn.Module, batches: list[Tensor]) -> None:
+    """Log the layers of neurons that calibrated quantizers keep from firing on these inputs, and why."""
+    if not batches:
+        return
+    silent = [name for name, counts in firing_of(model, batches).counts.items() if not bool(counts.any())]
+    if not silent:
+        return
+    with Bypass(model):
+        targets = firing_of(model, batches).counts
+    # a layer that is silent by itself is not the quantizers' doing
+    gone = [name for name in silent if int(targets[name].sum()) >= LEAST_SPIKES]
+    for fault in why_silent(model, gone, batches):
+        _LOG.warning("calibration: %s", fault)
 
 
 def _try_(model: nn.Module, data: Data | Tensor) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from isofire.batches import Data
 from isofire.errors import ModelError, SpecError
 from isofire.quantization.by_firing.sequence import ByLayer, firing_of
 from isofire.quantization.calibration import calibration_batches
+from isofire.running import evaluating
 
 IMAGES = 256
 
@@ -99,11 +100,11 @@ def repair_(
     if max_images < 1:
         raise SpecError(f"max_images must be at least 1, got {max_images}")
     batches = list(calibration_batches(model, data, max_images))
-    targets, before = firing_of(baseline, batches), firing_of(model, batches)
-    _same(targets, before)
+    targets, before = firing_of(baseline, batches).counts, firing_of(model, batches).counts
+    require_same_layers(targets, before)
     work = ByLayer(model, (), batches, correct=True, reestimate=False)
     found: list[Repaired] = []
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(model):
         work.look(targets)
         for name in (name for name in work.trace.order if name in work.neurons):
             replay = work.replay(name)
@@ -116,7 +117,14 @@ def repair_(
     return found
 
 
-def _same(targets: dict[str, Tensor], given: dict[str, Tensor]) -> None:
+def require_same_layers(targets: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    """Check that a network has the layers of neurons that its baseline has, spikes `[C, P]` each.
+
+    Raises
+    ------
+    ModelError
+        If it has others, or one of another size.
+    """
     if targets.keys() != given.keys():
         odd = ", ".join(sorted(targets.keys() ^ given.keys()))
         raise ModelError(f"the network and its baseline must have the same layers of neurons, one alone has: {odd}")

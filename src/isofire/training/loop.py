@@ -33,6 +33,7 @@ from isofire.training.records import EpochRecord, TrainingResult, best_of
 from isofire.training.resume import Position, RunNote, identity, position_of
 from isofire.training.schedule import learning_rate
 from isofire.training.seeds import augment_generator, epoch_order, seed_model
+from isofire.training.silence import SilenceWatch
 
 # reading the loss back from a CUDA device stalls it, so there it happens now and then
 _LOOK_EVERY = 50
@@ -131,6 +132,7 @@ class _Run:
         if channels_last:
             self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.objective = Objective(recipe, self.model, teacher, group.device, channels_last)
+        self.watch = SilenceWatch(self.model) if group.leads else None
         self.optimizer = make_optimizer(self.model, recipe)
         self.feed = Feed(train_set, group.device, channels_last)
         self.valid = None if valid_set is None else Feed(valid_set, group.device, channels_last)
@@ -189,13 +191,14 @@ class _Run:
         inputs, labels = self.batch(order, epoch, step)
         seed_model(recipe.seed, epoch, step, rank, self.group.device)
         set_learning_rate(self.optimizer, self.lr(step))
-        output, task, total, values = self.objective(
-            lambda: self.logits(wrapped, inputs, len(labels), step),
-            inputs,
-            labels,
-            epoch + step / self.steps,
-            self.autocast,
-        )
+        with nullcontext() if self.watch is None else self.watch.looking(step):
+            output, task, total, values = self.objective(
+                lambda: self.logits(wrapped, inputs, len(labels), step),
+                inputs,
+                labels,
+                epoch + step / self.steps,
+                self.autocast,
+            )
         self.note(total.detach(), task.detach(), values, hits(output.detach(), labels), len(labels), step)
         self.optimizer.zero_grad()
         total.backward()
@@ -204,6 +207,8 @@ class _Run:
         self.optimizer.step()
         # neurons of other libraries keep their state from one call to the next
         reset_(self.model)
+        if self.watch is not None:
+            self.watch.tell(inputs, epoch, step)
 
     def batch(self, order: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """This process's inputs and labels of a step."""

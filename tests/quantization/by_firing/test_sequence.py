@@ -43,7 +43,7 @@ def network(images: Tensor) -> nn.Module:
 
 
 def drift(model: nn.Module, baseline: nn.Module, images: Tensor) -> float:
-    after, before = firing_of(model, [images]), firing_of(baseline, [images])
+    after, before = firing_of(model, [images]).counts, firing_of(baseline, [images]).counts
     samples = 4 * len(images)
     return sum(float((after[n] - before[n]).abs().double().mean()) for n in before) / samples / len(before)
 
@@ -125,9 +125,17 @@ def test_a_bypassed_network_is_the_full_precision_one(network: nn.Module, images
     prepared = calibrate(prepare(network, isofire.QuantSpec(weights=nearest, membrane=M2)), images)
     # statistics were measured anew
     with Bypass(prepared):
-        off = firing_of(prepared, [images])
+        off = firing_of(prepared, [images]).counts
     plain = copy.deepcopy(network)
     for name, buffer in plain.named_buffers():
         buffer.copy_(prepared.get_buffer(name))
-    assert all(torch.equal(off[name], counts) for name, counts in firing_of(plain, [images]).items())
+    assert all(torch.equal(off[name], counts) for name, counts in firing_of(plain, [images]).counts.items())
     assert not torch.equal(prepared(images), plain(images))
+
+
+def test_a_network_in_training_mode_is_calibrated_as_one_in_eval_mode(network: nn.Module, images: Tensor):
+    spec = {"weights": W2, "membrane": {"method": "firing", "bits": 1}, "correct": "bias"}
+    expected = quantized(network, images[:32], **spec).state_dict()
+    training = copy.deepcopy(network).train()
+    found = quantize_(training, isofire.QuantSpec(**spec), images[:32]).state_dict()  # type: ignore[arg-type]
+    assert all(torch.equal(value, expected[name]) for name, value in found.items())

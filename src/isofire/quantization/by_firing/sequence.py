@@ -6,6 +6,7 @@ the same images, so that a layer also makes good what those before it lost.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -24,11 +25,15 @@ from isofire.quantization.by_firing.objective import Objective, firing_error
 from isofire.quantization.by_firing.patches import KINDS, second_moments
 from isofire.quantization.by_firing.replay import Replay, spikes_per_neuron
 from isofire.quantization.by_firing.trace import Call, calls_of, trace
+from isofire.quantization.diagnosis.fault import LEAST_SPIKES
+from isofire.quantization.diagnosis.silence import reason
 from isofire.quantization.plan import LayerAssignment
 from isofire.quantization.shared_scale import weight_scale
 from isofire.quantizers.observer import RangeObserver
 from isofire.quantizers.setting import MembraneSetting, WeightSetting
 from isofire.running import evaluating, forward
+
+_LOG = logging.getLogger(__name__)
 
 
 class Step(NamedTuple):
@@ -39,12 +44,12 @@ class Step(NamedTuple):
     layer
         Its name.
     done
-        "weights rounded", "norm measured", "rates corrected" or "levels chosen".
+        "weights rounded", "norm measured", "rates corrected", "levels chosen" or "gone silent".
     before, after
         Mean |change| of its neurons' rates against full precision, in spikes per neuron per step; None where it is not
         looked at.
     note
-        What could not be done, and why; None if all was.
+        What could not be done, or is wrong, and why; None if all is well.
     """
 
     layer: str
@@ -89,6 +94,7 @@ class ByLayer:
         self.model, self.batches = model, batches
         self.correct, self.reestimate = correct, reestimate
         self.neurons = find_neurons(model)
+        self.silent: list[str] = []
 
     def run(self, on_step: OnStep | None = None) -> list[Step]:
         """Calibrate, from input to output; what was done, layer by layer.
@@ -102,7 +108,7 @@ class ByLayer:
         """
         steps: list[Step] = []
         with Bypass(self.model) as self.bypass, torch.no_grad():
-            self.look(firing_of(self.model, self.batches))
+            self.look(firing_of(self.model, self.batches).counts)
             for name in self.trace.order:
                 for step in self.layer(name):
                     steps.append(step)
@@ -177,6 +183,11 @@ class ByLayer:
             yield Step(name, "levels chosen", replay.as_rate(before), replay.as_rate(after))
             if self.correct:
                 yield self.bring_back(name, replay)
+        if int(self.targets[name].sum()) >= LEAST_SPIKES and not bool(replay.counts().any()):
+            fault = reason(name, replay, self.silent)
+            self.silent.append(name)
+            _LOG.warning("calibration: %s", fault)
+            yield Step(name, "gone silent", note=f"{fault.found}; {fault.cure}")
 
     def share(self, name: str, membrane: MembraneQuantizer, setting: MembraneSetting) -> None:
         """Give a layer's membranes the scale of the weights before them."""
@@ -241,13 +252,30 @@ class ByLayer:
         return firing_error(counts, self.targets[name], objective)
 
 
-def firing_of(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tensor]:
-    """How often each neuron fires over all batches: layer of neurons -> `[C, P]` int64."""
-    found: dict[str, Tensor] = {}
+class Fired(NamedTuple):
+    """How often each neuron of a network fired.
+
+    Parameters
+    ----------
+    counts
+        Layer of neurons -> `[C, P]` int64, over all images and steps.
+    samples
+        Layer of neurons -> images times steps that it saw.
+    """
+
+    counts: dict[str, Tensor]
+    samples: dict[str, int]
+
+
+def firing_of(model: nn.Module, batches: Iterable[Tensor]) -> Fired:
+    """How often each neuron fires over all batches; layers that are not called are not in it."""
+    found = Fired({}, {})
 
     def add(name: str, adapter: Adapter, neuron: nn.Module, output: object) -> None:
-        spikes = spikes_per_neuron(adapter.spikes(neuron, output))
-        found[name] = found[name] + spikes if name in found else spikes
+        fired = adapter.spikes(neuron, output)
+        spikes = spikes_per_neuron(fired)
+        found.counts[name] = found.counts[name] + spikes if name in found.counts else spikes
+        found.samples[name] = found.samples.get(name, 0) + fired.shape[0] * fired.shape[1]
 
     handles = [
         neuron.register_forward_hook(lambda module, _, output, n=name, a=adapter: add(n, a, module, output))
