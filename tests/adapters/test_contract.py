@@ -13,9 +13,10 @@ from torch import nn
 import isofire
 from isofire.adapters import adapter_of, charge_of, find_neurons, reset_
 from isofire.errors import ModelError, SpecError
+from isofire.firing import FiringRecorder
 from isofire.neurons import MembraneQuantizer
-from isofire.quantization import calibrate_, prepare_, restore_
-from isofire.quantizers import RangeObserver, Uniform
+from isofire.quantization import calibrate_, diagnose, prepare_, restore_
+from isofire.quantizers import Levels, RangeObserver, Uniform
 from isofire.spec import QuantSpec
 from isofire.training.listen import Listener
 
@@ -156,6 +157,36 @@ def test_a_recorder_starts_every_batch_from_rest_and_leaves_no_state(case, train
         first = model(images[0])
         reset_(model)
         assert torch.equal(model(images[0]), first)
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_a_diagnosis_counts_every_state_and_finds_what_silences_a_layer(case, trained, images, placement: Any) -> None:
+    supported(case, placement)
+    setting = {"bits": 4, "range": "minmax", "placement": placement}
+    model = isofire.quantize_(trained(placement), QuantSpec(membrane=setting), images)  # type: ignore[arg-type]
+    before = model(images[0])
+    reset_(model)
+    found = diagnose(model, images, trained(placement))
+    with FiringRecorder(model) as recorder:
+        model(images[0])
+    for layer in found.layers:
+        assert layer.rate == pytest.approx(float(recorder.counts.rates(layer.layer).mean()))
+        assert layer.levels_used is not None
+        assert 1 < layer.levels_used <= layer.levels == 16
+    assert torch.equal(model(images[0]), before)
+    reset_(model)
+    # all levels far below the threshold
+    low = MembraneQuantizer(Levels([-300.0, -200.0], channel_axis=1), placement)
+    adapter = adapter_of(model.n1)
+    assert adapter is not None
+    adapter.attach(model.n1, low)
+    first = diagnose(model, images, trained(placement)).layers[0]
+    if first.rate == 0:
+        assert "no neuron" in first.faults[0].found
+        assert ("can fire" if placement == "pre_fire" else "membrane quantizer (post_reset") in first.faults[0].found
+    else:
+        # at post_reset what fires in the first step still does
+        assert placement == "post_reset"
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)

