@@ -8,6 +8,7 @@ from isofire.neurons.kinds.cuba_lif import CubaLIF
 from isofire.neurons.kinds.integrate_and_fire import IF, LIF, ParametricLIF
 from isofire.neurons.li import LI
 from isofire.neurons.membrane import MembraneQuantizer
+from isofire.neurons.recurrent import Recurrent
 from isofire.neurons.registry import NEURONS, register_neuron
 from isofire.neurons.surrogate import ATan, Sigmoid, Surrogate, Triangle, surrogate
 
@@ -26,6 +27,7 @@ __all__ = [
     "Neuron",
     "ParametricLIF",
     "PerStep",
+    "Recurrent",
     "Repeat",
     "Sigmoid",
     "State",

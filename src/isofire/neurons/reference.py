@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -35,7 +36,13 @@ class Spike(torch.autograd.Function):
         return grads[0] * ctx.surrogate.slope(distance), None, None
 
 
-def run(d: Dynamics, x: Tensor, tensors: State = (), membrane: StateMap | None = None) -> Tensor:
+def run(
+    d: Dynamics,
+    x: Tensor,
+    tensors: State = (),
+    membrane: StateMap | None = None,
+    feedback: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """Spikes [T, N, ...] for inputs [T, N, ...], starting at rest.
 
     Parameters
@@ -45,10 +52,14 @@ def run(d: Dynamics, x: Tensor, tensors: State = (), membrane: StateMap | None =
     membrane
         Quantizes the membrane before it is compared with the threshold (`pre_fire`; the paper, snnTorch), or after
         the reset, as it is stored for the next step (`post_reset`; MINT, Q-SNN).
+    feedback
+        From the spikes of the step before to what is added to the input; no neuron has fired before the first.
     """
     state = d.initial(x[0])
     spikes = []
     for step_input in x:
+        if feedback is not None:
+            step_input = step_input + feedback(spikes[-1] if spikes else torch.zeros_like(step_input))
         charged = d.charge(step_input, state, tensors)
         if membrane is not None and membrane.placement == "pre_fire":
             charged = (membrane(charged[0]), *charged[1:])

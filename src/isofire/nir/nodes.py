@@ -12,11 +12,23 @@ from torch import Tensor, nn
 
 import nir
 from isofire.errors import ModelError
-from isofire.neurons import IF, LIF, Neuron, ParametricLIF, surrogate
+from isofire.neurons import IF, LI, LIF, CubaLIF, Neuron, ParametricLIF, surrogate
 from isofire.neurons.kinds.integrate_and_fire import LIFDynamics
 from isofire.neurons.registry import name_of
 from isofire.neurons.surrogate import SURROGATES
 from isofire.nir.convention import Convention
+from isofire.nir.current_based import (
+    check_leak,
+    cuba_gain,
+    one,
+    own_cuba,
+    read_cuba,
+    read_li,
+    steps_of,
+    values,
+    write_cuba,
+    write_li,
+)
 from isofire.nir.graph import Scale, SumPool2d
 from isofire.nir.metadata import KEY, intact
 
@@ -38,6 +50,8 @@ def module_of(name: str, node: Any, convention: Convention) -> nn.Module:
         about = json.loads(node.metadata.get(KEY, "{}"))
         if "dynamics" in about:
             return _unchanged(name, node, _neuron(about["dynamics"]), about["dt"])
+        if "li" in about:
+            return _unchanged(name, node, LI(about["li"]["tau"], decay_input=about["li"]["decay_input"]), about["dt"])
         if "batch_norm" in about:
             return _unchanged(name, node, _batch_norm(about["batch_norm"]), 0.0)
         without_bias = about.get("bias") is False
@@ -79,8 +93,10 @@ def writer_of(name: str, module: nn.Module) -> Callable[[str, Any, tuple[int, ..
 
 def gain_of(node: Any, convention: Convention) -> Tensor | None:
     """What a neuron's input is multiplied with before it arrives; None for 1."""
-    if not isinstance(node, nir.IF | nir.LIF) or KEY in node.metadata:
+    if not isinstance(node, nir.IF | nir.LIF | nir.CubaLIF | nir.LI) or KEY in node.metadata:
         return None
+    if isinstance(node, nir.CubaLIF):
+        return cuba_gain(node, convention)
     r = np.asarray(node.r, dtype=np.float32)
     if np.allclose(r, 1.0, rtol=1e-6) or _undecayed(node, convention):
         return None
@@ -89,7 +105,7 @@ def gain_of(node: Any, convention: Convention) -> Tensor | None:
 
 def _undecayed(node: Any, convention: Convention) -> bool:
     """r = tau / dt, or of an IF 1 / dt: the input arrives whole, as in snnTorch's Leaky and SpikingJelly's IFNode."""
-    whole = node.tau if isinstance(node, nir.LIF) else 1.0
+    whole = 1.0 if isinstance(node, nir.IF) else node.tau
     return bool(np.allclose(np.asarray(node.r) * convention.dt, whole, rtol=1e-5))
 
 
@@ -98,31 +114,21 @@ def _read_if(name: str, node: Any, c: Convention) -> nn.Module:
 
 
 def _read_lif(name: str, node: Any, c: Convention) -> nn.Module:
-    tau = float(np.float32(_one(name, "tau", node.tau)) / np.float32(c.dt))
-    if tau < 1.0:
-        raise ModelError(f"node {name!r} has tau = {tau:g} steps of dt = {c.dt:g} s, it must be at least 1; lower dt")
-    options = _threshold(name, node, c)
-    leak, rest = _one(name, "v_leak", node.v_leak), options["v_reset"] or 0.0
-    if leak != rest:
-        raise ModelError(
-            f"node {name!r} leaks to {leak:g} but starts at {rest:g}; isofire's neurons leak to their rest"
-        )
-    return LIF(tau, decay_input=not _undecayed(node, c), **options, v_floor=c.v_floor, several=c.several)
+    tau, threshold = steps_of(name, "tau", node.tau, c), values(node.v_threshold)
+    v_reset = None if c.reset == "subtract" else one(name, "v_reset", node.v_reset)
+    check_leak(name, node, v_reset or 0.0)
+    options: dict[str, Any] = {
+        "decay_input": not _undecayed(node, c), "v_reset": v_reset, "v_floor": c.v_floor, "several": c.several,
+    }  # fmt: skip
+    if tau.numel() == 1 and threshold.numel() == 1:
+        return LIF(float(tau), v_threshold=float(threshold), **options)
+    # neurons with numbers of their own: no current is kept where its time constant is a step
+    return CubaLIF(tau, 1.0, v_threshold=threshold, **options)
 
 
 def _threshold(name: str, node: Any, c: Convention) -> dict[str, Any]:
-    v_reset = None if c.reset == "subtract" else _one(name, "v_reset", node.v_reset)
-    return {"v_threshold": _one(name, "v_threshold", node.v_threshold), "v_reset": v_reset}
-
-
-def _one(name: str, field: str, values: Any) -> float:
-    found = np.unique(np.asarray(values))
-    if found.size != 1:
-        raise ModelError(
-            f"the neurons of node {name!r} must share one {field}, got {found.size} values from {found.min():g} to "
-            f"{found.max():g}; isofire's layers have one"
-        )
-    return float(found[0])
+    v_reset = None if c.reset == "subtract" else one(name, "v_reset", node.v_reset)
+    return {"v_threshold": one(name, "v_threshold", node.v_threshold), "v_reset": v_reset}
 
 
 def _read_linear(name: str, node: Any, c: Convention) -> nn.Module:
@@ -173,6 +179,8 @@ def _read_scale(name: str, node: Any, c: Convention) -> nn.Module:
 _READERS: dict[str, Callable[[str, Any, Convention], nn.Module]] = {
     "IF": _read_if,
     "LIF": _read_lif,
+    "CubaLIF": read_cuba,
+    "LI": read_li,
     "Affine": _read_linear,
     "Linear": _read_linear,
     "Conv1d": _read_conv,
@@ -187,8 +195,10 @@ _READERS: dict[str, Callable[[str, Any, Convention], nn.Module]] = {
 def _write_neuron(name: str, module: Any, shape: tuple[int, ...], dt: float) -> Any:
     d, decay = module.dynamics, module.decay() if isinstance(module, ParametricLIF) else None
     kind = name_of(module)
-    if kind not in ("if", "lif", "plif"):
-        raise ModelError(f"isofire writes IF, LIF and parametric LIF to NIR, {name!r} is a {type(module).__name__}")
+    if kind not in ("if", "lif", "plif", "cuba_lif"):
+        raise ModelError(
+            f"isofire writes IF, LIF, parametric and current-based LIF to NIR, {name!r} is a {type(module).__name__}"
+        )
 
     def full(value: float) -> np.ndarray:
         return np.full(shape, value, dtype=np.float32)
@@ -201,6 +211,8 @@ def _write_neuron(name: str, module: Any, shape: tuple[int, ...], dt: float) -> 
         "v_reset": d.v_reset, "detach_reset": d.detach_reset, "v_floor": d.v_floor, "several": d.several,
         "surrogate": [slope, d.surrogate.alpha],
     }  # fmt: skip
+    if kind == "cuba_lif":
+        return write_cuba(name, module, shape, dt, about)
     metadata = {KEY: json.dumps({"dynamics": about, "dt": dt})}
     if kind == "if":
         return nir.IF(r=full(1.0), v_threshold=full(d.v_threshold), v_reset=full(d.rest), metadata=metadata)
@@ -223,8 +235,10 @@ def _neuron(about: dict[str, Any]) -> Neuron:
         return IF(**options)
     if about["kind"] == "lif":
         return LIF(about["tau"], decay_input=about["decay_input"], **options)
+    if about["kind"] == "cuba_lif":
+        return own_cuba(about, options)
     if about["kind"] != "plif":
-        raise ModelError(f"isofire's metadata name a neuron {about['kind']!r}; known: if, lif, plif")
+        raise ModelError(f"isofire's metadata name a neuron {about['kind']!r}; known: if, lif, plif, cuba_lif")
     neuron = ParametricLIF(about["tau"], decay_input=about["decay_input"], **options)
     neuron.w.data.fill_(about["w"])
     return neuron
@@ -320,6 +334,7 @@ def _write_scale(name: str, module: Any, shape: tuple[int, ...], dt: float) -> A
 
 _WRITERS: dict[type[nn.Module], Callable[[str, Any, tuple[int, ...], float], Any]] = {
     Neuron: _write_neuron,
+    LI: write_li,
     nn.Linear: _write_linear,
     nn.Conv1d: _write_conv,
     nn.Conv2d: _write_conv,
@@ -334,8 +349,12 @@ _WRITERS: dict[type[nn.Module], Callable[[str, Any, tuple[int, ...], float], Any
 
 def _unchanged(name: str, node: Any, module: nn.Module, dt: float) -> nn.Module:
     """The module that the metadata describe, if the node's own numbers are still those that were written with them."""
-    fields = [key for key in ("r", "tau", "v_leak", "v_threshold", "v_reset", "weight", "bias") if key in vars(node)]
-    shape = tuple(np.shape(node.v_threshold)) if isinstance(module, Neuron) else _norm_shape(node)
+    known = ("r", "tau", "tau_mem", "tau_syn", "w_in", "v_leak", "v_threshold", "v_reset", "weight", "bias")
+    fields = [key for key in known if key in vars(node)]
+    if isinstance(module, Neuron):
+        shape = tuple(np.shape(node.v_threshold))
+    else:
+        shape = tuple(np.shape(node.tau)) if isinstance(module, LI) else _norm_shape(node)
     again = node_of(name, module, shape, dt)
     for field in fields:
         if not np.array_equal(np.asarray(getattr(node, field)), np.asarray(getattr(again, field))):

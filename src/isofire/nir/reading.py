@@ -13,7 +13,8 @@ from torch import nn
 
 import nir
 from isofire.errors import CheckpointError, ModelError
-from isofire.neurons import MembraneQuantizer, Neuron
+from isofire.neurons import MembraneQuantizer, Neuron, Recurrent
+from isofire.nir.circles import flat, recurrent_pairs
 from isofire.nir.convention import Convention
 from isofire.nir.graph import INPUT, GraphNet, Scale, layers_of
 from isofire.nir.hdf5_check import check_hdf5
@@ -59,6 +60,7 @@ def read(source: str | os.PathLike[str] | Any, convention: Convention | None = N
         about = json.loads(graph.metadata.get(KEY, "{}"))
         steps = None if about.get("steps") is None else int(about["steps"])
         spec = None if about.get("quantization") is None else QuantSpec.from_dict(about["quantization"])
+    graph = flattened(graph)
     if is_own(graph):
         _require_own(graph)
     places = _places(graph)
@@ -79,7 +81,7 @@ def is_own(graph: Any) -> bool:
 def _require_own(graph: Any) -> None:
     """In a graph of isofire's every neuron says how it resets and fires; without that it would run by NIR's rules."""
     for name, node in graph.nodes.items():
-        if isinstance(node, nir.IF | nir.LIF):
+        if isinstance(node, nir.IF | nir.LIF | nir.CubaLIF):
             with intact(f"node {name!r}"):
                 node.metadata[KEY]
 
@@ -109,7 +111,7 @@ def _tell_open(graph: Any) -> None:
     silent = [
         name
         for name, node in graph.nodes.items()
-        if isinstance(node, nir.IF | nir.LIF) and not node.metadata.keys() & {KEY, CONVENTION}
+        if isinstance(node, nir.IF | nir.LIF | nir.CubaLIF) and not node.metadata.keys() & {KEY, CONVENTION}
     ]
     if silent:
         warnings.warn(
@@ -146,9 +148,12 @@ def _open(path: Any) -> Any:
 
 def _build(graph: Any, places: dict[str, str], given: Convention | None, steps: int | None) -> GraphNet:
     start, end = (_only(graph, kind) for kind in ("Input", "Output"))
-    sources: dict[str, list[str]] = {name: [] for name in graph.nodes}
-    for source, target in dict.fromkeys(map(tuple, graph.edges)):
-        sources[target].append(source)
+    edges = list(dict.fromkeys((str(source), str(target)) for source, target in graph.edges))
+    back = recurrent_pairs(graph.nodes, edges)
+    sources: dict[str, list[str]] = {name: [] for name in graph.nodes if name not in back.values()}
+    for source, target in edges:
+        if source not in back.values() and target not in back.values():
+            sources[target].append(source)
     layers: dict[str, nn.Module] = {}
     inputs: dict[str, tuple[str, ...]] = {}
     named = {start: INPUT}
@@ -158,10 +163,26 @@ def _build(graph: Any, places: dict[str, str], given: Convention | None, steps: 
         place, come = places[name], tuple(named[source] for source in sorted(sources[name]))
         if (gain := gain_of(graph.nodes[name], convention)) is not None:
             layers[f"{place}_r"], inputs[f"{place}_r"], come = Scale(gain), come, (f"{place}_r",)
+        if name in back:
+            module = Recurrent(module, module_of(back[name], graph.nodes[back[name]], convention))  # type: ignore[arg-type]
+            if (gain := gain_of(graph.nodes[name], convention)) is not None:
+                with torch.no_grad():
+                    # what multiplies the neurons' input multiplies what comes back to them too
+                    module.weight.weight.mul_(gain.reshape(-1, 1))  # type: ignore[union-attr, operator]
+                    if module.weight.bias is not None:
+                        module.weight.bias.mul_(gain.reshape(-1))  # type: ignore[union-attr, operator]
         if place in layers:
             raise ModelError(f"two nodes would be called {place!r}, one of them {name!r}; rename it")
         layers[place], inputs[place], named[name] = module, come, place
     return GraphNet(layers, inputs, tuple(named[source] for source in sorted(sources[end])), steps)
+
+
+def flattened(graph: Any) -> Any:
+    """The graph without graphs inside; itself, if there are none."""
+    if not any(isinstance(node, nir.NIRGraph) for node in graph.nodes.values()):
+        return graph
+    nodes, edges = flat(graph)
+    return nir.NIRGraph(nodes=nodes, edges=edges, metadata=graph.metadata, type_check=False)
 
 
 def _only(graph: Any, kind: str) -> str:
@@ -182,7 +203,10 @@ def _sorted(sources: dict[str, list[str]], start: str, end: str) -> list[str]:
         if not ready:
             silent = [name for name in waiting if not sources[name]]
             why = f"nothing leads to {silent[0]!r}" if silent else f"{waiting[0]!r} is part of a circle or follows one"
-            raise ModelError(f"the graph cannot be run layer by layer: {why}; isofire runs no recurrent connections")
+            raise ModelError(
+                f"the graph cannot be run layer by layer: {why}; of circles isofire runs neurons that one layer of "
+                "weights feeds back"
+            )
         done.update(ready)
         order += ready
         waiting = [name for name in waiting if name not in done]

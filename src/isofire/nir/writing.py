@@ -21,7 +21,8 @@ import nir
 from isofire.errors import ModelError
 from isofire.files import write_atomic
 from isofire.models import SEWResNet
-from isofire.neurons import MembraneQuantizer, Neuron, Repeat
+from isofire.neurons import MembraneQuantizer, Neuron, Recurrent, Repeat
+from isofire.neurons.fold import StepLayer
 from isofire.nir.foreign import foreign_graph
 from isofire.nir.graph import INPUT, GraphNet, layers_of
 from isofire.nir.metadata import KEY, MEMBRANE, NAMES
@@ -94,14 +95,23 @@ def to_graph(model: nn.Module, example: Tensor, *, dt: float = 1e-4) -> Any:
     names: dict[str, str] = {}
     net = _as_graph(model, names, example)
     layers = layers_of(net)
+    for module, place in list(names.items()):
+        if isinstance(layers[place], Recurrent):
+            names[f"{module}.weight"] = f"{place}.weight"
     for name, layer in layers.items():
         # a layer that cannot be written need not take a step's inputs either
-        writer_of(name, layer)
+        writer_of(name, layer.cell if isinstance(layer, Recurrent) else layer)
     shapes = _shapes(net, model, example)
-    called = _node_names(layers)
+    called = _node_names([*layers, *(f"{name}.weight" for name, x in layers.items() if isinstance(x, Recurrent))])
+    circles: list[tuple[str, str]] = []
     nodes: dict[str, Any] = {INPUT: nir.Input(input_type={"input": np.array(shapes[INPUT])})}
     for name, layer in layers.items():
-        node = nodes[called[name]] = node_of(name, layer, shapes[name], dt)
+        cell = layer.cell if isinstance(layer, Recurrent) else layer
+        node = nodes[called[name]] = node_of(name, cell, shapes[name], dt)
+        if isinstance(layer, Recurrent):
+            back = called[f"{name}.weight"]
+            nodes[back] = node_of(f"{name}.weight", layer.weight, shapes[name], dt)
+            circles += [(called[name], back), (back, called[name])]
         if isinstance(layer, Neuron) and layer.membrane is not None:
             node.metadata[MEMBRANE] = json.dumps(_state(layer.membrane))
     for name, table in levels.items():
@@ -109,7 +119,7 @@ def to_graph(model: nn.Module, example: Tensor, *, dt: float = 1e-4) -> Any:
             nodes[called[place]].metadata["levels"] = table.cpu().numpy()
     nodes["output"] = nir.Output(output_type={"output": np.array(shapes["output"])})
     edges = [(called[source], called[name]) for name in net.sources for source in net.sources[name]]
-    edges += [(called[source], "output") for source in net.outputs]
+    edges += [(called[source], "output") for source in net.outputs] + circles
     spec = resolved(model, lambda name: _places(model, names, name))
     quantization = None if spec is None else spec.to_dict()
     about = {"version": VERSION, "dt": dt, "steps": net.steps, "quantization": quantization}
@@ -195,7 +205,7 @@ def _shapes(net: GraphNet, model: nn.Module, example: Tensor) -> dict[str, tuple
 
     def note(name: str) -> Callable[..., None]:
         def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            shapes[name] = tuple(inputs[0].shape[2 if isinstance(layer, Neuron) else 1 :])
+            shapes[name] = tuple(inputs[0].shape[2 if isinstance(layer, Neuron | StepLayer) else 1 :])
 
         return hook
 
