@@ -189,3 +189,24 @@ def test_recordings_are_measured_as_their_rates() -> None:
     for wrong in (object(), "rates", {"x": 1}):
         with pytest.raises(DataError, match=r"a must be rates \[n\] or a recording"):
             emd(wrong, [0.1])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.uint8])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_counts_are_binned_alike_by_kernel_and_numpy(dtype, threads) -> None:
+    """Also with a histogram a thread, counts of several spikes a step, and an edge count of exactly the denominator."""
+    generator = np.random.default_rng(3)
+    a, b = (generator.integers(0, 201, 70_000) for _ in range(2))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for denominator in (200, 100):  # all counts within it, and some above
+            found = emd_from_counts(*(torch.from_numpy(x).to(dtype) for x in (a, b)), denominator)
+            assert found == pytest.approx(stats.wasserstein_distance(a / denominator, b / denominator), rel=1e-12)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_negative_count_is_named() -> None:
+    with pytest.raises(DataError, match=r"b must not be negative, got -1 at neuron 2"):
+        emd_from_counts(torch.tensor([0, 1, 2]), torch.tensor([0, 1, -1]), 4)

@@ -10,6 +10,7 @@ right side along this chain. W1 alone cannot see a permutation: shuffled neurons
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -19,8 +20,10 @@ from numpy.typing import NDArray
 from isofire.errors import DataError
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.rates import RateLike, as_rate_pair, as_rates
+from isofire.neurons import native
 
 _SPARE_LEVELS = 2**20
+_WORTH_A_THREAD = 50_000
 
 
 class Drift(NamedTuple):
@@ -70,13 +73,22 @@ def emd(a: RateLike | SpikeCounts, b: RateLike | SpikeCounts, layer: str | None 
     if isinstance(a, SpikeCounts) and isinstance(b, SpikeCounts):
         # in whole numbers, where plain rates have been rounded
         return emd_from_counts(a.per_neuron(layer), b.per_neuron(layer), a.denominator, b.denominator)
-    first, second = np.sort(as_rates(a, "a", layer)), np.sort(as_rates(b, "b", layer))
+    first, second = _both_sorted(as_rates(a, "a", layer), as_rates(b, "b", layer))
     if first.size == second.size:
         return float(np.abs(first - second).mean())
     values = np.sort(np.concatenate([first, second]))
     below_first = np.searchsorted(first, values[:-1], side="right") / first.size
     below_second = np.searchsorted(second, values[:-1], side="right") / second.size
     return float((np.abs(below_first - below_second) * np.diff(values)).sum())
+
+
+def _both_sorted(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Each by itself, at the same time where that pays and threads are allowed: numpy sorts without Python's lock."""
+    if min(a.size, b.size) < _WORTH_A_THREAD or torch.get_num_threads() < 2:
+        return np.sort(a), np.sort(b)
+    with ThreadPoolExecutor(1) as other:
+        second = other.submit(np.sort, b)
+        return np.sort(a), second.result()
 
 
 def emd_from_counts(
@@ -107,21 +119,38 @@ def emd_from_counts(
     >>> emd_from_counts(torch.tensor([0, 4, 8]), torch.tensor([2, 4, 8]), 8)
     0.08333333333333333
     """
-    first, second = _as_counts(a, "a"), _as_counts(b, "b")
     denominator_b = denominator_a if denominator_b is None else denominator_b
     if denominator_a < 1 or denominator_b < 1:
         raise DataError(f"denominators must be T * images >= 1, got {denominator_a} and {denominator_b}")
-    levels = int(max(first.max(), second.max())) + 1
+    first, second = _as_counts(a, "a"), _as_counts(b, "b")
     # a histogram far longer than the populations would cost more memory and time than sorting them
-    if denominator_a != denominator_b or levels > 8 * (first.size + second.size) + _SPARE_LEVELS:
+    most = 8 * (first.size + second.size) + _SPARE_LEVELS
+    histograms = _histograms(first, second, denominator_a, most) if denominator_a == denominator_b else None
+    if histograms is None:
         return emd(first / denominator_a, second / denominator_b)
-    histograms = np.bincount(first, minlength=levels), np.bincount(second, minlength=levels)
     if first.size == second.size:
         work = int(np.abs(np.cumsum(histograms[0] - histograms[1])).sum())
         return work / (denominator_a * first.size)
     gap = np.cumsum(histograms[0] * second.size - histograms[1] * first.size)
     # floats here: the sum of up to n * m * D whole numbers can leave int64
     return float(np.abs(gap).astype(np.float64).sum()) / (float(first.size) * second.size * denominator_a)
+
+
+def _histograms(
+    first: NDArray[np.integer], second: NDArray[np.integer], denominator: int, most: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """How many neurons have each count; None if that takes more than `most` levels."""
+    if denominator < most and native.built():
+        # a neuron that fires once a step at most has no count above the denominator
+        found = [native.histogram(torch.from_numpy(counts), denominator + 1) for counts in (first, second)]
+        if found[0] is not None and found[1] is not None:
+            return found[0].numpy(), found[1].numpy()
+    _check_counts(first, "a")
+    _check_counts(second, "b")
+    levels = int(max(first.max(), second.max())) + 1
+    if levels > most:
+        return None
+    return np.bincount(first, minlength=levels), np.bincount(second, minlength=levels)
 
 
 def paired_mae(a: RateLike | SpikeCounts, b: RateLike | SpikeCounts, layer: str | None = None) -> float:
@@ -187,13 +216,17 @@ def spearman(a: RateLike | SpikeCounts, b: RateLike | SpikeCounts, layer: str | 
     return float((ranks * others).sum() / np.sqrt((ranks * ranks).sum() * (others * others).sum()))
 
 
-def _as_counts(values: torch.Tensor | NDArray[np.integer], name: str) -> NDArray[np.int64]:
+def _as_counts(values: torch.Tensor | NDArray[np.integer], name: str) -> NDArray[np.integer]:
+    """Whole numbers [n], int32 or int64, that may be negative still."""
     array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
     if array.ndim != 1 or array.size == 0 or not np.issubdtype(array.dtype, np.integer):
         raise DataError(f"{name} must be integers [n] with n >= 1, got {array.dtype} {list(array.shape)}")
-    if array.min() < 0:
-        raise DataError(f"{name} must not be negative, got {array.min()} at neuron {int(array.argmin())}")
-    return array.astype(np.int64, copy=False)
+    return np.ascontiguousarray(array if array.dtype in (np.int32, np.int64) else array.astype(np.int64))
+
+
+def _check_counts(counts: NDArray[np.integer], name: str) -> None:
+    if counts.min() < 0:
+        raise DataError(f"{name} must not be negative, got {counts.min()} at neuron {int(counts.argmin())}")
 
 
 def _positive(value: float, rounding: float) -> float:

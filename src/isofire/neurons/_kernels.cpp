@@ -5,6 +5,7 @@
 // all T steps; each tensor is read or written once. Reductions are summed per task and then in task order, so results don't
 // depend on the number of threads.
 
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -656,6 +657,26 @@ CLONES void combine_plane(const float *__restrict x, float a, float b, float c, 
   for (int64_t i = 0; i < n; ++i) g[i] = a * g[i] + (b * x[i] + c);
 }
 
+// counts of each value 0..levels-1, a histogram a task; false if a value lies outside
+template <class Int>
+bool histogram(const Int *values, int64_t size, int64_t levels, int64_t tasks, int32_t threads, int32_t *counts) {
+  std::atomic<bool> inside{true};
+  parallel(tasks, threads, [&](int64_t task) {
+    const int64_t from = task * size / tasks, to = (task + 1) * size / tasks;
+    int32_t *own = counts + task * levels;
+    for (int64_t i = from; i < to; ++i) {
+      // a negative value is a large one here
+      const uint64_t value = static_cast<uint64_t>(static_cast<int64_t>(values[i]));
+      if (value >= static_cast<uint64_t>(levels)) {
+        inside = false;
+        return;
+      }
+      ++own[value];
+    }
+  });
+  return inside;
+}
+
 }  // namespace
 
 extern "C" {
@@ -747,6 +768,13 @@ void isofire_tally(const uint8_t *counts, const int64_t *row, int64_t images, in
     for (int64_t image = 0; image < images; ++image)
       add_bytes(counts + image * size + from, n, sums + row[image] * size + from);
   });
+}
+
+// counts [tasks, levels], zeros before: how often each value occurs in the task's part of int32 or int64 values [size];
+// 0 if a value is negative or not below levels, and counts then hold nothing of use.
+int isofire_histogram(const void *values, int32_t wide, int64_t size, int64_t levels, int64_t tasks, int32_t threads, int32_t *counts) {
+  return wide ? histogram(static_cast<const int64_t *>(values), size, levels, tasks, threads, counts)
+              : histogram(static_cast<const int32_t *>(values), size, levels, tasks, threads, counts);
 }
 
 // In place: g = a[c] * g + (b[c] * x + c[c]), the second pass of batch norm's backward.

@@ -205,6 +205,27 @@ def tally_(sums: Tensor, counts: Tensor, rows: Tensor) -> None:
     )
 
 
+def histogram(values: Tensor, levels: int) -> Tensor | None:
+    """How often each of 0..levels-1 occurs: int64 [levels] of int32 or int64 [n < 2^31] on the CPU; None if a value is
+    none of them."""
+    lib = library()
+    assert lib is not None
+    values = values.contiguous()
+    # a histogram of its own for each thread, as long as it is shorter than the values
+    tasks = max(1, min(torch.get_num_threads(), values.numel() // max(levels, 1 << 14)))
+    counts = torch.zeros(tasks, levels, dtype=torch.int32)
+    inside = lib.isofire_histogram(
+        ctypes.c_void_p(values.data_ptr()),
+        ctypes.c_int32(values.dtype == torch.int64),
+        ctypes.c_int64(values.numel()),
+        ctypes.c_int64(levels),
+        ctypes.c_int64(tasks),
+        ctypes.c_int32(torch.get_num_threads()),
+        ctypes.cast(counts.data_ptr(), ctypes.POINTER(ctypes.c_int32)),
+    )
+    return counts.sum(0, dtype=torch.int64) if inside else None
+
+
 def combine_(g: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, layout: MemoryLayout) -> None:
     """In place g = a * g + (b * x + c), float32 a, b, c [C], dense g and x in the same layout."""
     lib = library()
