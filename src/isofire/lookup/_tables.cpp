@@ -300,6 +300,85 @@ INLINE void fire(const Neurons &n, const Leak &leak, int64_t channel, int64_t st
   fire_as<LIF_UNDECAYED, false>(n, leak, channel, steps, x, v, bit, add, out, stride);
 }
 
+#if HAS_AVX2
+
+// What the 32 neurons of a channel are driven by: sums of one row, of two rows, or floats that are the input itself.
+enum Source { NARROW, LOW_AND_HIGH, FLOATS };
+
+struct Drive {
+  const int16_t *low, *high;  // steps are LANES apart
+  const float *floats;
+  float scale, shift;
+  int32_t high_shift;  // high rows count 2^high_shift times
+};
+
+template <int SOURCE>
+AVX2 INLINE __m256 driven(const Drive &d, int64_t t, int64_t i) {
+  if (SOURCE == FLOATS) return _mm256_load_ps(d.floats + t * LANES + i);
+  __m256i sum = _mm256_cvtepi16_epi32(_mm_load_si128(reinterpret_cast<const __m128i *>(d.low + t * LANES + i)));
+  if (SOURCE == LOW_AND_HIGH) {
+    const __m256i top = _mm256_cvtepi16_epi32(_mm_load_si128(reinterpret_cast<const __m128i *>(d.high + t * LANES + i)));
+    sum = _mm256_add_epi32(sum, _mm256_slli_epi32(top, d.high_shift));
+  }
+  return _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_set1_ps(d.scale)), _mm256_set1_ps(d.shift));
+}
+
+template <bool DIVIDES>
+AVX2 INLINE __m256 leaked8(__m256 x, float factor, float divisor) {
+  return DIVIDES ? _mm256_div_ps(x, _mm256_set1_ps(divisor)) : _mm256_mul_ps(x, _mm256_set1_ps(factor));
+}
+
+// As fire_as, without a membrane quantizer and with the membranes in registers.
+template <int SOURCE, int CHARGE, bool DIVIDES, bool HARD>
+AVX2 void fire_avx2_as(const Neurons &n, const Leak &leak, const Drive &d, int64_t steps, float *v, uint8_t bit, bool add, uint8_t *out,
+                       int64_t stride) {
+  const __m256 rest = _mm256_set1_ps(n.reset), threshold = _mm256_set1_ps(n.threshold);
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7), bits = _mm256_set1_epi8(static_cast<char>(bit));
+  __m256 membrane[4];
+  for (int q = 0; q < 4; ++q) membrane[q] = _mm256_loadu_ps(v + 8 * q);
+  for (int64_t t = 0; t < steps; ++t) {
+    __m256i fired[4];
+    for (int q = 0; q < 4; ++q) {
+      const __m256 x = driven<SOURCE>(d, t, 8 * q), before = membrane[q];
+      __m256 h;
+      if (CHARGE == IF) h = _mm256_add_ps(before, x);
+      if (CHARGE == LIF_DECAY)
+        h = _mm256_add_ps(before, leaked8<DIVIDES>(_mm256_sub_ps(x, _mm256_sub_ps(before, rest)), leak.factor, leak.divisor));
+      if (CHARGE == LIF_UNDECAYED)
+        h = _mm256_add_ps(_mm256_sub_ps(before, leaked8<DIVIDES>(_mm256_sub_ps(before, rest), leak.factor, leak.divisor)), x);
+      const __m256 spike = _mm256_cmp_ps(h, threshold, _CMP_GE_OQ);
+      membrane[q] = HARD ? _mm256_blendv_ps(h, rest, spike) : _mm256_sub_ps(h, _mm256_and_ps(spike, threshold));
+      fired[q] = _mm256_castps_si256(spike);
+    }
+    const __m256i low = _mm256_packs_epi32(fired[0], fired[1]), high = _mm256_packs_epi32(fired[2], fired[3]);
+    __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order);
+    __m256i *to = reinterpret_cast<__m256i *>(out + t * stride);
+    bytes = _mm256_and_si256(bytes, bits);
+    _mm256_store_si256(to, add ? _mm256_or_si256(bytes, _mm256_load_si256(to)) : bytes);
+  }
+  for (int q = 0; q < 4; ++q) _mm256_storeu_ps(v + 8 * q, membrane[q]);
+}
+
+using FireAvx2 = void (*)(const Neurons &, const Leak &, const Drive &, int64_t, float *, uint8_t, bool, uint8_t *, int64_t);
+
+template <int SOURCE, bool HARD>
+FireAvx2 fire_avx2_for(const Neurons &n, const Leak &leak) {
+  if (n.charge == IF) return fire_avx2_as<SOURCE, IF, false, HARD>;
+  if (n.charge == LIF_DECAY || n.charge == PLIF_DECAY)
+    return leak.divides ? fire_avx2_as<SOURCE, LIF_DECAY, true, HARD> : fire_avx2_as<SOURCE, LIF_DECAY, false, HARD>;
+  return leak.divides ? fire_avx2_as<SOURCE, LIF_UNDECAYED, true, HARD> : fire_avx2_as<SOURCE, LIF_UNDECAYED, false, HARD>;
+}
+
+template <int SOURCE>
+void fire_avx2(const Neurons &n, const Leak &leak, const Drive &d, int64_t out_channels, int64_t channel, int64_t steps, float *v,
+               uint8_t *place) {
+  const FireAvx2 fire = n.hard_reset ? fire_avx2_for<SOURCE, true>(n, leak) : fire_avx2_for<SOURCE, false>(n, leak);
+  fire(n, leak, d, steps, v, static_cast<uint8_t>(1u << (channel % 4)), channel % 4 != 0, place + channel / 4 * LANES,
+       (out_channels + 3) / 4 * LANES);
+}
+
+#endif
+
 INLINE void spikes_of(const Neurons &n, const Leak &leak, int64_t out_channels, int64_t channel, int64_t steps,
                       const float (*x)[LANES], float *v, uint8_t *place) {
   const int64_t groups = (out_channels + 3) / 4;
@@ -320,10 +399,23 @@ void channel_portable(const Layer &p, const Leak &leak, const Sums &sums, int64_
   channel_of(p, leak, sums, row, channel, steps, v, place);
 }
 
-AVX2 void channel_avx2(const Layer &p, const Leak &leak, const Sums &sums, int64_t row, int64_t channel, int64_t steps, float *v,
-                       uint8_t *place) {
+#if HAS_AVX2
+
+AVX2 void channel_avx2_general(const Layer &p, const Leak &leak, const Sums &sums, int64_t row, int64_t channel, int64_t steps,
+                               float *v, uint8_t *place) {
   channel_of(p, leak, sums, row, channel, steps, v, place);
 }
+
+void channel_avx2(const Layer &p, const Leak &leak, const Sums &sums, int64_t row, int64_t channel, int64_t steps, float *v,
+                  uint8_t *place) {
+  const Neurons &n = p.neurons;
+  if (n.placement != NONE || sums.is_wide) return channel_avx2_general(p, leak, sums, row, channel, steps, v, place);
+  const Drive d{sums.narrow[row][0], sums.narrow[1][0], nullptr, n.scale[channel], n.shift[channel], p.high_factor == 16 ? 4 : 5};
+  if (p.high_factor) return fire_avx2<LOW_AND_HIGH>(n, leak, d, p.out_channels, channel, steps, v, place);
+  fire_avx2<NARROW>(n, leak, d, p.out_channels, channel, steps, v, place);
+}
+
+#endif
 
 // Weighted sums of two channels at one place; `taps` are offsets into `inputs` [..][32], -1 outside of the map.
 INLINE void products(const float *inputs, const int64_t *taps, int64_t count, const float *weights, const float *others,
@@ -344,32 +436,46 @@ INLINE void products(const float *inputs, const int64_t *taps, int64_t count, co
 
 // Two channels of a direct layer at one place, all steps that see the map.
 INLINE void direct_of(const Direct &p, const Leak &leak, const float *inputs, const int64_t *taps, int64_t count, int64_t channel,
-                      int64_t steps, float *v, uint8_t *place) {
+                      int64_t steps, bool avx2, float *v, uint8_t *place) {
   const bool two = channel + 1 < p.out_channels;
   float sums[2][LANES];
   const float *weights = p.weights + channel * count;
   products(inputs, taps, count, weights, two ? weights + count : weights, sums);
   for (int64_t row = 0; row < (two ? 2 : 1); ++row) {
     const float scale = p.neurons.scale[channel + row], shift = p.neurons.shift[channel + row];
-    float x[CHUNK][LANES];
+    alignas(32) float x[CHUNK][LANES];
     for (int64_t i = 0; i < LANES; ++i) x[0][i] = sums[row][i] * scale + shift;
     for (int64_t t = 1; t < CHUNK; ++t) std::memcpy(x[t], x[0], sizeof x[0]);
     const int64_t step = (p.out_channels + 3) / 4 * LANES;
-    for (int64_t t = 0; t < steps; t += CHUNK)
-      spikes_of(p.neurons, leak, p.out_channels, channel + row, steps - t < CHUNK ? steps - t : CHUNK, x, v + (channel + row) * LANES,
-                place + t * step);
+    for (int64_t t = 0; t < steps; t += CHUNK) {
+      const int64_t some = steps - t < CHUNK ? steps - t : CHUNK;
+      float *membranes = v + (channel + row) * LANES;
+#if HAS_AVX2
+      if (avx2 && p.neurons.placement == NONE) {
+        const Drive d{nullptr, nullptr, x[0], 0.0f, 0.0f, 0};
+        fire_avx2<FLOATS>(p.neurons, leak, d, p.out_channels, channel + row, some, membranes, place + t * step);
+        continue;
+      }
+#endif
+      spikes_of(p.neurons, leak, p.out_channels, channel + row, some, x, membranes, place + t * step);
+    }
   }
 }
 
 void direct_portable(const Direct &p, const Leak &leak, const float *inputs, const int64_t *taps, int64_t count, int64_t channel,
                      int64_t steps, float *v, uint8_t *place) {
-  direct_of(p, leak, inputs, taps, count, channel, steps, v, place);
+  direct_of(p, leak, inputs, taps, count, channel, steps, false, v, place);
 }
 
 AVX2 void direct_avx2(const Direct &p, const Leak &leak, const float *inputs, const int64_t *taps, int64_t count, int64_t channel,
                       int64_t steps, float *v, uint8_t *place) {
-  direct_of(p, leak, inputs, taps, count, channel, steps, v, place);
+  direct_of(p, leak, inputs, taps, count, channel, steps, true, v, place);
 }
+
+#if !HAS_AVX2
+const auto accumulate_avx2 = accumulate_portable;
+const auto channel_avx2 = channel_portable;
+#endif
 
 bool may_use_avx2() {
 #if HAS_AVX2
@@ -412,11 +518,7 @@ void row_of(const Layer &p, const Leak &leak, int64_t block, int64_t y) {
           for (int64_t k = 0; k < count; ++k) later[k] = from[k] < 0 ? -1 : from[k] + t * p.in_groups * LANES;
           from = later.data();
         }
-#if HAS_AVX2
         (avx2 ? accumulate_avx2 : accumulate_portable)(p, run, end, from, steps, sums);
-#else
-        accumulate_portable(p, run, end, from, steps, sums);
-#endif
         for (int64_t row = 0; row < channels; ++row) {
           const int64_t channel = pass * channels + row;
           if (channel >= p.out_channels) continue;

@@ -38,6 +38,8 @@ class LayerCodes:
     step: Tensor
     groups: int = 1
     _tables: dict[tuple[int, ...], Tables] = field(default_factory=dict)
+    _floats: dict[torch.dtype, Tensor] = field(default_factory=dict)
+    _largest: int | None = None
 
     def dense(self, channels: int, height: int, width: int) -> Tensor:
         """int64 [out, channels, height, width], zeros where groups do not meet."""
@@ -58,10 +60,14 @@ class LayerCodes:
             self._tables[key] = tables_of(self.dense(channels, height, width), streams)
         return self._tables[key]
 
-    def dtype_for(self, most: int) -> torch.dtype:
-        """In which floats a sum of counts up to `most` is exact."""
-        largest = int(self.codes.abs().flatten(1).sum(1).max()) * max(1, most)
-        return torch.float32 if largest < _EXACT else torch.float64
+    def floats(self, most: int) -> Tensor:
+        """The codes in floats in which a sum of counts up to `most` is exact."""
+        if self._largest is None:
+            self._largest = int(self.codes.abs().flatten(1).sum(1).max())
+        dtype = torch.float32 if self._largest * max(1, most) < _EXACT else torch.float64
+        if dtype not in self._floats:
+            self._floats[dtype] = self.codes.to(dtype)
+        return self._floats[dtype]
 
 
 class TableLayer(nn.Module):
@@ -70,10 +76,12 @@ class TableLayer(nn.Module):
     weight: Tensor
     bias: Tensor | None
     _found: tuple[tuple[int, int], LayerCodes | str] | None = None
+    _geometry: Geometry | None = None
 
     def found(self) -> LayerCodes | str:
         """The codes, or why there are none; made anew when the weights have been changed."""
-        key = id(self.weight), self.weight._version
+        weight = self.weight
+        key = id(weight), 0 if weight.is_inference() else weight._version
         if self._found is None or self._found[0] != key:
             self.__dict__["_found"] = key, codes_in(self)
         assert self._found is not None
@@ -85,7 +93,7 @@ class TableLayer(nn.Module):
         if spikes is None or isinstance(found, str) or not self.takes(spikes):
             return super().forward(x)
         bias = torch.zeros_like(found.step) if self.bias is None else self.bias.detach().double()
-        return Sums(self, spikes, Affine(found.step, bias), spikes.folded)
+        return Sums(self, spikes, Affine(found.step, bias), spikes.folded, self.out_shape(spikes.counts))
 
     def takes(self, spikes: Spikes) -> bool:
         """Whether the axes are those of the layer."""
@@ -137,18 +145,19 @@ class TableConv2d(TableLayer):
         return maps and all(spikes.counts.shape) and min(self.out_shape(spikes.counts)) > 0
 
     def geometry(self, counts: Counts) -> Geometry:
-        return Geometry.of(cast(nn.Conv2d, self))
+        if self._geometry is None:
+            self.__dict__["_geometry"] = Geometry.of(cast(nn.Conv2d, self))
+        assert self._geometry is not None
+        return self._geometry
 
     def out_shape(self, counts: Counts) -> tuple[int, ...]:
         return (self.weight.shape[0], *self.geometry(counts).out_size(*counts.shape[3:]))
 
     def sums(self, counts: Counts) -> Tensor:
-        found, x = _codes(self), counts.dense().flatten(0, 1)
-        dtype = found.dtype_for(counts.most)
-        # rounded, in case a convolution is worked out by a transform
-        sums = F.conv2d(
-            x.to(dtype), found.codes.to(dtype), None, self.stride, self.padding, self.dilation, self.groups
-        ).round_()
+        x, codes = counts.dense().flatten(0, 1), _codes(self).floats(counts.most)
+        sums = F.conv2d(x.to(codes.dtype), codes, None, self.stride, self.padding, self.dilation, self.groups)
+        # in case a convolution is worked out by a transform
+        sums.round_()
         return sums.float().unflatten(0, counts.shape[:2])
 
 
@@ -169,9 +178,8 @@ class TableLinear(TableLayer):
         return (self.weight.shape[0],)
 
     def sums(self, counts: Counts) -> Tensor:
-        found, x = _codes(self), counts.dense().flatten(2)
-        dtype = found.dtype_for(counts.most)
-        return F.linear(x.to(dtype), found.codes.to(dtype)).round_().float()
+        x, codes = counts.dense().flatten(2), _codes(self).floats(counts.most)
+        return F.linear(x.to(codes.dtype), codes).round_().float()
 
 
 KINDS: dict[type[nn.Module], type[TableLayer]] = {nn.Conv2d: TableConv2d, nn.Linear: TableLinear}

@@ -97,7 +97,7 @@ def _normed(x: Sums | Products, norm: _BatchNorm | None, once: bool) -> tuple[Te
     """The norm as part of the sums where nothing forbids it."""
     if norm is None:
         return x, None
-    if not can_fuse(norm, x.ndim + once):
+    if not can_fuse(norm, x.ndim - 1 + once):
         return norm(x) if once else apply_per_step(norm, x), None
     found = norm_of(x, norm)
     return (x, norm) if found is None else (found, None)

@@ -109,14 +109,17 @@ class Sums(Lazy):
     layer: TableLayer
     spikes: Spikes
     affine: Affine
+    neurons: tuple[int, ...]
 
     @staticmethod
-    def __new__(cls, layer: TableLayer, spikes: Spikes, affine: Affine, folded: bool) -> Sums:
+    def __new__(
+        cls, layer: TableLayer, spikes: Spikes, affine: Affine, folded: bool, neurons: tuple[int, ...]
+    ) -> Sums:
         steps, images = spikes.counts.shape[:2]
-        neurons = layer.out_shape(spikes.counts)
         shape = (steps * images, *neurons) if folded else (steps, images, *neurons)
         made = Tensor._make_wrapper_subclass(cls, shape, dtype=torch.float32)  # type: ignore[attr-defined]
         made.layer, made.spikes, made.affine, made.folded, made.steps = layer, spikes, affine, folded, steps
+        made.neurons = neurons
         return made
 
     def work_out(self) -> Tensor:
@@ -192,7 +195,7 @@ def _folded(x: Lazy, folded: bool) -> Lazy:
     if isinstance(x, Products):
         return Products(x.layer, x.inputs, x.affine)
     assert isinstance(x, Sums)
-    return Sums(x.layer, x.spikes, x.affine, folded)
+    return Sums(x.layer, x.spikes, x.affine, folded, x.neurons)
 
 
 @_handles(Spikes, torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__)
@@ -300,7 +303,7 @@ def with_norm(
         return None
     if isinstance(x, Products):
         return Products(x.layer, x.inputs, affine, x.steps)
-    return Sums(x.layer, x.spikes, affine, x.folded)
+    return Sums(x.layer, x.spikes, affine, x.folded, x.neurons)
 
 
 def norm_of(x: Sums | Products, norm: nn.modules.batchnorm._BatchNorm) -> Sums | Products | None:
