@@ -11,17 +11,12 @@ from hypothesis import strategies as st
 from tests.lookup.layers import by_definition, by_tables, fast_layer, fast_neuron
 from torch import Tensor, nn
 
-from isofire.lookup import native, neurons
+from isofire.lookup import native
 from isofire.neurons import IF, LIF, MembraneQuantizer, Neuron, ParametricLIF
 from isofire.quantizers import Levels, Table, Uniform
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="the look-ups were not compiled")
 ISAS = native.ISAS if native.best() == "avx2" else native.ISAS[:1]
-
-
-@pytest.fixture(autouse=True)
-def _any_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neurons, "LEAST_IMAGES", 1)
 
 
 def _codes(shape: tuple[int, ...], bits: int, how: str) -> Tensor:

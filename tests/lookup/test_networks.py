@@ -214,6 +214,37 @@ def test_a_changed_tensor_is_a_tensor_like_any_other() -> None:
         assert type(quick(x)) is Tensor
 
 
+@compiled
+def test_neurons_with_a_forward_of_their_own_keep_it() -> None:
+    class Inverted(LIF):
+        def forward(self, x: Tensor, norm: Any = None, repeat: int | None = None) -> Tensor:
+            return 1.0 - super().forward(x, norm, repeat)
+
+    model = nn.Sequential(Repeat(2), PerStep(nn.Conv2d(1, 4, 3)), LIF(), PerStep(nn.Conv2d(4, 4, 3)), Inverted()).eval()
+    with torch.no_grad():
+        model[3][0].weight.copy_(torch.randint(-7, 8, (4, 4, 3, 3)) / 8)  # type: ignore[index, operator]
+        x = torch.randn(9, 1, 8, 8) * 3
+        assert torch.equal(isofire.fast(model)(x), _reference(model)(x))
+
+
+@compiled
+@pytest.mark.parametrize("T", [4, 260])
+def test_recorded_counts_are_those_of_the_spikes(T: int) -> None:
+    """Counted from packed spikes; above 255 steps a byte would not hold them."""
+    model = nn.Sequential(
+        Repeat(T), PerStep(nn.Conv2d(1, 5, 3)), IF(v_threshold=0.3), PerStep(nn.Flatten(), nn.Linear(80, 6)), IF()
+    )
+    with torch.no_grad():
+        model[3][1].weight.copy_(torch.randint(-3, 8, (6, 80)) / 8)  # type: ignore[index, operator]
+    quick, x = isofire.fast(model.eval()), torch.rand(35, 1, 6, 6)
+    spikes, _ = _spikes(quick, x)
+    with FiringRecorder(quick, blocks=1) as recorder:
+        quick(x)
+    for name, each in spikes.items():
+        assert torch.equal(recorder.counts.counts[name][0], each.sum((0, 1)).int())
+    assert max(int(each.sum((0, 1)).max()) for each in spikes.values()) > 255 * (T > 255)
+
+
 def test_a_fast_network_is_left_in_peace() -> None:
     model = _quantized()
     quick = isofire.fast(model)

@@ -78,6 +78,14 @@ struct Direct {
   uint8_t *spikes;
 };
 
+// A map of few images beside the same as tiles of it, image by image and tile by tile, as if each were an image of its own. Tile
+// (row, column) begins at (row * step_y + from_y, column * step_x + from_x); it may reach beyond the map. Mirrors
+// isofire.lookup.native.Tiling.
+struct Tiling {
+  int64_t steps, groups, images, height, width, rows, columns, tile_height, tile_width, step_y, step_x, from_y, from_x;
+  uint8_t *whole, *tiles;
+};
+
 // A float map as spikes. Mirrors isofire.lookup.native.Map.
 struct Map {
   int64_t steps, images, channels, height, width;
@@ -570,6 +578,28 @@ void direct_row(const Direct &p, const Leak &leak, int64_t block, int64_t y) {
   }
 }
 
+// Tiles from the map, zeros beyond it; or the map from tiles.
+template <bool TO_TILES>
+void tile(const Tiling &p) {
+  const int64_t count = p.images * p.rows * p.columns, blocks = (count + LANES - 1) / LANES, inner = p.steps * p.groups;
+  for (int64_t block = 0; block < blocks; ++block)
+    for (int64_t y = 0; y < p.tile_height; ++y)
+      for (int64_t x = 0; x < p.tile_width; ++x) {
+        uint8_t *tiles = p.tiles + ((block * p.tile_height + y) * p.tile_width + x) * inner * LANES, *whole[LANES];
+        for (int64_t i = 0; i < LANES; ++i) {
+          const int64_t tile = block * LANES + i, image = tile / (p.rows * p.columns), place = tile % (p.rows * p.columns);
+          const int64_t at_y = place / p.columns * p.step_y + p.from_y + y, at_x = place % p.columns * p.step_x + p.from_x + x;
+          const bool inside = tile < count && at_y >= 0 && at_y < p.height && at_x >= 0 && at_x < p.width;
+          whole[i] = inside ? p.whole + (at_y * p.width + at_x) * inner * LANES + image : nullptr;
+        }
+        for (int64_t k = 0; k < inner; ++k)
+          for (int64_t i = 0; i < LANES; ++i) {
+            if (TO_TILES) tiles[k * LANES + i] = whole[i] ? whole[i][k * LANES] : 0;
+            if (!TO_TILES && whole[i]) whole[i][k * LANES] = tiles[k * LANES + i];
+          }
+      }
+}
+
 // Nibbles of one row of one block from a float map, or back.
 template <bool PACK>
 void convert_row(const Map &m, int64_t block, int64_t y) {
@@ -635,8 +665,8 @@ void convert(const Map &m) {
 extern "C" {
 
 int64_t isofire_lookup_sizes(int64_t which) {
-  const int64_t sizes[] = {sizeof(Layer), sizeof(Direct), sizeof(Map), sizeof(Run)};
-  return which >= 0 && which < 4 ? sizes[which] : 0;
+  const int64_t sizes[] = {sizeof(Layer), sizeof(Direct), sizeof(Map), sizeof(Run), sizeof(Tiling)};
+  return which >= 0 && which < 5 ? sizes[which] : 0;
 }
 
 // The best instruction set of this processor that the library was compiled for.
@@ -653,6 +683,26 @@ void isofire_lookup_direct(const Direct *direct) {
   const Leak leak(p.neurons);
   const int64_t blocks = (p.images + LANES - 1) / LANES;
   parallel(blocks * p.out_height, p.threads, [&](int64_t task) { direct_row(p, leak, task / p.out_height, task % p.out_height); });
+}
+
+// At most 32 images.
+void isofire_lookup_to_tiles(const Tiling *tiling) { tile<true>(*tiling); }
+
+void isofire_lookup_from_tiles(const Tiling *tiling) { tile<false>(*tiling); }
+
+// Spikes of each neuron over all steps: uint8 [blocks][places][channels][32].
+void isofire_lookup_over_time(const uint8_t *spikes, int64_t places, int64_t steps, int64_t channels, int32_t threads, uint8_t *counts) {
+  const int64_t groups = (channels + 3) / 4;
+  parallel(places, threads, [&](int64_t place) {
+    for (int64_t c = 0; c < channels; ++c) {
+      uint8_t *to = counts + (place * channels + c) * LANES;
+      std::memset(to, 0, LANES);
+      for (int64_t t = 0; t < steps; ++t) {
+        const uint8_t *at = spikes + ((place * steps + t) * groups + c / 4) * LANES;
+        for (int64_t i = 0; i < LANES; ++i) to[i] = static_cast<uint8_t>(to[i] + ((at[i] >> (c % 4)) & 1));
+      }
+    }
+  });
 }
 
 void isofire_lookup_totals(const Map *map) {

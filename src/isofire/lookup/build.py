@@ -82,7 +82,7 @@ def fast(model: nn.Module, *, path: Path = "auto") -> nn.Module:
     made = convert(model) if spec_of(model) is not None and not is_converted(model) else copy_of(model)
     made.eval().requires_grad_(False)
     for module in list(made.modules()):
-        if isinstance(module, Neuron):
+        if isinstance(module, Neuron) and type(module).forward is Neuron.forward and "forward" not in vars(module):
             mix(module, TableNeuron)
             module.__dict__["isa"] = isa
         elif type(module) in KINDS and "forward" not in vars(module):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from isofire.integer.codes import codes_of
 from isofire.lookup import direct
-from isofire.lookup.affine import Affine, Geometry
+from isofire.lookup.affine import Affine, Geometry, Unchanged
 from isofire.lookup.tables import LARGEST_CODE, Tables, tables_of
 from isofire.lookup.tensors import Lazy, Products, Spikes, Sums, spikes_in
 
@@ -75,25 +75,32 @@ class TableLayer(nn.Module):
 
     weight: Tensor
     bias: Tensor | None
-    _found: tuple[tuple[int, int], LayerCodes | str] | None = None
+    _found: tuple[Unchanged, LayerCodes | str] | None = None
+    _affine: tuple[Unchanged, Affine] | None = None
     _geometry: Geometry | None = None
 
     def found(self) -> LayerCodes | str:
         """The codes, or why there are none; made anew when the weights have been changed."""
-        weight = self.weight
-        key = id(weight), 0 if weight.is_inference() else weight._version
-        if self._found is None or self._found[0] != key:
-            self.__dict__["_found"] = key, codes_in(self)
+        if self._found is None or not self._found[0].holds(self.weight):
+            self.__dict__["_found"] = Unchanged(self.weight), codes_in(self)
         assert self._found is not None
         return self._found[1]
+
+    def affine(self, step: Tensor | None) -> Affine:
+        """From a sum of codes, or of products (`step` None), to the layer's output."""
+        if self._affine is None or not self._affine[0].holds(self.weight, self.bias, step):
+            gain = torch.ones(self.weight.shape[0], dtype=torch.float64) if step is None else step
+            shift = torch.zeros_like(gain) if self.bias is None else self.bias.detach().double()
+            self.__dict__["_affine"] = Unchanged(self.weight, self.bias, step), Affine(gain, shift)
+        assert self._affine is not None
+        return self._affine[1]
 
     def forward(self, x: Tensor) -> Tensor:
         """Sums to come for spikes that tables can take; else what the layer's own class gives."""
         spikes, found = spikes_in(x), self.found()
         if spikes is None or isinstance(found, str) or not self.takes(spikes):
             return super().forward(x)
-        bias = torch.zeros_like(found.step) if self.bias is None else self.bias.detach().double()
-        return Sums(self, spikes, Affine(found.step, bias), spikes.folded, self.out_shape(spikes.counts))
+        return Sums(self, spikes, self.affine(found.step), spikes.folded, self.out_shape(spikes.counts))
 
     def takes(self, spikes: Spikes) -> bool:
         """Whether the axes are those of the layer."""
@@ -132,9 +139,7 @@ class TableConv2d(TableLayer):
         """As every layer of tables; for real inputs, products to come."""
         if isinstance(x, Lazy) or not direct.takes(cast(nn.Conv2d, self), x):
             return super().forward(x)
-        out = self.weight.shape[0]
-        bias = torch.zeros(out) if self.bias is None else self.bias.detach()
-        return Products(self, x, Affine(torch.ones(out, dtype=torch.float64), bias.double()))
+        return Products(self, x, self.affine(None))
 
     def multiply(self, x: Tensor) -> Tensor:
         """Products of real inputs as torch adds them."""

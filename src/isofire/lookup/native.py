@@ -64,6 +64,16 @@ class Direct(ctypes.Structure):
     )
 
 
+class Tiling(ctypes.Structure):
+    """Mirrors `struct Tiling`."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("steps", "groups", "images", "height", "width", "rows", "columns")),
+        *((name, ctypes.c_int64) for name in ("tile_height", "tile_width", "step_y", "step_x", "from_y", "from_x")),
+        *((name, _B) for name in ("whole", "tiles")),
+    )
+
+
 class Map(ctypes.Structure):
     """Mirrors `struct Map`."""
 
@@ -85,8 +95,8 @@ def library() -> ctypes.CDLL | None:
             lib = ctypes.CDLL(str(path))
             lib.isofire_lookup_sizes.restype = ctypes.c_int64
             lib.isofire_lookup_isa.restype = ctypes.c_int32
-            sizes = [lib.isofire_lookup_sizes(ctypes.c_int64(which)) for which in range(4)]
-            if sizes != [*map(ctypes.sizeof, (Layer, Direct, Map)), RUN.itemsize]:
+            sizes = [lib.isofire_lookup_sizes(ctypes.c_int64(which)) for which in range(5)]
+            if sizes != [*map(ctypes.sizeof, (Layer, Direct, Map)), RUN.itemsize, ctypes.sizeof(Tiling)]:
                 raise ImportError(f"{path} was built from another version of isofire; reinstall the package")
             return lib
     return None
@@ -135,6 +145,25 @@ def totals(packed: tuple[Tensor, ...], images: int, channels: int) -> Tensor:
     values = torch.empty(packed[0].shape[3], images, channels, 1, 1)
     _convert("isofire_lookup_totals", values, packed, packed[0].shape[1:3])
     return values
+
+
+def over_time(spikes: Tensor, images: int, channels: int) -> Tensor:
+    """Spikes of each neuron over T <= 255 steps, uint8 [N, C, H, W], of a map [blocks, H, W, T, C / 4, 32]."""
+    blocks, height, width, steps, *_ = spikes.shape
+    counts = torch.empty(blocks, height, width, channels, LANES, dtype=torch.uint8)
+    lib = library()
+    assert lib is not None
+    places, threads = ctypes.c_int64(blocks * height * width), ctypes.c_int32(torch.get_num_threads())
+    sizes = ctypes.c_int64(steps), ctypes.c_int64(channels)
+    lib.isofire_lookup_over_time(bytes_(spikes), places, *sizes, threads, bytes_(counts))
+    return counts.permute(0, 4, 3, 1, 2).reshape(blocks * LANES, channels, height, width)[:images]
+
+
+def convert_tiles(tiling: Tiling, *, to_tiles: bool) -> None:
+    """Fill `tiling.tiles`, or `tiling.whole` from them."""
+    lib = library()
+    assert lib is not None
+    (lib.isofire_lookup_to_tiles if to_tiles else lib.isofire_lookup_from_tiles)(ctypes.byref(tiling))
 
 
 def pointers(maps: tuple[Tensor, ...]) -> ctypes.Array:

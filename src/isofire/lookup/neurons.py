@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import ctypes
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from isofire.lookup import native
-from isofire.lookup.affine import Geometry
 from isofire.lookup.counts import DenseCounts, PackedCounts
-from isofire.lookup.layers import LayerCodes
+from isofire.lookup.kernels import run_direct, run_tables
 from isofire.lookup.tensors import Products, Spikes, Sums, norm_of, plain
 from isofire.neurons import Neuron, apply_per_step
 from isofire.neurons.norm_fusion import can_fuse
 from isofire.neurons.single_state import MembraneDynamics
-from isofire.neurons.state_quantizer import AffineState, StateQuantizer, TableState
 
 if TYPE_CHECKING:
     _Base = Neuron
 else:
     _Base = nn.Module
 
-LEAST_IMAGES = 8
-"""With fewer, most of the 32 images of a look-up would be empty, and torch is faster."""
+MOST_COUNTED = 255
+"""Spikes of a neuron that a byte can count."""
 
 
 class TableNeuron(_Base):
@@ -60,18 +57,26 @@ class TableNeuron(_Base):
             if reason:
                 self.__dict__["said"] = "torch, in order", reason
                 return self._wrapped(super().forward(x.in_order(), norm, repeat))
+            assert self.isa is not None
             self.__dict__["said"] = f"in order, {self.isa}", ""
-            images = x.shape[0 if repeat else 1]
-            return Spikes(PackedCounts((run_direct(self, x, repeat),), images, x.layer.weight.shape[0]))
-        if not reason and x.shape[1] < LEAST_IMAGES:
-            reason = f"{x.shape[1]} images are fewer than {LEAST_IMAGES}"
+            return self._fired(run_direct(self, self.isa, x, repeat), x)
         counts = None if reason else x.spikes.counts.packed()
         if counts is None:
             self.__dict__["said"] = "torch, by codes", reason or "counts are too large to be packed"
             return self._wrapped(super().forward(x.plain(), norm))
+        assert self.isa is not None
         self.__dict__["said"] = f"tables, {self.isa}", ""
-        fired = PackedCounts((run_tables(self, x, counts),), counts.shape[1], x.layer.weight.shape[0])
-        return Spikes(fired, "maps" if x.ndim == 5 else "features")
+        return self._fired(run_tables(self, self.isa, x, counts), x)
+
+    def _fired(self, spikes: Tensor, x: Sums | Products) -> Tensor:
+        """What a kernel gave, counted over T if somebody listens."""
+        once = isinstance(x, Products) and x.folded
+        images, channels = x.shape[0 if once else 1], x.layer.weight.shape[0]
+        features = isinstance(x, Sums) and x.ndim == 3
+        if self.counting and spikes.shape[3] <= MOST_COUNTED:
+            counts = native.over_time(spikes, images, channels)
+            self.spike_counts = counts[..., 0, 0].contiguous() if features else counts
+        return Spikes(PackedCounts((spikes,), images, channels), "features" if features else "maps")
 
     def _refuses(self, x: Sums | Products) -> str | None:
         """Why the kernel cannot run these neurons on this input; None if it can."""
@@ -101,95 +106,3 @@ def _normed(x: Sums | Products, norm: _BatchNorm | None, once: bool) -> tuple[Te
         return norm(x) if once else apply_per_step(norm, x), None
     found = norm_of(x, norm)
     return (x, norm) if found is None else (found, None)
-
-
-def run_direct(neuron: Neuron, x: Products, repeat: int | None) -> Tensor:
-    """Spikes behind a convolution of real inputs: uint8 [blocks, H, W, T, out / 4, 32]."""
-    geometry, weight = Geometry.of(cast(nn.Conv2d, x.layer)), x.layer.weight.detach().contiguous()
-    inputs = x.inputs if repeat else x.inputs.unflatten(0, x.shape[:2])
-    images, channels, height, width = inputs.shape[-4:]
-    out, *size = x.shape[-3:]
-    steps = repeat or inputs.shape[0]
-    spikes = native.maps(images, size[0], size[1], steps, out)
-    problem = native.Direct()
-    problem.images, problem.steps, problem.maps = images, steps, 1 if repeat else steps
-    problem.channels, problem.height, problem.width = channels, height, width
-    problem.step_t = 0 if repeat else inputs.stride(0)
-    problem.step_n, problem.step_c, problem.step_y, problem.step_x = inputs.stride()[-4:]
-    problem.out_height, problem.out_width, problem.out_channels = *size, out
-    _describe_geometry(problem, geometry)
-    problem.threads, problem.isa = torch.get_num_threads(), native.ISAS.index(cast(Any, neuron).isa)
-    problem.inputs, problem.weights, problem.spikes = (
-        native.floats(inputs),
-        native.floats(weight),
-        native.bytes_(spikes),
-    )
-    kept = _describe(problem.neurons, neuron, x.affine.floats(1), (images, out, *size))
-    native.run(problem)
-    del kept
-    return spikes
-
-
-def run_tables(neuron: Neuron, x: Sums, counts: PackedCounts) -> Tensor:
-    """Spikes of a layer by the compiled look-ups: uint8 [blocks, H, W, T, out / 4, 32]."""
-    layer = x.layer
-    found = cast(LayerCodes, layer.found())
-    geometry = layer.geometry(counts)
-    steps, _, channels, height, width = counts.shape
-    tables = found.tables(channels, *geometry.kernel, len(counts.streams))
-    out_height, out_width = geometry.out_size(height, width)
-    out = layer.weight.shape[0]
-    spikes = native.maps(counts.shape[1], out_height, out_width, steps, out)
-    problem = native.Layer()
-    problem.blocks, problem.steps, problem.in_height, problem.in_width = spikes.shape[0], steps, height, width
-    problem.in_groups, problem.out_channels = counts.streams[0].shape[4], out
-    problem.out_height, problem.out_width = out_height, out_width
-    _describe_geometry(problem, geometry)
-    problem.streams, problem.passes = len(counts.streams), tables.passes
-    problem.high_factor, problem.threads = tables.high_factor, torch.get_num_threads()
-    problem.isa, problem.together = native.ISAS.index(cast(Any, neuron).isa), tables.together
-    problem.inputs = native.pointers(counts.streams)
-    problem.tables = ctypes.cast(tables.memory.data_ptr(), ctypes.POINTER(ctypes.c_int8))
-    problem.runs = tables.runs.data_ptr()
-    problem.pass_runs = ctypes.cast(tables.pass_runs.data_ptr(), ctypes.POINTER(ctypes.c_int64))
-    problem.spikes = native.bytes_(spikes)
-    kept = _describe(problem.neurons, neuron, x.affine.floats(x.spikes.divisor), x.shape[1:])
-    native.run(problem)
-    del kept
-    return spikes
-
-
-def _describe_geometry(problem: native.Layer | native.Direct, geometry: Geometry) -> None:
-    problem.kernel_height, problem.kernel_width = geometry.kernel
-    problem.stride_y, problem.stride_x = geometry.stride
-    problem.pad_y, problem.pad_x = geometry.pad
-    problem.dilation_y, problem.dilation_x = geometry.dilation
-
-
-def _describe(n: native.Neurons, neuron: Neuron, affine: tuple[Tensor, Tensor], shape: tuple[int, ...]) -> list[Tensor]:
-    """Fill in the neurons, of a batch of states `shape`; returns the tensors that they point to."""
-    d = cast(MembraneDynamics, neuron.dynamics)
-    decay = next(iter(neuron.tensors()), None)
-    scale, shift = affine
-    n.charge, n.hard_reset = d.kernel, d.v_reset is not None
-    n.tau = d.kernel_tau if decay is None else float(decay)
-    n.threshold, n.reset = d.v_threshold, d.rest
-    n.scale, n.shift = native.floats(scale), native.floats(shift)
-    kept = [scale, shift]
-    if neuron.membrane is not None:
-        kept += _describe_state(n, neuron.membrane.fixed_state(torch.zeros(()).expand(shape)))
-    return kept
-
-
-def _describe_state(n: native.Neurons, state: StateQuantizer) -> list[Tensor]:
-    n.placement, n.state_rows = 1 if state.placement == "pre_fire" else 2, state.groups
-    match state:
-        case AffineState(affine=affine):
-            origin, step = (part.float().expand(state.groups).contiguous() for part in (affine.origin, affine.step))
-            n.origin, n.step, n.k_min, n.k_max = native.floats(origin), native.floats(step), affine.k_min, affine.k_max
-            return [origin, step]
-        case TableState(table=table):
-            edges, levels = (part.float().contiguous() for part in table)
-            n.edges, n.levels, n.level_count = native.floats(edges), native.floats(levels), levels.shape[1]
-            return [edges, levels]
-    raise AssertionError(f"a membrane quantizer of another kind: {type(state).__name__}")

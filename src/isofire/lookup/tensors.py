@@ -112,9 +112,7 @@ class Sums(Lazy):
     neurons: tuple[int, ...]
 
     @staticmethod
-    def __new__(
-        cls, layer: TableLayer, spikes: Spikes, affine: Affine, folded: bool, neurons: tuple[int, ...]
-    ) -> Sums:
+    def __new__(cls, layer: TableLayer, spikes: Spikes, affine: Affine, folded: bool, neurons: tuple[int, ...]) -> Sums:
         steps, images = spikes.counts.shape[:2]
         shape = (steps * images, *neurons) if folded else (steps, images, *neurons)
         made = Tensor._make_wrapper_subclass(cls, shape, dtype=torch.float32)  # type: ignore[attr-defined]
