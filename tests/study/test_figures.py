@@ -8,7 +8,7 @@ import pytest
 
 from isofire.errors import DataError, OutputError, SpecError
 from isofire.study import scatter_figure
-from isofire.study.figures import family_of
+from isofire.study.marks import Marks
 
 pytest.importorskip("matplotlib")
 
@@ -54,7 +54,7 @@ def test_mode_and_bits_can_be_told_apart():
     assert open_point.get_markerfacecolor() == "white"
     assert filled.get_markerfacecolor() == filled.get_color() == open_point.get_color()
     assert two_bit.get_marker() != open_point.get_marker()
-    assert {"2 bit", "4 bit", "weights lsq"} <= set(labels(figure))
+    assert {"2 bit", "4 bit", "weights: lsq"} <= set(labels(figure))
 
 
 def test_methods_have_their_own_colours():
@@ -117,11 +117,12 @@ def test_nothing_to_draw():
         scatter_figure([])
 
 
-def test_families_ignore_what_is_learned():
-    assert family_of(row()) == "weights lsq"
-    assert family_of(row(target="membrane", method="uniform", range="[0, 1]", placement="pre_fire")) == (
-        "membrane uniform [0, 1] pre_fire"
-    )
+def test_marks_are_by_method_and_bits_and_none_for_controls():
+    states = row(target="membrane", method="uniform", range="[0, 1]", bits=2)
+    marks = Marks([row(), states, states | {"range": "[-1, 1]"}, row(bits="2 | 4"), row(**CONTROL)])
+    assert marks.families == ["weights: lsq", "membrane: uniform"]
+    assert marks.bits == ["2", "2 | 4", "4"]
+    assert [marks.colour(item) for item in (row(), states, row(**CONTROL))] == [0, 1, None]
 
 
 def test_without_matplotlib_the_error_names_the_extra(monkeypatch):

@@ -11,7 +11,7 @@ from isofire.firing.evidence.kept import LAYER_MEAN
 from isofire.firing.evidence.outcome import HEADLINE
 from isofire.firing.measures import Measure
 from isofire.report.axes import Axis, linear_axis, log_axis, tick_text
-from isofire.report.entries import bits_order, bits_text, entries_of, title_of
+from isofire.report.entries import entries_of, title_of
 from isofire.report.html import embedded_json, render
 from isofire.report.markdown import escaped, table
 from isofire.report.matching import Matched, Pair, match, what_differs
@@ -24,6 +24,7 @@ from isofire.report.study import Study
 from isofire.report.table import measure_text
 from isofire.report.write import page_name, write_all
 from isofire.study import is_control, to_csv
+from isofire.study.marks import bits_order, bits_text
 
 SIZE = 360
 _EDGE, _FAR, _TOP, _LOW = 56, 350, 10, 304
@@ -203,8 +204,8 @@ def _line(number: int, pair: Pair, palette: Palette, measures: Sequence[Measure]
         "order": bits_order(pair.a.get("bits"))[0],
         "text": _texts(pair, measures),
         "sort": {key: "" if value is None else repr(float(value)) for key, value in numbers.items()},
-        "colour": palette.colour(pair.a),
-        "shape": palette.shape(pair.a),
+        "colour": palette.colour_class(pair.a),
+        "shape": palette.path(pair.a),
         "kind": _kind(pair),
     }
 
@@ -233,7 +234,7 @@ def _figure(name: str, found: Matched, palette: Palette, x: Axis, y: Axis, value
         "marks": [
             {
                 "x": x.at(max(value(pair.a), x.low)), "y": y.at(max(value(pair.b), y.low)), "entry": number,
-                "path": palette.shape(pair.a), "colour": palette.colour(pair.a), "kind": _kind(pair),
+                "path": palette.path(pair.a), "colour": palette.colour_class(pair.a), "kind": _kind(pair),
                 "text": f"{_told(pair.a)}\nA {significant(value(pair.a), 4)}, B {significant(value(pair.b), 4)}",
             }
             for number, pair in enumerate(found.pairs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,9 +12,8 @@ from typing import Any
 from isofire.firing.evidence.kept import Kept, drift_of, kept, measure_of
 from isofire.firing.evidence.outcome import MARKS, Margins, Outcome
 from isofire.study import is_control
+from isofire.study.marks import Row, bits_text
 from isofire.study.reference import Reference, controls_of, reference_of
-
-Row = Mapping[str, Any]
 
 LABELS = ("baseline", "model", "data", "target", "method", "bits", "range", "granularity", "placement", "options",
           "mode", "spec")  # fmt: skip
@@ -144,11 +143,6 @@ def entries_of(rows: Sequence[Row], margins: Margins | None = None) -> tuple[Ent
     )
 
 
-def family_of(row: Row) -> str:
-    """What shares a colour: what is quantized, and how."""
-    return "control" if is_control(dict(row)) else f"{row.get('target')}: {row.get('method')}"
-
-
 def title_of(row: Row) -> str:
     """A setting in a few words, such as "weights lqnet 4 bit, [-1, 1], per channel, ptq"."""
     if is_control(dict(row)):
@@ -169,21 +163,6 @@ def range_of(row: Row) -> str:
     """Range, and the placement and options that tell settings of one range apart."""
     parts = [row.get("range"), row.get("placement"), row.get("options")]
     return " ".join(str(part) for part in parts if part is not None) or "none"
-
-
-def bits_text(bits: Any) -> str:
-    """Bits without needless decimals; a dash for none."""
-    if bits is None:
-        return "-"
-    return f"{bits:.3g}" if isinstance(bits, int | float) else str(bits)
-
-
-def bits_order(bits: Any) -> tuple[float, str]:
-    """For sorting bits that may be numbers or text such as "2 | 4"."""
-    if isinstance(bits, int | float):
-        return float(bits), ""
-    head = str(bits).partition("|")[0].strip()
-    return (float(head) if head.replace(".", "", 1).isdigit() else math.inf), str(bits)
 
 
 def _number(value: Any) -> float:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from isofire.report.entries import Entry, bits_order, bits_text, range_of
+from isofire.report.entries import Entry, range_of
 from isofire.report.numbers import points, times
+from isofire.study.marks import bits_order, bits_text
 
 _GROUP = ("baseline", "target")
 _LINE = (*_GROUP, "method", "range", "granularity", "placement", "options", "mode")

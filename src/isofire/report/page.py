@@ -7,7 +7,7 @@ from typing import Any
 
 from isofire.report.caveats import caveats, reference_sizes
 from isofire.report.details import Details, more_of_layers
-from isofire.report.entries import ORDER, Entry, bits_order, bits_text, reference_name, title_of
+from isofire.report.entries import ORDER, Entry, reference_name, title_of
 from isofire.report.heat import heat_maps
 from isofire.report.html import embedded_json, render
 from isofire.report.numbers import percent, significant
@@ -18,6 +18,7 @@ from isofire.report.scatter import sample_text, scatter
 from isofire.report.study import Study
 from isofire.report.summary import best_per_bits, default_entry, drift_name, explained, verdict
 from isofire.report.table import beside_drift, cells_of
+from isofire.study.marks import bits_order, bits_text
 
 _FILTERS = ("baseline", "target", "method", "bits", "range", "mode")
 _ORDERS: dict[str, Callable[[Any], Any]] = {"bits": bits_order, "kept": lambda text: text}
@@ -127,8 +128,8 @@ def _line(entry: Entry, palette: Palette) -> dict[str, Any]:
         "text": text | {key: text[key].partition(" ±")[0] for key in text if key not in _MOST_SPREAD},
         # 17 digits: equal numbers stay equal, different ones different
         "sort": {key: "" if value is None or value != value else repr(float(value)) for key, value in keys.items()},
-        "colour": palette.colour(row),
-        "shape": palette.shape(row),
+        "colour": palette.colour_class(row),
+        "shape": palette.path(row),
         "kind": "cross" if entry.is_control else "full" if row.get("mode") == "qat" else "open",
     }
 

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-from isofire.report.entries import Row, bits_order, bits_text, family_of
-
-COLOURS = 10
-"""Classes c0, c1, ... of the style sheet, after Okabe and Ito, then Tol's muted scheme."""
+from isofire.study.marks import COLOURS, Marks, Row
 
 # outlines about the origin, of about equal area
 SHAPES = (
@@ -24,33 +18,21 @@ SHAPES = (
 CROSS = "M-4.5,-4.5L4.5,4.5M-4.5,4.5L4.5,-4.5"
 
 
-class Palette:
-    """Colours and shapes of a set of rows; equal rows always get equal marks."""
+class Palette(Marks):
+    """The marks of a page: c0, c1, ... are classes of the style sheet."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
-        families = dict.fromkeys(family_of(row) for row in rows)
-        families.pop("control", None)
-        self.families = list(families)
-        numbers: dict[str, Any] = {}
-        for row in rows:
-            if family_of(row) != "control":
-                numbers.setdefault(bits_text(row.get("bits")), row.get("bits"))
-        self.bits = sorted(numbers, key=lambda text: bits_order(numbers[text]))
-
-    def colour(self, row: Row) -> str:
+    def colour_class(self, row: Row) -> str:
         """The class of a row's colour."""
-        family = family_of(row)
-        return "ctl" if family == "control" else f"c{self.families.index(family) % COLOURS}"
+        number = self.colour(row)
+        return "ctl" if number is None else f"c{number}"
 
-    def shape(self, row: Row) -> str:
+    def path(self, row: Row) -> str:
         """The path of a row's mark."""
-        if family_of(row) == "control":
-            return CROSS
-        return SHAPES[self.bits.index(bits_text(row.get("bits"))) % len(SHAPES)]
+        return CROSS if self.colour(row) is None else SHAPES[self.shape(row, len(SHAPES))]
 
     def legend(self) -> dict[str, list[tuple[str, str]]]:
         """Names with their class or path."""
         return {
-            "families": [(name, f"c{i % COLOURS}") for i, name in enumerate(self.families)],
+            "families": [(name, f"c{i % len(COLOURS)}") for i, name in enumerate(self.families)],
             "bits": [(name, SHAPES[i % len(SHAPES)]) for i, name in enumerate(self.bits)],
         }

@@ -113,8 +113,8 @@ def _mark(entry: Entry, row: Row, x: float, y: float, palette: Palette) -> dict[
     return {
         "x": x,
         "y": y,
-        "path": palette.shape(row),
-        "colour": palette.colour(row),
+        "path": palette.path(row),
+        "colour": palette.colour_class(row),
         "kind": "cross" if entry.is_control else "full" if row.get("mode") == "qat" else "open",
         "cell": row["cell"],
         "entry": entry.number,

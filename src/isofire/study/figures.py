@@ -7,20 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from isofire.errors import DataError, OutputError, SpecError
-from isofire.firing.evidence.kept import drift_of, measure_of, own_floor
+from isofire.firing.evidence.kept import drift_of, measure_of
 from isofire.firing.evidence.outcome import HEADLINE
 from isofire.study.cell import is_control
+from isofire.study.marks import COLOURS, Marks
+from isofire.study.reference import controls_of, reference_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette without its black and yellow, told apart in every common form of colour blindness; what
-# follows, from Tol's muted scheme, is only reached by figures of more than six families
-_PALETTE = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9",
-    "#882255", "#999933", "#332288", "#44AA99",
-)  # fmt: skip
 _STEMS = {"emd_layer_mean": "emd", HEADLINE: HEADLINE}
 """Measures whose intervals and floors rows hold -> how the names of those columns begin."""
 _GREY, _BAND = "#666666", "#DDDDDD"
@@ -42,7 +38,7 @@ def scatter_figure(
     scale: Literal["log", "linear"] = "log",
     title: str | None = None,
 ) -> Figure:
-    """Accuracy against drift: a point per row, colour by target, method and placement, shape by bits.
+    """Accuracy against drift: a point per row, colour by target and method, shape by bits.
 
     Points of post-training quantization are open, those of quantization-aware training filled. Control rows (nothing
     quantized) are crosses; where a cell went through the same steps, drift below theirs cannot be attributed to
@@ -77,24 +73,21 @@ def scatter_figure(
     figure = _new_figure((7.2, 4.4))
     axis = figure.subplots()
     drift = _drift(rows, measure, scale)
-    noise = [drift[i] for i, row in enumerate(rows) if is_control(dict(row))]
-    if measure in _STEMS:
-        noise += [floor.value for row in rows if (floor := own_floor(row, measure)) is not None]
+    controls = controls_of(rows)
+    noise = [found.value for row in rows if (found := reference_of(row, controls, measure)) is not None]
     if noise:
         axis.axvspan(0, max(noise), color=_BAND, alpha=0.55, linewidth=0, zorder=0)
     for value, images in sorted({(row["accuracy_fp"], row["n_images"]) for row in rows}):
         error = math.sqrt(value * (1 - value) / images)
         axis.axhspan(100 * (value - error), 100 * (value + error), color="#BBDDEE", alpha=0.35, linewidth=0, zorder=0)
         axis.axhline(100 * value, color=_GREY, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
-    families = list(dict.fromkeys(family_of(row) for row in rows if not is_control(dict(row))))
-    colours = {family: _PALETTE[i % len(_PALETTE)] for i, family in enumerate(families)}
-    shapes = _shapes(rows)
+    marks = Marks(rows)
     for i, row in enumerate(rows):
         if measure in _STEMS and row.get(f"{_STEMS[measure]}_low") is not None:
             found = drift_of(row, measure)
             ends = max(found.low, min(drift) / 2), found.high
             axis.hlines(100 * row["accuracy"], *ends, color=_GREY, linewidth=0.8, zorder=2)
-        _draw_point(axis, row, drift[i], colours, shapes)
+        _draw_point(axis, row, drift[i], marks)
     _scale_drift(axis, drift, scale)
     axis.set_xlabel(f"{EMD_NAMES[measure]} ({_UNIT})", fontsize=9)
     axis.set_ylabel("accuracy (%)", fontsize=9)
@@ -103,14 +96,8 @@ def scatter_figure(
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
     axis.set_title(_sample(rows) if title is None else title, fontsize=9.5, loc="left")
-    _legend(figure, rows, colours, shapes, has_noise=bool(noise))
+    _legend(figure, rows, marks, has_noise=bool(noise))
     return figure
-
-
-def family_of(row: Mapping[str, Any]) -> str:
-    """What shares a colour: target, method and, where there is one, range and placement."""
-    parts = [row.get("target"), row.get("method"), row.get("range"), row.get("placement")]
-    return " ".join(str(part) for part in parts if part not in (None, "learned"))
 
 
 def _new_figure(size: tuple[float, float]) -> Figure:
@@ -144,32 +131,22 @@ def _scale_drift(axis: Axes, drift: Sequence[float], scale: str) -> None:
     axis.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _shapes(rows: Sequence[Mapping[str, Any]]) -> dict[Any, str]:
-    bits = {row["bits"] for row in rows if not is_control(dict(row))}
-    ordered = sorted(bits, key=lambda b: (isinstance(b, str), b if isinstance(b, int | float) else math.inf, str(b)))
-    return {value: _SHAPES[i % len(_SHAPES)] for i, value in enumerate(ordered)}
-
-
-def _draw_point(
-    axis: Axes, row: Mapping[str, Any], drift: float, colours: Mapping[str, str], shapes: Mapping[Any, str]
-) -> None:
+def _draw_point(axis: Axes, row: Mapping[str, Any], drift: float, marks: Marks) -> None:
     y = 100 * row["accuracy"]
-    if is_control(dict(row)):
+    number = marks.colour(row)
+    if number is None:
         shape = "+" if row["mode"] == "ptq" else "x"
         axis.plot(drift, y, marker=shape, color="black", markersize=8, markeredgewidth=1.4, zorder=4)
         return
-    colour = colours[family_of(row)]
+    colour = COLOURS[number]
     face = colour if row["mode"] == "qat" else "white"
     axis.plot(
-        drift, y, marker=shapes[row["bits"]], color=colour, markerfacecolor=face, markersize=6.5,
+        drift, y, marker=_SHAPES[marks.shape(row, len(_SHAPES))], color=colour, markerfacecolor=face, markersize=6.5,
         markeredgewidth=1.3, linestyle="none", zorder=3,
     )  # fmt: skip
 
 
-def _legend(
-    figure: Figure, rows: Sequence[Mapping[str, Any]], colours: Mapping[str, str], shapes: Mapping[Any, str],
-    has_noise: bool,
-) -> None:  # fmt: skip
+def _legend(figure: Figure, rows: Sequence[Mapping[str, Any]], marks: Marks, has_noise: bool) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -179,9 +156,8 @@ def _legend(
             linestyle="none", label=label,
         )  # fmt: skip
 
-    handles: list[Any] = [Patch(color=colour, label=family) for family, colour in colours.items()]
-    handles += [mark(shape, f"{bits:g} bit" if isinstance(bits, int | float) else f"{bits} bit")
-                for bits, shape in shapes.items()]  # fmt: skip
+    handles: list[Any] = [Patch(color=COLOURS[i % len(COLOURS)], label=name) for i, name in enumerate(marks.families)]
+    handles += [mark(_SHAPES[i % len(_SHAPES)], f"{bits} bit") for i, bits in enumerate(marks.bits)]
     modes = {row["mode"] for row in rows if not is_control(dict(row))}
     if "ptq" in modes:
         handles.append(mark("o", "open: post-training"))
