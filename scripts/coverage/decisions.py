@@ -84,7 +84,7 @@ def outcomes(case: Case, images: int, simulations: int) -> dict[str, float]:
 
 
 def ratio(case: Case, images: int, simulations: int = 20) -> float:
-    """Mean EMD / floor on many images."""
+    """Mean EMD ÷ noise floor on many images."""
     found = []
     for seed in range(simulations):
         baseline, quantized, *controls = recordings(case, images, seed)

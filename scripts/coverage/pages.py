@@ -70,8 +70,8 @@ def _network() -> str:
 
 def _decisions(found: Sequence[Mapping[str, Any]]) -> str:
     lines = [
-        "How often EMD is called more than noise: its interval of EMD / floor lies above 1. Where it is no more than "
-        "the floor that is nominally at most 2.5 %; one run of a control does not tell how runs differ.",
+        "How often EMD is called more than noise: its interval of EMD ÷ noise floor lies above 1. Where it is no more "
+        "than the floor that is nominally at most 2.5 %; one run of a control does not tell how runs differ.",
         "",
         "| the quantized network | chance | images | more than noise |",
         "|---|---|---:|---:|",
@@ -86,7 +86,7 @@ def _checks(found: Sequence[Mapping[str, Any]]) -> str:
     lines = [
         "What `isofire check --max-drift 3` says:",
         "",
-        "| the quantized network | images | EMD / floor on most images | keeps | fails | undecided |",
+        "| the quantized network | images | EMD ÷ noise floor on most images | keeps | fails | undecided |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for item in found:

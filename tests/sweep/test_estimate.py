@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import pytest
 
-from isofire.sweep import estimate as module
-from isofire.sweep.estimate import Estimate, estimate
+from isofire.sweep.estimate import Estimate, estimate, fastest, fitted
 
 FEW = ("seeds=[0]", 'cells=[{bits=[2], weights={method="lsq"}}]')
 
@@ -15,35 +16,23 @@ def plan(support, tmp_path):
     return support.plan_of(tmp_path, *FEW)
 
 
-def test_training_costs_more_than_a_forward_pass_whatever_the_timings_say(plan, monkeypatch) -> None:
-    # as if a larger timing had taken no longer than a smaller one
-    monkeypatch.setattr(module._Sample, "_time", lambda *_, **__: 1.0)
-    monkeypatch.setattr(module._Sample, "_observing", 0.01)
-    monkeypatch.setattr(module._Sample, "_few", 4)
-    found = estimate(plan, plan.cells)
-    (_, ptq), (_, qat) = (found.cells["small", mode, "weights", "lsq"] for mode in ("ptq", "qat"))
-    recipe = next(task.cell.recipe for task in plan.cells if task.cell.mode == "qat")
-    # the tiny sweep trains on 32 images
-    assert qat - ptq == pytest.approx(1.5 * 0.01 * recipe.epochs * 32)
+def test_costs_that_grow_with_images_are_found_again() -> None:
+    # 3 s whatever the images, .05 s for each that is measured on, .2 s for each that is trained on beside 2 passes
+    after, trained = ([3 + 0.05 * n + extra * n for n in (4, 12)] for extra in (0.0, 0.17))
+    found = fitted((4, 12), after, trained, observing=0.01, passes=2)
+    assert astuple(found) == pytest.approx((3.0, 0.05, 0.05 + 0.17 - 0.02))
+    assert fitted((4, 12), after, None, observing=0.01, passes=2).trained == 0
 
 
-def test_every_image_costs_at_least_two_forward_passes_after_training_too(plan, monkeypatch) -> None:
-    monkeypatch.setattr(module._Sample, "_time", lambda *_, **__: 1.0)
-    monkeypatch.setattr(module._Sample, "_observing", 0.01)
-    monkeypatch.setattr(module._Sample, "_few", 4)
-    _, ptq = estimate(plan, plan.cells).cells["small", "ptq", "weights", "lsq"]
-    # 16 images to calibrate and 20 to compare; one timing of 4 images holds as much already
-    assert ptq == pytest.approx(1.0 + 2 * 0.01 * ((16 + 20) / 2 - 4))
+@pytest.mark.parametrize("larger", [1.0, 0.5])
+def test_an_image_costs_its_forward_passes_whatever_noise_says(larger: float) -> None:
+    found = fitted((4, 12), [1.0, larger], [1.0, larger], observing=0.01, passes=2)
+    assert astuple(found) == pytest.approx((1.0 - 4 * 0.02, 0.02, 0.015))
 
 
-def test_short_cells_are_timed_twice_and_the_faster_counts(plan, monkeypatch) -> None:
-    sample, cell = module._Sample(plan.cells[0].baseline), plan.cells[0].cell
-    for seconds, expected in (([9.0, 3.0, 2.0], 2.0), ([9.0, 2.0, 3.0], 2.0), ([50.0, 40.0], 40.0)):
-        left, sample._warm = list(seconds), set()
-        monkeypatch.setattr(sample, "_run", lambda *_, left=left, **__: left.pop(0))
-        # the first warms up
-        assert sample._time(cell, 4, train=False) == expected
-        assert left == []
+def test_short_cells_are_timed_twice_and_the_faster_counts() -> None:
+    for seconds, expected in (([3.0, 2.0], 2.0), ([2.0, 3.0], 2.0), ([50.0, 40.0], 50.0)):
+        assert fastest(iter(seconds).__next__) == expected
 
 
 def test_finished_baselines_are_left_out(plan) -> None:

@@ -121,7 +121,7 @@ def synops_lines(found: SynOpsDrifts) -> str:
 
 
 def noise_table(found: Evidence, layers: Sequence[LayerDrift]) -> TextTable:
-    """EMD of each layer and their mean, with its interval, its floor, EMD / floor and what that says."""
+    """EMD of each layer and their mean, with its interval, its floor, EMD ÷ noise floor and what that says."""
     lines = [_noise_line(layer.layer, found.against("emd", layer.layer)) for layer in layers]
     lines.append(_noise_line("all neurons", found.against(HEADLINE)))
     lines.append(_noise_line("mean over layers", found.against("emd_layer_mean")))

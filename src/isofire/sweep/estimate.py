@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -95,6 +95,39 @@ def estimate(plan: Plan, cells: Iterable[Task], made: Container[str] = ()) -> Es
     return Estimate(found, baselines)
 
 
+def fitted(
+    images: tuple[int, int], after: Sequence[float], trained: Sequence[float] | None, observing: float, passes: int
+) -> CellSeconds:
+    """The costs of a cell that explain timings on few and on more images.
+
+    Two timings can differ by noise alone. But every image is run to calibrate and to compare, and a gradient costs no
+    less than half a forward pass more (on a CPU about a whole one).
+
+    Parameters
+    ----------
+    images
+        Few and more.
+    after, trained
+        Seconds on both, without and with an epoch of training; None: not trained.
+    observing
+        Seconds an image in a forward pass.
+    passes
+        Forward passes of an image in `trained` besides its training.
+    """
+    few, more = images
+    measured = max(2 * observing, (after[1] - after[0]) / (more - few))
+    epoch = 0.0
+    if trained is not None:
+        epoch = max(1.5 * observing, (trained[1] - trained[0]) / (more - few) - passes * observing)
+    return CellSeconds(max(0.0, after[0] - few * measured), measured, epoch)
+
+
+def fastest(run: Callable[[], float]) -> float:
+    """Seconds of a run; of a short one those of the faster of two, since noise only ever adds."""
+    first = run()
+    return first if first > ONCE else min(first, run())
+
+
 class _Sample:
     """A baseline and few images to time it on."""
 
@@ -103,18 +136,11 @@ class _Sample:
         self._warm: set[bool] = set()
 
     def cost(self, cell: CellTask) -> CellSeconds:
-        few, more = self._few, 3 * self._few
-        ptq = [self._time(cell, images, train=False) for images in (few, more)]
-        # two timings can differ by noise alone, but every image is run to calibrate and to compare
-        measured = max(2 * self._observing, (ptq[1] - ptq[0]) / (more - few))
-        trained = 0.0
-        if cell.recipe is not None:
-            qat = [self._time(cell, images, train=True) for images in (few, more)]
-            # the same images were compared on and, with quantizers, calibrated on
-            passes = 1 if cell.spec is None else 2
-            # and a gradient costs no less than half a forward pass more; on a CPU it is about a whole one
-            trained = max(1.5 * self._observing, (qat[1] - qat[0]) / (more - few) - passes * self._observing)
-        return CellSeconds(max(0.0, ptq[0] - few * measured), measured, trained)
+        images = self._few, 3 * self._few
+        after = [self._time(cell, count, train=False) for count in images]
+        trained = None if cell.recipe is None else [self._time(cell, count, train=True) for count in images]
+        # the same images were compared on and, with quantizers, calibrated on
+        return fitted(images, after, trained, self._observing, passes=1 if cell.spec is None else 2)
 
     def of_cell(self, cost: CellSeconds, cell: CellTask) -> float:
         # a timing calibrates on as many images as it compares on, so that an image counted once is half of each
@@ -192,8 +218,7 @@ class _Sample:
             # what happens once in a process, such as loading kernels, belongs to no cell
             self._warm.add(train)
             self._run(cell, images, train=train)
-        first = self._run(cell, images, train=train)
-        return first if first > ONCE else min(first, self._run(cell, images, train=train))
+        return fastest(lambda: self._run(cell, images, train=train))
 
     def _run(self, cell: CellTask, images: int, *, train: bool) -> float:
         data, observed = self._images(images), self._observe(images)

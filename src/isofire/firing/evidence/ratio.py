@@ -32,7 +32,7 @@ def magnitude(interval: Interval) -> Magnitude:
 
 
 def ratio_interval(drift: Magnitude, floor: Magnitude) -> tuple[float, float]:
-    """Ends of the interval of drift / floor; NaN if one of the intervals is not known.
+    """Ends of the interval of drift ÷ noise floor; NaN if one of the intervals is not known.
 
     Examples
     --------

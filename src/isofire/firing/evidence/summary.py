@@ -35,7 +35,7 @@ class DriftVsFloor:
 
     @property
     def ratio(self) -> float:
-        """Drift / floor, both as measured; NaN without a floor, or if both are 0."""
+        """Drift ÷ noise floor, both as measured; NaN without a floor, or if both are 0."""
         if self.floor is None:
             return math.nan
         if self.floor.value == 0:
@@ -44,14 +44,14 @@ class DriftVsFloor:
 
     @property
     def ratio_interval(self) -> tuple[float, float]:
-        """Ends of the interval of drift / floor, with the uncertainty of both; NaN where one is not known."""
+        """Ends of the interval of drift ÷ noise floor, with the uncertainty of both; NaN where one is not known."""
         if self.floor is None:
             return math.nan, math.nan
         return ratio_interval(magnitude(self.interval), self.floor.magnitude)
 
     @property
     def multiple(self) -> Interval:
-        """Drift / floor and its interval, as every verdict takes it: few images must not break a limit.
+        """Drift ÷ noise floor and its interval, as every verdict takes it: few images must not break a limit.
 
         What unchanged rates would show is taken off the drift's lower end and off that of a control; of an image floor
         the interval is that of its mean. NaN where one of the two is not known, or both are 0.
@@ -65,7 +65,7 @@ class DriftVsFloor:
 
     @property
     def within_noise(self) -> bool | None:
-        """Whether the interval of drift / floor reaches down to 1; None if that cannot be said."""
+        """Whether the interval of drift ÷ noise floor reaches down to 1; None if that cannot be said."""
         low, _ = self.ratio_interval
         return None if math.isnan(low) else low <= 1
 
