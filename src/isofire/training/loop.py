@@ -34,6 +34,7 @@ from isofire.training.resume import Position, RunNote, identity, position_of
 from isofire.training.schedule import learning_rate
 from isofire.training.seeds import augment_generator, epoch_order, seed_model
 from isofire.training.silence import SilenceWatch
+from isofire.training.sums import EpochSums, Means
 
 # reading the loss back from a CUDA device stalls it, so there it happens now and then
 _LOOK_EVERY = 50
@@ -143,7 +144,7 @@ class _Run:
         compared = self.objective.teacher
         self.identity = None if out is None else identity(self.model, recipe, *self.fingerprints, group, compared)
         self.at = Position()
-        self.new_sums()
+        self.sums = EpochSums(self.objective.names, group)
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
@@ -173,18 +174,18 @@ class _Run:
             self.at.step = step + 1
             if self.is_time_to_look:
                 self.check_loss()
-                loss, right, images, *_ = self.sums.tolist()
-                pace = images * self.group.world / (time.perf_counter() - started)
-                show.step(epoch, step + 1, loss / images, right / images, pace)
+                so_far = self.sums.own()
+                pace = so_far.images * self.group.world / (time.perf_counter() - started)
+                show.step(epoch, step + 1, so_far.loss, so_far.accuracy, pace)
             if self.is_time_to_save:
                 self.check_weights()
                 self.at.seconds = time.perf_counter() - started
                 self.save_last()
-        loss, right, images, *further = self.gathered_sums().sum(0).tolist()
+        means = self.sums.all()
         seconds = time.perf_counter() - started
         self.check_loss()
         self.check_weights()
-        return self.close_epoch(loss / images, right / images, self.means(further), seconds, images / seconds)
+        return self.close_epoch(means, seconds)
 
     def train_step(self, wrapped: nn.Module, order: Tensor, step: int) -> None:
         recipe, rank, epoch = self.recipe, self.group.rank, self.at.epoch
@@ -199,7 +200,7 @@ class _Run:
                 epoch + step / self.steps,
                 self.autocast,
             )
-        self.note(total.detach(), task.detach(), values, hits(output.detach(), labels), len(labels), step)
+        self.sums.add(total.detach(), task.detach(), values, hits(output.detach(), labels), len(labels), step)
         self.optimizer.zero_grad()
         total.backward()
         if recipe.clip_norm is not None:
@@ -238,9 +239,7 @@ class _Run:
         check_classes(output, self.classes)
         return output
 
-    def close_epoch(
-        self, loss: float, accuracy: float, losses: dict[str, float], seconds: float, pace: float
-    ) -> EpochRecord:
+    def close_epoch(self, means: Means, seconds: float) -> EpochRecord:
         self.group.share_buffers(self.model)
         found = None
         if self.valid is not None:
@@ -249,17 +248,17 @@ class _Run:
             )
         record = EpochRecord(
             epoch=self.at.epoch + 1,
-            train_loss=loss,
-            train_accuracy=accuracy,
-            losses=losses,
+            train_loss=means.loss,
+            train_accuracy=means.accuracy,
+            losses=means.further,
             valid_loss=found and found.loss,
             valid_accuracy=found and found.accuracy,
             lr=self.lr(self.steps - 1),
             seconds=seconds,
-            images_per_second=pace,
+            images_per_second=means.images / seconds,
         )
         self.at = Position(epoch=self.at.epoch + 1, history=[*self.at.history, record])
-        self.new_sums()
+        self.sums = EpochSums(self.objective.names, self.group)
         if self.out is not None and self.group.leads and best_of(self.at.history) is record:
             save_weights(self.out / "best.safetensors", self.model, {"epoch": msgspec.to_builtins(record)})
         self.save_last()
@@ -275,38 +274,12 @@ class _Run:
             final_fraction=self.recipe.final_lr_fraction,
         )
 
-    # -- sums over the epoch, and the watch for a loss that is not finite -------------------------------------------
-
-    def new_sums(self, values: list[float] | None = None) -> None:
-        """Of loss times images, images right, images; then of each further loss its value times images, and images."""
-        device = self.group.device
-        exact = torch.float32 if device.type == "mps" else torch.float64
-        self.sums = torch.tensor(values or [0.0] * (3 + 2 * len(self.objective.names)), dtype=exact, device=device)
-        self.bad_step = torch.tensor(-1, device=device)
-
-    def note(
-        self, total: Tensor, task: Tensor, values: dict[str, Tensor], right: Tensor, images: int, step: int
-    ) -> None:
-        count, none = self.sums.new_full((), images), self.sums.new_zeros(())
-        parts = [task.to(self.sums) * images, right.to(self.sums), count]
-        for name in self.objective.names:
-            value = values.get(name)
-            parts += [none, none] if value is None else [value.detach().to(self.sums) * images, count]
-        self.sums += torch.stack(parts)
-        self.bad_step = torch.where((self.bad_step < 0) & ~total.isfinite(), step, self.bad_step)
-
-    def means(self, further: list[float]) -> dict[str, float]:
-        """Of the further losses, over the images for which they counted."""
-        pairs = zip(self.objective.names, further[::2], further[1::2], strict=True)
-        return {name: value / images for name, value, images in pairs if images}
-
-    def gathered_sums(self) -> Tensor:
-        return self.group.gather(self.sums)
+    # -- the watch for a loss that is not finite ---------------------------------------------------------------------
 
     def check_loss(self) -> None:
-        bad = [step for step in self.group.gather(self.bad_step).tolist() if step >= 0]
-        if bad:
-            raise self.diverged("the loss", min(bad))
+        bad = self.sums.first_bad_step()
+        if bad is not None:
+            raise self.diverged("the loss", bad)
 
     def check_weights(self) -> None:
         if not self.is_finite:
@@ -353,10 +326,11 @@ class _Run:
             raise OutputError(f"{self.out} already holds a training run; resume it or choose another folder")
         self.at = position_of(self.last, read_note(self.last, "training"), self.identity)
         load_training(self.last, self.model, self.optimizer)
-        self.new_sums(self.at.sums[self.group.rank] if self.at.sums else None)
+        kept = self.at.sums[self.group.rank] if self.at.sums else None
+        self.sums = EpochSums(self.objective.names, self.group, kept)
 
     def save_last(self) -> None:
-        self.at.sums = self.gathered_sums().tolist() if self.at.step else []
+        self.at.sums = self.sums.gathered().tolist() if self.at.step else []
         if self.last is None or self.identity is None or not self.group.leads:
             return
         note: dict[str, Any] = msgspec.to_builtins(RunNote(identity=self.identity, position=self.at))
