@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from isofire.adapters import adapter_of, axis_by, batch_first, from_rest, input_axis
+from isofire.adapters import adapter_of, axis_by, from_rest, input_axis
 from isofire.batches import Data, read_batches
 from isofire.errors import ModelError, SpecError
 from isofire.neurons import MembraneQuantizer
@@ -21,6 +21,7 @@ from isofire.quantization.by_firing.sequence import ByLayer, OnStep, firing_of
 from isofire.quantization.diagnosis.fault import LEAST_SPIKES
 from isofire.quantization.diagnosis.silence import why_silent
 from isofire.quantization.fake_weights import original, weight_quantizers
+from isofire.quantization.inputs import first_images
 from isofire.quantization.own_forward import weights_used_as_they_are
 from isofire.quantization.plan import LayerAssignment, QuantPlan, make_plan
 from isofire.quantization.reestimate import reestimate_batch_norm
@@ -180,9 +181,7 @@ def _try_(model: nn.Module, data: Data | Tensor) -> None:
     device = device_of(model)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         for inputs in calibration_batches(model, data, CALIBRATION_BATCH):
-            axis = input_axis(model, inputs)
-            few = inputs.shape[axis] if batch_first(model) else min(2, inputs.shape[axis])
-            forward(model, inputs.narrow(axis, 0, few))
+            forward(model, first_images(model, inputs, 2))
             return
 
 

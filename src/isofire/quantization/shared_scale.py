@@ -18,10 +18,12 @@ from isofire.quantization.by_firing.patches import KINDS
 from isofire.quantization.by_firing.replay import Replay
 from isofire.quantization.by_firing.trace import Call, Trace, calls_of, trace
 from isofire.quantization.fake_weights import weight_quantizers
+from isofire.quantization.inputs import first_images
 from isofire.quantizers import AffineQuantizer
 from isofire.quantizers.weight_scale import WeightScale
 
 _CLOSE = 1e-4
+_IMAGES = 16
 
 
 def weight_scale(model: nn.Module, name: str, inputs: Tensor) -> WeightScale:
@@ -32,7 +34,7 @@ def weight_scale(model: nn.Module, name: str, inputs: Tensor) -> WeightScale:
     model
         Prepared; its weights calibrated and its norms measured.
     inputs
-        A batch, on the model's device.
+        A batch, on the model's device; its first images are enough.
 
     Raises
     ------
@@ -42,6 +44,7 @@ def weight_scale(model: nn.Module, name: str, inputs: Tensor) -> WeightScale:
         If the neuron's charge is not of the form leak V + gain X.
     """
     neuron, adapter = find_neurons(model)[name]
+    inputs = first_images(model, inputs, _IMAGES)
     charge = charge_of(name, neuron, adapter)
     layers = [own for own, module in model.named_modules() if isinstance(module, KINDS)]
     seen = trace(model, inputs, layers)
