@@ -12,7 +12,7 @@ from isofire.firing import (
     mean_firing_rate,
 )
 from isofire.lookup import fast
-from isofire.quantization import calibrate, convert, explain, integer_weights, prepare, quantize_
+from isofire.quantization import calibrate, convert, explain, integer_weights, prepare, quantize_, signed_weights
 from isofire.spec import QuantSpec
 from isofire.sweep import load_results
 
@@ -46,5 +46,6 @@ __all__ = [
     "prepare",
     "quantize_",
     "quantizers",
+    "signed_weights",
     "training",
 ]

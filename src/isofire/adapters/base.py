@@ -45,6 +45,8 @@ class Adapter(ABC):
 
     fires_at_threshold: bool = True
     """Whether a membrane that equals the threshold fires (>=) or not (>)."""
+    is_integer: bool = False
+    """Whether its states are whole numbers already, so that there is nothing to quantize."""
 
     def __deepcopy__(self, memo: dict) -> Adapter:
         # it says how a kind of neuron works; copies of a neuron have the same

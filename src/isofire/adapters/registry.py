@@ -88,6 +88,16 @@ def find_neurons(model: nn.Module) -> dict[str, tuple[nn.Module, Adapter]]:
     return found
 
 
+def refuse_integers(model: nn.Module) -> None:
+    """Raise ModelError if the model's neurons are whole numbers already."""
+    if any(adapter.is_integer for _, adapter in find_neurons(model).values()):
+        raise ModelError(
+            "this network is one of whole numbers, with nothing left to quantize and no bits or operations to count; "
+            "give the network that it was lowered from (its resources: network.mapping.resources; what "
+            "each step to a chip does: isofire.integer.steps_of)"
+        )
+
+
 def batch_first(model: nn.Module) -> bool:
     """Whether the model's neurons take [N, T, ...]."""
     return any(adapter.layout(neuron) is Layout.BATCH_FIRST for neuron, adapter in find_neurons(model).values())

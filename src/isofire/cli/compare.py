@@ -52,7 +52,7 @@ def compare(
     baseline
         The network to measure against, usually in full precision; with --model it may be left to --weights.
     quantized
-        The network to measure.
+        The network to measure; also a bundle of integers (isofire export --to bundle).
     """
     place = (machine or Machine()).claim()
     folder = open_folder(out) if out is not None else None

@@ -10,6 +10,7 @@ from cyclopts import Group, Parameter
 from torch import nn
 
 from isofire.errors import ModelError, SpecError
+from isofire.export import read_bundle
 from isofire.models import fill_named, open_model, open_named
 from isofire.quantization import spec_of
 
@@ -46,6 +47,8 @@ class ModelChoice:
             if self.model is not None and not is_nir(self.model):
                 raise SpecError(f"{path} is a whole network, and --model {self.model} names another; leave one out")
             return read_nir(path).eval(), {}
+        if path is not None and is_bundle(path):
+            return read_bundle(path), {}
         if self.model is not None:
             return self._built(path or self.weights)
         if self.weights is not None:
@@ -116,6 +119,11 @@ class ModelChoice:
 def is_nir(path: str | Path) -> bool:
     """Whether a file is meant as a NIR graph."""
     return Path(path).suffix == ".nir"
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a folder is a bundle of integers, as `isofire export --to bundle` writes it."""
+    return (path / "manifest.json").is_file()
 
 
 def read_nir(path: str | Path) -> nn.Module:

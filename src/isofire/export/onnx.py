@@ -25,11 +25,11 @@ from isofire.adapters import Adapter, find_neurons, from_rest
 from isofire.adapters.axes import input_axis
 from isofire.errors import ModelError, SpecError
 from isofire.files import write_atomic
-from isofire.integer.codes import codes_of
 from isofire.neurons import Neuron
 from isofire.neurons.membrane import MembraneQuantizer
 from isofire.neurons.state_quantizer import AffineState, StateQuantizer, TableState
 from isofire.quantization import convert
+from isofire.quantizers.lattice import codes_of
 from isofire.running import evaluating, require_finite
 
 if TYPE_CHECKING:

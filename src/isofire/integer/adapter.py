@@ -16,6 +16,8 @@ from isofire.neurons.membrane import Placement
 class IntegerAdapter(Adapter):
     """`Population`: [T, N, ...], from rest in every pass; its membrane is quantized already."""
 
+    is_integer = True
+
     def layout(self, neuron: nn.Module) -> Layout:
         return Layout.TIME_FIRST
 

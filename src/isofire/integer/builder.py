@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from isofire.adapters import find_neurons
 from isofire.errors import ModelError
 from isofire.integer.arithmetic import WIDEST, DecayRule
-from isofire.integer.codes import Codes, codes_of
 from isofire.integer.connection import INPUT, Connection
 from isofire.integer.hardware import NeuronRules
 from isofire.integer.network import Encoder, Readout
@@ -26,6 +25,7 @@ from isofire.integer.population import Population, StateTable
 from isofire.integer.stages import Stage
 from isofire.neurons import Neuron, ParametricLIF
 from isofire.neurons.kinds.integrate_and_fire import IFDynamics, LIFDynamics
+from isofire.quantizers.lattice import Codes, codes_of
 
 _MOST_POINT = 20
 _LEAST_POINT = {"zero": 12, "subtract": 20}

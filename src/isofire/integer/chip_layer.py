@@ -10,10 +10,10 @@ from torch import Tensor
 
 from isofire.integer.builder import folded
 from isofire.integer.chip_neuron import ChipNeuron
-from isofire.integer.codes import Codes, codes_of
 from isofire.integer.hardware import HardwareSpec
 from isofire.integer.refusals import Refusal
 from isofire.integer.stages import Stage
+from isofire.quantizers.lattice import Codes, codes_of
 
 _SPARE = 2.0
 """A wider shift is taken where states stay so many times below their largest."""

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from isofire.integer.codes import codes_of
 from isofire.lookup import direct
 from isofire.lookup.affine import Affine, Geometry, Unchanged
 from isofire.lookup.tables import LARGEST_CODE, Tables, tables_of
 from isofire.lookup.tensors import Lazy, Products, Spikes, Sums, spikes_in
+from isofire.quantizers.lattice import codes_of
 
 if TYPE_CHECKING:
     from isofire.lookup.counts import Counts

@@ -11,6 +11,7 @@ from isofire.quantization.labels import labels_of
 from isofire.quantization.plan import LayerAssignment, QuantPlan, explain, make_plan
 from isofire.quantization.reestimate import reestimate_batch_norm
 from isofire.quantization.repair import Repaired, repair_
+from isofire.quantization.signed import SignedWeights, signed_weights
 from isofire.quantization.verbs import (
     calibrate,
     calibrate_,
@@ -35,6 +36,7 @@ __all__ = [
     "OnStep",
     "QuantPlan",
     "Repaired",
+    "SignedWeights",
     "Step",
     "calibrate",
     "calibrate_",
@@ -54,6 +56,7 @@ __all__ = [
     "reestimates",
     "repair_",
     "restore_",
+    "signed_weights",
     "spec_of",
     "weight_quantizers",
 ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from isofire.adapters import find_neurons, no_neurons, refuse_compiled
+from isofire.adapters import find_neurons, no_neurons, refuse_compiled, refuse_integers
 from isofire.errors import SpecError
 from isofire.neurons import Neuron
 from isofire.quantization.describe import describe
@@ -74,6 +74,7 @@ def make_plan(model: nn.Module, spec: QuantSpec) -> QuantPlan:
         reaches no module, or weights are to change with the step in a layer or network that has no steps for them.
     """
     refuse_compiled(model)
+    refuse_integers(model)
     weighted = [name for name, module in model.named_modules() if isinstance(module, (*WEIGHTED, TemporalLayer))]
     neurons = find_neurons(model)
     if not neurons:

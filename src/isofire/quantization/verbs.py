@@ -201,7 +201,7 @@ def integer_weights(model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
     if not found:
         raise ModelError(
             "integer weights are read from a prepared and calibrated model, before convert or quantize_ writes the "
-            "values; call prepare, calibrate and then this"
+            "values; call prepare, calibrate and then this, or take signed_weights, which reads converted ones too"
         )
     return found
 

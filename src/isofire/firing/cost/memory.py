@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from isofire.adapters import refuse_integers
 from isofire.firing.record import spiking_adapters
 from isofire.quantization import make_plan, spec_of
 from isofire.quantization.temporal import TemporalLayer
@@ -111,6 +112,7 @@ def memory_of(model: nn.Module, neurons: Mapping[str, int]) -> Memory:
     neurons
         Layer of neurons -> their number, which depends on the size of the images.
     """
+    refuse_integers(model)
     spec = spec_of(model)
     plan = () if spec is None else make_plan(model, spec).choices
     choices = {choice.name: choice.setting for choice in plan if choice.target not in CONSTANT_TARGETS}

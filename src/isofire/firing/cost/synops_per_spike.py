@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter, batch_first, input_axis
+from isofire.adapters import Adapter, batch_first, input_axis, refuse_integers
 from isofire.errors import ModelError
 from isofire.firing.cost.events import Events, Source
 from isofire.firing.cost.left_out import LeftOut, left_out
@@ -73,6 +73,7 @@ def reach(model: nn.Module, inputs: Tensor) -> SynopsPerSpike:
     ModelError
         If the network fails on these inputs, or a neuron's output cannot be replaced.
     """
+    refuse_integers(model)
     probe = _Probe(model)
     with evaluating(model):
         return probe.run(inputs.detach().clone())

@@ -1,0 +1,106 @@
+"""An integer network where any network is taken: compared, recorded, checked, beside floors; and refused where not."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import isofire
+from isofire.errors import ModelError
+from isofire.export import write_bundle
+from isofire.firing import FiringRecorder, observe
+from isofire.firing.cost import measure_cost
+from isofire.firing.evidence.noise_floor import control_floor
+from isofire.firing.verdict import Limits, check
+from isofire.integer import IntegerNetwork, lower
+from isofire.models import build, save_model
+from isofire.quantization import make_plan, prepare, signed_weights
+from isofire.study import blame
+
+SPEC = isofire.QuantSpec(
+    weights={"method": "lsq", "bits": 4}, membrane={"bits": 4, "range": [-1, 1], "placement": "post_reset"},
+    first_layer="quantize", last_layer="quantize",
+)  # fmt: skip
+TRAIN, TEST = (isofire.data.load("digits", split) for split in ("train", "test"))
+
+
+@pytest.fixture(scope="module")
+def networks() -> tuple[nn.Module, nn.Module, IntegerNetwork]:
+    torch.manual_seed(0)
+    model = build({"builder": "sew_resnet8", "width": 0.25, "T": 3, "in_channels": 1})
+    images = next(iter(TRAIN.batches(128)))[0]
+    for _ in range(20):
+        model.train()(images)
+    quantized = isofire.quantize_(copy.deepcopy(model.eval()), SPEC, TRAIN)
+    return model, quantized, lower(quantized, next(iter(TEST.first(60).batches(60)))[0])
+
+
+def test_the_three_beside_each_other(networks: Any) -> None:
+    full, quantized, integers = networks
+    data = TEST.first(60)
+    found = isofire.compare(full, integers, data)
+    assert found.overall["emd_layer_mean"] == pytest.approx(
+        isofire.compare(full, quantized, data).overall["emd_layer_mean"], abs=1e-4
+    )
+    assert isofire.compare(quantized, integers, data).agreement > 0.98
+    floor = control_floor(observe(full, data).counts, [observe(quantized, data).counts])
+    assert "noise floor" in isofire.compare(full, integers, data, floor=floor).table()
+    with FiringRecorder(integers) as recorder:
+        integers(next(iter(data.batches(60)))[0])
+    assert recorder.counts.layers == observe(quantized, data).counts.layers
+
+
+def test_it_is_checked(networks: Any) -> None:
+    _, quantized, integers = networks
+    verdict = check(quantized, integers, TEST.first(60), Limits(most={"emd": 0.05}))
+    assert verdict.outcome == "keeps"
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda net: blame(net, SPEC, TRAIN, TEST.first(20)), lambda net: measure_cost(net, TEST.first(20)),
+        lambda net: make_plan(net, SPEC),
+    ],
+)  # fmt: skip
+def test_what_needs_a_float_network_says_so(networks: Any, use: Callable[[Any], Any]) -> None:
+    with pytest.raises(ModelError, match=r"one of whole numbers.*give the network that it was lowered from"):
+        use(networks[2])
+
+
+def test_a_bundle_is_compared_on_the_command_line(networks: Any, tmp_path: Path, capsys: Any) -> None:
+    from isofire.cli import main
+
+    full, _, integers = networks
+    save_model(tmp_path / "fp.safetensors", full)
+    images = next(iter(TEST.first(2).batches(2)))[0]
+    write_bundle(tmp_path / "codes", integers, integers.codes(images))
+    assert (
+        main(["compare", str(tmp_path / "fp.safetensors"), str(tmp_path / "codes"), "--data", "digits", "--n", "20"])
+        == 0
+    )
+    assert "agreement" in capsys.readouterr().out
+
+
+def test_signed_codes_of_converted_and_prepared_networks(networks: Any) -> None:
+    full, quantized, _ = networks
+    found = signed_weights(quantized)
+    for name, (codes, scale, zero) in found.items():
+        weight = quantized.get_submodule(name).weight.detach().double()
+        again = (codes - zero).double() * scale.view(-1, *(1,) * (weight.ndim - 1))
+        assert float((again - weight).abs().max()) < 1e-6 * float(weight.abs().max())
+        assert codes.dtype == torch.int32
+        assert int(codes.min()) < 0 < int(codes.max()) <= 15
+    prepared = isofire.calibrate(prepare(full, SPEC), TRAIN)
+    assert all(torch.equal(part.codes, found[name].codes) for name, part in signed_weights(prepared).items())
+    with pytest.raises(ModelError, match="in full precision"):
+        signed_weights(full)
+    uneven = isofire.QuantSpec(weights={"method": "lqnet", "bits": 3}, reestimate_bn="never")
+    with pytest.raises(ModelError, match="no common step"):
+        signed_weights(isofire.quantize_(copy.deepcopy(full), uneven))
