@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from isofire.cli.named import ModelChoice
-from isofire.cli.options import Machine, Output, QuantChoice, first, refuse_processes
-from isofire.cli.progress import count_networks
+from isofire.cli.options import Machine, Output, QuantChoice
+from isofire.cli.quantizing import Quantizing
 from isofire.cli.screen import Report
-from isofire.study import environment, load_splits
+from isofire.study import load_splits
 from isofire.study.allocate import Budget
 from isofire.study.allocate import allocate as choose
 
@@ -55,30 +54,10 @@ def allocate(
     n
         How many images to choose on and to compare on; by default all test images.
     """
-    refuse_processes("allocate")
 
     def bytes_of(kib: float | None) -> float | None:
         return None if kib is None else kib * _KIB
 
     budget = Budget(weight_bytes=bytes_of(weight_kib), state_bytes=bytes_of(state_kib), total_bytes=bytes_of(total_kib))
-    settings = (asked or QuantChoice()).read("data", "quant")
-    assert settings.data is not None
-    assert settings.quant is not None
-    place = (machine or Machine()).claim()
-    model, _ = (network or ModelChoice()).open_baseline(baseline)
-    splits = load_splits(settings.data)
-    images = first(splits.test, n)
-
-    found = choose(
-        model,
-        settings.quant,
-        bits,
-        budget,
-        splits.train,
-        images,
-        seed=settings.seed,
-        calibration_images=settings.calibration.images,
-        device=place,
-        on_step=count_networks if sys.stderr.isatty() else None,
-    )
-    return Report({**found.to_dict(), "environment": environment(place)}, found.table())
+    work = Quantizing("allocate", baseline, asked, network, machine, n, load_splits)
+    return work.report(choose(work.model, work.spec, bits, budget, work.train, work.test, **work.how))

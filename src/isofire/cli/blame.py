@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from isofire.cli.named import ModelChoice
-from isofire.cli.options import Machine, Output, QuantChoice, first, refuse_processes
-from isofire.cli.progress import count_networks
+from isofire.cli.options import Machine, Output, QuantChoice
+from isofire.cli.quantizing import Quantizing
 from isofire.cli.screen import Report
 from isofire.study import blame as measure
-from isofire.study import environment, load_splits_or_batches
+from isofire.study import load_splits_or_batches
 
 
 def blame(
@@ -43,23 +42,5 @@ def blame(
     n
         How many test images; by default all.
     """
-    refuse_processes("blame")
-    settings = (asked or QuantChoice()).read("data", "quant")
-    assert settings.data is not None
-    assert settings.quant is not None
-    place = (machine or Machine()).claim()
-    model, _ = (network or ModelChoice()).open_baseline(baseline)
-    splits = load_splits_or_batches(settings.data)
-    images = first(splits.test, n)
-
-    found = measure(
-        model,
-        settings.quant,
-        splits.train,
-        images,
-        seed=settings.seed,
-        calibration_images=settings.calibration.images,
-        device=place,
-        on_step=count_networks if sys.stderr.isatty() else None,
-    )
-    return Report({**found.to_dict(), "environment": environment(place)}, found.table())
+    work = Quantizing("blame", baseline, asked, network, machine, n, load_splits_or_batches)
+    return work.report(measure(work.model, work.spec, work.train, work.test, **work.how))

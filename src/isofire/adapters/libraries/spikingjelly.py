@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
 
@@ -50,10 +50,7 @@ class SpikingJelly(Framework):
         return {"reset": "value", "dt": 1e-4}
 
     def reset_others(self, model: nn.Module) -> None:
-        modules: Any = model.modules()
-        for module in modules:
-            if isinstance(module, self.loaded.base.MemoryModule):
-                module.reset()
+        reset_memories(model, self.loaded.base.MemoryModule)
 
     @staticmethod
     def _package() -> Any:
@@ -63,7 +60,9 @@ class SpikingJelly(Framework):
 
 
 class SpikingJellyAdapter(Adapter):
-    """What both families of nodes share: step modes, memories, thresholds, and which kinds can be quantized."""
+    """What all families of nodes share: step modes, memories, thresholds, and which kinds can be quantized."""
+
+    quantizable: Collection[str] = QUANTIZABLE
 
     def layout(self, neuron: Any) -> Layout:
         # PSN takes all steps at once and has no mode
@@ -80,7 +79,7 @@ class SpikingJellyAdapter(Adapter):
 
     def refusal(self, neuron: Any, placement: Placement) -> str | None:
         kind = library_kind(neuron)
-        if kind not in QUANTIZABLE:
+        if kind not in self.quantizable:
             return f"{kind} is not among the kinds whose charge, fire and reset can be told apart"
         if kind == "KLIFNode" and neuron.scale_reset:
             return "a KLIFNode with scale_reset stores its membrane divided by the learned k"
@@ -169,6 +168,14 @@ def _reset(neuron: Any, h: Tensor, spike: Tensor) -> Tensor:
     if neuron.v_reset is None:
         return h - spike * neuron.v_threshold
     return spike * neuron.v_reset + (1.0 - spike) * h
+
+
+def reset_memories(model: nn.Module, memory: type) -> None:
+    """Bring every module of the library that keeps a state to rest."""
+    modules: Any = model.modules()
+    for module in modules:
+        if isinstance(module, memory):
+            module.reset()
 
 
 def library_kind(neuron: Any) -> str:

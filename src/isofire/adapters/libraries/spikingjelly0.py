@@ -8,12 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters.base import Adapter, Layout, MembraneMixin
+from isofire.adapters.base import Adapter, MembraneMixin
 from isofire.adapters.framework import Framework, register_framework
-from isofire.adapters.libraries.spikingjelly import NEURONS, SpikingJelly, library_kind
-from isofire.neurons.membrane import Placement
-
-QUANTIZABLE = ("BaseNode", "IFNode", "LIFNode", "ParametricLIFNode", "QIFNode", "EIFNode", "KLIFNode")
+from isofire.adapters.libraries.spikingjelly import (
+    NEURONS,
+    SpikingJelly,
+    SpikingJellyAdapter,
+    library_kind,
+    reset_memories,
+)
 
 
 class SpikingJelly0(Framework):
@@ -33,40 +36,16 @@ class SpikingJelly0(Framework):
         return self._adapter if isinstance(module, self.loaded.BaseNode) else None
 
     def reset_others(self, model: nn.Module) -> None:
-        modules: Any = model.modules()
-        for module in modules:
-            if isinstance(module, self.loaded.base.MemoryModule):
-                module.reset()
+        reset_memories(model, self.loaded.base.MemoryModule)
 
 
-class StepNodeAdapter(Adapter):
+class StepNodeAdapter(SpikingJellyAdapter):
     """Children of `BaseNode`."""
 
-    def layout(self, neuron: Any) -> Layout:
-        return Layout.STEP if neuron.step_mode == "s" else Layout.TIME_FIRST
-
-    def threshold(self, neuron: Any) -> Tensor:
-        return torch.as_tensor(neuron.v_threshold).detach()
-
-    def v_reset(self, neuron: Any) -> float | None:
-        return None if neuron.v_reset is None else float(neuron.v_reset)
+    quantizable = ("BaseNode", "IFNode", "LIFNode", "ParametricLIFNode", "QIFNode", "EIFNode", "KLIFNode")
 
     def host(self, neuron: Any) -> type[MembraneMixin]:
         return StepHost
-
-    def refusal(self, neuron: Any, placement: Placement) -> str | None:
-        kind = library_kind(neuron)
-        if kind not in QUANTIZABLE:
-            return f"{kind} is not among the kinds whose charge, fire and reset can be told apart"
-        if kind == "KLIFNode" and neuron.scale_reset:
-            return "a KLIFNode with scale_reset stores its membrane divided by the learned k"
-        return None
-
-    def states(self, neuron: Any) -> tuple[str, ...]:
-        return tuple(neuron.__dict__.get("_memories", ())) or ("v",)
-
-    def reset(self, neuron: Any) -> None:
-        neuron.reset()
 
 
 class StepHost(MembraneMixin):
