@@ -63,6 +63,34 @@ def test_the_c_program_gives_every_golden_number(kind: str, tmp_path: Path) -> N
     assert (done.returncode, done.stdout) == (0, "equal\n")
 
 
+def compiles_for_32_bits(folder: Path) -> bool:
+    """Whether the compiler has what a 32-bit program needs (gcc-multilib)."""
+    (folder / "none.c").write_text("#include <stdint.h>\nint main(void) { return 0; }\n")
+    done = subprocess.run(["cc", "-m32", "none.c", "-o", "none"], cwd=folder, capture_output=True, check=False)
+    return done.returncode == 0
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+@pytest.mark.parametrize("kind", ["lif-post", "if-several"])
+def test_the_c_program_is_the_same_on_32_bits(kind: str, tmp_path: Path) -> None:
+    if not compiles_for_32_bits(tmp_path):
+        pytest.skip("this compiler makes no 32-bit programs (gcc-multilib)")
+    network = NETWORKS[kind]()
+    folder = write_c(tmp_path / "net", network, network.codes(images()[:4]), "digits")
+    files = [str(folder / "digits.c"), str(folder / "digits_test.c")]
+    strict = ["cc", "-m32", "-std=c99", "-Wall", "-Werror", "-O2"]
+    subprocess.run([*strict, *files, "-o", str(tmp_path / "run")], check=True)
+    done = subprocess.run([str(tmp_path / "run")], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "equal\n")
+
+
+def test_spikes_take_a_byte_where_neurons_fire_once_a_step(tmp_path: Path) -> None:
+    network = NETWORKS["lif"]()
+    header = (write_c(tmp_path / "net", network, network.codes(images()[:1])) / "network.h").read_text()
+    sizes = [part.size for part in network.populations.values()]
+    assert all(f"uint8_t s{place}[{size}];" in header for place, size in enumerate(sizes))
+
+
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 def test_a_changed_weight_is_seen_by_the_golden_vectors(tmp_path: Path) -> None:
     network = NETWORKS["lif"]()

@@ -66,6 +66,11 @@ class _Layer:
     shapes: tuple[tuple[int, ...], ...]
 
     @property
+    def reads_one(self) -> bool:
+        """Whether its weights see the spikes of one layer, or the input, as they are."""
+        return len(self.to.sources) == 1 and not self.to.pools
+
+    @property
     def maps(self) -> tuple[int, ...]:
         """Shape of what arrives at the weights."""
         shape = self.shapes[0]
@@ -83,7 +88,9 @@ class _Program:
         if network.readout is not None:
             self.layers.append(self._layer(len(self.layers), READOUT, None))
         self.outputs = self.layers[-1].to.weight.shape[0] if network.readout else prod(self.shapes[network.order[-1]])
-        self.scratch = max(prod(shape) for layer in self.layers for shape in (*layer.shapes, layer.maps))
+        gathered = [layer for layer in self.layers if not layer.reads_one]
+        self.scratch = max((prod(s) for layer in gathered for s in (*layer.shapes, layer.maps)), default=0)
+        self.scratch_width = max((_signed(self._arriving(layer)) for layer in gathered), default=8)
 
     def _layer(self, index: int, name: str, part: Population | None) -> _Layer:
         links = [link for link in self.network.connections if link.target == name]
@@ -110,20 +117,33 @@ class _Program:
                 f"pooled inputs of {encoder.bits} bits into {name!r} need over 32; lower with fewer input_bits"
             )
 
+    def _arriving(self, layer: _Layer) -> int:
+        """The largest number that its sources and pools add up to."""
+        most = 0
+        for source in layer.to.sources:
+            encoder = self.network.encoder
+            given = 2 ** (encoder.bits - 1) - 1 if encoder is not None else 2**31 - 1
+            most += given if source == INPUT else _most_spikes(self.network.populations[source])
+        for pool in layer.to.pools:
+            most *= prod(pool.size or layer.shapes[0][1:])
+        return min(most, 2**31 - 1)
+
     def header(self) -> str:
         """NAME.h."""
         name, upper = self.name, self.name.upper()
         fields = []
-        state_bytes = 2 * 4 * self.scratch
+        state_bytes = 2 * self.scratch_width // 8 * self.scratch
         for layer in self.layers:
             if layer.part is None:
                 continue
             size, wide = prod(layer.part.shape), _state(layer.part)
             fields += [
                 f"    int{wide}_t v{layer.index}[{size}]; /* {layer.name} */",
-                f"    int32_t s{layer.index}[{size}];",
+                f"    uint{_spikes(layer.part)}_t s{layer.index}[{size}];",
             ]
-            state_bytes += size * (wide // 8 + 4)
+            state_bytes += size * (wide + _spikes(layer.part)) // 8
+        if self.scratch:
+            fields.append(f"    int{self.scratch_width}_t a[{self.scratch}], b[{self.scratch}]; /* sums of spikes */")
         weights = sum(layer.to.weight.numel() * _width(layer.to.weight) // 8 for layer in self.layers)
         return f"""/* Written by isofire. State: {state_bytes:,} bytes; weights: {weights:,} bytes of constants. */
 #ifndef {upper}_H
@@ -136,7 +156,6 @@ class _Program:
 
 typedef struct {{
 {chr(10).join(fields)}
-    int32_t a[{self.scratch}], b[{self.scratch}]; /* what arrives at a layer */
 }} {name}_state;
 
 /* Brings the network to rest, before every image. */
@@ -173,13 +192,15 @@ void {name}_step({name}_state *state, const int32_t input[{upper}_INPUTS], int64
 
     def _step(self, layer: _Layer) -> str:
         lines = [f"    /* {_text(layer.name)} */"]
-        size = prod(layer.shapes[0])
+        size, kind = prod(layer.shapes[0]), f"int{self.scratch_width}_t"
         given = ["input" if source == INPUT else f"state->s{self.place[source]}" for source in layer.to.sources]
-        total = " + ".join(f"{place}[k]" for place in given)
-        lines.append(f"    for (int32_t k = 0; k < {size}; k++) state->a[k] = {total};")
-        shape, here, there = layer.shapes[0], "a", "b"
+        shape, here, there = layer.shapes[0], given[0], "state->b"
+        if not layer.reads_one:
+            total = " + ".join(f"{place}[k]" for place in given)
+            lines.append(f"    for (int32_t k = 0; k < {size}; k++) state->a[k] = ({kind})({total});")
+            here = "state->a"
         for pool in layer.to.pools:
-            lines.append(_pool(pool, shape, here, there))
+            lines.append(_pool(pool, shape, here, there, kind))
             shape, here, there = (shape[0], *_pooled(shape, pool)), there, here
         lines.append(_dense(layer, here) if layer.to.kind == "dense" else _conv(layer, shape, here))
         return "\n".join(lines)
@@ -262,6 +283,22 @@ def _width(values: Tensor) -> int:
     return next(width for width in (8, 16, 32, 64) if most < 1 << (width - 1))
 
 
+def _spikes(part: Population) -> int:
+    """Bits of a buffer of spikes, which are 0 or more."""
+    return next(width for width in (8, 16, 32) if _most_spikes(part) < 1 << width)
+
+
+def _most_spikes(part: Population) -> int:
+    if part.most_spikes is not None:
+        return part.most_spikes
+    # states are refused beyond their width
+    return min(2**31 - 1, (1 << (part.rules.state_bits - 1)) // int(part.threshold.min()) + 1)
+
+
+def _signed(most: int) -> int:
+    return next(width for width in (8, 16, 32) if most < 1 << (width - 1))
+
+
 def _state(part: Population) -> int:
     return 32 if part.rules.state_bits <= 32 else 64
 
@@ -309,7 +346,7 @@ def _pooled(shape: tuple[int, ...], pool: SumPool) -> tuple[int, int]:
     return high, wide
 
 
-def _pool(pool: SumPool, shape: tuple[int, ...], here: str, there: str) -> str:
+def _pool(pool: SumPool, shape: tuple[int, ...], here: str, there: str, kind: str) -> str:
     size = pool.size or (shape[1], shape[2])
     (sy, sx), (py, px) = pool.stride, pool.padding
     high, wide = _pooled(shape, pool)
@@ -321,9 +358,9 @@ def _pool(pool: SumPool, shape: tuple[int, ...], here: str, there: str) -> str:
                     for (int32_t j = 0; j < {size[1]}; j++) {{
                         const int32_t row = y * {sy} + i - {py}, column = x * {sx} + j - {px};
                         if (row >= 0 && row < {shape[1]} && column >= 0 && column < {shape[2]})
-                            sum += state->{here}[(c * {shape[1]} + row) * {shape[2]} + column];
+                            sum += {here}[(c * {shape[1]} + row) * {shape[2]} + column];
                     }}
-                state->{there}[(c * {high} + y) * {wide} + x] = sum;
+                {there}[(c * {high} + y) * {wide} + x] = ({kind})sum;
             }}"""
 
 
@@ -331,7 +368,7 @@ def _dense(layer: _Layer, here: str) -> str:
     outputs, inputs = layer.to.weight.shape
     inner = f"""        int64_t sum = 0;
         const int32_t c = o, n = o;
-        for (int32_t i = 0; i < {inputs}; i++) sum += (int64_t)w{layer.index}[o * {inputs} + i] * state->{here}[i];
+        for (int32_t i = 0; i < {inputs}; i++) sum += (int64_t)w{layer.index}[o * {inputs} + i] * {here}[i];
 """
     return f"    for (int32_t o = 0; o < {outputs}; o++) {{\n{inner}{_update(layer, 8)}    }}"
 
@@ -353,7 +390,7 @@ def _conv(layer: _Layer, shape: tuple[int, ...], here: str) -> str:
                             const int32_t row = y * {sy} + i * {dy} - {py}, column = x * {sx} + j * {dx} - {px};
                             if (row < 0 || row >= {shape[1]} || column < 0 || column >= {shape[2]}) continue;
                             sum += (int64_t)w{layer.index}[((c * {inputs} + g) * {kernel_y} + i) * {kernel_x} + j]
-                                * state->{here}[((from + g) * {shape[1]} + row) * {shape[2]} + column];
+                                * {here}[((from + g) * {shape[1]} + row) * {shape[2]} + column];
                         }}
 {_update(layer, 16)}            }}"""
 
@@ -387,5 +424,5 @@ def _update(layer: _Layer, indent: int) -> str:
             lines.append(f"if (u < floor{k}[c]) u = floor{k}[c];")
         if table is not None and table.placement == "post_reset":
             lines.append(mapped)
-        lines += [f"state->{size} = (int{_state(part)}_t)u;", f"state->s{k}[n] = fired;"]
+        lines += [f"state->{size} = (int{_state(part)}_t)u;", f"state->s{k}[n] = (uint{_spikes(part)}_t)fired;"]
     return "".join(f"{' ' * indent}{line}\n" for line in lines)
