@@ -52,7 +52,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
 def test_a_missing_table_is_refused(key: str) -> None:
     given = values()
     del given[key]
-    with pytest.raises(SpecError, match=f"missing required field `{key}`"):
+    with pytest.raises(SpecError, match=f"hardware: needs the key `{key}`"):
         HardwareSpec.from_dict(given)
 
 
@@ -61,7 +61,7 @@ def test_a_missing_table_is_refused(key: str) -> None:
     [
         ("speck2f", "neuron", {"synapse": "after"}, "synapse"),
         ("speck2f", "neuron", {"compare": "="}, "compare"),
-        ("speck2f", "neuron", {"colour": 1}, "unknown field `colour`"),
+        ("speck2f", "neuron", {"colour": 1}, "neuron.colour: unknown key"),
         ("speck2f", "neuron", {"state_bits": 99}, r"neuron\.state_bits must lie in 2\.\.62, got 99"),
         ("speck2f", "neuron", {"reset": []}, "must name subtract, zero or both"),
         ("loihi1", "neuron", {"spikes": 3}, "several spikes a step"),

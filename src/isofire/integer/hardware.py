@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from isofire.conversion import convert
 from isofire.errors import SpecError
 from isofire.integer.arithmetic import WIDEST, DecayRule, Overflow
 from isofire.toml_json import parse_toml, read_toml
@@ -174,8 +175,8 @@ class HardwareSpec(_Rules, frozen=True):
             optional = ("synapse_decay", "decay", "spikes", "output_spikes", "input_spikes")
             filled["neuron"] = dict.fromkeys(optional) | filled["neuron"]
         try:
-            return msgspec.convert(filled, cls)
-        except msgspec.ValidationError as error:
+            return convert(filled, cls)
+        except SpecError as error:
             raise SpecError(f"{where}: {error}") from error
 
     @classmethod

@@ -26,7 +26,6 @@ from isofire.report.write import page_name, write_all
 from isofire.study import is_control, to_csv
 from isofire.study.marks import bits_order, bits_text
 
-SIZE = 360
 _EDGE, _FAR, _TOP, _LOW = 56, 350, 10, 304
 _SCORES = ("accuracy", "accuracy_fp", HEADLINE, LAYER_MEAN)
 _LABELS = ("baseline", "model", "data", "target", "method", "bits", "range", "granularity", "placement", "options",
