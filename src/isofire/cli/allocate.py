@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from isofire.cli.named import ModelChoice
 from isofire.cli.options import Machine, Output, QuantChoice
 from isofire.cli.quantizing import Quantizing
 from isofire.cli.screen import Report
+from isofire.errors import SpecError
 from isofire.study import load_splits
-from isofire.study.allocate import Budget
-from isofire.study.allocate import allocate as choose
+from isofire.study.allocation import Budget, Tolerance
+from isofire.study.allocation import allocate as choose
 
 _KIB = 1024.0
 
@@ -25,20 +27,27 @@ def allocate(
     weight_kib: float | None = None,
     state_kib: float | None = None,
     total_kib: float | None = None,
+    synops: float | None = None,
+    energy_uj: float | None = None,
+    max_accuracy_drop: float | None = None,
+    max_floors: float | None = None,
     n: int | None = None,
     machine: Machine | None = None,
     output: Output | None = None,
 ) -> Report:
-    """Give each layer bits under a budget, so that firing drifts least; then make that network and measure it.
+    """Give each layer bits under a budget, so that firing drifts least, or the least memory within a tolerance.
 
     Needs data, by --data or the table [data], and the table [quant] or --preset, which says which layers are quantized
     and how; --bits between what to choose. Of q layers and b numbers of bits, q b networks are made to see what each
-    does alone, on training images; the choice is exact (an integer program). The network is compared on test images,
-    beside one of equal bits everywhere. With --json the spec, for `quantize`, is in it.
+    does alone, on training images; the choice is exact (an integer program), and made anew where the network misses
+    what the sums promised. It is compared on test images, beside one of equal bits everywhere and one by PTQ4SNN's
+    rule. With --json the spec, for `quantize`, is in it. Exit status 1 if no network that was made keeps to the limits.
 
     ```
     isofire allocate FP.safetensors -c CONFIG.toml --state-kib 20 --bits 1 --bits 2 --bits 4 --n 500
     isofire allocate sew_resnet8-cifar10 -c CONFIG.toml --data cifar10 --root DIR --total-kib 40
+    isofire allocate FP.safetensors -c CONFIG.toml --energy-uj 12 --n 500
+    isofire allocate FP.safetensors -c CONFIG.toml --max-accuracy-drop 0.01 --max-floors 2 --n 500
     isofire allocate --model nets:build --data nets:load -c CONFIG.toml --weight-kib 10
     ```
 
@@ -50,14 +59,44 @@ def allocate(
     bits
         Numbers of bits to choose from.
     weight_kib, state_kib, total_kib
-        What weights, membrane states (of one image), or both may take, in KiB.
+        A budget: what weights, membrane states (of one image), or both may take, in KiB.
+    synops
+        A budget: mean synaptic operations of an inference.
+    energy_uj
+        A budget: estimated energy of an inference, in uJ.
+    max_accuracy_drop
+        A tolerance: share of images, 0.01 for a point; the least memory is taken.
+    max_floors
+        A tolerance: drift in noise floors of 1,000 images, as `isofire check --max drift=2x` counts them; the least
+        memory is taken.
     n
         How many images to choose on and to compare on; by default all test images.
     """
-
-    def bytes_of(kib: float | None) -> float | None:
-        return None if kib is None else kib * _KIB
-
-    budget = Budget(weight_bytes=bytes_of(weight_kib), state_bytes=bytes_of(state_kib), total_bytes=bytes_of(total_kib))
+    limits = _limits(
+        {
+            "weight_bytes": None if weight_kib is None else weight_kib * _KIB,
+            "state_bytes": None if state_kib is None else state_kib * _KIB,
+            "total_bytes": None if total_kib is None else total_kib * _KIB,
+            "synops": synops,
+            "energy_uj": energy_uj,
+        },
+        {"accuracy_drop": max_accuracy_drop, "floors": max_floors},
+    )
     work = Quantizing("allocate", baseline, asked, network, machine, n, load_splits)
-    return work.report(choose(work.model, work.spec, bits, budget, work.train, work.test, **work.how))
+    found = choose(work.model, work.spec, bits, limits, work.train, work.test, **work.how)
+    return replace(work.report(found), code=int(not all(found.kept.values())))
+
+
+def _limits(budget: dict[str, float | None], tolerance: dict[str, float | None]) -> Budget | Tolerance:
+    given = [any(value is not None for value in part.values()) for part in (budget, tolerance)]
+    if all(given):
+        raise SpecError(
+            "a budget (--weight-kib, --state-kib, --total-kib, --synops, --energy-uj) is kept to with the least drift, "
+            "a tolerance (--max-accuracy-drop, --max-floors) with the least memory; give one of the two kinds"
+        )
+    if not any(given):
+        raise SpecError(
+            "say what must be kept to: a budget, --weight-kib, --state-kib, --total-kib, --synops or --energy-uj, or a "
+            "tolerance, --max-accuracy-drop or --max-floors"
+        )
+    return Tolerance(**tolerance) if given[1] else Budget(**budget)

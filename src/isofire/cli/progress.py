@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
 
 
-def count_networks(done: int, total: int) -> None:
-    """Show on the terminal how many of the networks that a command makes and compares are done."""
-    print(f"\rnetwork {done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+def networks_shown() -> Callable[[int, int], None] | None:
+    """What shows on a terminal how many of a command's networks are done, and the time left; None elsewhere."""
+    if not sys.stderr.isatty():
+        return None
+    began = time.perf_counter()
+
+    def show(done: int, total: int) -> None:
+        left = timedelta(seconds=round((time.perf_counter() - began) / done * (total - done)))
+        text = f"network {done} of {total}" + (f", about {left} left" if done < total else "")
+        print(f"\r{text:<60}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+    return show

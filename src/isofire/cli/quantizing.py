@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from torch import nn
 
 from isofire.cli.named import ModelChoice
 from isofire.cli.options import Machine, QuantChoice, first, refuse_processes
-from isofire.cli.progress import count_networks
+from isofire.cli.progress import networks_shown
 from isofire.cli.screen import Report
 from isofire.config import DataSettings
 from isofire.spec import QuantSpec
@@ -58,7 +57,7 @@ class Quantizing:
             "seed": settings.seed,
             "calibration_images": settings.calibration.images,
             "device": place,
-            "on_step": count_networks if sys.stderr.isatty() else None,
+            "on_step": networks_shown(),
         }
 
     def report(self, found: Any) -> Report:

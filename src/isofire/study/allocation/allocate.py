@@ -1,0 +1,255 @@
+"""Bits for each layer under a budget, or within a tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from isofire.adapters import copy_of
+from isofire.errors import DataError, SpecError
+from isofire.firing import Observation
+from isofire.firing.evidence.noise_floor import image_floor
+from isofire.firing.evidence.outcome import FLOOR_IMAGES
+from isofire.quantization import CALIBRATION_IMAGES
+from isofire.quantization.by_firing.trace import trace
+from isofire.spec import QuantSpec
+from isofire.study.allocation import ptq4snn
+from isofire.study.allocation.budget import Budget, Tolerance
+from isofire.study.allocation.measure import MEASURE, Bits, Made, Option, Workshop
+from isofire.study.allocation.record import Allocation, Candidate
+from isofire.study.allocation.solve import Limit, least, limits_of
+from isofire.study.splits import AnySet
+
+ROUNDS = 4
+"""Networks that are made at most until one keeps, as measured, to limits that sums only estimate."""
+CHOSEN, EQUAL, PTQ4SNN = "allocate", "equal bits", "PTQ4SNN's rule"
+
+
+def allocate(
+    model: nn.Module,
+    spec: QuantSpec,
+    bits: Sequence[int],
+    limits: Budget | Tolerance,
+    train_set: AnySet,
+    test_set: AnySet,
+    *,
+    choose_on: AnySet | None = None,
+    seed: int = 0,
+    calibration_images: int = CALIBRATION_IMAGES,
+    batch_size: int = 128,
+    device: torch.device | str | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Allocation:
+    """Give each quantized layer bits out of `bits`: the least drift under a budget, or the least memory in a tolerance.
+
+    Of q layers and b numbers of bits, q b networks are made and compared to find what each does alone (`blame` shows
+    the same); the choice is an integer program, solved exactly (HiGHS through scipy.optimize.milp). Bytes are known
+    exactly; drifts, drops of accuracy, operations and energy are sums of what each layer does alone, which they do not
+    really come to, so the chosen network is made and measured. Where it misses a limit, the program is solved again
+    with that limit lower by the miss, up to 4 times. All of that on training images; the last network is then compared
+    on the test images, beside bits that are everywhere the same and PTQ4SNN's rule.
+
+    Parameters
+    ----------
+    model
+        The full-precision network; it is not changed.
+    spec
+        Which layers are quantized and how; its bits are replaced.
+    bits
+        Numbers of bits to choose from.
+    limits
+        What must be kept to.
+    train_set, seed, calibration_images, batch_size, device
+        As in `isofire.study.run_cell`.
+    test_set
+        To compare on at the end.
+    choose_on
+        Images to choose on; None takes as many of the train set as there are test images.
+    on_step
+        Called with the number of networks done and, at most, in all.
+
+    Raises
+    ------
+    SpecError
+        If no choice of bits keeps to the limits; says the least that can be kept to. If operations are limited and
+        some of the network's are not counted, or a noise floor is asked for on too few images.
+    ModelError, DataError
+        As `run_cell`.
+
+    Examples
+    --------
+    >>> found = allocate(model, spec, [1, 2, 4], Budget(total_bytes=30e3), train, test)  # doctest: +SKIP
+    >>> found = allocate(model, spec, [1, 2, 4], Tolerance(floors=1.5), train, test)  # doctest: +SKIP
+    """
+    choices, done, total = sorted(set(bits)), 0, 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if on_step is not None:
+            on_step(done, total)
+
+    costs = isinstance(limits, Budget) and limits.costs
+    work = Workshop(
+        model, spec, train_set, costs=costs, step=step, seed=seed, calibration_images=calibration_images,
+        batch_size=batch_size, device=device,
+    )  # fmt: skip
+    if not work.layers or not choices:
+        raise SpecError("there is nothing to choose: the spec quantizes no layer, or no bits are given")
+    total = len(work.layers) * len(choices) + 2 + ROUNDS + 4
+    images = choose_on if choose_on is not None else train_set.first(min(len(train_set), len(test_set)))
+    choice = _Choice(work, limits, choices, images)
+    chosen = choice.best()
+    seen = work.observe(test_set)
+    others, missing = choice.others(chosen, seen, test_set)
+    found = Allocation(
+        chosen=choice.candidate(CHOSEN, chosen.bits, seen, test_set),
+        expected=choice.expected(chosen.bits),
+        limits=limits.given(),
+        kept=choice.kept(chosen),
+        others=tuple(others),
+        missing=missing,
+        options=tuple(choice.options),
+    )
+    if on_step is not None:
+        on_step(total, total)
+    return found
+
+
+class _Choice:
+    """The options of a network and what may be chosen of them."""
+
+    def __init__(self, work: Workshop, limits: Budget | Tolerance, bits: list[int], images: AnySet) -> None:
+        self.work, self.asked, self.bits, self.images = work, limits, bits, images
+        self.seen = work.observe(images)
+        self.floor = self._floor() if isinstance(limits, Tolerance) and limits.floors is not None else 1.0
+        self.options, self.base = work.options(bits, images, self.seen)
+        self.limits = self._limits()
+
+    def _floor(self) -> float:
+        try:
+            found = image_floor(self.seen.counts, images=FLOOR_IMAGES).get(MEASURE)
+        except DataError as error:
+            raise SpecError(f"a tolerance in noise floors needs more images to choose on: {error}") from error
+        assert found is not None
+        return found.value
+
+    def _limits(self) -> dict[str, Limit]:
+        if isinstance(self.asked, Budget):
+            return limits_of(self.options, self.asked, self.base)
+        found = {}
+        if self.asked.accuracy_drop is not None:
+            # what happens to be right more often is no room for others
+            drops = np.array([max(0.0, option.accuracy_drop) for option in self.options])
+            found["accuracy_drop"] = Limit(drops, self.asked.accuracy_drop, self.base["accuracy_drop"])
+        if self.asked.floors is not None:
+            drifts = np.array([option.drift for option in self.options]) / self.floor
+            found["floors"] = Limit(drifts, self.asked.floors, self.base["drift"] / self.floor)
+        return found
+
+    def best(self) -> Made:
+        """The best network that keeps to the limits as measured; the last one tried, if none does."""
+        limits, made = dict(self.limits), None
+        for _ in range(ROUNDS):
+            try:
+                taken = self._solve(limits)
+            except SpecError:
+                if made is None:
+                    raise
+                # no choice is left below a limit that was lowered
+                break
+            made = self.work.made(_bits(taken), self.images, self.seen)
+            missed = {name: amount for name, amount in self._missed(made).items() if amount > 0}
+            if not missed:
+                break
+            expected = self._sums(made.bits)
+            for name, amount in missed.items():
+                limits[name] = limits[name]._replace(most=min(limits[name].most, expected[name]) - amount)
+        assert made is not None
+        return made
+
+    def _solve(self, limits: Mapping[str, Limit]) -> list[Option]:
+        drifts, sizes = (np.array([getattr(option, name) for option in self.options]) for name in ("drift", "bytes"))
+        if isinstance(self.asked, Budget):
+            return least(self.options, limits, drifts, sizes)
+        return least(self.options, limits, sizes, drifts)
+
+    def _measured(self, made: Made) -> dict[str, float]:
+        """Of what is limited."""
+        sums = self._sums(made.bits)
+        now = {"accuracy_drop": made.accuracy_drop, "floors": made.drift / self.floor, **made.cost}
+        return {name: now.get(name, sums[name]) for name in self.limits}
+
+    def _missed(self, made: Made) -> dict[str, float]:
+        return {name: value - self.limits[name].most for name, value in self._measured(made).items()}
+
+    def kept(self, made: Made) -> dict[str, bool]:
+        """Whether each limit is, as measured."""
+        return {name: amount <= 0 for name, amount in self._missed(made).items()}
+
+    def _taken(self, bits: Bits) -> np.ndarray:
+        return np.array([bits[option.target, option.name] == option.bits for option in self.options])
+
+    def _sums(self, bits: Bits) -> dict[str, float]:
+        taken = self._taken(bits)
+        return {name: limit.total(taken) for name, limit in self.limits.items()}
+
+    def expected(self, bits: Bits) -> dict[str, float]:
+        """What the sums of what each layer does alone come to."""
+        taken = [option for option, is_taken in zip(self.options, self._taken(bits), strict=True) if is_taken]
+        return {key: start + sum(getattr(option, key) for option in taken) for key, start in self.base.items()}
+
+    # -- beside it ---------------------------------------------------------------------------------------------------
+
+    def others(self, chosen: Made, seen: Observation, images: AnySet) -> tuple[list[Candidate], dict[str, str]]:
+        """Networks by other rules with the same limits, or, beside a tolerance, with no more memory; and why a rule has
+        none."""
+        found, missing = [], {}
+        for rule, choices in ((EQUAL, self.equal()), (PTQ4SNN, self.by_ptq4snn())):
+            bits = next((bits for bits in choices if self._fits(bits, chosen)), None)
+            if bits is None:
+                missing[rule] = "no bits of this rule keep to the limits"
+                continue
+            text = f"{rule}, {next(iter(bits.values()))}" if rule == EQUAL else rule
+            found.append(self.candidate(text, bits, seen, images))
+        return found, missing
+
+    def equal(self) -> list[Bits]:
+        """The same everywhere, the most first."""
+        return [dict.fromkeys(self.work.layers, bits) for bits in reversed(self.bits)]
+
+    def by_ptq4snn(self) -> list[Bits]:
+        """By its rule, the most first."""
+        work = self.work
+        near = min(self.bits, key=lambda bits: abs(bits - ptq4snn.SALIENCE_BITS))
+        quantized = work.cell(work.spec(dict.fromkeys(work.layers, near)), self.images, self.seen).model
+        baseline = copy_of(work.model).to(work.place).eval()
+        scores = ptq4snn.scores(baseline, quantized, self.seen, self.images)
+        weights = [name for target, name in work.layers if target == "weights"]
+        inputs, _ = next(iter(self.images.first(1).batches(1, device=work.place)))
+        order = trace(baseline, inputs, weights).order
+        return ptq4snn.assign(scores, list(work.layers), order, self.seen.counts.layers, self.bits)
+
+    def _fits(self, bits: Bits, chosen: Made) -> bool:
+        if isinstance(self.asked, Budget):
+            sums = self._sums(bits)
+            return all(sums[name] <= limit.most for name, limit in self.limits.items())
+        return sum(self.bytes(bits)) <= sum(self.bytes(chosen.bits))
+
+    def bytes(self, bits: Bits) -> tuple[float, float]:
+        """Of weights and of states."""
+        taken = [option for option, is_taken in zip(self.options, self._taken(bits), strict=True) if is_taken]
+        sizes = [sum(item.bytes for item in taken if item.target == target) for target in ("weights", "membrane")]
+        return sizes[0], sizes[1]
+
+    def candidate(self, rule: str, bits: Bits, seen: Observation, images: AnySet) -> Candidate:
+        """The network with these bits, on the test images."""
+        weights, states = self.bytes(bits)
+        return Candidate(rule=rule, made=self.work.made(bits, images, seen), weight_bytes=weights, state_bytes=states)
+
+
+def _bits(taken: Sequence[Option]) -> dict[tuple[str, str], int]:
+    return {(option.target, option.name): option.bits for option in taken}

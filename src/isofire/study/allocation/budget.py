@@ -1,0 +1,77 @@
+"""What a choice of bits must keep to: a budget, with the least drift; or a tolerance, with the least memory."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+
+from isofire.errors import SpecError
+
+
+class _Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    def __post_init__(self) -> None:
+        given = self.given()
+        if not given:
+            names = list(msgspec.structs.asdict(self))
+            text = f"{', '.join(names[:-1])} or {names[-1]}"
+            raise SpecError(f"a {type(self).__name__.lower()} limits {text}, got none of them")
+        for name, value in given.items():
+            if not 0 < value < math.inf:
+                raise SpecError(f"{name} must be positive, got {value}")
+
+    def given(self) -> dict[str, Any]:
+        """What is limited."""
+        return {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
+
+
+class Budget(_Limits, frozen=True, kw_only=True):
+    """What a network may keep and spend; None: as much as it likes.
+
+    Parameters
+    ----------
+    weight_bytes, state_bytes, total_bytes
+        Of the layers that are quantized, for one image at a time.
+    synops
+        Mean synaptic operations of an inference, of the whole network.
+    energy_uj
+        Estimated energy of an inference in uJ, of the whole network; see `isofire.firing.cost.energy`.
+
+    Raises
+    ------
+    SpecError
+        If nothing is limited, or a limit is not positive.
+    """
+
+    weight_bytes: float | None = None
+    state_bytes: float | None = None
+    total_bytes: float | None = None
+    synops: float | None = None
+    energy_uj: float | None = None
+
+    @property
+    def costs(self) -> bool:
+        """Whether operations must be measured."""
+        return self.synops is not None or self.energy_uj is not None
+
+
+class Tolerance(_Limits, frozen=True, kw_only=True):
+    """How far a network may be from full precision; the bits with the least memory are taken.
+
+    Parameters
+    ----------
+    accuracy_drop
+        Share of images, 0.01 for a point.
+    floors
+        Drift (EMD, layers weighted by their neurons) in noise floors, as `isofire check` counts them: 1 is how far the
+        baseline is from itself on 1,000 other images.
+
+    Raises
+    ------
+    SpecError
+        If nothing is limited, or a limit is not positive.
+    """
+
+    accuracy_drop: float | None = None
+    floors: float | None = None

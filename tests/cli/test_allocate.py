@@ -1,0 +1,32 @@
+"""`isofire allocate`: limits that do not go together, and one that cannot be met."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "say what must be kept to: a budget, --weight-kib"),
+        (("--synops", "5", "--max-floors", "2"), "give one of the two kinds"),
+        (("--energy-uj", "-1"), "energy_uj must be positive"),
+        (("--max-accuracy-drop", "0"), "accuracy_drop must be positive"),
+    ],
+)
+def test_mistakes(run, config, words, message):
+    result = run("allocate", "fp.safetensors", "-c", config, *words)
+    assert (result.code, result.out) == (2, "")
+    assert message in result.err
+
+
+def test_the_least_that_can_be_kept_to_is_said(run, trained, config):
+    rules = "quant.rules=[{match='re:stages.*', weights='float'}]"
+    words = ("-c", config, "--set", rules, "--set", "quant.first_layer='quantize'", "--bits", "4", "--n", "20")
+    result = run("allocate", trained / "model.safetensors", *words, "--weight-kib", "0.001", "--json")
+    assert result.code == 2
+    # the first layer: 4 kernels of 3 x 3 in 4 bits, and a 32-bit step each; the last one stays float
+    text = json.loads(result.out)["error"]["message"]
+    assert "the limit weight_bytes = 1.024 cannot be met: with these bits the least is 34; raise it" in text
