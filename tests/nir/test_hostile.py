@@ -19,9 +19,9 @@ import h5py
 import numpy as np
 
 import isofire.nir
+from isofire import hdf5_check
 from isofire.errors import CheckpointError, ModelError
 from isofire.neurons import IF, PerStep
-from isofire.nir import hdf5_check
 
 
 @pytest.fixture

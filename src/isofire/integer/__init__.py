@@ -11,6 +11,7 @@ from isofire.integer.limits import Resource, Resources
 from isofire.integer.lowering import lower
 from isofire.integer.mapping import ChipMapping
 from isofire.integer.network import READOUT, Encoder, IntegerNetwork, Readout, Trace
+from isofire.integer.netx import read_netx
 from isofire.integer.population import Population, State, StateTable
 from isofire.integer.refusals import APPROXIMATIONS, Refusal, RefusedError
 from isofire.integer.steps import Steps, steps_of, with_changes
@@ -50,6 +51,7 @@ __all__ = [
     "differences",
     "lower",
     "nearest_decay",
+    "read_netx",
     "steps_of",
     "with_changes",
 ]

@@ -13,11 +13,11 @@ from torch import nn
 
 import nir
 from isofire.errors import CheckpointError, ModelError
+from isofire.hdf5_check import check_hdf5
 from isofire.neurons import MembraneQuantizer, Neuron, Recurrent
 from isofire.nir.circles import flat, recurrent_pairs
 from isofire.nir.convention import Convention
 from isofire.nir.graph import INPUT, GraphNet, Scale, layers_of
-from isofire.nir.hdf5_check import check_hdf5
 from isofire.nir.metadata import CONVENTION, KEY, MEMBRANE, NAMES, intact
 from isofire.nir.nodes import gain_of, module_of
 from isofire.quantization import restore_

@@ -1,7 +1,7 @@
 """Looking into an HDF5 file before it is read: in a process that can be stopped, with little memory, for what is due.
 
 HDF5 can refer to other files, hold itself, claim more data than there is, and send its reader in circles. None of that
-belongs into a NIR graph.
+belongs into a network.
 """
 
 from __future__ import annotations
@@ -23,8 +23,13 @@ MEMORY = 2**32
 """Most memory of the process that looks."""
 
 
-def check_hdf5(path: str | os.PathLike[str]) -> None:
+def check_hdf5(path: str | os.PathLike[str], what: str = "a NIR graph") -> None:
     """Refuse a file that is no plain HDF5 tree of data of a size that its own allows.
+
+    Parameters
+    ----------
+    what
+        It should be, in words of an error.
 
     Raises
     ------
@@ -35,7 +40,7 @@ def check_hdf5(path: str | os.PathLike[str]) -> None:
     try:
         check_file(path)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read as a NIR graph: {error.strerror or error}") from error
+        raise CheckpointError(f"{path} cannot be read as {what}: {error.strerror or error}") from error
     numbers = map(str, (MEMORY, OBJECTS, DEPTH, BYTES + TIMES * os.stat(path).st_size))
     # nothing of the folder, or of the user's start-up files, is imported there but what is found here too
     command = [sys.executable, "-P", "-c", _LOOK, os.path.abspath(path), *numbers]
@@ -45,18 +50,20 @@ def check_hdf5(path: str | os.PathLike[str]) -> None:
             command, capture_output=True, timeout=SECONDS, env=environment, stdin=subprocess.DEVNULL, text=True
         )
     except subprocess.TimeoutExpired as error:
-        raise _refused(path, f"it takes more than {SECONDS} seconds to look into, as no sound file does") from error
+        raise _refused(
+            path, what, f"it takes more than {SECONDS} seconds to look into, as no sound file does"
+        ) from error
     if done.returncode == 3:
-        raise _refused(path, done.stdout.strip())
+        raise _refused(path, what, done.stdout.strip())
     if done.returncode:
         told = (done.stderr.strip().splitlines() or [f"the process that looked into it ended with {done.returncode}"])[
             -1
         ]
-        raise _refused(path, told)
+        raise _refused(path, what, told)
 
 
-def _refused(path: str | os.PathLike[str], why: str) -> CheckpointError:
-    return CheckpointError(f"{path} cannot be read as a NIR graph: {why}")
+def _refused(path: str | os.PathLike[str], what: str, why: str) -> CheckpointError:
+    return CheckpointError(f"{path} cannot be read as {what}: {why}")
 
 
 _LOOK = """
