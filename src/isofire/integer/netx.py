@@ -158,7 +158,7 @@ def _connection(name: str, source: str, kind: str, weight: Tensor, values: dict[
         out = int(np.prod(_shape(values)))
         dense = weight.reshape(out, -1)
         return Connection(sources=(source,), target=name, weight=dense, shift=_SHIFT, delay=1)
-    sizes = {key: _pair(values[key]) for key in ("stride", "padding", "dilation")}
+    sizes: dict[str, Any] = {key: _pair(values[key]) for key in ("stride", "padding", "dilation")}
     kernel = weight.reshape(weight.shape[:4])
     return Connection(
         sources=(source,), target=name, weight=kernel, kind="conv", groups=int(values["groups"]), shift=_SHIFT, delay=1,
