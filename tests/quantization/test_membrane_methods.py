@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 import isofire
+from isofire import nir
 from isofire.adapters import find_neurons
 from isofire.errors import SpecError
+from isofire.integer import differences, lower
 from isofire.models import build, load_model, save_model
 from isofire.neurons import IF, LIF, PerStep
 from isofire.quantization import calibrate, prepare, prepare_, quantize_
@@ -206,3 +208,24 @@ def test_currents_of_two_layers_share_no_scale(images) -> None:
 
     with pytest.raises(SpecError, match="currents of 'fire' are not those of one convolution or linear layer"):
         quantize_(Two().eval(), spec_of("mint"), images[0])
+
+
+# -- what comes after quantization -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "placement"), [("lsq", "pre_fire"), ("lqnet", "post_reset"), ("mint", "post_reset")])
+def test_integers_and_graphs_fire_as_the_network(name: str, placement: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = build({"builder": "sew_resnet8", "width": 0.25, "T": 2, "in_channels": 1})
+    x = torch.randn(48, 1, 8, 8)
+    net.train()(x)
+    membrane = {"method": name, "bits": 3, "placement": placement}
+    spec = QuantSpec.from_dict(
+        {"weights": W4, "membrane": membrane, "first_layer": "quantize", "last_layer": "quantize"}
+    )
+    model = quantize_(net.eval(), spec, x)
+    found = differences(model, lower(model, x[:8]), [x[:16]])
+    assert sum(layer.differ for layer in found.layers.values()) == 0
+    nir.write(tmp_path / "net.nir", model, x[:1])
+    with torch.no_grad():
+        assert torch.equal(nir.read(tmp_path / "net.nir")(x), model(x))
