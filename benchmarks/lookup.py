@@ -27,7 +27,7 @@ from isofire.study.environment import environment
 Row = Callable[[], Tensor]
 
 
-def rows(root: str, batch: int, bits: int) -> dict[str, Row]:
+def rows(root: str, batch: int, bits: int, compiled: bool) -> dict[str, Row]:
     """What is timed, the base first; all give the same classes, up to what rounding changes."""
     spec = isofire.QuantSpec(weights={"method": "uniform", "bits": bits})
     calibration, images = _images(root, "train", 512), _images(root, "test", batch)
@@ -36,9 +36,14 @@ def rows(root: str, batch: int, bits: int) -> dict[str, Row]:
     last = images.contiguous(memory_format=torch.channels_last)
     tuned = peer_of(quantized).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     float32 = copy.deepcopy(quantized).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    networks = {
+    networks: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
         "spikingjelly": (peer_of(quantized), images),
         "spikingjelly, channels_last": (tuned, last),
+        **(
+            {"spikingjelly, channels_last, torch.compile": (torch.compile(copy.deepcopy(tuned)), last)}
+            if compiled
+            else {}
+        ),
         "isofire, fp32": (float32, last),
         "isofire.fast": (isofire.fast(quantized), images),
     }
@@ -96,10 +101,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--bits", type=int, default=4)
+    parser.add_argument("--compiled", action="store_true", help="SpikingJelly under torch.compile too; takes a minute")
     given = parser.parse_args()
     keep_freed_memory()
     torch.set_num_threads(given.threads)
-    cases = rows(given.root, given.batch, given.bits)
+    cases = rows(given.root, given.batch, given.bits, given.compiled)
     load = os.getloadavg()[0]
     found = {
         "case": "inference by look-up",

@@ -166,6 +166,30 @@ def test_recorders_and_comparisons_find_the_layers() -> None:
     assert [(drift.layer, drift.emd) for drift in drifts[0]] == [(drift.layer, drift.emd) for drift in drifts[1]]
 
 
+@compiled
+def test_who_follows_each_operation_sees_the_quantized_network() -> None:
+    model, x = _network(), torch.randn(12, 3, 12, 12)
+    quantized = isofire.quantize_(copy.deepcopy(model), W4, x)
+    quick, data = isofire.fast(quantized), (x, torch.zeros(12, dtype=torch.int64))
+    found, expected = (isofire.compare(model, network, data).synops for network in (quick, quantized))
+    assert found is not None
+    assert expected is not None
+    assert not found.left_out
+    assert {name: drift.baseline for name, drift in found.layers.items()} == {
+        name: drift.baseline for name, drift in expected.layers.items()
+    }
+    assert sum(drift.baseline for drift in found.layers.values()) > 0
+    assert torch.equal(torch.export.export(quick, (x,)).module()(x), quantized(x))
+
+
+@compiled
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_inputs_that_are_not_finite_go_the_reference_s_way(value: float) -> None:
+    model, x = _quantized(), torch.randn(9, 3, 12, 12)
+    x[2, 1, 5, 5] = value
+    assert _equal(_spikes(isofire.fast(model), x), _spikes(_reference(model), x))
+
+
 def test_without_compiled_look_ups_the_spikes_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = _quantized(), torch.randn(10, 3, 12, 12)
     expected = _spikes(_reference(model), x)

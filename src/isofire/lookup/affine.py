@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +57,11 @@ class Affine:
         found = Affine(self.gain * scale, shift if bias is None else shift + bias.detach().double(), True)
         self._normalised = Unchanged(mean, var, weight, bias), eps, found
         return found
+
+    @cached_property
+    def is_finite(self) -> bool:
+        """Whether no input of a neuron can be infinite in float32, or no number."""
+        return bool((self.gain.abs().max() < 1e28) & (self.shift.abs().max() < 1e36))
 
     def floats(self, divisor: int) -> tuple[Tensor, Tensor]:
         """Scale and shift in float32, for counts that are to be divided by `divisor`."""

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from isofire.lookup import direct
 from isofire.lookup.affine import Affine, Geometry, Unchanged
 from isofire.lookup.tables import LARGEST_CODE, Tables, tables_of
-from isofire.lookup.tensors import Lazy, Products, Spikes, Sums, spikes_in
+from isofire.lookup.tensors import Lazy, Products, Spikes, Sums, spikes_in, watched
 from isofire.quantizers.lattice import codes_of
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ class TableLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Sums to come for spikes that tables can take; else what the layer's own class gives."""
-        spikes, found = spikes_in(x), self.found()
-        if spikes is None or isinstance(found, str) or not self.takes(spikes):
+        spikes = spikes_in(x)
+        if spikes is None or watched() or isinstance(found := self.found(), str) or not self.takes(spikes):
             return super().forward(x)
         return Sums(self, spikes, self.affine(found.step), spikes.folded, self.out_shape(spikes.counts))
 
@@ -137,7 +137,7 @@ class TableConv2d(TableLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """As every layer of tables; for real inputs, products to come."""
-        if isinstance(x, Lazy) or not direct.takes(cast(nn.Conv2d, self), x):
+        if isinstance(x, Lazy) or watched() or not direct.takes(cast(nn.Conv2d, self), x):
             return super().forward(x)
         return Products(self, x, self.affine(None))
 

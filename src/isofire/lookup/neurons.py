@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from isofire.lookup import native
 from isofire.lookup.counts import DenseCounts, PackedCounts
 from isofire.lookup.kernels import run_direct, run_tables
-from isofire.lookup.tensors import Products, Spikes, Sums, norm_of, plain
+from isofire.lookup.tensors import Products, Spikes, Sums, norm_of, plain, watched
 from isofire.neurons import Neuron, apply_per_step
 from isofire.neurons.norm_fusion import can_fuse
 from isofire.neurons.single_state import MembraneDynamics
@@ -41,6 +41,8 @@ class TableNeuron(_Base):
 
     def forward(self, x: Tensor, norm: _BatchNorm | None = None, repeat: int | None = None) -> Tensor:
         """As `Neuron.forward`, spikes as a tensor that later layers read packed."""
+        if watched():
+            return super().forward(plain(x), norm, repeat)
         once = isinstance(x, Products) and x.folded
         if isinstance(x, Sums | Products) and x.own is None and x.folded == once == (repeat is not None):
             x, norm = _normed(x, norm, once)
@@ -54,6 +56,8 @@ class TableNeuron(_Base):
         reason = "its batch norm is in training or a second one" if norm is not None else self._refuses(x)
         self.spike_counts = None
         if isinstance(x, Products):
+            if not reason and not bool(x.inputs.isfinite().all()):
+                reason = "inputs are not finite"
             if reason:
                 self.__dict__["said"] = "torch, in order", reason
                 return self._wrapped(super().forward(x.in_order(), norm, repeat))
@@ -88,7 +92,7 @@ class TableNeuron(_Base):
             return f"{type(self.dynamics).__name__} with more than a membrane, or with a floor or several spikes a step"
         if self.membrane is not None and not self.membrane.is_fixed:
             return "the membrane's quantizer learns or observes"
-        return None
+        return None if x.affine.is_finite else "a scale or shift is not finite"
 
     def _wrapped(self, spikes: Tensor) -> Tensor:
         """Spikes for later layers to pack; counts whose largest is not known stay as they are."""

@@ -66,6 +66,12 @@ class Lazy(Tensor):
         return repr(self.plain())
 
 
+def watched() -> bool:
+    """Whether somebody follows each operation (a cost's trace, torch.compile, torch.export), who is to see ordinary
+    ones."""
+    return torch._C._len_torch_dispatch_stack() > 0 or torch.compiler.is_compiling()
+
+
 def plain(x: Any) -> Any:
     """A lazy tensor worked out; anything else as it is."""
     return x.plain() if isinstance(x, Lazy) else x
