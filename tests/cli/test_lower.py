@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from isofire.export import read_bundle
+
 CODE = """
 import math
 import torch
@@ -70,6 +72,17 @@ def test_the_rounding_that_silenced_a_network_and_its_cure(here: Any, run: Calla
     mended = json.loads(run("lower", *NETWORK, "--gain", "l2", "--json").out)
     assert mended["rates"]["1"]["chip"] == pytest.approx(cures[0]["rate"])
     assert mended["finding"] is None or not mended["finding"]["silent"]
+
+
+def test_the_integers_are_written_and_are_the_network(here: Any, run: Callable[..., Any]) -> None:
+    done = run("lower", *NETWORK, "--gain", "l2", "--out", "codes", "--json")
+    assert done.code == 0, done.err
+    network = read_bundle("codes")
+    assert network.latency == {"1": 0, "3": 1, "readout": 0}
+    # a spike a neuron and step, as the command said
+    frames = sys.modules["chip_nets"].spikes("test")[0][0]
+    rate = float(network.aligned(network.codes(frames)).spikes["1"].double().mean())
+    assert rate == pytest.approx(json.loads(done.out)["rates"]["1"]["chip"])
 
 
 def test_what_a_chip_cannot_run_is_a_list_and_status_1(here: Any, run: Callable[..., Any]) -> None:

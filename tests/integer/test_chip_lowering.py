@@ -277,6 +277,12 @@ def test_more_spikes_a_step_than_the_chip_fires_are_told() -> None:
         lower(model, 15 * spikes(20, 6, 12), hardware="xylo-a2")
 
 
+def test_xylo_takes_no_network_of_outputs_alone() -> None:
+    model = dense(6, 8, neuron=lambda: CubaLIF(4.0, 4.0, synapse="after_decay", v_reset=None))
+    with pytest.raises(RefusedError, match="1: layers: its one layer of neurons is the output"):
+        lower(model, spikes(9, 4, 6), hardware="xylo-a2", approximate=True)
+
+
 def test_an_unknown_limit_is_refused() -> None:
     spec = msgspec.structs.replace(HardwareSpec.load("loihi1"), limits={"moons": 3})
     with pytest.raises(SpecError, match=r"limits\.moons of loihi1 is not known"):

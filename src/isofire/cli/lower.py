@@ -9,11 +9,13 @@ import torch
 from cyclopts import Parameter
 
 from isofire.cli.named import ModelChoice
-from isofire.cli.options import DataChoice, Output
+from isofire.cli.options import DataChoice, Out, Output
 from isofire.cli.screen import Report
 from isofire.models import NamedData
 from isofire.study import AnySet
 
+_GOLDEN = 2
+"""Images of the golden vectors."""
 _EXAMPLES = 64
 """Images on which it is seen how large inputs and states become."""
 
@@ -25,6 +27,7 @@ def lower(
     hardware: Annotated[str, Parameter(help="A preset, such as xylo-a2, speck2f or loihi1, or a chip's TOML file.")],
     shift_by: Literal["factor", "log2"] = "factor",
     gain: Literal["keep", "l2"] = "keep",
+    out: Out = None,
     batch_size: int = 64,
     network: ModelChoice | None = None,
     choice: DataChoice | None = None,
@@ -34,7 +37,8 @@ def lower(
 
     Says what the chip does otherwise than the network, layer by layer; the table of resources; every layer's rate in
     the network and on the chip, with each change alone; and, where a layer falls silent or fires otherwise, the
-    rounding that did it and what mends it. Exit status 1 if the chip cannot run the network at all.
+    rounding that did it and what mends it. With --out the integers are written as a bundle, with golden vectors of two
+    images (docs/chips.md). Exit status 1 if the chip cannot run the network at all.
 
     ```
     isofire lower runs/fp/model.safetensors --hardware loihi1 --data digits --n 200
@@ -53,6 +57,7 @@ def lower(
     batch_size
         Images at once.
     """
+    from isofire.export import write_bundle
     from isofire.integer import HardwareSpec, RefusedError
     from isofire.integer import lower as lower_network
 
@@ -66,7 +71,12 @@ def lower(
     except RefusedError as error:
         document = {"hardware": spec.name, "runs": False, "refusals": _plain(error.refusals)}
         return Report(document, str(error), 1)
-    return _measured(opened, made, example, data, options, batch_size)
+    report = _measured(opened, made, example, data, options, batch_size)
+    if out is None:
+        return report
+    codes = made.codes(example)[:, :_GOLDEN]
+    written = write_bundle(out, made, codes)
+    return Report({**report.document, "folder": str(written)}, f"{report.text}\n\nwrote {written}", report.code)
 
 
 def _measured(opened: Any, made: Any, example: Any, data: Any, options: dict[str, Any], batch_size: int) -> Report:

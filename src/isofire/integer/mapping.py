@@ -98,6 +98,9 @@ def map_onto(
         )
         refused += _arrive(spec, layer, latency)
         layers.append(layer)
+    if len(layers) == 1 and spec.weights.shift_per == "group":
+        says = "its one layer of neurons is the output, which inputs do not reach; hidden neurons lie between"
+        refused.append(Refusal(layers[0].name, "layers", says, "put a layer of neurons before it"))
     _choose(spec, layers)
     for layer in layers:
         layer.round(spec)
