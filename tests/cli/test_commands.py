@@ -215,6 +215,19 @@ def test_quantize_membranes_by_setting(run, trained, config):
     assert found["layers"][0]["layer"] == "stem_sn"
 
 
+def test_quantize_tells_each_layer_and_the_time_left(run, trained, config):
+    words = ("--preset", "keep-firing-1bit-state", "--set", "quant.correct='never'", "--data", "digits", "-o", "kept")
+    result = run("quantize", trained / "model.safetensors", *words, "--set", "data.test_images=20", "--set",
+                 "calibration.images=32")  # fmt: skip
+    assert result.code == 0, result.err
+    lines = [line for line in result.err.splitlines() if "levels chosen, drift" in line]
+    assert len(lines) == 9
+    assert all(re.search(r"drift 0\.\d{5} -> 0\.\d{5}; about \d+:\d\d:\d\d left$", line) for line in lines[:-1])
+    # after the last layer nothing is left
+    assert "left" not in lines[-1]
+    assert all(line in Path("kept/log.txt").read_text() for line in lines)
+
+
 def test_quantize_says_how_to_get_a_figure(run, trained, config, monkeypatch):
     monkeypatch.setattr("isofire.cli.figures.find_spec", lambda _: None)
     result = run("quantize", trained / "model.safetensors", "-c", config, "-o", "q", "--device", "cpu")

@@ -234,6 +234,9 @@ def test_by_layer_calibration_names_it_at_once(caplog: pytest.LogCaptureFixture)
     isofire.quantize_(net, spec, frames(), on_step=steps.append)
     silent = [step for step in steps if step.done == "gone silent"]
     assert [step.layer for step in silent] == ["1", "3"]
+    # of 8 and 5 neurons
+    assert [step.share for step in silent] == [8 / 13, 1.0]
+    assert str(silent[0]).startswith("1: gone silent (no neuron fires because of")
     assert "post_reset, 2 levels from -9 to -8" in silent[0].note
     first, second = warnings_of(caplog)
     assert first.startswith("calibration: 1: no neuron fires because of its membrane quantizer")

@@ -13,6 +13,7 @@ from torch import nn
 from isofire.cli.compare import keep_comparison
 from isofire.cli.named import ModelChoice
 from isofire.cli.options import Machine, Out, Output, QuantChoice, deciding, out_folder, refuse_processes
+from isofire.cli.progress import layers_told
 from isofire.cli.screen import Log, Report, open_folder
 from isofire.config import RunConfig, require
 from isofire.errors import SpecError
@@ -137,6 +138,7 @@ def quantize(
             folder=folder / "training" if mode == "qat" else None,
             progress=True,
             on_epoch=note,
+            on_step=layers_told(log),
         )
         about = environment(place)
         used = {**settings.to_dict(), "model": chosen.model or model.__dict__.get("config")}

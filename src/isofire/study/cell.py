@@ -23,6 +23,7 @@ from isofire.models import NamedData
 from isofire.quantization import (
     CALIBRATION_BATCH,
     CALIBRATION_IMAGES,
+    OnStep,
     calibrate_,
     convert_,
     labels_of,
@@ -88,6 +89,7 @@ def run_cell(
     folder: str | os.PathLike[str] | None = None,
     progress: bool = False,
     on_epoch: Callable[[EpochRecord], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> Cell:
     """Quantize a copy of `baseline` and measure how its accuracy and firing changed on the same images.
 
@@ -133,6 +135,9 @@ def run_cell(
         Where training keeps its state, so that a cell that was cut off goes on there.
     progress, on_epoch
         As in `isofire.training.train`.
+    on_step
+        As in `isofire.quantize_`: called with what was done to each layer, where layers are calibrated one after the
+        other.
 
     Raises
     ------
@@ -153,11 +158,11 @@ def run_cell(
     batches, count = _calibration(train_set, calibration_images, seed, place)
     history: tuple[EpochRecord, ...] = ()
     if mode == "ptq":
-        model = _post_training(baseline, spec, batches, place, count)
+        model = _post_training(baseline, spec, batches, place, count, on_step)
     else:
         model = copy_of(baseline if start is None else start).to(place)
         if spec is not None:
-            model = calibrate_(prepare_(model, spec), batches, max_images=count)
+            model = calibrate_(prepare_(model, spec), batches, max_images=count, on_step=on_step)
         assert recipe is not None
         assert not isinstance(train_set, NamedData)
         recipe = msgspec.structs.replace(recipe, seed=seed)
@@ -239,11 +244,16 @@ def _calibration(train_set: AnySet | NamedData, images: int, seed: int, place: t
 
 
 def _post_training(
-    baseline: nn.Module, spec: QuantSpec | None, batches: Data, place: torch.device, images: int
+    baseline: nn.Module,
+    spec: QuantSpec | None,
+    batches: Data,
+    place: torch.device,
+    images: int,
+    on_step: OnStep | None,
 ) -> nn.Module:
     model = copy_of(baseline).to(place)
     if spec is not None:
-        return quantize_(model, spec, batches, max_images=images)
+        return quantize_(model, spec, batches, max_images=images, on_step=on_step)
     walked = batches.batches(CALIBRATION_BATCH) if isinstance(batches, BatchSource) else batches
     reestimate_batch_norm(model, cast(Iterable[Sequence[torch.Tensor]], walked), device=place)
     return model

@@ -50,6 +50,8 @@ class Step(NamedTuple):
         looked at.
     note
         What could not be done, or is wrong, and why; None if all is well.
+    share
+        How much of all work is then done, 0 to 1, about: layers count by their neurons.
     """
 
     layer: str
@@ -57,6 +59,11 @@ class Step(NamedTuple):
     before: float | None = None
     after: float | None = None
     note: str | None = None
+    share: float = 0.0
+
+    def __str__(self) -> str:
+        drift = "" if self.before is None or self.after is None else f", drift {self.before:.5f} -> {self.after:.5f}"
+        return f"{self.layer}: {self.done}{drift}{f' ({self.note})' if self.note else ''}"
 
 
 OnStep = Callable[[Step], None]
@@ -109,11 +116,14 @@ class ByLayer:
         steps: list[Step] = []
         with Bypass(self.model) as self.bypass, torch.no_grad():
             self.look(firing_of(self.model, self.batches).counts)
+            sizes = {name: counts.numel() for name, counts in self.targets.items() if name in self.trace.order}
+            done = 0
             for name in self.trace.order:
+                done += sizes.get(name, 0)
                 for step in self.layer(name):
-                    steps.append(step)
+                    steps.append(step._replace(share=done / max(1, sum(sizes.values()))))
                     if on_step is not None:
-                        on_step(step)
+                        on_step(steps[-1])
         return steps
 
     def look(self, targets: dict[str, Tensor]) -> None:
