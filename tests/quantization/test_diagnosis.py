@@ -241,3 +241,12 @@ def test_by_layer_calibration_names_it_at_once(caplog: pytest.LogCaptureFixture)
     first, second = warnings_of(caplog)
     assert first.startswith("calibration: 1: no neuron fires because of its membrane quantizer")
     assert second.startswith("calibration: 3: no neuron fires")
+
+
+def test_one_cure_of_several_layers_is_said_once():
+    net = network()
+    for place in ("1", "3"):
+        net.get_submodule(place).membrane = MembraneQuantizer(Uniform(2, range=(-1, 1), refresh=0), "pre_fire")  # type: ignore[assignment]
+    text = diagnose(net).table()
+    assert text.count("it fires from 0.667 on, not from 1") == 2
+    assert text.count("-> at pre_fire a level is compared") == 1

@@ -121,8 +121,8 @@ def _moved(layer: LayerDiagnosis, starts: Tensor) -> Fault | None:
         return None
     found = f"it fires from {span((float(reached.min()), float(reached.max())))} on, not from {span(layer.threshold)}"
     cure = (
-        "at pre_fire a level is compared in place of the potential; method 'firing' puts an edge of a bin at the "
-        "threshold, placement 'post_reset' compares the potential"
+        "at pre_fire a level is compared in place of the potential; methods 'firing' and 'anchored' put an edge of a "
+        "bin at the threshold, placement 'post_reset' compares the potential"
     )
     return Fault(layer=layer.layer, state="note", found=found, cure=cure)
 

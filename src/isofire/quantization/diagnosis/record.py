@@ -93,9 +93,13 @@ class Diagnosis:
         columns = _columns(self.layers)
         rows = [[cells[i] for cells in columns.values()] for i in range(len(self.layers))]
         shown = f"n = {self.n_images:,} images, T = {self.T}" if self.n_images else "no data: firing was not looked at"
-        lines = [TextTable(list(columns), rows).text(width), "", shown]
-        for fault in self.faults:
-            lines += ["", f"{fault.state:<7} {fault.layer}: {fault.found}", f"{'':7} -> {fault.cure}"]
+        lines = [TextTable(list(columns), rows).text(width), "", shown, *([""] if self.faults else [])]
+        for place, fault in enumerate(self.faults):
+            lines += [f"{fault.state:<7} {fault.layer}: {fault.found}"]
+            # what helps many layers is said once
+            after = self.faults[place + 1] if place + 1 < len(self.faults) else None
+            if after is None or (after.state, after.cure) != (fault.state, fault.cure):
+                lines += [f"{'':7} -> {fault.cure}"]
         broken = sum(fault.state == "broken" for fault in self.faults)
         return "\n".join([*lines, "", f"{broken} broken" if broken else "no layer is broken"])
 
