@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from isofire.report.caveats import caveats
 from isofire.report.entries import Entry, title_of
+from isofire.report.gained import gains_of
 from isofire.report.provenance import baseline_lines, config_text, environment_lines, failed_lines
 from isofire.report.scatter import sample_text
 from isofire.report.study import Study
@@ -28,7 +29,7 @@ def sweep_markdown(study: Study) -> str:
     ]
     lines += [line for sentence in caveats(study) for line in (f"**{escaped(sentence)}**", "")]
     lines += [escaped(sentence) for sentence in verdict(entries)] + [""]
-    measures = beside_drift(study.rows)
+    measures, gains = beside_drift(study.rows), gains_of(entries)
     if best := best_per_bits(entries):
         lines += ["## Best per bits", ""]
         head = ("baseline", "target", "bits", "setting", "kept", *_HEADS, *(m.heading for m in measures), "of")
@@ -41,13 +42,23 @@ def sweep_markdown(study: Study) -> str:
         lines += [*table(head, body, text=5), ""]
         lines += _notes(entries)
     lines += ["## All settings", ""]
-    head = ("baseline", "setting", "kept", "bits", *_HEADS, *(m.heading for m in measures), "n seeds")
+    head = (
+        "baseline",
+        "setting",
+        "kept",
+        "bits",
+        *_HEADS,
+        *(m.heading for m in measures),
+        *(f"{g.heading} (× baseline)" for g in gains),
+        "n seeds",
+    )
     body = []
     for entry in entries:
         found = cells_of(entry)
         labels = entry.label("baseline"), title_of(entry.rows[0]), found["kept"]
         values = [found[key] for key in (*_KEYS, *(m.headline for m in measures))]
-        body.append((*labels, bits_text(entry.label("bits")), *values, entry.n))
+        gained = [gain.text(entry) for gain in gains]
+        body.append((*labels, bits_text(entry.label("bits")), *values, *gained, entry.n))
     lines += [*table(head, body, text=3), ""]
     for name in study.baselines:
         front = pareto_front([e for e in entries if str(e.label("baseline")) == name])

@@ -8,6 +8,7 @@ from typing import Any
 from isofire.report.caveats import caveats, reference_sizes
 from isofire.report.details import Details, more_of_layers
 from isofire.report.entries import ORDER, Entry, reference_name, title_of
+from isofire.report.gained import Gain, gains_of, memory_figure
 from isofire.report.heat import heat_maps
 from isofire.report.html import embedded_json, render
 from isofire.report.numbers import percent, significant
@@ -36,6 +37,7 @@ def sweep_page(study: Study) -> str:
     """
     palette = Palette(study.rows)
     entries = study.entries
+    gains = gains_of(entries)
     cells, baselines = _details(study)
     first = default_entry(entries)
     chosen = None if first is None else first.cells[0]
@@ -47,9 +49,11 @@ def sweep_page(study: Study) -> str:
         facts=_facts(study),
         overview=overview(entries),
         sample=sample_text(study.rows) if study.rows else "no finished cell",
-        best=[{"best": item, **_line(item.entry, palette)} for item in best_per_bits(entries)],
-        lines=[_line(entry, palette) for entry in entries],
+        best=[{"best": item, **_line(item.entry, palette, gains)} for item in best_per_bits(entries)],
+        lines=[_line(entry, palette, gains) for entry in entries],
         measures=beside_drift(study.rows),
+        gains=gains,
+        memories=[found for found in _memories(study, palette) if found is not None],
         filters=[*filters(entries), *_kept_filter(entries)],
         scatters=[
             scatter(name, [e for e in entries if str(e.label("baseline")) == name], palette) for name in study.baselines
@@ -77,6 +81,12 @@ def sweep_page(study: Study) -> str:
         dagger=any(entry.multiple is not None and not entry.same_steps for entry in entries),
         several_baselines=len(study.baselines) > 1,
     )
+
+
+def _memories(study: Study, palette: Palette) -> list[dict[str, Any] | None]:
+    """A figure for each baseline; None where memory is not known."""
+    of_baselines = ((name, [e for e in study.entries if str(e.label("baseline")) == name]) for name in study.baselines)
+    return [memory_figure(name, found, palette) for name, found in of_baselines]
 
 
 def filters(entries: Sequence[Entry]) -> list[dict[str, Any]]:
@@ -108,7 +118,7 @@ def _details(study: Study) -> tuple[dict[str, Any], list[Any]]:
     return cells, details.baselines
 
 
-def _line(entry: Entry, palette: Palette) -> dict[str, Any]:
+def _line(entry: Entry, palette: Palette, gains: Sequence[Gain] = ()) -> dict[str, Any]:
     row = entry.rows[0]
     keys = {
         "accuracy": entry.mean("accuracy"),
@@ -116,6 +126,7 @@ def _line(entry: Entry, palette: Palette) -> dict[str, Any]:
         "emd": entry.drift,
         "multiple": entry.multiple,
         **{measure.headline: entry.mean(measure.headline) for measure in beside_drift(entry.rows)},
+        **{gain.key: gain.mean(entry) for gain in gains},
         "bits": bits_order(entry.label("bits"))[0],
         "kept": float(ORDER[entry.outcome]),
     }
@@ -125,6 +136,7 @@ def _line(entry: Entry, palette: Palette) -> dict[str, Any]:
         "title": title_of(row),
         "labels": {key: _text(key, entry.label(key)) for key in (*_FILTERS, "granularity", "placement", "options")}
         | {"kept": text["kept"]},
+        "gains": {gain.key: gain.text(entry) for gain in gains},
         "text": text | {key: text[key].partition(" ±")[0] for key in text if key not in _MOST_SPREAD},
         # 17 digits: equal numbers stay equal, different ones different
         "sort": {key: "" if value is None or value != value else repr(float(value)) for key, value in keys.items()},

@@ -7,6 +7,7 @@ from typing import Any
 
 from isofire.firing.measures import Measure, columns, shown_in
 from isofire.report.entries import LABELS, Entry
+from isofire.report.gained import gains_of
 from isofire.report.numbers import percent, points, significant, times, with_spread
 
 SCORES = ("accuracy", "accuracy_fp", "agreement")
@@ -55,6 +56,8 @@ def _record(entry: Entry) -> dict[str, Any]:
     for key in (*SCORES, *(key for key in columns() if key in entry.rows[0])):
         found[f"{key}_mean"] = entry.mean(key)
         found[f"{key}_sd"] = entry.spread(key)
+    for gain in gains_of([entry]):
+        found[f"{gain.key}_mean"], found[f"{gain.key}_fp_mean"] = gain.mean(entry), gain.mean(entry, "_fp")
     found["accuracy_drop_mean"], found["accuracy_drop_sd"] = entry.drop, entry.drop_spread
     found["reference"] = entry.reference
     found["reference_same_steps"] = None if entry.reference is None else entry.same_steps
