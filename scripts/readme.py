@@ -1,6 +1,8 @@
-"""`python -m scripts.readme`: README's table and figure from the stored first look; `--check` only compares."""
+"""`python -m scripts.readme`: README's tables and docs/cifar10.md from the stored runs; `--check` only compares."""
 
 from __future__ import annotations
+
+import json
 
 from scripts.evidence.interval import interval_of
 from scripts.evidence.run import BASELINE, FOLDER, ROOT
@@ -14,7 +16,13 @@ from isofire.firing.evidence.noise_floor import FloorValue
 from isofire.firing.evidence.outcome import MARKS, Margins
 from isofire.models import pretrained
 
-FIGURE = f"{RUN}/weights.png"
+PAGE = ROOT / "docs" / "cifar10.md"
+RATES = "results/2026-11-28_digits-rates"
+SHORT = (
+    (WEIGHTS[0], 2, "ptq"), (WEIGHTS[3], 4, "ptq"), (MEMBRANES[1], 2, "ptq"), (MEMBRANES[1], 8, "ptq"),
+    (MEMBRANES[3], 8, "ptq"),
+)  # fmt: skip
+"""README's five rows: settings that fail and settings that keep, of weights and of states."""
 SHOWN_BITS = (1.585, 2, 4, 8)
 
 
@@ -51,9 +59,15 @@ def table(cells: Cells, floors: Floors) -> str:
     return "\n".join([head, "|---|" + "---:|" * 7, *lines])
 
 
-def verdict_note() -> str:
-    """What the marks after multiples say, and which floor they are of."""
-    marks = f"{MARKS['keeps']} keeps firing, {MARKS['fails']} fails, {MARKS['undecided']} undecided"
+def verdict_note(of: str) -> str:
+    """What the marks say, and which floor drift is a multiple of."""
+    marks = f"{MARKS['keeps']} keeps {of}, {MARKS['fails']} fails, {MARKS['undecided']} undecided"
+    if of != "firing":
+        return (
+            f"{marks}: the 95 % intervals of the accuracy lost and of drift ÷ floor against margins of "
+            f"{100 * Margins().accuracy:g} point and {Margins().firing:g}. Floor: what 1,000 other images do to the "
+            "baseline."
+        )
     return (
         f"{marks}: the whole 95 % interval of EMD ÷ noise floor is at most {Margins().firing:g}, none of it is, or "
         "some. Noise floor: the larger of what 1,000 other images do to the baseline and of the control with its steps."
@@ -72,37 +86,75 @@ def floor_table(floors: Floors) -> str:
     return "\n".join(["| no quantization, but | EMD × 1000 | |", "|---|---:|---|", *lines])
 
 
+def short_table(cells: Cells, floors: Floors) -> str:
+    """README's five rows: what was quantized, accuracy, drift as a multiple of its floor, and the verdict on both."""
+    lines = []
+    for setting, bits, mode in SHORT:
+        row = cells.of(setting, mode)[bits]
+        found = floors.kept(row)
+        assert found.multiple is not None
+        times = f"{found.multiple.estimate:.1f} ({found.multiple.low:.1f} to {found.multiple.high:.1f})"
+        drop = f"{100 * row['accuracy']:.1f} ({-100 * found.drop.estimate:+.1f})"
+        lines.append(
+            f"| {setting.target}, {setting.name} | {bits:g} | {drop} | {times} | {MARKS[found.outcome]} {found.words} |"
+        )
+    return "\n".join(["| quantized | bits | accuracy % | drift ÷ noise floor | |", "|---|---:|---:|---:|---|", *lines])
+
+
+def about() -> str:
+    """The network, its data and what was done, as the stored run's own page says it."""
+    text = (FOLDER / "README.md").read_text(encoding="utf-8").split("\n\n")[1].strip()
+    for stored, said in PLAINER.items():
+        text = text.replace(stored, said)
+    return text
+
+
 def readme() -> str:
     """README.md as the stored run says."""
     cells, floors = load(), load_floors()
-    about = (FOLDER / "README.md").read_text(encoding="utf-8").split("\n\n")[1].strip()
-    for stored, said in PLAINER.items():
-        about = about.replace(stored, said)
+    row = cells.rows[0]
+    note = (
+        f"SEW-ResNet-8 on CIFAR-10 ({100 * row['accuracy_fp']:.1f} % in full precision), quantized after training, "
+        f"first {row['n_images']:,} test images. {verdict_note('accuracy and firing')} In brackets: the change in "
+        "points, and 95 % intervals. "
+        f"All 102 cells, with training too: [docs/cifar10.md](docs/cifar10.md); what follows from them: "
+        f"[docs/findings.md](docs/findings.md). Stored run: [{RUN}]({RUN})."
+    )
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = section("table", f"{short_table(cells, floors)}\n\n{note}", text)
+    return section("lines", f"```text\n{ten_lines()}\n```", text)
+
+
+def ten_lines() -> str:
+    """The first lines that README's example prints, as `python -m scripts.readme_rates` stored them."""
+    return json.loads((ROOT / RATES / "rates.json").read_text(encoding="utf-8"))["lines"]
+
+
+def page() -> str:
+    """docs/cifar10.md: every setting."""
+    cells, floors = load(), load_floors()
     test = pretrained(BASELINE).__dict__["about"]["accuracy"]["test"]
     row = cells.rows[0]
     head = (
         f"Baseline: {100 * test['accuracy']:.2f} % of {test['n']:,} test images, {100 * row['accuracy_fp']:.2f} % of "
         f"these {row['n_images']:,} (one standard error {standard_error(row):.2f} points), mean rate {_rate(cells)}."
     )
-    more = "All cells and what follows from them: [docs/findings.md](docs/findings.md)."
     require_equal(cells, WEIGHTS[1], (2, 4), "ptq")
     noise = (
         "In brackets: 95 % intervals of EMD over images, as many as these; of floors where 95 % of single draws of "
-        "images, runs of the control and pairs of networks lie. "
-        f"{verdict_note()} "
-        "Intervals and floors are of EMD as these images show it. "
+        f"images, runs of the control and pairs of networks lie. {verdict_note('firing')} "
+        "Intervals and floors are of EMD, mean over layers, as these images show it. "
         "Weights on the ±10 grids of 2 and 4 bits keep nothing but signs: the two are one network after training. "
-        "What each number means: [docs/evidence.md](docs/evidence.md)."
+        "What each number means: [evidence.md](evidence.md). What follows from the cells: [findings.md](findings.md)."
     )
-    body = f"{about}\n\n{head}\n\n{table(cells, floors)}\n\n{floor_table(floors)}\n\n{noise} {more}"
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    text = section("table", f"{body} Stored run: [{RUN}]({RUN}).", text)
-    return section("figure", f"![Accuracy and EMD against bits, weights quantized]({FIGURE})", text)
+    parts = ["# Every setting on CIFAR-10", about(), head, table(cells, floors), floor_table(floors)]
+    return "\n\n".join([*parts, f"{noise} Stored run: [{RUN}](../{RUN})."]) + "\n"
 
 
 def main() -> int:
-    """0 if README.md is (now) what the run gives, 1 if `--check` finds it is not."""
-    return keep(ROOT / "README.md", readme(), "python -m scripts.readme")
+    """0 if the pages are (now) what the run gives, 1 if `--check` finds they are not."""
+    command = "python -m scripts.readme"
+    return max(keep(ROOT / "README.md", readme(), command), keep(PAGE, page(), command))
 
 
 def _line(name: str, bits: str, rows: list[Row | None], floors: Floors) -> str:

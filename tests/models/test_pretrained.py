@@ -22,7 +22,7 @@ def test_every_registered_network_loads() -> None:
         model = pretrained(name)
         assert not model.training
         assert all(value.isfinite().all() for value in model.state_dict().values()), name
-        assert model.about["accuracy"]["test"]["n"] >= 10_000
+        assert model.about["accuracy"]["test"]["n"] >= 500
         assert len(model.about["normalization"]["mean"]) == len(model.about["normalization"]["std"])
         assert model.about["recipe"]["epochs"] >= 1
 
@@ -35,6 +35,13 @@ def test_the_cifar_network_scores_what_its_note_says(cifar10_root) -> None:
     # a thousand of them, within four standard errors
     found = evaluate(model, images.take(torch.arange(1000)))
     assert abs(found.accuracy - noted["accuracy"]) < 4 * (noted["accuracy"] * (1 - noted["accuracy"]) / 1000) ** 0.5
+
+
+def test_the_digits_network_scores_what_its_note_says() -> None:
+    model = pretrained("sew_resnet8-digits")
+    found = evaluate(model, isofire.data.load("digits", "test"))
+    assert (found.n, found.accuracy) == (500, model.about["accuracy"]["test"]["accuracy"])
+    assert found.accuracy >= 0.97
 
 
 def test_commands_take_it_by_name(tmp_path, monkeypatch) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from cyclopts import App, CycloptsError, UnusedCliTokensError
+from cyclopts import App, CycloptsError, Group, UnusedCliTokensError
 from rich.console import Console
 
 from isofire.allocator import keep_freed_memory
@@ -24,6 +24,7 @@ from isofire.cli.doctor import doctor
 from isofire.cli.evaluate import evaluate
 from isofire.cli.explain import explain
 from isofire.cli.export import export
+from isofire.cli.init import init
 from isofire.cli.lower import lower
 from isofire.cli.options import Output
 from isofire.cli.quantize import quantize
@@ -40,13 +41,11 @@ USER, INTERNAL, INTERRUPTED, CLOSED_PIPE = 2, 1, 130, 141
 _HELP = """Quantize spiking neural networks, and measure whether they still fire the same way.
 
 ```
-isofire doctor                  # what is installed, and does it work
-isofire demo --out demo-output  # everything once, on small digits
-isofire train -c configs/digits-demo.toml -o runs/fp
-isofire quantize runs/fp/model.safetensors -c configs/digits-demo.toml
-isofire compare FP.safetensors QUANTIZED.safetensors --data digits
-isofire sweep configs/demo/digits.toml -o runs/demo
-isofire report runs/demo
+isofire quantize sew_resnet8-digits --preset keep-firing --data digits -o q
+isofire compare sew_resnet8-digits q/model.safetensors --data digits
+isofire init sew_resnet8-digits --data digits -o start
+isofire sweep start/sweep.toml -o which-bits
+isofire report which-bits
 ```
 
 Every command takes --help and --json. Exit status: 0 done; 2 something to correct in what was asked; 3 a sweep of which
@@ -59,11 +58,16 @@ _MISSING_DATA = "here, --root DIR names the folder, and --download fetches the s
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "Storage size calculation overflowed")
 """How torch tells it of the CPU, where it has no error of its own for it."""
 
+_NEEDED = ("init", "quantize", "compare", "sweep", "report")
+_FIRST, _MORE = Group("Start with", sort_key=0), Group("More", sort_key=1)
 app = App(name="isofire", help=_HELP, help_format="markdown", version=lambda: version("isofire") or "not installed")
 for _command, _name in (
-    (train, "train"),
+    (init, "init"),
     (quantize, "quantize"),
     (compare, "compare"),
+    (sweep, "sweep"),
+    (report, "report"),
+    (train, "train"),
     (check, "check"),
     (cost, "cost"),
     (blame, "blame"),
@@ -72,13 +76,12 @@ for _command, _name in (
     (explain, "explain"),
     (export, "export"),
     (lower, "lower"),
-    (sweep, "sweep"),
     (status, "status"),
-    (report, "report"),
     (demo, "demo"),
     (doctor, "doctor"),
 ):
-    app.command(_command, name=_name)
+    app.command(_command, name=_name, group=_FIRST if _name in _NEEDED else _MORE)
+app.register_install_completion_command(group=_MORE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

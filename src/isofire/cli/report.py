@@ -9,9 +9,11 @@ from cyclopts import Parameter
 
 from isofire.cli.options import MarginChoice, Output
 from isofire.cli.screen import Report
+from isofire.errors import SpecError
 from isofire.report import ResultsView, compare, write_comparison, write_report
 from isofire.report.caveats import caveats
 from isofire.report.matching import match
+from isofire.report.paper import FigureFormat, write_figures, write_latex
 from isofire.report.study import Study
 from isofire.report.summary import verdict
 from isofire.report.table import records
@@ -26,6 +28,8 @@ def report(
     /,
     *,
     out: Annotated[Path | None, Parameter(name=["--out", "-o"], help=_OUT)] = None,
+    latex: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    figures: FigureFormat | None = None,
     margin: MarginChoice | None = None,
     output: Output | None = None,
 ) -> Report:
@@ -37,6 +41,7 @@ def report(
 
     ```
     isofire report runs/sweep
+    isofire report runs/sweep --latex --figures pdf
     isofire report runs/before runs/after --out changes.html
     ```
 
@@ -46,13 +51,22 @@ def report(
         What `isofire sweep --out` wrote.
     other
         A second sweep to compare with; cells are matched by baseline, mode, seed and spec.
+    latex
+        Also write FILE.tex: a booktabs table, a paragraph of methods, the citation. Of one sweep.
+    figures
+        Also write figures of column width: pdf, svg or png. Of one sweep.
     """
+    if other is not None and (latex or figures):
+        raise SpecError("--latex and --figures are of one sweep; leave them out, or the second folder")
     first = _open(folder)
     document: dict[str, Any]
     if other is None:
         margins = (margin or MarginChoice()).over(first.margins)
         files = write_report(first, out or folder / "report.html", margins=margins)
         study = Study.of(first, margins)
+        page = files[0]
+        files += [write_latex(study, page.with_suffix(".tex"))] if latex else []
+        files += write_figures(study, page, figures) if figures is not None else []
         warned, said = caveats(study), verdict(study.entries)
         missing = study.missing
         counts = {"damaged": len(missing.damaged), "failed": len(missing.failed), "pending": missing.not_run}

@@ -37,6 +37,7 @@ def scatter_figure(
     measure: str | None = None,
     scale: Literal["log", "linear"] = "log",
     title: str | None = None,
+    width: float | None = None,
 ) -> Figure:
     """Accuracy against drift: a point per row, colour by target and method, shape by bits.
 
@@ -53,6 +54,8 @@ def scatter_figure(
         Of the drift axis. On a log axis, a drift of 0 is drawn at the left edge.
     title
         None: model, data, n and T.
+    width
+        In inches, with the legend below, such as a paper's column; None: a wide figure with the legend at its side.
 
     Raises
     ------
@@ -70,7 +73,7 @@ def scatter_figure(
         raise SpecError(
             f"measure must be one of {', '.join(EMD_NAMES)} and scale log or linear, got {measure!r} and {scale!r}"
         )
-    figure = _new_figure((7.2, 4.4))
+    figure = _new_figure((7.2, 4.4) if width is None else (width, 1.15 * width))
     axis = figure.subplots()
     drift = _drift(rows, measure, scale)
     controls = controls_of(rows)
@@ -96,7 +99,7 @@ def scatter_figure(
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
     axis.set_title(_sample(rows) if title is None else title, fontsize=9.5, loc="left")
-    _legend(figure, rows, marks, has_noise=bool(noise))
+    _legend(figure, rows, marks, has_noise=bool(noise), below=width is not None)
     return figure
 
 
@@ -146,7 +149,7 @@ def _draw_point(axis: Axes, row: Mapping[str, Any], drift: float, marks: Marks) 
     )  # fmt: skip
 
 
-def _legend(figure: Figure, rows: Sequence[Mapping[str, Any]], marks: Marks, has_noise: bool) -> None:
+def _legend(figure: Figure, rows: Sequence[Mapping[str, Any]], marks: Marks, has_noise: bool, below: bool) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -173,7 +176,10 @@ def _legend(figure: Figure, rows: Sequence[Mapping[str, Any]], marks: Marks, has
         handles.append(Line2D([], [], color=_GREY, linewidth=0.8, label="95 % interval of EMD"))
     handles.append(Line2D([], [], color=_GREY, linewidth=0.9, linestyle=(0, (4, 2)), label="baseline accuracy"))
     handles.append(Patch(color="#BBDDEE", alpha=0.6, label="± 1 standard error"))
-    figure.legend(handles=handles, loc="outside right upper", fontsize=7.5, frameon=False, handlelength=1.4)
+    place: dict[str, Any] = {"loc": "outside right upper", "fontsize": 7.5}
+    if below:
+        place = {"loc": "outside lower center", "fontsize": 6, "ncols": 2, "columnspacing": 1.0}
+    figure.legend(handles=handles, frameon=False, handlelength=1.4, **place)
 
 
 def _sample(rows: Sequence[Mapping[str, Any]]) -> str:
