@@ -15,10 +15,21 @@ MINUTES ?= 60
 # inputs of a quick reader; together several thousand
 EXAMPLES ?= 450
 
-.PHONY: demo test search fuzz kills test-adapters lint format bench clean
+.PHONY: demo docs test search fuzz kills test-adapters lint format bench clean
 
 demo: $(STAMP)
 	$(BIN)/isofire demo --out demo-output
+
+# the documentation as a site, in an environment of its own; what is missing or badly linked is an error
+docs: .venvs/docs/.installed
+	.venvs/docs/bin/python -m sphinx -q -W --keep-going -b html docs build/docs
+	.venvs/docs/bin/python scripts/links.py build/docs
+
+.venvs/docs/.installed: pyproject.toml setup.py
+	$(PYTHON) -m venv .venvs/docs
+	.venvs/docs/bin/python -m pip install --quiet "$(TORCH)"
+	.venvs/docs/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[docs,report,metrics]"
+	touch $@
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto

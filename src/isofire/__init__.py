@@ -16,7 +16,7 @@ from isofire.quantization import calibrate, convert, explain, integer_weights, p
 from isofire.spec import QuantSpec
 from isofire.sweep import load_results
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "CheckpointError",

@@ -120,8 +120,8 @@ def _mark(entry: Entry, size: float, x: Axis, y: Axis, palette: Palette) -> dict
     return {
         "x": x.at(size),
         "y": y.at(max(entry.drift, y.low)),
-        "path": palette.shape(row),
-        "colour": palette.colour(row),
+        "path": palette.path(row),
+        "colour": palette.colour_class(row),
         "kind": "full" if row.get("mode") == "qat" else "open",
         "cell": row["cell"],
         "entry": entry.number,
