@@ -13,7 +13,8 @@
 
 #include "../neurons/_parallel.h"
 
-#if defined(__GNUC__) && defined(__x86_64__)
+// ISOFIRE_PORTABLE leaves intrinsics out, as other compilers and processors do
+#if defined(__GNUC__) && defined(__x86_64__) && !defined(ISOFIRE_PORTABLE)
 #define HAS_AVX2 1
 #include <immintrin.h>
 #define AVX2 __attribute__((target("avx2")))
