@@ -245,6 +245,49 @@ def test_the_first_of_what_else_is_no_logits_is_meant(give: Any) -> None:
     assert isofire.compare(model, model, (x, right(x))).accuracy == 1.0
 
 
+@pytest.mark.parametrize("steps", [5, CLASSES], ids=["other lengths", "as many steps as classes"])
+def test_the_first_axis_of_logits_is_that_of_the_steps_or_refused(steps: int) -> None:
+    class Ordered(nn.Module):
+        def __init__(self, order: str) -> None:
+            super().__init__()
+            torch.manual_seed(3)
+            self.a, self.neuron, self.out, self.order = nn.Linear(6, 8), IF(), nn.Linear(8, CLASSES), order
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits = self.out(self.neuron(self.a(x).expand(steps, -1, -1)))
+            return logits.permute(["TNC".index(axis) for axis in self.order])
+
+    x = data(16)[0]
+    with torch.no_grad():
+        labels = Ordered("TNC")(x).mean(0).argmax(1)
+    assert isofire.compare(Ordered("TNC"), Ordered("TNC"), (x, labels)).accuracy == 1.0
+    with pytest.raises(ModelError, match=r"steps are not where they belong; say which are .*LogitsOf"):
+        isofire.compare(Ordered("CNT"), Ordered("CNT"), (x, labels))
+    meant = LogitsOf(Ordered("CNT"), axes="CNT")
+    assert isofire.compare(meant, meant, (x, labels)).accuracy == 1.0
+
+
+@pytest.mark.usefixtures("batch_first")
+@pytest.mark.parametrize("steps", [5, CLASSES], ids=["other lengths", "as many steps as classes"])
+def test_the_second_axis_of_batch_first_logits_is_that_of_the_steps_or_refused(steps: int) -> None:
+    class Ordered(nn.Module):
+        def __init__(self, order: str) -> None:
+            super().__init__()
+            torch.manual_seed(3)
+            self.a, self.neuron, self.out, self.order = nn.Linear(6, 8), BatchFirst(), nn.Linear(8, CLASSES), order
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits = self.out(self.neuron(self.a(x).unsqueeze(1).expand(-1, steps, -1)))
+            return logits.permute(["NTC".index(axis) for axis in self.order])
+
+    x = data(16)[0]
+    labels = Ordered("NTC")(x).mean(1).argmax(1)
+    assert isofire.compare(Ordered("NTC"), Ordered("NTC"), (x, labels)).accuracy == 1.0
+    for order in ("NCT", "CNT"):
+        with pytest.raises(ModelError, match="steps are not where they belong"):
+            isofire.compare(Ordered(order), Ordered(order), (x, labels))
+
+
 def test_a_probe_leaves_random_numbers_and_norms_alone() -> None:
     class Noisy(Net):
         def __init__(self) -> None:

@@ -3,7 +3,8 @@
 Which axis holds the images is told by their number, once per network: where several are as long (as many images as
 steps, or as classes), the network is run on fewer images, and the axis that changes is the one. So a last batch of as
 many images as there are steps is read as the others are. Whether a list has an entry a step or a head is told by what
-the last step's spikes change.
+the last step's spikes change. That the first axis of three holds steps is not taken for granted either: it is as long
+as the neurons have steps, and where that leaves steps and classes open, the last step's spikes change its last entry.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from isofire.adapters.axes import input_axis, unheard
-from isofire.adapters.base import Layout
 from isofire.adapters.compiled import original
 from isofire.adapters.logits_of import LogitsOf
 from isofire.adapters.over_time import OverTime
@@ -28,6 +28,8 @@ _AXES: WeakKeyDictionary[nn.Module, dict[int, int]] = WeakKeyDictionary()
 """Network -> number of axes of its logits -> the axis of the images, once known."""
 _BY_STEP: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 """Whether the list that a network returns has an entry a step, once known."""
+_TIME_FIRST: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+"""Whether the first axis of its logits [T, N, classes] is that of the steps, once known."""
 
 
 def read_logits(model: nn.Module, output: Any, images: int, inputs: Tensor | None = None) -> Tensor:
@@ -47,7 +49,8 @@ def read_logits(model: nn.Module, output: Any, images: int, inputs: Tensor | Non
     images
         N.
     inputs
-        What it was given; the network is run again on a part of it where the shapes alone leave more than one reading.
+        What it was given; the network is run again on it, once, to see its steps, and on a part of it where the shapes
+        alone leave more than one reading. Without, a first axis of three is taken for the steps.
 
     Raises
     ------
@@ -71,6 +74,8 @@ def read_logits(model: nn.Module, output: Any, images: int, inputs: Tensor | Non
             first = first.transpose(0, 1)
     if first.ndim not in (2, 3) or first.shape[-2] != images:
         raise _unread(images, str(list(first.shape)))
+    if first.ndim == 3 and not (stacked or isinstance(net, LogitsOf) or _is_time_first(net, first, images, inputs)):
+        raise _unread(images, f"{list(entry.shape)}, in which the neurons' steps are not where they belong")
     return first
 
 
@@ -130,6 +135,36 @@ def _probed_axis(net: nn.Module, logits: Tensor, images: int, inputs: Tensor | N
     raise _unread(images, f"{list(logits.shape)}, in which images and {others} are as many")
 
 
+def _is_time_first(net: nn.Module, logits: Tensor, images: int, inputs: Tensor | None) -> bool:
+    """Whether logits with the images on the second axis have the steps on the first, and not on the last."""
+    if inputs is None or not find_neurons(net):
+        # nothing to compare with
+        return True
+    if net not in _TIME_FIRST:
+        steps, (first, _, last) = _lengths(net, inputs, images), logits.shape
+        if first in steps and last in steps and (first, last) != (1, 1):
+            _TIME_FIRST[net] = _changed_at_the_end(net, inputs, images)
+        elif first in steps or last in steps:
+            _TIME_FIRST[net] = first in steps
+        else:
+            _TIME_FIRST[net] = first > 1 and _changed_at_the_end(net, inputs, images)
+    return _TIME_FIRST[net]
+
+
+def _changed_at_the_end(net: nn.Module, inputs: Tensor, images: int) -> bool:
+    """Whether other spikes in the last step change the last entry of the logits' first axis alone, but not of their
+    last axis alone."""
+    runs = _with_last_step_turned(net, inputs, images)
+    plain, other = (run[0] if isinstance(run, tuple | list) and run else run for run in runs or (None, None))
+    if not (isinstance(plain, Tensor) and isinstance(other, Tensor) and plain.shape == other.shape):
+        return False
+    images_first = _AXES.get(net, {}).get(3) == 0
+    time, classes = [
+        (plain != other).movedim(axis, 0).flatten(1).any(1).tolist() for axis in (1 if images_first else 0, 2)
+    ]
+    return time == [False] * (len(time) - 1) + [True] and classes != [False] * (len(classes) - 1) + [True]
+
+
 def _is_by_step(net: nn.Module, entries: int, images: int, inputs: Tensor | None) -> bool:
     """Whether an output of so many tensors has one for each step.
 
@@ -139,26 +174,33 @@ def _is_by_step(net: nn.Module, entries: int, images: int, inputs: Tensor | None
     if net not in _BY_STEP:
         _BY_STEP[net] = (
             inputs is not None
-            and _steps(net, inputs, images) == entries
-            and _changed_by_last_step(net, inputs, images, entries) == [False] * (entries - 1) + [True]
+            and {sum(lengths) for lengths in _calls(net, inputs, images).values()} == {entries}
+            and _changed_by_last_step(net, inputs, images) == [False] * (entries - 1) + [True]
         )
     return _BY_STEP[net]
 
 
-def _changed_by_last_step(net: nn.Module, inputs: Tensor, images: int, steps: int) -> list[bool]:
+def _changed_by_last_step(net: nn.Module, inputs: Tensor, images: int) -> list[bool]:
     """For each tensor that the network returns, whether other spikes in the last step change it."""
+    runs = _with_last_step_turned(net, inputs, images)
+    return [] if runs is None else [not torch.equal(a, b) for a, b in zip(*runs, strict=True)]
+
+
+def _with_last_step_turned(net: nn.Module, inputs: Tensor, images: int) -> tuple[Any, Any] | None:
+    """What the network returns, and what it does if every neuron fires in the last step where it did not."""
     neurons = dict(find_neurons(net).values())
+    steps = {neuron: sum(lengths) for neuron, lengths in _calls(net, inputs, images).items()}
     done = dict.fromkeys(neurons, 0)
 
     def turn(neuron: nn.Module, _: Any, output: Any) -> Any:
         adapter = neurons[neuron]
         done[neuron] += len(adapter.spikes(neuron, output))
-        if done[neuron] != steps:
+        if done[neuron] != steps.get(neuron):
             return None
         values = output[0] if isinstance(output, tuple) else output
         turned = values.clone()
-        last = {Layout.STEP: turned, Layout.TIME_FIRST: turned[-1:], Layout.BATCH_FIRST: turned[:, -1:]}
-        place = last[adapter.layout(neuron)]
+        # a view, whatever the layout
+        place = adapter.spikes(neuron, turned)[-1]
         place.copy_(place == 0)
         return (turned, *output[1:]) if isinstance(output, tuple) else turned
 
@@ -167,24 +209,28 @@ def _changed_by_last_step(net: nn.Module, inputs: Tensor, images: int, steps: in
         for neuron in neurons:
             stack.callback(neuron.register_forward_hook(turn).remove)
         other = _run(net, inputs, images, images)
-    if plain is None or other is None:
-        return []
-    return [not torch.equal(a, b) for a, b in zip(plain, other, strict=True)]
+    return None if plain is None or other is None else (plain, other)
 
 
-def _steps(net: nn.Module, inputs: Tensor, images: int) -> int | None:
-    """Steps that every neuron sees in one forward; None if they differ."""
-    seen: dict[nn.Module, int] = {}
+def _lengths(net: nn.Module, inputs: Tensor, images: int) -> set[int]:
+    """Steps that neurons see in one forward; in one call too, since a neuron may stand at several places."""
+    calls = _calls(net, inputs, images).values()
+    return {sum(lengths) for lengths in calls} | {n for lengths in calls for n in lengths if n > 1}
+
+
+def _calls(net: nn.Module, inputs: Tensor, images: int) -> dict[nn.Module, list[int]]:
+    """Steps of each call of each neuron in one forward."""
+    seen: dict[nn.Module, list[int]] = {}
     neurons = dict(find_neurons(net).values())
 
     def note(neuron: nn.Module, _: Any, output: Any) -> None:
-        seen[neuron] = seen.get(neuron, 0) + len(neurons[neuron].spikes(neuron, output))
+        seen.setdefault(neuron, []).append(len(neurons[neuron].spikes(neuron, output)))
 
     with unheard(net), ExitStack() as stack:
         for neuron in neurons:
             stack.callback(neuron.register_forward_hook(note).remove)
         _run(net, inputs, images, images)
-    return next(iter(seen.values())) if len(set(seen.values())) == 1 else None
+    return seen
 
 
 def _run(net: nn.Module, inputs: Tensor, images: int, some: int) -> Any:
