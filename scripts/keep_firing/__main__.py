@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from scripts.keep_firing.goals import GOALS, Groups
-from scripts.keep_firing.run import FOLDER, Group, stored
+from scripts.keep_firing.run import FOLDER, Group, commits, stored
 from scripts.page import keep
 
 
@@ -25,6 +25,7 @@ def page(groups: Groups) -> str:
         goals=[(goal, goal.best(groups)) for goal in GOALS],
         groups=groups,
         named=named,
+        commits=commits(),
     )
 
 

@@ -42,9 +42,7 @@ class Goal:
         """The goal in words."""
         accuracy = "accuracy within noise" if self.points is None else f"within {self.points:g} points"
         what = "of the control" if self.of == "control" else "of the image floor"
-        drift = (
-            "EMD within noise of the image floor" if self.times is None else f"EMD at most {self.times:g}x that {what}"
-        )
+        drift = "within noise of the image floor" if self.times is None else f"at most {self.times:g}x that {what}"
         return f"{accuracy}, EMD {drift}"
 
     def reached(self, group: Group) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +97,12 @@ def groups(rows: Iterable[Row], decisions: dict[str, Any]) -> dict[tuple[Any, ..
 
 def _points(interval: dict[str, float]) -> tuple[float, float, float]:
     return 100 * interval["low"], 100 * interval["estimate"], 100 * interval["high"]
+
+
+def commits() -> dict[str, int]:
+    """Commit -> cells of the stored study that were run on it."""
+    decisions = json.loads((FOLDER / "decisions.json").read_text(encoding="utf-8"))
+    return dict(Counter(cell["commit"][:12] for cell in decisions.values()))
 
 
 def stored() -> dict[tuple[Any, ...], Group]:

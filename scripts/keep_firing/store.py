@@ -1,13 +1,12 @@
 """`python -m scripts.keep_firing.store SWEEP`: keep what the page needs of a finished sweep.
 
-Rows, plan and journal as they are; of each cell's comparison the decisions alone (images lost and won, and the interval
-of the accuracy lost), because the rest is 90 KB a cell.
+Rows, plan and journal as they are, with DATA for the data's folder; of each cell the commit that it was run on and,
+because all of a comparison is 90 KB, its decisions alone (images lost and won, the interval of the accuracy lost).
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -28,16 +27,19 @@ def store(sweep: Path, folder: Path) -> None:
         If cells of the plan are missing.
     """
     rows = list(read_rows(sweep / "results.json"))
-    planned = len(json.loads((sweep / "plan.json").read_text(encoding="utf-8"))["cells"])
-    if len(rows) != planned:
-        raise SystemExit(f"{sweep} holds {len(rows)} of {planned} cells; run the sweep to its end first")
+    plan = json.loads((sweep / "plan.json").read_text(encoding="utf-8"))
+    if len(rows) != len(plan["cells"]):
+        raise SystemExit(f"{sweep} holds {len(rows)} of {len(plan['cells'])} cells; run the sweep to its end first")
     folder.mkdir(parents=True, exist_ok=True)
     for name in KEPT:
-        shutil.copyfile(sweep / name, folder / name)
-    decisions = {
-        row["cell"]: json.loads((sweep / "cells" / row["cell"] / "comparison.json").read_text())["decisions"]
-        for row in rows
-    }
+        text = (sweep / name).read_text(encoding="utf-8")
+        write_text(folder / name, text.replace(str(plan["config"]["data"]["root"]), "DATA"))
+    decisions = {}
+    for row in rows:
+        cell = sweep / "cells" / row["cell"]
+        environment = json.loads((cell / "environment.json").read_text(encoding="utf-8"))
+        comparison = json.loads((cell / "comparison.json").read_text(encoding="utf-8"))
+        decisions[row["cell"]] = {"commit": environment["git"]["commit"], **comparison["decisions"]}
     write_text(folder / "decisions.json", json.dumps(decisions, indent=1) + "\n")
 
 
