@@ -41,8 +41,8 @@ def files(tmp_path_factory) -> tuple[Path, Path]:
 
 def test_it_guards_a_pipeline(run, files):
     images = ("--data", "digits", "--n", "200", "--device", "cpu")
-    holds = run("check", *files, *images, "--max-state-bytes", 1e9, "--max-accuracy-drop", 1)
-    assert (holds.code, holds.out.startswith("holds, n = 200 images")) == (0, True), holds.err
+    kept = run("check", *files, *images, "--max-state-bytes", 1e9, "--max-accuracy-drop", 1)
+    assert (kept.code, kept.out.startswith("keeps, n = 200 images")) == (0, True), kept.err
     fails = run("check", *files, *images, "--max-state-bytes", 1, "--junit", "check.xml", "--json")
     document = json.loads(fails.out)
     assert (fails.code, document["outcome"], document["findings"][0]["name"]) == (1, "fails", "state_bytes")
