@@ -372,8 +372,86 @@ def test_what_is_no_sum_over_spikes_is_named_beside_the_synops(connect: str) -> 
     images = torch.randn(60, 1, 8, 8) * 3
     seen = observe(model, (images, torch.zeros(60, dtype=torch.int64)))
     verdict = judge(seen, seen, Limits(synops=1.1), quantized=model, reached=reach(model, images[:2]))
-    assert verdict.outcome == ("holds" if connect == "add" else "undecided")
+    assert verdict.outcome == ("keeps" if connect == "add" else "undecided")
     assert all(name in verdict.findings[0].about for name in names)
+
+
+class Routed(nn.Module):
+    """Bright images go through another layer than dark ones."""
+
+    def __init__(self, functional: bool) -> None:
+        super().__init__()
+        self.first, self.neuron, self.last = nn.Linear(4, 6), LIF(), nn.Linear(5, 3)
+        self.small, self.wide, self.next = nn.Linear(6, 5), nn.Linear(6, 50), LIF(v_threshold=0.1)
+        self.functional = functional
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        spikes, bright = self.neuron(self.first(x).expand(3, -1, -1)), x[:, 0] > 0
+        out = torch.zeros(*spikes.shape[:2], 5)
+        for chosen, layer in ((bright, self.wide), (~bright, self.small)):
+            if chosen.any():
+                given = spikes[:, chosen]
+                made = given @ layer.weight.T if self.functional else layer(given)
+                out[:, chosen] = made[..., :5]
+        return self.last(self.next(out))
+
+
+@pytest.mark.parametrize("functional", [False, True])
+def test_synops_of_a_network_that_routes_images_are_undecided(functional: bool) -> None:
+    torch.manual_seed(4)
+    model, images = Routed(functional), torch.rand(40, 4) * 8 - 2
+    images[:, 0] = torch.where(torch.arange(40) < 3, -3.0, 3.0)
+    data = images, torch.zeros(40, dtype=torch.int64)
+    for batch in (64, 3):
+        found = compare(model, model, data, batch_size=batch)
+        assert found.synops is None
+        assert "different ways through the network" in found.table().replace("\n", " ")
+        assert found.row()["synops"] is None
+    # all by one way: the spikes that are chosen by the image are named
+    alone = compare(model, model, (images[3:], data[1][3:])).synops
+    assert alone is not None
+    assert [item.name.partition(".")[0] for item in alone.left_out] == ["wide"]
+
+
+def test_synops_of_spikes_that_the_image_chooses_are_left_out() -> None:
+    class Pruned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.neuron, self.last = nn.Linear(4, 6), LIF(), nn.Linear(2, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            spikes = self.neuron(self.first(x).expand(3, -1, -1))
+            return self.last(spikes.gather(2, x.topk(2).indices.expand(3, -1, -1)))
+
+    torch.manual_seed(0)
+    model = Pruned()
+    found = compare(model, model, (torch.rand(20, 4) * 8, torch.zeros(20, dtype=torch.int64))).synops
+    assert found is not None
+    assert [item.name for item in found.left_out] == ["last"]
+    assert found.overall.baseline == 0
+
+
+def test_a_product_of_weights_alone_is_no_other_way() -> None:
+    class LowRank(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.neuron = nn.Linear(4, 6), LIF()
+            self.a, self.b = nn.Parameter(torch.rand(3, 2)), nn.Parameter(torch.rand(2, 6))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.neuron(self.first(x).expand(3, -1, -1)) @ (self.a @ self.b).T
+
+    torch.manual_seed(0)
+    model, data = LowRank(), (torch.rand(20, 4) * 8, torch.zeros(20, dtype=torch.int64))
+    spikes: list[float] = []
+    model.neuron.register_forward_hook(lambda _module, _inputs, output: spikes.append(float(output.sum())))
+    with torch.no_grad():
+        model(data[0])
+    expected = spikes[0] * 3 / 20
+    found = compare(model, model, data, batch_size=7).synops
+    assert found is not None
+    assert expected > 0
+    assert found.overall.baseline == pytest.approx(expected)
 
 
 def test_blocks_follow_the_number_of_images_so_that_few_have_intervals_too(echo: type[nn.Module]) -> None:

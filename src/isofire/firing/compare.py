@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import axis_by, read_logits
+from isofire.adapters import axis_by, from_rest, read_logits
 from isofire.batches import Data, count_images, read_batches
 from isofire.errors import DataError, ModelError
 from isofire.firing.comparison import Comparison
-from isofire.firing.cost.synops_per_spike import SynopsPerSpike, reach_on
+from isofire.firing.cost.routes import Routes, same_way
+from isofire.firing.cost.synops_per_spike import SynopsPerSpike, few_of, reach_on
 from isofire.firing.evidence.noise_floor import NoiseFloor
 from isofire.firing.observation import Observation, fingerprints
 from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN, FiringRecorder, run_for
@@ -184,12 +185,13 @@ def observe_together(
     prints: list[Tensor] = []
     reached: SynopsPerSpike | str | None = None
     votes: list[list[Tensor]] = [[] for _ in models]
+    ways: list[_Way | None] = [None] * len(models)
     with _evaluating(tuple(models)), placed(*models, device=device):
         for inputs, labels in _shown(batches) if progress else batches:
-            for model, recorder, said in zip(models, recorders, votes, strict=True):
-                said.append(_predict(model, recorder, inputs, labels))
             if probe and not seen:
-                reached = _reach(models[-1], inputs, labels)
+                reached, ways = _ways(models, inputs, len(labels))
+            for model, recorder, said, way in zip(models, recorders, votes, ways, strict=True):
+                said.append(_predict(model, recorder, inputs, labels, way))
             seen.append(labels.cpu())
             prints.append(fingerprints(inputs, axis(inputs, labels)))
     labels = torch.cat(seen)
@@ -204,15 +206,52 @@ def observe_together(
         Observation(recorder.counts, torch.cat(said), labels, images)
         for recorder, said in zip(recorders, votes, strict=True)
     ]
+    if any(way is not None and way.differs for way in ways):
+        reached = (
+            "images take different ways through the network (its products are not as many per image in every batch as "
+            "on the first images), so what a spike costs is not the same for all; isofire.firing.cost.measure_cost "
+            "counts each image's own"
+        )
     return Together(found, reached)
 
 
-def _reach(model: nn.Module, inputs: Tensor, labels: Tensor) -> SynopsPerSpike | str:
-    """See `isofire.firing.cost.synops_per_spike`; why not, where spikes cannot be followed."""
-    try:
-        return reach_on(model, inputs, len(labels))
-    except ModelError as error:
-        return str(error)
+class _Way:
+    """The products of a network on a few images, with which those of every batch are compared."""
+
+    def __init__(self, routes: Routes, images: int) -> None:
+        self._routes, self._few, self._images = routes, routes.products, images
+        self.differs = False
+
+    @contextmanager
+    def watching(self, images: int) -> Iterator[None]:
+        """A forward pass of so many images."""
+        if self.differs:
+            yield
+            return
+        with self._routes.listening():
+            yield
+        self.differs = not same_way(self._few, self._images, self._routes.products, images)
+
+
+def _ways(models: Sequence[nn.Module], inputs: Tensor, images: int) -> tuple[SynopsPerSpike | str, list[_Way | None]]:
+    """See `isofire.firing.cost.synops_per_spike`, of the last model, or why not, where spikes cannot be followed; and
+    the way that a few images take through each."""
+    ways: list[_Way | None] = []
+    device = device_of(models[-1], inputs.device)
+    # networks that draw random numbers go on as if nobody had looked
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        few = [few_of(model, inputs, images) for model in models]
+        last = Routes(models[-1])
+        try:
+            reached = reach_on(models[-1], inputs, images, routes=last)
+        except ModelError as error:
+            return str(error), [None] * len(models)
+        for model, (part, count) in zip(models[:-1], few, strict=False):
+            routes = Routes(model)
+            with from_rest(model), routes.listening(), torch.inference_mode():
+                forward(model, part)
+            ways.append(_Way(routes, count))
+    return reached, [*ways, _Way(last, few[-1][1])]
 
 
 @contextmanager
@@ -223,12 +262,13 @@ def _evaluating(models: tuple[nn.Module, ...]) -> Iterator[None]:
         yield
 
 
-def _predict(model: nn.Module, recorder: FiringRecorder, inputs: Tensor, labels: Tensor) -> Tensor:
+def _predict(model: nn.Module, recorder: FiringRecorder, inputs: Tensor, labels: Tensor, way: _Way | None) -> Tensor:
     """Predicted class of each image, int64 [N] on the CPU; the spikes go to the recorder."""
     # recording one model at a time keeps the counts apart where the two share modules
     with recorder, torch.inference_mode():
         given = inputs.to(device_of(model, inputs.device), non_blocking=True)
-        output = forward(model, given)
+        with nullcontext() if way is None else way.watching(len(labels)):
+            output = forward(model, given)
     logits = read_logits(model, output, len(labels), given)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     mean = logits.mean(0) if logits.ndim == 3 else logits

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from isofire.firing.cost.events import NONE, Events, Source
 
@@ -123,6 +124,9 @@ def _moved(call: Call) -> Events | list[Events]:
     counts = [_own(call, part.count) for part in parts if part.count is not None]
     whole = all(part.whole for part in parts)
     through = frozenset[str]().union(*(part.through for part in parts))
+    if any(map(call.depends, tree_leaves(args[1:]))):
+        # which elements go on is chosen by the image, and so is not the same for all
+        through |= {name}
     if name == "constant_pad_nd":
         result = call.func(counts[0], args[1])
     elif name in ("_to_copy", "contiguous", "clone", "lift_fresh_copy"):

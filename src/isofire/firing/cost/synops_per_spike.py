@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from isofire.errors import ModelError
 from isofire.firing.cost.events import Events, Source
 from isofire.firing.cost.left_out import LeftOut, left_out
 from isofire.firing.cost.meter import height_of
+from isofire.firing.cost.routes import Routes
 from isofire.firing.cost.trace import RECURRENCE, Contact, Trace
 from isofire.running import device_of, evaluating, forward
 
@@ -79,7 +81,9 @@ def reach(model: nn.Module, inputs: Tensor) -> SynopsPerSpike:
         return probe.run(inputs.detach().clone())
 
 
-def reach_on(model: nn.Module, inputs: Tensor, images: int | None = None) -> SynopsPerSpike:
+def reach_on(
+    model: nn.Module, inputs: Tensor, images: int | None = None, *, routes: Routes | None = None
+) -> SynopsPerSpike:
     """`reach`, on as few images of a batch as the model takes, where the model is.
 
     Parameters
@@ -88,16 +92,31 @@ def reach_on(model: nn.Module, inputs: Tensor, images: int | None = None) -> Syn
         A batch, as the model takes it.
     images
         How many it holds, where that is known.
+    routes
+        Lists the products of the model on those images.
 
     Raises
     ------
     ModelError, DataError
         As `reach` and `isofire.adapters.input_axis`.
     """
+    part, _ = few_of(model, inputs, images)
+    with nullcontext() if routes is None else routes.listening():
+        return reach(model, part)
+
+
+def few_of(model: nn.Module, inputs: Tensor, images: int | None = None) -> tuple[Tensor, int]:
+    """As few images of a batch as the model takes, where the model is, and how many they are.
+
+    Raises
+    ------
+    DataError
+        As `isofire.adapters.input_axis`.
+    """
     axis = input_axis(model, inputs, images)
     # Sinabs' squeezed layers may be built for one size of batch
     count = inputs.shape[axis] if batch_first(model) else min(2, inputs.shape[axis])
-    return reach(model, inputs.narrow(axis, 0, count).to(device_of(model, inputs.device)))
+    return inputs.narrow(axis, 0, count).to(device_of(model, inputs.device)), count
 
 
 class _Probe:
@@ -195,6 +214,6 @@ class _Probe:
             through = sorted(contact.events.through)
             inside = through == [RECURRENCE]
             self.reasons[site] = RECURRENCE if inside else f"behind {', '.join(through)}, which is not linear"
-        if count.requires_grad:
+        elif count.requires_grad:
             self.totals[site] = (count * fan).sum() + self.totals.get(site, 0)
         self.trace.pause(False)
