@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import OverTime
+from isofire.adapters import Adapter, Layout, MembraneMixin, OverTime, register, unregister
 from isofire.firing import FiringRecorder
 from isofire.firing.cost import measure_cost, memory_of, reach, synops
 
@@ -124,3 +124,53 @@ def test_synaptic_currents_are_states_too(library: str, make: Any, states: int) 
     neuron = make(pytest.importorskip(library))
     found = memory_of(nn.Sequential(nn.Linear(3, 3), neuron), {"1": 3})
     assert found.state_bits == 3 * 32 * states
+
+
+def test_a_state_that_holds_the_spikes_takes_no_events_from_them() -> None:
+    """Norse's recurrent cells give (z, state) with state.z the same tensor."""
+
+    class Cell(nn.Module):
+        def forward(self, x: Tensor, state: Any = None) -> Any:
+            v = x if state is None else 0.5 * state[1] + x
+            z = (v > 1).float()
+            return z, (z, v * (1 - z), z[:, :1])
+
+    class CellAdapter(Adapter):
+        def layout(self, neuron: nn.Module) -> Layout:
+            return Layout.STEP
+
+        def threshold(self, neuron: nn.Module) -> Tensor:
+            return torch.tensor(1.0)
+
+        def host(self, neuron: nn.Module) -> type[MembraneMixin]:
+            raise NotImplementedError
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.cell, self.last = nn.Linear(6, 8), Cell(), nn.Linear(8, 3)
+            self.spikes = 0.0
+
+        def forward(self, x: Tensor) -> Tensor:
+            state, out = None, []
+            for _ in range(4):
+                z, state = self.cell(3 * self.first(x), state)
+                self.spikes += float(z.detach().sum())
+                out.append(self.last(z))
+            return torch.stack(out)
+
+    register(Cell, CellAdapter())
+    try:
+        model = Net().eval()
+        model(IMAGES)
+        expected = model.spikes * 3 / len(IMAGES)
+        assert expected > 0
+        cost = measure_cost(model, (IMAGES, LABELS))
+        with FiringRecorder(model) as recorder, torch.no_grad():
+            model(IMAGES)
+        followed = synops(recorder.counts, reach(model, IMAGES[:2]))
+    finally:
+        unregister(Cell)
+    assert cost.synops.mean == pytest.approx(expected)
+    assert followed == {"cell": pytest.approx(expected)}

@@ -331,3 +331,46 @@ def test_table_and_dict(net: Residual) -> None:
     stored = json.loads(json.dumps(cost.to_dict()))
     assert stored["synops"]["p99"] == cost.synops.p99
     assert stored["energy_pj"]["real"]["total"] == cost.energy().total
+
+
+def test_a_bias_that_layers_share_is_stored_once() -> None:
+    first, second, last = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+    second.weight, second.bias = first.weight, first.bias
+    last.bias = first.bias
+    model = nn.Sequential(first, LIF(), second, LIF(), last)
+    # two weights of 16 and one bias of 4
+    assert memory_of(model, {}).weight_bits == 32 * (16 + 16 + 4)
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
+def test_a_batch_first_recurrent_layer_is_counted_whole(kind: type[nn.RNNBase]) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.neuron, self.layer = nn.Linear(4, 6), LIF(), kind(6, 5, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            spikes = self.neuron(self.first(x).expand(3, -1, -1))
+            return self.layer(spikes.transpose(0, 1).contiguous())[0].transpose(0, 1)
+
+    found = measure_cost(Net(), (torch.rand(5, 4) * 8, torch.zeros(5, dtype=torch.int64)))
+    assert found.left_out == ()
+
+
+def test_spikes_that_are_turned_in_place_stay_events() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.neuron, self.last = nn.Linear(4, 6), LIF(), nn.Linear(6, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            spikes = self.neuron(self.first(x).expand(3, -1, -1))
+            self.spikes = float(spikes.sum())
+            return self.last(spikes.unsqueeze_(0).squeeze_(0))
+
+    model, data = Net(), (torch.rand(5, 4) * 8, torch.zeros(5, dtype=torch.int64))
+    with torch.no_grad():
+        model(data[0])
+    found = measure_cost(model, data)
+    assert found.left_out == ()
+    assert found.synops.mean == pytest.approx(model.spikes * 5 / 5)

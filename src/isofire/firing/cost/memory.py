@@ -30,7 +30,7 @@ class WeightMemory:
     table_bits
         What the quantizer needs beside the codes: steps, offsets or bases, 32 bits each.
     bias_bits
-        Of its bias, 32 bits each.
+        Of its bias, 32 bits each; 0 where a layer before it stores the same.
     nonzero
         Share of weights that are not 0.
     stored_in
@@ -130,7 +130,7 @@ def memory_of(model: nn.Module, neurons: Mapping[str, int]) -> Memory:
             weights=weight.numel(),
             bits=_bits(setting),
             table_bits=0 if setting is None else FLOAT_BITS * setting.table_numbers(setting.groups(channels)),
-            bias_bits=_bits(biases.get(name)) * (0 if layer.bias is None else layer.bias.numel()),
+            bias_bits=_bits(biases.get(name)) * _own_biases(layer, stored),
             nonzero=float((weight != 0).double().mean()),
             stored_in=_owner(stored, name, _held(layer)),
         )
@@ -180,10 +180,20 @@ def _others(
     return found, vectors
 
 
-def _held(layer: nn.Module) -> Tensor | None:
-    """The parameter that the weights are, or are made of."""
+def _own_biases(layer: Weighted, stored: dict[int, str]) -> int:
+    """How many numbers its bias holds that no layer before it stores."""
+    bias = _held(layer, "bias")
+    if layer.bias is None or (bias is not None and bias.untyped_storage()._cdata in stored):
+        return 0
+    if bias is not None:
+        stored[bias.untyped_storage()._cdata] = ""
+    return layer.bias.numel()
+
+
+def _held(layer: nn.Module, which: str = "weight") -> Tensor | None:
+    """The parameter that the weights or biases are, or are made of."""
     named = layer.named_parameters()
-    return next((item for name, item in named if name == "weight" or name.startswith("parametrizations.weight")), None)
+    return next((item for name, item in named if name == which or name.startswith(f"parametrizations.{which}.")), None)
 
 
 def _owner(stored: dict[int, str], name: str, weight: Tensor | None) -> str | None:

@@ -28,6 +28,8 @@ from isofire.firing.cost.uses import Leaving, Uses, weighted_sum, work_not_count
 from isofire.firing.record import spiking_adapters
 
 ACTIVATIONS = "(activations)"
+_TURNS = frozenset(("transpose", "t", "swapaxes", "swapdims", "squeeze", "unsqueeze", "as_strided", "detach"))
+"""In place (`x.unsqueeze_(0)`) they write nothing: the memory and what is known of it stay."""
 RECURRENCE = "recurrence inside the neuron"
 """What stands in `Events.through` for spikes that a neuron feeds back to itself before it gives them."""
 
@@ -36,6 +38,15 @@ def _named_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
     """Parameters and buffers, one that two modules share under both names."""
     found = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
     return [(name, tensor) for name, tensor in found if tensor.numel()]
+
+
+def _lies_within(x: Tensor, whole: Tensor) -> bool:
+    """Whether a tensor is a view of another, or of a part of it."""
+    if x.untyped_storage()._cdata != whole.untyped_storage()._cdata or not whole.is_contiguous() or not x.numel():
+        return False
+    first = x.storage_offset() - whole.storage_offset()
+    last = first + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
+    return x.dtype == whole.dtype and first >= 0 and last < whole.numel()
 
 
 @contextmanager
@@ -192,7 +203,7 @@ class Trace(TorchDispatchMode):
         source = self._source(name, writes, args, options)
         output = func(*args, **options)
         tensors = [x for x in tree_leaves(output) if isinstance(x, Tensor)]
-        if writes or not all(map(self._memory.known, tensors)):
+        if (writes and name not in _TURNS) or not all(map(self._memory.known, tensors)):
             with _differentiable():
                 call = Call(name, func, before, options, output, self._memory.events, self._memory.source)
                 self._follow(call, source, tensors)
@@ -367,8 +378,11 @@ class Trace(TorchDispatchMode):
             with _differentiable():
                 events = self._fired(name, module, adapter, output)
                 tensors = [x for x in tree_leaves(output) if isinstance(x, Tensor)]
-                for tensor, item in zip(tensors, [events, *[NONE] * len(tensors)], strict=False):
-                    self._memory.write(tensor, Source.SPIKES, item)
+                spikes, *others = tensors
+                # a state may hold the spikes themselves, or a step of them
+                for tensor in (x for x in others if not _lies_within(x, spikes)):
+                    self._memory.write(tensor, Source.SPIKES)
+                self._memory.write(spikes, Source.SPIKES, events)
             self._paused = False
             self._inside.pop()
             self._modules.pop()
