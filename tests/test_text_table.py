@@ -80,7 +80,7 @@ def test_objects_show_themselves_shortly_and_in_notebooks() -> None:
     plan = explain(model, QuantSpec(weights={"method": "lsq", "bits": 4}))
     for item, short, cells in (
         (found, "Comparison(accuracy ", ("all neurons", f"{found.layers[0].emd:.5f}", "EMD and its noise")),
-        (verdict, "Verdict(holds: accuracy_drop holds; 60 images)", ("accuracy_drop", "≤ 1", "holds")),
+        (verdict, "Verdict(keeps: accuracy_drop keeps; 60 images)", ("accuracy_drop", "≤ 1", "keeps")),
         (plan, "QuantPlan(1 of 5 modules are quantized)", ("first_layer = 'float'", "membrane")),
     ):
         assert repr(item).startswith(short)

@@ -92,7 +92,7 @@ def test_check_gives_a_verdict(nets: Any, run: Callable[..., Any]) -> None:
     assert done.code == 1, done.err
     found = json.loads(done.out)
     assert [(item["name"], item["outcome"]) for item in found["findings"]] == [
-        ("drift", "holds"),
+        ("drift", "keeps"),
         ("state_bytes", "fails"),
     ]
     # 144 membranes of 3 bits
