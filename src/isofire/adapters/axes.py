@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from isofire.adapters.base import Adapter
 from isofire.adapters.compiled import original
-from isofire.adapters.registry import find_neurons, from_rest
+from isofire.adapters.registry import batch_first, find_neurons, from_rest
 from isofire.errors import DataError
 from isofire.quantizers import RangeObserver
 from isofire.running import device_of, evaluating, forward
@@ -49,7 +49,7 @@ def input_axis(model: nn.Module, inputs: Tensor, images: int | None = None) -> i
         raise DataError(f"inputs must hold {images} images on their first or second axis, got {list(inputs.shape)}")
     net = original(model)
     known = _KNOWN.setdefault(net, {})
-    if len(fits) > 1 and inputs.ndim > 2:
+    if len(fits) > 1:
         fits = [known[inputs.ndim] if inputs.ndim in known else _probed(net, inputs)]
     known[inputs.ndim] = fits[0]
     return fits[0]
@@ -67,11 +67,21 @@ def _probed(net: nn.Module, inputs: Tensor) -> int:
     unit = max((size for neuron, kind in neurons.values() if (size := kind.batch_size(neuron))), default=1)
     place = device_of(net, inputs.device)
     for limit in (_MOST, max(inputs.shape[:2])):
-        for axis in (1, 0):
+        found = []
+        for axis in (0, 1):
             other = inputs.narrow(1 - axis, 0, min(max(limit, unit), inputs.shape[1 - axis]))
             counts = [_images_seen(net, neurons, _resized(other, axis, size).to(place)) for size in (2 * unit, unit)]
             if counts[0] is not None and counts[1] and counts[0] == 2 * counts[1]:
-                return axis
+                found.append(axis)
+        if len(found) == 1 or (found and batch_first(net)):
+            # squeezed rows [N * T, ...] of a batch-first network are more whichever of both is longer
+            return found[0]
+        if found:
+            raise DataError(
+                f"cannot tell which axis of inputs {list(inputs.shape)} holds the images of {type(net).__name__}: its "
+                "neurons see more images whichever is longer, as if tokens or steps were folded into the batch; give "
+                "them with their labels, (inputs, labels)"
+            )
     # where it fails on all of them, the network's own error says more
     with evaluating(net), from_rest(net), torch.no_grad():
         forward(net, inputs.to(place))
