@@ -374,3 +374,31 @@ def test_spikes_that_are_turned_in_place_stay_events() -> None:
     found = measure_cost(model, data)
     assert found.left_out == ()
     assert found.synops.mean == pytest.approx(model.spikes * 5 / 5)
+
+
+@pytest.mark.parametrize("norm", ["factor", "offset", "both", "batch norm", "none", "whole factor"])
+def test_pixels_that_a_network_normalises_are_multiplied(norm: str) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.neuron, self.last, self.norm = (
+                nn.Conv2d(1, 4, 3),
+                LIF(),
+                nn.Linear(64, 3),
+                nn.BatchNorm2d(1),
+            )
+            self.norm.running_mean.fill_(100.0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            forms = {"factor": x / 255, "offset": x - 128.5, "both": (x / 255 - 0.13) / 0.31, "none": x}
+            forms |= {"batch norm": self.norm(x), "whole factor": 2 * x}
+            return self.last(self.neuron(self.conv(forms[norm]).expand(3, -1, -1, -1, -1)).flatten(2))
+
+    images = torch.randint(0, 256, (5, 1, 6, 6), generator=torch.Generator().manual_seed(0)).float()
+    first = measure_cost(Net(), (images, torch.zeros(5, dtype=torch.int64))).synapses[0]
+    # each of 16 places takes 9 pixels to 4 channels
+    fan = torch.nn.functional.conv_transpose2d(torch.ones(1, 1, 4, 4), 4 * torch.ones(1, 1, 3, 3))
+    events = float((images * fan).sum()) / 5 * (2 if norm == "whole factor" else 1)
+    whole = norm in ("none", "whole factor")
+    assert first.macs_once == (0 if whole else 16 * 9 * 4)
+    assert first.synops.mean == pytest.approx(events if whole else 0)

@@ -46,6 +46,7 @@ COUNTED_ANEW = frozenset((
     "heaviside", "masked_fill", "remainder", "fmod", "div", "sub", "rsub",
 ))  # fmt: skip
 """Not linear, yet what they make of whole numbers may be whole numbers: then those are the events that go on."""
+_NORMALISING = NORMS | {"mul", "div", "add", "sub", "rsub"}
 FACTORLESS = frozenset(("neg", "positive", "conj", "real", "alias", "detach"))
 
 
@@ -79,7 +80,18 @@ class Call:
 
 
 def propagate(call: Call) -> Events | list[Events]:
-    """Events of the operation's first result, or of each where it gives a list."""
+    """Events of the operation's first result, or of each where it gives a list.
+
+    Whole numbers of the input that are scaled or shifted to real ones are pixels that are normalised, and no events.
+    """
+    found = _passed_on(call)
+    if call.name not in _NORMALISING or isinstance(found, list) or found.whole or found.count is None:
+        return found
+    given = [x for x in tree_leaves(call.args) if isinstance(x, Tensor)]
+    return NONE if max(map(call.source, given), default=Source.INPUT) == Source.INPUT else found
+
+
+def _passed_on(call: Call) -> Events | list[Events]:
     if call.name in MOVES:
         return _moved(call)
     if call.name in ("where", "masked_fill") and call.args and not call.depends(call.args[_mask_place(call)]):
