@@ -107,4 +107,4 @@ def test_log_axis_without_a_positive_value():
 
 
 def test_tick_text():
-    assert [tick_text(value) for value in (0, 0.003, 20.0, 0.00002)] == ["0", "0.003", "20", "2e-05"]
+    assert [tick_text(value) for value in (0, 0.003, 20.0, 0.00002)] == ["0", "0.003", "20", "0.00002"]
