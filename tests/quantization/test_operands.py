@@ -131,6 +131,118 @@ def test_a_hook_that_writes_the_weight_is_refused(hook, operation: str) -> None:
         calibrate_(prepared, (X, Y))
 
 
+MADE = {
+    "gt": lambda w: (w > 0).float() * 2 - 1,
+    "where": lambda w: torch.where(w > 0, 0.5, -0.5),
+    "sign": lambda w: w.sign(),
+    "heaviside": lambda w: torch.heaviside(w, torch.tensor(0.0)),
+    "int": lambda w: (w * 8).int().float() / 8,
+    "argsort": lambda w: w.argsort(1).float(),
+    "bucketize": lambda w: torch.bucketize(w, torch.tensor([-0.2, 0.2])).float(),
+    "half": lambda w: w.half().float(),
+    "float8": lambda w: w.to(torch.float8_e4m3fn).float(),
+    "a view as integers": lambda w: (w.view(torch.int32) + 1).view(torch.float32),
+    "numpy": lambda w: torch.from_numpy(w.detach().numpy() * 0.5),
+    "tolist": lambda w: torch.tensor((w * 2).tolist()),
+    "item": lambda w: torch.tensor([[x.item() for x in row] for row in w[:2]]).repeat(4, 1),
+    "written into a tensor": lambda w: torch.empty(8, 8).copy_(w * 0.5),
+}
+
+
+class Made(Around):
+    def __init__(self, made) -> None:
+        super().__init__()
+        self.made = made
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.made(self.h.weight), self.h.bias)
+
+
+@pytest.mark.parametrize("made", MADE)
+def test_numbers_made_of_the_weight_by_other_types_and_ways_are_refused(made: str) -> None:
+    told = r"weight of '3\.0\.h' \(Linear\) is changed \(.*match = '3\.0\.h', weights = 'float'"
+    with pytest.raises(ModelError, match=told):
+        isofire.quantize_(network(Made(MADE[made])), SPECS["nothing is measured"], (X, Y))
+
+
+class Picked(Around):
+    """Spikes as indices; what they pick was changed before."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.h.weight.T * 0.5)[x.argmax(1)] + self.h.bias
+
+
+class Hidden(Around):
+    """Reads the weight where no operation is seen."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.utils._python_dispatch._disable_current_modes(), torch._C.DisableTorchFunction():
+            weight = self.h.weight * 0.5
+        return F.linear(x, weight)
+
+
+@pytest.mark.parametrize("kind", [Picked, Hidden])
+def test_a_changed_weight_that_meets_spikes_in_other_ways_is_refused(kind: type[nn.Module]) -> None:
+    with pytest.raises(ModelError, match=r"weight of '3\.0\.h' \(Linear\) is changed \("):
+        isofire.quantize_(network(kind()), SPECS["nothing is measured"], (X, Y))
+
+
+class Branch(nn.Module):
+    """Images that begin with a negative number go another way, with a centred weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.n, self.o = nn.Linear(6, 8), nn.Linear(6, 8), LIF(), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rare = x[:, :1] < 0
+        h = self.a(x)
+        if rare.any():
+            h = torch.where(rare, F.linear(x, self.b.weight - self.b.weight.mean()), h)
+        return self.o(self.n(h.expand(4, *h.shape)))
+
+
+@pytest.mark.parametrize("spec", ["nothing is measured", "ranges are measured"])
+@pytest.mark.parametrize("place", [5, 20])
+def test_a_branch_that_a_later_image_takes_is_seen(spec: str, place: int) -> None:
+    """Be it in the first batch of eight or a later one."""
+    images = X.clone()
+    images[place, 0] = -1
+    batches = [(x, y) for x, y in zip(images.split(8), Y.split(8), strict=True)]
+    torch.manual_seed(1)
+    with pytest.raises(ModelError, match=r"weight of 'b' \(Linear\) is changed \(mean\)"):
+        isofire.quantize_(Branch().eval(), SPECS[spec], batches)
+
+
+class Moves(Around):
+    """Larger types, tensors written into and used again, autocast: no change of the weight alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("room", torch.ones(10, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(2):
+            self.room.zero_()
+            self.room[:8] = self.h.weight
+            self.room[8:] = 0
+        wide = F.linear(x.double(), self.h.weight.double()).float()
+        with torch.autocast("cpu", torch.bfloat16):
+            low = F.linear(x, self.h.weight).float()
+        if torch.isfinite(self.h.weight).all():
+            low = low / self.h.weight.norm().item()
+        return F.linear(x, self.room)[:, :8] + wide + low
+
+
+@pytest.mark.parametrize("spec", ["nothing is measured", "norms are measured", "ranges are measured"])
+def test_larger_types_and_autocast_and_tensors_used_again_are_moves(spec: str) -> None:
+    prepared = isofire.calibrate(isofire.prepare(network(Moves()), SPECS[spec]), (X, Y))
+    codes, levels = integer_weights(prepared)["3.0.h"]
+    room = prepared.eval()(X) is not None and prepared[3][0].room
+    used = levels.gather(1, codes.long()) if len(levels) > 1 else levels[0][codes.long()]
+    assert torch.equal(room, F.pad(used, (0, 0, 0, 2)))
+
+
 class Moved(Around):
     """The weight as it is, by ways that change no number of it."""
 

@@ -21,7 +21,6 @@ from isofire.quantization.by_firing.sequence import ByLayer, OnStep, firing_of
 from isofire.quantization.diagnosis.fault import LEAST_SPIKES
 from isofire.quantization.diagnosis.silence import why_silent
 from isofire.quantization.fake_weights import original, weight_quantizers
-from isofire.quantization.inputs import first_images
 from isofire.quantization.own_forward import weights_used_as_they_are
 from isofire.quantization.plan import LayerAssignment, QuantPlan, make_plan
 from isofire.quantization.reestimate import reestimate_batch_norm
@@ -143,8 +142,9 @@ def _calibrate_on_data_(
         if again:
             reestimate_batch_norm(model, calibration_batches(model, data, max_images))
         if not passes:
-            # nothing is measured; how the network uses its weights is looked at all the same
-            _try_(model, data)
+            # nothing is measured; how the network uses its weights is looked at all the same, on every image: a branch
+            # may be taken by some only
+            _try_(model, data, max_images)
     _name_silent(model, first.kept)
 
 
@@ -176,13 +176,12 @@ def _name_silent(model: nn.Module, batches: list[Tensor]) -> None:
         _LOG.warning("calibration: %s", fault)
 
 
-def _try_(model: nn.Module, data: Data | Tensor) -> None:
-    """One forward pass of a few images; it draws no random numbers, nor do the data."""
+def _try_(model: nn.Module, data: Data | Tensor, max_images: int) -> None:
+    """Forward passes; they draw no random numbers, nor do the data."""
     device = device_of(model)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        for inputs in calibration_batches(model, data, CALIBRATION_BATCH):
-            forward(model, first_images(model, inputs, 2))
-            return
+        for inputs in calibration_batches(model, data, max_images):
+            forward(model, inputs)
 
 
 def _shares_scale(choice: LayerAssignment) -> bool:

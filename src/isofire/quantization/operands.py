@@ -24,13 +24,24 @@ _MOVES = frozenset((
     "cat", "stack", "clone", "contiguous", "_to_copy", "copy", "index", "index_select", "gather", "roll", "flip",
     "repeat", "tile", "constant_pad_nd", "_unsafe_view", "_reshape_copy", "_reshape_alias", "unsafe_split",
     "split_with_sizes_copy", "lift_fresh_copy", "repeat_interleave", "to_mkldnn", "_to_dense", "_to_sparse",
-    "_to_sparse_csr", "slice_scatter", "select_scatter", "unfold_copy", "tril", "triu", "alias", "detach",
+    "_to_sparse_csr", "slice_scatter", "select_scatter", "unfold_copy", "tril", "triu", "alias", "detach", "zero",
 ))  # fmt: skip
-"""Operations that give numbers to other places, as they are."""
+"""Operations that give numbers to other places, as they are (in a type that holds them), or zeros."""
 _PRODUCTS = frozenset((
     "convolution", "_convolution", "convolution_overrideable", "mkldnn_convolution", "linear", "mm", "bmm", "mv", "dot",
     "vdot", "addmm", "baddbmm", "addbmm", "addmv", "_addmm_activation", "_trilinear", "_sparse_addmm", "_sparse_mm",
 ))  # fmt: skip
+_PICKS = frozenset((
+    "mul", "index", "index_select", "gather", "take", "where", "masked_fill", "masked_select", "embedding",
+    "embedding_bag",
+))  # fmt: skip
+"""Operations by which what depends on the input (spikes) multiplies weights, or picks some of them."""
+_REREADS = frozenset(("_conj", "_neg_view"))
+"""Views that read the same memory as other numbers; `view` with a type is one too."""
+_LEAVES = frozenset(("numpy", "tolist", "__array__", "__dlpack__", "data_ptr"))
+"""Methods of tensors that hand numbers to where no operation is seen."""
+_CASTS = frozenset(("to", "type", "type_as", "half", "bfloat16", "float", "double", "copy_"))
+"""Methods by which a network itself asks for another type; any other cast in autocast is autocast's."""
 
 
 @dataclass
@@ -43,10 +54,17 @@ class Seen:
         Whether they met something that depends on the input, as they are.
     changed
         The operation that changed them before they were multiplied.
+    read, multiplied
+        Whether they were asked for, and met a product as they are, be it with a state at rest.
+    replaced
+        Whether as many numbers of unknown origin were multiplied with what depends on the input.
     """
 
     used: bool = False
     changed: str | None = None
+    read: bool = False
+    multiplied: bool = False
+    replaced: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,6 +79,10 @@ class _Held:
         Whether it was made of parameters or buffers.
     layers, size, changed
         The layers whose weights it was made of, how many these are, and the operation that changed them, if any.
+    reduced
+        Whether several weights went into one number, as into a mean or norm.
+    own
+        Whether it is what a layer holds, not a copy.
     """
 
     alive: StorageWeakRef
@@ -69,6 +91,8 @@ class _Held:
     layers: frozenset[str] = frozenset()
     size: int = 0
     changed: str | None = None
+    reduced: bool = False
+    own: bool = False
 
 
 class Operands(TorchDispatchMode):
@@ -93,13 +117,11 @@ class Operands(TorchDispatchMode):
         super().__init__()
         self.seen = {name: Seen() for name in sources}
         self._sources, self._neurons = sources, tuple(neurons)
+        self._stored = tuple(stored)
         self._held: dict[int, _Held] = {}
+        self._sizes: dict[str, int] = {}
         self._making = 0
-        for tensor in stored:
-            self._hold(tensor, stored=True)
-        for name, source in sources.items():
-            if isinstance(source, Tensor):
-                self._begin(frozenset((name,)), source)
+        self._autocast: torch.dtype | None = None
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -113,6 +135,15 @@ class Operands(TorchDispatchMode):
         for name, source in self._sources.items():
             if isinstance(source, nn.Module):
                 layers.setdefault(source, set()).add(name)
+        # what was made of weights may be used in a later pass only
+        kept = {place: item for place, item in self._held.items() if item.layers and not item.alive.expired()}
+        self._held, self._making = {}, 0
+        for tensor in self._stored:
+            self._hold(tensor, stored=True)
+        self._held.update(kept)
+        for name, source in self._sources.items():
+            if isinstance(source, Tensor):
+                self._begin(frozenset((name,)), source)
         self._drive(inputs)
         with ExitStack() as stack:
             for source, names in layers.items():
@@ -120,7 +151,7 @@ class Operands(TorchDispatchMode):
                 stack.callback(source.register_forward_hook(partial(self._made, frozenset(names))).remove)
             for neuron in self._neurons:
                 stack.callback(neuron.register_forward_hook(lambda _m, _i, output: self._drive(output)).remove)
-            stack.enter_context(_Assignments(self))
+            stack.enter_context(_Calls(self))
             stack.enter_context(self)
             yield self
 
@@ -133,7 +164,11 @@ class Operands(TorchDispatchMode):
 
     def _begin(self, names: frozenset[str], weight: Tensor) -> None:
         known = self._held.get(_place(weight))
-        self._hold(weight, layers=names | (known.layers if known else names), size=weight.numel(), stored=True)
+        for name in names:
+            self.seen[name].read, self._sizes[name] = True, weight.numel()
+        self._hold(
+            weight, layers=names | (known.layers if known else names), size=weight.numel(), stored=True, own=True
+        )
 
     def _hold(self, x: Tensor, **what: Any) -> None:
         if x.layout is torch.strided:
@@ -145,10 +180,32 @@ class Operands(TorchDispatchMode):
                 self._hold(x, driven=True)
 
     def change(self, x: Tensor, how: str) -> None:
-        """Weights are written over."""
-        known = self._held.get(_place(x)) if x.layout is torch.strided else None
-        for name in known.layers if known is not None and known.changed is None else ():
-            self.seen[name].changed = self.seen[name].changed or how
+        """A layer's weights are written over."""
+        known = self._known(x)
+        if known is not None and known.own and known.changed is None:
+            self._tell(known.layers, how)
+
+    def leave(self, x: Tensor, how: str) -> None:
+        """Numbers go where nothing is seen of what is done to them."""
+        known = self._known(x)
+        if known is not None and not known.reduced and not self._making:
+            self._tell(known.layers, known.changed or how)
+
+    def _known(self, x: Tensor) -> _Held | None:
+        return self._held.get(_place(x)) if x.layout is torch.strided else None
+
+    def _tell(self, layers: Iterable[str], how: str) -> None:
+        for layer in layers:
+            self.seen[layer].changed = self.seen[layer].changed or how
+
+    @contextmanager
+    def calling(self, autocast: torch.dtype | None) -> Iterator[None]:
+        """Inside, casts to this type are those of autocast, which rounds the operands of all products alike."""
+        former, self._autocast = self._autocast, autocast
+        try:
+            yield
+        finally:
+            self._autocast = former
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         options = kwargs or {}
@@ -161,66 +218,121 @@ class Operands(TorchDispatchMode):
             if parts is not NotImplemented:
                 return parts
         name, writes = func._schema.name.split("::")[-1], func._schema.is_mutable
-        if writes and args and isinstance(args[0], Tensor):
-            self.change(args[0], name)
+        written = [x for x in (*args[:1], options.get("out")) if writes and isinstance(x, Tensor)]
+        for x in written:
+            self.change(x, name)
         output = func(*args, **options)
-        self._follow(name[:-1] if writes and name.endswith("_") else name, tree_leaves((args, options)), output)
+        if name.endswith("_") and writes:
+            name = "zero" if name == "fill_" and _is_zero(args[1]) else name[:-1]
+        given = tree_leaves((args, options))
+        if written and name in ("zero", "fill", "copy") and _is_whole(written[0]):
+            # nothing is left of what was there
+            given = given[1:]
+        self._follow(name, given, output, written)
         return output
 
-    def _follow(self, name: str, given: list[Any], output: Any) -> None:
+    def _follow(self, name: str, given: list[Any], output: Any, written: list[Tensor]) -> None:
         tensors = [x for x in given if isinstance(x, Tensor) and x.layout is torch.strided]
-        held = [self._held.get(_place(x)) for x in tensors]
-        weights = [item for item in held if item is not None and item.layers]
+        held = [self._known(x) for x in tensors]
+        weights = [(x, item) for x, item in zip(tensors, held, strict=True) if item is not None and item.layers]
         driven = any(item is not None and item.driven for item in held)
         if weights:
-            self._met(name, tensors, held, driven)
-        outputs = [x for x in tree_leaves(output) if isinstance(x, Tensor) and x.layout is torch.strided]
-        if driven:
-            for x in outputs:
-                if _place(x) not in self._held or not self._held[_place(x)].driven:
-                    self._hold(x, driven=True)
-            return
+            self._met(name, weights, driven, driven or None in held)
+        if driven and name in _PRODUCTS:
+            self._strangers(tensors, held)
+        outputs = [x for x in (*tree_leaves(output), *written) if isinstance(x, Tensor) and x.layout is torch.strided]
         for x in outputs:
-            if _place(x) not in self._held:
-                self._hold(x, **_made_of(name, x, held, weights))
+            known = self._known(x)
+            if driven:
+                if known is None or not known.driven:
+                    self._hold(x, driven=True)
+            elif known is None or (written and not known.own and (weights or known.layers)):
+                self._hold(x, **self._made_of(name, x, held, weights))
+            elif weights and (name in _REREADS or (name == "view" and x.dtype != weights[0][0].dtype)):
+                self._tell(known.layers, "a view as other numbers")
 
-    def _met(self, name: str, tensors: list[Tensor], held: list[_Held | None], driven: bool) -> None:
+    def _met(self, name: str, weights: list[tuple[Tensor, _Held]], driven: bool, foreign: bool) -> None:
         """Weights in an operation, perhaps with what depends on the input, or comes from nobody knows where."""
-        foreign = driven or any(item is None for item in held)
-        for x, item in zip(tensors, held, strict=True):
-            for layer in item.layers if item is not None else ():
+        for x, item in weights:
+            if name == "_local_scalar_dense":
+                self.leave(x, "item()")
+            for layer in item.layers:
                 seen = self.seen[layer]
-                assert item is not None
                 if item.changed is None:
                     seen.used = seen.used or driven
-                elif (foreign and name in _PRODUCTS) or (driven and name == "mul" and x.numel() >= item.size):
+                    seen.multiplied = seen.multiplied or driven or name in _PRODUCTS
+                elif (foreign and name in _PRODUCTS) or (driven and name in _PICKS and not item.reduced):
                     # a mean or norm of the weights that scales what was multiplied is no change of them
                     seen.changed = seen.changed or item.changed
 
+    def _strangers(self, tensors: list[Tensor], held: list[_Held | None]) -> None:
+        """Numbers of unknown origin in a product: a layer's, if as many, and its own are in none."""
+        for x, item in zip(tensors, held, strict=True):
+            if item is None or not (item.layers or item.driven or item.stored):
+                for layer in (name for name, size in self._sizes.items() if size == x.numel() > 1):
+                    self.seen[layer].replaced = True
 
-def _made_of(name: str, x: Tensor, held: list[_Held | None], weights: list[_Held]) -> dict[str, Any]:
-    """What the result of an operation without driven tensors holds."""
-    stored = any(item is not None and item.stored for item in held)
-    others = [item for item in held if item is not None and not item.layers]
-    at_rest = name in _PRODUCTS and len(weights) == 1 and not any(item.stored for item in others)
-    if not weights or at_rest or not x.is_floating_point() or name.endswith("_like") or name.startswith("new_"):
-        return {"stored": stored and not at_rest}
-    changed = next((item.changed for item in weights if item.changed), None if name in _MOVES else name)
-    layers = frozenset[str]().union(*(item.layers for item in weights))
-    return {"stored": True, "layers": layers, "size": max(item.size for item in weights), "changed": changed}
+    def _made_of(
+        self, name: str, x: Tensor, held: list[_Held | None], weights: list[tuple[Tensor, _Held]]
+    ) -> dict[str, Any]:
+        """What the result of an operation without driven tensors holds."""
+        stored = any(item is not None and item.stored for item in held)
+        others = [item for item in held if item is not None and not item.layers]
+        at_rest = name in _PRODUCTS and len(weights) == 1 and not any(item.stored for item in others)
+        if not weights or at_rest or name.endswith("_like") or name.startswith("new_"):
+            return {"stored": stored and not at_rest}
+        how = None if name in _MOVES else name
+        types = [weight.dtype for weight, _ in weights]
+        if how is None and x.dtype != self._autocast and not all(_holds(x.dtype, kind) for kind in types):
+            how = f"a cast to {str(x.dtype).removeprefix('torch.')}"
+        return {
+            "stored": True,
+            "layers": frozenset[str]().union(*(item.layers for _, item in weights)),
+            "size": max(item.size for _, item in weights),
+            "changed": next((item.changed for _, item in weights if item.changed), how),
+            "reduced": all(item.reduced or (name not in _MOVES and x.numel() < w.numel()) for w, item in weights),
+        }
 
 
-class _Assignments(TorchFunctionMode):
-    """`tensor.data = other` comes down to no operation."""
+class _Calls(TorchFunctionMode):
+    """Sees what comes down to no operation, as `tensor.data = other` and `tensor.numpy()` do, and autocast."""
 
     def __init__(self, operands: Operands) -> None:
         super().__init__()
         self._operands = operands
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "") == "__set__" and args and isinstance(args[0], Tensor):
-            self._operands.change(args[0], "an assignment to its data")
-        return func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "")
+        autocast = None
+        if args and isinstance(args[0], Tensor):
+            if name == "__set__":
+                self._operands.change(args[0], "an assignment to its data")
+            elif name in _LEAVES:
+                self._operands.leave(args[0], f"{name}()")
+            if name not in _CASTS and torch.is_autocast_enabled(args[0].device.type):
+                autocast = torch.get_autocast_dtype(args[0].device.type)
+        with self._operands.calling(autocast):
+            return func(*args, **(kwargs or {}))
+
+
+def _is_zero(value: Any) -> bool:
+    return bool(value == 0)
+
+
+def _is_whole(x: Tensor) -> bool:
+    """Whether it is all of its memory."""
+    return x.numel() * x.element_size() == x.untyped_storage().nbytes()
+
+
+def _holds(kind: torch.dtype, other: torch.dtype) -> bool:
+    """Whether a type has every number of another."""
+    if kind == other:
+        return True
+    if not all(item.is_floating_point or item.is_complex for item in (kind, other)):
+        return False
+    wide, narrow = torch.finfo(kind), torch.finfo(other)
+    fits = wide.max >= narrow.max and wide.eps <= narrow.eps and wide.tiny <= narrow.tiny
+    return fits and (kind.is_complex or not other.is_complex)
 
 
 def _place(x: Tensor) -> int:

@@ -58,9 +58,10 @@ def check_uses_its_weight(name: str, layer: nn.Module) -> None:
 
 @contextmanager
 def weights_used_as_they_are(model: nn.Module, names: Sequence[str]) -> Iterator[None]:
-    """Raises, from the first forward pass inside, if it gave a product other numbers than the layers' weights.
+    """Raises, from any forward pass inside, if it gave a product other numbers than the layers' weights.
 
-    That is a matter of the whole network: a module around the layer, or a hook, may change them.
+    That is a matter of the whole network: a module around the layer, or a hook, may change them; and of every pass: a
+    branch may be taken by some images only.
 
     Parameters
     ----------
@@ -82,32 +83,37 @@ def weights_used_as_they_are(model: nn.Module, names: Sequence[str]) -> Iterator
             made[name] = layer.parametrizations["weight"]  # type: ignore[index]
     neurons = [neuron for neuron, _ in find_neurons(model).values()]
     operands = Operands(made, (*model.parameters(), *model.buffers()), neurons)
-    with ExitStack() as running, ExitStack() as hooks:
+    passes: list[ExitStack] = []
+    with ExitStack() as hooks:
 
         def begin(_module: nn.Module, inputs: Any) -> None:
-            first.remove()
-            running.enter_context(operands.following(inputs))
+            passes.append(ExitStack())
+            if len(passes) == 1:
+                # not once more for a network that calls itself
+                passes[0].enter_context(operands.following(inputs))
 
         def end(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            running.close()
+            passes.pop().close()
             # after a failure there is no output, and the failure is what is told
             for name, seen in operands.seen.items() if output is not None else ():
-                _judge(name, layers[name], seen)
+                if seen.changed is not None:
+                    raise _changed(name, layers[name], seen.changed)
 
-        first = model.register_forward_pre_hook(begin, prepend=True)
-        hooks.callback(first.remove)
+        hooks.callback(model.register_forward_pre_hook(begin, prepend=True).remove)
         hooks.callback(model.register_forward_hook(end, always_call=True).remove)
         yield
+    for name, seen in operands.seen.items():
+        if seen.read and seen.replaced and not seen.multiplied:
+            raise _changed(name, layers[name], "in a way that is not seen; it is in no product itself")
 
 
-def _judge(name: str, layer: nn.Module, seen: Seen) -> None:
-    if seen.changed is not None:
-        kind = type(layer).__name__.removeprefix("Parametrized")
-        raise ModelError(
-            f"the weight of {name!r} ({kind}) is changed ({seen.changed}) before it is multiplied with, by a module "
-            "around it or a hook, so the numbers in use would not be on the levels; fold the change into the weight, "
-            f"or leave the layer float by a rule {{match = {name!r}, weights = 'float'}}"
-        )
+def _changed(name: str, layer: nn.Module, how: str) -> ModelError:
+    kind = type(layer).__name__.removeprefix("Parametrized")
+    return ModelError(
+        f"the weight of {name!r} ({kind}) is changed ({how}) before it is multiplied with, by a module "
+        "around it or a hook, so the numbers in use would not be on the levels; fold the change into the weight, "
+        f"or leave the layer float by a rule {{match = {name!r}, weights = 'float'}}"
+    )
 
 
 def is_plain(layer: nn.Module) -> bool:
