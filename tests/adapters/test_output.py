@@ -267,6 +267,17 @@ def test_the_first_axis_of_logits_is_that_of_the_steps_or_refused(steps: int) ->
     assert isofire.compare(meant, meant, (x, labels)).accuracy == 1.0
 
 
+def test_steps_that_are_turned_around_are_steps_where_classes_are_as_many() -> None:
+    class Turned(Net):
+        def forward(self, x: Tensor) -> Any:
+            return self.out(self.neuron(self.a(x).expand(CLASSES, -1, -1))).roll(1, 0)
+
+    model, (x, _) = Turned(), data(16)
+    with torch.no_grad():
+        labels = model(x).mean(0).argmax(1)
+    assert isofire.compare(model, model, (x, labels)).accuracy == 1.0
+
+
 @pytest.mark.usefixtures("batch_first")
 @pytest.mark.parametrize("steps", [5, CLASSES], ids=["other lengths", "as many steps as classes"])
 def test_the_second_axis_of_batch_first_logits_is_that_of_the_steps_or_refused(steps: int) -> None:

@@ -4,7 +4,7 @@ Which axis holds the images is told by their number, once per network: where sev
 steps, or as classes), the network is run on fewer images, and the axis that changes is the one. So a last batch of as
 many images as there are steps is read as the others are. Whether a list has an entry a step or a head is told by what
 the last step's spikes change. That the first axis of three holds steps is not taken for granted either: it is as long
-as the neurons have steps, and where that leaves steps and classes open, the last step's spikes change its last entry.
+as the neurons have steps, and where that leaves steps and classes open, the last step's spikes change one entry of it.
 """
 
 from __future__ import annotations
@@ -152,8 +152,7 @@ def _is_time_first(net: nn.Module, logits: Tensor, images: int, inputs: Tensor |
 
 
 def _changed_at_the_end(net: nn.Module, inputs: Tensor, images: int) -> bool:
-    """Whether other spikes in the last step change the last entry of the logits' first axis alone, but not of their
-    last axis alone."""
+    """Whether other spikes in the last step change one entry of the logits' first axis, but several of their last."""
     runs = _with_last_step_turned(net, inputs, images)
     plain, other = (run[0] if isinstance(run, tuple | list) and run else run for run in runs or (None, None))
     if not (isinstance(plain, Tensor) and isinstance(other, Tensor) and plain.shape == other.shape):
@@ -162,7 +161,7 @@ def _changed_at_the_end(net: nn.Module, inputs: Tensor, images: int) -> bool:
     time, classes = [
         (plain != other).movedim(axis, 0).flatten(1).any(1).tolist() for axis in (1 if images_first else 0, 2)
     ]
-    return time == [False] * (len(time) - 1) + [True] and classes != [False] * (len(classes) - 1) + [True]
+    return sum(time) == 1 and sum(classes) > 1
 
 
 def _is_by_step(net: nn.Module, entries: int, images: int, inputs: Tensor | None) -> bool:
