@@ -122,9 +122,9 @@ def test_what_has_no_value_stays_last(report, open_page):
     page = open_page(report)
     for direction in (1, -1):
         page.click('#table th[data-key="multiple"] button')
+        # a control has a floor of its own, and every cell of this sweep has one
         texts = column(page, "multiple")
-        assert texts[-2:] == ["–", "–"]
-        values = [direction * float(text.strip(">×†")) for text in texts[:-2]]
+        values = [direction * float(text.strip(">×†")) for text in texts]
         assert values == sorted(values)
 
 
@@ -166,8 +166,7 @@ def test_filter_by_what_is_kept(report, open_page, folders, sweep):
     (kept,) = page.run("() => [[...document.querySelectorAll('select[name=kept] option')].map(o => o.value)]")
     for word in kept[1:]:
         page.choose('select[name="kept"]', word)
-        assert {text.removeprefix("✓ ") for text in column(page, "kept")} == {word}
-        assert len(column(page, "kept")) == page.count(f".map td.kept-{word}")
+        assert set(column(page, "kept")) == {word}
 
 
 def test_a_chosen_cell_is_shown_and_the_first_comes_back_as_it_was_written(report, open_page):

@@ -39,7 +39,7 @@ def test_columns_are_values_and_shares_of_the_baseline(folders, rows):
     assert [gain.text(entries[0]) for gain in gains_of(entries)] == ["30.0 (0.075×)", "1,500 (0.75×)", "1.00 (0.25×)"]
     study = Study.of(folders.MadeView(rows))
     page = sweep_page(study)
-    assert "30.0 <small>0.075×</small>" in page
+    assert '30.0 <small class="share">0.075×</small>' in page
     assert "| 30.0 (0.075×) |" in sweep_markdown(study)
     (record, *_) = csv.DictReader(io.StringIO(to_csv(records(study.entries))))
     assert (record["memory_kib_mean"], record["memory_kib_fp_mean"]) == ("30.0", "400.0")

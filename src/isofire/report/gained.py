@@ -43,7 +43,7 @@ class Gain:
         value, before = self.mean(entry), self.mean(entry, "_fp")
         if value is None:
             return significant(None)
-        number = f"{value:,.0f}" if value >= 1000 else significant(value)
+        number = f"{value / 1e6:.2f}M" if value >= 1e6 else f"{value:,.0f}" if value >= 1000 else significant(value)
         return number if not before else f"{number} ({times(value / before)})"
 
 
