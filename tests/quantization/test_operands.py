@@ -8,11 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import _get_current_function_mode_stack
 
 import isofire
 from isofire.errors import ModelError
+from isofire.models import sew_resnet8
 from isofire.neurons import LIF, PerStep, Repeat
-from isofire.quantization import calibrate_, integer_weights, prepare_
+from isofire.quantization import calibrate_, integer_weights, prepare_, quantize_
 from isofire.spec import QuantSpec
 
 X = torch.rand(32, 6, generator=torch.Generator().manual_seed(0)) * 4
@@ -304,3 +306,20 @@ class OwnGain(nn.Linear):
 def test_a_layer_of_its_own_with_a_gain_of_one_is_refused_without_data() -> None:
     with pytest.raises(ModelError, match=r"'3\.0' \(OwnGain\) changes its weight \(mul\)"):
         isofire.quantize_(network(OwnGain()), SPECS["nothing is measured"])
+
+
+def test_a_probe_of_the_axes_leaves_nobody_watching() -> None:
+    """A bare tensor's axis of images is found by running the network, unheard: the watcher must not stay on."""
+    seen: list[int] = []
+    torch.manual_seed(0)
+    model = sew_resnet8(width=0.25, in_channels=1, T=2).eval()
+    with torch.no_grad():
+        model.train()(torch.rand(32, 1, 8, 8))
+    spec = QuantSpec(weights={"method": "gptq", "bits": 4})
+
+    def note(_step: object) -> None:
+        seen.append(len(_get_current_function_mode_stack()))
+
+    quantize_(model.eval(), spec, torch.rand(64, 1, 8, 8), on_step=note)
+    assert seen
+    assert set(seen) == {0}

@@ -86,7 +86,10 @@ def weights_used_as_they_are(model: nn.Module, names: Sequence[str]) -> Iterator
     passes: list[ExitStack] = []
     with ExitStack() as hooks:
 
-        def begin(_module: nn.Module, inputs: Any) -> None:
+        def begin(module: nn.Module, inputs: Any) -> None:
+            if last.id not in module._forward_hooks:
+                # a probe that nobody hears of, whose end would not be told either
+                return
             passes.append(ExitStack())
             if len(passes) == 1:
                 # not once more for a network that calls itself
@@ -99,8 +102,9 @@ def weights_used_as_they_are(model: nn.Module, names: Sequence[str]) -> Iterator
                 if seen.changed is not None:
                     raise _changed(name, layers[name], seen.changed)
 
+        last = model.register_forward_hook(end, always_call=True)
+        hooks.callback(last.remove)
         hooks.callback(model.register_forward_pre_hook(begin, prepend=True).remove)
-        hooks.callback(model.register_forward_hook(end, always_call=True).remove)
         yield
     for name, seen in operands.seen.items():
         if seen.read and seen.replaced and not seen.multiplied:
