@@ -103,7 +103,8 @@ def test_layers_are_combined_as_in_a_comparison() -> None:
     drift, paired = RateEMD(), PairedDrift()
     drift.update(a, b)
     paired.update(a, b)
-    assert float(drift.compute()) == pytest.approx(np.mean([emd(rates(a[k]), rates(b[k])) for k in "xy"]))
+    distances, neurons = zip(*((emd(rates(a[k]), rates(b[k])), rates(a[k]).numel()) for k in "xy"), strict=True)
+    assert float(drift.compute()) == pytest.approx(np.average(distances, weights=neurons))
     both = [torch.cat([rates(x["x"]), rates(x["y"])]) for x in (a, b)]
     assert float(paired.compute()) == pytest.approx(paired_mae(*both))
 

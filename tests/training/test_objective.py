@@ -60,7 +60,7 @@ def rates_of(model: nn.Module, images: Tensor) -> tuple[Tensor, dict[str, Tensor
 
 def test_a_step_minimises_the_task_and_the_weighted_drift(train_set: ImageSet) -> None:
     model, teacher, plain, seen = spiking(0), spiking(1).eval(), spiking(0), []
-    handle = model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+    handle = model.register_forward_hook(lambda _m, inputs, _o: seen.append(inputs[0].clone()))
     record = run(
         model, train_set.first(10), {"paired": 0.5, "logits": 0.25}, teacher=teacher, epochs=1, momentum=0.0,
         weight_decay=0.0, channels_last=False,
@@ -130,7 +130,7 @@ def test_stored_rates_are_taken_once_over_the_first_batches(train_set: ImageSet)
     teacher, calls = spiking(1), []
     teacher.register_forward_hook(lambda _m, inputs, _o: calls.append(inputs[0].clone()))
     model, first = spiking(0), []
-    handle = model.register_forward_pre_hook(lambda _, inputs: first.append(inputs[0].clone()))
+    handle = model.register_forward_hook(lambda _m, inputs, _o: first.append(inputs[0].clone()))
     run(model, train_set, {"emd": {"against": "stored"}}, teacher=teacher, flip=True, pad=1)
     handle.remove()
     assert len(calls) == 5
