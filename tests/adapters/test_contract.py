@@ -136,9 +136,6 @@ def test_equal_weights_give_equal_drift_ranges_and_codes(case, trained, own_net,
         ranges = [prepared.get_submodule(name).membrane.quantizer.hi for _, prepared in pairs]
         assert torch.equal(*ranges), name
     drift = [isofire.compare(net, isofire.convert(prepared), images).to_dict() for net, prepared in pairs]
-    synops = [found.pop("synops") for found in drift]
-    # of a network that folds steps into images (Sinabs) they may be undecided, never other ones
-    assert synops[0] in (None, synops[1])
     assert drift[0] == drift[1]
     assert drift[0]["overall"]["emd_layer_mean"] > 0
     assert all(layer["mfr_fp"] > 0.05 for layer in drift[0]["layers"])

@@ -16,6 +16,7 @@ from isofire.batches import count_images
 from isofire.errors import DataError, ModelError, SpecError
 from isofire.firing import Observation, compare, emd, observe
 from isofire.firing.cost import measure_cost, reach
+from isofire.firing.cost.routes import Routes
 from isofire.firing.evidence import drift_intervals
 from isofire.firing.measures import quantities
 from isofire.firing.observation import fingerprints
@@ -506,3 +507,28 @@ def test_a_neuron_that_eval_mode_skips_is_left_out_by_name() -> None:
     found = compare(model, model, data, layers=["n"])
     assert [layer.layer for layer in found.layers] == ["n"]
     assert found.synops is None
+
+
+def test_what_a_neuron_makes_anew_at_every_pass_is_no_buffer_of_the_network() -> None:
+    """The identity of a state that is gone passes to other tensors; their products must not count as fixed ones."""
+
+    class Stateful(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
+            self.register_buffer("state", torch.zeros(3, 6))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.state = torch.zeros(3, 6)
+            return self.second(self.first(x))
+
+    model = Stateful()
+    routes = Routes(model)
+    found = []
+    for _ in range(5):
+        with routes.listening(), torch.inference_mode():
+            model(torch.rand(3, 6))
+        found.append(list(routes.products))
+    assert found == [[("linear", 18), ("linear", 18)]] * 5
+    # the first state is kept, so that no other tensor is taken for it
+    assert all(buffer is not model.state for buffer in routes._buffers.values())

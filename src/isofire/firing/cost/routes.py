@@ -42,7 +42,9 @@ class Routes(TorchFunctionMode):
         self.products: list[tuple[str, int]] = []
         self._depth = 0
         self._neurons = [neuron for neuron, _ in find_neurons(model).values()]
-        self._buffers = {id(buffer) for buffer in model.buffers()}
+        states = {id(buffer) for neuron in self._neurons for buffer in neuron.buffers()}
+        # held, because the identity of a tensor that is gone (a state that a neuron makes anew) is given to others
+        self._buffers = {id(buffer): buffer for buffer in model.buffers() if id(buffer) not in states}
 
     @contextmanager
     def listening(self) -> Iterator[Routes]:
