@@ -40,14 +40,13 @@ def test_squat_is_snntorchs_state_quant(
     theirs = {"lower": "lower_limit", "upper": "upper_limit", "ratio": "multiplier"}
     named = {theirs[name]: value for name, value in limits.items()}
     reference = quant.state_quant(num_bits=bits, threshold=threshold, **options, **named)
-    setting = MEMBRANES["squat"](bits=bits, spacing=spacing, **limits)
-    facts = NeuronFacts(thresholds=(threshold,), fires_at_threshold=False)
     if (bits, spacing) == (8, "threshold") and "ratio" in limits:
         # 0.9^128 beside the threshold is nothing in float32
         with pytest.raises(SpecError, match="coincide"):
-            setting.build_for(1, facts)
+            MEMBRANES["squat"](bits=bits, spacing=spacing, **limits)
         return
-    quantizer = setting.build_for(1, facts)
+    setting = MEMBRANES["squat"](bits=bits, spacing=spacing, **limits)
+    quantizer = setting.build_for(1, NeuronFacts(thresholds=(threshold,), fires_at_threshold=False))
     v = torch.randn(2000, generator=torch.Generator().manual_seed(0)) * threshold * 1.2
     x, y = v.clone().requires_grad_(), v.clone().requires_grad_()
     found, wanted = quantizer(x), reference(y)
