@@ -20,6 +20,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from isofire.running import by_parts
+
 _MOVES = frozenset((
     "cat", "stack", "clone", "contiguous", "_to_copy", "copy", "index", "index_select", "gather", "roll", "flip",
     "repeat", "tile", "constant_pad_nd", "_unsafe_view", "_reshape_copy", "_reshape_alias", "unsafe_split",
@@ -211,12 +213,9 @@ class Operands(TorchDispatchMode):
         options = kwargs or {}
         if self._making:
             return func(*args, **options)
-        if torch.is_inference_mode_enabled():
-            # there composite operations come whole
-            with self:
-                parts = func.decompose(*args, **options)
-            if parts is not NotImplemented:
-                return parts
+        parts = by_parts(self, func, args, options)
+        if parts is not NotImplemented:
+            return parts
         name, writes = func._schema.name.split("::")[-1], func._schema.is_mutable
         written = [x for x in (*args[:1], options.get("out")) if writes and isinstance(x, Tensor)]
         for x in written:

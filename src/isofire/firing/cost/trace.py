@@ -26,6 +26,7 @@ from isofire.firing.cost.operations import KNOWN
 from isofire.firing.cost.propagation import Call, is_whole, propagate
 from isofire.firing.cost.uses import Leaving, Uses, weighted_sum, work_not_counted
 from isofire.firing.record import spiking_adapters
+from isofire.running import by_parts
 
 ACTIVATIONS = "(activations)"
 _TURNS = frozenset(("transpose", "t", "swapaxes", "swapdims", "squeeze", "unsqueeze", "as_strided", "detach"))
@@ -184,12 +185,9 @@ class Trace(TorchDispatchMode):
         options = kwargs or {}
         if self._paused:
             return func(*args, **options)
-        if torch.is_inference_mode_enabled():
-            # there composite operations come whole
-            with self:
-                parts = func.decompose(*args, **options)
-            if parts is not NotImplemented:
-                return parts
+        parts = by_parts(self, func, args, options)
+        if parts is not NotImplemented:
+            return parts
         name, writes = func._schema.name.split("::")[-1], func._schema.is_mutable
         name = name[:-1] if writes and name.endswith("_") else name
         if self._inside:
