@@ -5,6 +5,8 @@ BIN = $(VENV)/bin
 # torch is installed first and held, so that nothing pulls another (much larger) build
 TORCH ?= torch==2.13.0
 STAMP = $(VENV)/.installed
+# what is compiled; a change of one needs the package installed again
+SOURCES = src/isofire/neurons/_kernels.cpp src/isofire/lookup/_tables.cpp
 
 # spiking libraries that cannot share an environment; one each, see tests/adapters/environments
 LIBRARIES = peers spikingjelly0 sinabs
@@ -38,7 +40,7 @@ search: $(STAMP)
 	$(BIN)/python scripts/search.py --minutes $(MINUTES) -n auto
 
 fuzz: $(STAMP)
-	$(BIN)/python -m tests.fuzz.run --examples $(EXAMPLES) --out results/2026-11-28_fuzz/fuzz.json
+	$(BIN)/python -m tests.fuzz.run --examples $(EXAMPLES) --out build/fuzz.json
 
 kills: $(STAMP)
 	ISOFIRE_KILLS=100 $(BIN)/python -m pytest -q tests/sweep/test_kill.py
@@ -67,7 +69,7 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.run
 
-$(STAMP): pyproject.toml setup.py constraints.txt src/isofire/neurons/_kernels.cpp
+$(STAMP): pyproject.toml setup.py constraints.txt $(SOURCES)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
@@ -87,7 +89,7 @@ $(STAMP): pyproject.toml setup.py constraints.txt src/isofire/neurons/_kernels.c
 	.venvs/nengo-loihi/bin/python -m pip install --quiet nengo-loihi==1.1.0
 	touch $@
 
-.venvs/%/.installed: tests/adapters/environments/%.txt pyproject.toml setup.py constraints.txt
+.venvs/%/.installed: tests/adapters/environments/%.txt pyproject.toml setup.py constraints.txt $(SOURCES)
 	$(PYTHON) -m venv .venvs/$*
 	.venvs/$*/bin/python -m pip install --quiet --upgrade pip
 	.venvs/$*/bin/python -m pip install --quiet "$(TORCH)"

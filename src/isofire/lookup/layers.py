@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from isofire.lookup import direct
 from isofire.lookup.affine import Affine, Geometry, Unchanged
 from isofire.lookup.tables import LARGEST_CODE, Tables, tables_of
-from isofire.lookup.tensors import Lazy, Products, Spikes, Sums, spikes_in, watched
+from isofire.lookup.tensors import Lazy, Products, Spikes, Sums, conv2d, linear, spikes_in, told, watched
 from isofire.quantizers.lattice import codes_of
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class TableLayer(nn.Module):
 
     weight: Tensor
     bias: Tensor | None
+    stands_for: Callable[[Tensor], Tensor]
     _found: tuple[Unchanged, LayerCodes | str] | None = None
     _affine: tuple[Unchanged, Affine] | None = None
     _geometry: Geometry | None = None
@@ -100,7 +102,8 @@ class TableLayer(nn.Module):
         spikes = spikes_in(x)
         if spikes is None or watched() or isinstance(found := self.found(), str) or not self.takes(spikes):
             return super().forward(x)
-        return Sums(self, spikes, self.affine(found.step), spikes.folded, self.out_shape(spikes.counts))
+        sums = Sums(self, spikes, self.affine(found.step), spikes.folded, self.out_shape(spikes.counts))
+        return told(self.stands_for, sums)
 
     def takes(self, spikes: Spikes) -> bool:
         """Whether the axes are those of the layer."""
@@ -128,6 +131,7 @@ class TableLayer(nn.Module):
 class TableConv2d(TableLayer):
     """A convolution that looks up."""
 
+    stands_for = staticmethod(conv2d)
     groups: int
     kernel_size: tuple[int, int]
     stride: tuple[int, int]
@@ -139,7 +143,7 @@ class TableConv2d(TableLayer):
         """As every layer of tables; for real inputs, products to come."""
         if isinstance(x, Lazy) or watched() or not direct.takes(cast(nn.Conv2d, self), x):
             return super().forward(x)
-        return Products(self, x, self.affine(None))
+        return told(conv2d, Products(self, x, self.affine(None)))
 
     def multiply(self, x: Tensor) -> Tensor:
         """Products of real inputs as torch adds them."""
@@ -169,6 +173,7 @@ class TableConv2d(TableLayer):
 class TableLinear(TableLayer):
     """A linear layer that looks up, of the features of one place or of a whole map."""
 
+    stands_for = staticmethod(linear)
     in_features: int
 
     def takes(self, spikes: Spikes) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import handle_torch_function
 from torch.utils._pytree import tree_map
 
 from isofire.lookup import direct
@@ -70,6 +71,23 @@ def watched() -> bool:
     """Whether somebody follows each operation (a cost's trace, torch.compile, torch.export), who is to see ordinary
     ones."""
     return torch._C._len_torch_dispatch_stack() > 0 or torch.compiler.is_compiling()
+
+
+def told(product: Callable[..., Tensor], made: Tensor) -> Tensor:
+    """What a layer made in place of a product of torch's, after telling who lists a network's products."""
+    if torch._C._is_torch_function_mode_enabled():
+        return handle_torch_function(product, (made,), made)
+    return made
+
+
+def conv2d(made: Tensor) -> Tensor:
+    """Stands for a convolution where products are listed by name."""
+    return made
+
+
+def linear(made: Tensor) -> Tensor:
+    """Stands for a linear layer where products are listed by name."""
+    return made
 
 
 def plain(x: Any) -> Any:
