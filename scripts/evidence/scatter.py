@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from scripts.findings.figures import plain_log
 
 Row = dict[str, Any]
 COLOURS = {"weights": "#0072B2", "membrane": "#D55E00", "both": "#009E73"}
@@ -40,6 +41,7 @@ def write_scatter(path: Path, rows: Sequence[Row]) -> None:
                               markerfacecolor="white" if mode == "ptq" else colour,
                               label=f"{target}, {mode}")  # fmt: skip
             axis.set_xscale("log")
+            plain_log(axis, "x")
             axis.grid(color="#EEEEEE", linewidth=0.6)
             axis.set_axisbelow(True)
             axis.spines[["top", "right"]].set_visible(False)

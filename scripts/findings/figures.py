@@ -16,7 +16,10 @@ from scripts.findings.levels import GridUse
 from scripts.findings.noise import Floors
 from scripts.findings.tables import MODE_NAMES
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255")
+from isofire.study.marks import tick_text
+
+# the last is as dark as no other, since no colour of the palette is left that is not like one of these
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 UNIT = "EMD, mean over layers\n(spikes per neuron per step)"
 
@@ -60,12 +63,13 @@ def by_bits(cells: Cells, floors: Floors, settings: Sequence[Setting], title: st
             axis.xaxis.set_major_locator(_ticks((2, 3, 4, 6, 8)))
             axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axis.xaxis.set_minor_locator(NullLocator())
-        _plain_log(lower)
+        plain_log(lower)
+    _show(axes[1], [emd(row) for mode in MODES for item in settings for row in cells.of(item, mode).values()], floors)
     axes[0][0].set_ylabel("accuracy (%)", fontsize=9)
     axes[1][0].set_ylabel(UNIT, fontsize=9)
     found = [axis.get_legend_handles_labels() for axis in (axes[0][-1], axes[1][-1])]
     handles, names = ([item for part in found for item in part[i]] for i in (0, 1))
-    figure.legend(handles, names, loc="outside lower center", ncols=5, fontsize=8, frameon=False)
+    figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     return figure
 
 
@@ -94,8 +98,9 @@ def _bars(rows: Iterable[Row]) -> list[list[float]]:
 
 def step_or_clip(cells: Cells, floors: Floors, uses: Sequence[GridUse], sample: str) -> Figure:
     """EMD of the two end-point ranges against their step: one curve if the step decides, two if the clip does."""
-    figure, axes = _panels(1, len(MODES), (9.2, 3.9), f"Uniform end-point grids: {sample}")
+    figure, axes = _panels(1, len(MODES), (9.2, 4.2), f"Uniform end-point grids: {sample}")
     step = {(use.clip, use.bits): use.step for use in uses}
+    drifts: list[float] = []
     for axis, mode in zip(axes[0], MODES, strict=True):
         _draw_floors(axis, floors, mode)
         for i, (clip, setting) in enumerate(zip((1.0, 10.0), WEIGHTS[:2], strict=True)):
@@ -103,16 +108,23 @@ def step_or_clip(cells: Cells, floors: Floors, uses: Sequence[GridUse], sample: 
             across = [step[clip, int(bits)] for bits in found]
             values = [emd(row) for row in found.values()]
             axis.plot(across, values, color=COLOURS[i], marker=MARKS[i], linewidth=1.3, label=f"clip ±{clip:g}")
+            # one range's numbers stand above its marks, the other's below, each in the colour of its curve
             for x, y, bits in zip(across, values, found, strict=True):
-                axis.annotate(f"{bits:g}", (x, y), textcoords="offset points", xytext=(4, 5), fontsize=7.5)
+                axis.annotate(
+                    f"{bits:g}", (x, y), textcoords="offset points", xytext=(0, (7, -14)[i]), ha="center",
+                    fontsize=7.5, color=COLOURS[i],
+                )  # fmt: skip
+            drifts += values
         axis.set_xscale("log")
         axis.set_yscale("log")
-        _plain_log(axis)
+        plain_log(axis)
+        plain_log(axis, "x")
         axis.set_xlabel("step between levels (units of the weights); numbers: bits", fontsize=9)
         axis.set_title(f"{MODE_NAMES[mode]} ({mode})", fontsize=9, loc="left")
+    _show(axes[0], drifts, floors)
     axes[0][0].set_ylabel(UNIT, fontsize=9)
     handles, names = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=5, fontsize=8, frameon=False)
+    figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return figure
 
 
@@ -132,6 +144,7 @@ def dead_share(cells: Cells, sample: str) -> Figure:
                 markerfacecolor=face, markersize=5, label=f"{target}, {mode}",
             )  # fmt: skip
         axis.set_xscale("log")
+        plain_log(axis, "x")
         axis.set_xlabel(UNIT.replace("\n", " "), fontsize=8)
         axis.set_title(f"rate {'of 0' if cut == '00' else f'below {name}'}", fontsize=9, loc="left")
     axes[0][0].set_ylabel("change of dead share (points)", fontsize=9)
@@ -165,9 +178,19 @@ def _ticks(values: Sequence[float]) -> Any:
     return FixedLocator(list(values))
 
 
-def _plain_log(axis: Axes) -> None:
+def _show(axes: Sequence[Axes], values: Sequence[float], floors: Floors) -> None:
+    """What is drawn and little more: a band that begins at 0 has no lower end on a logarithmic axis."""
+    found = [floor.value for name in ("images", "seeds") if (floor := floors.value(name)) is not None]
+    for axis in axes:
+        axis.set_ylim(0.6 * min([*values, *found]), 1.5 * max([*values, *found]))
+
+
+def plain_log(axis: Axes, which: Literal["x", "y"] = "y") -> None:
+    """Ticks at 1, 2 and 5 times powers of ten where these are few, as plain decimals."""
     from matplotlib.ticker import LogLocator
 
-    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.yaxis.set_minor_formatter(NullFormatter())
+    low, high = axis.get_xlim() if which == "x" else axis.get_ylim()
+    side = axis.xaxis if which == "x" else axis.yaxis
+    side.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if which == "y" and high < 1000 * low else (1.0,)))
+    side.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value)))
+    side.set_minor_formatter(NullFormatter())

@@ -5,10 +5,13 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
 from isofire.errors import DataError, OutputError, SpecError
 from isofire.study import scatter_figure
 from isofire.study.marks import Marks
+from isofire.study.tables import text_table
 
 pytest.importorskip("matplotlib")
 
@@ -129,3 +132,50 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(OutputError, match=r"pip install 'isofire\[report\]'"):
         scatter_figure([row()])
+
+
+def cut(figure):
+    """Labels, heading and legend, as far as the figure's edges cut them."""
+    FigureCanvasAgg(figure).draw()
+    (axis,) = figure.axes
+    texts = [axis.xaxis.label, axis.yaxis.label, *figure.legends[0].get_texts(), *axis.findobj(Text)]
+    ticks = {*axis.get_xticklabels(which="both"), *axis.get_yticklabels(which="both")}
+    boxes = {text.get_text(): text.get_window_extent() for text in texts if text.get_text() and text not in ticks}
+    return [name for name, box in boxes.items() if min(box.x0, box.y0) < 0 or box.x1 > figure.bbox.x1]
+
+
+@pytest.mark.parametrize("width", [None, 3.4])
+def test_no_text_is_cut_and_all_intervals_end_within_the_axis(width):
+    rows = [
+        row(bits=bits, method=method, mode=mode, emd_layer_mean=x, emd_low=0.6 * x, emd_high=3 * x)
+        for bits in (2, 4) for method in ("lsq", "lqnet") for mode, x in (("ptq", 1e-4), ("qat", 0.01))
+    ]  # fmt: skip
+    figure = scatter_figure([*rows, row(**CONTROL)], width=width)
+    assert cut(figure) == []
+    low, high = figure.axes[0].get_xlim()
+    assert low < 0.6e-4
+    assert high > 0.03
+
+
+def test_ticks_are_plain_decimals():
+    figure = scatter_figure([row(emd_layer_mean=0.00004), row(emd_layer_mean=0.0002)])
+    FigureCanvasAgg(figure).draw()
+    assert "0.00005" in [label.get_text() for label in figure.axes[0].get_xticklabels()]
+
+
+def test_the_pareto_front_goes_through_the_rows_that_no_other_beats():
+    rows = [row(emd_layer_mean=x, accuracy=y) for x, y in ((0.1, 0.9), (0.01, 0.5), (0.05, 0.4), (0.03, 0.8))]
+    figure = scatter_figure([*rows, row(**CONTROL, emd_layer_mean=0.001, accuracy=1.0)])
+    (front,) = (line for line in figure.axes[0].lines if len(line.get_xdata()) == 3)
+    assert list(zip(front.get_xdata(), front.get_ydata(), strict=True)) == [(0.01, 50), (0.03, 80), (0.1, 90)]
+    assert "Pareto front" in labels(figure)
+    assert "Pareto front" not in labels(scatter_figure([row()]))
+
+
+def test_the_value_of_a_point_is_that_of_the_table():
+    rows = [row(emd_weighted=0.0102, emd_layer_mean=0.0061, emd_weighted_low=0.008, emd_weighted_high=0.012)]
+    figure = scatter_figure(rows)
+    (point,) = points(figure)
+    assert float(point.get_xdata()[0]) == 0.0102
+    assert "0.0102" in text_table(rows)
+    assert "neuron-weighted" in figure.axes[0].get_xlabel()

@@ -66,10 +66,13 @@ def _draw_distributions(
     figure: Any, grid: tuple[int, int], baseline: SpikeCounts, quantized: SpikeCounts, layers: Sequence[LayerDrift]
 ) -> None:
     axes = figure.subplots(*grid, sharex=True, sharey=True, squeeze=False).ravel()
-    end = _axis_end(baseline.rates().numpy(), quantized.rates().numpy())
+    end, is_cut = _axis_end(baseline.rates().numpy(), quantized.rates().numpy())
     for number, (axis, layer) in enumerate(zip(axes, layers, strict=False)):
         rates = baseline.rates(layer.layer).numpy(), quantized.rates(layer.layer).numpy()
         _draw_layer(axis, rates, end)
+        if is_cut and (beyond := [int((values > end).sum()) for values in rates]) != [0, 0]:
+            text = f"beyond: {beyond[0]:,} neurons, {beyond[1]:,} quantized"
+            axis.text(0.98, 0.04, text, transform=axis.transAxes, fontsize=6.5, ha="right", color=_GREY)
         axis.set_title(f"{shortened(layer.layer, 26)}\n{layer.neurons:,} neurons, EMD {layer.emd:.4f}", fontsize=7.5)
         # with a last row that is not full, the panels above its gaps carry the tick labels
         axis.tick_params(labelsize=7, labelbottom=number + grid[1] >= len(layers))
@@ -101,7 +104,7 @@ def _draw_bars(axis: Axes, layers: Sequence[LayerDrift]) -> None:
     axis.set_yticks(places, [shortened(layer.layer, 30) for layer in layers], fontsize=7.5)
     axis.invert_yaxis()
     axis.margins(y=0.5 / (len(layers) + 1))
-    axis.set_xlim(left=0)
+    _show_to(axis, shift + shape)
     axis.tick_params(axis="x", labelsize=7)
     axis.set_xlabel(f"EMD between the rates of the two networks ({_UNIT})", fontsize=8.5)
     axis.spines[["top", "right"]].set_visible(False)
@@ -113,9 +116,20 @@ def _draw_noise(axis: Axes, layers: Sequence[LayerDrift], evidence: Evidence) ->
     places = np.arange(len(layers))
     ends = np.array([[item.interval.low, item.interval.high] for item in found])
     axis.hlines(places, ends[:, 0], ends[:, 1], color="black", linewidth=1.3, label="95 % interval of EMD")
+    _show_to(axis, np.append(ends[:, 1], floors))
     axis.vlines(floors, places - 0.42, places + 0.42, color=_FLOOR, linewidth=2, label=f"floor: {evidence.floor.kind}")
 
 
-def _axis_end(*rates: NDArray[np.float64]) -> float:
-    """Right end that shows 99.5 % of all neurons and the dead cut, so that a few fast ones do not squeeze the rest."""
-    return max(2 * PAPER_CUT, *(1.05 * float(np.quantile(values, 0.995)) for values in rates))
+def _show_to(axis: Axes, values: NDArray[np.float64]) -> None:
+    """From 0 on, so far that no bar and no interval ends at the edge."""
+    known = values[np.isfinite(values)]
+    axis.set_xlim(0, max(axis.get_xlim()[1], 1.05 * float(known.max(initial=0.0))))
+
+
+def _axis_end(*rates: NDArray[np.float64]) -> tuple[float, bool]:
+    """Right end that shows all neurons and the dead cut, and whether it does: a few that fire more than twice as fast
+    as 99.5 % of all would squeeze the rest, and are left out.
+    """
+    usual = max(2 * PAPER_CUT, *(float(np.quantile(values, 0.995)) for values in rates))
+    fastest = max(float(values.max()) for values in rates)
+    return (1.05 * usual, True) if fastest > 2 * usual else (1.05 * max(usual, fastest), False)

@@ -93,19 +93,6 @@ def nice(value: float) -> float:
     return next(round(m * power, 12) for m in (1, 2, 5, 10) if m * power >= value * (1 - 1e-9))
 
 
-def tick_text(value: float) -> str:
-    """A tick's label, in plain decimals down to a millionth.
-
-    Examples
-    --------
-    >>> tick_text(0.00005), tick_text(20.0), tick_text(2e-8)
-    ('0.00005', '20', '2e-08')
-    """
-    if value == 0 or 1e-4 <= abs(value) < 1e6:
-        return f"{value:g}"
-    return f"{value:.7f}".rstrip("0") if 1e-6 <= abs(value) < 1 else f"{value:.0e}"
-
-
 def _log_ticks(low: float, high: float) -> list[float]:
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     many = math.log10(high / low) > 3

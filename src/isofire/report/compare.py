@@ -10,7 +10,7 @@ from typing import Any
 from isofire.firing.evidence.kept import LAYER_MEAN
 from isofire.firing.evidence.outcome import HEADLINE
 from isofire.firing.measures import Measure
-from isofire.report.axes import Axis, linear_axis, log_axis, tick_text
+from isofire.report.axes import Axis, linear_axis, log_axis
 from isofire.report.entries import entries_of, title_of
 from isofire.report.html import embedded_json, render
 from isofire.report.markdown import escaped, table
@@ -24,7 +24,7 @@ from isofire.report.study import Study
 from isofire.report.table import measure_text
 from isofire.report.write import page_name, write_all
 from isofire.study import is_control, to_csv
-from isofire.study.marks import bits_order, bits_text
+from isofire.study.marks import bits_order, bits_text, tick_text
 
 _EDGE, _FAR, _TOP, _LOW = 56, 350, 10, 304
 _SCORES = ("accuracy", "accuracy_fp", HEADLINE, LAYER_MEAN)

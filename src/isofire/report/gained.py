@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from isofire.report.axes import Axis, log_axis, tick_text
+from isofire.report.axes import Axis, log_axis
 from isofire.report.entries import Entry, Row, title_of
 from isofire.report.numbers import significant, times
 from isofire.report.palette import Palette
+from isofire.study.marks import tick_text
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 742, 16, 378
 

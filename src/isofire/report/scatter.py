@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from isofire.report.axes import Axis, accuracy_ticks, error_axis, log_axis, tick_text
+from isofire.report.axes import Axis, accuracy_ticks, error_axis, log_axis
 from isofire.report.entries import Entry, Row, title_of
 from isofire.report.numbers import percent, points, significant, times
 from isofire.report.palette import Palette
 from isofire.report.summary import drift_name, pareto_front
+from isofire.study.marks import tick_text
 
 WIDTH, HEIGHT = 760, 430
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 742, 16, 378

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,7 +11,7 @@ from isofire.errors import DataError, OutputError, SpecError
 from isofire.firing.evidence.kept import drift_of, measure_of
 from isofire.firing.evidence.outcome import HEADLINE
 from isofire.study.cell import is_control
-from isofire.study.marks import COLOURS, Marks
+from isofire.study.marks import COLOURS, Marks, tick_text
 from isofire.study.reference import controls_of, reference_of
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def scatter_figure(
     quantized) are crosses; where a cell went through the same steps, drift below theirs cannot be attributed to
     its quantizer, and the part up to the largest is shaded.
     The dashed line is the baseline's accuracy, in a band of one standard error, sqrt(p (1 - p) / n), to either side.
+    The thin steps are the Pareto front: quantized rows of which no other has both more accuracy and less drift.
 
     Parameters
     ----------
@@ -73,7 +75,8 @@ def scatter_figure(
         raise SpecError(
             f"measure must be one of {', '.join(EMD_NAMES)} and scale log or linear, got {measure!r} and {scale!r}"
         )
-    figure = _new_figure((7.2, 4.4) if width is None else (width, 1.15 * width))
+    small = width is not None
+    figure = _new_figure((width, width) if small else (7.2, 4.4))
     axis = figure.subplots()
     drift = _drift(rows, measure, scale)
     controls = controls_of(rows)
@@ -85,21 +88,35 @@ def scatter_figure(
         axis.axhspan(100 * (value - error), 100 * (value + error), color="#BBDDEE", alpha=0.35, linewidth=0, zorder=0)
         axis.axhline(100 * value, color=_GREY, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
     marks = Marks(rows)
-    for i, row in enumerate(rows):
-        if measure in _STEMS and row.get(f"{_STEMS[measure]}_low") is not None:
+    has_front = _draw_front(axis, rows, drift)
+    shown = list(drift)
+    for row, value in zip(rows, drift, strict=True):
+        if _has_interval(row, measure):
             found = drift_of(row, measure)
             ends = max(found.low, min(drift) / 2), found.high
             axis.hlines(100 * row["accuracy"], *ends, color=_GREY, linewidth=0.8, zorder=2)
-        _draw_point(axis, row, drift[i], marks)
-    _scale_drift(axis, drift, scale)
-    axis.set_xlabel(f"{EMD_NAMES[measure]} ({_UNIT})", fontsize=9)
-    axis.set_ylabel("accuracy (%)", fontsize=9)
-    axis.tick_params(labelsize=8)
+            shown += ends
+        _draw_point(axis, row, value, marks)
+    _scale_drift(axis, shown, scale)
+    between = "\n" if small else " "
+    axis.set_xlabel(f"{EMD_NAMES[measure]}{between}({_UNIT})", fontsize=7 if small else 9)
+    axis.set_ylabel("accuracy (%)", fontsize=7 if small else 9)
+    axis.tick_params(labelsize=6.5 if small else 8)
     axis.grid(color="#EEEEEE", linewidth=0.6)
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.set_title(_sample(rows) if title is None else title, fontsize=9.5, loc="left")
-    _legend(figure, rows, marks, has_noise=bool(noise), below=width is not None)
+    heading = _sample(rows) if title is None else title
+    if small:
+        heading = textwrap.fill(heading, max(20, round(16 * width)))
+    axis.set_title(heading, fontsize=7.5 if small else 9.5, loc="left")
+    lines: dict[str, Any] = {}
+    if noise:
+        lines["noise: controls and floors"] = {"linewidth": 6, "color": _BAND, "solid_capstyle": "butt"}
+    if any(_has_interval(row, measure) for row in rows):
+        lines["95 % interval of EMD"] = {"linewidth": 0.8, "color": _GREY}
+    if has_front:
+        lines["Pareto front"] = {"linewidth": 0.7, "color": "black"}
+    _legend(figure, rows, marks, lines, below=small)
     return figure
 
 
@@ -130,8 +147,23 @@ def _scale_drift(axis: Axes, drift: Sequence[float], scale: str) -> None:
     axis.set_xscale("log")
     axis.set_xlim(low / 1.4, high * 1.4)
     axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 200 * low else (1.0,)))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value)))
     axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _has_interval(row: Mapping[str, Any], measure: str) -> bool:
+    return measure in _STEMS and row.get(f"{_STEMS[measure]}_low") is not None
+
+
+def _draw_front(axis: Axes, rows: Sequence[Mapping[str, Any]], drift: Sequence[float]) -> bool:
+    quantized = [(x, 100 * row["accuracy"]) for x, row in zip(drift, rows, strict=True) if not is_control(dict(row))]
+    front: list[tuple[float, float]] = []
+    for x, y in sorted(quantized, key=lambda place: (place[0], -place[1])):
+        if not front or y > front[-1][1]:
+            front.append((x, y))
+    if len(front) > 1:
+        axis.step(*zip(*front, strict=True), where="post", color="black", linewidth=0.7, zorder=2)
+    return len(front) > 1
 
 
 def _draw_point(axis: Axes, row: Mapping[str, Any], drift: float, marks: Marks) -> None:
@@ -149,37 +181,41 @@ def _draw_point(axis: Axes, row: Mapping[str, Any], drift: float, marks: Marks) 
     )  # fmt: skip
 
 
-def _legend(figure: Figure, rows: Sequence[Mapping[str, Any]], marks: Marks, has_noise: bool, below: bool) -> None:
+def _legend(
+    figure: Figure, rows: Sequence[Mapping[str, Any]], marks: Marks, lines: Mapping[str, Any], below: bool
+) -> None:
+    """What is quantized by colour, then bits by shape, then what else is drawn."""
+    from matplotlib.legend_handler import HandlerTuple
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    def mark(shape: str, label: str, colour: str = _GREY, face: str = "white") -> Line2D:
+    def mark(shape: str, colour: str = _GREY, face: str = "white") -> Line2D:
         return Line2D(
             [], [], marker=shape, color=colour, markerfacecolor=face, markeredgewidth=1.3, markersize=6.5,
-            linestyle="none", label=label,
+            linestyle="none",
         )  # fmt: skip
 
-    handles: list[Any] = [Patch(color=COLOURS[i % len(COLOURS)], label=name) for i, name in enumerate(marks.families)]
-    handles += [mark(_SHAPES[i % len(_SHAPES)], f"{bits} bit") for i, bits in enumerate(marks.bits)]
-    modes = {row["mode"] for row in rows if not is_control(dict(row))}
-    if "ptq" in modes:
-        handles.append(mark("o", "open: post-training"))
-    if "qat" in modes:
-        handles.append(mark("o", "filled: trained with it", face=_GREY))
+    found: dict[str, Any] = {name: Patch(color=COLOURS[i % len(COLOURS)]) for i, name in enumerate(marks.families)}
+    found |= {f"{bits} bit": mark(_SHAPES[i % len(_SHAPES)]) for i, bits in enumerate(marks.bits)}
+    faces = {"ptq": ("post-training", "white"), "qat": ("with training", _GREY)}
+    modes = [mode for mode in faces if any(row["mode"] == mode and not is_control(dict(row)) for row in rows)]
+    found[", ".join(faces[mode][0] for mode in modes)] = tuple(mark("o", face=faces[mode][1]) for mode in modes)
     for mode, shape in (("ptq", "+"), ("qat", "x")):
-        found = [row["method"] for row in rows if is_control(dict(row)) and row["mode"] == mode]
-        if found:
-            handles.append(mark(shape, f"control: {found[0]}", colour="black"))
-    if has_noise:
-        handles.append(Patch(color=_BAND, label="noise: controls and floors"))
-    if any(row.get("emd_low") is not None for row in rows):
-        handles.append(Line2D([], [], color=_GREY, linewidth=0.8, label="95 % interval of EMD"))
-    handles.append(Line2D([], [], color=_GREY, linewidth=0.9, linestyle=(0, (4, 2)), label="baseline accuracy"))
-    handles.append(Patch(color="#BBDDEE", alpha=0.6, label="± 1 standard error"))
+        controls = [row["method"] for row in rows if is_control(dict(row)) and row["mode"] == mode]
+        if controls:
+            found[f"control: {controls[0]}"] = mark(shape, "black")
+    found |= {name: Line2D([], [], **style) for name, style in lines.items()}
+    dashes: Any = Line2D([], [], color=_GREY, linewidth=0.9, linestyle=(0, (4, 2)))
+    found["baseline ± 1 standard error"] = (Patch(color="#BBDDEE", alpha=0.6), dashes)
     place: dict[str, Any] = {"loc": "outside right upper", "fontsize": 7.5}
     if below:
         place = {"loc": "outside lower center", "fontsize": 6, "ncols": 2, "columnspacing": 1.0}
-    figure.legend(handles=handles, frameon=False, handlelength=1.4, **place)
+        figure.set_figheight(0.85 * figure.get_figwidth() + 0.13 * math.ceil(len(found) / 2))
+    # the marks of both modes stand side by side; the baseline's line lies on its band
+    sides = {
+        handle: HandlerTuple(ndivide=None) for name, handle in found.items() if name.startswith(("post-", "with "))
+    }
+    figure.legend(found.values(), found, frameon=False, handlelength=1.8, handler_map=sides, **place)
 
 
 def _sample(rows: Sequence[Mapping[str, Any]]) -> str:

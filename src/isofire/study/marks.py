@@ -1,4 +1,4 @@
-"""What tells results apart in a figure: colour by method, shape by bits; the same on pages and in files."""
+"""What figures on pages and in files share: colour by method, shape by bits, labels of ticks."""
 
 from __future__ import annotations
 
@@ -62,3 +62,16 @@ def bits_order(bits: Any) -> tuple[float, str]:
         return float(bits), ""
     head = str(bits).partition("|")[0].strip()
     return (float(head) if head.replace(".", "", 1).isdigit() else math.inf), str(bits)
+
+
+def tick_text(value: float) -> str:
+    """A tick's label, in plain decimals down to a millionth.
+
+    Examples
+    --------
+    >>> tick_text(0.00005), tick_text(20.0), tick_text(2e-8)
+    ('0.00005', '20', '2e-08')
+    """
+    if value == 0 or 1e-4 <= abs(value) < 1e6:
+        return f"{value:g}"
+    return f"{value:.7f}".rstrip("0") if 1e-6 <= abs(value) < 1 else f"{value:.0e}"
