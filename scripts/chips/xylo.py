@@ -1,6 +1,7 @@
 """Random Xylo networks through xylosim, which nobody here wrote: `python scripts/chips/xylo.py OUT.json [COUNT]`.
 
-Runs in an environment with xylosim 0.1.3 and numpy (`make test-chips` makes it). Networks are recurrent, with biases in
+`python scripts/chips/xylo.py NETWORK.npz OUT.npz` runs one network instead. Runs in an environment with xylosim 0.1.3
+and numpy (`make test-chips` makes it). Networks are recurrent, with biases in
 version 2, weights and shifts large enough that states saturate in many of them. isofire's engine is compared with what
 is written in tests/integer/test_oracles.py.
 """
@@ -34,22 +35,20 @@ def network(rng: np.random.Generator) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def simulate(net: dict[str, Any], version: int) -> dict[str, Any]:
-    """Every current, membrane and spike after each step."""
+def build(net: dict[str, Any], version: int) -> tuple[Any, Any]:
+    """xylosim's network, and its synapses, which must be kept alive: it holds bare pointers to them."""
     if version == 1:
         from xylosim.v1 import XyloLayer, XyloSynapse
     else:
         from xylosim.v2 import XyloLayer, XyloSynapse
 
     def synapses(weights: list[list[int]]) -> list[list[Any]]:
-        return [[XyloSynapse(target, 0, weight) for target, weight in enumerate(row)] for row in weights]
+        return [[XyloSynapse(target, 0, weight) for target, weight in enumerate(row) if weight] for row in weights]
 
-    # kept alive: the simulator holds bare pointers to them
     kept = [synapses(net[key]) for key in ("w_in", "w_rec", "w_out")]
-    hidden, outputs = len(net["bias"]), len(net["bias_out"])
     given: dict[str, Any] = {
         "synapses_in": kept[0], "synapses_rec": kept[1], "synapses_out": kept[2],
-        "aliases": [[] for _ in range(hidden)],
+        "aliases": [[] for _ in net["bias"]],
         "threshold": net["threshold"], "threshold_out": net["threshold_out"],
         "weight_shift_inp": net["shift"][0], "weight_shift_rec": net["shift"][1], "weight_shift_out": net["shift"][2],
         "dash_mem": net["dash_mem"], "dash_mem_out": net["dash_mem_out"],
@@ -58,24 +57,46 @@ def simulate(net: dict[str, Any], version: int) -> dict[str, Any]:
     }  # fmt: skip
     if version == 2:
         given |= {"has_bias": True, "bias": net["bias"], "bias_out": net["bias_out"]}
-    layer = XyloLayer(**given)
-    layer.evolve(net["input"])
-    steps = len(net["input"])
+    return XyloLayer(**given), kept
+
+
+def evolve(layer: Any, net: dict[str, Any], given: list[list[int]]) -> dict[str, Any]:
+    """Every current, membrane and spike after each step, from rest, as arrays [T, neurons]."""
+    layer.reset_all()
+    layer.evolve(given)
     found = {
         "i": layer.rec_i_syn, "v": layer.rec_v_mem, "s": layer.rec_recurrent_spikes,
         "i_out": layer.rec_i_syn_out, "v_out": layer.rec_v_mem_out, "s_out": layer.rec_out_spikes,
     }  # fmt: skip
-    shapes = {name: (hidden if not name.endswith("_out") else outputs) for name in found}
     # states come neuron by neuron, spikes step by step
     arrays = {name: np.array(values).T if name[0] in "iv" else np.array(values) for name, values in found.items()}
     for name, array in arrays.items():
-        if array.shape != (steps, shapes[name]):
-            raise SystemExit(f"xylosim gave {name} as {array.shape}, where {(steps, shapes[name])} was expected")
-    return {name: array.tolist() for name, array in arrays.items()}
+        wanted = len(given), len(net["bias_out" if name.endswith("_out") else "bias"])
+        if array.shape != wanted:
+            raise SystemExit(f"xylosim gave {name} as {array.shape}, where {wanted} was expected")
+    return arrays
+
+
+def simulate(net: dict[str, Any], version: int) -> dict[str, Any]:
+    """A random network's numbers after each step, as lists."""
+    layer, _kept = build(net, version)
+    return {name: array.tolist() for name, array in evolve(layer, net, net["input"]).items()}
+
+
+def run_network(path: str, out: str) -> None:
+    """What version 2 makes of one network and many images, as `scripts.chips.oracle` writes them."""
+    with np.load(path) as stored:
+        net = {name: stored[name].tolist() for name in stored.files if name != "input"}
+        images = stored["input"]
+    layer, _kept = build(net, 2)
+    runs = [evolve(layer, net, images[:, place].tolist()) for place in range(images.shape[1])]
+    np.savez(out, **{name: np.stack([run[name] for run in runs], 1) for name in runs[0]})
 
 
 def main() -> None:
-    """Write COUNT networks for each version."""
+    """Write COUNT networks for each version, or run a given one."""
+    if len(sys.argv) == 3 and sys.argv[1].endswith(".npz"):
+        return run_network(*sys.argv[1:])
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 500
     rng = np.random.default_rng(0)
     cases = []

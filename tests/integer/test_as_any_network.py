@@ -20,6 +20,7 @@ from isofire.firing.evidence.noise_floor import control_floor
 from isofire.firing.verdict import Limits, check
 from isofire.integer import IntegerNetwork, lower
 from isofire.models import build, save_model
+from isofire.neurons import IF, PerStep
 from isofire.quantization import make_plan, prepare, signed_weights
 from isofire.study import blame
 
@@ -104,3 +105,12 @@ def test_signed_codes_of_converted_and_prepared_networks(networks: Any) -> None:
     uneven = isofire.QuantSpec(weights={"method": "lqnet", "bits": 3}, reestimate_bn="never")
     with pytest.raises(ModelError, match="no common step"):
         signed_weights(isofire.quantize_(copy.deepcopy(full), uneven))
+
+
+def test_steps_may_be_as_many_as_classes() -> None:
+    torch.manual_seed(0)
+    neurons = IF(v_reset=None, several=True, v_floor=-1.0)
+    net = nn.Sequential(PerStep(nn.Linear(8, 10, bias=False)), neurons).eval()
+    inputs, labels = torch.randint(0, 4, (10, 60, 8)).float(), torch.arange(60) % 10
+    integers = lower(net, inputs, hardware="speck2f", approximate=True)
+    assert isofire.compare(net, integers, [(inputs, labels)]).agreement > 0.9

@@ -137,8 +137,8 @@ def _probed_axis(net: nn.Module, logits: Tensor, images: int, inputs: Tensor | N
 
 def _is_time_first(net: nn.Module, logits: Tensor, images: int, inputs: Tensor | None) -> bool:
     """Whether logits with the images on the second axis have the steps on the first, and not on the last."""
-    if inputs is None or not find_neurons(net):
-        # nothing to compare with
+    if inputs is None or not find_neurons(net) or getattr(net, "gives_steps_first", False):
+        # nothing to compare with, or known
         return True
     if net not in _TIME_FIRST:
         steps, (first, _, last) = _lengths(net, inputs, images), logits.shape

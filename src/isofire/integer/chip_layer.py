@@ -129,10 +129,10 @@ class ChipLayer:
                 break
 
     def _free(self, spec: HardwareSpec) -> Tensor:
-        """Units [out] in which the largest weight has the largest code."""
-        largest = self.weight.abs().flatten(1).amax(1)
-        largest = torch.where(largest > 0, largest, torch.ones_like(largest))
-        return top_of(spec) * 2.0**self.shift / largest
+        """Units [out] in which the largest or the smallest weight has the last code of its side."""
+        flat, least = self.weight.flatten(1), -(2 ** (spec.weights.bits - 1))
+        side = (flat.amax(1) / top_of(spec)).maximum(flat.amin(1) / least)
+        return 2.0**self.shift / torch.where(side > 0, side, torch.full_like(side, 1.0 / top_of(spec)))
 
     def _bounded(self, spec: HardwareSpec, spare: float) -> Tensor:
         """The finest units [out] in which states, thresholds and biases fit."""
@@ -175,7 +175,7 @@ class ChipLayer:
                 self.codes = found.codes * (times * grid).to(torch.int64).view(wide)
                 return True
         scaled = self.weight * (self.unit / 2.0**self.shift).view(wide)
-        self.codes = ((scaled / grid).round() * grid).clamp(-top, top).to(torch.int64)
+        self.codes = ((scaled / grid).round() * grid).clamp(-(2 ** (spec.weights.bits - 1)), top).to(torch.int64)
         error = float((self.codes - scaled).square().mean().sqrt() / scaled.square().mean().sqrt().clamp(min=1e-30))
         says = f"weights are rounded to codes of {spec.weights.bits} bits, by {error:.2%} of their root mean square"
         cure = f"quantize them to at most {spec.weights.bits} bits in training (method lsq, grid midtread)"
@@ -283,7 +283,7 @@ class ChipLayer:
 
 
 def top_of(spec: HardwareSpec) -> int:
-    """The largest code that is used on both sides of 0."""
+    """The largest code; on the other side of 0 there is one more."""
     return 2 ** (spec.weights.bits - 1) - (2 if spec.weights.even else 1)
 
 

@@ -99,12 +99,16 @@ class IntegerNetwork(nn.Module):
     ----------
     mapping
         How it was lowered onto a chip: what was approximated, and what it takes of the chip; None for others.
+    gives_steps_first
+        That the first axis of what it gives is time, which nobody need find out by changing its spikes.
 
     Raises
     ------
     SpecError
         If a connection leads nowhere, or takes spikes before they are there.
     """
+
+    gives_steps_first = True
 
     def __init__(
         self,

@@ -56,6 +56,10 @@ class Steps:
             found[layer.layer] = row | {"chip": layer.mfr}
         return found
 
+    def changes(self) -> dict[str, Comparison]:
+        """Change -> comparison: each alone, the states, and "all"."""
+        return {**self.alone, STATES: self.states, "all": self.everything}
+
     def table(self) -> str:
         """A line a change: drift, accuracy, and every layer's rate against that of the float network."""
         names = [layer.layer for layer in self.everything.layers]
@@ -73,10 +77,9 @@ class Steps:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        every = {**self.alone, STATES: self.states, "all": self.everything}
         return {
             "images": self.everything.n_images,
-            "steps": {name: dict(found.overall) for name, found in every.items()},
+            "steps": {name: dict(found.overall) for name, found in self.changes().items()},
             "rates": self.rates(),
         }
 
