@@ -100,3 +100,21 @@ def test_drift_over_its_floor_stands_beside_it():
     # of rows without a floor nothing is known of firing
     assert "? undecided" in text_table([ROW | {"accuracy": 0.75}, OTHER | {"accuracy": 0.75}])
     assert "÷floor" not in text_table([ROW, OTHER])
+
+
+@pytest.mark.parametrize("width", [60, 72, 80, 100, 200])
+def test_no_word_is_cut_and_rows_that_differ_in_an_option_can_be_told(width):
+    rows = [ROW | {"method": "gptq", "granularity": "channel", "options": option} for option in (None, "correct=bias")]
+    rows += [OTHER, ROW | {"target": "none", "method": "continued", "bits": 32, "mode": "qat"}]
+    text = text_table(rows, width)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    for phrase in ("correct=bias", "BN re-estimated", "post_reset", "continued", "12.35", "0.00216", "✗ fails"):
+        assert phrase in text
+
+
+def test_the_setting_stands_above_its_numbers_where_a_line_is_too_short():
+    lines = text_table([ROW, OTHER, ROW | {"target": "none", "method": "continued", "bits": 32}], 72).splitlines()
+    place = lines.index("membrane BN re-estimated 1.585 bits [-1, 1] per layer post_reset qat")
+    assert lines[place + 1].split()[0] == "12.35"
+    assert any(line.startswith("continued [-10, 10]") for line in lines), "a control has no bits"

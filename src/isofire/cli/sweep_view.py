@@ -17,7 +17,8 @@ from isofire.sweep import Plan, Results, State
 from isofire.sweep.runner import time_left
 from isofire.text_table import WIDTH
 
-_SHOWN_ROWS = 12
+# two lines each on a narrow screen
+_SHOWN_ROWS = 6
 _SHOWN_RUNNING = 4
 _LINE_EVERY = 60.0
 

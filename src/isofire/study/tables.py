@@ -11,12 +11,16 @@ from isofire.errors import DataError
 from isofire.firing.evidence.kept import measure_of, words_of
 from isofire.firing.evidence.outcome import MARKS
 from isofire.firing.measures import quantity, shown_in
+from isofire.study.cell import is_control
 from isofire.study.reference import judged
 from isofire.text_table import TextTable, screen_width, total
 
 Format = Callable[[Any], str]
+Column = tuple[str, str, Format]
+"""Title, key in a row, and how a value is told."""
 # what a narrow table leaves out first
-_DROPPED = ("spearman", "agreement", "granularity", "reference", "paired_mae")
+_DROPPED = ("spearman", "agreement", "reference", "paired_mae")
+_INDENT = "  "
 
 
 def _text(value: Any) -> str:
@@ -41,7 +45,7 @@ def _decimals(digits: int, scale: float = 1.0) -> Format:
 _OVER_FLOOR, _KEPT = "over_floor", "kept_words"
 """Made of several columns of a row: drift ÷ noise floor with its interval, and the verdict."""
 
-_LABELS: tuple[tuple[str, str, Format], ...] = (
+_LABELS: tuple[Column, ...] = (
     ("model", "model", _text),
     ("data", "data", _text),
     ("target", "target", _text),
@@ -50,6 +54,7 @@ _LABELS: tuple[tuple[str, str, Format], ...] = (
     ("range", "range", _text),
     ("per", "granularity", _text),
     ("placement", "placement", _text),
+    ("options", "options", _text),
     ("mode", "mode", _text),
     ("seed", "seed", _text),
     ("images", "n_images", _whole),
@@ -57,8 +62,22 @@ _LABELS: tuple[tuple[str, str, Format], ...] = (
     ("acc %", "accuracy", _decimals(2, 100)),
     ("agree %", "agreement", _decimals(1, 100)),
 )
-_FLOOR: tuple[tuple[str, str, Format], ...] = (("÷floor", _OVER_FLOOR, _text), ("floor", "reference", _text))
-_TEXTUAL = {"model", "data", "target", "method", "range", "granularity", "placement", "mode", "reference", _KEPT}
+_FLOOR: tuple[Column, ...] = (("÷floor", _OVER_FLOOR, _text), ("floor", "reference", _text))
+_TEXTUAL = {
+    "model",
+    "data",
+    "target",
+    "method",
+    "range",
+    "granularity",
+    "placement",
+    "options",
+    "mode",
+    "reference",
+    _KEPT,
+}
+_SETTING = _TEXTUAL - {"reference", _KEPT} | {"bits", "seed", "n_images", "T"}
+"""What was done, not what came of it."""
 _NOTES = {
     "accuracy": "acc: accuracy",
     "agreement": "agree: same class as the baseline",
@@ -72,7 +91,8 @@ def text_table(rows: Sequence[Mapping[str, Any]], width: int | None = None) -> s
     """Heading, baseline and a line per row, as wide as the screen, or 100 columns in a file or pipe, or `width`.
 
     What is the same in all rows moves to the heading. What does not fit is left out: first rank correlation, then
-    agreement, granularity, the kind of floor and paired drift; then long texts lose their middle.
+    agreement, the kind of floor and paired drift. Where that is not enough, the setting of a row has a line of its own
+    above its numbers: no word is cut.
 
     Raises
     ------
@@ -86,12 +106,43 @@ def text_table(rows: Sequence[Mapping[str, Any]], width: int | None = None) -> s
         kept = [column for column in columns if column[1] not in _DROPPED[:dropped]]
         table = _table(kept, rows)
         if total(table.widths()) <= width:
+            lines = [table.text(width)]
             break
+    else:
+        kept, lines = _two_lines(columns, rows, width)
     notes = textwrap.wrap("; ".join(_notes_of([key for _, key, _ in kept])), width)
-    return "\n".join([*_wrapped(head, width), "", table.text(width), *notes])
+    return "\n".join([*_wrapped(head, width), "", *lines, *notes])
 
 
-def _table(columns: Sequence[tuple[str, str, Format]], rows: Sequence[Mapping[str, Any]]) -> TextTable:
+def _two_lines(
+    columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], width: int
+) -> tuple[list[Column], list[str]]:
+    """The columns that are left, and each row's setting above its numbers."""
+    labels = [column for column in columns if column[1] in _SETTING]
+    numbers = [column for column in columns if column[1] not in _SETTING]
+    for name in (*_DROPPED, "dead_05", "mfr"):
+        if total(_table(numbers, rows).widths()) <= width - len(_INDENT):
+            break
+        numbers = [column for column in numbers if column[1] != name]
+    title, rule, *values = _table(numbers, rows).text(width - len(_INDENT)).splitlines()
+    lines = [_INDENT + title, _INDENT + rule]
+    for row, value in zip(rows, values, strict=False):
+        # a control is not of bits, and quantizes nothing
+        said = [item for item in labels if not (is_control(dict(row)) and item[1] in ("target", "bits"))]
+        words = [_setting(key, form(row.get(key))) for _, key, form in said]
+        lines += [*textwrap.wrap(" ".join(filter(None, words)), width), _INDENT + value]
+    return [*labels, *numbers], [*lines, _INDENT + rule]
+
+
+def _setting(key: str, text: str) -> str:
+    """A label as it reads without a heading; empty for none."""
+    if text == "-":
+        return ""
+    ending = {"bits": " bits", "n_images": " images"}.get(key, "")
+    return {"seed": "seed ", "T": "T = ", "granularity": "per "}.get(key, "") + text + ending
+
+
+def _table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> TextTable:
     lines = [[form(row.get(key)) for _, key, form in columns] for row in rows]
     # bits may be "2 | 4"
     texts = {i for i, (_, key, _) in enumerate(columns) if key in _TEXTUAL or _holds_text(key, rows)}
@@ -137,7 +188,7 @@ def _over_floor(row: Mapping[str, Any]) -> str | None:
     return f"{ratio:.1f}" if low is None or high is None else f"{ratio:.1f} ({low:.1f}-{high:.1f})"
 
 
-def _layout(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[tuple[str, str, Format]]]:
+def _layout(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[Column]]:
     """What all rows share, as phrases, and the columns that are left."""
     if not rows:
         raise DataError("a table needs at least one row, got none")
@@ -155,7 +206,7 @@ def _layout(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[tuple[st
     return head, columns
 
 
-def _columns(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, Format]]:
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
     """Labels, then the measures that any row has; the floor stands beside the drift that it is a floor of."""
     found = list(_LABELS)
     for measure in shown_in("rows"):
