@@ -28,7 +28,7 @@ WEIGHTS = 'quant={weights={method="lsq",bits=4}}'
 def screen(root: Path) -> str:
     """What `isofire compare` prints for weights of 4 bits beside three controls."""
     with tempfile.TemporaryDirectory() as place:
-        config = ["-c", str(ROOT / "configs" / "cifar10-sew8.toml"), "--set", f"data.root={root}"]
+        config = ["-c", "configs/cifar10-sew8.toml", "--set", f"data.root={root}"]
         config += ["--set", f"data.test_images={IMAGES}"]
         quantized = Path(place) / "w4"
         run(["quantize", BASELINE, *config, "--set", WEIGHTS, "--out", str(quantized)])

@@ -32,7 +32,7 @@ def test_reduced_demo_does_it_all(run):
 
 
 def test_json_seed_and_another_file(run):
-    result = run("demo", "-c", Path(__file__).parents[2] / "configs" / "demo" / "digits.toml", *TINY,
+    result = run("demo", "-c", "configs/demo/digits.toml", *TINY,
                  "--set", f"cells=[{CONTROL}]", "--seed", 3, "--json", "--out", "d")  # fmt: skip
     assert result.code == 0, result.err
     found = json.loads(result.out)

@@ -1,18 +1,18 @@
-"""Every file in configs/ must be one that its command takes."""
+"""Every configuration in the package must be one that its command takes."""
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
 import pytest
 
 from isofire.config import read_config
+from isofire.config.packaged import FOLDER, located
+from isofire.errors import SpecError
 from isofire.models import build
 from isofire.quantization import make_plan
 from isofire.sweep import read_sweep
 
-FOLDER = Path(__file__).parents[2] / "configs"
 FILES = sorted(FOLDER.rglob("*.toml"))
 RUNS = [path for path in FILES if path.parent == FOLDER]
 
@@ -40,9 +40,24 @@ def test_model_can_be_built_and_quantized(name):
     assert any(choice.setting is not None for choice in plan.choices)
 
 
-def test_demo_config_in_the_package_is_the_one_in_configs():
-    inside = (resources.files("isofire.cli") / "assets" / "demo.toml").read_bytes()
-    assert inside == (FOLDER / "demo" / "digits.toml").read_bytes()
+def test_they_are_found_from_any_folder_by_the_names_in_the_documents(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert read_sweep("configs/demo/digits.toml").cells
+    assert read_config(Path("configs/digits-demo.toml")).train is not None
+    with pytest.raises(SpecError, match=r"configs/nothing\.toml"):
+        read_config(Path("configs/nothing.toml"))
+
+
+def test_a_file_of_ones_own_by_that_name_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "digits-demo.toml").write_text("seed = 7\n")
+    assert read_config(Path("configs/digits-demo.toml")).seed == 7
+
+
+@pytest.mark.parametrize("path", ["../configs/digits-demo.toml", "configs/../config/run.py", "digits-demo.toml"])
+def test_other_names_are_left_as_they_are(path):
+    assert located(path) == Path(path)
 
 
 def test_road_test_is_two_epochs_of_cifar10_less_5000():

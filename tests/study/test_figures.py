@@ -128,6 +128,13 @@ def test_marks_are_by_method_and_bits_and_none_for_controls():
     assert [marks.colour(item) for item in (row(), states, row(**CONTROL))] == [0, 1, None]
 
 
+def test_controls_alone_are_drawn():
+    figure = scatter_figure([row(**CONTROL)])
+    FigureCanvasAgg(figure).draw()
+    assert "control: continued" in labels(figure)
+    assert not {"post-training", "with training", ""} & set(labels(figure))
+
+
 def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(OutputError, match=r"pip install 'isofire\[report\]'"):

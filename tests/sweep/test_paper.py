@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 from isofire.config.cells import combinations
+from isofire.config.packaged import FOLDER
 from isofire.models import build
 from isofire.quantization import make_plan
 from isofire.spec import LQNetWeights, UniformMembrane, UniformWeights
 from isofire.sweep import read_sweep
 
-FOLDER = Path(__file__).parents[2] / "configs" / "paper"
+GRIDS = FOLDER / "paper"
 BITS = (2, 4, 6, 8)
 
 
 @pytest.mark.parametrize("model", ["sew8", "sew18"])
 @pytest.mark.parametrize("data", ["cifar10", "cifar100"])
 def test_every_point_of_the_grid(model: str, data: str) -> None:
-    sweep = read_sweep(FOLDER / f"{model}-{data}.toml")
+    sweep = read_sweep(GRIDS / f"{model}-{data}.toml")
     found = [point for i, group in enumerate(sweep.cells) for point in combinations(group, f"cells[{i}]")]
     weights = [point.spec.weights for point in found if point.spec is not None and point.spec.weights is not None]
     membranes = [point.spec.membrane for point in found if point.spec is not None and point.spec.membrane is not None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -14,16 +13,18 @@ from isofire.cli.options import AllowCode, Machine, Output, SetChoice, Settings,
 from isofire.cli.report import report
 from isofire.cli.screen import Log, Report
 from isofire.cli.sweep import Place, sweep
+from isofire.config.packaged import FOLDER
 from isofire.study import scatter_figure
 
 _FOLDER = Path("isofire-demo")
-_CONFIG = "A sweep's file to run instead of the one in the package."
+_CONFIG = FOLDER / "demo" / "digits.toml"
+_OTHER = "A sweep's file to run instead of the one in the package."
 _SEED = "Of the network, its training, and the images that calibrate; replaces the file's."
 
 
 def demo(
     *,
-    config: Annotated[Path | None, Parameter(name=["--config", "-c"], help=_CONFIG)] = None,
+    config: Annotated[Path | None, Parameter(name=["--config", "-c"], help=_OTHER)] = None,
     set: Settings = (),
     allow_code: AllowCode = False,
     choice: SetChoice | None = None,
@@ -50,16 +51,15 @@ def demo(
     """
     refuse_processes("demo")
     changes = (*set, *([] if seed is None else [f"seeds=[{seed}]"]))
-    with resources.as_file(resources.files("isofire.cli") / "assets" / "demo.toml") as packaged:
-        swept = sweep(
-            config or packaged,
-            out=out,
-            set=changes,
-            allow_code=allow_code,
-            choice=choice,
-            place=Place(workers=workers),
-            machine=machine,
-        )
+    swept = sweep(
+        config or _CONFIG,
+        out=out,
+        set=changes,
+        allow_code=allow_code,
+        choice=choice,
+        place=Place(workers=workers),
+        machine=machine,
+    )
     log = Log()
     figure = save_figure(out / "accuracy-emd.png", lambda: scatter_figure(swept.document["rows"]), log)
     files = [] if figure is None else [str(figure)]

@@ -26,7 +26,8 @@ _MACHINE = Group("Machine")
 _OUTPUT = Group("Output")
 _VERDICT = Group("Verdict")
 
-ConfigFile = Annotated[Path, Parameter(name=["--config", "-c"], help="TOML file; configs/ holds some that run as is.")]
+_FILE = "TOML file; the package has some that run as they are, such as configs/digits-demo.toml."
+ConfigFile = Annotated[Path, Parameter(name=["--config", "-c"], help=_FILE)]
 _SET = "Change one setting, e.g. train.epochs=2; may be repeated."
 Settings = Annotated[tuple[str, ...], Parameter(name="--set", help=_SET, negative=(), show_default=False)]
 _CODE = "Let the configuration name code of yours, package.module:function, which is then imported and run."
@@ -144,7 +145,7 @@ class QuantChoice(SetChoice):
     Parameters
     ----------
     config
-        TOML file; configs/ holds some that run as is.
+        TOML file; the package has some that run as they are, such as configs/digits-demo.toml.
     preset
         A spec by its name, instead of the table [quant]: keep-firing (4-bit weights, 2-bit states), keep-firing-2bit
         (both 2 bits) or keep-firing-1bit-state; see docs/keep-firing.md. --set changes single settings of it.

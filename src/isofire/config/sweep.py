@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 from isofire.config.cells import CellGroup, Exclusion
 from isofire.config.data import DataSettings
+from isofire.config.packaged import located
 from isofire.config.source import ConfigSource, merge_settings
 from isofire.config.tables import lay_data, read_table
 from isofire.errors import SpecError
@@ -133,7 +134,7 @@ def read_sweep(
     SpecError
         If a key is unknown, a value out of range, an exclusion matches nothing; says where.
     """
-    file = Path(path)
+    file = located(path)
     merged, places = merge_settings(read_toml(file), settings, str(path), allow_code)
     lay_data(merged, data or {}, places)
     if baseline is not None or builder is not None:

@@ -199,7 +199,8 @@ def _legend(
     found |= {f"{bits} bit": mark(_SHAPES[i % len(_SHAPES)]) for i, bits in enumerate(marks.bits)}
     faces = {"ptq": ("post-training", "white"), "qat": ("with training", _GREY)}
     modes = [mode for mode in faces if any(row["mode"] == mode and not is_control(dict(row)) for row in rows)]
-    found[", ".join(faces[mode][0] for mode in modes)] = tuple(mark("o", face=faces[mode][1]) for mode in modes)
+    if modes:
+        found[", ".join(faces[mode][0] for mode in modes)] = tuple(mark("o", face=faces[mode][1]) for mode in modes)
     for mode, shape in (("ptq", "+"), ("qat", "x")):
         controls = [row["method"] for row in rows if is_control(dict(row)) and row["mode"] == mode]
         if controls:
