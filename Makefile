@@ -66,8 +66,14 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)
-	$(BIN)/python -m benchmarks.run
+# CIFAR-10 lies in DATA, or where isofire downloads it to; what is stored and quiet already is not timed again
+bench: $(STAMP) .venvs/bench/.installed
+	PYTHONPATH=$(CURDIR)/.venvs/bench $(BIN)/isofire bench --resume $(DATA:%=--root %)
+
+# other libraries to compare with, beside the environment of the tests
+.venvs/bench/.installed: benchmarks/requirements.txt $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-deps --target .venvs/bench --requirement $<
+	touch $@
 
 $(STAMP): pyproject.toml setup.py constraints.txt $(SOURCES)
 	$(PYTHON) -m venv $(VENV)

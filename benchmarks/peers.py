@@ -1,67 +1,118 @@
-"""SEW-ResNet-8 built from SpikingJelly's layers and neurons, with the weights of one of isofire's."""
+"""The same networks as other libraries' users write them, with the weights of isofire's."""
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import torch
-from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
 
+from benchmarks.measure import Row, Rows, inferred
+from benchmarks.networks import last
 from isofire.models import SEWResNet
+from isofire.neurons import LIF, PerStep, Repeat
+
+COMPILED = "spikingjelly, channels_last, torch.compile"
 
 
-class PeerBlock(nn.Module):
-    """conv-bn-neuron twice, a conv1x1-bn-neuron shortcut where the shape changes, merged by ADD."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.conv1, self.bn1, self.sn1 = _unit(inputs, outputs, 3, stride)
-        self.conv2, self.bn2, self.sn2 = _unit(outputs, outputs, 3, 1)
-        self.downsample = stride != 1 or inputs != outputs
-        if self.downsample:
-            self.conv_down, self.bn_down, self.sn_down = _unit(inputs, outputs, 1, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.sn2(self.bn2(self.conv2(self.sn1(self.bn1(self.conv1(x))))))
-        return out + (self.sn_down(self.bn_down(self.conv_down(x))) if self.downsample else x)
-
-
-class PeerNet(nn.Module):
-    """As SpikingJelly's users write it: multi-step mode, the image repeated T times before the stem."""
-
-    def __init__(self, widths: tuple[int, int, int] = (16, 32, 64), T: int = 4, classes: int = 10) -> None:
-        super().__init__()
-        self.T = T
-        self.stem, self.stem_bn, self.stem_sn = _unit(3, widths[0], 3, 1)
-        inputs = (widths[0], *widths[:2])
-        self.stages = nn.ModuleList(
-            nn.Sequential(PeerBlock(a, b, 1 if i == 0 else 2))
-            for i, (a, b) in enumerate(zip(inputs, widths, strict=True))
-        )
-        self.fc = layer.Linear(widths[-1], classes)
-        functional.set_step_mode(self, "m")
-
-    def forward(self, x: Tensor) -> Tensor:
-        functional.reset_net(self)
-        x = self.stem_sn(self.stem_bn(self.stem(x.unsqueeze(0).repeat(self.T, 1, 1, 1, 1))))
-        for stage in self.stages:
-            x = stage(x)
-        return self.fc(x.mean((-2, -1)))
-
-
-def peer_of(model: SEWResNet) -> PeerNet:
+def peer_of(model: SEWResNet) -> nn.Module:
     """The SpikingJelly network with the same weights, in the same mode."""
-    peer = PeerNet(T=model.T)
+    from benchmarks.sew_resnet import PeerNet
+
+    widths = [stage[0].conv1.out_channels for stage in model.stages]  # type: ignore[index,union-attr]
+    peer = PeerNet([len(stage) for stage in model.stages], widths, model.T)  # type: ignore[arg-type]
     peer.load_state_dict(model.state_dict())
     return peer.train(model.training)
 
 
-def _unit(inputs: int, outputs: int, kernel: int, stride: int) -> tuple[nn.Module, nn.Module, nn.Module]:
-    conv = layer.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-    return conv, layer.BatchNorm2d(outputs), neuron.LIFNode(tau=2.0, surrogate_function=surrogate.ATan())
+def add_spikingjelly(rows: Rows, model: SEWResNet, batch: Tensor, compiled: bool = True) -> None:
+    """SpikingJelly as it comes, in channels_last, and under torch.compile."""
+    rows.add("spikingjelly", lambda: inferred(peer_of(model), batch))
+    rows.add("spikingjelly, channels_last", lambda: inferred(last(peer_of(model)), last(batch)))
+    if compiled:
+        rows.add(COMPILED, lambda: inferred(torch.compile(last(peer_of(model))), last(batch)))
 
 
-def same_spikes(model: SEWResNet, images: Tensor) -> bool:
-    """Whether both networks give the same logits, up to rounding; a benchmark of two different networks is none."""
-    with torch.no_grad():
-        ours, theirs = model.eval()(images), peer_of(model).eval()(images)
-    return bool((ours.mean(0) - theirs.mean(0)).abs().max() < 1e-3)
+def add_runtimes(rows: Rows, model: nn.Module, batch: Tensor, threads: int, about: str = "") -> None:
+    """onnxruntime and OpenVINO on the file that isofire exports."""
+    rows.add(f"onnxruntime{about}", lambda: _onnxruntime(model, batch, threads))
+    rows.add(f"openvino{about}", lambda: _openvino(model, batch, threads))
+
+
+def _onnxruntime(model: nn.Module, batch: Tensor, threads: int) -> Row:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # threads that spin on after their run would work against the next row
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    session = onnxruntime.InferenceSession(_exported(model, batch), options, providers=["CPUExecutionProvider"])
+    given = {"images": batch.numpy()}
+    return lambda: torch.from_numpy(session.run(None, given)[0])
+
+
+def _openvino(model: nn.Module, batch: Tensor, threads: int) -> Row:
+    import openvino
+
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        # on some processors it would round to bfloat16, which is another network
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
+    core = openvino.Core()
+    request = core.compile_model(core.read_model(_exported(model, batch)), "CPU", settings).create_infer_request()
+    given = batch.numpy()
+    return lambda: torch.from_numpy(request.infer([given])[0])
+
+
+def _exported(model: nn.Module, batch: Tensor) -> bytes:
+    import tempfile
+    from pathlib import Path
+
+    from isofire.export.onnx import write_onnx
+
+    traced = batch if len(batch) > 1 else batch.repeat(2, 1, 1, 1)
+    with tempfile.TemporaryDirectory() as folder:
+        return write_onnx(Path(folder) / "network.onnx", model, traced[:16]).path.read_bytes()
+
+
+class SnnTorchNet(nn.Module):
+    """A convolutional network as snnTorch's users write it: a loop over the steps."""
+
+    def __init__(self, widths: tuple[int, ...] = (16, 32, 64), T: int = 4) -> None:
+        super().__init__()
+        import snntorch
+
+        self.T = T
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1, bias=False) for a, b in _pairs(widths))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(b) for b in widths)
+        self.neurons = nn.ModuleList(
+            snntorch.Leaky(beta=0.5, reset_mechanism="zero", reset_delay=False, init_hidden=False) for _ in widths
+        )
+        self.fc = nn.Linear(widths[-1] * 16, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        membranes: list[Any] = [neuron.reset_mem() for neuron in self.neurons]  # type: ignore[operator]
+        logits = []
+        for _ in range(self.T):
+            x = images
+            for i, (conv, norm, neuron) in enumerate(zip(self.convs, self.norms, self.neurons, strict=True)):
+                x, membranes[i] = neuron(norm(conv(x)), membranes[i])
+                x = nn.functional.max_pool2d(x, 2)
+            logits.append(self.fc(x.flatten(1)))
+        return torch.stack(logits)
+
+
+def snntorch_as_isofire(peer: SnnTorchNet) -> nn.Sequential:
+    """The same network of isofire's neurons, all steps in one call, the first convolution once."""
+    layers: list[nn.Module] = [Repeat(peer.T)]
+    for conv, norm in zip(peer.convs, peer.norms, strict=True):
+        neuron = LIF(tau=2.0, decay_input=False, v_reset=0.0)
+        layers += [PerStep(copy.deepcopy(conv), copy.deepcopy(norm)), neuron, PerStep(nn.MaxPool2d(2))]
+    return nn.Sequential(*layers, PerStep(nn.Flatten(), copy.deepcopy(peer.fc))).eval()
+
+
+def _pairs(widths: tuple[int, ...]) -> list[tuple[int, int]]:
+    return list(zip((3, *widths), widths, strict=False))

@@ -1,87 +1,113 @@
-"""`python -m benchmarks.run [CASE ...]`: time every case, store the figures, write the table in docs/benchmarks.md.
-
-`--check` times nothing and says whether the page is what the stored figures give.
-"""
+"""Times cases and stores what was found; `isofire bench` is its command."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
-from pathlib import Path
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from benchmarks.measure import interleaved, ratios
+import torch
+
+from benchmarks.cases import CASES
+from benchmarks.cases.base import Case
+from benchmarks.machine import Watch, wait_for_quiet
+from benchmarks.measure import Rows, interleaved
+from benchmarks.networks import Given
+from benchmarks.page import RESULTS, ROOT, table, update
+from isofire.allocator import keep_freed_memory
+from isofire.errors import SpecError
 from isofire.files import write_text
-from isofire.study.environment import environment
+from isofire.study.environment import environment, version
 
-RESULTS = Path(__file__).parent / "results"
-PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-
-
-def main() -> int:
-    """0, or 1 if `--check` finds another page."""
-    if sys.argv[1:] == ["--check"]:
-        same = PAGE.exists() and PAGE.read_text(encoding="utf-8") == page()
-        print("the page is up to date" if same else f"{PAGE.name} differs: run `python -m benchmarks.run`")
-        return 0 if same else 1
-    from benchmarks.cases import CASES, ROUNDS
-
-    wanted = sys.argv[1:] or list(CASES)
-    about = environment()
-    for name in wanted:
-        cases = CASES[name]()
-        base = next(iter(cases))
-        print(f"{name} ...", file=sys.stderr, flush=True)
-        result = {
-            "case": name,
-            "about": " ".join((CASES[name].__doc__ or "").split()),
-            "base": base,
-            "environment": about,
-            "results": ratios(interleaved(cases, ROUNDS.get(name, 9)), base),
-        }
-        write_text(RESULTS / f"{name.replace(' ', '-').lower()}.json", json.dumps(result, indent=2) + "\n")
-    write_text(PAGE, page())
-    return 0
+PEERS = ("spikingjelly", "snntorch", "onnxruntime", "openvino", "scipy", "POT")
 
 
-def page() -> str:
-    """docs/benchmarks.md, from the stored results alone."""
-    lines = [
-        "# Benchmarks",
-        "",
-        "Written by `python -m benchmarks.run` from `benchmarks/results/`. Each table is one run, its rows in turns;",
-        "a ratio is base time / row time round by round (above 1: faster than the base), median [minimum, maximum].",
-        "The network is a pretrained SEW-ResNet-8 where the package has one, else one with random weights, on random",
-        "images; no kernel here skips zeros, so its firing rate is not part of the comparison.",
-        "",
-    ]
-    for path in sorted(RESULTS.glob("*.json")):
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        lines += [f"## {stored['case']}", "", stored["about"], "", *_table(stored)]
-        env = stored["environment"]
-        about = ", ".join(f"{key} {env[key]}" for key in ("date", "torch", "threads", "cpu") if env.get(key))
-        if env.get("git"):
-            about += f", commit {env['git']['commit'][:12]}{' with changes' if env['git']['dirty'] else ''}"
-        lines += ["", f"{next(iter(_rows(stored).values()))['rounds']} rounds; {about}.", ""]
-    return "\n".join(lines)
+def run(
+    names: Sequence[str], given: Given, *, wait_s: float = 60.0, rounds: int | None = None, resume: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Time cases one after the other, and store each when it is done.
+
+    A run in which others used more than a twentieth of the machine says so, and does not replace one that was quiet.
+
+    Parameters
+    ----------
+    names
+        Of `CASES`; none: all.
+    wait_s
+        How long a case waits for a quiet machine, at most.
+    rounds
+        For a quick look, of which nothing is stored. None: as many as the case has.
+    resume
+        Leave out cases of which a quiet result of these same sources is stored.
+
+    Raises
+    ------
+    SpecError
+        If no case has a name; before anything is run.
+    """
+    for name in names:
+        if name not in CASES:
+            raise SpecError(f"no benchmark is called {name!r}; there are: {', '.join(CASES)}")
+    keep_freed_memory()
+    torch.set_num_threads(given.threads)
+    sources = _sources()
+    for name in names or CASES:
+        if resume and _is_done(name, sources):
+            print(f"{name}: done before", file=sys.stderr, flush=True)
+            continue
+        result = {**_timed(CASES[name], given, wait_s, rounds), "sources": sources}
+        print(f"\n{table(result)}", file=sys.stderr, flush=True)
+        if rounds is None:
+            _store(result)
+        yield result
 
 
-def _rows(stored: dict[str, Any]) -> dict[str, Any]:
-    return stored.get("results") or stored["faults"]
+def _timed(case: Case, given: Given, wait_s: float, rounds: int | None) -> dict[str, Any]:
+    began, waited = time.perf_counter(), wait_for_quiet(wait_s)
+    print(f"{case.name} ...", file=sys.stderr, flush=True)
+    made = Rows() if case.times_itself else case.rows(given)
+    assert isinstance(made, Rows)
+    made.check()
+    with Watch() as watch:
+        times = case.rows(given) if case.times_itself else interleaved(made.run, rounds or case.rounds, case.warmup)
+    return {
+        "case": case.name,
+        "about": case.about,
+        "threads": given.threads,
+        "machine": {**watch.said(), "waited_s": round(waited, 1)},
+        "seconds": round(time.perf_counter() - began, 1),
+        "missing": made.missing,
+        "notes": made.notes,
+        "times": times,
+        "versions": {name: version(name) for name in PEERS},
+        "environment": environment(),
+    }
 
 
-def _table(stored: dict[str, Any]) -> list[str]:
-    if "faults" in stored:
-        lines = ["| | minor faults | CPU ms |", "|---|---|---|"]
-        return lines + [
-            f"| {name} | {row['faults']:,.0f} | {row['cpu_seconds'] * 1e3:.0f} |" for name, row in _rows(stored).items()
-        ]
-    lines = ["| | median ms | base / row |", "|---|---|---|"]
-    for name, row in _rows(stored).items():
-        span = f"{row['ratio_median']:.2f} [{row['ratio_min']:.2f}, {row['ratio_max']:.2f}]"
-        lines.append(f"| {name} | {row['seconds_median'] * 1e3:.1f} | {span} |")
-    return lines
+def _store(result: dict[str, Any]) -> None:
+    path = RESULTS / f"{result['case']}.json"
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if stored and stored["machine"]["quiet"] and not result["machine"]["quiet"]:
+        print("not stored: the machine was busy, and the stored run was quiet", file=sys.stderr, flush=True)
+        return
+    write_text(path, json.dumps(result, indent=1) + "\n")
+    update()
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def _is_done(name: str, sources: str) -> bool:
+    path = RESULTS / f"{name}.json"
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return stored.get("sources") == sources and bool(stored["machine"]["quiet"])
+
+
+def _sources() -> str:
+    """A hash of all that is timed and times."""
+    made = hashlib.sha256()
+    for folder in ("src/isofire", "benchmarks"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in (".py", ".cpp", ".h"):
+                made.update(path.read_bytes())
+    return made.hexdigest()[:16]

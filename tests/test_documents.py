@@ -45,7 +45,7 @@ def test_the_examples_of_the_python_page_run(tmp_path, monkeypatch, capsys) -> N
         "scripts.evidence",
         "scripts.evidence.example",
         "scripts.coverage",
-        "benchmarks.run",
+        "benchmarks.page",
     ],
 )
 def test_tables_in_documents_are_those_of_the_stored_runs(script: str) -> None:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from isofire.allocator import keep_freed_memory
 from isofire.cli.allocate import allocate
+from isofire.cli.bench import bench
 from isofire.cli.blame import blame
 from isofire.cli.check import check
 from isofire.cli.compare import compare
@@ -79,6 +80,7 @@ for _command, _name in (
     (status, "status"),
     (demo, "demo"),
     (doctor, "doctor"),
+    (bench, "bench"),
 ):
     app.command(_command, name=_name, group=_FIRST if _name in _NEEDED else _MORE)
 app.register_install_completion_command(group=_MORE)
