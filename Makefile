@@ -54,7 +54,8 @@ test-chips: $(STAMP) .venvs/xylosim/.installed .venvs/nengo-loihi/.installed
 	mkdir -p build/chips
 	.venvs/xylosim/bin/python scripts/chips/xylo.py build/chips/xylo.json 500
 	.venvs/nengo-loihi/bin/python -W ignore scripts/chips/loihi.py build/chips/loihi.json 1000
-	ISOFIRE_CHIPS=build/chips $(BIN)/python -m pytest -q tests/integer/test_oracles.py
+	$(BIN)/python -m scripts.chips.recurrent build/chips/recurrent.json
+	ISOFIRE_CHIPS=build/chips $(BIN)/python -m pytest -q tests/integer/test_oracles.py tests/integer/test_recurrent.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

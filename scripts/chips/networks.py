@@ -75,8 +75,9 @@ def current_based(tau: float = 8.0, tau_syn: float = 2.0) -> nn.Sequential:
     def neuron(several: bool) -> nn.Module:
         return CubaLIF(tau, tau_syn, synapse="after_decay", v_reset=None, several=several, surrogate=ATan())
 
-    # counts of up to 15 spikes come in
-    return _dense((8, 128, 63, 8), (neuron(True), neuron(True), neuron(False)), (0.25, 1.0, 1.0))
+    # counts of up to 15 spikes come in; a longer synapse adds up more of them
+    gain = 1.0 / (tau_syn - 1.0)
+    return _dense((8, 128, 63, 8), (neuron(True), neuron(True), neuron(False)), (0.25 * gain, gain, gain))
 
 
 def leaky(tau: float = 3.0) -> nn.Sequential:

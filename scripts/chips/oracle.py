@@ -75,11 +75,20 @@ def ask(environments: Path, simulator: str, network: IntegerNetwork, frames: Ten
     simulator
         A key of `SIMULATORS`.
     """
-    about = SIMULATORS[simulator]
+    codes = padded(network, frames)
+    theirs = simulated(environments, simulator, network, codes)
+    return compared(simulator, network, codes, theirs)
+
+
+def padded(network: IntegerNetwork, frames: Tensor) -> Tensor:
+    """Codes of frames [T, N, ...], and steps without input until the last layer has had its T."""
     codes = network.codes(frames)
-    late = max(network.latency.values())
-    codes = torch.cat([codes, codes.new_zeros((late, *codes.shape[1:]))])
-    trace = network.run(codes, states=True)
+    return torch.cat([codes, codes.new_zeros((max(network.latency.values()), *codes.shape[1:]))])
+
+
+def simulated(environments: Path, simulator: str, network: IntegerNetwork, codes: Tensor) -> Arrays:
+    """What a simulator's neurons do, by the names that its script gives."""
+    about = SIMULATORS[simulator]
     with tempfile.TemporaryDirectory() as folder:
         given, found = Path(folder) / "network.npz", Path(folder) / "found.npz"
         np.savez(given, **about.arrays(network, codes))
@@ -87,9 +96,13 @@ def ask(environments: Path, simulator: str, network: IntegerNetwork, frames: Ten
         command = [str(python), "-W", "ignore", str(FOLDER / about.script), str(given), str(found)]
         subprocess.run(command, check=True)
         with np.load(found) as stored:
-            theirs = {name: stored[name] for name in stored.files}
-    tally = Tally()
-    about.compare(tally, network, trace, theirs)
+            return {name: stored[name] for name in stored.files}
+
+
+def compared(simulator: str, network: IntegerNetwork, codes: Tensor, theirs: Arrays) -> Agreement:
+    """The engine here against what a simulator found."""
+    about, tally = SIMULATORS[simulator], Tally()
+    about.compare(tally, network, network.run(codes, states=True), theirs)
     fired = sum(int(theirs[name].sum()) for name in theirs if name.split("_")[0].split(" ")[0] == "s")
     return Agreement(about.title, tally.numbers, tally.differ, fired)
 

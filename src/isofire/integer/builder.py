@@ -68,6 +68,11 @@ class Builder:
         self.notes: dict[str, list[str]] = {}
 
     def add(self, stage: Stage) -> None:
+        if stage.back is not None:
+            raise ModelError(
+                f"the recurrent neurons {stage.target!r} have no integers of their own; lower them onto a chip that "
+                "has recurrent layers (hardware=...)"
+            )
         notes = self.notes.setdefault(stage.target, [])
         weight, gain, bias, most = self._weights(stage, notes)
         if stage.neuron is None:

@@ -34,6 +34,8 @@ class ChipLayer:
         chip has one threshold a neuron.
     slope
         What the batch norm multiplies the weights by, and averages, [out].
+    back
+        Recurrent weights [out, out] in the same units; None: the layer has none.
     gain
         What `weight` and `bias` leave out of it, [out], > 0: the threshold is divided by it.
     bias
@@ -50,6 +52,7 @@ class ChipLayer:
     shape: tuple[int, ...]
     neuron: ChipNeuron
     weight: Tensor
+    back: Tensor | None
     slope: Tensor
     gain: Tensor
     bias: Tensor
@@ -60,6 +63,7 @@ class ChipLayer:
     bias_shift: int = 0
     unit: Tensor = field(default_factory=lambda: torch.ones(()))
     codes: Tensor = field(default_factory=lambda: torch.zeros(()))
+    back_codes: Tensor | None = None
     threshold: Tensor = field(default_factory=lambda: torch.zeros(()))
     biases: Tensor = field(default_factory=lambda: torch.zeros(()))
     latency: int = 0
@@ -92,12 +96,38 @@ class ChipLayer:
         if spec.weights.scale != "neuron":
             gain = torch.ones_like(slope)
         wide = (-1, *(1,) * (weight.ndim - 1))
-        v, i, most = neuron.changed.extremes(x)
+        back = None if stage.back is None else stage.back.weight.detach().double().cpu()
+        if stage.back is not None and stage.back.bias is not None:
+            bias = bias + stage.back.bias.detach().double().cpu()
+        v, i, most = neuron.changed.extremes(x, back)
+        back = None if back is None else back / gain.view(-1, 1)
         v = v * neuron.changed.membrane_gain
         largest = v.maximum(i).reshape(len(weight), -1).amax(1) / gain
         return cls(
-            stage, shape, neuron, weight * (slope / gain).view(wide), slope, gain, bias / gain, largest, most, output
+            stage,
+            shape,
+            neuron,
+            weight * (slope / gain).view(wide),
+            back,
+            slope,
+            gain,
+            bias / gain,
+            largest,
+            most,
+            output,
         )
+
+    @property
+    def fan(self) -> Tensor:
+        """All weights into a neuron, [out, in], recurrent ones last."""
+        flat = self.weight.flatten(1)
+        return flat if self.back is None else torch.cat([flat, self.back], 1)
+
+    @property
+    def fan_codes(self) -> Tensor:
+        """Their codes."""
+        flat = self.codes.flatten(1)
+        return flat if self.back_codes is None else torch.cat([flat, self.back_codes], 1)
 
     def thresholds(self) -> Tensor:
         """float64 thresholds in the units of `weight`: [out], or one a neuron."""
@@ -130,7 +160,7 @@ class ChipLayer:
 
     def _free(self, spec: HardwareSpec) -> Tensor:
         """Units [out] in which the largest or the smallest weight has the last code of its side."""
-        flat, least = self.weight.flatten(1), -(2 ** (spec.weights.bits - 1))
+        flat, least = self.fan, -(2 ** (spec.weights.bits - 1))
         side = (flat.amax(1) / top_of(spec)).maximum(flat.amin(1) / least)
         return 2.0**self.shift / torch.where(side > 0, side, torch.full_like(side, 1.0 / top_of(spec)))
 
@@ -159,12 +189,12 @@ class ChipLayer:
         self._states(spec)
 
     def _codes(self, spec: HardwareSpec) -> bool:
-        even = spec.weights.even and bool((self.weight > 0).any() and (self.weight < 0).any())
+        fan = self.fan
+        even = spec.weights.even and bool((fan > 0).any() and (fan < 0).any())
         grid, top = (2 if even else 1), top_of(spec)
-        found = codes_of(self.weight.float(), 24, one_step=spec.weights.scale != "neuron")
-        wide = (-1, *(1,) * (self.weight.ndim - 1))
+        found = codes_of(fan.float(), 24, one_step=spec.weights.scale != "neuron")
         if found.exact:
-            largest = found.codes.abs().flatten(1).amax(1).clamp(min=1)
+            largest = found.codes.abs().amax(1).clamp(min=1)
             times = (self.unit * found.step / 2.0**self.shift / grid).round().clamp(min=1)
             times = times.minimum((top / grid / largest.double()).floor())
             times = times.minimum((self._bounded(spec, 1.0) * found.step / 2.0**self.shift / grid).floor())
@@ -172,15 +202,21 @@ class ChipLayer:
                 times = times.min().expand_as(times)
             if bool((times >= 1).all()):
                 self.unit = times * grid * 2.0**self.shift / found.step
-                self.codes = found.codes * (times * grid).to(torch.int64).view(wide)
+                self._set_codes(found.codes * (times * grid).to(torch.int64).view(-1, 1))
                 return True
-        scaled = self.weight * (self.unit / 2.0**self.shift).view(wide)
-        self.codes = ((scaled / grid).round() * grid).clamp(-(2 ** (spec.weights.bits - 1)), top).to(torch.int64)
-        error = float((self.codes - scaled).square().mean().sqrt() / scaled.square().mean().sqrt().clamp(min=1e-30))
+        scaled = fan * (self.unit / 2.0**self.shift).view(-1, 1)
+        codes = ((scaled / grid).round() * grid).clamp(-(2 ** (spec.weights.bits - 1)), top).to(torch.int64)
+        self._set_codes(codes)
+        error = float((codes - scaled).square().mean().sqrt() / scaled.square().mean().sqrt().clamp(min=1e-30))
         says = f"weights are rounded to codes of {spec.weights.bits} bits, by {error:.2%} of their root mean square"
         cure = f"quantize them to at most {spec.weights.bits} bits in training (method lsq, grid midtread)"
         self.refusals.append(Refusal(self.stage.layer_name, "weights", says, cure))
         return False
+
+    def _set_codes(self, fan: Tensor) -> None:
+        forward = self.weight[0].numel()
+        self.codes = fan[:, :forward].reshape(self.weight.shape)
+        self.back_codes = None if self.back is None else fan[:, forward:]
 
     def _biases(self, spec: HardwareSpec) -> bool:
         if not bool((self.bias != 0).any()):
@@ -272,7 +308,7 @@ class ChipLayer:
             self._bound(spec, top)
 
     def _bound(self, spec: HardwareSpec, top: int) -> None:
-        fan = self.codes.abs().flatten(1).sum(1).double() * 2.0**self.shift
+        fan = self.fan_codes.abs().sum(1).double() * 2.0**self.shift
         bound = float((fan * float(self.neuron.changed.tau_synapse.max())).max())
         if bound > top:
             what = "wrap" if spec.neuron.current_overflow == "wrap" else "overflow"

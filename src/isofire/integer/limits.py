@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.optimize import linear_sum_assignment
 from torch import nn
 
@@ -67,11 +68,9 @@ class _Network:
 
     def fan_out(self, name: str) -> int:
         """Neurons that the busiest neuron of a layer leads to."""
-        return sum(
-            int((layer.codes != 0).sum(0).max())
-            for layer in self.layers
-            if name in layer.stage.sources and layer.codes.ndim == 2
-        )
+        leads = [x.codes != 0 for x in self.layers if name in x.stage.sources and x.codes.ndim == 2]
+        leads += [x.back_codes != 0 for x in self.layers if x.name == name and x.back_codes is not None]
+        return int(torch.cat(leads).sum(0).max()) if leads else 0
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self.input_shape if name == INPUT else next(layer.shape for layer in self.layers if layer.name == name)
@@ -151,6 +150,7 @@ def _read(n: _Network, name: str) -> list[Resource]:
 def _recurrent(n: _Network, name: str) -> list[Resource]:
     between = [layer for layer in n.hidden if INPUT not in layer.stage.sources]
     used = sum(int((layer.codes != 0).sum()) for layer in between)
+    used += sum(int((layer.back_codes != 0).sum()) for layer in n.hidden if layer.back_codes is not None)
     return [Resource("weights between hidden neurons", used, _limit(n, name))]
 
 
@@ -227,10 +227,13 @@ def _shares(layer: ChipLayer, n: _Network) -> int:
     weights = int((layer.codes != 0).sum())
     if layer.codes.ndim == 4:
         weights *= math.prod(layer.shape[1:])
+    sources = layer.stage.sources
+    if layer.back_codes is not None:
+        weights, sources = weights + int((layer.back_codes != 0).sum()), (*sources, layer.name)
     needs = {
         "neurons_a_core": neurons,
         "synapse_bytes_a_core": weights,
-        "axons_in": sum(math.prod(n.shape(source)) for source in layer.stage.sources),
+        "axons_in": sum(math.prod(n.shape(source)) for source in sources),
     }
     return max(math.ceil(need / _limit(n, key)) for key, need in needs.items() if key in limits)
 

@@ -77,8 +77,8 @@ def map_onto(
             refused.append(
                 Refusal(stage.target, "membranes", says, "lower the network with its weights alone quantized")
             )
-        refused += _kinds(spec, stage)
         output = place == len(stages) - 1
+        refused += _kinds(spec, stage, output=output)
         neuron = on_chip(
             stage.target,
             NeuronForm.of(stage.target, stage.neuron),
@@ -152,13 +152,20 @@ def _connections(layer: ChipLayer) -> list[Connection]:
     about: dict[str, Any] = {"step": 2.0**layer.shift * layer.gain / layer.unit}
     if isinstance(stage.layer, nn.Conv2d):
         about |= stage.geometry()
-    return [
+    step = about["step"]
+    found = [
         Connection(
             sources=sources, target=layer.name, weight=layer.codes, pools=tuple(pool.sum for pool in stage.pools),
             shift=layer.shift, delay=delay, **about,
         )
         for delay, sources in by_delay.items()
     ]  # fmt: skip
+    if layer.back_codes is not None:
+        delay = layer.delays[layer.name]
+        found.append(Connection(
+            sources=(layer.name,), target=layer.name, weight=layer.back_codes, shift=layer.shift, delay=delay, step=step
+        ))  # fmt: skip
+    return found
 
 
 def _inputs(spec: HardwareSpec, example: Tensor) -> list[Refusal]:
@@ -172,7 +179,7 @@ def _inputs(spec: HardwareSpec, example: Tensor) -> list[Refusal]:
     return [Refusal(INPUT, "inputs", f"inputs are {has}, the chip takes {takes}", cure)]
 
 
-def _kinds(spec: HardwareSpec, stage: Stage) -> list[Refusal]:
+def _kinds(spec: HardwareSpec, stage: Stage, *, output: bool) -> list[Refusal]:
     found = []
     kind = "conv" if isinstance(stage.layer, nn.Conv2d) else "dense"
     if kind not in spec.layers:
@@ -180,6 +187,12 @@ def _kinds(spec: HardwareSpec, stage: Stage) -> list[Refusal]:
         found.append(
             Refusal(stage.layer_name, "layers", f"a {kind} layer, the chip has {', '.join(spec.layers)}", cure)
         )
+    if stage.back is not None and "recurrent" not in spec.layers:
+        says = f"its spikes come back to it, the chip has {', '.join(spec.layers)}"
+        found.append(Refusal(stage.target, "layers", says, "train without recurrent weights, or take another chip"))
+    if stage.back is not None and output and spec.weights.shift_per == "group":
+        says = "the outputs have recurrent weights, the chip's hidden neurons alone have"
+        found.append(Refusal(stage.target, "layers", says, "let the last layer be without"))
     if stage.pools and "sum_pool" not in spec.layers:
         cure = "use a stride in the convolution, or a linear layer that averages"
         found.append(Refusal(stage.layer_name, "layers", "an average pool before it, the chip has none", cure))
@@ -192,11 +205,18 @@ def _arrive(spec: HardwareSpec, layer: ChipLayer, latency: dict[str, int]) -> li
     last = max(arriving.values())
     layer.delays = {s: last - latency[s] for s in arriving}
     layer.latency = latency[layer.name] = last - layer.neuron.early
+    refused: list[Refusal] = []
+    if layer.back is not None:
+        # a spike acts on the float network's next step, which the layer sees `early` steps later
+        layer.delays[layer.name] = wanted = 1 + layer.neuron.early
+        if wanted < spec.delay[1] or (wanted > spec.delay[1] and "conv" not in spec.layers):
+            says = f"its own spikes come back after {wanted} steps, the chip's after {spec.delay[1]}"
+            refused.append(Refusal(layer.name, "delays", says, "train with another synapse than before_input"))
     late = [s for s, step in arriving.items() if step != last]
     if not late or "conv" in spec.layers:
-        return []
+        return refused
     says = f"spikes of {late[0]!r} arrive {last - arriving[late[0]]} steps before those of other layers it adds"
-    return [Refusal(layer.name, "delays", says, "give the shorter way as many layers of neurons")]
+    return [*refused, Refusal(layer.name, "delays", says, "give the shorter way as many layers of neurons")]
 
 
 def _choose(spec: HardwareSpec, layers: list[ChipLayer]) -> None:
@@ -205,8 +225,10 @@ def _choose(spec: HardwareSpec, layers: list[ChipLayer]) -> None:
     if spec.weights.shift_per == "connection":
         return
     groups: dict[str, list[ChipLayer]] = {}
+    # weights into one neuron share its unit: where some come from inputs and others from hidden neurons, so do shifts
+    mixed = any(layer.back is not None for layer in layers)
     for layer in layers:
-        key = "out" if layer.output else "in" if INPUT in layer.stage.sources else "hidden"
+        key = "out" if layer.output else "in" if INPUT in layer.stage.sources and not mixed else "hidden"
         groups.setdefault(key, []).append(layer)
     for group in groups.values():
         shift = min(layer.shift for layer in group)

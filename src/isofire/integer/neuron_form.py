@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from isofire.errors import ModelError
-from isofire.neurons import CubaLIF, Neuron, ParametricLIF
+from isofire.neurons import CubaLIF, Neuron, ParametricLIF, Recurrent
 from isofire.neurons.kinds.cuba_lif import CubaDynamics, Synapse
 from isofire.neurons.kinds.integrate_and_fire import IFDynamics, LIFDynamics
 from isofire.neurons.response import response
@@ -58,6 +58,7 @@ class NeuronForm:
         ModelError
             If it is of another kind.
         """
+        neuron = neuron.cell if isinstance(neuron, Recurrent) else neuron
         d = neuron.dynamics
         synapse: Synapse = "before_decay"
         tau_synapse, threshold, decay_input = _number(1.0), _number(d.v_threshold), False
@@ -115,14 +116,16 @@ class NeuronForm:
             v_floor=None if self.floor is None else self.floor + self.rest,
         )  # fmt: skip
 
-    def extremes(self, x: Tensor) -> tuple[Tensor, Tensor, int]:
+    def extremes(self, x: Tensor, back: Tensor | None = None) -> tuple[Tensor, Tensor, int]:
         """Largest magnitude, over steps and images, of the charged membrane from rest and of the current it is charged
-        by, one a neuron [...], and most spikes in a step, for inputs [T, N, ...]."""
+        by, one a neuron [...], and most spikes in a step, for inputs [T, N, ...]. `back`: recurrent weights [n, n]."""
         made = self.neuron()
         d, tensors = made.dynamics, tuple(value.double() for value in made.tensors())
         x = x.double()
         state, most_v, most_i, most = d.initial(x[0]), torch.zeros_like(x[0, 0]), torch.zeros_like(x[0, 0]), 0.0
+        fired = torch.zeros_like(x[0])
         for step in x:
+            step = step if back is None else step + fired @ back.T
             charged = d.charge(step, state, tensors)
             most_v = most_v.maximum((charged[0] - self.rest).abs().amax(0))
             most_i = most_i.maximum(charged[1].abs().amax(0)).maximum(step.abs().amax(0))

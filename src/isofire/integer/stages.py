@@ -13,7 +13,7 @@ from isofire.integer.connection import INPUT, SumPool
 from isofire.integer.network import READOUT
 from isofire.models import SEWResNet
 from isofire.models.sew_resnet import SEWBlock
-from isofire.neurons import IF, LIF, CubaLIF, Neuron, ParametricLIF, PerStep, Repeat
+from isofire.neurons import IF, LIF, CubaLIF, Neuron, ParametricLIF, PerStep, Recurrent, Repeat
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,11 @@ class Stage:
     pools: tuple[Pool, ...]
     sources: tuple[str, ...]
     norm_name: str | None = None
+
+    @property
+    def back(self) -> nn.Linear | None:
+        """Weights from the neurons' own spikes of the step before."""
+        return self.neuron.weight if isinstance(self.neuron, Recurrent) else None  # type: ignore[return-value]
 
     def geometry(self) -> dict[str, Any]:
         """Of a convolution, as `Connection` takes it."""
@@ -168,10 +173,12 @@ def check_stage(stage: Stage) -> Stage:
         raise ModelError(f"{stage.layer_name!r} pads by {layer.padding!r}, {layer.padding_mode}; give zeros and a size")
     if norm is not None and (norm.running_mean is None or norm.running_var is None):
         raise ModelError(f"the batch norm behind {stage.layer_name!r} keeps no running statistics to fold")
-    if neuron is not None and type(neuron) not in (IF, LIF, ParametricLIF, CubaLIF):
-        raise ModelError(
-            f"the neurons {stage.target!r} ({type(neuron).__name__}) are none of IF, LIF, ParametricLIF, CubaLIF"
-        )
+    kind = type(neuron.cell if isinstance(neuron, Recurrent) else neuron)
+    if neuron is not None and kind not in (IF, LIF, ParametricLIF, CubaLIF):
+        raise ModelError(f"the neurons {stage.target!r} ({kind.__name__}) are none of IF, LIF, ParametricLIF, CubaLIF")
+    if isinstance(neuron, Recurrent) and not (isinstance(neuron.weight, nn.Linear) and isinstance(layer, nn.Linear)):
+        kinds = f"{type(layer).__name__} and {type(neuron.weight).__name__}"
+        raise ModelError(f"recurrent neurons are known between linear layers; {stage.target!r} has {kinds}")
     return stage
 
 

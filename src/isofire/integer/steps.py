@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from isofire.integer.chip_layer import ChipLayer
 from isofire.integer.mapping import ChipMapping
 from isofire.integer.network import IntegerNetwork
 from isofire.integer.neuron_form import NeuronForm
+from isofire.neurons import Recurrent
 from isofire.quantization import convert, is_converted, spec_of
 from isofire.text_table import TextTable
 
@@ -141,11 +142,15 @@ def with_changes(model: nn.Module, mapping: ChipMapping, names: Collection[str])
         weighted = twin.get_submodule(layer.stage.layer_name)
         if "weights" in names:
             _set_weights(weighted, layer)
+            if layer.back_codes is not None:
+                _set_back(twin.get_submodule(layer.name), layer, layer.back_codes)
         if "biases" in names:
             _shift_bias(twin, layer)
         form = _form(layer, mapping, names)
         if form is not None:
-            twin.set_submodule(layer.name, form.neuron())
+            old: Any = twin.get_submodule(layer.name)
+            made = form.neuron()
+            twin.set_submodule(layer.name, made if layer.back is None else Recurrent(made, old.weight))
     return twin
 
 
@@ -163,6 +168,11 @@ def _set_weights(weighted: Any, layer: ChipLayer) -> None:
     weighted.weight = nn.Parameter(rounded.to(weighted.weight))
 
 
+def _set_back(recurrent: Any, layer: ChipLayer, codes: Tensor) -> None:
+    value = codes.double() * (2.0**layer.shift * layer.gain / layer.unit).view(-1, 1)
+    recurrent.weight.weight = nn.Parameter(value.to(recurrent.weight.weight))
+
+
 def _shift_bias(twin: nn.Module, layer: ChipLayer) -> None:
     """Change what the layer adds by as much as the chip's rounding does."""
     wanted = layer.steady() * layer.per_neuron(layer.unit)
@@ -172,6 +182,8 @@ def _shift_bias(twin: nn.Module, layer: ChipLayer) -> None:
     found: Any = None if layer.stage.norm_name is None else twin.get_submodule(layer.stage.norm_name)
     weighted: Any = twin.get_submodule(layer.stage.layer_name)
     if found is None:
+        if weighted.bias is None and layer.back is not None:
+            weighted = cast(Any, twin.get_submodule(layer.name)).weight
         if weighted.bias is not None:
             weighted.bias = nn.Parameter((weighted.bias.detach().double() + change).to(weighted.bias))
         return

@@ -1,0 +1,112 @@
+"""Recurrent layers on chips that have them: the simulators' numbers, the float network's spikes, refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scripts.chips.oracle import compared, padded
+from scripts.chips.recurrent import CHIPS, frames, network
+from tests.integer.test_oracles import cases
+from torch import nn
+
+from isofire.errors import ModelError
+from isofire.integer import RefusedError, differences, lower, steps_of
+from isofire.neurons import IF, CubaLIF, PerStep, Recurrent
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_a_lowered_recurrent_network_gives_its_simulators_numbers(chip: str) -> None:
+    theirs: Any = {name: np.array(values) for name, values in cases("recurrent")[chip].items()}  # type: ignore[call-overload]
+    _, x, integers = CHIPS[chip]()
+    found = compared(chip, integers, padded(integers, x), theirs)
+    assert set(found.differ.values()) == {0}
+    assert found.fired > 150
+    # a weight that leads back, changed by one, is seen
+    (back, *_) = [link for link in integers.connections if link.target in link.sources]
+    back.weight[0, 0] += 2
+    assert sum(compared(chip, integers, padded(integers, x), theirs).differ.values()) > 0
+
+
+def test_integrating_neurons_on_loihi_fire_as_the_float_network_through_delays_and_circles() -> None:
+    net, x, integers = CHIPS["loihi"]()
+    assert integers.mapping is not None
+    assert integers.mapping.refusals == ()
+    assert integers.latency["5"] == 3
+    assert differences(net, integers, [x]).total == 0
+    # without what comes back they would fire otherwise
+    plain = nn.Sequential(*[part.cell if isinstance(part, Recurrent) else part for part in net])
+    assert not torch.equal(plain(x), net(x))
+
+
+def test_steps_of_a_recurrent_network_and_what_it_takes_of_the_chip() -> None:
+    net, x, integers = CHIPS["xylo"]()
+    steps = steps_of(net, integers, [(x, torch.zeros(4, dtype=torch.int64))])
+    assert set(steps.alone) <= {"weights", "thresholds"}
+    assert abs(steps.states.layers[0].mfr / steps.states.layers[0].mfr_fp - 1) < 0.05
+    used = integers.mapping.resources.to_dict()  # type: ignore[union-attr]
+    first, between = integers.connections[1].weight, integers.connections[2].weight
+    assert used["fan-out of a hidden neuron"]["used"] == int((torch.cat([first, between]) != 0).sum(0).max())
+
+
+def test_weights_that_lead_back_are_rounded_and_measured_with_the_others() -> None:
+    net, x, _ = CHIPS["xylo"]()
+    net[1].weight.weight = nn.Parameter(net[1].weight.weight * 1.01 + 0.001)
+    integers = lower(net, x, hardware="xylo-imu", approximate=True)
+    back = next(link for link in integers.connections if link.target in link.sources)
+    assert back.step is not None
+    error = back.weight * back.step.view(-1, 1) - net[1].weight.weight.double()
+    assert bool((error.abs() <= 0.5001 * back.step.view(-1, 1)).all())
+    assert "weights" in {refusal.rule for refusal in integers.mapping.refusals}  # type: ignore[union-attr]
+    assert integers.mapping.resources.to_dict()["weights between hidden neurons"]["used"] > 1000  # type: ignore[union-attr]
+
+
+def test_a_bias_beside_them_is_the_layers() -> None:
+    net, x, _ = CHIPS["loihi"]()
+    moved = network(lambda _output: IF())
+    for part in (net[1], moved[0][0]):
+        holder = part.weight if isinstance(part, Recurrent) else part
+        holder.bias = nn.Parameter(torch.full((20,), 0.25))
+    for part in (net, moved):
+        neurons = lower(part, x, hardware="loihi1", approximate=True).populations["1"]
+        assert neurons.scale is not None
+        assert (neurons.bias * neurons.scale).flatten().tolist() == pytest.approx([0.25] * 20, rel=0.01)
+
+
+def refused(net: nn.Module, hardware: str) -> str:
+    with pytest.raises(RefusedError) as error:
+        lower(net, frames(1), hardware=hardware, approximate=True)
+    return str(error.value)
+
+
+def test_chips_without_them_refuse_them() -> None:
+    net = network(lambda _output: IF(v_reset=None, several=True, v_floor=-1.0))
+    assert "1: layers: its spikes come back to it, the chip has conv, dense, sum_pool" in refused(net, "speck2f")
+    with pytest.raises(ModelError, match="'1' have no integers of their own; lower them onto a chip"):
+        lower(net, frames(1))
+
+
+def test_outputs_of_xylo_have_none() -> None:
+    net = network(lambda _output: CubaLIF(4.0, 2.0, synapse="after_decay", v_reset=None, several=True))
+    net[5] = Recurrent(net[5], nn.Linear(4, 4, bias=False))
+    assert "the outputs have recurrent weights, the chip's hidden neurons alone have" in refused(net, "xylo-a2")
+
+
+def test_a_current_used_a_step_later_comes_back_too_late_on_xylo_and_right_on_loihi() -> None:
+    net = network(lambda _output: CubaLIF(4.0, 2.0, v_reset=None, several=True, synapse="before_input"))
+    assert "1: delays: its own spikes come back after 2 steps, the chip's after 1" in refused(net, "xylo-a2")
+    net = network(lambda _output: CubaLIF(4.0, 2.0, synapse="before_input", v_threshold=2.0))
+    x = frames(1)
+    integers = lower(net, x, hardware="loihi1", approximate=True)
+    assert [link.delay for link in integers.connections if link.target in link.sources] == [2, 2]
+    found = differences(net, integers, [x])
+    assert found.layers["1"].differ < 0.02 * found.layers["1"].places
+
+
+def test_convolutions_are_not_recurrent() -> None:
+    cell = Recurrent(IF(), nn.Conv2d(2, 2, 3, padding=1, bias=False))
+    net = nn.Sequential(PerStep(nn.Conv2d(1, 2, 3, padding=1, bias=False)), cell).eval()
+    with pytest.raises(ModelError, match="known between linear layers; '1' has Conv2d and Conv2d"):
+        lower(net, torch.ones(4, 2, 1, 5, 5), hardware="loihi1", approximate=True)
