@@ -235,12 +235,14 @@ class Quantizer(nn.Module, ABC):
             raise ModelError(f"{type(self).__name__} has no levels yet; call calibrate(x) before it is used")
 
     def _store(self, name: str, value: Tensor) -> None:
-        """Write a buffer in place, so that whoever holds it sees the change; replace it only if its shape changed."""
-        buffer = self.get_buffer(name)
-        if buffer.shape == value.shape:
-            buffer.copy_(value)
+        """Write a buffer or parameter in place, so that its holders see the change; replace it if its shape changed."""
+        held: Tensor = getattr(self, name)
+        if held.shape == value.shape:
+            held.copy_(value)
+        elif isinstance(held, nn.Parameter):
+            setattr(self, name, nn.Parameter(value.to(held).clone(), requires_grad=held.requires_grad))
         else:
-            setattr(self, name, value.to(buffer).clone())
+            setattr(self, name, value.to(held).clone())
 
     def fit_to_(self, state: Mapping[str, Tensor]) -> None:
         """Take the number of channels of a state dict of this quantizer, as calibration would; it is only built yet."""

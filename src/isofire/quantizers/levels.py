@@ -88,13 +88,7 @@ class Levels(TableQuantizer):
         self.register_buffer("values", table.levels.repeat(channels, 1))
         self.register_buffer("edges", table.edges.repeat(channels, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        x32 = self._checked(x)
-        self._require_ready()
-        with torch.no_grad():
-            q = self._table().quantize(x32, self.axis).to(x.dtype)
-        if not (x.requires_grad and torch.is_grad_enabled()):
-            return q
+    def _with_gradient(self, x: Tensor, q: Tensor) -> Tensor:
         if self.ste == "plain":
             return ste.plain(x, q)
         lo, hi = (along(self.values[:, end].float().clone(), x.ndim, self.axis) for end in (0, -1))

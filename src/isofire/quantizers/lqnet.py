@@ -8,19 +8,18 @@ import torch
 from torch import Tensor
 
 from isofire.errors import SpecError
-from isofire.quantizers import bins, qem, ste
-from isofire.quantizers.base import Granularity, Quantizer
+from isofire.quantizers import bins, qem
+from isofire.quantizers.base import Granularity
 from isofire.quantizers.counter import Counter
-from isofire.quantizers.grids import check_codes
 from isofire.quantizers.observer import RangeObserver
-from isofire.quantizers.rows import to_rows
 from isofire.quantizers.table import Table
+from isofire.quantizers.tabled import FollowingQuantizer
 
 Init = Literal["data", "official"]
 MAX_BITS = 8
 
 
-class LQNet(Quantizer):
+class LQNet(FollowingQuantizer):
     """Quantize to the 2^K levels v . e, e in {-1, +1}^K, of a basis v per output channel.
 
     A training forward (training mode, gradients on) quantizes with the current basis, then moves it: v' solves a ridge
@@ -117,22 +116,6 @@ class LQNet(Quantizer):
         self.updates = Counter()
         self.register_buffer("basis", torch.zeros(channels, bits))
 
-    def forward(self, x: Tensor) -> Tensor:
-        x32 = self._checked(x)
-        self._require_ready()
-        learning = self.learning
-        with torch.no_grad():
-            rows = to_rows(self._clipped(x32), self.axis)
-            levels, order = qem.sorted_levels(self.basis.float())
-            thresholds = qem.midpoints(levels)
-            if learning and x.numel():
-                values, counts, sums = bins.quantize_and_count(rows.values, levels, thresholds)
-                self._update(rows.values, counts, sums, order)
-            else:
-                values = bins.quantize(rows.values, levels, thresholds)
-            q = rows.restore(values).to(x.dtype)
-        return ste.plain(x, q) if x.requires_grad and torch.is_grad_enabled() else q
-
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
         """Fit the bases to `x` by alternating to convergence; see `init`, `iterations` and `restarts`.
@@ -163,32 +146,9 @@ class LQNet(Quantizer):
         """
         self._fit(self._observed(observer), self.fan_out)
 
-    @torch.no_grad()
-    def codes(self, x: Tensor) -> Tensor:
-        x32 = self._checked(x)
-        self._require_ready()
-        rows = to_rows(self._clipped(x32), self.axis)
-        return rows.restore(bins.assign(rows.values, qem.midpoints(self.levels())).to(torch.int32))
-
-    @torch.no_grad()
-    def decode(self, codes: Tensor) -> Tensor:
-        self._require_ready()
-        self._check_shape(codes)
-        check_codes(codes, 2**self.bits)
-        rows = to_rows(codes, self.axis)
-        return rows.restore(self.levels().gather(1, rows.values.long()))
-
-    @torch.no_grad()
-    def levels(self) -> Tensor:
-        self._require_ready()
-        return qem.sorted_levels(self.basis.float())[0]
-
-    @property
-    def is_fixed(self) -> bool:
-        return not self.learning
-
     def _table(self) -> Table:
-        levels = self.levels()
+        self._require_ready()
+        levels = qem.sorted_levels(self.basis.float())[0]
         edges = qem.midpoints(levels)
         if self.clip is not None:
             # a clamped value never exceeds the upper bound and always exceeds what lies below the lower one
@@ -198,6 +158,10 @@ class LQNet(Quantizer):
     def extra_repr(self) -> str:
         clip = "" if self.clip is None else f", clip={self.clip}"
         return f"{super().extra_repr()}, ema={self.ema}, init={self.init!r}, restarts={self.restarts}{clip}"
+
+    def _quantized(self, x: Tensor, learning: bool) -> Tensor:
+        # what is learned from is clamped too
+        return super()._quantized(self._clipped(x), learning)
 
     def _clipped(self, x: Tensor) -> Tensor:
         return x if self.clip is None else x.clamp(*self.clip)
@@ -221,8 +185,8 @@ class LQNet(Quantizer):
             raise SpecError("LQNet(init='official') needs fan_out for anything but a weight; pass it, or init='data'")
         return qem.paper_start(self.bits, rows.new_full((rows.shape[0],), (2 / fan_out) ** 0.5))
 
-    def _update(self, rows: Tensor, counts: Tensor, sums: Tensor, order: Tensor) -> None:
-        now = self.basis.double()
+    def _follow(self, rows: Tensor, counts: Tensor, sums: Tensor) -> None:
+        now, order = self.basis.double(), qem.sorted_levels(self.basis.float())[1]
         fitted, singular = qem.solve(now, counts, sums, order, self.ridge)
         self.updates.value += 1
         decay = self.ema**self.updates.value if self.zero_debias else 0.0

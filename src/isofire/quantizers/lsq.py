@@ -129,10 +129,7 @@ class LSQ(AffineQuantizer):
             step = grids.affine(lo, hi, self.bits, grid, check=False).step
         else:
             step = (2 * rows.abs().mean(1) / self.k_max**0.5).clamp(min=ranges.SMALLEST)
-        if self.step.shape == step.shape:
-            self.step.copy_(step)
-        else:
-            self.step = nn.Parameter(step.to(self.step), requires_grad=self.step.requires_grad)
+        self._store("step", step)
         self._store("floor", step * _LEAST)
         self.channels = step.numel()
         self._mark_ready()

@@ -30,7 +30,7 @@ from isofire.registry import Registry
 S = TypeVar("S", bound=Setting)
 
 
-def _fit(kind: type[S], *needed: str) -> Callable[[str, object], type[S]]:
+def _fit(kind: type[S], makers: tuple[str, ...], *needed: str) -> Callable[[str, object], type[S]]:
     def check(name: str, thing: object) -> type[S]:
         if not (isinstance(thing, type) and issubclass(thing, kind)):
             raise SpecError(
@@ -44,16 +44,20 @@ def _fit(kind: type[S], *needed: str) -> Callable[[str, object], type[S]]:
         missing = [name for name in needed if name not in thing.__struct_fields__]
         if missing:
             raise SpecError(f"the method {name!r} must have the fields {', '.join(needed)}, {missing[0]} is missing")
+        if all(getattr(thing, maker) is getattr(kind, maker) for maker in makers):
+            raise SpecError(f"the method {name!r} must say what it does to numbers; define {' or '.join(makers)}")
         return thing
 
     return check
 
 
-WEIGHTS: Registry[type[WeightSetting]] = Registry("weight method", "isofire.weights", _fit(WeightSetting))
+WEIGHTS: Registry[type[WeightSetting]] = Registry("weight method", "isofire.weights", _fit(WeightSetting, ("build",)))
 MEMBRANES: Registry[type[MembraneSetting]] = Registry(
-    "membrane method", "isofire.membranes", _fit(MembraneSetting, "placement", "granularity")
+    "membrane method", "isofire.membranes", _fit(MembraneSetting, ("build", "build_for"), "placement", "granularity")
 )
-CONSTANTS: Registry[type[ConstantSetting]] = Registry("method of constants", "isofire.constants", _fit(ConstantSetting))
+CONSTANTS: Registry[type[ConstantSetting]] = Registry(
+    "method of constants", "isofire.constants", _fit(ConstantSetting, ("round",))
+)
 
 
 def register_weights(setting: type[S]) -> type[S]:

@@ -17,7 +17,7 @@ from isofire.conversion import convert, plain
 from isofire.errors import SpecError
 from isofire.limits import FLOAT32_MAX
 from isofire.quantizers.base import Granularity, Quantizer
-from isofire.quantizers.neuron_facts import NeuronFacts
+from isofire.quantizers.neuron_facts import STANDARD, NeuronFacts
 from isofire.quantizers.observer import RangeObserver
 from isofire.quantizers.weight_scale import WeightScale
 
@@ -180,12 +180,15 @@ class MembraneSetting(Setting, frozen=True, kw_only=True):
         """Whether its levels are searched for by how the layer then fires; its quantizer is then `Levels`."""
         return False
 
+    def build(self, channels: int) -> Quantizer:
+        return self.build_for(channels, STANDARD)
+
     def build_for(self, channels: int, neuron: NeuronFacts) -> Quantizer:
         """An uncalibrated quantizer for these neurons; here, the same for all.
 
-        A method whose levels depend on the threshold, the reset or the rest overrides it, and has `build` call it with
-        `isofire.quantizers.neuron_facts.STANDARD`. What it then needs again it keeps in the quantizer: `calibrate` gets
-        that one.
+        A method overrides `build`, or this one if its levels depend on the threshold, the reset or the rest; `build`
+        then gives that of `isofire.quantizers.neuron_facts.STANDARD`. What it then needs again it keeps in the
+        quantizer: `calibrate` gets that one.
 
         Raises
         ------
@@ -220,11 +223,18 @@ class ConstantSetting(Setting, frozen=True, kw_only=True):
     """How constants of neurons and layers are rounded: decays, thresholds, biases. They have no levels of their own but
     a rule for each number.
 
-    A subclass declares `targets` and `round`.
+    A subclass declares `targets`, `round` and a field `bits` (or `nominal_bits`).
     """
 
     targets: ClassVar[frozenset[str]]
     """Which of "decays", "thresholds" and "biases" it can round."""
+
+    if TYPE_CHECKING:
+        bits: int
+
+    @property
+    def nominal_bits(self) -> float:
+        return self.bits
 
     def round(self, values: Tensor, *, synapse: bool = False) -> Tensor:
         """Rounded values, same shape and dtype, without gradient.
@@ -240,8 +250,9 @@ class ConstantSetting(Setting, frozen=True, kw_only=True):
 
     @property
     def corrects_gain(self) -> bool:
-        """Of decays: whether thresholds follow the change of how strongly membranes answer to an input."""
-        return False
+        """Of decays: whether thresholds follow the change of how strongly membranes answer to an input; here, where
+        there is a field `gain` and it is "l2"."""
+        return getattr(self, "gain", "keep") == "l2"
 
     @property
     def level_granularity(self) -> Granularity:

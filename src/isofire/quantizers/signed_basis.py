@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from isofire.quantizers.bins import SortedRows
+from isofire.quantizers.qem import midpoints
 
 _RIDGE = 1e-3
 _CONVERGED = 1e-7
@@ -65,11 +66,6 @@ def solve(basis: Tensor, gram: Tensor, target: Tensor) -> Tensor:
     fitted = torch.linalg.solve(gram + ridge, target + eps.unsqueeze(1) * basis)
     kept = ~(fitted.amax(1) > 0) | ~fitted.isfinite().all(1)
     return torch.where(kept.unsqueeze(1), basis, fitted)
-
-
-def midpoints(levels: Tensor) -> Tensor:
-    """Return the edges between ascending levels, `[G, L-1]`."""
-    return (levels[:, :-1] + levels[:, 1:]) / 2
 
 
 def starts(bits: int, reach: float, rows: int) -> list[Tensor]:

@@ -54,13 +54,7 @@ class SquashedLevels(TableQuantizer):
         self.register_buffer("largest", torch.ones(channels))
         self.register_buffer("unit", torch.tensor([neuron.reach]))
 
-    def forward(self, x: Tensor) -> Tensor:
-        x32 = self._checked(x)
-        self._require_ready()
-        with torch.no_grad():
-            q = self._table().quantize(x32, self.axis).to(x.dtype)
-        if not (x.requires_grad and torch.is_grad_enabled()):
-            return q
+    def _with_gradient(self, x: Tensor, q: Tensor) -> Tensor:
         return _Squashed.apply(x, q, self)  # type: ignore[return-value]
 
     @torch.no_grad()

@@ -16,14 +16,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from isofire.quantizers import bins, signed_basis, ste
+from isofire.quantizers import bins, signed_basis
 from isofire.quantizers.anchored import with_fire_code
 from isofire.quantizers.base import Granularity
 from isofire.quantizers.counter import Counter
 from isofire.quantizers.neuron_facts import NeuronFacts
-from isofire.quantizers.rows import to_rows
+from isofire.quantizers.qem import midpoints
 from isofire.quantizers.table import Table
-from isofire.quantizers.tabled import TableQuantizer
+from isofire.quantizers.tabled import FollowingQuantizer
 
 Statistics = Literal["moments", "histogram"]
 BINS = 512
@@ -36,7 +36,7 @@ _ITERATIONS = 100
 _SPAN = 4.0
 
 
-class StateLQNet(TableQuantizer):
+class StateLQNet(FollowingQuantizer):
     """Levels rest + v . e, e in {0, 1}^K, of a basis v that follows the states while training (arXiv 1807.10029).
 
     A training forward (training mode, gradients on) adds its states to a running average, and every 16th moves the
@@ -92,22 +92,6 @@ class StateLQNet(TableQuantizer):
         self.register_buffer("target", torch.zeros(channels, bits) if of_moments else torch.zeros(0))
         self.register_buffer("histogram", torch.zeros(0) if of_moments else torch.zeros(channels, BINS))
 
-    def forward(self, x: Tensor) -> Tensor:
-        x32 = self._checked(x)
-        self._require_ready()
-        learning = self.learning
-        with torch.no_grad():
-            rows = to_rows(x32, self.axis)
-            table = self._table()
-            edges, levels = (part.expand(rows.values.shape[0], -1).contiguous() for part in table)
-            if learning and x.numel():
-                values, counts, sums = bins.quantize_and_count(rows.values, levels, edges)
-                self._follow(rows.values, counts, sums)
-            else:
-                values = bins.quantize(rows.values, levels, edges)
-            q = rows.restore(values).to(x.dtype)
-        return ste.plain(x, q) if x.requires_grad and torch.is_grad_enabled() else q
-
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
         """Fit the bases to `x` by alternating to convergence from even grids; start the averages from it.
@@ -130,15 +114,11 @@ class StateLQNet(TableQuantizer):
             self._store("histogram", self._histogram(rows).cpu())
         else:
             levels, order = signed_basis.sorted_levels(basis)
-            counts, sums = data.cells(signed_basis.midpoints(levels[:, : self._stored]))
+            counts, sums = data.cells(midpoints(levels[:, : self._stored]))
             gram, target = signed_basis.moments(counts / data.n, sums / data.n, order, self.bits)
             self._store("gram", gram)
             self._store("target", target)
         self._mark_ready()
-
-    @property
-    def is_fixed(self) -> bool:
-        return not self.learning
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, {self.statistics}{', the highest fires' * self.fires}"
@@ -154,7 +134,7 @@ class StateLQNet(TableQuantizer):
         if self.neuron.v_reset is not None or self.fires:
             # nothing that has not fired is stored above the threshold
             levels = levels.clamp(max=self.neuron.fire_edge)
-        table = Table(signed_basis.midpoints(levels).float(), levels.float())
+        table = Table(midpoints(levels).float(), levels.float())
         return (
             with_fire_code(table, self.neuron, self.neuron.threshold + self.neuron.reach / 4) if self.fires else table
         )

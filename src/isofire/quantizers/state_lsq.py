@@ -112,10 +112,7 @@ class StateLSQ(TableQuantizer):
             chosen = torch.where(error < best, log_step, chosen)
             best = torch.minimum(best, error)
         chosen = self._refined(rows, chosen.exp2()).log2()
-        if self.log_step.shape == chosen.shape:
-            self.log_step.copy_(chosen)
-        else:
-            self.log_step = nn.Parameter(chosen.to(self.log_step), requires_grad=self.log_step.requires_grad)
+        self._store("log_step", chosen)
         self.channels = chosen.numel()
         self._mark_ready()
 

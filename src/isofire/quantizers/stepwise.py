@@ -40,11 +40,7 @@ class StepwiseLevels(Levels):
         # the kernels pass gradients on as they are
         return not torch.is_grad_enabled()
 
-    def forward(self, x: Tensor) -> Tensor:
-        with torch.no_grad():
-            q = super().forward(x)
-        if not (x.requires_grad and torch.is_grad_enabled()):
-            return q
+    def _with_gradient(self, x: Tensor, q: Tensor) -> Tensor:
         return _Stepwise.apply(x, q, self.edges[0].clone(), self.unit.clone())  # type: ignore[return-value]
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 from isofire.quantizers.anchored import anchored_table, split, stored_levels
 from isofire.quantizers.base import Granularity
 from isofire.quantizers.levels import Levels, Ste
-from isofire.quantizers.neuron_facts import STANDARD, NeuronFacts
+from isofire.quantizers.neuron_facts import NeuronFacts
 from isofire.quantizers.registry import register_membrane
 from isofire.quantizers.setting import MembraneSetting, Placement
 
@@ -41,9 +41,6 @@ class AnchoredMembrane(MembraneSetting, frozen=True, kw_only=True, tag="anchored
     @property
     def is_estimated(self) -> bool:
         return False
-
-    def build(self, channels: int) -> Levels:
-        return self.build_for(channels, STANDARD)
 
     def build_for(self, channels: int, neuron: NeuronFacts) -> Levels:
         fires = self.placement == "pre_fire"

@@ -30,14 +30,6 @@ class BitShift(ConstantSetting, frozen=True, kw_only=True, tag="bitshift"):
     by: ShiftBy = "factor"
     gain: Literal["keep", "l2"] = "keep"
 
-    @property
-    def nominal_bits(self) -> float:
-        return self.bits
-
-    @property
-    def corrects_gain(self) -> bool:
-        return self.gain == "l2"
-
     def round(self, values: Tensor, *, synapse: bool = False) -> Tensor:
         return (2.0 ** -shifts(values.double(), 2**self.bits - 1, synapse=synapse, by=self.by).double()).to(
             values.dtype

@@ -18,10 +18,6 @@ class Fixed(ConstantSetting, frozen=True, kw_only=True, tag="fixed"):
     bits: int
     fraction: int
 
-    @property
-    def nominal_bits(self) -> float:
-        return self.bits
-
     def round(self, values: Tensor, *, synapse: bool = False) -> Tensor:
         top = 2 ** (self.bits - 1) - 1
         step = 2.0**-self.fraction

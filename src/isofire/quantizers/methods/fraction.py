@@ -20,14 +20,6 @@ class Fraction(ConstantSetting, frozen=True, kw_only=True, tag="fraction"):
     bits: int = 12
     gain: Literal["keep", "l2"] = "keep"
 
-    @property
-    def nominal_bits(self) -> float:
-        return self.bits
-
-    @property
-    def corrects_gain(self) -> bool:
-        return self.gain == "l2"
-
     def round(self, values: Tensor, *, synapse: bool = False) -> Tensor:
         lost = parts(values.double(), self.bits, synapse=synapse)
         # what leaks at all does not come to leak nothing

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from isofire.quantizers.anchored import split, stored_levels
 from isofire.quantizers.base import Granularity
 from isofire.quantizers.lqnet import LQNet
-from isofire.quantizers.neuron_facts import STANDARD, NeuronFacts
+from isofire.quantizers.neuron_facts import NeuronFacts
 from isofire.quantizers.registry import register_membrane, register_weights
 from isofire.quantizers.setting import MembraneSetting, Placement, Span, WeightSetting
 from isofire.quantizers.state_lqnet import StateLQNet, Statistics
@@ -66,9 +66,6 @@ class LQNetMembrane(MembraneSetting, frozen=True, kw_only=True, tag="lqnet"):
     placement: Placement = "post_reset"
     granularity: Granularity = "tensor"
     statistics: Statistics = "moments"
-
-    def build(self, channels: int) -> StateLQNet:
-        return self.build_for(channels, STANDARD)
 
     def build_for(self, channels: int, neuron: NeuronFacts) -> StateLQNet:
         fires = self.placement == "pre_fire"

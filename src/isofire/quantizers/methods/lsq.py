@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from isofire.quantizers.anchored import split, stored_levels
 from isofire.quantizers.base import Granularity
 from isofire.quantizers.lsq import LSQ
-from isofire.quantizers.neuron_facts import STANDARD, NeuronFacts
+from isofire.quantizers.neuron_facts import NeuronFacts
 from isofire.quantizers.registry import register_membrane, register_weights
 from isofire.quantizers.setting import MembraneSetting, Placement, WeightSetting
 from isofire.quantizers.state_lsq import StateGrid, StateLSQ
@@ -55,9 +55,6 @@ class LSQMembrane(MembraneSetting, frozen=True, kw_only=True, tag="lsq"):
     placement: Placement = "post_reset"
     above: int | None = None
     granularity: Granularity = "tensor"
-
-    def build(self, channels: int) -> StateLSQ:
-        return self.build_for(channels, STANDARD)
 
     def build_for(self, channels: int, neuron: NeuronFacts) -> StateLSQ:
         fires = self.placement == "pre_fire"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from isofire.quantizers.base import Quantizer
-from isofire.quantizers.neuron_facts import STANDARD, NeuronFacts
+from isofire.quantizers.neuron_facts import NeuronFacts
 from isofire.quantizers.registry import register_membrane
 from isofire.quantizers.setting import MembraneSetting, PostReset
 from isofire.quantizers.squashed import SquashedLevels, check_bits
@@ -40,9 +40,6 @@ class MintMembrane(MembraneSetting, frozen=True, kw_only=True, tag="mint"):
     @property
     def shares_scale(self) -> bool:
         return True
-
-    def build(self, channels: int) -> SquashedLevels:
-        return self.build_for(channels, STANDARD)
 
     def build_for(self, channels: int, neuron: NeuronFacts) -> SquashedLevels:
         check_bits(self.method, self.bits)

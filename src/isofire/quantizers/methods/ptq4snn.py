@@ -8,7 +8,7 @@ import torch
 
 from isofire.quantizers.base import Quantizer
 from isofire.quantizers.levels import Levels
-from isofire.quantizers.neuron_facts import STANDARD, NeuronFacts
+from isofire.quantizers.neuron_facts import NeuronFacts
 from isofire.quantizers.registry import register_membrane
 from isofire.quantizers.setting import MembraneSetting, PostReset
 from isofire.quantizers.squashed import check_bits
@@ -49,9 +49,6 @@ class PTQ4SNNMembrane(MembraneSetting, frozen=True, kw_only=True, tag="ptq4snn")
     @property
     def shares_scale(self) -> bool:
         return True
-
-    def build(self, channels: int) -> Levels:
-        return self.build_for(channels, STANDARD)
 
     def build_for(self, channels: int, neuron: NeuronFacts) -> Levels:
         check_bits(self.method, self.bits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from isofire.quantizers.base import Granularity
-from isofire.quantizers.neuron_facts import STANDARD, NeuronFacts
+from isofire.quantizers.neuron_facts import NeuronFacts
 from isofire.quantizers.registry import register_membrane
 from isofire.quantizers.setting import MembraneSetting, PostReset
 from isofire.quantizers.squashed import SquashedLevels, check_bits
@@ -28,9 +28,6 @@ class QSNNMembrane(MembraneSetting, frozen=True, kw_only=True, tag="qsnn"):
     bits: int
     placement: PostReset = "post_reset"
     granularity: Granularity = "tensor"
-
-    def build(self, channels: int) -> SquashedLevels:
-        return self.build_for(channels, STANDARD)
 
     def build_for(self, channels: int, neuron: NeuronFacts) -> SquashedLevels:
         check_bits(self.method, self.bits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from isofire.errors import SpecError
 from isofire.quantizers.base import Granularity
 from isofire.quantizers.levels import MOST
-from isofire.quantizers.neuron_facts import STANDARD, NeuronFacts
+from isofire.quantizers.neuron_facts import NeuronFacts
 from isofire.quantizers.registry import register_membrane
 from isofire.quantizers.setting import MembraneSetting, PostReset
 from isofire.quantizers.stepwise import StepwiseLevels
@@ -35,9 +35,6 @@ class SpQuantMembrane(MembraneSetting, frozen=True, kw_only=True, tag="spquant")
     @property
     def is_estimated(self) -> bool:
         return False
-
-    def build(self, channels: int) -> StepwiseLevels:
-        return self.build_for(channels, STANDARD)
 
     def build_for(self, channels: int, neuron: NeuronFacts) -> StepwiseLevels:
         if not 2 - MOST <= self.lowest <= 0:

@@ -11,7 +11,7 @@ import numpy as np
 from isofire.errors import SpecError
 from isofire.quantizers.base import Granularity
 from isofire.quantizers.levels import Levels
-from isofire.quantizers.neuron_facts import STANDARD, NeuronFacts
+from isofire.quantizers.neuron_facts import NeuronFacts
 from isofire.quantizers.registry import register_membrane
 from isofire.quantizers.setting import MembraneSetting, Placement
 
@@ -56,9 +56,6 @@ class SquatMembrane(MembraneSetting, frozen=True, kw_only=True, tag="squat"):
     @property
     def is_estimated(self) -> bool:
         return False
-
-    def build(self, channels: int) -> Levels:
-        return self.build_for(channels, STANDARD)
 
     def build_for(self, channels: int, neuron: NeuronFacts) -> Levels:
         self._check()

@@ -103,10 +103,6 @@ class UniformConstant(ConstantSetting, frozen=True, kw_only=True, tag="uniform")
 
     bits: int
 
-    @property
-    def nominal_bits(self) -> float:
-        return self.bits
-
     def round(self, values: Tensor, *, synapse: bool = False) -> Tensor:
         top = max(1, 2 ** (self.bits - 1) - 1)
         largest = values.detach().double().abs().max()
