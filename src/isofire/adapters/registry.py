@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from isofire.adapters.framework import FRAMEWORKS, Framework, loaded_frameworks
 from isofire.adapters.own import OwnAdapter
 from isofire.errors import ModelError, SpecError
 from isofire.neurons import Neuron
+from isofire.running import hooked
 
 _REGISTERED: dict[type[nn.Module], Adapter] = {Neuron: OwnAdapter()}
 
@@ -167,12 +168,21 @@ def from_rest(model: nn.Module) -> Iterator[None]:
     """
     handles = [model.register_forward_pre_hook(_reset_before, prepend=True), *check_batches(model)]
     try:
-        with uncompiled():
+        with hooked(handles), uncompiled():
             yield
     finally:
-        for handle in handles:
-            handle.remove()
         reset_(model)
+
+
+@contextmanager
+def heard(neurons: Mapping[str, tuple[nn.Module, Adapter]], take: Callable[[str, Any], None]) -> Iterator[None]:
+    """`take` gets the name of a neuron and its spikes, `[T, N, ...]`, whenever one of these is called."""
+
+    def hook(name: str, adapter: Adapter) -> Callable[..., None]:
+        return lambda neuron, _inputs, output: take(name, adapter.spikes(neuron, output))
+
+    with hooked(neuron.register_forward_hook(hook(name, adapter)) for name, (neuron, adapter) in neurons.items()):
+        yield
 
 
 def check_batches(model: nn.Module) -> list[RemovableHandle]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter, find_neurons, from_rest
+from isofire.adapters import Adapter, find_neurons, from_rest, heard
 from isofire.adapters.axes import input_axis
 from isofire.errors import ModelError, SpecError
 from isofire.files import write_atomic
@@ -126,18 +126,8 @@ class _WithSpikes(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         found: dict[str, list[Tensor]] = {name: [] for name in self.neurons}
 
-        def keep(name: str, adapter: Adapter, neuron: nn.Module, output: object) -> None:
-            found[name].append(adapter.spikes(neuron, output))
-
-        handles = [
-            neuron.register_forward_hook(lambda module, _, output, n=name, a=adapter: keep(n, a, module, output))
-            for name, (neuron, adapter) in self.neurons.items()
-        ]
-        try:
+        with heard(self.neurons, lambda name, spikes: found[name].append(spikes)):
             output = self.network(images)
-        finally:
-            for handle in handles:
-                handle.remove()
         if not isinstance(output, Tensor):
             raise ModelError(
                 f"an ONNX file is written of a network that returns one tensor, got {type(output).__name__}"

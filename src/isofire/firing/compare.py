@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -186,7 +186,7 @@ def observe_together(
     reached: SynopsPerSpike | str | None = None
     votes: list[list[Tensor]] = [[] for _ in models]
     ways: list[_Way | None] = [None] * len(models)
-    with _evaluating(tuple(models)), placed(*models, device=device):
+    with evaluating(*models), placed(*models, device=device):
         for inputs, labels in _shown(batches) if progress else batches:
             if probe and not seen:
                 reached, ways = _ways(models, inputs, len(labels))
@@ -252,14 +252,6 @@ def _ways(models: Sequence[nn.Module], inputs: Tensor, images: int) -> tuple[Syn
                 forward(model, part)
             ways.append(_Way(routes, count))
     return reached, [*ways, _Way(last, few[-1][1])]
-
-
-@contextmanager
-def _evaluating(models: tuple[nn.Module, ...]) -> Iterator[None]:
-    with ExitStack() as stack:
-        for model in models:
-            stack.enter_context(evaluating(model))
-        yield
 
 
 def _predict(model: nn.Module, recorder: FiringRecorder, inputs: Tensor, labels: Tensor, way: _Way | None) -> Tensor:

@@ -13,7 +13,7 @@ from isofire.convolution import guard_
 from isofire.errors import ModelError, SpecError
 from isofire.models.neuron_factory import neuron_factory
 from isofire.neurons import Neuron, apply_per_step
-from isofire.running import evaluating
+from isofire.running import evaluating, hooked
 
 CONNECT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "add": lambda out, identity: out + identity,
@@ -248,11 +248,7 @@ def count_neurons(model: nn.Module, image: Tensor) -> int:
         nonlocal total
         total += output[0, 0].numel()
 
-    hooks = [module.register_forward_hook(add) for module in model.modules() if isinstance(module, Neuron)]
-    try:
-        with torch.no_grad(), evaluating(model):
-            model(image.unsqueeze(0))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    neurons = (module for module in model.modules() if isinstance(module, Neuron))
+    with hooked(neuron.register_forward_hook(add) for neuron in neurons), torch.no_grad(), evaluating(model):
+        model(image.unsqueeze(0))
     return total

@@ -7,15 +7,13 @@ import io
 import json
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 import nir
 from isofire.errors import ModelError
@@ -31,7 +29,7 @@ from isofire.nir.parts import converted, resolved
 from isofire.nir.reading import module_name
 from isofire.nir.residual import residual_graph
 from isofire.quantization import integer_weights
-from isofire.running import evaluating, require_finite
+from isofire.running import evaluating, hooked, require_finite
 
 VERSION = 1
 
@@ -210,11 +208,11 @@ def _shapes(net: GraphNet, model: nn.Module, example: Tensor) -> dict[str, tuple
         return hook
 
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
-    with torch.no_grad(), evaluating(model), evaluating(net):
+    with torch.no_grad(), evaluating(model, net):
         # a hook keeps a norm from being taken into its neurons, which rounds otherwise
-        with _hooked(norm.register_forward_hook(lambda *_: None) for norm in norms):
+        with hooked(norm.register_forward_hook(lambda *_: None) for norm in norms):
             expected = _run(model, example)
-        with _hooked(layer.register_forward_pre_hook(note(name)) for name, layer in layers_of(net).items()):
+        with hooked(layer.register_forward_pre_hook(note(name)) for name, layer in layers_of(net).items()):
             result = net(example)
     if not torch.equal(result, expected):
         raise ModelError(
@@ -232,16 +230,6 @@ def _run(model: nn.Module, example: Tensor) -> Tensor:
         raise ModelError(
             f"the network does not take inputs of shape {tuple(example.shape)}: {error}; give inputs as it was made for"
         ) from error
-
-
-@contextmanager
-def _hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
-    kept = list(handles)
-    try:
-        yield
-    finally:
-        for handle in kept:
-            handle.remove()
 
 
 def _state(membrane: MembraneQuantizer) -> dict[str, Any]:

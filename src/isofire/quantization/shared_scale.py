@@ -117,11 +117,8 @@ def _run(
         outputs.append(output.detach())
         return output + move
 
-    handle = model.get_submodule(layer).register_forward_hook(note)
-    try:
+    with model.get_submodule(layer).register_forward_hook(note):
         (calls,) = calls_of(model, name, [inputs], expected)
-    finally:
-        handle.remove()
     return outputs, calls
 
 

@@ -1,15 +1,25 @@
-"""Train and eval modes, put back as they were."""
+"""What a network is given for a while, and has no longer afterwards: modes and hooks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
+    """Hooks that are taken off at the end."""
+    with ExitStack() as stack:
+        for handle in handles:
+            stack.callback(handle.remove)
+        yield
+
+
+@contextmanager
+def evaluating(*models: nn.Module) -> Iterator[None]:
     """Put every module into eval mode and give each back its own mode at the end.
 
     Examples
@@ -21,9 +31,10 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     >>> [module.training for module in model]
     [True, False]
     """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    modes = [(module, module.training) for model in models for module in model.modules()]
     try:
+        for model in models:
+            model.eval()
         yield
     finally:
         for module, mode in modes:

@@ -17,7 +17,7 @@ from isofire.quantization import make_plan, spec_of, weight_quantizers
 from isofire.quantization.plan import LayerAssignment
 from isofire.quantizers import WeightSetting
 from isofire.quantizers.rows import to_rows
-from isofire.running import device_of, evaluating
+from isofire.running import device_of, evaluating, hooked
 from isofire.spec import CONSTANT_TARGETS
 
 BINS = 64
@@ -237,15 +237,16 @@ def _listening(neurons: dict[str, Neuron], levels: dict[str, Tensor]) -> Iterato
     """Keep what reaches each membrane quantizer; only the reference path hands its states to a module."""
     kept: dict[str, list[Tensor]] = {name: [] for name in neurons}
     backends: dict[str, Backend] = {name: neuron.backend for name, neuron in neurons.items()}
-    handles = []
+    handles = (
+        _membrane_of(neuron).register_forward_pre_hook(_keeper(kept[name], levels[name]))
+        for name, neuron in neurons.items()
+    )
     try:
-        for name, neuron in neurons.items():
-            neuron.backend = "reference"
-            handles.append(_membrane_of(neuron).register_forward_pre_hook(_keeper(kept[name], levels[name])))
-        yield kept
+        with hooked(handles):
+            for neuron in neurons.values():
+                neuron.backend = "reference"
+            yield kept
     finally:
-        for handle in handles:
-            handle.remove()
         for name, neuron in neurons.items():
             neuron.backend = backends[name]
 

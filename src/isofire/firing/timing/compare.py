@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter, at_one_place, axis_by, from_rest, read_logits
+from isofire.adapters import at_one_place, axis_by, from_rest, heard, read_logits
 from isofire.batches import Data, read_batches
 from isofire.errors import ModelError
 from isofire.firing.record import spiking_adapters
@@ -146,10 +145,7 @@ def compare_timing(
         require_finite(model)
     tallies = {name: _Tally() for name in spiking_adapters(baseline)}
     divergence, images, steps = 0.0, 0, 0
-    with ExitStack() as stack:
-        for model in models:
-            stack.enter_context(evaluating(model))
-        stack.enter_context(torch.no_grad())
+    with evaluating(*models), torch.no_grad():
         for inputs, labels in read_batches(data, batch_size, max_images, axis_by(baseline)):
             (first, logits_fp), (second, logits) = (_run(model, inputs, len(labels)) for model in models)
             steps = _check(first, second)
@@ -165,17 +161,9 @@ def _run(model: nn.Module, inputs: Tensor, images: int) -> tuple[dict[str, Tenso
     """Spikes [T, N, ...] of every layer of neurons, and mean logits [N, classes]."""
     found = spiking_adapters(model)
     kept: dict[str, list[Tensor]] = {name: [] for name in found}
-
-    def listen(name: str, adapter: Adapter) -> Any:
-        return lambda module, _inputs, output: kept[name].append(adapter.spikes(module, output).cpu())
-
-    handles = [neuron.register_forward_hook(listen(name, adapter)) for name, (neuron, adapter) in found.items()]
-    try:
-        with from_rest(model), at_one_place(model, found):
-            output = forward(model, inputs.to(device_of(model, inputs.device)))
-    finally:
-        for handle in handles:
-            handle.remove()
+    listening = heard(found, lambda name, spikes: kept[name].append(spikes.cpu()))
+    with listening, from_rest(model), at_one_place(model, found):
+        output = forward(model, inputs.to(device_of(model, inputs.device)))
     if silent := [name for name, parts in kept.items() if not parts]:
         raise ModelError(f"every neuron must be called in each forward, {silent[0]!r} was not")
     logits = read_logits(model, output, images, inputs).float().cpu()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from isofire.adapters import Adapter, find_neurons, from_rest
+from isofire.adapters import find_neurons, from_rest, heard
 from isofire.errors import SpecError
 from isofire.neurons import MembraneQuantizer
 from isofire.quantization.attach import check_can_fire
@@ -281,23 +281,14 @@ def firing_of(model: nn.Module, batches: Iterable[Tensor]) -> Fired:
     """How often each neuron fires over all batches; layers that are not called are not in it."""
     found = Fired({}, {})
 
-    def add(name: str, adapter: Adapter, neuron: nn.Module, output: object) -> None:
-        fired = adapter.spikes(neuron, output)
+    def add(name: str, fired: Tensor) -> None:
         spikes = spikes_per_neuron(fired)
         found.counts[name] = found.counts[name] + spikes if name in found.counts else spikes
         found.samples[name] = found.samples.get(name, 0) + fired.shape[0] * fired.shape[1]
 
-    handles = [
-        neuron.register_forward_hook(lambda module, _, output, n=name, a=adapter: add(n, a, module, output))
-        for name, (neuron, adapter) in find_neurons(model).items()
-    ]
-    try:
-        with torch.no_grad(), evaluating(model), from_rest(model):
-            for inputs in batches:
-                forward(model, inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with heard(find_neurons(model), add), torch.no_grad(), evaluating(model), from_rest(model):
+        for inputs in batches:
+            forward(model, inputs)
     return found
 
 

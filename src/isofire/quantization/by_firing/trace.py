@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from isofire.adapters import find_neurons, from_rest
 from isofire.errors import ModelError
-from isofire.running import evaluating, forward
+from isofire.running import evaluating, forward, hooked
 
 
 class Call(NamedTuple):
@@ -86,16 +86,12 @@ def trace(model: nn.Module, inputs: Tensor, layers: Sequence[str]) -> Trace:
             calls[norms[given]] += 1
             order.insert(-1, norms[given])
 
-    handles = [
+    handles = (
         module.register_forward_pre_hook(lambda _m, _a, kwargs, name=name: note(name, kwargs), with_kwargs=True)
         for name, module in watched.items()
-    ]
-    try:
-        with torch.no_grad(), evaluating(model), from_rest(model):
-            forward(model, inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    )
+    with hooked(handles), torch.no_grad(), evaluating(model), from_rest(model):
+        forward(model, inputs)
     own = frozenset(norms.values()) - frozenset(taken.values())
     return Trace(tuple(dict.fromkeys(order)), {name: n for name, n in calls.items() if n}, taken, own)
 
@@ -121,15 +117,12 @@ def calls_of(model: nn.Module, name: str, batches: Iterable[Tensor], expected: i
         if len(found[-1]) == expected:
             raise _Enough
 
-    handle = module.register_forward_pre_hook(note, with_kwargs=True)
-    try:
-        with torch.no_grad(), evaluating(model), from_rest(model):
-            for inputs in batches:
-                found.append([])
-                with suppress(_Enough):
-                    forward(model, inputs)
-    finally:
-        handle.remove()
+    listening = module.register_forward_pre_hook(note, with_kwargs=True)
+    with listening, torch.no_grad(), evaluating(model), from_rest(model):
+        for inputs in batches:
+            found.append([])
+            with suppress(_Enough):
+                forward(model, inputs)
     if not all(found) or not found:
         raise ModelError(f"{name!r} is not called in a forward pass of {type(model).__name__}; leave it float")
     return found
