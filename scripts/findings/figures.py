@@ -16,7 +16,7 @@ from scripts.findings.levels import GridUse
 from scripts.findings.noise import Floors
 from scripts.findings.tables import MODE_NAMES
 
-from isofire.study.marks import tick_text
+from isofire.report.axes import tick_text
 
 # the last is as dark as no other, since no colour of the palette is left that is not like one of these
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

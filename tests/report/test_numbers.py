@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isofire.report.axes import accuracy_ticks, error_axis, linear_axis, log_axis, nice
+from isofire.report.axes import accuracy_ticks, error_axis, linear_axis, log_axis, nice, tick_text
 from isofire.report.numbers import fixed, percent, points, signed, significant, times, whole, with_spread
-from isofire.study.marks import tick_text
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from isofire.report.paper import COLUMN, escaped, latex, write_figures
+from isofire.report.figures import COLUMN, write_figures
+from isofire.report.paper import escaped, latex
 from isofire.report.study import Study
 
 

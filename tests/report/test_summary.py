@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from isofire.firing.evidence.outcome import Margins
 from isofire.report.entries import entries_of, reference_name, title_of
 from isofire.report.overview import overview
+from isofire.report.palette import bits_order, bits_text
 from isofire.report.summary import best_per_bits, default_entry, explained, of_text, pareto_front, verdict
 from isofire.report.table import cells_of, records
-from isofire.study.marks import bits_order, bits_text
 
 
 def seeds(folders, name, accuracies, drifts, **changes):

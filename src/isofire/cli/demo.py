@@ -14,7 +14,7 @@ from isofire.cli.report import report
 from isofire.cli.screen import Log, Report
 from isofire.cli.sweep import Place, sweep
 from isofire.config.packaged import FOLDER
-from isofire.study import scatter_figure
+from isofire.report import scatter_figure
 
 _FOLDER = Path("isofire-demo")
 _CONFIG = FOLDER / "demo" / "digits.toml"

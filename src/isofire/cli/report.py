@@ -12,8 +12,9 @@ from isofire.cli.screen import Report
 from isofire.errors import SpecError
 from isofire.report import ResultsView, compare, write_comparison, write_report
 from isofire.report.caveats import caveats
+from isofire.report.figures import FigureFormat, write_figures
 from isofire.report.matching import match
-from isofire.report.paper import FigureFormat, write_figures, write_latex
+from isofire.report.paper import write_latex
 from isofire.report.study import Study
 from isofire.report.summary import verdict
 from isofire.report.table import records

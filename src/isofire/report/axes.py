@@ -6,6 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+LEFT, RIGHT, TOP, BOTTOM = 58, 742, 16, 378
+"""The field of the figures of 760 by 430 units."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -34,6 +37,10 @@ class Axis:
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
         return [round(k * step, 12) for k in range(first, last + 1)]
+
+    def marked(self, count: int = 5) -> list[tuple[float, str]]:
+        """Places and labels of `ticks`."""
+        return [(self.at(value), tick_text(value)) for value in self.ticks(count)]
 
 
 def log_axis(values: Sequence[float], start: float, end: float) -> Axis:
@@ -91,6 +98,19 @@ def nice(value: float) -> float:
     """
     power = 10.0 ** math.floor(math.log10(value) + 1e-12)
     return next(round(m * power, 12) for m in (1, 2, 5, 10) if m * power >= value * (1 - 1e-9))
+
+
+def tick_text(value: float) -> str:
+    """A tick's label, in plain decimals down to a millionth.
+
+    Examples
+    --------
+    >>> tick_text(0.00005), tick_text(20.0), tick_text(2e-8)
+    ('0.00005', '20', '2e-08')
+    """
+    if value == 0 or 1e-4 <= abs(value) < 1e6:
+        return f"{value:g}"
+    return f"{value:.7f}".rstrip("0") if 1e-6 <= abs(value) < 1 else f"{value:.0e}"
 
 
 def _log_ticks(low: float, high: float) -> list[float]:

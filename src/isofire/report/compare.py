@@ -17,14 +17,13 @@ from isofire.report.markdown import escaped, table
 from isofire.report.matching import Matched, Pair, match, what_differs
 from isofire.report.numbers import percent, points, signed, significant, times
 from isofire.report.page import filters
-from isofire.report.palette import Palette
+from isofire.report.palette import Palette, bits_order, bits_text
 from isofire.report.scatter import sample_text
 from isofire.report.source import ResultsView
 from isofire.report.study import Study
 from isofire.report.table import measure_text
 from isofire.report.write import page_name, write_all
-from isofire.study import is_control, to_csv
-from isofire.study.marks import bits_order, bits_text, tick_text
+from isofire.study import to_csv
 
 _EDGE, _FAR, _TOP, _LOW = 56, 350, 10, 304
 _SCORES = ("accuracy", "accuracy_fp", HEADLINE, LAYER_MEAN)
@@ -203,9 +202,7 @@ def _line(number: int, pair: Pair, palette: Palette, measures: Sequence[Measure]
         "order": bits_order(pair.a.get("bits"))[0],
         "text": _texts(pair, measures),
         "sort": {key: "" if value is None else repr(float(value)) for key, value in numbers.items()},
-        "colour": palette.colour_class(pair.a),
-        "shape": palette.path(pair.a),
-        "kind": _kind(pair),
+        **palette.mark(pair.a),
     }
 
 
@@ -228,21 +225,17 @@ def _figure(name: str, found: Matched, palette: Palette, x: Axis, y: Axis, value
         "name": name,
         "title": f"{name}: B against A",
         "desc": f"{len(found.pairs)} cells; below the line B is lower than A.",
-        "x_ticks": [(x.at(tick), tick_text(tick)) for tick in x.ticks(4)],
-        "y_ticks": [(y.at(tick), tick_text(tick)) for tick in y.ticks(4)],
+        "x_ticks": x.marked(4),
+        "y_ticks": y.marked(4),
         "marks": [
             {
                 "x": x.at(max(value(pair.a), x.low)), "y": y.at(max(value(pair.b), y.low)), "entry": number,
-                "path": palette.path(pair.a), "colour": palette.colour_class(pair.a), "kind": _kind(pair),
+                **palette.mark(pair.a),
                 "text": f"{_told(pair.a)}\nA {significant(value(pair.a), 4)}, B {significant(value(pair.b), 4)}",
             }
             for number, pair in enumerate(found.pairs)
         ],
     }  # fmt: skip
-
-
-def _kind(pair: Pair) -> str:
-    return "cross" if is_control(dict(pair.a)) else "full" if pair.a.get("mode") == "qat" else "open"
 
 
 def _told(row: Any) -> str:

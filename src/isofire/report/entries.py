@@ -11,8 +11,8 @@ from typing import Any
 
 from isofire.firing.evidence.kept import Kept, drift_of, kept, measure_of
 from isofire.firing.evidence.outcome import MARKS, Margins, Outcome
+from isofire.report.palette import Row, bits_text
 from isofire.study import is_control
-from isofire.study.marks import Row, bits_text
 from isofire.study.reference import Reference, controls_of, reference_of
 
 LABELS = ("baseline", "model", "data", "target", "method", "bits", "range", "granularity", "placement", "options",

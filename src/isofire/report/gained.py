@@ -7,13 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from isofire.report.axes import Axis, log_axis
+from isofire.report.axes import BOTTOM, LEFT, RIGHT, TOP, Axis, log_axis
 from isofire.report.entries import Entry, Row, title_of
 from isofire.report.numbers import significant, times
 from isofire.report.palette import Palette
-from isofire.study.marks import tick_text
-
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 742, 16, 378
+from isofire.report.summary import drift_name
 
 
 @dataclass(frozen=True)
@@ -83,19 +81,23 @@ def memory_figure(name: str, entries: Sequence[Entry], palette: Palette) -> dict
     before = next((size for entry, _ in known if (size := MEMORY.mean(entry, "_fp")) is not None), None)
     if not known or before is None:
         return None
-    x = log_axis([*(size for _, size in known), before], _LEFT, _RIGHT)
-    y = log_axis([entry.drift for entry, _ in known], _BOTTOM, _TOP)
+    x = log_axis([*(size for _, size in known), before], LEFT, RIGHT)
+    y = log_axis([entry.drift for entry, _ in known], BOTTOM, TOP)
     front = _front(known)
     return {
         "name": name,
         "title": f"Memory against drift of firing: {name}",
         "desc": "Left is less memory, down is firing closer to the baseline's. Pareto front, the least memory first: "
         + "; ".join(f"{title_of(e.rows[0])}: {significant(size)} KiB, EMD {significant(e.drift)}" for e, size in front),
-        "x_ticks": [(x.at(value), tick_text(value)) for value in x.ticks()],
-        "y_ticks": [(y.at(value), tick_text(value)) for value in y.ticks()],
+        "x_label": "memory of weights and states (KiB, log scale)",
+        "y_label": f"EMD, {drift_name(entries)} (log scale)",
+        "x_ticks": x.marked(),
+        "y_ticks": y.marked(),
         "marks": [_mark(entry, size, x, y, palette) for entry, size in known],
-        "front": _steps([(x.at(size), y.at(max(entry.drift, y.low))) for entry, size in front]),
-        "base": {"x": x.at(before), "y": _BOTTOM, "text": f"baseline {significant(before)} KiB"},
+        "front": [(x.at(size), y.at(max(entry.drift, y.low))) for entry, size in front],
+        "several": False,
+        "shades": [],
+        "base": {"x": x.at(before), "y": BOTTOM, "text": f"baseline {significant(before)} KiB"},
     }
 
 
@@ -108,22 +110,13 @@ def _front(known: Sequence[tuple[Entry, float]]) -> list[tuple[Entry, float]]:
     return front
 
 
-def _steps(places: Sequence[tuple[float, float]]) -> str:
-    """Right to the next setting's memory, then down to its drift."""
-    if len(places) < 2:
-        return ""
-    first, *rest = places
-    return f"M{first[0]},{first[1]}" + "".join(f"H{px}V{py}" for px, py in rest)
-
-
 def _mark(entry: Entry, size: float, x: Axis, y: Axis, palette: Palette) -> dict[str, Any]:
     row = entry.rows[0]
     return {
         "x": x.at(size),
         "y": y.at(max(entry.drift, y.low)),
-        "path": palette.path(row),
-        "colour": palette.colour_class(row),
-        "kind": "full" if row.get("mode") == "qat" else "open",
+        "ends": None,
+        **palette.mark(row),
         "cell": row["cell"],
         "entry": entry.number,
         "text": f"{title_of(row)}\n{MEMORY.text(entry)} KiB\nEMD {significant(entry.drift)}\n{entry.verdict}",

@@ -10,8 +10,8 @@ from typing import Any
 from isofire.firing.measures import FP, RATE_UNIT, Measure, shown_in
 from isofire.report.entries import Entry, range_of
 from isofire.report.numbers import points
+from isofire.report.palette import bits_order, bits_text
 from isofire.report.table import measure_text
-from isofire.study.marks import bits_order, bits_text
 
 CELL_WIDTH, CELL_HEIGHT, _CHARACTER, _WIDEST = 54, 30, 6.1, 142
 

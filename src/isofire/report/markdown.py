@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from isofire.report.caveats import caveats
 from isofire.report.entries import Entry, title_of
 from isofire.report.gained import gains_of
+from isofire.report.palette import bits_text
 from isofire.report.provenance import baseline_lines, config_text, environment_lines, failed_lines
 from isofire.report.scatter import sample_text
 from isofire.report.study import Study
 from isofire.report.summary import best_per_bits, drift_name, explained, of_text, pareto_front, verdict
 from isofire.report.table import beside_drift, cells_of
-from isofire.study.marks import bits_text
 
 _KEYS = ("accuracy", "change", "emd", "multiple")
 _HEADS = ("accuracy %", "change", "EMD", "× floor")

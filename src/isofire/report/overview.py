@@ -7,7 +7,7 @@ from typing import Any
 
 from isofire.report.entries import Entry, range_of
 from isofire.report.numbers import points, times
-from isofire.study.marks import bits_order, bits_text
+from isofire.report.palette import bits_order, bits_text
 
 _GROUP = ("baseline", "target")
 _LINE = (*_GROUP, "method", "range", "granularity", "placement", "options", "mode")

@@ -13,13 +13,12 @@ from isofire.report.heat import heat_maps
 from isofire.report.html import embedded_json, render
 from isofire.report.numbers import percent, significant
 from isofire.report.overview import overview
-from isofire.report.palette import Palette
+from isofire.report.palette import Palette, bits_order, bits_text
 from isofire.report.provenance import baseline_lines, config_text, environment_lines, failed_lines
 from isofire.report.scatter import sample_text, scatter
 from isofire.report.study import Study
 from isofire.report.summary import best_per_bits, default_entry, drift_name, explained, verdict
 from isofire.report.table import beside_drift, cells_of
-from isofire.study.marks import bits_order, bits_text
 
 _FILTERS = ("baseline", "target", "method", "bits", "range", "mode")
 _ORDERS: dict[str, Callable[[Any], Any]] = {"bits": bits_order, "kept": lambda text: text}
@@ -140,9 +139,7 @@ def _line(entry: Entry, palette: Palette, gains: Sequence[Gain] = ()) -> dict[st
         "text": text | {key: text[key].partition(" ±")[0] for key in text if key not in _MOST_SPREAD},
         # 17 digits: equal numbers stay equal, different ones different
         "sort": {key: "" if value is None or value != value else repr(float(value)) for key, value in keys.items()},
-        "colour": palette.colour_class(row),
-        "shape": palette.path(row),
-        "kind": "cross" if entry.is_control else "full" if row.get("mode") == "qat" else "open",
+        **palette.mark(row),
     }
 
 

@@ -1,26 +1,20 @@
-"""A sweep for a paper: a booktabs table with a paragraph of methods and the citation, and figures of column width."""
+"""A sweep for a paper: a booktabs table with a paragraph of methods and the citation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from isofire.errors import OutputError
 from isofire.files import write_text
 from isofire.firing.evidence.outcome import FLOOR_IMAGES
 from isofire.report.entries import Entry
 from isofire.report.gained import Gain, gains_of
 from isofire.report.numbers import multiple_text, percent, points, significant, with_spread
+from isofire.report.palette import bits_text
 from isofire.report.scatter import sample_text
 from isofire.report.study import Study
 from isofire.report.summary import drift_name
-from isofire.study import scatter_figure
-from isofire.study.marks import bits_text
-
-FigureFormat = Literal["pdf", "svg", "png"]
-COLUMN = 3.4
-"""Width of a figure, in inches: a column of two, as IEEE and ACM set them."""
 
 _ESCAPES = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
             "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}  # fmt: skip
@@ -105,28 +99,6 @@ def methods(study: Study) -> str:
             f"{margins.firing:g}; it fails if none of it is."
         )
     return "\n".join(escaped(sentence) for sentence in said)
-
-
-def write_figures(study: Study, page: Path, form: FigureFormat) -> list[Path]:
-    """Accuracy against drift of each baseline, as wide as a column, beside the page.
-
-    Raises
-    ------
-    OutputError
-        If matplotlib is not installed, or a file cannot be written.
-    """
-    written = []
-    for number, name in enumerate(study.baselines):
-        rows = [row for row in study.rows if row["baseline"] == name]
-        figure = scatter_figure(rows, title=name, width=COLUMN)
-        end = "" if len(study.baselines) == 1 else f"-{number}"
-        path = page.with_name(f"{page.stem}-scatter{end}.{form}")
-        try:
-            figure.savefig(path, dpi=300)
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror}") from error
-        written.append(path)
-    return written
 
 
 def escaped(text: str) -> str:

@@ -6,19 +6,16 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from isofire.report.axes import Axis, accuracy_ticks, error_axis, log_axis
+from isofire.firing.evidence.kept import drift_of
+from isofire.report.axes import BOTTOM, LEFT, RIGHT, TOP, Axis, accuracy_ticks, error_axis, log_axis
 from isofire.report.entries import Entry, Row, title_of
 from isofire.report.numbers import percent, points, significant, times
 from isofire.report.palette import Palette
 from isofire.report.summary import drift_name, pareto_front
-from isofire.study.marks import tick_text
-
-WIDTH, HEIGHT = 760, 430
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 742, 16, 378
 
 
 def scatter(name: str, entries: Sequence[Entry], palette: Palette) -> dict[str, Any]:
-    """Places and texts of the figure of one baseline.
+    """Places and texts of the figure of one baseline, which the page and `isofire.report.figures` draw.
 
     Parameters
     ----------
@@ -31,36 +28,35 @@ def scatter(name: str, entries: Sequence[Entry], palette: Palette) -> dict[str, 
     measure, margins = entries[0].measure, entries[0].margins
     drifts = [float(row[measure]) for row in rows]
     references = _references(entries)
-    x = log_axis([*drifts, *(value for _, value in references)], _LEFT, _RIGHT)
+    ends = [end for row in rows for end in (drift_of(row, measure).low, drift_of(row, measure).high)]
+    x = log_axis([*drifts, *ends, *(value for _, value in references)], LEFT, RIGHT)
     level, error = _baseline(rows)
     images = max(int(row["n_images"]) for row in rows)
     least = level - margins.accuracy
-    y = error_axis(
-        [*(row["accuracy"] for row in rows), min(level - error, least), level + error], images, _BOTTOM, _TOP
-    )
+    y = error_axis([*(row["accuracy"] for row in rows), min(level - error, least), level + error], images, BOTTOM, TOP)
     upper, lower = _height(y, level + error), _height(y, level - error)
     return {
         "name": name,
         "title": f"Accuracy against drift of firing: {name}",
         "desc": _description(entries),
         "sample": sample_text(rows),
-        "x_ticks": [(x.at(value), tick_text(value)) for value in x.ticks()],
+        "x_label": f"EMD to the baseline's firing, {drift_name(entries)} (spikes per neuron per step, log scale"
+        + ("; 0 at the left edge)" if min(drifts, default=1) <= 0 else ")"),
+        "y_label": "accuracy (%), log scale of the error",
+        "x_ticks": x.marked(),
         "y_ticks": accuracy_ticks(y),
         "marks": [
-            _mark(entry, row, x.at(max(drift, x.low)), _height(y, row["accuracy"]), palette)
-            for entry in entries
-            for row, drift in ((row, float(row[measure])) for row in entry.rows)
+            _mark(entry, row, x, _height(y, row["accuracy"]), palette) for entry in entries for row in entry.rows
         ],
-        "front": _front(entries, x, y),
-        "means": _means(entries, x, y),
+        "front": [(x.at(max(e.drift, x.low)), _height(y, e.mean("accuracy"))) for e in pareto_front(entries)],
+        # the front's corners are no marks themselves
+        "several": any(entry.n > 1 for entry in entries),
         "shades": [
-            {"edge": x.at(value), "width": round(x.at(value) - _LEFT, 1), "label": label} for label, value in references
+            {"edge": x.at(value), "width": round(x.at(value) - LEFT, 1), "label": label} for label, value in references
         ],
         "band": {"y": upper, "height": round(lower - upper, 1), "line": _height(y, level)},
         "base": f"baseline {percent(level, 1)} %",
-        "kept": {"height": round(_height(y, least) - _TOP, 1)} if references else None,
-        "combined": drift_name(entries),
-        "zero": min(drifts, default=1) <= 0,
+        "kept": {"height": round(_height(y, least) - TOP, 1)} if references else None,
     }
 
 
@@ -102,8 +98,8 @@ def _references(entries: Sequence[Entry]) -> list[tuple[str, float]]:
     return sorted(means.items(), key=lambda item: -item[1])
 
 
-def _mark(entry: Entry, row: Row, x: float, y: float, palette: Palette) -> dict[str, Any]:
-    reference, drift = entry.references[entry.rows.index(row)], row[entry.measure]
+def _mark(entry: Entry, row: Row, x: Axis, y: float, palette: Palette) -> dict[str, Any]:
+    reference, drift, ends = entry.references[entry.rows.index(row)], row[entry.measure], drift_of(row, entry.measure)
     lines = [
         f"{title_of(row)}, seed {row.get('seed')}",
         f"accuracy {percent(row['accuracy'])} % ({points(row['accuracy'] - row['accuracy_fp'])} points)",
@@ -112,34 +108,14 @@ def _mark(entry: Entry, row: Row, x: float, y: float, palette: Palette) -> dict[
         entry.verdict,
     ]
     return {
-        "x": x,
+        "x": x.at(max(drift, x.low)),
         "y": y,
-        "path": palette.path(row),
-        "colour": palette.colour_class(row),
-        "kind": "cross" if entry.is_control else "full" if row.get("mode") == "qat" else "open",
-        "cell": row["cell"],
+        "ends": None if math.isnan(ends.low) else (x.at(max(ends.low, x.low)), x.at(ends.high)),
+        **palette.mark(row),
+        "cell": row.get("cell"),
         "entry": entry.number,
         "text": "\n".join(lines),
     }
-
-
-def _front(entries: Sequence[Entry], x: Axis, y: Axis) -> str:
-    """Steps: right to the next setting's drift, then up to its accuracy."""
-    places = _places(entries, x, y)
-    if len(places) < 2:
-        return ""
-    first, *rest = places
-    return f"M{first[0]},{first[1]}" + "".join(f"H{px}V{py}" for px, py in rest)
-
-
-def _places(entries: Sequence[Entry], x: Axis, y: Axis) -> list[tuple[float, float]]:
-    front = pareto_front(entries)
-    return [(x.at(max(e.drift, x.low)), _height(y, e.mean("accuracy"))) for e in front]
-
-
-def _means(entries: Sequence[Entry], x: Axis, y: Axis) -> list[tuple[float, float]]:
-    """The front's corners, where they are not marks themselves."""
-    return _places(entries, x, y) if any(entry.n > 1 for entry in entries) else []
 
 
 def _description(entries: Sequence[Entry]) -> str:

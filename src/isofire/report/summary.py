@@ -9,7 +9,7 @@ from isofire.firing.evidence.kept import LAYER_MEAN
 from isofire.firing.evidence.outcome import FLOOR_IMAGES, Margins
 from isofire.report.entries import ORDER, Entry
 from isofire.report.numbers import multiple_text, percent, points, significant
-from isofire.study.marks import bits_order, bits_text
+from isofire.report.palette import bits_order, bits_text
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from isofire.study.baseline import Baseline, fresh_model, train_baseline
 from isofire.study.blame import Blame, blame
 from isofire.study.cell import CONTROLS, Cell, is_control, name_of, run_cell
 from isofire.study.environment import environment
-from isofire.study.figures import scatter_figure
 from isofire.study.reference import judged
 from isofire.study.rows import known_columns, read_rows, to_csv, to_json, write_rows
 from isofire.study.splits import (
@@ -42,7 +41,6 @@ __all__ = [
     "read_rows",
     "run_cell",
     "sample",
-    "scatter_figure",
     "text_table",
     "to_csv",
     "to_json",

@@ -1,0 +1,175 @@
+"""The figures of a page as matplotlib draws them: for files, in a paper's column or wide."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from isofire.errors import DataError, OutputError
+from isofire.report.axes import BOTTOM, LEFT, RIGHT, TOP
+from isofire.report.entries import entries_of
+from isofire.report.palette import COLOURS, Palette, Row, Shape
+from isofire.report.scatter import scatter
+from isofire.report.study import Study
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FigureFormat = Literal["pdf", "svg", "png"]
+COLUMN = 3.4
+"""Width of a figure, in inches: a column of two, as IEEE and ACM set them."""
+_GREY, _SHADE, _KEPT, _BAND = "#666666", "#BBBBBB", "#009E73", "#BBDDEE"
+
+
+def write_figures(study: Study, page: Path, form: FigureFormat) -> list[Path]:
+    """Accuracy against drift of each baseline, as wide as a column, beside the page.
+
+    Raises
+    ------
+    OutputError
+        If matplotlib is not installed, or a file cannot be written.
+    """
+    written = []
+    for number, name in enumerate(study.baselines):
+        figure = scatter_figure([row for row in study.rows if row["baseline"] == name], title=name, width=COLUMN)
+        end = "" if len(study.baselines) == 1 else f"-{number}"
+        path = page.with_name(f"{page.stem}-scatter{end}.{form}")
+        try:
+            figure.savefig(path, dpi=300)
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror}") from error
+        written.append(path)
+    return written
+
+
+def scatter_figure(rows: Sequence[Row], *, title: str | None = None, width: float | None = None) -> Figure:
+    """Accuracy against drift of a baseline's rows, as the page shows it: see `isofire.report.scatter`.
+
+    Colour by target and method, shape by bits. Points of post-training quantization are open, those of
+    quantization-aware training filled, controls (nothing quantized) crosses; the 95 % interval of drift is a line
+    through the point. Drift below a noise floor or a control is shaded up to the margin, green where accuracy is kept
+    too. The dashed line is the baseline's accuracy, in a band of one standard error, sqrt(p (1 - p) / n).
+
+    Parameters
+    ----------
+    title
+        None: model, data, images, steps and seeds.
+    width
+        In inches, with the legend below, such as a paper's column; None: a wide figure with the legend at its side.
+
+    Raises
+    ------
+    DataError
+        If there is no row.
+    OutputError
+        If matplotlib is not installed.
+    """
+    if not rows:
+        raise DataError("a scatter figure needs at least one row, got none")
+    palette, small = Palette(rows), width is not None
+    found = scatter("", entries_of(rows), palette)
+    figure = _new_figure((7.2, 4.4) if width is None else (width, width))
+    axis = figure.subplots()
+    axis.set_xlim(LEFT, RIGHT)
+    axis.set_ylim(BOTTOM, TOP)
+    for set_ticks, ticks in ((axis.set_xticks, found["x_ticks"]), (axis.set_yticks, found["y_ticks"])):
+        set_ticks([place for place, _ in ticks], [text for _, text in ticks])
+    axis.tick_params(labelsize=6.5 if small else 8)
+    axis.set_xlabel(found["x_label"].replace(" (", "\n(") if small else found["x_label"], fontsize=7 if small else 9)
+    axis.set_ylabel(found["y_label"], fontsize=7 if small else 9)
+    axis.grid(color="#EEEEEE", linewidth=0.6)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+    _draw_references(axis, found, 6 if small else 7.5)
+    if len(found["front"]) > 1:
+        axis.step(*zip(*found["front"], strict=True), where="post", color="black", linewidth=0.7, zorder=2)
+    for mark in found["marks"]:
+        _draw_mark(axis, mark)
+    models = ", ".join(dict.fromkeys(f"{row['model']} on {row['data']}" for row in rows))
+    heading = f"{models}\n{found['sample']}" if title is None else title
+    if width is not None:
+        heading = textwrap.fill(heading, max(20, round(16 * width)))
+    axis.set_title(heading, fontsize=7.5 if small else 9.5, loc="left")
+    _legend(figure, palette, found, below=small)
+    return figure
+
+
+def _new_figure(size: tuple[float, float]) -> Figure:
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+    except ImportError as error:
+        raise OutputError("a figure needs matplotlib, which is not installed; pip install 'isofire[report]'") from error
+    return Figure(figsize=size, facecolor="white", layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05))
+
+
+def _draw_references(axis: Axes, found: dict[str, Any], size: float) -> None:
+    """What is within the margins, and the baseline's accuracy."""
+    for shade in found["shades"]:
+        axis.axvspan(LEFT, shade["edge"], color=_SHADE, alpha=0.25, linewidth=0, zorder=0)
+        top, kept = TOP, TOP + found["kept"]["height"]
+        axis.fill_between([LEFT, shade["edge"]], top, kept, color=_KEPT, alpha=0.12, linewidth=0, zorder=0)
+        axis.axvline(shade["edge"], color=_GREY, linewidth=0.7, linestyle=":", zorder=1)
+        axis.annotate(
+            shade["label"], (shade["edge"], BOTTOM), (-2, 3), textcoords="offset points", rotation=90, ha="right",
+            va="bottom", fontsize=size, color=_GREY,
+        )  # fmt: skip
+    band = found["band"]
+    axis.axhspan(band["y"], band["y"] + band["height"], color=_BAND, alpha=0.35, linewidth=0, zorder=0)
+    axis.axhline(band["line"], color=_GREY, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
+    axis.annotate(
+        found["base"], (RIGHT, band["line"]), (-2, 2), textcoords="offset points", ha="right", va="bottom",
+        fontsize=size, color=_GREY,
+    )  # fmt: skip
+
+
+def _draw_mark(axis: Axes, mark: dict[str, Any]) -> None:
+    if mark["ends"] is not None:
+        axis.hlines(mark["y"], *mark["ends"], color=_GREY, linewidth=0.8, zorder=2)
+    colour = _GREY if mark["hue"] is None else COLOURS[mark["hue"]]
+    axis.plot(mark["x"], mark["y"], **_style(mark["marker"], colour, mark["kind"] != "open"), zorder=3)
+
+
+def _style(marker: str, colour: str, filled: bool) -> dict[str, Any]:
+    face = colour if filled else "white"
+    return {"marker": marker, "color": colour, "markerfacecolor": face, "markersize": 6.5, "markeredgewidth": 1.3,
+            "linestyle": "none"}  # fmt: skip
+
+
+def _legend(figure: Figure, palette: Palette, found: dict[str, Any], below: bool) -> None:
+    """What is quantized by colour, then bits by shape, then what else is drawn."""
+    from matplotlib.legend_handler import HandlerTuple
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    def mark(shape: Shape, filled: bool = False) -> Line2D:
+        return Line2D([], [], **_style(shape.marker, _GREY, filled))
+
+    names, kinds = palette.legend(), {item["kind"] for item in found["marks"]}
+    shown: dict[str, Any] = {name: Patch(color=COLOURS[number]) for name, number in names["families"]}
+    shown |= {f"{bits} bit": mark(shape) for bits, shape in names["bits"]}
+    modes = {"post-training": "open", "with training": "full"}
+    used = [name for name, kind in modes.items() if kind in kinds]
+    sides = tuple(mark(names["any"], modes[name] == "full") for name in used)
+    shown |= {", ".join(used): sides} if used else {}
+    shown |= {"control: nothing quantized": mark(names["control"], filled=True)} if "cross" in kinds else {}
+    if any(item["ends"] for item in found["marks"]):
+        shown["95 % interval of EMD"] = Line2D([], [], color=_GREY, linewidth=0.8)
+    if len(found["front"]) > 1:
+        shown["Pareto front"] = Line2D([], [], color="black", linewidth=0.7)
+    if found["shades"]:
+        shown["drift within the margin"] = Patch(color=_SHADE, alpha=0.4, linewidth=0)
+        shown["accuracy too"] = Patch(color=_KEPT, alpha=0.3, linewidth=0)
+    dashes: Any = Line2D([], [], color=_GREY, linewidth=0.9, linestyle=(0, (4, 2)))
+    shown["baseline ± 1 standard error"] = (Patch(color=_BAND, alpha=0.6), dashes)
+    place: dict[str, Any] = {"loc": "outside right upper", "fontsize": 7.5}
+    if below:
+        place = {"loc": "outside lower center", "fontsize": 6, "ncols": 2, "columnspacing": 1.0}
+        figure.set_figheight(0.85 * figure.get_figwidth() + 0.13 * math.ceil(len(shown) / 2))
+    # the marks of both modes stand side by side; the baseline's line lies on its band
+    beside = {sides: HandlerTuple(ndivide=None)}
+    figure.legend(shown.values(), shown, frameon=False, handlelength=1.8, handler_map=beside, **place)
