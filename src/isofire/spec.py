@@ -55,6 +55,9 @@ TARGETS = ("weights", "membrane", *CONSTANT_TARGETS)
 Keep = Literal["float"]
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Plain: TypeAlias = dict[str, Any]
     Weights: TypeAlias = WeightSetting | Keep | None
     Membrane: TypeAlias = MembraneSetting | Keep | None
     Constant: TypeAlias = ConstantSetting | Keep | None
@@ -78,6 +81,19 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     decays: Constant = None
     thresholds: Constant = None
     biases: Constant = None
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            match: str,
+            weights: WeightSetting | Plain | Keep | None = None,
+            membrane: MembraneSetting | Plain | Keep | None = None,
+            decays: ConstantSetting | Plain | Keep | None = None,
+            thresholds: ConstantSetting | Plain | Keep | None = None,
+            biases: ConstantSetting | Plain | Keep | None = None,
+        ) -> None: ...
 
     @classmethod
     def one(cls, match: str, target: str, setting: Any) -> Rule:
@@ -137,6 +153,24 @@ class QuantSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reestimate_bn: Literal["weights", "always", "never"] = "weights"
     correct: Literal["never", "bias"] = "never"
     version: int = VERSION
+
+    if TYPE_CHECKING:
+        # what is given may be plain, what is read is a setting
+        def __init__(
+            self,
+            *,
+            weights: WeightSetting | Plain | None = None,
+            membrane: MembraneSetting | Plain | None = None,
+            decays: ConstantSetting | Plain | None = None,
+            thresholds: ConstantSetting | Plain | None = None,
+            biases: ConstantSetting | Plain | None = None,
+            rules: Sequence[Rule | Plain] = (),
+            first_layer: Literal["float", "quantize"] = "float",
+            last_layer: Literal["float", "quantize"] = "float",
+            reestimate_bn: Literal["weights", "always", "never"] = "weights",
+            correct: Literal["never", "bias"] = "never",
+            version: int = VERSION,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         _set(
