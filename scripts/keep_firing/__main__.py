@@ -1,6 +1,6 @@
-"""`python -m scripts.keep_firing`: write the page of the stored study.
+"""`python -m scripts.keep_firing`: write the pages of the stored studies.
 
-`--check` writes nothing and says whether the page is what the study gives.
+`--check` writes nothing and says whether the pages are what the studies give.
 """
 
 from __future__ import annotations
@@ -8,24 +8,27 @@ from __future__ import annotations
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from scripts.keep_firing.goals import GOALS, Groups
-from scripts.keep_firing.run import FOLDER, Group, commits, stored
+from scripts.keep_firing.losses import by_loss
+from scripts.keep_firing.run import Group, commits, stored
+from scripts.keep_firing.studies import STUDIES, Study
 from scripts.page import keep
 
 
-def page(groups: Groups) -> str:
-    """The study's README."""
+def page(study: Study) -> str:
+    """A study's README."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, keep_trailing_newline=True
     )
+    groups = stored(study.folder)
     rows = [row for group in groups.values() for row in group.rows]
-    return environment.get_template("page.md.j2").render(
+    return environment.get_template(f"{study.config}.md.j2").render(
         first=rows[0],
         seeds={row["seed"] for row in rows},
-        goals=[(goal, goal.best(groups)) for goal in GOALS],
+        goals=[(goal, goal.best(groups)) for goal in study.goals],
         groups=groups,
+        losses=by_loss(groups),
         named=named,
-        commits=commits(),
+        commits=commits(study.folder),
     )
 
 
@@ -40,4 +43,6 @@ def named(group: Group) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(keep(FOLDER / "README.md", page(stored()), "python -m scripts.keep_firing"))
+    raise SystemExit(
+        max(keep(study.folder / "README.md", page(study), "python -m scripts.keep_firing") for study in STUDIES)
+    )

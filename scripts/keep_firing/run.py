@@ -1,8 +1,9 @@
-"""The stored study, its cells grouped over seeds."""
+"""The stored studies, their cells grouped over seeds."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,8 +13,6 @@ from typing import Any
 
 from isofire.study import read_rows
 
-ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "results" / "2026-11-28_keep-firing"
 IDENTITY = ("target", "method", "bits", "range", "granularity", "placement", "options", "mode")
 
 Row = dict[str, Any]
@@ -29,13 +28,16 @@ class Group:
         A row for each seed.
     drops
         For each seed, (low, estimate, high) of the accuracy lost, in points: the 95 % interval over images.
-    control
-        EMD of the control of the same mode, its mean over seeds.
+    controls
+        A row for each seed of what was not quantized, of the same mode and without a loss on firing.
+    control_drops
+        `drops` of those.
     """
 
     rows: list[Row]
     drops: list[tuple[float, float, float]]
-    control: float
+    controls: list[Row]
+    control_drops: list[tuple[float, float, float]]
 
     @property
     def drop(self) -> float:
@@ -48,12 +50,17 @@ class Group:
         return mean(row["emd_layer_mean"] for row in self.rows)
 
     @property
+    def behind_control(self) -> float:
+        """Points of accuracy below the control's, mean over seeds."""
+        return self.drop - mean(estimate for _, estimate, _ in self.control_drops)
+
+    @property
     def over_control(self) -> float:
-        return self.emd / self.control
+        return self.emd / mean(row["emd_layer_mean"] for row in self.controls)
 
     @property
     def over_images(self) -> float:
-        """EMD as a multiple of the baseline's on other images, mean over seeds."""
+        """EMD as a multiple of the baseline's on as many other images, mean over seeds."""
         return mean(row["emd_over_floor"] for row in self.rows)
 
     @property
@@ -62,9 +69,21 @@ class Group:
         return all(low <= 0 for low, _, _ in self.drops)
 
     @property
+    def keeps_accuracy_of_control(self) -> bool:
+        """The same against the control, with the intervals of both against the baseline taken for independent, which
+        is on the wide side: they share the baseline."""
+        pairs = zip(self.drops, self.control_drops, strict=True)
+        return all(mine[1] - other[1] <= math.hypot(mine[1] - mine[0], other[2] - other[1]) for mine, other in pairs)
+
+    @property
     def keeps_firing(self) -> bool:
-        """Whether no seed's drift can be told from the baseline on other images."""
+        """Whether no seed's drift can be told from the baseline on as many other images."""
         return all(row["within_noise"] for row in self.rows)
+
+    @property
+    def keeps_firing_of_control(self) -> bool:
+        """Whether every seed's interval of EMD reaches down to that of the control."""
+        return all(row["emd_low"] <= other["emd_high"] for row, other in zip(self.rows, self.controls, strict=True))
 
     def span(self, column: str) -> tuple[float, float]:
         """Least and greatest value over seeds."""
@@ -80,32 +99,30 @@ def identity(row: Row) -> tuple[Any, ...]:
 def groups(rows: Iterable[Row], decisions: dict[str, Any]) -> dict[tuple[Any, ...], Group]:
     """The rows by setting, in their order."""
     found: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
-    controls: dict[str, list[float]] = defaultdict(list)
+    controls: dict[tuple[str, int], Row] = {}
     for row in rows:
         found[identity(row)].append(row)
-        if row["target"] == "none":
-            controls[row["mode"]].append(row["emd_layer_mean"])
-    return {
-        key: Group(
-            rows=some,
-            drops=[_points(decisions[row["cell"]]["accuracy_drop"]) for row in some],
-            control=mean(controls[some[0]["mode"]]),
-        )
-        for key, some in found.items()
-    }
+        if row["target"] == "none" and not row["options"]:
+            controls[row["mode"], row["seed"]] = row
+
+    def drop(row: Row) -> tuple[float, float, float]:
+        interval = decisions[row["cell"]]["accuracy_drop"]
+        return 100 * interval["low"], 100 * interval["estimate"], 100 * interval["high"]
+
+    def group(some: list[Row]) -> Group:
+        beside = [controls[row["mode"], row["seed"]] for row in some]
+        return Group(some, [drop(row) for row in some], beside, [drop(row) for row in beside])
+
+    return {key: group(some) for key, some in found.items()}
 
 
-def _points(interval: dict[str, float]) -> tuple[float, float, float]:
-    return 100 * interval["low"], 100 * interval["estimate"], 100 * interval["high"]
-
-
-def commits() -> dict[str, int]:
-    """Commit -> cells of the stored study that were run on it."""
-    decisions = json.loads((FOLDER / "decisions.json").read_text(encoding="utf-8"))
+def commits(folder: Path) -> dict[str, int]:
+    """Commit -> cells of a stored study that were run on it."""
+    decisions = json.loads((folder / "decisions.json").read_text(encoding="utf-8"))
     return dict(Counter(cell["commit"][:12] for cell in decisions.values()))
 
 
-def stored() -> dict[tuple[Any, ...], Group]:
-    """The groups of the stored study."""
-    rows = [dict(row) for row in read_rows(FOLDER / "results.json")]
-    return groups(rows, json.loads((FOLDER / "decisions.json").read_text(encoding="utf-8")))
+def stored(folder: Path) -> dict[tuple[Any, ...], Group]:
+    """The groups of a stored study."""
+    rows = [dict(row) for row in read_rows(folder / "results.json")]
+    return groups(rows, json.loads((folder / "decisions.json").read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""`python -m scripts.keep_firing.store SWEEP`: keep what the page needs of a finished sweep.
+"""`python -m scripts.keep_firing.store STUDY SWEEP`: keep what the page needs of a finished sweep.
 
 Rows, plan and journal as they are, with DATA for the data's folder; of each cell the commit that it was run on and,
 because all of a comparison is 90 KB, its decisions alone (images lost and won, the interval of the accuracy lost).
@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from scripts.keep_firing.run import FOLDER
+from scripts.keep_firing.studies import STUDIES
 
 from isofire.files import write_text
 from isofire.study import read_rows
@@ -44,6 +44,7 @@ def store(sweep: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        raise SystemExit(__doc__)
-    store(Path(sys.argv[1]), FOLDER)
+    folders = {study.config: study.folder for study in STUDIES}
+    if len(sys.argv) != 3 or sys.argv[1] not in folders:
+        raise SystemExit(f"{__doc__}\nSTUDY is one of {', '.join(folders)}")
+    store(Path(sys.argv[2]), folders[sys.argv[1]])

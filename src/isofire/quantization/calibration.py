@@ -55,6 +55,11 @@ def require_data(model: nn.Module, spec: QuantSpec, plan: QuantPlan, data: objec
         )
 
 
+def images_used(model: nn.Module, spec: QuantSpec, images: int) -> int:
+    """How many of so many images calibration looks at; not all where layers are calibrated one after the other."""
+    return min(images, BY_LAYER_IMAGES) if calibrates_by_layer(spec, make_plan(model, spec)) else images
+
+
 def calibrates_by_layer(spec: QuantSpec, plan: QuantPlan) -> bool:
     """Whether layers are calibrated one after the other, each by what it then does."""
     settings = [choice.setting for choice in plan.choices]

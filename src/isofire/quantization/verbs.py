@@ -81,7 +81,7 @@ def calibrate_(
     data
         An image set, (inputs, labels), batches, or inputs alone. None is enough if nothing is estimated from data.
     max_images
-        How many of them to use.
+        How many of them to use, at most; layer by layer 256.
     on_step
         Called with what was done to each layer, as it is done, where layers are calibrated one after the other.
 

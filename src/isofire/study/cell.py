@@ -26,6 +26,7 @@ from isofire.quantization import (
     OnStep,
     calibrate_,
     convert_,
+    images_used,
     labels_of,
     prepare_,
     quantize_,
@@ -122,7 +123,8 @@ def run_cell(
     data_name
         For the column `data`; None takes the test set's.
     calibration_images
-        Images for batch-norm statistics and membrane ranges; all, if the train set has fewer.
+        Images for batch-norm statistics and membrane ranges; all, if the train set has fewer. Layer by layer the
+        first 256 of them, see `isofire.quantization.calibrate_`.
     max_images, batch_size
         How many test images to compare on (None: all), and how many at once.
     cost_images
@@ -185,7 +187,7 @@ def run_cell(
         "mode": mode,
         "seed": seed,
         "epochs": len(history),
-        "calibration_images": count,
+        "calibration_images": count if spec is None else images_used(baseline, spec, count),
         "seconds": round(time.perf_counter() - began, 3),
         "spec": None if spec is None else spec.hash(),
     }

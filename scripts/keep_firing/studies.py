@@ -1,0 +1,32 @@
+"""Which studies are stored, and what each was to reach."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.keep_firing.goals import AFTER_TRAINING, Goal
+
+RESULTS = Path(__file__).parents[2] / "results"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A sweep whose cells are kept.
+
+    Parameters
+    ----------
+    config
+        The name of its file in configs/studies, and of its page's template here.
+    folder
+        Where its rows lie, below results/.
+    goals
+        What it was to reach.
+    """
+
+    config: str
+    folder: Path
+    goals: tuple[Goal, ...]
+
+
+STUDIES = (Study("keep-firing", RESULTS / "2026-11-28_keep-firing", AFTER_TRAINING),)
