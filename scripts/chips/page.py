@@ -73,10 +73,35 @@ def _drift(runs: list[Run], change: str) -> str:
     return f"{1000 * _mean(runs, moved):.2f}; {_mean(runs, against):.2f}×; {100 * accuracy:.1f} %"
 
 
+def cures(networks: list[dict[str, Any]]) -> str:
+    """Of networks whose firing the chip changes: what does it, and other ways of lowering, by seed."""
+    lines = ["| network | seed | layer | cause | rate: float, chip | accuracy: float, chip | other ways |", _RULE]
+    for network in networks:
+        for run in network["runs"]:
+            found = run["finding"]
+            if found is None:
+                continue
+            ways = [
+                f"`{' '.join(f'{key}={value}' for key, value in cure['options'].items())}`: rate {cure['rate']:.3f}, "
+                f"accuracy {100 * cure['accuracy']:.1f} %"
+                for cure in found["cures"]
+            ]
+            rates = f"{found['float_rate']:.3f}, {found['chip_rate']:.3f}"
+            scores = ", ".join(f"{100 * run['accuracy'][key]:.1f} %" for key in ("float", "integer"))
+            about = [network["network"], str(run["seed"]), f"`{found['layer']}`", found["cause"], rates, scores]
+            lines.append(f"| {' | '.join([*about, '; '.join(ways) or 'none is nearer'])} |")
+    return "\n".join(lines)
+
+
+_RULE = "|---|---:|---|---|---|---|---|"
+
+
 def page(text: str) -> str:
     """The document with its tables."""
     networks = stored()
-    return section("chips-drift", drift(networks), section("chips-accuracy", accuracies(networks), text))
+    for name, table in (("accuracy", accuracies), ("drift", drift), ("cures", cures)):
+        text = section(f"chips-{name}", table(networks), text)
+    return text
 
 
 if __name__ == "__main__":

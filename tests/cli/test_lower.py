@@ -69,6 +69,7 @@ def test_the_rounding_that_silenced_a_network_and_its_cure(here: Any, run: Calla
     assert abs(found["rates"]["1"]["weights"] / finding["float_rate"] - 1) < 0.02
     assert cures[0]["options"] == {"shift_by": "factor", "gain": "l2"}
     assert abs(cures[0]["rate"] / finding["float_rate"] - 1) < 0.1
+    assert 0.0 <= cures[0]["accuracy"] <= 1.0
     mended = json.loads(run("lower", *NETWORK, "--gain", "l2", "--json").out)
     assert mended["rates"]["1"]["chip"] == pytest.approx(cures[0]["rate"])
     assert mended["finding"] is None or not mended["finding"]["silent"]

@@ -18,7 +18,7 @@ import isofire
 from isofire.errors import DataError, ModelError, OutputError, SpecError
 from isofire.export import read_bundle, write_bundle, write_c
 from isofire.integer import INPUT, Connection, HardwareSpec, IntegerNetwork, Population, lower
-from isofire.neurons import IF, LIF, PerStep, Repeat
+from isofire.neurons import IF, LIF, CubaLIF, PerStep, Repeat
 
 
 def images(count: int = 40) -> Tensor:
@@ -40,10 +40,14 @@ def digits_network(neuron: Any, **spec: Any) -> IntegerNetwork:
 
 POST = {"bits": 4, "range": [-1, 1], "placement": "post_reset"}
 PRE = {"bits": 5, "range": [-2, 2], "placement": "pre_fire"}
+CHANNELS = torch.linspace(1.5, 4.0, 8).view(8, 1, 1)
 NETWORKS: dict[str, Any] = {
     "lif": lambda: digits_network(lambda: LIF(2.0)),
     "lif-post": lambda: digits_network(lambda: LIF(2.0), membrane=POST),
     "lif-pre-soft": lambda: digits_network(lambda: LIF(3.0, v_reset=None), membrane=PRE),
+    "current-before": lambda: digits_network(lambda: CubaLIF(4.0, 2.0)),
+    "current-after": lambda: digits_network(lambda: CubaLIF(3.0, 5.0, synapse="after_decay", v_reset=None)),
+    "current-late": lambda: digits_network(lambda: CubaLIF(CHANNELS, 2.5, synapse="before_input", decay_input=True)),
     "if-several": lambda: digits_network(lambda: IF(v_reset=None, several=True, v_floor=-0.5)),
 }
 
@@ -71,7 +75,7 @@ def compiles_for_32_bits(folder: Path) -> bool:
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
-@pytest.mark.parametrize("kind", ["lif-post", "if-several"])
+@pytest.mark.parametrize("kind", ["lif-post", "if-several", "current-before", "current-late"])
 def test_the_c_program_is_the_same_on_32_bits(kind: str, tmp_path: Path) -> None:
     if not compiles_for_32_bits(tmp_path):
         pytest.skip("this compiler makes no 32-bit programs (gcc-multilib)")
@@ -104,8 +108,9 @@ def test_a_changed_weight_is_seen_by_the_golden_vectors(tmp_path: Path) -> None:
     assert "differs: image 0" in done.stdout
 
 
-def test_the_digits_program_needs_less_than_64_kib_of_state(tmp_path: Path) -> None:
-    network = NETWORKS["lif-post"]()
+@pytest.mark.parametrize("kind", ["lif-post", "current-before"])
+def test_the_digits_program_needs_less_than_64_kib_of_state(kind: str, tmp_path: Path) -> None:
+    network = NETWORKS[kind]()
     header = (write_c(tmp_path / "net", network, network.codes(images()[:1])) / "network.h").read_text()
     assert int(header.split("State: ")[1].split(" bytes")[0].replace(",", "")) < 65536
 

@@ -66,6 +66,8 @@ def test_a_missing_table_is_refused(key: str) -> None:
         ("speck2f", "neuron", {"reset": []}, "must name subtract, zero or both"),
         ("loihi1", "neuron", {"spikes": 3}, "several spikes a step"),
         ("loihi1", "neuron", {"reset": ["subtract"]}, "shifted threshold"),
+        ("loihi1", "neuron", {"synapse": "late"}, "networks without a chip"),
+        ("xylo-a2", "neuron", {"bias_into": "current"}, "networks without a chip"),
         ("speck2f", "bias", {"bits": 0}, "contradicts when"),
         ("speck2f", "weights", {"shift": [3, 1]}, "least, most"),
         ("speck2f", "limits", {"cores": -1}, r"limits\.cores"),

@@ -15,7 +15,7 @@ import isofire
 from isofire.errors import ModelError, SpecError
 from isofire.integer import Connection, differences, lower
 from isofire.models import open_model
-from isofire.neurons import IF, LIF, Neuron, ParametricLIF, PerStep, Repeat
+from isofire.neurons import IF, LIF, CubaLIF, Neuron, ParametricLIF, PerStep, Repeat
 from isofire.quantizers import LSQ, Uniform
 from isofire.quantizers.lattice import codes_of
 
@@ -220,3 +220,38 @@ def test_sums_beyond_float64_are_exact(groups: int) -> None:
     narrow = Connection(weight=weight, groups=groups, **to)
     wide = Connection(weight=weight * 2**27, groups=groups, **to)
     assert torch.equal(wide.sums([x * 2**22]), narrow.sums([x]) * 2**49)
+
+
+@pytest.mark.parametrize("synapse", ["before_decay", "after_decay", "before_input"])
+@pytest.mark.parametrize("soft", [False, True])
+def test_current_based_neurons_give_the_float_networks_spikes(synapse: Any, soft: bool) -> None:
+    """Biases of layers and batch norms go through the current, as inputs do."""
+
+    def neuron() -> CubaLIF:
+        return CubaLIF(4.0, 2.0, synapse=synapse, v_reset=None if soft else 0.0, decay_input=soft, v_threshold=0.5)
+
+    model = quantized(net(neuron, T=8), weights={"method": "lsq", "bits": 4})
+    integers = lower(model, digits())
+    found = differences(model, integers, [digits()])
+    assert all(float(fired.double().mean()) > 0.01 for fired in integers.run(integers.codes(digits())).spikes.values())
+    assert found.total <= 2e-5 * sum(layer.places for layer in found.layers.values())
+    assert not any("decay" in note for notes in integers.notes.values() for note in notes)
+
+
+def test_the_current_of_one_neuron_step_by_step() -> None:
+    """Input 8, tau_syn 2, tau_mem 4: I = 8, 4, 2, 1, and V = 3 V / 4 + I, which stays below 11."""
+    model = nn.Sequential(PerStep(nn.Linear(1, 1, bias=False)), CubaLIF(4.0, 2.0, v_threshold=11.0))
+    model[0][0].weight = nn.Parameter(torch.tensor([[8.0]]))
+    integers = lower(model, torch.tensor([1.0, 0, 0, 0]).view(4, 1, 1), input_bits=8, weight_bits=5)
+    part = integers.populations["1"]
+    trace = integers.run(integers.codes(torch.tensor([1.0, 0, 0, 0]).view(4, 1, 1)), states=True)
+    assert part.scale is not None
+    assert (trace.currents["1"].flatten() * part.scale.double()).tolist() == [8.0, 4.0, 2.0, 1.0]
+    assert (trace.membranes["1"].flatten() * part.scale.double()).tolist() == [8.0, 10.0, 9.5, 8.125]
+    assert int(trace.spikes["1"].sum()) == 0
+
+
+def test_constants_of_neurons_within_a_channel_have_no_integers() -> None:
+    model = nn.Sequential(PerStep(nn.Conv2d(1, 2, 3)), CubaLIF(torch.linspace(2.0, 4.0, 36).view(6, 6)))
+    with pytest.raises(ModelError, match="neurons of one channel of '1' have constants of their own"):
+        lower(model, torch.ones(4, 1, 1, 8, 8))

@@ -24,9 +24,9 @@ def test_a_lowered_recurrent_network_gives_its_simulators_numbers(chip: str) -> 
     found = compared(chip, integers, padded(integers, x), theirs)
     assert set(found.differ.values()) == {0}
     assert found.fired > 150
-    # a weight that leads back, changed by one, is seen
+    # weights that lead back, changed by one, are seen
     (back, *_) = [link for link in integers.connections if link.target in link.sources]
-    back.weight[0, 0] += 2
+    back.weight.add_(1)
     assert sum(compared(chip, integers, padded(integers, x), theirs).differ.values()) > 0
 
 

@@ -17,21 +17,18 @@ from torch import Tensor, nn
 
 from isofire.adapters import find_neurons
 from isofire.errors import ModelError
-from isofire.integer.arithmetic import WIDEST, DecayRule
+from isofire.integer.arithmetic import WIDEST
 from isofire.integer.connection import INPUT, Connection
-from isofire.integer.hardware import NeuronRules
 from isofire.integer.network import Encoder, Readout
+from isofire.integer.own_neuron import OwnNeuron
 from isofire.integer.population import Population, StateTable
 from isofire.integer.stages import Stage
-from isofire.neurons import Neuron, ParametricLIF
-from isofire.neurons.kinds.integrate_and_fire import IFDynamics, LIFDynamics
+from isofire.neurons import Neuron
 from isofire.quantizers.lattice import Codes, codes_of
 
 _MOST_POINT = 20
 _LEAST_POINT = {"zero": 12, "subtract": 20}
 """Binary digits after the point for which 32-bit states are taken; a subtracted threshold's rounding adds up."""
-_FRACTION = 20
-"""Binary digits of a decay that is no fraction of a smaller power of two."""
 _MOST_LEVELS = 4096
 _NEVER = 1 << 61
 
@@ -122,12 +119,12 @@ class Builder:
     def _neurons(
         self, name: str, neuron: Neuron, gain: Tensor, bias: Tensor, most: Tensor, notes: list[str]
     ) -> tuple[Tensor, Tensor]:
-        form = _Form.of(neuron, notes)
-        dynamics, shape = neuron.dynamics, self.shapes[name]
-        bound = self._bound(neuron, form, gain, bias, most)
-        reset = "subtract" if dynamics.v_reset is None else "zero"
+        shape = self.shapes[name]
+        own = OwnNeuron.of(name, neuron, shape, self.steps, notes)
+        bound = self._bound(neuron, own, gain, bias, most)
+        reset = "subtract" if own.soft else "zero"
         digits = torch.tensor([bits_of(b) for b in bound.tolist()])
-        bits = 32 if int(digits.max()) <= 30 - _LEAST_POINT[reset] else WIDEST - form.rule.bits
+        bits = 32 if int(digits.max()) <= 30 - _LEAST_POINT[reset] else WIDEST - own.bits
         point = (bits - 2 - digits).clamp(max=_MOST_POINT)
         if int(point.min()) < 0:
             raise ModelError(
@@ -135,34 +132,30 @@ class Builder:
                 "give fewer input_bits or weight_bits"
             )
         unit = gain / 2.0**point
-        wide = (-1, *(1,) * (len(shape) - 1))
-        floor = None if dynamics.v_floor is None else rounded(form.inside(dynamics.v_floor) / unit).view(wide)
+
+        def wide(values: Tensor) -> Tensor:
+            return values.view(-1, *(1,) * (len(shape) - 1))
+
         population = Population(
-            _rules(form, bits, dynamics.several),
-            shape,
-            threshold=reached(form.inside(dynamics.v_threshold) / unit).view(wide),
-            bias=rounded(bias / unit).view(wide),
-            decay=form.lost,
-            floor=floor,
-            reset=reset,
-            scale=(unit / form.gain).view(wide),
-            table=_table(name, neuron, form, unit),
-        )
+            own.rules(bits), shape, threshold=wide(reached(own.threshold / unit)), bias=wide(rounded(bias / unit)),
+            decay=wide(own.lost), synapse_decay=wide(own.synapse_lost), reset=reset,
+            floor=None if own.floor is None else wide(rounded(own.gain * own.floor / unit)),
+            scale=wide(unit / own.gain), table=_table(name, neuron, own, unit),
+        )  # fmt: skip
         self.populations[name] = population
         fit = bound * 2.0**point / population.threshold.flatten().double()
-        most_spikes = int(fit.max()) + 1 if dynamics.several else 1
-        self.sources[name] = Source(most_spikes, shape)
+        self.sources[name] = Source(int(fit.max()) + 1 if own.several else 1, shape)
         return unit, point
 
-    def _bound(self, neuron: Neuron, form: _Form, gain: Tensor, bias: Tensor, most: Tensor) -> Tensor:
-        """Largest magnitude of each channel's membrane, threshold and bias, in units of `gain`."""
+    def _bound(self, neuron: Neuron, own: OwnNeuron, gain: Tensor, bias: Tensor, most: Tensor) -> Tensor:
+        """Largest magnitude of each channel's membrane, current, threshold and bias, in units of `gain`."""
         step = most + bias.abs() / gain
-        reach = step * min(self.steps, form.memory)
+        reach = step * own.memory
         if neuron.membrane is not None:
             levels = neuron.membrane.quantizer.levels().double().abs()
             top = levels.amax(1).expand(len(gain))
-            reach = reach.maximum(form.gain * (top + abs(neuron.dynamics.rest)) / gain + step)
-        return reach.maximum(form.inside(neuron.dynamics.v_threshold) / gain) + 1.0
+            reach = reach.maximum(own.gain * (top + abs(own.rest)) / gain + step)
+        return reach.maximum(own.threshold / gain) + 1.0
 
     def _connect(self, stage: Stage, weight: Tensor, point: Tensor, unit: Tensor) -> None:
         layer, pools, step = stage.layer, tuple(pool.sum for pool in stage.pools), unit * 2.0**point
@@ -171,47 +164,6 @@ class Builder:
             sources=stage.sources, target=stage.target, weight=weight, pools=pools, shift=point, step=step, **geometry
         )
         self.connections.append(connection)
-
-
-@dataclass(frozen=True)
-class _Form:
-    """How a neuron's membrane is counted: `gain` times as much as in the float network, from rest, with its decay."""
-
-    gain: float
-    rest: float
-    rule: DecayRule
-    lost: int
-    memory: float
-
-    @classmethod
-    def of(cls, neuron: Neuron, notes: list[str]) -> _Form:
-        dynamics = neuron.dynamics
-        if isinstance(dynamics, IFDynamics):
-            return cls(1.0, dynamics.rest, DecayRule(kind="fraction", bits=1, rounding="nearest"), 0, math.inf)
-        if not isinstance(dynamics, LIFDynamics):
-            raise ModelError(
-                f"the step of {type(neuron).__name__} has no integers of its own; lower it onto a chip (hardware=...)"
-            )
-        rate = float(neuron.decay()) if isinstance(neuron, ParametricLIF) else 1.0 / dynamics.tau
-        bits = next((b for b in range(1, 13) if abs(rate * 2**b - round(rate * 2**b)) < 1e-9), _FRACTION)
-        lost = round(rate * 2**bits)
-        if abs(lost / 2**bits - rate) > 1e-12:
-            notes.append(f"a decay of {rate:.7f} a step is {lost} / {2**bits}")
-        gain = 1.0 / rate if dynamics.decay_input else 1.0
-        return cls(gain, dynamics.rest, DecayRule(kind="fraction", bits=bits, rounding="nearest"), lost, 1.0 / rate)
-
-    def inside(self, v: float) -> float:
-        """A membrane potential, counted so."""
-        return self.gain * (v - self.rest)
-
-
-def _rules(form: _Form, bits: int, several: bool) -> NeuronRules:
-    most = None if several else 1
-    return NeuronRules(
-        synapse="none", synapse_decay=None, decay=form.rule if form.lost else None, deliver="sum", increment="whole",
-        state_bits=bits, overflow="refuse", current_overflow="refuse", compare=">=", threshold_bits=WIDEST,
-        threshold_shift=0, reset=("subtract", "zero"), spikes=most, output_spikes=most, input_spikes=None, floor=True,
-    )  # fmt: skip
 
 
 def folded(stage: Stage, found: Codes) -> tuple[Tensor, Tensor]:
@@ -229,13 +181,13 @@ def folded(stage: Stage, found: Codes) -> tuple[Tensor, Tensor]:
     return gain * slope, (bias - mean) * slope + offset
 
 
-def _table(name: str, neuron: Neuron, form: _Form, unit: Tensor) -> StateTable | None:
+def _table(name: str, neuron: Neuron, own: OwnNeuron, unit: Tensor) -> StateTable | None:
     if neuron.membrane is None:
         return None
     table = neuron.membrane.quantizer.table()
     if table is None or table.levels.shape[1] > _MOST_LEVELS:
         raise ModelError(f"the membrane of {name!r} has no fixed table of at most {_MOST_LEVELS} levels")
-    edges, levels = (form.gain * (part.double().cpu() - form.rest) / unit.view(-1, 1) for part in table)
+    edges, levels = (own.gain.view(-1, 1) * (part.double().cpu() - own.rest) / unit.view(-1, 1) for part in table)
     placement: Literal["pre_fire", "post_reset"] = neuron.membrane.placement
     return StateTable(placement, _floor(edges), rounded(levels))
 

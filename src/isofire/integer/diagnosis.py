@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -28,15 +28,16 @@ _WAYS: tuple[dict[str, str], ...] = (
 
 @dataclass(frozen=True)
 class Cure:
-    """Another way of lowering: its options, the layer's rate with it, and its drift, EMD as mean over layers."""
+    """Another way of lowering: its options, the layer's rate, drift (EMD as mean over layers), accuracy."""
 
     options: dict[str, str]
     rate: float
     emd: float
+    accuracy: float
 
     def __str__(self) -> str:
         named = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in self.options.items())
-        return f"{named}: rate {self.rate:.4f}, EMD {self.emd:.5f}"
+        return f"{named}: rate {self.rate:.4f}, EMD {self.emd:.5f}, accuracy {self.accuracy:.4f}"
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Finding:
         return {
             "layer": self.layer, "silent": self.is_silent, "float_rate": self.float_rate, "chip_rate": self.chip_rate,
             "cause": self.cause, "cause_rate": self.cause_rate, "says": list(self.says), "advice": list(self.advice),
-            "cures": [{"options": cure.options, "rate": cure.rate, "emd": cure.emd} for cure in self.cures],
+            "cures": [asdict(cure) for cure in self.cures],
         }  # fmt: skip
 
 
@@ -165,7 +166,7 @@ def _cures(
     found = [Comparison.observed(seen[0], observed) for observed in seen[1:]]
     place = [item.layer for item in steps.everything.layers].index(layer)
     cures = [
-        Cure(way, comparison.layers[place].mfr, float(comparison.overall["emd_layer_mean"]))
+        Cure(way, comparison.layers[place].mfr, float(comparison.overall["emd_layer_mean"]), comparison.accuracy)
         for way, comparison in zip(ways.values(), found, strict=True)
     ]
     better = [cure for cure in cures if cure.emd < steps.everything.overall["emd_layer_mean"]]

@@ -60,7 +60,8 @@ class NeuronRules(_Rules, frozen=True):
     ----------
     synapse
         "none": what arrives goes to the membrane. "after": into a current that decays and is then used. "before": the
-        current decays, takes what arrives, and is used.
+        current decays, takes what arrives, and is used. "late": it is used, then decays and takes what arrives; no chip
+        is known that does.
     synapse_decay, decay
         Of the current and of the membrane; None: it does not decay.
     deliver
@@ -81,9 +82,11 @@ class NeuronRules(_Rules, frozen=True):
         Most spikes a step of a hidden neuron, of an output, and of an input that counts; None: any number.
     floor
         Whether membranes have a lower bound that can be set.
+    bias_into
+        What a neuron's bias is added to.
     """
 
-    synapse: Literal["none", "after", "before"]
+    synapse: Literal["none", "after", "before", "late"]
     synapse_decay: DecayRule | None
     decay: DecayRule | None
     deliver: Literal["sum", "each"]
@@ -99,6 +102,7 @@ class NeuronRules(_Rules, frozen=True):
     output_spikes: int | None
     input_spikes: int | None
     floor: bool
+    bias_into: Literal["membrane", "current"] = "membrane"
 
     def __post_init__(self) -> None:
         _within("neuron.state_bits", self.state_bits, 2, WIDEST)
@@ -146,6 +150,8 @@ class HardwareSpec(_Rules, frozen=True):
     oracle: str
 
     def __post_init__(self) -> None:
+        if self.neuron.synapse == "late" or self.neuron.bias_into != "membrane":
+            raise SpecError("neuron.synapse 'late' and neuron.bias_into 'current' are of networks without a chip")
         if min(self.delay) < 0:
             raise SpecError(f"delay must be two whole numbers >= 0, got {list(self.delay)}")
         if "recurrent" in self.layers and not self.delay[1]:

@@ -49,8 +49,8 @@ def lower(
     ----------
     model
         A `SEWResNet` with "add", or an `nn.Sequential` (with `PerStep` and `Repeat`) of convolutions, linear layers,
-        batch norms, average pools and isofire's IF, LIF, ParametricLIF and, for a chip, CubaLIF; quantized or not. It
-        is left as it is.
+        batch norms, average pools and isofire's IF, LIF, ParametricLIF and CubaLIF, for a chip also Recurrent;
+        quantized or not. It is left as it is.
     example
         Inputs as the model takes them: a batch of the data. Its largest magnitude is the largest that the integer
         network takes, rounded up to a power of two; on a chip it shows how large states become.

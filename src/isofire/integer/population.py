@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from isofire.errors import SpecError
-from isofire.integer.arithmetic import fit
+from isofire.integer.arithmetic import DecayRule, fit
 from isofire.integer.hardware import NeuronRules
 
 Deliver = Callable[[Tensor, str], Tensor]
@@ -128,7 +128,7 @@ class Population(nn.Module):
         """
         rules = self.rules
         i = self._current(state.i, deliver, name)
-        v = self._integrate(state.v, i, name)
+        v = self._integrate(state.v, state.i if rules.synapse == "late" else i, name)
         if self.table is not None and self.table.placement == "pre_fire":
             v = self.table.apply(v)
         spikes = self._fire(v)
@@ -144,15 +144,27 @@ class Population(nn.Module):
         if rules.synapse == "none":
             return deliver(torch.zeros_like(i), name)
         assert rules.synapse_decay is not None
+        if rules.bias_into == "current":
+            return self._biased(i, deliver, rules.synapse_decay, name)
         if rules.synapse == "after":
             return rules.synapse_decay.apply(deliver(i, name), self.synapse_decay)
         return deliver(rules.synapse_decay.apply(i, self.synapse_decay), name)
+
+    def _biased(self, i: Tensor, deliver: Deliver, decay: DecayRule, name: str) -> Tensor:
+        """The current where biases are inputs too."""
+        rules = self.rules
+        if rules.synapse == "after":
+            reached = fit(deliver(i, name) + self.bias, rules.state_bits, rules.current_overflow, name)
+            return decay.apply(reached, self.synapse_decay)
+        reached = deliver(decay.apply(i, self.synapse_decay), name) + self.bias
+        return fit(reached, rules.state_bits, rules.current_overflow, name)
 
     def _integrate(self, v: Tensor, i: Tensor, name: str) -> Tensor:
         rules = self.rules
         kept = v if rules.decay is None else rules.decay.apply(v, self.decay)
         if rules.increment == "whole":
-            return fit(kept + i + self.bias, rules.state_bits, rules.overflow, name)
+            bias = self.bias if rules.bias_into == "membrane" else 0
+            return fit(kept + i + bias, rules.state_bits, rules.overflow, name)
         change = fit(kept - v + i, rules.state_bits, rules.overflow, name)
         change = fit(change + self.bias, rules.state_bits, rules.overflow, name)
         return fit(v + change, rules.state_bits, rules.overflow, name)

@@ -1,0 +1,136 @@
+"""Statements of C: pools, sums of weights, and the neuron's step, in the order of the reference."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from isofire.errors import ModelError
+from isofire.export.c_layer import Layer, pooled, spike_bits, state_bits
+from isofire.integer import DecayRule
+from isofire.integer.connection import SumPool
+
+TABLE = """/* The level of the bin that u lies in: as many edges lie below it. */
+static int64_t table(const int64_t *edges, const int64_t *levels, int32_t count, int64_t u) {
+    int32_t low = 0, high = count - 1;
+    while (low < high) {
+        const int32_t middle = low + (high - low) / 2;
+        if (edges[middle] < u) low = middle + 1; else high = middle;
+    }
+    return levels[low];
+}
+"""
+FLOOR_SHIFT = """/* floor(x / 2^bits) */
+static int64_t floor_shift(int64_t x, int bits) {
+    return x >= 0 ? x >> bits : -((-x + (((int64_t)1 << bits) - 1)) >> bits);
+}
+"""
+HELPERS = f"{FLOOR_SHIFT}\n{TABLE}"
+
+
+def pool_of(pool: SumPool, shape: tuple[int, ...], here: str, there: str, kind: str) -> str:
+    """A sum over windows."""
+    size = pool.size or (shape[1], shape[2])
+    (sy, sx), (py, px) = pool.stride, pool.padding
+    high, wide = pooled(shape, pool)
+    return f"""    for (int32_t c = 0; c < {shape[0]}; c++)
+        for (int32_t y = 0; y < {high}; y++)
+            for (int32_t x = 0; x < {wide}; x++) {{
+                int32_t sum = 0;
+                for (int32_t i = 0; i < {size[0]}; i++)
+                    for (int32_t j = 0; j < {size[1]}; j++) {{
+                        const int32_t row = y * {sy} + i - {py}, column = x * {sx} + j - {px};
+                        if (row >= 0 && row < {shape[1]} && column >= 0 && column < {shape[2]})
+                            sum += {here}[(c * {shape[1]} + row) * {shape[2]} + column];
+                    }}
+                {there}[(c * {high} + y) * {wide} + x] = ({kind})sum;
+            }}"""
+
+
+def dense(layer: Layer, here: str) -> str:
+    """A dense layer, and its neurons."""
+    outputs, inputs = layer.to.weight.shape
+    inner = f"""        int64_t sum = 0;
+        const int32_t c = o, n = o;
+        for (int32_t i = 0; i < {inputs}; i++) sum += (int64_t)w{layer.index}[o * {inputs} + i] * {here}[i];
+"""
+    return f"    for (int32_t o = 0; o < {outputs}; o++) {{\n{inner}{_update(layer, 8)}    }}"
+
+
+def conv(layer: Layer, shape: tuple[int, ...], here: str) -> str:
+    """A convolution, and its neurons."""
+    to = layer.to
+    assert layer.part is not None
+    outputs, inputs, kernel_y, kernel_x = to.weight.shape
+    _, high, wide = layer.part.shape
+    (sy, sx), (py, px), (dy, dx) = to.stride, to.padding, to.dilation
+    return f"""    for (int32_t c = 0; c < {outputs}; c++)
+        for (int32_t y = 0; y < {high}; y++)
+            for (int32_t x = 0; x < {wide}; x++) {{
+                int64_t sum = 0;
+                const int32_t n = (c * {high} + y) * {wide} + x, from = c / {outputs // to.groups} * {inputs};
+                for (int32_t g = 0; g < {inputs}; g++)
+                    for (int32_t i = 0; i < {kernel_y}; i++)
+                        for (int32_t j = 0; j < {kernel_x}; j++) {{
+                            const int32_t row = y * {sy} + i * {dy} - {py}, column = x * {sx} + j * {dx} - {px};
+                            if (row < 0 || row >= {shape[1]} || column < 0 || column >= {shape[2]}) continue;
+                            sum += (int64_t)w{layer.index}[((c * {inputs} + g) * {kernel_y} + i) * {kernel_x} + j]
+                                * {here}[((from + g) * {shape[1]} + row) * {shape[2]} + column];
+                        }}
+{_update(layer, 16)}            }}"""
+
+
+def _update(layer: Layer, indent: int) -> str:
+    """The neuron's step, in the order of the reference."""
+    k, part = layer.index, layer.part
+    if part is None:
+        lines = [f"output[n] = sum * ((int64_t)1 << shift{k}[c]) + bias{k}[c];"]
+    else:
+        size = f"v{k}[n]"
+        arriving = f"sum * ((int64_t)1 << shift{k}[c]) + bias{k}[c]"
+        decays = {kind: _decayed(layer, kind, rule, decay) for kind, rule, decay in layer.decays}
+        kept = decays.get("v", "{}").format(f"(int64_t)state->{size}")
+        lines = _current(layer, arriving, decays["i"]) if layer.has_current else []
+        lines.append(f"int64_t u = {kept} + {'used' if layer.has_current else arriving};")
+        table = part.table
+        count = 0 if table is None else table.levels.shape[1]
+        mapped = f"u = table(edges{k} + c * {count - 1}, levels{k} + c * {count}, {count}, u);"
+        if table is not None and table.placement == "pre_fire":
+            lines.append(mapped)
+        most = part.most_spikes
+        fired = "1" if most == 1 else f"(int32_t)(u / th{k}[c])"
+        lines.append(f"const int32_t fired = u >= th{k}[c] ? {fired} : 0;")
+        if most not in (None, 1):
+            raise ModelError(f"{layer.name!r} fires at most {most} spikes a step; a C program knows 1 or any number")
+        lines.append(f"u -= (int64_t)fired * th{k}[c];" if part.reset_to == "subtract" else "if (fired) u = 0;")
+        if part.floor is not None:
+            lines.append(f"if (u < floor{k}[c]) u = floor{k}[c];")
+        if table is not None and table.placement == "post_reset":
+            lines.append(mapped)
+        lines += [f"state->{size} = (int{state_bits(part)}_t)u;", f"state->s{k}[n] = (uint{spike_bits(part)}_t)fired;"]
+    return "".join(f"{' ' * indent}{line}\n" for line in lines)
+
+
+def _decayed(layer: Layer, kind: str, rule: DecayRule, decay: Tensor) -> str:
+    """What a state "{}" becomes in a step."""
+    parts = 2**rule.bits
+    kept = str(parts - int(decay)) if decay.numel() == 1 else f"({parts} - lost_{kind}{layer.index}[c])"
+    return f"floor_shift({{}} * {kept} + {1 << (rule.bits - 1)}, {rule.bits})"
+
+
+def _current(layer: Layer, arriving: str, decayed: str) -> list[str]:
+    """The synaptic current, to which biases come as inputs do."""
+    assert layer.part is not None
+    rules, held = layer.part.rules, f"state->i{layer.index}[n]"
+    if rules.bias_into != "current":
+        raise ModelError(f"{layer.name!r} has biases behind its currents; a C program adds them with the inputs")
+    before = f"(int64_t){held}"
+    kept = decayed.format(before)
+    match rules.synapse:
+        case "before":
+            lines = [f"const int64_t used = {kept} + {arriving}, left = used;"]
+        case "after":
+            lines = [f"const int64_t reached = {before} + {arriving};"]
+            lines.append(f"const int64_t used = {decayed.format('reached')}, left = used;")
+        case _:
+            lines = [f"const int64_t used = {before}, left = {kept} + {arriving};"]
+    return [*lines, f"{held} = (int{state_bits(layer.part)}_t)left;"]

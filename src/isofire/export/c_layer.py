@@ -1,0 +1,185 @@
+"""What a C program knows of each layer of an integer network: what leads to it, its widths, its constants."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from isofire.errors import ModelError
+from isofire.integer import INPUT, Connection, DecayRule, IntegerNetwork, NeuronRules, Population
+from isofire.integer.connection import SumPool
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of neurons, or the readout (`part` None), with what leads to it."""
+
+    index: int
+    name: str
+    part: Population | None
+    to: Connection
+    shapes: tuple[tuple[int, ...], ...]
+
+    @property
+    def reads_one(self) -> bool:
+        """Whether its weights see the spikes of one layer, or the input, as they are."""
+        return len(self.to.sources) == 1 and not self.to.pools
+
+    @property
+    def decays(self) -> list[tuple[str, DecayRule, Tensor]]:
+        """Of the membrane "v" and of the current "i", where they decay."""
+        if self.part is None:
+            return []
+        rules = self.part.rules
+        found = (("v", rules.decay, self.part.decay), ("i", rules.synapse_decay, self.part.synapse_decay))
+        return [(kind, rule, decay) for kind, rule, decay in found if rule is not None]
+
+    @property
+    def has_current(self) -> bool:
+        """Whether its neurons keep a synaptic current."""
+        return self.part is not None and self.part.rules.synapse != "none"
+
+    @property
+    def maps(self) -> tuple[int, ...]:
+        """Shape of what arrives at the weights."""
+        shape = self.shapes[0]
+        for pool in self.to.pools:
+            shape = (shape[0], *pooled(shape, pool))
+        return shape
+
+
+def layer_of(network: IntegerNetwork, index: int, name: str, part: Population | None) -> Layer:
+    """A layer of a program.
+
+    Raises
+    ------
+    ModelError
+        If a C program cannot hold it: neurons of other rules, delays, sums beyond 32 bits.
+    """
+    links = [link for link in network.connections if link.target == name]
+    if len(links) != 1 or links[0].delay:
+        raise ModelError(f"a C program takes one connection without delay to each layer; {name!r} has others")
+    if part is not None:
+        _check_rules(name, part.rules)
+    _check_arriving(network, name, links[0])
+    shapes = {INPUT: network.input_shape} | {n: p.shape for n, p in network.populations.items()}
+    return Layer(index, name, part, links[0], tuple(shapes[source] for source in links[0].sources))
+
+
+def _check_rules(name: str, rules: NeuronRules) -> None:
+    plain = rules.increment == "whole" and rules.deliver == "sum"
+    held = rules.overflow == rules.current_overflow == "refuse"
+    if not (plain and held) or rules.compare != ">=" or rules.threshold_shift:
+        raise ModelError(f"a C program is written of lowered networks; {name!r} has the rules of a chip")
+    for rule in (rules.decay, rules.synapse_decay):
+        if rule is not None and rule.rounding != "nearest":
+            raise ModelError(f"the decay of {name!r} rounds by {rule.rounding!r}, not to the nearest")
+
+
+def _check_arriving(network: IntegerNetwork, name: str, link: Connection) -> None:
+    """What arrives is added in 32 bits."""
+    encoder = network.encoder
+    if INPUT not in link.sources or encoder is None:
+        return
+    places = prod(prod(pool.size or network.input_shape[1:]) for pool in link.pools)
+    if (2 ** (encoder.bits - 1)) * places * len(link.sources) >= 2**31:
+        raise ModelError(
+            f"pooled inputs of {encoder.bits} bits into {name!r} need over 32; lower with fewer input_bits"
+        )
+
+
+def arriving(network: IntegerNetwork, layer: Layer) -> int:
+    """The largest number that its sources and pools add up to."""
+    most = 0
+    for source in layer.to.sources:
+        encoder = network.encoder
+        given = 2 ** (encoder.bits - 1) - 1 if encoder is not None else 2**31 - 1
+        most += given if source == INPUT else _most_spikes(network.populations[source])
+    for pool in layer.to.pools:
+        most *= prod(pool.size or layer.shapes[0][1:])
+    return min(most, 2**31 - 1)
+
+
+def c_name(name: str) -> str:
+    """A layer's name as comments and text of C may hold it."""
+    return re.sub(r"[^A-Za-z0-9_.]", "_", name)
+
+
+def width(values: Tensor) -> int:
+    """Bits of the narrowest numbers with a sign that hold these."""
+    most = max(abs(int(values.max())), abs(int(values.min()))) if values.numel() else 0
+    return next(bits for bits in (8, 16, 32, 64) if most < 1 << (bits - 1))
+
+
+def spike_bits(part: Population) -> int:
+    """Bits of a buffer of spikes, which are 0 or more."""
+    return next(bits for bits in (8, 16, 32) if _most_spikes(part) < 1 << bits)
+
+
+def _most_spikes(part: Population) -> int:
+    if part.most_spikes is not None:
+        return part.most_spikes
+    # states are refused beyond their width
+    return min(2**31 - 1, (1 << (part.rules.state_bits - 1)) // int(part.threshold.min()) + 1)
+
+
+def signed(most: int) -> int:
+    """Bits of the narrowest numbers with a sign that hold one so large."""
+    return next(bits for bits in (8, 16, 32) if most < 1 << (bits - 1))
+
+
+def state_bits(part: Population) -> int:
+    """Bits of a membrane or current."""
+    return 32 if part.rules.state_bits <= 32 else 64
+
+
+def array(name: str, values: Tensor) -> str:
+    """A constant array of C."""
+    bits = width(values)
+    suffix = "LL" if bits == 64 else ""
+    numbers = [f"{value}{suffix}" for value in values.reshape(-1).tolist()]
+    rows = [", ".join(numbers[start : start + 16]) for start in range(0, len(numbers), 16)]
+    return f"static const int{bits}_t {name}[{len(numbers)}] = {{\n    " + ",\n    ".join(rows) + "};\n"
+
+
+def constants(layer: Layer, network: IntegerNetwork) -> str:
+    """Weights, and a number a channel of everything else."""
+    k, part, channels = layer.index, layer.part, layer.to.weight.shape[0]
+    found = [array(f"w{k}", layer.to.weight), array(f"shift{k}", _each(layer.to.shift, channels, layer.name))]
+    if part is None:
+        assert network.readout is not None
+        return "".join([*found, array(f"bias{k}", _each(network.readout.bias, channels, layer.name))])
+    found += [array(f"bias{k}", _each(part.bias, channels, layer.name))]
+    found += [array(f"th{k}", _each(part.threshold, channels, layer.name))]
+    for kind, _, decay in layer.decays:
+        if decay.numel() > 1:
+            found.append(array(f"lost_{kind}{k}", _each(decay, channels, layer.name)))
+    if part.floor is not None:
+        found.append(array(f"floor{k}", _each(part.floor, channels, layer.name)))
+    if part.table is not None:
+        for name, values in (("edges", part.table.edges), ("levels", part.table.levels)):
+            wide = array(f"{name}{k}", values.expand(channels, -1)).splitlines()
+            numbers = [re.sub(r"(-?\d+)(LL)?", r"\1LL", line) for line in wide[1:]]
+            found.append(
+                "\n".join([f"static const int64_t {name}{k}[{channels * values.shape[1]}] = {{", *numbers, ""])
+            )
+    return "".join(found)
+
+
+def _each(values: int | Tensor, channels: int, name: str) -> Tensor:
+    flat = torch.as_tensor(values).reshape(-1)
+    if flat.numel() not in (1, channels):
+        raise ModelError(f"{name!r} has numbers for each neuron; a C program has one for each of {channels} channels")
+    return flat.expand(channels)
+
+
+def pooled(shape: tuple[int, ...], pool: SumPool) -> tuple[int, int]:
+    """Height and width of a pool's maps."""
+    if pool.size is None:
+        return 1, 1
+    high, wide = ((shape[1 + i] + 2 * pool.padding[i] - pool.size[i]) // pool.stride[i] + 1 for i in (0, 1))
+    return high, wide
