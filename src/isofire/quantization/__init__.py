@@ -1,7 +1,7 @@
 """Quantizing a model: the verbs prepare, calibrate, convert, and `quantize_` for all at once."""
 
 from isofire.quantization.by_firing.sequence import OnStep, Step
-from isofire.quantization.calibration import CALIBRATION_BATCH, CALIBRATION_IMAGES, images_used, reestimates
+from isofire.quantization.calibration import CALIBRATION_BATCH, CALIBRATION_IMAGES, calibrated_on, reestimates
 from isofire.quantization.describe import describe
 from isofire.quantization.diagnosis.diagnose import diagnose
 from isofire.quantization.diagnosis.fault import Fault
@@ -40,12 +40,12 @@ __all__ = [
     "Step",
     "calibrate",
     "calibrate_",
+    "calibrated_on",
     "convert",
     "convert_",
     "describe",
     "diagnose",
     "explain",
-    "images_used",
     "integer_weights",
     "is_converted",
     "labels_of",

@@ -32,8 +32,9 @@ from isofire.spec import QuantSpec
 CALIBRATION_IMAGES = 1024
 CALIBRATION_BATCH = 128
 BY_LAYER_IMAGES = 256
-"""Of the calibration images, so many are used where layers are calibrated one after the other: each layer's inputs are
-kept while it is worked on, and is run hundreds of times."""
+"""Of the calibration images, at most so many are used where layers are calibrated one after the other: each layer's
+inputs are kept while it is worked on, and is run hundreds of times."""
+_CALIBRATED_ON = "_isofire_calibrated_on"
 
 _LOG = logging.getLogger(__name__)
 
@@ -55,9 +56,9 @@ def require_data(model: nn.Module, spec: QuantSpec, plan: QuantPlan, data: objec
         )
 
 
-def images_used(model: nn.Module, spec: QuantSpec, images: int) -> int:
-    """How many of so many images calibration looks at; not all where layers are calibrated one after the other."""
-    return min(images, BY_LAYER_IMAGES) if calibrates_by_layer(spec, make_plan(model, spec)) else images
+def calibrated_on(model: nn.Module) -> int | None:
+    """How many images a model was calibrated on layer by layer in this process; None if it was not."""
+    return model.__dict__.get(_CALIBRATED_ON)
 
 
 def calibrates_by_layer(spec: QuantSpec, plan: QuantPlan) -> bool:
@@ -87,6 +88,7 @@ def calibrate_model_(
     touched = [part for item in quantizers for part in item.modules()]
     touched += [module for module in model.modules() if isinstance(module, _BatchNorm)]
     by_layer = calibrates_by_layer(spec, plan)
+    model.__dict__.pop(_CALIBRATED_ON, None)
     if by_layer:
         # weights and biases too
         touched = list(dict.fromkeys([*touched, *model.modules()]))
@@ -100,8 +102,10 @@ def calibrate_model_(
                 batches = list(calibration_batches(model, data, min(max_images, BY_LAYER_IMAGES)))
                 anew = _reestimates(model, spec, plan)
                 # layers are run by themselves too, with the norms and quantizers that they apply
+                work = ByLayer(model, plan.choices, batches, correct=spec.correct == "bias", reestimate=anew)
                 with evaluating(model):
-                    ByLayer(model, plan.choices, batches, correct=spec.correct == "bias", reestimate=anew).run(on_step)
+                    work.run(on_step)
+                model.__dict__[_CALIBRATED_ON] = work.images
             else:
                 _calibrate_on_data_(model, spec, plan, membranes, data, max_images)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from isofire.batches import Data
 from isofire.errors import ModelError, SpecError
+from isofire.quantization.by_firing.images import first_that_fit
 from isofire.quantization.by_firing.sequence import ByLayer, firing_of
 from isofire.quantization.calibration import calibration_batches
 from isofire.running import evaluating
@@ -78,7 +79,7 @@ def repair_(
     data
         Some training images; labels are not used.
     max_images
-        How many of them to use.
+        How many of them to use, at most, as in `calibrate_`.
     on_layer
         Called with each layer's finding as it comes.
 
@@ -99,7 +100,7 @@ def repair_(
     """
     if max_images < 1:
         raise SpecError(f"max_images must be at least 1, got {max_images}")
-    batches = list(calibration_batches(model, data, max_images))
+    batches, _ = first_that_fit(model, list(calibration_batches(model, data, max_images)))
     targets, before = firing_of(baseline, batches).counts, firing_of(model, batches).counts
     require_same_layers(targets, before)
     work = ByLayer(model, (), batches, correct=True, reestimate=False)

@@ -74,14 +74,14 @@ def calibrate_(
     In this order: weight quantizers; batch-norm statistics (as `spec.reestimate_bn` says) and membrane ranges, both
     with quantized weights and full-precision membranes; batch-norm statistics again if "always". A spec with a method
     that keeps the firing (`gptq`, `firing`) or with `correct` is calibrated layer by layer from input to output
-    instead, each layer on what the quantized ones before it deliver, on the first 256 images.
+    instead, each layer on what the quantized ones before it deliver, on the first images, see `calibrated_on`.
 
     Parameters
     ----------
     data
         An image set, (inputs, labels), batches, or inputs alone. None is enough if nothing is estimated from data.
     max_images
-        How many of them to use, at most; layer by layer 256.
+        How many of them to use, at most; layer by layer 256, and as many as keep a layer's inputs below 512 MiB.
     on_step
         Called with what was done to each layer, as it is done, where layers are calibrated one after the other.
 

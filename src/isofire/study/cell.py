@@ -25,8 +25,8 @@ from isofire.quantization import (
     CALIBRATION_IMAGES,
     OnStep,
     calibrate_,
+    calibrated_on,
     convert_,
-    images_used,
     labels_of,
     prepare_,
     quantize_,
@@ -124,7 +124,7 @@ def run_cell(
         For the column `data`; None takes the test set's.
     calibration_images
         Images for batch-norm statistics and membrane ranges; all, if the train set has fewer. Layer by layer the
-        first 256 of them, see `isofire.quantization.calibrate_`.
+        first of them alone, see `isofire.quantization.calibrate_`.
     max_images, batch_size
         How many test images to compare on (None: all), and how many at once.
     cost_images
@@ -187,7 +187,7 @@ def run_cell(
         "mode": mode,
         "seed": seed,
         "epochs": len(history),
-        "calibration_images": count if spec is None else images_used(baseline, spec, count),
+        "calibration_images": calibrated_on(model) or count,
         "seconds": round(time.perf_counter() - began, 3),
         "spec": None if spec is None else spec.hash(),
     }

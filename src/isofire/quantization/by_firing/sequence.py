@@ -20,6 +20,7 @@ from isofire.neurons import MembraneQuantizer
 from isofire.quantization.attach import check_can_fire
 from isofire.quantization.by_firing.bypass import Bypass
 from isofire.quantization.by_firing.correction import search_shift
+from isofire.quantization.by_firing.images import first_that_fit
 from isofire.quantization.by_firing.membrane import fit_membrane_
 from isofire.quantization.by_firing.objective import Objective, firing_error
 from isofire.quantization.by_firing.patches import KINDS, second_moments
@@ -84,7 +85,14 @@ class ByLayer:
         Whether each channel's rate is brought back by a bias.
     reestimate
         Whether norms are measured anew.
+
+    Attributes
+    ----------
+    images
+        How many `run` looked at: those of the batches that fit, see `first_that_fit`.
     """
+
+    images = 0
 
     def __init__(
         self,
@@ -115,6 +123,7 @@ class ByLayer:
         """
         steps: list[Step] = []
         with Bypass(self.model) as self.bypass, torch.no_grad():
+            self.batches, self.images = first_that_fit(self.model, self.batches)
             self.look(firing_of(self.model, self.batches).counts)
             sizes = {name: counts.numel() for name, counts in self.targets.items() if name in self.trace.order}
             done = 0
