@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import tempfile
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,23 +39,24 @@ def add_spikingjelly(rows: Rows, model: SEWResNet, batch: Tensor, compiled: bool
 
 def add_runtimes(rows: Rows, model: nn.Module, batch: Tensor, threads: int, about: str = "") -> None:
     """onnxruntime and OpenVINO on the file that isofire exports."""
-    rows.add(f"onnxruntime{about}", lambda: _onnxruntime(model, batch, threads))
-    rows.add(f"openvino{about}", lambda: _openvino(model, batch, threads))
+    file = cache(partial(_exported, model, batch))
+    rows.add(f"onnxruntime{about}", lambda: _onnxruntime(file(), batch, threads))
+    rows.add(f"openvino{about}", lambda: _openvino(file(), batch, threads))
 
 
-def _onnxruntime(model: nn.Module, batch: Tensor, threads: int) -> Row:
+def _onnxruntime(file: bytes, batch: Tensor, threads: int) -> Row:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     # threads that spin on after their run would work against the next row
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    session = onnxruntime.InferenceSession(_exported(model, batch), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     given = {"images": batch.numpy()}
     return lambda: torch.from_numpy(session.run(None, given)[0])
 
 
-def _openvino(model: nn.Module, batch: Tensor, threads: int) -> Row:
+def _openvino(file: bytes, batch: Tensor, threads: int) -> Row:
     import openvino
 
     settings = {
@@ -62,15 +66,12 @@ def _openvino(model: nn.Module, batch: Tensor, threads: int) -> Row:
         "INFERENCE_PRECISION_HINT": "f32",
     }
     core = openvino.Core()
-    request = core.compile_model(core.read_model(_exported(model, batch)), "CPU", settings).create_infer_request()
+    request = core.compile_model(core.read_model(file), "CPU", settings).create_infer_request()
     given = batch.numpy()
     return lambda: torch.from_numpy(request.infer([given])[0])
 
 
 def _exported(model: nn.Module, batch: Tensor) -> bytes:
-    import tempfile
-    from pathlib import Path
-
     from isofire.export.onnx import write_onnx
 
     traced = batch if len(batch) > 1 else batch.repeat(2, 1, 1, 1)

@@ -56,6 +56,18 @@ def test_what_changes_results_changes_every_key(plan_of, setting: str) -> None:
     assert not set(keys(plan_of())) & set(keys(plan_of(setting)))
 
 
+def test_which_path_counts_spikes_names_cells_that_may_be_looked_up(plan_of) -> None:
+    looked_up, plain = plan_of(), plan_of("fast=false")
+    assert keys(looked_up, "qat") == keys(plain, "qat")
+    changed = [
+        (task.cell.spec is not None, task.key != other.key)
+        for task, other in zip(looked_up.cells, plain.cells, strict=True)
+        if task.cell.mode == "ptq"
+    ]
+    assert len(changed) >= 2
+    assert all(quantized == other for quantized, other in changed)
+
+
 def test_the_recipe_changes_cells_that_train(plan_of) -> None:
     change = "qat={epochs=1, batch_size=16, lr=0.02, warmup_epochs=0.0}"
     assert keys(plan_of(), "ptq") == keys(plan_of(change), "ptq")

@@ -81,6 +81,8 @@ class Sweep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Images at once in a comparison.
     threads
         CPU threads of a cell. Part of what decides its bits, so it does not follow from the number of workers.
+    fast
+        Count the spikes of post-training cells by look-up, as in `isofire.study.run_cell`.
     keep_models
         Store the quantized networks too.
     margins
@@ -99,6 +101,7 @@ class Sweep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     calibration_images: Count = CALIBRATION_IMAGES
     batch_size: Count = 128
     threads: Threads = 1
+    fast: bool = True
     keep_models: bool = True
     margins: Margins = Margins()
 

@@ -33,6 +33,7 @@ from isofire.quantization import (
     reestimate_batch_norm,
 )
 from isofire.spec import QuantSpec
+from isofire.study.quick import is_wanted, looked_up, quickened
 from isofire.study.splits import AnySet, sample
 from isofire.training import EpochRecord, Recipe, train
 from isofire.training.distributed import pick_device
@@ -86,6 +87,7 @@ def run_cell(
     batch_size: int = 128,
     cost_images: int = 0,
     baseline_cost: Cost | None = None,
+    fast: bool | None = None,
     device: torch.device | str | None = None,
     folder: str | os.PathLike[str] | None = None,
     progress: bool = False,
@@ -131,6 +133,10 @@ def run_cell(
         On how many of the test images to measure what an inference costs, see `CostComparison.row`; 0 leaves it out.
     baseline_cost
         What `measure_cost` found of the baseline on these; saves measuring it again.
+    fast
+        Whether the spikes of a post-training network may be counted by `isofire.fast`, on a CPU and on 1,000 images or
+        more: several times faster, a few spikes in a million others, see docs/fast.md. The row then says so in the
+        column `forward`. None: unless ISOFIRE_FAST is 0.
     device
         None takes CUDA if there is one, else the CPU. CUDA without an index is that of `LOCAL_RANK`.
     folder
@@ -174,8 +180,11 @@ def run_cell(
         ).history  # fmt: skip
         if spec is not None:
             convert_(model)
+    runs = model.eval()
+    if mode == "ptq" and spec is not None and (is_wanted() if fast is None else fast):
+        runs = quickened(model, test_set, max_images, place)
     comparison = compare(
-        observed or baseline, model.eval(), test_set, max_images=max_images, batch_size=batch_size, device=place,
+        observed or baseline, runs, test_set, max_images=max_images, batch_size=batch_size, device=place,
         progress=progress and sys.stderr.isatty(),
     )  # fmt: skip
     cost = _cost_row(baseline_cost or baseline, model, test_set, cost_images) if cost_images else {}
@@ -190,6 +199,7 @@ def run_cell(
         "calibration_images": calibrated_on(model) or count,
         "seconds": round(time.perf_counter() - began, 3),
         "spec": None if spec is None else spec.hash(),
+        **({"forward": "look-up"} if looked_up(runs) else {}),
     }
     return Cell({**comparison.row(**labels), **cost}, comparison, model, history)
 

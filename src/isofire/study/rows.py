@@ -27,13 +27,13 @@ COST = (
     "synops", "synops_fp", "synops_bound", "synops_left_out", *_INFERENCE, *(f"{name}_fp" for name in _INFERENCE),
     "cost_left_out",
 )  # fmt: skip
-PROVENANCE = ("epochs", "calibration_images", "seconds", "spec")
+PROVENANCE = ("epochs", "calibration_images", "seconds", "spec", "forward")
 _WHOLE = {"seed", "n_images", "T", "epochs", "calibration_images", "images_lost", "images_won"}
 _EARLIER = ("emd_bias", "emd_over_floor", "within_noise")
 """Columns that rows of earlier versions have."""
 VERDICT = (*kept.COLUMNS, "reference")
 _WORDS = {"floor", "reference", "keeps_accuracy", "keeps_firing", "kept"}
-_TEXT = {*LABELS, *_WORDS, "spec", "cell", "baseline", "synops_left_out", "cost_left_out"} - {"bits", "seed"}
+_TEXT = {*LABELS, *_WORDS, "spec", "forward", "cell", "baseline", "synops_left_out", "cost_left_out"} - {"bits", "seed"}
 _TRUTH = {"within_noise"}
 _EMPTY = {"bits", "method", "target"}
 """Columns that a control leaves empty."""

@@ -185,9 +185,12 @@ def _cell(combination: Combination, sweep: Sweep, baseline: BaselineTask, seed: 
         recipe = Recipe.from_mapping({**msgspec.to_builtins(sweep.qat), "seed": seed, "losses": dict(losses)})
     plain = None if spec is None else spec.to_dict()
     decides = [baseline.key, mode, plain, seed, recipe and recipe.to_dict(), sweep.calibration_images]
+    if not sweep.fast and mode == "ptq" and spec is not None:
+        decides.append("float32")
     return CellTask(
         key=_hash(decides), title=_title(combination, baseline.name, seed, recipe), mode=mode, seed=seed, spec=spec,
         recipe=recipe, calibration_images=sweep.calibration_images, keep_model=sweep.keep_models,
+        fast=sweep.fast,
     )  # fmt: skip
 
 

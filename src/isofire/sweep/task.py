@@ -65,6 +65,8 @@ class CellTask(Struct, frozen=True, kw_only=True):
         As in `run_cell`.
     spec
         What to quantize; None: a control.
+    fast
+        As in `run_cell`.
     keep_model
         Store the quantized network too.
     """
@@ -77,6 +79,7 @@ class CellTask(Struct, frozen=True, kw_only=True):
     recipe: Recipe | None
     calibration_images: int
     keep_model: bool
+    fast: bool = True
 
 
 def baseline_title(name: str, seed: int | None) -> str:

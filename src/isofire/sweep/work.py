@@ -113,6 +113,7 @@ def _make_cell(baseline: BaselineTask, task: CellTask, store: Store, device: tor
         batch_size=baseline.batch_size,
         cost_images=_cost_images(baseline),
         baseline_cost=_cost_of(baseline, model, splits),
+        fast=task.fast,
         device=device,
         folder=store.training(task.key) if task.mode == "qat" else None,
     )
