@@ -10,8 +10,9 @@ from benchmarks.cases.base import Case
 from benchmarks.measure import Rows
 from benchmarks.networks import Given, trained
 from isofire.quantization.presets import preset
+from isofire.study import run_cell
 
-IMAGES = 128
+IMAGES = 64
 
 
 def calibration(given: Given) -> Rows:
@@ -29,11 +30,30 @@ def calibration(given: Given) -> Rows:
     return rows
 
 
+def sweep_cell(given: Given) -> Rows:
+    """A post-training cell, by both paths."""
+    baseline, rows = trained(), Rows()
+    train, test = given.set("train"), given.set("test").first(2000)
+    observed = isofire.firing.observe(baseline, test, batch_size=128)
+    spec = isofire.QuantSpec(weights={"method": "uniform", "bits": 4})  # type: ignore[arg-type]
+    for name, fast in (("isofire, float32", False), ("isofire, look-up", True)):
+        rows.run[name] = lambda fast=fast: run_cell(
+            baseline, spec, mode="ptq", train_set=train, test_set=test, observed=observed, device="cpu", fast=fast
+        )
+    return rows
+
+
 CASES = (
     Case(
         "calibration",
         f"Quantizing the trained SEW-ResNet-8 on {IMAGES} images after training; base: weights of 4 bits by their "
         "largest value.",
-        calibration, 3, 0,
+        calibration, 2, 0,
+    ),
+    Case(
+        "sweep-cell",
+        "A post-training cell of a sweep, weights of 4 bits: calibrated on 1,024 images, compared on 2,000; base: "
+        "spikes counted in float32.",
+        sweep_cell, 3, 1,
     ),
 )  # fmt: skip

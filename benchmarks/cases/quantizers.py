@@ -13,7 +13,7 @@ from benchmarks.measure import Rows
 from benchmarks.networks import Given
 from isofire.models import sew_resnet18
 from isofire.neurons import LIF, MembraneQuantizer
-from isofire.quantization import prepare
+from isofire.quantization import calibrate_, prepare
 from isofire.quantizers import Levels, Quantizer, Table, Uniform
 
 
@@ -26,6 +26,7 @@ def weights(given: Given) -> Rows:
     specs = [("uniform", 4), ("lsq", 4), ("lqnet", 2), ("lqnet", 3), ("lqnet", 4)]
     for method, bits in specs:
         prepared = prepare(model, isofire.QuantSpec(weights={"method": method, "bits": bits}, first_layer="quantize"))  # type: ignore[arg-type]
+        calibrate_(prepared, given.images(8, "train"))
         layers = [m for m in prepared.train().modules() if isinstance(m, nn.Conv2d)]
         rows.add(f"isofire, {method}, {bits} bits", lambda some=layers: lambda: [m.weight for m in some], same=False)
     rows.notes["weights"] = sum(w.numel() for w in plain)

@@ -32,7 +32,7 @@ KINDS = {
     **dict.fromkeys(("floor", "reference", "keeps_accuracy", "keeps_firing", "kept"), TEXT),
     "synops_left_out": TEXT,
     "cost_left_out": TEXT,
-    "spec": TEXT,
+    **dict.fromkeys(("spec", "forward"), TEXT),
 }
 ROW = st.fixed_dictionaries({key: KINDS.get(key, TEXT if key in LABELS else NUMBER) for key in known_columns()})
 
