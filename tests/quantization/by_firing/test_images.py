@@ -47,4 +47,9 @@ def test_calibration_says_on_how_many_images(monkeypatch: pytest.MonkeyPatch) ->
     assert calibrated_on(model) == 256
     monkeypatch.setattr(images, "MOST_BYTES", 50 * STEPS * 20 * 4)
     assert calibrated_on(isofire.quantize_(_Net().eval(), spec, _frames(300))) == 50
-    assert calibrated_on(isofire.quantize_(_Net().eval(), isofire.QuantSpec(weights={"bits": 4}), _frames(9))) is None
+    assert (
+        calibrated_on(
+            isofire.quantize_(_Net().eval(), isofire.QuantSpec(weights={"method": "uniform", "bits": 4}), _frames(9))
+        )
+        is None
+    )
