@@ -49,7 +49,11 @@ def test_calibration_says_on_how_many_images(monkeypatch: pytest.MonkeyPatch) ->
     assert calibrated_on(isofire.quantize_(_Net().eval(), spec, _frames(300))) == 50
     assert (
         calibrated_on(
-            isofire.quantize_(_Net().eval(), isofire.QuantSpec(weights={"method": "uniform", "bits": 4}), _frames(9))
+            isofire.quantize_(
+                _Net().eval(),
+                isofire.QuantSpec(weights={"method": "uniform", "bits": 4}, first_layer="quantize"),
+                _frames(9),
+            )
         )
         is None
     )
