@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from isofire import QuantSpec, compare, text_table
-from isofire.firing.verdict import Limits, check
+from isofire.firing.limits import Limits
+from isofire.firing.verdict import check
 from isofire.neurons import LIF, PerStep, Repeat
 from isofire.quantization import explain
 from isofire.text_table import TextTable, shortened

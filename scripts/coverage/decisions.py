@@ -14,8 +14,9 @@ from torch import nn
 from isofire.firing import Observation, SpikeCounts
 from isofire.firing.evidence.noise_floor import control_floor
 from isofire.firing.evidence.summary import evidence
+from isofire.firing.limits import Limits
 from isofire.firing.record import DEFAULT_BLOCKS, run_for
-from isofire.firing.verdict import Limits, Verdict, judge
+from isofire.firing.verdict import Verdict, judge
 
 STEPS = 4
 LIMIT = 3.0

@@ -18,9 +18,10 @@ from isofire.firing import Observation, compare, emd, observe
 from isofire.firing.cost import measure_cost, reach
 from isofire.firing.cost.routes import Routes
 from isofire.firing.evidence import drift_intervals
+from isofire.firing.limits import Limits
 from isofire.firing.measures import quantities
 from isofire.firing.observation import fingerprints
-from isofire.firing.verdict import Limits, check, judge
+from isofire.firing.verdict import check, judge
 from isofire.models import build
 from isofire.neurons import IF, LIF, PerStep, Repeat
 

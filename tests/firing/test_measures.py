@@ -17,8 +17,9 @@ from scipy import stats
 from isofire.errors import SpecError
 from isofire.firing import MEASURES, Comparison, Firing, Measure, Observation, SpikeCounts, register_measure
 from isofire.firing.evidence.noise_floor import control_floor, image_floor, seed_floor
+from isofire.firing.limits import Limits
 from isofire.firing.measures import BUILT_IN, columns, quantities, quantity
-from isofire.firing.verdict import Limits, judge
+from isofire.firing.verdict import judge
 from isofire.study import known_columns, markdown_table, read_rows, text_table, write_rows
 
 

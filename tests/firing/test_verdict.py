@@ -14,7 +14,8 @@ from isofire.errors import SpecError
 from isofire.firing import Observation, SpikeCounts
 from isofire.firing.cost import measure_cost
 from isofire.firing.evidence.noise_floor import FloorValue, NoiseFloor
-from isofire.firing.verdict import Finding, Limits, check, judge
+from isofire.firing.limits import Limits
+from isofire.firing.verdict import Finding, check, judge
 from isofire.neurons import LIF, PerStep, Repeat
 
 RATES = 0.6 * np.random.default_rng(7).beta(0.5, 5, 100)

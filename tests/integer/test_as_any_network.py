@@ -17,7 +17,8 @@ from isofire.export import write_bundle
 from isofire.firing import FiringRecorder, observe
 from isofire.firing.cost import measure_cost
 from isofire.firing.evidence.noise_floor import control_floor
-from isofire.firing.verdict import Limits, check
+from isofire.firing.limits import Limits
+from isofire.firing.verdict import check
 from isofire.integer import IntegerNetwork, lower
 from isofire.models import build, save_model
 from isofire.neurons import IF, PerStep

@@ -14,7 +14,8 @@ import pytest
 from isofire.errors import OutputError
 from isofire.files import write_text
 from isofire.sweep import store as module
-from isofire.sweep.store import FILES, Kind, Store, Superseded
+from isofire.sweep.manifest import FILES, Kind
+from isofire.sweep.store import Store, Superseded
 
 
 def writer(kind: Kind, *, text: str = "some text", without: str = ""):

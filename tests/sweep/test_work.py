@@ -13,7 +13,8 @@ from isofire.firing import Observation
 from isofire.models import build, load_model, save_model
 from isofire.study import load_splits, run_cell
 from isofire.sweep import work
-from isofire.sweep.store import FILES, Store, read_json
+from isofire.sweep.manifest import FILES
+from isofire.sweep.store import Store, read_json
 from isofire.sweep.task import Task
 from isofire.sweep.work import perform
 

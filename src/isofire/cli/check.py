@@ -16,7 +16,8 @@ from isofire.errors import SpecError
 from isofire.files import is_same_file, write_text
 from isofire.firing import MEASURES
 from isofire.firing.compare import observe_together, require_order
-from isofire.firing.verdict import Finding, Limits, Verdict, judge
+from isofire.firing.limits import Limits
+from isofire.firing.verdict import Finding, Verdict, judge
 from isofire.study import environment
 
 EXIT = {"keeps": 0, "fails": 1, "undecided": 3}

@@ -194,6 +194,40 @@ class SpikeCounts:
         return self.counts[layer]
 
 
+Spikes = Tensor | Mapping[str, Tensor] | SpikeCounts
+"""[T, N, *neuron_shape] of one layer, or of several by name, or what a `FiringRecorder` counted."""
+
+
+def counts_by_layer(spikes: Spikes, network: str) -> dict[str, tuple[int, Tensor]]:
+    """Layer -> T * images and spikes of each neuron, int64 [n].
+
+    Raises
+    ------
+    DataError
+        If they are no spikes; names `network`.
+    """
+    if isinstance(spikes, SpikeCounts):
+        return {name: (spikes.denominator, spikes.per_neuron(name)) for name in spikes.layers}
+    found = {"": spikes} if isinstance(spikes, Tensor) else spikes
+    if not isinstance(found, Mapping) or not found:
+        raise DataError(
+            f"spikes must be a tensor [T, N, ...], a mapping of layers to such, or SpikeCounts, got "
+            f"{type(spikes).__name__} ({network})"
+        )
+    return {name: _summed(name, tensor) for name, tensor in found.items()}
+
+
+def _summed(name: str, spikes: Tensor) -> tuple[int, Tensor]:
+    if not isinstance(spikes, Tensor) or spikes.ndim < 3 or spikes.numel() == 0:
+        got = list(spikes.shape) if isinstance(spikes, Tensor) else type(spikes).__name__
+        raise DataError(f"spikes must be [T, N, ...], got {got} (layer {name!r})")
+    total = spikes.detach().flatten(2).sum((0, 1), dtype=torch.float64)
+    whole = total.round().long()
+    if not bool((whole == total).all()) or int(whole.min()) < 0:
+        raise DataError(f"spikes must be whole numbers >= 0, those of layer {name!r} are not")
+    return spikes.shape[0] * spikes.shape[1], whole
+
+
 def _check_images(images: Tensor, steps: int) -> None:
     if images.dtype != torch.int64 or images.ndim != 1:
         raise DataError(f"images_per_block must be int64 [blocks], got {images.dtype} {list(images.shape)}")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from isofire.errors import DataError, ModelError, OutputError, SpecError
 from isofire.firing.aggregate import combined
-from isofire.firing.counts import SpikeCounts
+from isofire.firing.counts import SpikeCounts, Spikes, counts_by_layer
 from isofire.firing.drift import check_match
 from isofire.firing.evidence.outcome import HEADLINE
 from isofire.firing.measures import Combine, Firing, Measure, quantity
@@ -27,9 +27,6 @@ except ImportError as error:
     raise OutputError(
         "isofire.firing.metrics needs torchmetrics, which is not installed; pip install 'isofire[metrics]'"
     ) from error
-
-Spikes = Tensor | Mapping[str, Tensor] | SpikeCounts
-"""[T, N, *neuron_shape] of one layer, or of several by name, or what a `FiringRecorder` counted."""
 
 
 class FiringMetric(Metric):
@@ -169,7 +166,7 @@ class FiringMetric(Metric):
 
     def _count(self, **networks: Spikes) -> None:
         """Add a batch that all of these networks saw."""
-        found = {network: _layers(spikes, network) for network, spikes in networks.items()}
+        found = {network: counts_by_layer(spikes, network) for network, spikes in networks.items()}
         first, *others = found.values()
         shapes = {name: (steps, len(counts)) for name, (steps, counts) in first.items()}
         for other in others:
@@ -326,27 +323,3 @@ def _told(names: tuple[str, ...], sizes: list[int]) -> str:
     if len(names) != len(sizes):
         return f"{len(sizes)} of {', '.join(map(str, sizes))}"
     return ", ".join(f"{name!r} of {size}" for name, size in zip(names, sizes, strict=True))
-
-
-def _layers(spikes: Spikes, network: str) -> dict[str, tuple[int, Tensor]]:
-    """Layer -> T * images and spikes of each neuron, int64 [n]."""
-    if isinstance(spikes, SpikeCounts):
-        return {name: (spikes.denominator, spikes.per_neuron(name)) for name in spikes.layers}
-    found = {"": spikes} if isinstance(spikes, Tensor) else spikes
-    if not isinstance(found, Mapping) or not found:
-        raise DataError(
-            f"spikes must be a tensor [T, N, ...], a mapping of layers to such, or SpikeCounts, got "
-            f"{type(spikes).__name__} ({network})"
-        )
-    return {name: _summed(name, tensor) for name, tensor in found.items()}
-
-
-def _summed(name: str, spikes: Tensor) -> tuple[int, Tensor]:
-    if not isinstance(spikes, Tensor) or spikes.ndim < 3 or spikes.numel() == 0:
-        got = list(spikes.shape) if isinstance(spikes, Tensor) else type(spikes).__name__
-        raise DataError(f"spikes must be [T, N, ...], got {got} (layer {name!r})")
-    total = spikes.detach().flatten(2).sum((0, 1), dtype=torch.float64)
-    whole = total.round().long()
-    if not bool((whole == total).all()) or int(whole.min()) < 0:
-        raise DataError(f"spikes must be whole numbers >= 0, those of layer {name!r} are not")
-    return spikes.shape[0] * spikes.shape[1], whole

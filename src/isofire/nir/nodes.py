@@ -1,4 +1,4 @@
-"""One node of a graph as a module, and back; `isofire` in a node's metadata says what NIR has no field for."""
+"""One node of a graph as a module; `isofire` in its metadata says what NIR has no field for."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ from torch import Tensor, nn
 import nir
 from isofire.errors import ModelError
 from isofire.neurons import IF, LI, LIF, CubaLIF, Neuron, ParametricLIF, surrogate
-from isofire.neurons.kinds.integrate_and_fire import LIFDynamics
-from isofire.neurons.registry import name_of
-from isofire.neurons.surrogate import SURROGATES
 from isofire.nir.convention import Convention
 from isofire.nir.current_based import (
     check_leak,
@@ -26,11 +23,10 @@ from isofire.nir.current_based import (
     read_li,
     steps_of,
     values,
-    write_cuba,
-    write_li,
 )
 from isofire.nir.graph import Scale, SumPool2d
 from isofire.nir.metadata import KEY, intact
+from isofire.nir.node_writing import node_of, sizes_of
 
 
 def module_of(name: str, node: Any, convention: Convention) -> nn.Module:
@@ -59,36 +55,6 @@ def module_of(name: str, node: Any, convention: Convention) -> nn.Module:
     if without_bias:
         module.register_parameter("bias", None)
     return module.eval()
-
-
-def node_of(name: str, module: nn.Module, shape: tuple[int, ...], dt: float) -> Any:
-    """The node for a module that sees inputs of `shape`, without T and N.
-
-    Raises
-    ------
-    ModelError
-        If isofire writes no node for it.
-    """
-    return writer_of(name, module)(name, module, shape, dt)
-
-
-def writer_of(name: str, module: nn.Module) -> Callable[[str, Any, tuple[int, ...], float], Any]:
-    """What makes the node for modules of this kind.
-
-    Raises
-    ------
-    ModelError
-        If isofire writes no node for it.
-    """
-    for kind, write in _WRITERS.items():
-        if isinstance(module, kind):
-            return write
-    raise ModelError(
-        f"isofire writes no node for {name!r} ({type(module).__name__}); known are "
-        f"{', '.join(kind.__name__ for kind in _WRITERS)}, in a SEWResNet, a GraphNet or an nn.Sequential. Networks of "
-        "other libraries are written by their own tools: snntorch.export_nir, sinabs.nir, norse.torch.to_nir, "
-        "spikingjelly.activation_based.nir_exchange"
-    )
 
 
 def gain_of(node: Any, convention: Convention) -> Tensor | None:
@@ -143,26 +109,26 @@ def _read_conv(name: str, node: Any, c: Convention) -> nn.Module:
     weight, groups = _tensor(node.weight), int(node.groups)
     kind: Any = nn.Conv2d if isinstance(node, nir.Conv2d) else nn.Conv1d
     axes = weight.ndim - 2
-    padding = node.padding if isinstance(node.padding, str) else _sizes(node.padding, axes)
+    padding = node.padding if isinstance(node.padding, str) else sizes_of(node.padding, axes)
     layer = kind(
         weight.shape[1] * groups,
         weight.shape[0],
         tuple(weight.shape[2:]),
-        stride=_sizes(node.stride, axes),
+        stride=sizes_of(node.stride, axes),
         padding=padding,
-        dilation=_sizes(node.dilation, axes),
+        dilation=sizes_of(node.dilation, axes),
         groups=groups,
     )
     return _filled(layer, weight, _tensor(node.bias))
 
 
 def _read_sum_pool(name: str, node: Any, c: Convention) -> nn.Module:
-    kernel, stride, padding = (_sizes(getattr(node, key), 2) for key in ("kernel_size", "stride", "padding"))
+    kernel, stride, padding = (sizes_of(getattr(node, key), 2) for key in ("kernel_size", "stride", "padding"))
     return SumPool2d((kernel[0], kernel[1]), (stride[0], stride[1]), (padding[0], padding[1]))
 
 
 def _read_avg_pool(name: str, node: Any, c: Convention) -> nn.Module:
-    kernel, stride, padding = (_sizes(getattr(node, key), 2) for key in ("kernel_size", "stride", "padding"))
+    kernel, stride, padding = (sizes_of(getattr(node, key), 2) for key in ("kernel_size", "stride", "padding"))
     return nn.AvgPool2d((kernel[0], kernel[1]), (stride[0], stride[1]), (padding[0], padding[1]))
 
 
@@ -192,41 +158,6 @@ _READERS: dict[str, Callable[[str, Any, Convention], nn.Module]] = {
 }
 
 
-def _write_neuron(name: str, module: Any, shape: tuple[int, ...], dt: float) -> Any:
-    d, decay = module.dynamics, module.decay() if isinstance(module, ParametricLIF) else None
-    kind = name_of(module)
-    if kind not in ("if", "lif", "plif", "cuba_lif"):
-        raise ModelError(
-            f"isofire writes IF, LIF, parametric and current-based LIF to NIR, {name!r} is a {type(module).__name__}"
-        )
-
-    def full(value: float) -> np.ndarray:
-        return np.full(shape, value, dtype=np.float32)
-
-    w = None if decay is None else float(module.w.detach())
-    slope = next(key for key, kind in SURROGATES.items() if type(d.surrogate) is kind)
-    leak = {"tau": d.tau, "decay_input": d.decay_input} if isinstance(d, LIFDynamics) else {}
-    about = {
-        "kind": kind, "w": w, **leak, "v_threshold": d.v_threshold,
-        "v_reset": d.v_reset, "detach_reset": d.detach_reset, "v_floor": d.v_floor, "several": d.several,
-        "surrogate": [slope, d.surrogate.alpha],
-    }  # fmt: skip
-    if kind == "cuba_lif":
-        return write_cuba(name, module, shape, dt, about)
-    metadata = {KEY: json.dumps({"dynamics": about, "dt": dt})}
-    if kind == "if":
-        return nir.IF(r=full(1.0), v_threshold=full(d.v_threshold), v_reset=full(d.rest), metadata=metadata)
-    tau = d.tau if decay is None else 1.0 / float(decay.detach())
-    return nir.LIF(
-        tau=full(tau * dt),
-        r=full(1.0 if d.decay_input else tau),
-        v_leak=full(d.rest),
-        v_threshold=full(d.v_threshold),
-        v_reset=full(d.rest),
-        metadata=metadata,
-    )
-
-
 def _neuron(about: dict[str, Any]) -> Neuron:
     name, alpha = about["surrogate"]
     options = {key: about[key] for key in ("v_threshold", "v_reset", "detach_reset", "v_floor", "several")}
@@ -244,107 +175,11 @@ def _neuron(about: dict[str, Any]) -> Neuron:
     return neuron
 
 
-def _write_linear(name: str, module: Any, shape: tuple[int, ...], dt: float) -> Any:
-    weight = _array(module.weight)
-    return nir.Linear(weight=weight) if module.bias is None else nir.Affine(weight=weight, bias=_array(module.bias))
-
-
-def _write_conv(name: str, module: Any, shape: Any, dt: float) -> Any:
-    if module.padding_mode != "zeros":
-        raise ModelError(f"NIR pads with zeros, {name!r} with padding_mode={module.padding_mode!r}")
-    if module.groups > 1:
-        raise ModelError(
-            f"{name!r} is a convolution in {module.groups} groups, which nir's own type check takes for one of fewer "
-            "channels, so that no tool could read the file; use groups=1"
-        )
-    plane = isinstance(module, nn.Conv2d)
-    bias = torch.zeros(module.out_channels) if module.bias is None else module.bias
-
-    def sizes(values: tuple[int, ...]) -> Any:
-        return tuple(values) if plane else values[0]
-
-    kind: Any = nir.Conv2d if plane else nir.Conv1d
-    return kind(
-        input_shape=sizes(shape[1:]),
-        weight=_array(module.weight),
-        stride=sizes(module.stride),
-        padding=module.padding if isinstance(module.padding, str) else sizes(module.padding),
-        dilation=sizes(module.dilation),
-        groups=module.groups,
-        bias=_array(bias),
-        metadata={KEY: json.dumps({"bias": False})} if module.bias is None else {},
-    )
-
-
-def _write_batch_norm(name: str, module: Any, shape: tuple[int, ...], dt: float) -> Any:
-    """Every channel times a factor plus a constant: a convolution 1x1, or a linear layer, with a diagonal weight."""
-    if module.running_mean is None:
-        raise ModelError(f"the batch norm {name!r} keeps no statistics, so it cannot be written as fixed weights")
-    state = {key: value.tolist() for key, value in module.state_dict().items()}
-    about = {"axes": len(shape), "features": module.num_features, "eps": module.eps, "momentum": module.momentum}
-    metadata = {KEY: json.dumps({"batch_norm": {**about, "affine": module.affine, "state": state}})}
-    factor = torch.rsqrt(module.running_var.double() + module.eps)
-    factor = factor if module.weight is None else factor * module.weight.double()
-    offset = -module.running_mean.double() * factor
-    offset = (offset if module.bias is None else offset + module.bias.double()).float()
-    weight = torch.diag(factor).float()
-    if len(shape) == 1:
-        return nir.Affine(weight=_array(weight), bias=_array(offset), metadata=metadata)
-    if len(shape) != 3:
-        raise ModelError(f"NIR takes the batch norm {name!r} on [C] or [C, H, W], got {list(shape)}")
-    return nir.Conv2d(
-        input_shape=(shape[1], shape[2]),
-        weight=_array(weight[:, :, None, None]),
-        stride=(1, 1),
-        padding=(0, 0),
-        dilation=(1, 1),
-        groups=1,
-        bias=_array(offset),
-        metadata=metadata,
-    )
-
-
 def _batch_norm(about: dict[str, Any]) -> nn.Module:
     kind = nn.BatchNorm2d if about["axes"] == 3 else nn.BatchNorm1d
     norm = kind(about["features"], eps=about["eps"], momentum=about["momentum"], affine=about["affine"])
     norm.load_state_dict({key: torch.tensor(value) for key, value in about["state"].items()})
     return norm.eval()
-
-
-def _write_pool(name: str, module: Any, shape: tuple[int, ...], dt: float) -> Any:
-    if isinstance(module, nn.AvgPool2d) and (module.ceil_mode or module.divisor_override is not None):
-        raise ModelError(f"NIR knows no ceil_mode and divisor_override, {name!r} has one")
-    kind = nir.SumPool2d if isinstance(module, SumPool2d) else nir.AvgPool2d
-    kernel, stride, padding = (
-        np.array(_sizes(value, 2)) for value in (module.kernel_size, module.stride, module.padding)
-    )
-    return kind(kernel_size=kernel, stride=stride, padding=padding)
-
-
-def _write_flatten(name: str, module: Any, shape: tuple[int, ...], dt: float) -> Any:
-    start, end = (axis - 1 if axis > 0 else axis for axis in (module.start_dim, module.end_dim))
-    if module.start_dim == 0:
-        raise ModelError(f"{name!r} flattens the images together; NIR knows single inputs only")
-    return nir.Flatten(input_type={"input": np.array(shape)}, start_dim=start, end_dim=end)
-
-
-def _write_scale(name: str, module: Any, shape: tuple[int, ...], dt: float) -> Any:
-    return nir.Scale(scale=_array(module.scale.expand(shape)))
-
-
-_WRITERS: dict[type[nn.Module], Callable[[str, Any, tuple[int, ...], float], Any]] = {
-    Neuron: _write_neuron,
-    LI: write_li,
-    nn.Linear: _write_linear,
-    nn.Conv1d: _write_conv,
-    nn.Conv2d: _write_conv,
-    nn.BatchNorm1d: _write_batch_norm,
-    nn.BatchNorm2d: _write_batch_norm,
-    nn.AvgPool2d: _write_pool,
-    SumPool2d: _write_pool,
-    nn.Flatten: _write_flatten,
-    Scale: _write_scale,
-}
 
 
 def _unchanged(name: str, node: Any, module: nn.Module, dt: float) -> nn.Module:
@@ -379,12 +214,3 @@ def _filled(layer: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:
 
 def _tensor(values: Any) -> Tensor:
     return torch.from_numpy(np.array(values, dtype=np.float32))
-
-
-def _array(values: Tensor) -> np.ndarray:
-    return values.detach().to("cpu", torch.float32).numpy().copy()
-
-
-def _sizes(values: Any, axes: int) -> tuple[int, ...]:
-    found = [int(value) for value in np.atleast_1d(np.asarray(values))]
-    return tuple(found * axes if len(found) == 1 else found)

@@ -24,7 +24,7 @@ from isofire.neurons.fold import StepLayer
 from isofire.nir.foreign import foreign_graph
 from isofire.nir.graph import INPUT, GraphNet, layers_of
 from isofire.nir.metadata import KEY, MEMBRANE, NAMES
-from isofire.nir.nodes import node_of, writer_of
+from isofire.nir.node_writing import node_of, writer_of
 from isofire.nir.parts import converted, resolved
 from isofire.nir.reading import module_name
 from isofire.nir.residual import residual_graph

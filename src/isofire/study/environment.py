@@ -49,10 +49,7 @@ def environment(device: torch.device | str | None = None) -> dict[str, Any]:
 
 def version(package: str) -> str | None:
     """The installed version; None if the package is not installed."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+    return next((found.version for found in metadata.distributions(name=package)), None)
 
 
 def cpu_model() -> str:

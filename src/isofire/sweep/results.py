@@ -15,7 +15,8 @@ from isofire.firing import SpikeCounts
 from isofire.firing.evidence.outcome import Margins
 from isofire.study.reference import judged
 from isofire.study.rows import Row, is_row, restored
-from isofire.sweep.store import Kind, Store, read_json
+from isofire.sweep.manifest import Kind
+from isofire.sweep.store import Store, read_json
 from isofire.sweep.task import baseline_title
 
 

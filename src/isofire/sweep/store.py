@@ -12,29 +12,17 @@ import uuid
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
 from isofire import toml_json
 from isofire.errors import IsofireError, OutputError
-from isofire.files import open_file, read_file, write_text
+from isofire.files import read_file, write_text
 from isofire.json_text import to_json_text
 from isofire.sweep.claim import STALE, Claim, Owner, now, owner_of
-
-Kind = Literal["cells", "baselines"]
-
-FILES: dict[Kind, frozenset[str]] = {
-    "cells": frozenset({
-        "row.json", "comparison.json", "counts.safetensors", "distributions.json", "history.json", "environment.json",
-    }),
-    "baselines": frozenset({"baseline.json", "model.safetensors", "counts.safetensors", "predictions.safetensors"}),
-}  # fmt: skip
-"""What a part has at least; cells have a `model.safetensors` too if the sweep keeps models."""
-
-MANIFEST = "manifest.json"
-_VERSION = 1
+from isofire.sweep.manifest import MANIFEST, Kind, is_intact, sync, write_manifest
 
 VISIBLE = 90.0
 """Seconds after which every machine sees what another one renamed; NFS keeps names for up to a minute."""
@@ -91,7 +79,7 @@ class Store:
 
     def exists(self, kind: Kind, key: str) -> bool:
         """Whether a part is finished, by the sizes of its files."""
-        return _is_intact(self.path(kind, key), kind, key, deep=False)
+        return is_intact(self.path(kind, key), kind, key, deep=False)
 
     def read(self, kind: Kind, key: str, name: str) -> Any:
         """Values of a JSON file of a finished part; None if it is missing, or not what was written.
@@ -133,7 +121,7 @@ class Store:
         # asked first: what appears while we look is whole, not damaged
         if not _is_there(folder):
             return False
-        if _is_intact(folder, kind, key, deep=True):
+        if is_intact(folder, kind, key, deep=True):
             return True
         self._set_aside(folder)
         return False
@@ -160,13 +148,13 @@ class Store:
         try:
             part.mkdir(parents=True)
             write(part)
-            _write_manifest(part, key)
+            write_manifest(part, key)
             # a new owner clears what it finds; files written after that make a folder of their own, which lacks some
-            if not (is_ours() and _is_intact(part, kind, key, deep=False)):
+            if not (is_ours() and is_intact(part, kind, key, deep=False)):
                 raise Superseded(f"another process took {key} over")
             final.parent.mkdir(parents=True, exist_ok=True)
             self._rename(part, final, kind, key)
-            _sync(final.parent)
+            sync(final.parent)
         except OSError as error:
             shutil.rmtree(part, ignore_errors=True)
             if not is_ours():
@@ -268,7 +256,7 @@ class Store:
         except OSError:
             if not os.path.lexists(final):
                 raise
-            if _is_intact(final, kind, key, deep=True):
+            if is_intact(final, kind, key, deep=True):
                 # another machine that could not see this claim was faster; its bits are the same
                 shutil.rmtree(part)
                 return
@@ -303,29 +291,6 @@ def read_json(path: Path) -> Any:
         raise OutputError(f"cannot read {path}: {told}; run the sweep again, which repairs its folder") from error
 
 
-def _is_intact(folder: Path, kind: Kind, key: str, *, deep: bool) -> bool:
-    try:
-        manifest = toml_json.read_json(folder / MANIFEST)
-        if manifest["version"] != _VERSION or manifest["key"] != key or not FILES[kind] <= manifest["files"].keys():
-            return False
-        for name, about in manifest["files"].items():
-            if (folder / name).stat().st_size != about["bytes"]:
-                return False
-            if deep and _digest(folder / name) != about["sha256"]:
-                return False
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return False
-    except OSError as error:
-        # too many open files or a server that is away say nothing about the part
-        raise OutputError(
-            f"cannot read {folder}: {error.strerror or error}; nothing was changed, mend that and give the same "
-            "command again"
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return False
-    return True
-
-
 def _is_there(path: Path) -> bool:
     """Whether anything has this name; unlike `os.path.lexists` it does not take an error for a no."""
     try:
@@ -335,30 +300,6 @@ def _is_there(path: Path) -> bool:
     except OSError as error:
         raise OutputError(f"cannot read {path}: {error.strerror or error}; mend that and run again") from error
     return True
-
-
-def _write_manifest(folder: Path, key: str) -> None:
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    about = {path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for path in files}
-    write_text(folder / MANIFEST, json.dumps({"version": _VERSION, "key": key, "files": about}, indent=1) + "\n")
-    _sync(folder)
-
-
-def _digest(path: Path) -> str:
-    with open_file(path) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    """Bring the names in a folder to disk."""
-    if os.name == "nt":
-        # which opens no folders, and writes names to disk by itself
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _date() -> str:

@@ -25,8 +25,9 @@ from isofire.study import AnySet, Splits, environment, load_splits, run_cell, tr
 from isofire.study.cell import COST_IMAGES
 from isofire.study.distributions import distributions
 from isofire.sweep.given import given_model, identity_of
+from isofire.sweep.manifest import Kind
 from isofire.sweep.plan import fingerprints_of, versions
-from isofire.sweep.store import Kind, Store, Superseded
+from isofire.sweep.store import Store, Superseded
 from isofire.sweep.task import BaselineTask, CellTask, Outcome, Task
 from isofire.training.distributed import pick_device
 

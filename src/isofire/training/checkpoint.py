@@ -28,6 +28,7 @@ from isofire.errors import CheckpointError, ModelError
 from isofire.files import check_file, write_atomic
 from isofire.formats import told_format
 from isofire.quantizers import fit_quantizers_
+from isofire.quantizers.base import under
 from isofire.toml_json import parse_json
 
 Kind = Literal["weights", "training"]
@@ -177,7 +178,7 @@ def load_training(path: str | os.PathLike[str], model: nn.Module, optimizer: tor
         Both are then untouched.
     """
     header, tensors = _read(path)
-    state, parameters = _under("optimizer", tensors), dict(model.named_parameters())
+    state, parameters = under("optimizer/", tensors), dict(model.named_parameters())
     _check_model(path, model, tensors)
     _check_optimizer(path, header, state, parameters)
     _load_model(path, model, tensors)
@@ -197,7 +198,7 @@ def _write(
         architecture=architecture(model),
         versions=_versions(),
         note=dict(note),
-        optimizer=sorted(_under("optimizer", tensors)),
+        optimizer=sorted(under("optimizer/", tensors)),
     )
     plain = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
     text = msgspec.json.encode(header).decode()
@@ -245,22 +246,18 @@ def _header(path: str | os.PathLike[str], text: str) -> Header:
 
 def _load_model(path: str | os.PathLike[str], model: nn.Module, tensors: dict[str, Tensor]) -> None:
     _check_model(path, model, tensors)
-    model.load_state_dict(_under("model", tensors))
+    model.load_state_dict(under("model/", tensors))
 
 
 def _check_model(path: str | os.PathLike[str], model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    stored = _under("model", tensors)
+    stored = under("model/", tensors)
     fit_quantizers_(model, stored)
     own = model_tensors(model)
-    differences = []
-    if missing := sorted(own.keys() - stored.keys()):
-        differences.append(f"missing there: {_some(missing)}")
-    if surplus := sorted(stored.keys() - own.keys()):
-        differences.append(f"surplus there: {_some(surplus)}")
+    surplus = sorted(stored.keys() - own.keys())
+    differences = _lacking(own.keys() - stored.keys(), surplus)
     unlike = [name for name in sorted(own.keys() & stored.keys()) if _form(own[name]) != _form(stored[name])]
     if unlike:
-        shown = _some([f"{name} is {_form(stored[name])} there, {_form(own[name])} here" for name in unlike])
-        differences.append(shown)
+        differences.append(_some(f"{name} is {_form(stored[name])} there, {_form(own[name])} here" for name in unlike))
     if differences:
         raise CheckpointError(
             f"{path} belongs to another architecture: {'; '.join(differences)}; "
@@ -284,17 +281,12 @@ def _states(model: nn.Module, names: list[str]) -> str | None:
 def _check_optimizer(
     path: str | os.PathLike[str], header: Header, state: dict[str, Tensor], parameters: dict[str, nn.Parameter]
 ) -> None:
-    differences = []
-    if missing := sorted(set(header.optimizer) - state.keys()):
-        differences.append(f"missing there: {_some(missing)}")
     owners = {full: parameters.get(full.rpartition("/")[0]) for full in state}
-    if surplus := sorted(full for full in state if full not in header.optimizer or owners[full] is None):
-        differences.append(f"surplus there: {_some(surplus)}")
+    surplus = [full for full in state if full not in header.optimizer or owners[full] is None]
+    differences = _lacking(set(header.optimizer) - state.keys(), surplus)
     for full, owner in sorted(owners.items()):
-        if owner is None:
-            continue
-        there, wanted = _form(state[full]), "float32 []" if full.endswith("/step") else _form(owner)
-        if there != wanted:
+        there, wanted = _form(state[full]), "float32 []" if full.endswith("/step") or owner is None else _form(owner)
+        if owner is not None and there != wanted:
             differences.append(f"{full} is {there}, not {wanted}")
     if differences:
         raise CheckpointError(
@@ -334,13 +326,13 @@ def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
 
 
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    start = f"{prefix}/"
-    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
-
-
 def _form(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+
+
+def _lacking(missing: Iterable[str], surplus: Iterable[str]) -> list[str]:
+    named = {"missing there": sorted(missing), "surplus there": sorted(surplus)}
+    return [f"{what}: {_some(names)}" for what, names in named.items() if names]
 
 
 def _some(items: Iterable[str]) -> str:
@@ -350,8 +342,5 @@ def _some(items: Iterable[str]) -> str:
 
 
 def _versions() -> dict[str, str]:
-    try:
-        own = metadata.version("isofire")
-    except metadata.PackageNotFoundError:
-        own = "not installed"
+    own = next((found.version for found in metadata.distributions(name="isofire")), "not installed")
     return {"isofire": own, "torch": str(torch.__version__), "python": platform.python_version()}

@@ -13,14 +13,18 @@ from __future__ import annotations
 
 import atexit
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from isofire.errors import SpecError
+from isofire.errors import OutputError, SpecError
+from isofire.folder_lock import hold
 
 
 @dataclass(frozen=True)
@@ -129,3 +133,18 @@ def _start(device: torch.device) -> None:
 def _leave() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+@contextmanager
+def alone_in(folder: Path | None, group: Group) -> Iterator[None]:
+    """No other run trains in the folder; the processes of one run are told together."""
+    with ExitStack() as stack:
+        refused: OutputError | None = None
+        if folder is not None and group.leads:
+            try:
+                stack.enter_context(hold(folder))
+            except OutputError as error:
+                refused = error
+        if bool(group.gather(torch.tensor(int(refused is not None), device=group.device)).any()):
+            raise refused or OutputError(f"{folder} could not be opened by the first process, whose error says why")
+        yield

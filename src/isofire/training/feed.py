@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from isofire.data import Augment, EventSet, ImageSet
 from isofire.errors import SpecError
+from isofire.training.recipe import Recipe
 
 AnySet = ImageSet | EventSet
 
@@ -65,3 +68,32 @@ def refuse_test_split(data: AnySet, role: str) -> None:
     """
     if data.split == "test":
         raise SpecError(f"{role} must not be the test split ({data.name}); cut a validation set off with hold_out")
+
+
+def steps_of(train_set: AnySet, valid_set: AnySet | None, recipe: Recipe, world: int) -> int:
+    """Steps of an epoch in which so many processes share the images.
+
+    Raises
+    ------
+    SpecError
+        If there is none, or a set is a test split.
+    """
+    refuse_test_split(train_set, "train_set")
+    if valid_set is not None:
+        refuse_test_split(valid_set, "valid_set")
+    steps = math.floor(len(train_set) / (recipe.batch_size * world))
+    if steps == 0:
+        raise SpecError(
+            f"batch_size times processes must not exceed the training samples, got {recipe.batch_size} x {world} for "
+            f"{len(train_set)} (recipe, {train_set.name}); lower batch_size"
+        )
+    return steps
+
+
+def augmentation_of(train_set: AnySet, recipe: Recipe) -> Augment | None:
+    """What the recipe says of augmentation; SpecError if the set cannot be augmented."""
+    if not (recipe.pad or recipe.flip or recipe.cutout):
+        return None
+    if not isinstance(train_set, ImageSet):
+        raise SpecError(f"pad, flip and cutout are for images, {train_set.name} holds events (recipe); leave them out")
+    return Augment(pad=recipe.pad, flip=recipe.flip, cutout=recipe.cutout)

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,12 @@ from torch import Tensor, nn
 
 from isofire.adapters import read_logits, reset_
 from isofire.convolution import SafeConvolutions, needs_care
-from isofire.data import Augment, ImageSet
 from isofire.errors import ModelError, OutputError, SpecError
 from isofire.files import writable_folder
-from isofire.folder_lock import hold
 from isofire.training.checkpoint import load_training, read_note, save_training, save_weights
-from isofire.training.distributed import Group, join
+from isofire.training.distributed import Group, alone_in, join
 from isofire.training.evaluation import evaluate_feed
-from isofire.training.feed import AnySet, Feed, refuse_test_split
+from isofire.training.feed import AnySet, Feed, augmentation_of, steps_of
 from isofire.training.losses import check_classes, hits
 from isofire.training.objective import Objective
 from isofire.training.optimizer import make_optimizer, set_learning_rate
@@ -32,7 +30,7 @@ from isofire.training.recipe import Recipe
 from isofire.training.records import EpochRecord, TrainingResult, best_of
 from isofire.training.resume import Position, RunNote, identity, position_of
 from isofire.training.schedule import learning_rate
-from isofire.training.seeds import augment_generator, epoch_order, seed_model
+from isofire.training.seeds import augment_generator, epoch_order, own_random_state, seed_model
 from isofire.training.silence import SilenceWatch
 from isofire.training.sums import EpochSums, Means
 
@@ -106,7 +104,7 @@ def train(
     group = join(device)
     place = None if out is None else Path(out)
     run = _Run(model, train_set, valid_set, recipe, teacher, group, place, checkpoint_every)
-    with _alone_in(place, group), _own_random_state(group.device):
+    with alone_in(place, group), own_random_state(group.device):
         run.open_folder(resume)
         return run.train(reporter(progress and group.leads, recipe.epochs, run.steps, run.steps_done), on_epoch)
 
@@ -126,7 +124,7 @@ class _Run:
         checkpoint_every: int | None,
     ) -> None:
         self.recipe, self.group, self.out, self.checkpoint_every = recipe, group, out, checkpoint_every
-        self.steps = _steps(train_set, valid_set, recipe, group.world)
+        self.steps = steps_of(train_set, valid_set, recipe, group.world)
         self.model = model.to(group.device)
         channels_last = recipe.channels_last
         self.convolutions = SafeConvolutions if needs_care(self.model, group.device) else nullcontext
@@ -137,7 +135,7 @@ class _Run:
         self.optimizer = make_optimizer(self.model, recipe)
         self.feed = Feed(train_set, group.device, channels_last)
         self.valid = None if valid_set is None else Feed(valid_set, group.device, channels_last)
-        self.augment = _augmentation(train_set, recipe)
+        self.augment = augmentation_of(train_set, recipe)
         self.classes = len(train_set.classes)
         self.fingerprints = (train_set.fingerprint, None if valid_set is None else valid_set.fingerprint)
         # as long as the weights are the initial ones
@@ -335,46 +333,3 @@ class _Run:
             return
         note: dict[str, Any] = msgspec.to_builtins(RunNote(identity=self.identity, position=self.at))
         save_training(self.last, self.model, self.optimizer, note)
-
-
-def _steps(train_set: AnySet, valid_set: AnySet | None, recipe: Recipe, world: int) -> int:
-    refuse_test_split(train_set, "train_set")
-    if valid_set is not None:
-        refuse_test_split(valid_set, "valid_set")
-    steps = math.floor(len(train_set) / (recipe.batch_size * world))
-    if steps == 0:
-        raise SpecError(
-            f"batch_size times processes must not exceed the training samples, got {recipe.batch_size} x {world} for "
-            f"{len(train_set)} (recipe, {train_set.name}); lower batch_size"
-        )
-    return steps
-
-
-def _augmentation(train_set: AnySet, recipe: Recipe) -> Augment | None:
-    if not (recipe.pad or recipe.flip or recipe.cutout):
-        return None
-    if not isinstance(train_set, ImageSet):
-        raise SpecError(f"pad, flip and cutout are for images, {train_set.name} holds events (recipe); leave them out")
-    return Augment(pad=recipe.pad, flip=recipe.flip, cutout=recipe.cutout)
-
-
-@contextmanager
-def _alone_in(folder: Path | None, group: Group) -> Iterator[None]:
-    """No other run trains in the folder; the processes of one run are told together."""
-    with ExitStack() as stack:
-        refused: OutputError | None = None
-        if folder is not None and group.leads:
-            try:
-                stack.enter_context(hold(folder))
-            except OutputError as error:
-                refused = error
-        if bool(group.gather(torch.tensor(int(refused is not None), device=group.device)).any()):
-            raise refused or OutputError(f"{folder} could not be opened by the first process, whose error says why")
-        yield
-
-
-@contextmanager
-def _own_random_state(device: torch.device) -> Iterator[None]:
-    """Give torch's global generators back as they were, since every step seeds them."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        yield

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from isofire.firing import compare
 from isofire.firing.cost import Cost, measure_cost, reach
-from isofire.firing.verdict import Limits, check
+from isofire.firing.limits import Limits
+from isofire.firing.verdict import check
 from isofire.neurons import IF, PerStep, Repeat
 
 LABELS = torch.zeros(40, dtype=torch.int64)

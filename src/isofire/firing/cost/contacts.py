@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from isofire.firing.cost.events import Source
+from isofire.firing.cost.events import Events, Source
 
 Which = Literal["all", "nonzero"]
 
@@ -71,6 +71,37 @@ class Arrival:
         if self.x.ndim > 2 and self.weight.ndim == self.x.ndim:
             return self.weight[0].numel()
         return self.x.shape[1 - self.axis] if self.x.ndim == 2 else self.x.shape[-1]
+
+
+@dataclass(frozen=True)
+class Contact:
+    """What arrived at weights in one operation of the forward pass.
+
+    Parameters
+    ----------
+    site
+        Name of the layer: the module that holds the weights, or the parameter's own name where it is not `weight`;
+        for products of activations the module in which they happen.
+    arrival, events, source
+        What arrived, its events, and whether it comes from the input or from spikes.
+    neuron_calls
+        Calls of neurons before it in this forward pass.
+    lead
+        First axes of what the module was given in which it happens; empty where rows are known to lie otherwise.
+    inside
+        Name of the neuron whose recurrent weights these are; None for all others.
+    constant
+        Whether what arrived depends on nothing: a state at rest, a bias unit.
+    """
+
+    site: str
+    arrival: Arrival
+    events: Events
+    source: Source
+    neuron_calls: int
+    lead: tuple[int, ...]
+    inside: str | None = None
+    constant: bool = False
 
 
 def arrivals(name: str, args: Sequence[Any], output: Any, source: Callable[[Tensor], Source]) -> list[Arrival] | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 _SWEEP = 64
@@ -64,6 +64,21 @@ def storage_of(x: Tensor) -> torch.UntypedStorage:
     if x.layout is torch.strided:
         return x.untyped_storage()
     return (x._values() if x.layout is torch.sparse_coo else x.values()).untyped_storage()
+
+
+def named_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """Parameters and buffers, one that two modules share under both names."""
+    found = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    return [(name, tensor) for name, tensor in found if tensor.numel()]
+
+
+def lies_within(x: Tensor, whole: Tensor) -> bool:
+    """Whether a tensor is a view of another, or of a part of it."""
+    if x.untyped_storage()._cdata != whole.untyped_storage()._cdata or not whole.is_contiguous() or not x.numel():
+        return False
+    first = x.storage_offset() - whole.storage_offset()
+    last = first + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
+    return x.dtype == whole.dtype and first >= 0 and last < whole.numel()
 
 
 class EventMemory:

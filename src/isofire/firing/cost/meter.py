@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from isofire.adapters import Adapter, batch_first
 from isofire.errors import ModelError
-from isofire.firing.cost.contacts import Arrival, Which
+from isofire.firing.cost.contacts import Arrival, Contact, Which
 from isofire.firing.cost.events import Events, Source
 from isofire.firing.cost.propagation import is_whole
-from isofire.firing.cost.trace import Contact, Trace
+from isofire.firing.cost.trace import Trace
 
 ALL, NONZERO, EVENTS, ACTIVE, DENSE, INPUTS = range(6)
 """Rows of a call's sums: events times fan-out over all and over non-zero weights, non-zero inputs, synapses with a

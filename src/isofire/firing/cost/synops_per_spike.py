@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from isofire.adapters import Adapter, batch_first, input_axis, refuse_integers
 from isofire.errors import ModelError
+from isofire.firing.cost.contacts import Contact
 from isofire.firing.cost.events import Events, Source
 from isofire.firing.cost.left_out import LeftOut, left_out
 from isofire.firing.cost.meter import height_of
 from isofire.firing.cost.routes import Routes
-from isofire.firing.cost.trace import RECURRENCE, Contact, Trace
+from isofire.firing.cost.trace import RECURRENCE, Trace
 from isofire.running import device_of, evaluating, forward
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,8 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from isofire.adapters import Adapter, at_one_place, from_rest
-from isofire.firing.cost.contacts import PRODUCTS, Arrival, arrivals
-from isofire.firing.cost.events import NONE, EventMemory, Events, Source, storage_of
+from isofire.firing.cost.contacts import PRODUCTS, Arrival, Contact, arrivals
+from isofire.firing.cost.events import NONE, EventMemory, Events, Source, lies_within, named_tensors, storage_of
 from isofire.firing.cost.operations import KNOWN
 from isofire.firing.cost.propagation import Call, is_whole, propagate
 from isofire.firing.cost.uses import Leaving, Uses, weighted_sum, work_not_counted
@@ -35,58 +34,12 @@ RECURRENCE = "recurrence inside the neuron"
 """What stands in `Events.through` for spikes that a neuron feeds back to itself before it gives them."""
 
 
-def _named_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """Parameters and buffers, one that two modules share under both names."""
-    found = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-    return [(name, tensor) for name, tensor in found if tensor.numel()]
-
-
-def _lies_within(x: Tensor, whole: Tensor) -> bool:
-    """Whether a tensor is a view of another, or of a part of it."""
-    if x.untyped_storage()._cdata != whole.untyped_storage()._cdata or not whole.is_contiguous() or not x.numel():
-        return False
-    first = x.storage_offset() - whole.storage_offset()
-    last = first + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
-    return x.dtype == whole.dtype and first >= 0 and last < whole.numel()
-
-
 @contextmanager
 def _differentiable() -> Iterator[None]:
     """What is done to events can be differentiated, while the network itself runs without gradients."""
     # leaving inference mode lets autograd see operations again, which an operation's handler is below of
     with torch.inference_mode(False), torch.enable_grad():
         yield
-
-
-@dataclass(frozen=True)
-class Contact:
-    """What arrived at weights in one operation of the forward pass.
-
-    Parameters
-    ----------
-    site
-        Name of the layer: the module that holds the weights, or the parameter's own name where it is not `weight`;
-        for products of activations the module in which they happen.
-    arrival, events, source
-        What arrived, its events, and whether it comes from the input or from spikes.
-    neuron_calls
-        Calls of neurons before it in this forward pass.
-    lead
-        First axes of what the module was given in which it happens; empty where rows are known to lie otherwise.
-    inside
-        Name of the neuron whose recurrent weights these are; None for all others.
-    constant
-        Whether what arrived depends on nothing: a state at rest, a bias unit.
-    """
-
-    site: str
-    arrival: Arrival
-    events: Events
-    source: Source
-    neuron_calls: int
-    lead: tuple[int, ...]
-    inside: str | None = None
-    constant: bool = False
 
 
 class Trace(TorchDispatchMode):
@@ -135,9 +88,9 @@ class Trace(TorchDispatchMode):
     def following(self) -> Iterator[Trace]:
         """Hooks on the model, and none left behind; forward passes belong into `run`."""
         self._parameters.clear()
-        for name, tensor in _named_tensors(self.model):
+        for name, tensor in named_tensors(self.model):
             self._parameters.setdefault(storage_of(tensor)._cdata, []).append(name)
-        self._stored = _named_tensors(self.model)
+        self._stored = named_tensors(self.model)
         fast = torch.backends.mha.get_fastpath_enabled()
         with ExitStack() as stack:
             for name, (neuron, adapter) in self.neurons.items():
@@ -378,7 +331,7 @@ class Trace(TorchDispatchMode):
                 tensors = [x for x in tree_leaves(output) if isinstance(x, Tensor)]
                 spikes, *others = tensors
                 # a state may hold the spikes themselves, or a step of them
-                for tensor in (x for x in others if not _lies_within(x, spikes)):
+                for tensor in (x for x in others if not lies_within(x, spikes)):
                     self._memory.write(tensor, Source.SPIKES)
                 self._memory.write(spikes, Source.SPIKES, events)
             self._paused = False

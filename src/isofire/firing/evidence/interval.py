@@ -45,7 +45,8 @@ import numpy as np
 from isofire.errors import DataError, SpecError
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.evidence.draws import bootstrap, everything, leave_one_out
-from isofire.firing.evidence.resample import Resampled, Values, resample, used_blocks
+from isofire.firing.evidence.ranks import Values
+from isofire.firing.evidence.resample import Resampled, resample, used_blocks
 from isofire.firing.evidence.student import check_level, t_value, z_value
 from isofire.firing.measures import Combine, Measure, Quantity, quantities
 

@@ -19,10 +19,9 @@ from isofire.errors import DataError
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.drift import check_match
 from isofire.firing.evidence.draws import Draws
+from isofire.firing.evidence.ranks import Values, rank_correlation, rank_correlations
 from isofire.firing.measures import BUILT_IN, CHANGE, CUTS, FP, MEASURES, Combine, Firing, quantities
 from isofire.firing.rates import is_dead
-
-Values = NDArray[np.float64]
 
 _EXACT = 2**24
 _CHUNK = 2**21
@@ -198,7 +197,7 @@ class _Worker:
                     values[f"{key}_fp"][row] = below_a[level - 1] / n
                     values[key][row] = below_b[level - 1] / n
                 if self.slow:
-                    values["spearman"][row] = _correlation(a, b, below_a, below_b)
+                    values["spearman"][row] = rank_correlation(a, b, below_a, below_b)
         self.pooled["emd"][rows] = np.abs(gaps).sum(1) / (denominators * self.neurons.sum())
 
     def _by_sorting(self, rows: slice, counts: dict[str, tuple[NDArray[Any], NDArray[Any]]]) -> None:
@@ -220,7 +219,7 @@ class _Worker:
             values["emd"][rows] = _gap(a, b) / unit
             if self.slow:
                 # moved rates that were equal stay so but for rounding
-                values["spearman"][rows] = _correlations(a.round(9), b.round(9))
+                values["spearman"][rows] = rank_correlations(a.round(9), b.round(9))
             all_a.append(a)
             all_b.append(b)
         unit = (self.a.denominators[rows] if self.same else 1) * self.neurons.sum()
@@ -328,42 +327,3 @@ def _dead_levels(cut: float, denominator: int) -> int:
     while level / denominator < cut:
         level += 1
     return level
-
-
-def _correlation(
-    a: NDArray[np.intp], b: NDArray[np.intp], below_a: NDArray[np.int64], below_b: NDArray[np.int64]
-) -> float:
-    """Spearman's rank correlation from counts and their cumulated histograms."""
-    ranks_a, square_a = _ranks(below_a)
-    ranks_b, square_b = _ranks(below_b)
-    if square_a <= 0 or square_b <= 0:
-        return float("nan")
-    return float((ranks_a[a] * ranks_b[b]).sum() / np.sqrt(square_a * square_b))
-
-
-def _correlations(a: NDArray[Any], b: NDArray[Any]) -> Values:
-    """Spearman's rank correlation of each row; NaN where all values of one side are equal."""
-    first, second = _row_ranks(a), _row_ranks(b)
-    size = np.sqrt((first**2).sum(1) * (second**2).sum(1))
-    return np.divide((first * second).sum(1), size, out=np.full(len(size), np.nan), where=size > 0)
-
-
-def _row_ranks(rows: NDArray[Any]) -> Values:
-    """Centred average ranks within each row."""
-    order = rows.argsort(1, kind="stable")
-    ordered = np.take_along_axis(rows, order, 1)
-    n, edge = rows.shape[1], np.ones((len(rows), 1), dtype=bool)
-    steps = ordered[:, 1:] != ordered[:, :-1]
-    places = np.arange(n)
-    first = np.maximum.accumulate(np.where(np.hstack([edge, steps]), places, 0), 1)
-    last = np.minimum.accumulate(np.where(np.hstack([steps, edge]), places, n)[:, ::-1], 1)[:, ::-1]
-    ranks = np.empty(rows.shape)
-    np.put_along_axis(ranks, order, (first + last - n + 1) / 2, 1)
-    return ranks
-
-
-def _ranks(below: NDArray[np.int64]) -> tuple[Values, float]:
-    """Centred average rank of each count, and the sum over neurons of its square."""
-    here = np.diff(below, prepend=0)
-    ranks = below - (here - 1) / 2 - (below[-1] + 1) / 2
-    return ranks, float((ranks * ranks * here).sum())

@@ -1,0 +1,80 @@
+"""What a quantized network has to keep to."""
+
+from __future__ import annotations
+
+import math
+
+from msgspec import Struct, field
+
+from isofire.errors import SpecError
+from isofire.firing.measures import FP, quantity
+
+
+class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a quantized network has to keep to; None does not look at it.
+
+    Parameters
+    ----------
+    accuracy_drop
+        Most that accuracy may fall, as a share of images: 0.01 is one point.
+    drift
+        Most that EMD (weighted by neurons) may be, as a multiple of its noise floor.
+    dead_share
+        Most neurons with a rate below 0.05, as a share of all.
+    synops
+        Most synaptic operations, as a multiple of the baseline's: 1.1 is ten per cent more.
+    state_bytes
+        Most memory for membrane states, in bytes.
+    most, least
+        Most or least that a measure may be, by the name of a column of `isofire.firing.MEASURES` ("dead_00",
+        "emd_max", "mfr_change"), or of a measure, which stands for its first column ("emd").
+    multiples
+        Most that a distance may be, as a multiple of its noise floor; `drift` is that of "emd_weighted".
+    """
+
+    accuracy_drop: float | None = None
+    drift: float | None = None
+    dead_share: float | None = None
+    synops: float | None = None
+    state_bytes: float | None = None
+    most: dict[str, float] = field(default_factory=dict)
+    least: dict[str, float] = field(default_factory=dict)
+    multiples: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        given = self.named
+        if not (given or self.most or self.least or self.multiples):
+            raise SpecError(f"at least one limit is needed, of {', '.join(self.__struct_fields__)}")
+        for name, value in given.items():
+            low = -1.0 if name == "accuracy_drop" else 0.0
+            _within(name, value, low, 1.0 if name in ("accuracy_drop", "dead_share") else math.inf)
+        for name, value in self.most.items():
+            _of_measure(name, value, "least", "lower")
+        for name, value in self.least.items():
+            _of_measure(name, value, "most", "higher")
+        for name, value in self.multiples.items():
+            _within(name, value, 0.0, math.inf)
+            if not quantity(name)[1].has_floor:
+                raise SpecError(f"{name} has no noise floor to be a multiple of; name a distance, or a NAME_change")
+
+    @property
+    def named(self) -> dict[str, float]:
+        """The limits that have a name of their own, in their order."""
+        names = ("accuracy_drop", "drift", "dead_share", "synops", "state_bytes")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+def _of_measure(name: str, value: float, other: str, better: str) -> None:
+    key, asked = quantity(name)
+    if asked.part == "baseline":
+        raise SpecError(f"a limit is for the quantized network, {name} is the baseline's; leave {FP} out")
+    if asked.measure.worse == better:
+        raise SpecError(f"a {better} {key} is worse, so a limit is the {other} that it may be, got {value}")
+    _within(name, value, *asked.bounds)
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not (math.isfinite(value) and low <= value <= high):
+        lower = "" if low == -math.inf else f" >= {low:g}"
+        upper = "" if high == math.inf else f" and <= {high:g}{', a share' if high == 1 else ''}"
+        raise SpecError(f"a limit must be a finite number{lower}{upper}, {name} is {value}")
