@@ -13,6 +13,7 @@ import pytest
 
 from isofire.errors import OutputError
 from isofire.files import write_text
+from isofire.sweep import manifest
 from isofire.sweep import store as module
 from isofire.sweep.manifest import FILES, Kind
 from isofire.sweep.store import Store, Superseded
@@ -207,7 +208,7 @@ def test_what_cannot_be_read_is_not_called_damaged(store, monkeypatch: pytest.Mo
     def fails(*_: object) -> str:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(module, "_digest", fails)
+    monkeypatch.setattr(manifest, "_digest", fails)
     with pytest.raises(OutputError, match="nothing was changed"):
         store.check("cells", "a")
     monkeypatch.undo()
@@ -216,7 +217,7 @@ def test_what_cannot_be_read_is_not_called_damaged(store, monkeypatch: pytest.Mo
 
 
 def test_what_appears_while_we_look_is_not_set_aside(store, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = module._is_intact
+    real = module.is_intact
 
     def slow(folder: Path, *rest: object, **more: object) -> bool:
         found = real(folder, *rest, **more)
@@ -224,7 +225,7 @@ def test_what_appears_while_we_look_is_not_set_aside(store, monkeypatch: pytest.
             shutil.copytree(store.path("cells", "a"), folder)
         return found
 
-    monkeypatch.setattr(module, "_is_intact", slow)
+    monkeypatch.setattr(module, "is_intact", slow)
     store.check("cells", "b")
     assert not (store.root / "damaged").exists()
 

@@ -139,8 +139,7 @@ def peek_note(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     CheckpointError
         If it is missing or no safetensors file, or holds a training state.
     """
-    text, _ = _open(path, with_tensors=False)
-    return None if text is None else read_note(path, "weights")
+    return None if _open(path, with_tensors=False)[0] is None else read_note(path, "weights")
 
 
 def count_values(path: str | os.PathLike[str]) -> int:
@@ -336,9 +335,9 @@ def _lacking(missing: Iterable[str], surplus: Iterable[str]) -> list[str]:
 
 
 def _some(items: Iterable[str]) -> str:
-    items = list(items)
-    rest = len(items) - _NAMES_SHOWN
-    return ", ".join(items[:_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    names = list(items)
+    rest = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(names[:_NAMES_SHOWN]) + rest
 
 
 def _versions() -> dict[str, str]:
