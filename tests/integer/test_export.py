@@ -48,6 +48,7 @@ NETWORKS: dict[str, Any] = {
     "current-before": lambda: digits_network(lambda: CubaLIF(4.0, 2.0)),
     "current-after": lambda: digits_network(lambda: CubaLIF(3.0, 5.0, synapse="after_decay", v_reset=None)),
     "current-late": lambda: digits_network(lambda: CubaLIF(CHANNELS, 2.5, synapse="before_input", decay_input=True)),
+    "subtracts": lambda: digits_network(lambda: CubaLIF(4.0, 2.0, v_reset=None, v_subtract=1.25)),
     "if-several": lambda: digits_network(lambda: IF(v_reset=None, several=True, v_floor=-0.5)),
 }
 

@@ -175,7 +175,7 @@ def test_states_are_as_narrow_as_their_bound_says() -> None:
         ),
         (lambda: nn.Sequential(Repeat(2), LIF(), PerStep(nn.Flatten(), nn.Linear(64, 10))), "must follow"),
         (lambda: isofire.models.sew_resnet8(connect="and", in_channels=1), "joins by 'and'"),
-        (lambda: nn.ModuleList([LIF()]), "SEWResNet and of nn.Sequential"),
+        (lambda: nn.ModuleList([LIF()]), "SEWResNet, nn\\.Sequential"),
     ],
 )
 def test_what_has_no_integers_is_refused(model: Any, said: str) -> None:
@@ -255,3 +255,33 @@ def test_constants_of_neurons_within_a_channel_have_no_integers() -> None:
     model = nn.Sequential(PerStep(nn.Conv2d(1, 2, 3)), CubaLIF(torch.linspace(2.0, 4.0, 36).view(6, 6)))
     with pytest.raises(ModelError, match="neurons of one channel of '1' have constants of their own"):
         lower(model, torch.ones(4, 1, 1, 8, 8))
+
+
+def test_what_a_spike_subtracts_may_be_another_number_than_the_threshold() -> None:
+    """V = 3, 6 -> fires at 5, minus 4; 2 + 3 -> fires; 1 + 3, 4 + 3 -> fires; by hand."""
+    model = nn.Sequential(PerStep(nn.Linear(1, 1, bias=False)), CubaLIF(IF_TAU, 1.0, **SUBTRACTS))
+    model[0][0].weight = nn.Parameter(torch.tensor([[3.0]]))
+    x = torch.ones(5, 1, 1)
+    assert model(x).flatten().tolist() == [0.0, 1.0, 1.0, 0.0, 1.0]
+    integers = lower(model, x)
+    assert torch.equal(integers(x), model(x))
+    part = integers.populations["1"]
+    assert part.scale is not None
+    found = integers.run(integers.codes(x), states=True).membranes["1"].flatten() * part.scale.double()
+    assert found.tolist() == pytest.approx([3.0, 2.0, 1.0, 4.0, 3.0], abs=1e-5)
+
+
+IF_TAU = 1e30
+SUBTRACTS: dict[str, Any] = {"v_reset": None, "v_threshold": 5.0, "v_subtract": 4.0}
+
+
+def test_only_a_soft_reset_of_single_spikes_subtracts_so_and_chips_refuse_it() -> None:
+    for other in ({"v_reset": 0.0}, {"several": True}):
+        with pytest.raises(SpecError, match="v_subtract needs a soft reset"):
+            CubaLIF(2.0, 2.0, **{**SUBTRACTS, **other})
+    with pytest.raises(ModelError, match="knows no v_subtract"):
+        CubaLIF(2.0, 2.0, backend="native", **SUBTRACTS)(torch.ones(2, 1, 1))
+    layers = [PerStep(nn.Linear(4, 4, bias=False)), CubaLIF(8.0, 2.0, synapse="after_decay", **SUBTRACTS)]
+    model = nn.Sequential(*layers, *copy.deepcopy(layers))
+    with pytest.raises(SpecError, match=r"1: reset: a spike subtracts 0\.8 times the threshold"):
+        lower(model, torch.ones(4, 2, 4), hardware="xylo-a2", approximate=("weights", "thresholds", "states", "spikes"))

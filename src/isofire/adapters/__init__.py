@@ -1,5 +1,6 @@
 """Models of other libraries, as they are: SpikingJelly, snnTorch, Norse, Sinabs, and neurons of your own."""
 
+from isofire.adapters.as_isofire import as_isofire
 from isofire.adapters.axes import axis_by, input_axis
 from isofire.adapters.base import Adapter, Layout, MembraneMixin
 from isofire.adapters.charge import Charge, charge_of
@@ -35,6 +36,7 @@ __all__ = [
     "MembraneMixin",
     "OverTime",
     "adapter_of",
+    "as_isofire",
     "at_one_place",
     "axis_by",
     "batch_first",

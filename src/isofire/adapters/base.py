@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from isofire.errors import ModelError
-from isofire.neurons import MembraneQuantizer
+from isofire.neurons import MembraneQuantizer, Neuron
 from isofire.neurons.membrane import Placement
 from isofire.quantizers import NeuronFacts
 
@@ -84,6 +84,10 @@ class Adapter(ABC):
             fires_at_threshold=self.fires_at_threshold,
             several=self.several(neuron),
         )
+
+    def counterpart(self, neuron: nn.Module) -> Neuron | str:
+        """isofire's neuron with the same spikes, for `isofire.adapters.as_isofire`; or why there is none."""
+        return f"no neuron of isofire's is known to fire as {type(neuron).__name__} does"
 
     def refusal(self, neuron: nn.Module, placement: Placement) -> str | None:
         """Why the membrane cannot be quantized there, as half a sentence with the cure; None if it can."""

@@ -151,7 +151,7 @@ def _described(network: IntegerNetwork, writer: _Writer) -> dict[str, Any]:
     }
 
 
-_NUMBERS = ("threshold", "bias", "decay", "synapse_decay", "floor", "scale")
+_NUMBERS = ("threshold", "bias", "decay", "synapse_decay", "floor", "subtract", "scale")
 
 
 def _layer(index: int, name: str, part: Population, writer: _Writer) -> dict[str, Any]:
@@ -239,7 +239,8 @@ def _population(about: dict[str, Any], reader: _Reader) -> Population:
         reset=about["reset"],
         output=about["output"],
         table=table and StateTable(table["placement"], reader.get(table["edges"]), reader.get(table["levels"])),
-        **{key: reader.get(about[key]) for key in _NUMBERS},
+        # bundles from before there was `subtract` have none
+        **{key: reader.get(about.get(key) if key == "subtract" else about[key]) for key in _NUMBERS},
     )
 
 

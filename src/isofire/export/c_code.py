@@ -101,7 +101,8 @@ def _update(layer: Layer, indent: int) -> str:
         lines.append(f"const int32_t fired = u >= th{k}[c] ? {fired} : 0;")
         if most not in (None, 1):
             raise ModelError(f"{layer.name!r} fires at most {most} spikes a step; a C program knows 1 or any number")
-        lines.append(f"u -= (int64_t)fired * th{k}[c];" if part.reset_to == "subtract" else "if (fired) u = 0;")
+        subtracted = f"th{k}[c]" if part.subtract is None else f"subtract{k}[c]"
+        lines.append(f"u -= (int64_t)fired * {subtracted};" if part.reset_to == "subtract" else "if (fired) u = 0;")
         if part.floor is not None:
             lines.append(f"if (u < floor{k}[c]) u = floor{k}[c];")
         if table is not None and table.placement == "post_reset":

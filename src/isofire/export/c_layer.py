@@ -158,6 +158,8 @@ def constants(layer: Layer, network: IntegerNetwork) -> str:
     for kind, _, decay in layer.decays:
         if decay.numel() > 1:
             found.append(array(f"lost_{kind}{k}", _each(decay, channels, layer.name)))
+    if part.subtract is not None:
+        found.append(array(f"subtract{k}", _each(part.subtract, channels, layer.name)))
     if part.floor is not None:
         found.append(array(f"floor{k}", _each(part.floor, channels, layer.name)))
     if part.table is not None:

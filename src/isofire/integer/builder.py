@@ -137,9 +137,10 @@ class Builder:
             return values.view(-1, *(1,) * (len(shape) - 1))
 
         population = Population(
-            own.rules(bits), shape, threshold=wide(reached(own.threshold / unit)), bias=wide(rounded(bias / unit)),
-            decay=wide(own.lost), synapse_decay=wide(own.synapse_lost), reset=reset,
+            own.rules(bits), shape, threshold=wide(reached(own.threshold / unit, above=own.above)),
+            bias=wide(rounded(bias / unit)), decay=wide(own.lost), synapse_decay=wide(own.synapse_lost), reset=reset,
             floor=None if own.floor is None else wide(rounded(own.gain * own.floor / unit)),
+            subtract=None if own.subtract is None else wide(rounded(own.subtract / unit)),
             scale=wide(unit / own.gain), table=_table(name, neuron, own, unit),
         )  # fmt: skip
         self.populations[name] = population
@@ -155,7 +156,8 @@ class Builder:
             levels = neuron.membrane.quantizer.levels().double().abs()
             top = levels.amax(1).expand(len(gain))
             reach = reach.maximum(own.gain * (top + abs(own.rest)) / gain + step)
-        return reach.maximum(own.threshold / gain) + 1.0
+        largest = own.threshold if own.subtract is None else own.threshold.maximum(own.subtract)
+        return reach.maximum(largest / gain) + 1.0
 
     def _connect(self, stage: Stage, weight: Tensor, point: Tensor, unit: Tensor) -> None:
         layer, pools, step = stage.layer, tuple(pool.sum for pool in stage.pools), unit * 2.0**point
@@ -212,10 +214,10 @@ def _floor(x: Tensor) -> Tensor:
     return held(torch.where(meant, near, x.clamp(-_NEVER, _NEVER).floor()))
 
 
-def reached(x: Tensor) -> Tensor:
-    """Thresholds: u >= ceil(x) where u >= x, for whole u."""
+def reached(x: Tensor, *, above: bool = False) -> Tensor:
+    """Thresholds: u >= ceil(x) where u >= x, for whole u; with `above`, where u > x."""
     near, meant = _snapped(x)
-    return held(torch.where(meant, near, x.ceil()))
+    return held(torch.where(meant, near + int(above), x.ceil()))
 
 
 def bits_of(bound: float) -> int:

@@ -261,7 +261,7 @@ class ChipLayer:
         if states_whole:
             # whole states in multiples of the connection's shift
             step = units if self.shift >= rules.threshold_shift and self.bias_shift >= rules.threshold_shift else 1
-            reached = _up(wanted, step)
+            reached = _up(wanted, step, form.above)
             self.threshold = (-(-reached // units) - 1) if above else reached
         else:
             self.threshold = ((wanted - int(above)) / units).round().to(torch.int64)
@@ -323,8 +323,8 @@ def top_of(spec: HardwareSpec) -> int:
     return 2 ** (spec.weights.bits - 1) - (2 if spec.weights.even else 1)
 
 
-def _up(x: Tensor, step: int) -> Tensor:
-    """The least multiple of `step` that is not below, where float32's rounding is none."""
+def _up(x: Tensor, step: int, above: bool) -> Tensor:
+    """The least multiple of `step` that is not below, or that is above, where float32's rounding is none."""
     near = (x / step).round()
     meant = (x / step - near).abs() <= (x / step).abs() * 2.0**-22
-    return (torch.where(meant, near, (x / step).ceil()) * step).to(torch.int64)
+    return (torch.where(meant, near + int(above), (x / step).ceil()) * step).to(torch.int64)

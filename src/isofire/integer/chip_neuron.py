@@ -77,9 +77,10 @@ def on_chip(
     _refuse_decays(name, exact, changed, rules, (decay, synapse_decay), refused)
     # a layer that can no longer be moved at all keeps its threshold
     correction = torch.where((ratio > 0) & (gain == "l2"), ratio, torch.ones_like(ratio))
-    changed = replace(changed, threshold=changed.threshold * correction)
+    changed = changed.scaled(correction)
     reset = _reset(name, exact, rules, refused)
-    changed = replace(changed, soft=reset == "subtract", several=_several(name, exact, rules, reset, output, refused))
+    several = _several(name, exact, rules, reset, output, refused)
+    changed = replace(changed, subtract=None, soft=reset == "subtract", several=several)
     changed = replace(changed, floor=_floor(name, exact, rules, refused))
     return ChipNeuron(exact, changed, decay, synapse_decay, reset, correction, refused, early)
 
@@ -89,7 +90,7 @@ def _with_kind(name: str, form: NeuronForm, rules: NeuronRules, refused: list[Re
     is used before, so that the threshold is that share. Where nothing leaks, inputs are whole and thresholds larger."""
     if rules.decay is None and form.decay_input:
         floor = _scaled_floor(name, form, form.tau, refused)
-        form = replace(form, decay_input=False, threshold=form.threshold * form.tau, floor=floor)
+        form = replace(form.scaled(form.tau), decay_input=False, floor=floor)
     if not form.has_synapse or rules.synapse == "none":
         return form
     kept = 1.0 - 1.0 / form.tau_synapse
@@ -101,10 +102,10 @@ def _with_kind(name: str, form: NeuronForm, rules: NeuronRules, refused: list[Re
         return form
     if rules.synapse == "after" and form.synapse != "after_decay":
         floor = _scaled_floor(name, form, kept, refused)
-        return replace(form, synapse="after_decay", threshold=form.threshold * kept, floor=floor)
+        return replace(form.scaled(kept), synapse="after_decay", floor=floor)
     if rules.synapse == "before" and form.synapse == "after_decay":
         floor = _scaled_floor(name, form, 1.0 / kept, refused)
-        return replace(form, synapse="before_decay", threshold=form.threshold / kept, floor=floor)
+        return replace(form.scaled(1.0 / kept), synapse="before_decay", floor=floor)
     return replace(form, synapse="after_decay" if rules.synapse == "after" else "before_decay")
 
 
@@ -121,9 +122,8 @@ def _with_synapse(name: str, exact: NeuronForm, rules: NeuronRules, refused: lis
     if exact.has_synapse and rules.synapse == "none":
         says = "its neurons have a synaptic current, the chip's have none"
         refused.append(Refusal(name, "synapse", says, "train with LIF or IF neurons"))
-        gained = replace(exact, tau_synapse=one, synapse="before_decay")
         # the charge that one input brings in all
-        return replace(gained, threshold=exact.threshold / exact.synapse_gain)
+        return replace(exact.scaled(1.0 / exact.synapse_gain), tau_synapse=one, synapse="before_decay")
     if not exact.has_synapse and rules.synapse == "after":
         says = "its neurons have no synaptic current, the chip's always have one"
         refused.append(
@@ -166,6 +166,10 @@ def _ratio(form: NeuronForm, exact: NeuronForm) -> Tensor:
 def _reset(name: str, form: NeuronForm, rules: NeuronRules, refused: list[Refusal]) -> Literal["subtract", "zero"]:
     wanted: Literal["subtract", "zero"] = "subtract" if form.soft else "zero"
     if wanted in rules.reset:
+        if form.subtract is not None:
+            share = float((form.subtract / form.threshold).max())
+            says = f"a spike subtracts {share:.4g} times the threshold, the chip's subtracts the threshold"
+            refused.append(Refusal(name, "reset", says, "train with a reset to zero, or without delay"))
         return wanted
     other = rules.reset[0]
     says = f"its neurons reset by {'subtracting' if form.soft else 'returning to rest'}, the chip's do the other"

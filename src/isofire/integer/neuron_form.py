@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -37,6 +37,10 @@ class NeuronForm:
         Whether a spike subtracts the threshold; else it resets the membrane to `rest`.
     several
         Whether a neuron fires as many spikes in a step as thresholds fit below its membrane.
+    subtract
+        What a spike subtracts, if not the threshold.
+    above
+        Whether a membrane that equals the threshold does not fire: the threshold is the next number then.
     """
 
     tau: Tensor
@@ -48,6 +52,8 @@ class NeuronForm:
     soft: bool
     several: bool
     floor: float | None
+    subtract: Tensor | None = None
+    above: bool = False
 
     @classmethod
     def of(cls, name: str, neuron: Neuron) -> NeuronForm:
@@ -61,6 +67,7 @@ class NeuronForm:
         neuron = neuron.cell if isinstance(neuron, Recurrent) else neuron
         d = neuron.dynamics
         synapse: Synapse = "before_decay"
+        subtract = None
         tau_synapse, threshold, decay_input = _number(1.0), _number(d.v_threshold), False
         match d:
             case IFDynamics():
@@ -73,12 +80,13 @@ class NeuronForm:
                 cuba = cast(CubaLIF, neuron)
                 tau, tau_synapse = cuba.tau_mem.double(), cuba.tau_syn.double()
                 threshold, synapse, decay_input = cuba.v_threshold.double(), d.synapse, d.decay_input
+                subtract = None if cuba.v_subtract is None else cuba.v_subtract.double().cpu()
             case _:
                 raise ModelError(f"{name!r} ({type(neuron).__name__}) is none of IF, LIF, ParametricLIF, CubaLIF")
         floor = None if d.v_floor is None else d.v_floor - d.rest
         return cls(
             tau.cpu(), tau_synapse.cpu(), synapse, decay_input, threshold.cpu() - d.rest, d.rest,
-            d.v_reset is None, d.several, floor,
+            d.v_reset is None, d.several, floor, subtract, getattr(neuron, "fires_above", False),
         )  # fmt: skip
 
     @property
@@ -101,6 +109,11 @@ class NeuronForm:
         """What a constant input of 1 a step brings the current to that charges the membrane."""
         return self.tau_synapse - 1.0 if self.synapse == "after_decay" else self.tau_synapse
 
+    def scaled(self, by: Tensor) -> NeuronForm:
+        """With a threshold, and what is subtracted, `by` times as large."""
+        subtract = None if self.subtract is None else self.subtract * by
+        return replace(self, threshold=self.threshold * by, subtract=subtract)
+
     def response(self) -> Tensor:
         """Root of the summed squares of the membrane's answer to one input of 1, without threshold; infinite if it does
         not leak."""
@@ -114,6 +127,7 @@ class NeuronForm:
             decay_input=self.decay_input, v_threshold=(self.threshold + self.rest).float(),
             v_reset=None if self.soft else self.rest, several=self.several,
             v_floor=None if self.floor is None else self.floor + self.rest,
+            v_subtract=None if self.subtract is None else self.subtract.float(),
         )  # fmt: skip
 
     def extremes(self, x: Tensor, back: Tensor | None = None) -> tuple[Tensor, Tensor, int]:

@@ -29,8 +29,10 @@ class OwnNeuron:
     ----------
     gain
         A membrane counts `gain` times as much as in the float network, from `rest`: tau times where its input decays.
-    threshold
-        Counted so.
+    threshold, subtract
+        Counted so; None: a spike subtracts the threshold.
+    above
+        Whether a membrane that equals the threshold does not fire.
     decay, synapse_decay
         None: the membrane does not leak, there is no current.
     lost, synapse_lost
@@ -41,6 +43,8 @@ class OwnNeuron:
 
     gain: Tensor
     threshold: Tensor
+    subtract: Tensor | None
+    above: bool
     rest: float
     floor: float | None
     soft: bool
@@ -73,8 +77,9 @@ class OwnNeuron:
             synapse_decay = found or DecayRule(kind="fraction", bits=1, rounding="nearest")
             longest = min(steps, float(tau_synapse.max()))
         gain = tau if form.decay_input else torch.ones_like(tau)
+        subtract = None if form.subtract is None else gain * _by_channel(name, form.subtract, shape)
         return cls(
-            gain, gain * threshold, form.rest, form.floor, form.soft, form.several, decay, lost,
+            gain, gain * threshold, subtract, form.above, form.rest, form.floor, form.soft, form.several, decay, lost,
             _SYNAPSES[form.synapse] if form.has_synapse else "none", synapse_decay, synapse_lost,
             longest * min(steps, float(tau.max())),
         )  # fmt: skip

@@ -59,6 +59,8 @@ class Population(nn.Module):
         Numbers, or tensors that broadcast to `shape`. A decay is what `DecayRule.apply` takes as d.
     reset
         "subtract" the threshold for every spike, or to "zero".
+    subtract
+        What a spike subtracts, if not the threshold; a number or tensor as they are.
     output
         Whether it is the last layer, whose spikes a step may have another limit.
     scale
@@ -88,6 +90,7 @@ class Population(nn.Module):
         decay: Any = 0,
         synapse_decay: Any = 0,
         floor: Any = None,
+        subtract: Any = None,
         output: bool = False,
         scale: Tensor | None = None,
         table: StateTable | None = None,
@@ -104,6 +107,7 @@ class Population(nn.Module):
         ):
             self.register_buffer(name, _whole(name, value, self.shape))
         self.floor = None if floor is None else _whole("floor", floor, self.shape)
+        self.subtract = None if subtract is None else _whole("subtract", subtract, self.shape)
         self._check()
 
     @property
@@ -132,7 +136,8 @@ class Population(nn.Module):
         if self.table is not None and self.table.placement == "pre_fire":
             v = self.table.apply(v)
         spikes = self._fire(v)
-        v = v - spikes * self.threshold if self.reset_to == "subtract" else v.masked_fill(spikes > 0, 0)
+        subtracted = self.threshold if self.subtract is None else self.subtract
+        v = v - spikes * subtracted if self.reset_to == "subtract" else v.masked_fill(spikes > 0, 0)
         if self.floor is not None:
             v = v.maximum(self.floor)
         if self.table is not None and self.table.placement == "post_reset":
@@ -193,6 +198,8 @@ class Population(nn.Module):
             raise SpecError(f"a threshold must lie in 1..{limit - 1} ({rules.threshold_bits} bits), got {low}..{high}")
         if self.reset_to not in rules.reset:
             raise SpecError(f"reset must be one of {', '.join(rules.reset)}, got {self.reset_to!r}")
+        if self.subtract is not None and (self.reset_to != "subtract" or self.most_spikes != 1):
+            raise SpecError("subtract is of neurons that fire one spike a step and subtract")
         if self.most_spikes != 1 and rules.compare == ">":
             raise SpecError("several spikes a step are known for the comparison >= alone")
         if self.floor is not None and not rules.floor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
-from isofire.adapters import find_neurons
+from isofire.adapters import adapter_of, find_neurons
 from isofire.errors import ModelError
 from isofire.integer.connection import INPUT, SumPool
 from isofire.integer.network import READOUT
@@ -56,7 +57,8 @@ def stages_of(model: nn.Module) -> tuple[list[Stage], int | None]:
     Raises
     ------
     ModelError
-        If the network is no `SEWResNet` that adds and no `nn.Sequential` of layers that have integers.
+        If the network is no `SEWResNet` that adds, and no `nn.Sequential` or chain of a NIR graph of layers that have
+        integers.
     """
     names = {id(module): name for name, module in model.named_modules()}
 
@@ -69,10 +71,33 @@ def stages_of(model: nn.Module) -> tuple[list[Stage], int | None]:
         chain = _Chain()
         chain.walk("", model)
         return [named(stage) for stage in chain.finish()], chain.steps
+    if isinstance(model, _of_nir("GraphNet")):
+        graph: Any = model
+        return [named(stage) for stage in _of_graph(graph)], graph.steps
     raise ModelError(
-        f"integers are known of SEWResNet and of nn.Sequential (with PerStep), got {type(model).__name__}; build the "
-        "network of these, or run its layers through IntegerNetwork"
+        f"integers are known of SEWResNet, nn.Sequential (with PerStep) and chains read from NIR, got "
+        f"{type(model).__name__}; build the network of these, or run its layers through IntegerNetwork"
     )
+
+
+def _of_nir(name: str) -> type[nn.Module] | tuple[()]:
+    """A class for graphs, if they are there: their package needs one that not everybody has."""
+    found = sys.modules.get("isofire.nir.graph")
+    return () if found is None else getattr(found, name)
+
+
+def _of_graph(model: Any) -> list[Stage]:
+    """The stages of a graph in which every layer takes the one before it."""
+    chain, before = _Chain(), INPUT
+    for name in model._order:
+        layer = model.get_submodule(name)
+        if model.sources[name] != (before,):
+            raise ModelError(
+                f"{name!r} takes {', '.join(model.sources[name])}; integers are known of graphs that are chains"
+            )
+        chain.walk(name, layer)
+        before = name
+    return chain.finish()
 
 
 class _Chain:
@@ -106,14 +131,21 @@ class _Chain:
                     raise ModelError(f"the batch norm {name!r} must follow a convolution or linear layer")
                 self.norm = module
             case nn.AvgPool2d():
-                if self.layer is not None:
-                    raise ModelError(f"the pool {name!r} must come before weights, not between them and neurons")
-                self.pools.append(_average(name, module))
+                self._pool(name, _average(name, module))
+            case nn.Module() if isinstance(module, _of_nir("SumPool2d")):
+                sizes = (pair(getattr(module, key)) for key in ("kernel_size", "stride", "padding"))
+                self._pool(name, Pool(SumPool(*sizes), 1.0))
             case Neuron():
                 self._end(name, module)
             case _:
                 kind = type(module).__name__
-                raise ModelError(f"{name!r} ({kind}) has no integer counterpart; replace it, or leave it to the host")
+                cure = "make it isofire's by isofire.adapters.as_isofire" if adapter_of(module) else "replace it"
+                raise ModelError(f"{name!r} ({kind}) has no integer counterpart; {cure}, or leave it to the host")
+
+    def _pool(self, name: str, pool: Pool) -> None:
+        if self.layer is not None:
+            raise ModelError(f"the pool {name!r} must come before weights, not between them and neurons")
+        self.pools.append(pool)
 
     def finish(self) -> list[Stage]:
         if self.layer is not None:

@@ -199,13 +199,14 @@ def _form(layer: ChipLayer, mapping: ChipMapping, names: Collection[str]) -> Neu
     before, after = layer.neuron.exact, layer.neuron.changed
     form = before
     if "decays" in names:
-        form = replace(form, tau=after.tau, threshold=form.threshold * layer.neuron.correction)
+        form = replace(form.scaled(layer.neuron.correction), tau=after.tau)
         if before.has_synapse and after.has_synapse:
             form = replace(form, tau_synapse=after.tau_synapse)
     if "synapse" in names and before.has_synapse != after.has_synapse:
-        form = replace(form, synapse=after.synapse, tau_synapse=after.tau_synapse, threshold=_lost(before, form))
-    if "reset" in names and before.soft != after.soft:
-        form = replace(form, soft=after.soft, several=form.several and after.soft)
+        form = form.scaled(1.0 / before.synapse_gain) if before.has_synapse else form
+        form = replace(form, synapse=after.synapse, tau_synapse=after.tau_synapse)
+    if "reset" in names and (before.soft != after.soft or before.subtract is not None):
+        form = replace(form, soft=after.soft, several=form.several and after.soft, subtract=None)
     if "spikes" in names and form.soft:
         form = replace(form, several=after.several)
     if "floor" in names:
@@ -214,7 +215,3 @@ def _form(layer: ChipLayer, mapping: ChipMapping, names: Collection[str]) -> Neu
         unit = layer.thresholds() * layer.per_neuron(layer.unit)
         form = replace(form, threshold=form.threshold * layer.effective_threshold(mapping.spec) / unit)
     return None if form is before else form
-
-
-def _lost(before: NeuronForm, form: NeuronForm) -> Tensor:
-    return form.threshold / before.synapse_gain if before.has_synapse else form.threshold

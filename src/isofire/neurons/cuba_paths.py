@@ -76,6 +76,8 @@ class CubaNativePath(FastPath):
     name = "native"
 
     def refuses(self, neuron: Neuron, call: Call) -> str | None:
+        if cast("CubaDynamics", neuron.dynamics).subtracts:
+            return "knows no v_subtract; take backend 'auto' or 'torch'"
         return native_refuses(neuron, call)
 
     def run(self, neuron: Neuron, call: Call) -> Tensor:

@@ -49,6 +49,8 @@ def cuba_gain(node: Any, c: Convention) -> Tensor | None:
 def write_cuba(name: str, module: Any, shape: tuple[int, ...], dt: float, about: dict[str, Any]) -> Any:
     """The CubaLIF node of a layer; `about` says the rest of its dynamics, for isofire's own reader."""
     d = module.dynamics
+    if d.subtracts:
+        raise ModelError(f"layer {name!r} subtracts another number than its threshold, for which NIR has no node")
     tau_mem, tau_syn, threshold = (value.detach().double().cpu() for value in module.tensors())
     about = about | {key: getattr(d, key) for key in FIELDS} | {key: plain(getattr(module, key)) for key in TENSORS}
     w_in = tau_syn * (1.0 - 1.0 / tau_syn) if d.synapse == "after_decay" else tau_syn

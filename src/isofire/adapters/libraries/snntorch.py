@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from isofire.adapters.base import Adapter, Layout, MembraneMixin
 from isofire.adapters.framework import Framework, register_framework
+from isofire.neurons import ATan, CubaLIF, Neuron
 from isofire.neurons.membrane import Placement
 
 QUANTIZABLE = ("Leaky", "Lapicque", "RLeaky", "Synaptic", "RSynaptic", "Alpha")
@@ -21,6 +22,8 @@ STATES = {
     **dict.fromkeys(("Synaptic", "RSynaptic", "SLSTM", "SConv2dLSTM"), ("syn", "mem")),
 }
 """What kinds that keep more than a membrane keep."""
+_NO_LEAK = 1e30
+"""A time constant whose leak float32 does not see."""
 UNROLLED = ("StateLeaky", "LinearLeaky", "AssociativeLeaky", "LeakyParallel")
 """Kinds that take all steps [T, N, ...] at once and have no state to quantize."""
 
@@ -90,6 +93,23 @@ class SnnTorchAdapter(Adapter):
             )
         return None
 
+    def counterpart(self, neuron: Any) -> Neuron | str:
+        if (said := _other_than_known(neuron)) is not None:
+            return said
+        beta, threshold = (value.detach().float() for value in (neuron.beta.clamp(0, 1), neuron.threshold))
+        soft = neuron.reset_mechanism == "subtract"
+        if soft and float(beta.min()) == 0.0:
+            return "a reset by subtraction in the step after its spike is not known where beta is 0"
+        alpha = neuron.alpha.detach().clamp(0, 1) if _is_kind(neuron, ("Synaptic",)) else torch.zeros(())
+        tau_mem, tau_syn = ((1.0 / (1.0 - kept.double())).clamp(max=_NO_LEAK) for kept in (beta, alpha))
+        made = CubaLIF(
+            # it fires above the threshold: from the next number on
+            tau_mem, tau_syn, v_threshold=threshold.nextafter(torch.full_like(threshold, torch.inf)),
+            v_reset=None if soft else 0.0, v_subtract=threshold / beta if soft else None, surrogate=ATan(),
+        )  # fmt: skip
+        made.fires_above = True
+        return made
+
     def reset(self, neuron: Any) -> None:
         if self.layout(neuron) is Layout.STEP:
             neuron.reset_mem()
@@ -146,6 +166,24 @@ def _charge(membrane: nn.Module, charge: Any, current: Tensor) -> Any:
     *currents, mem = charged if isinstance(charged, tuple) else (charged,)
     mem = membrane(mem)
     return (*currents, mem) if currents else mem
+
+
+def _other_than_known(neuron: Any) -> str | None:
+    """Why no neuron of isofire's fires as this one."""
+    if type(neuron).__name__ not in ("Leaky", "Synaptic"):
+        return f"{type(neuron).__name__} has no counterpart, of snnTorch's neurons Leaky and Synaptic have"
+    if isinstance(neuron, MembraneMixin) or neuron.state_quant:
+        return "its membrane is quantized; quantize it as isofire's neuron, or leave it"
+    if neuron.reset_mechanism == "none" or neuron.inhibition:
+        return "neurons that are not reset, or inhibit each other, have no counterpart"
+    if float(neuron.graded_spikes_factor) != 1.0:
+        return "graded spikes have no counterpart; put the factor into the weights behind them"
+    soft, delayed = neuron.reset_mechanism == "subtract", neuron.__dict__.get("reset_delay", True)
+    if soft and not delayed:
+        return "with reset_delay=False it subtracts again what stays above the threshold; leave reset_delay True"
+    if not soft and type(neuron).__name__ == "Synaptic":
+        return "Synaptic with reset_mechanism='zero' loses the input of the step after its spike; take 'subtract'"
+    return None
 
 
 def _is_kind(neuron: Any, names: tuple[str, ...]) -> bool:

@@ -30,22 +30,25 @@ class CubaCommon(Common, total=False):
 class CubaDynamics(Dynamics):
     """State: membrane v and current i. Tensors: tau_mem, tau_syn and threshold, scalars or one a neuron.
 
-    `v_threshold` is the least of the neurons' thresholds.
+    `v_threshold` is the least of the neurons' thresholds. `subtracts`: a fourth tensor is what a spike subtracts.
     """
 
     synapse: Synapse
     decay_input: bool
+    subtracts: bool = False
 
     def __post_init__(self) -> None:
         if self.synapse not in get_args(Synapse):
             raise SpecError(f"synapse must be one of {', '.join(get_args(Synapse))}, got {self.synapse!r}")
+        if self.subtracts and (self.v_reset is not None or self.several):
+            raise SpecError("v_subtract needs a soft reset (v_reset=None) and one spike a step (several=False)")
         super().__post_init__()
 
     def initial(self, x: Tensor) -> State:
         return (*super().initial(x), torch.zeros_like(x))
 
     def charge(self, x: Tensor, state: State, tensors: State = ()) -> State:
-        (v, i), (tau_mem, tau_syn, _) = state, tensors
+        (v, i), (tau_mem, tau_syn, *_) = state, tensors
         used, i = self._current(x, i, tau_syn)
         leak = v - self.rest
         h = v + (used - leak) / tau_mem if self.decay_input else v - leak / tau_mem + used
@@ -53,6 +56,13 @@ class CubaDynamics(Dynamics):
 
     def threshold(self, charged: State, tensors: State = ()) -> Tensor:
         return tensors[2]
+
+    def reset(self, charged: State, s: Tensor, tensors: State = ()) -> State:
+        if not self.subtracts:
+            return super().reset(charged, s, tensors)
+        h, *others = charged
+        v = h - s * tensors[3]
+        return (v if self.v_floor is None else v.clamp(min=self.v_floor), *others)
 
     def about(self) -> str:
         return f"synapse={self.synapse!r}, decay_input={self.decay_input}, {super().about()}"
@@ -83,6 +93,9 @@ class CubaLIF(Neuron):
         H = V + (I - (V - v_reset)) / tau_mem; else H = V - (V - v_reset) / tau_mem + I.
     v_threshold
         As in `Dynamics`, or a tensor like the time constants.
+    v_subtract
+        What a spike of a soft reset subtracts, if not the threshold: a number, or a tensor like the time constants.
+        snnTorch's reset of the step after, U' = b U + X - S threshold, is threshold / b. Not in the compiled kernels.
 
     Other parameters as in `Dynamics`. The time constants and thresholds are buffers, which training leaves alone.
 
@@ -95,9 +108,12 @@ class CubaLIF(Neuron):
 
     fast_paths = (CUBA_NATIVE, RECOMPUTE)
     dynamics: CubaDynamics
+    fires_above: bool = False
+    """Whether what it stands for fires above its threshold, which is the next smaller number than this neuron's."""
     tau_mem: Tensor
     tau_syn: Tensor
     v_threshold: Tensor
+    v_subtract: Tensor | None
 
     def __init__(
         self,
@@ -106,18 +122,22 @@ class CubaLIF(Neuron):
         *,
         synapse: Synapse = "before_decay",
         decay_input: bool = False,
+        v_subtract: float | Tensor | None = None,
         backend: Backend = "auto",
         **common: Unpack[CubaCommon],
     ) -> None:
         threshold = _constant("v_threshold", common.pop("v_threshold", 1.0))
         constants = {**common, "v_threshold": float(threshold.min()), "synapse": synapse, "decay_input": decay_input}
+        constants["subtracts"] = v_subtract is not None
         super().__init__(CubaDynamics(**constants), backend)  # type: ignore[arg-type]
         self.register_buffer("tau_mem", _tau("tau_mem", tau_mem))
         self.register_buffer("tau_syn", _tau("tau_syn", tau_syn))
         self.register_buffer("v_threshold", threshold)
+        self.register_buffer("v_subtract", None if v_subtract is None else _constant("v_subtract", v_subtract))
 
     def tensors(self) -> State:
-        return self.tau_mem, self.tau_syn, self.v_threshold
+        found = self.tau_mem, self.tau_syn, self.v_threshold
+        return found if self.v_subtract is None else (*found, self.v_subtract)
 
     @property
     def threshold(self) -> Tensor:
@@ -143,8 +163,8 @@ class CubaLIF(Neuron):
 
     def forward(self, x: Tensor, norm: object = None, repeat: int | None = None) -> Tensor:
         image = x.shape[1 if repeat is not None else 2 :]
-        for name in ("tau_mem", "tau_syn", "v_threshold"):
-            shape = getattr(self, name).shape
+        for name, values in zip(("tau_mem", "tau_syn", "v_threshold", "v_subtract"), self.tensors(), strict=False):
+            shape = values.shape
             if len(shape) > len(image) or any(
                 a not in (1, b) for a, b in zip(reversed(shape), reversed(image), strict=False)
             ):
