@@ -6,7 +6,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, overload
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
 import torch
@@ -20,6 +20,8 @@ from isofire.limits import MOST_THREADS
 from isofire.models import NamedData, load_named
 from isofire.study import AnySet, is_uncut_loader, load_split
 from isofire.training.distributed import pick_device
+
+Images = TypeVar("Images", bound=AnySet | NamedData)
 
 _DATA = Group("Data")
 _MACHINE = Group("Machine")
@@ -234,13 +236,7 @@ class DataChoice(SetChoice):
         return config.data
 
 
-@overload
-def first(images: AnySet, n: int | None) -> AnySet: ...
-@overload
-def first(images: NamedData, n: int | None) -> NamedData: ...
-@overload
-def first(images: AnySet | NamedData, n: int | None) -> AnySet | NamedData: ...
-def first(images: AnySet | NamedData, n: int | None) -> AnySet | NamedData:
+def first(images: Images, n: int | None) -> Images:
     """The first `n` images, as --n says; of a loader's batches all, if there are fewer.
 
     Raises
@@ -255,7 +251,7 @@ def first(images: AnySet | NamedData, n: int | None) -> AnySet | NamedData:
             raise SpecError(f"--n must be at least 1, got {n}")
     elif not 1 <= n <= len(images):
         raise SpecError(f"--n must lie in 1..{len(images)}, the size of {images.name} ({images.split}), got {n}")
-    return images.first(n)
+    return cast(Images, images.first(n))
 
 
 def refuse_processes(command: str) -> None:

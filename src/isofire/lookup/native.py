@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.machinery
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from isofire.lookup.tables import RUN
+from isofire.neurons.native import compiled, require_version
 
 LANES = 32
 """Images that are looked up at once."""
@@ -89,17 +89,13 @@ class Map(ctypes.Structure):
 @cache
 def library() -> ctypes.CDLL | None:
     """The look-ups, or None if they were not built (`isofire doctor` tells); ImportError if of another version."""
-    for suffix in importlib.machinery.EXTENSION_SUFFIXES:
-        path = Path(__file__).with_name(f"_tables{suffix}")
-        if path.exists():
-            lib = ctypes.CDLL(str(path))
-            lib.isofire_lookup_sizes.restype = ctypes.c_int64
-            lib.isofire_lookup_isa.restype = ctypes.c_int32
-            sizes = [lib.isofire_lookup_sizes(ctypes.c_int64(which)) for which in range(5)]
-            if sizes != [*map(ctypes.sizeof, (Layer, Direct, Map)), RUN.itemsize, ctypes.sizeof(Tiling)]:
-                raise ImportError(f"{path} was built from another version of isofire; reinstall the package")
-            return lib
-    return None
+    lib = compiled(Path(__file__).with_name("_tables"))
+    if lib is not None:
+        lib.isofire_lookup_sizes.restype = ctypes.c_int64
+        lib.isofire_lookup_isa.restype = ctypes.c_int32
+        sizes = [lib.isofire_lookup_sizes(ctypes.c_int64(which)) for which in range(5)]
+        require_version(lib, sizes == [*map(ctypes.sizeof, (Layer, Direct, Map)), RUN.itemsize, ctypes.sizeof(Tiling)])
+    return lib
 
 
 def best() -> str | None:

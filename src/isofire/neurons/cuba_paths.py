@@ -34,7 +34,7 @@ class _CubaFire(torch.autograd.Function):
         problem.spikes = native.floats(spikes)
         if counts is not None:
             problem.counts = native.bytes_(counts)
-        native.cuba_forward(problem)
+        native.run("cuba_forward", problem)
         del kept
         return spikes
 
@@ -46,7 +46,7 @@ class _CubaFire(torch.autograd.Function):
         incoming = native.dense(grads[0].float(), 2, layout)
         grad_in = native.empty(x.shape, layout, 2)
         problem.grad_spikes, problem.grad_in = native.floats(incoming), native.floats(grad_in)
-        native.cuba_backward(problem)
+        native.run("cuba_backward", problem)
         del kept
         return grad_in, None, None, None, *(None for _ in tensors)
 

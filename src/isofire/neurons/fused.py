@@ -140,7 +140,7 @@ def native_forward(x: Tensor, gamma: Tensor | None, beta: Tensor | None, decay: 
     problem.spikes = native.floats(spikes)
     if plan.counts is not None:
         problem.counts = native.bytes_(plan.counts)
-    native.forward(problem)
+    native.run("forward", problem)
     del kept
     return spikes
 
@@ -152,12 +152,12 @@ def native_backward(
     problem, layout, kept = _problem(plan, x, gamma, beta, decay)
     incoming = native.dense(grad.float(), 2, layout)
     grad_in = native.empty(x.shape, layout, 1 if plan.repeat else 2)
-    tasks = native.tasks(problem)
+    tasks = native.run("tasks", problem)
     sums = torch.zeros(tasks, 2, layout.channels, dtype=torch.float64) if plan.norm is not None else None
     decay_sums = torch.zeros(tasks, dtype=torch.float64) if decay is not None else None
     problem.grad_spikes, problem.grad_in = native.floats(incoming), native.floats(grad_in)
     problem.sums, problem.decay_sum = native.doubles(sums), native.doubles(decay_sums)
-    native.backward(problem)
+    native.run("backward", problem)
     del kept
     grad_gamma, grad_beta = None, None
     if plan.norm is not None and sums is not None:

@@ -38,19 +38,44 @@ class Problem(ctypes.Structure):
     )
 
 
+_P, _L, _I = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
+_ARGUMENTS = {
+    "isofire_moments": (_P, _L, _L, _L, _I, _I, _P),
+    "isofire_tally": (_P, _P, _L, _L, _I, _P),
+    "isofire_histogram": (_P, _I, _L, _L, _L, _I, _P),
+    "isofire_combine": (_P, _P, _P, _P, _L, _L, _L, _I, _I, _P),
+}
+
+
 @cache
 def library() -> ctypes.CDLL | None:
     """The kernels, or None if they were not built (`isofire doctor` tells); ImportError if of another version."""
-    for suffix in importlib.machinery.EXTENSION_SUFFIXES:
-        path = Path(__file__).with_name(f"_kernels{suffix}")
-        if path.exists():
-            lib = ctypes.CDLL(str(path))
-            lib.isofire_problem_size.restype = ctypes.c_int64
-            lib.isofire_tasks.restype = ctypes.c_int64
-            if lib.isofire_problem_size() != ctypes.sizeof(Problem):
-                raise ImportError(f"{path} was built from another version of isofire; reinstall the package")
-            return lib
-    return None
+    lib = compiled(Path(__file__).with_name("_kernels"))
+    if lib is not None:
+        lib.isofire_problem_size.restype = lib.isofire_tasks.restype = ctypes.c_int64
+        for name, arguments in _ARGUMENTS.items():
+            getattr(lib, name).argtypes = arguments
+        require_version(lib, lib.isofire_problem_size() == ctypes.sizeof(Problem))
+    return lib
+
+
+def compiled(path: Path) -> ctypes.CDLL | None:
+    """The compiled library of a path without its ending; None if it was not built."""
+    places = (path.with_name(path.name + suffix) for suffix in importlib.machinery.EXTENSION_SUFFIXES)
+    found = next((place for place in places if place.exists()), None)
+    return None if found is None else ctypes.CDLL(str(found))
+
+
+def require_version(lib: ctypes.CDLL, fits: bool) -> None:
+    """ImportError unless what a library tells of itself fits."""
+    if not fits:
+        raise ImportError(f"{lib._name} was built from another version of isofire; reinstall the package")
+
+
+def _loaded() -> ctypes.CDLL:
+    lib = library()
+    assert lib is not None
+    return lib
 
 
 @torch.compiler.assume_constant_result
@@ -138,107 +163,48 @@ def problem(d: Dynamics, layout: MemoryLayout, steps: int) -> Problem:
     return p
 
 
-def forward(p: Problem) -> None:
-    """Fill `p.spikes`."""
-    lib = library()
-    assert lib is not None
-    lib.isofire_forward(ctypes.byref(p))
+def run(kernel: str, p: Problem) -> int:
+    """Run a kernel on a problem; those that give a number say it.
 
-
-def backward(p: Problem) -> None:
-    """Fill `p.grad_in`, `p.sums`, `p.decay_sum`."""
-    lib = library()
-    assert lib is not None
-    lib.isofire_backward(ctypes.byref(p))
-
-
-def cuba_forward(p: Problem) -> None:
-    """Fill `p.spikes` by the current-based LIF."""
-    lib = library()
-    assert lib is not None
-    lib.isofire_cuba_forward(ctypes.byref(p))
-
-
-def cuba_backward(p: Problem) -> None:
-    """Fill `p.grad_in` by the current-based LIF."""
-    lib = library()
-    assert lib is not None
-    lib.isofire_cuba_backward(ctypes.byref(p))
-
-
-def tasks(p: Problem) -> int:
-    """First dimension of `p.sums` and `p.decay_sum`."""
-    lib = library()
-    assert lib is not None
-    return lib.isofire_tasks(ctypes.byref(p))
+    Parameters
+    ----------
+    kernel
+        "forward" or "cuba_forward" fill `p.spikes`; "backward" fills `p.grad_in`, `p.sums` and `p.decay_sum`,
+        "cuba_backward" `p.grad_in`; "tasks" gives the first dimension of `p.sums` and `p.decay_sum`.
+    """
+    return getattr(_loaded(), f"isofire_{kernel}")(ctypes.byref(p))
 
 
 def moments(x: Tensor, layout: MemoryLayout) -> tuple[Tensor, Tensor]:
     """Mean and biased variance per channel, float64 [C], over images and plane of a dense `x`."""
-    lib = library()
-    assert lib is not None
     sums = torch.zeros(layout.images, 2, layout.channels, dtype=torch.float64)
-    lib.isofire_moments(
-        floats(x),
-        ctypes.c_int64(layout.images),
-        ctypes.c_int64(layout.channels),
-        ctypes.c_int64(layout.plane),
-        ctypes.c_int32(layout.channels_last),
-        ctypes.c_int32(torch.get_num_threads()),
-        doubles(sums),
-    )
+    sizes = layout.images, layout.channels, layout.plane, layout.channels_last
+    _loaded().isofire_moments(x.data_ptr(), *sizes, torch.get_num_threads(), sums.data_ptr())
     mean, square = sums.sum(0) / (layout.images * layout.plane)
     return mean, (square - mean * mean).clamp(min=0.0)
 
 
 def tally_(sums: Tensor, counts: Tensor, rows: Tensor) -> None:
     """sums[rows[image]] += counts[image]: int32 [R, n], uint8 [N, n], int64 [N], all contiguous on the CPU."""
-    lib = library()
-    assert lib is not None
-    lib.isofire_tally(
-        bytes_(counts),
-        ctypes.cast(rows.data_ptr(), ctypes.POINTER(ctypes.c_int64)),
-        ctypes.c_int64(counts.shape[0]),
-        ctypes.c_int64(counts[0].numel()),
-        ctypes.c_int32(torch.get_num_threads()),
-        ctypes.cast(sums.data_ptr(), ctypes.POINTER(ctypes.c_int32)),
-    )
+    sizes = len(counts), counts[0].numel()
+    _loaded().isofire_tally(counts.data_ptr(), rows.data_ptr(), *sizes, torch.get_num_threads(), sums.data_ptr())
 
 
 def histogram(values: Tensor, levels: int) -> Tensor | None:
     """How often each of 0..levels-1 occurs: int64 [levels] of int32 or int64 [n < 2^31] on the CPU; None if a value is
     none of them."""
-    lib = library()
-    assert lib is not None
     values = values.contiguous()
     # a histogram of its own for each thread, as long as it is shorter than the values
     tasks = max(1, min(torch.get_num_threads(), values.numel() // max(levels, 1 << 14)))
     counts = torch.zeros(tasks, levels, dtype=torch.int32)
-    inside = lib.isofire_histogram(
-        ctypes.c_void_p(values.data_ptr()),
-        ctypes.c_int32(values.dtype == torch.int64),
-        ctypes.c_int64(values.numel()),
-        ctypes.c_int64(levels),
-        ctypes.c_int64(tasks),
-        ctypes.c_int32(torch.get_num_threads()),
-        ctypes.cast(counts.data_ptr(), ctypes.POINTER(ctypes.c_int32)),
-    )
+    sizes = values.numel(), levels, tasks, torch.get_num_threads()
+    wide = values.dtype == torch.int64
+    inside = _loaded().isofire_histogram(values.data_ptr(), wide, *sizes, counts.data_ptr())
     return counts.sum(0, dtype=torch.int64) if inside else None
 
 
 def combine_(g: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, layout: MemoryLayout) -> None:
     """In place g = a * g + (b * x + c), float32 a, b, c [C], dense g and x in the same layout."""
-    lib = library()
-    assert lib is not None
-    lib.isofire_combine(
-        floats(x),
-        floats(a),
-        floats(b),
-        floats(c),
-        ctypes.c_int64(layout.images),
-        ctypes.c_int64(layout.channels),
-        ctypes.c_int64(layout.plane),
-        ctypes.c_int32(layout.channels_last),
-        ctypes.c_int32(torch.get_num_threads()),
-        floats(g),
-    )
+    sizes = layout.images, layout.channels, layout.plane, layout.channels_last
+    given = (part.data_ptr() for part in (x, a, b, c))
+    _loaded().isofire_combine(*given, *sizes, torch.get_num_threads(), g.data_ptr())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
@@ -41,7 +42,7 @@ class SpikingJelly(Framework):
             return self._node
         if isinstance(module, self.loaded.SimpleBaseNode):
             return self._simple
-        return self._node if isinstance(module, _counted(self._package())) else None
+        return self._node if isinstance(module, _counted(sys.modules[NEURONS])) else None
 
     def nir_convention(self, neuron: Any) -> Mapping[str, Any] | str:
         if library_kind(neuron) not in ("IFNode", "LIFNode", "ParametricLIFNode"):
@@ -51,12 +52,6 @@ class SpikingJelly(Framework):
 
     def reset_others(self, model: nn.Module) -> None:
         reset_memories(model, self.loaded.base.MemoryModule)
-
-    @staticmethod
-    def _package() -> Any:
-        import sys
-
-        return sys.modules[NEURONS]
 
 
 class SpikingJellyAdapter(Adapter):
@@ -90,7 +85,7 @@ class SpikingJellyAdapter(Adapter):
 
     def reset(self, neuron: Any) -> None:
         # PSN is the one kind without a memory
-        if isinstance(neuron, _memory(neuron)):
+        if isinstance(neuron, _ancestor(neuron, "MemoryModule")):
             neuron.reset()
 
 
@@ -98,7 +93,7 @@ class NodeAdapter(SpikingJellyAdapter):
     """Children of `BaseNode`."""
 
     def host(self, neuron: Any) -> type[MembraneMixin]:
-        return _node_host(_memory(neuron), _base_node(neuron))
+        return _node_host(_ancestor(neuron, "MemoryModule"), _ancestor(neuron, "BaseNode"))
 
 
 class SimpleNodeAdapter(SpikingJellyAdapter):
@@ -113,16 +108,21 @@ class SimpleHost(MembraneMixin):
 
     def single_step_forward(self: Any, x: Tensor) -> Tensor:
         self.neuronal_charge(x)
-        if self.membrane.placement == "pre_fire":
-            self.v = self.membrane(self.v)
-        spike = self.neuronal_fire()
-        self.neuronal_reset(spike)
-        if self.membrane.placement == "post_reset":
-            self.v = self.membrane(self.v)
-        return spike
+        return fire_and_reset(self)
 
     def multi_step_forward(self: Any, x_seq: Tensor) -> Tensor:
         return torch.stack([self.single_step_forward(x) for x in x_seq])
+
+
+def fire_and_reset(neuron: Any) -> Tensor:
+    """What follows the charge in a step on `neuron.v`, through the quantizer; the spikes."""
+    if neuron.membrane.placement == "pre_fire":
+        neuron.v = neuron.membrane(neuron.v)
+    spike = neuron.neuronal_fire()
+    neuron.neuronal_reset(spike)
+    if neuron.membrane.placement == "post_reset":
+        neuron.v = neuron.membrane(neuron.v)
+    return spike
 
 
 @cache
@@ -189,15 +189,8 @@ def _bare_mro(neuron: Any) -> tuple[type, ...]:
 
 
 def _ancestor(neuron: Any, name: str) -> Any:
-    return next(kind for kind in type(neuron).__mro__ if kind.__name__ == name)
-
-
-def _memory(neuron: Any) -> Any:
-    return next((kind for kind in type(neuron).__mro__ if kind.__name__ == "MemoryModule"), ())
-
-
-def _base_node(neuron: Any) -> Any:
-    return _ancestor(neuron, "BaseNode")
+    """The class of this name that a neuron derives from; () if there is none."""
+    return next((kind for kind in type(neuron).__mro__ if kind.__name__ == name), ())
 
 
 @cache

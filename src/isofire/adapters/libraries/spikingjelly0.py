@@ -14,6 +14,7 @@ from isofire.adapters.libraries.spikingjelly import (
     NEURONS,
     SpikingJelly,
     SpikingJellyAdapter,
+    fire_and_reset,
     library_kind,
     reset_memories,
 )
@@ -54,13 +55,7 @@ class StepHost(MembraneMixin):
     def single_step_forward(self: Any, x: Tensor) -> Tensor:
         self.v_float_to_tensor(x)
         _charge(self, x)
-        if self.membrane.placement == "pre_fire":
-            self.v = self.membrane(self.v)
-        spike = self.neuronal_fire()
-        self.neuronal_reset(spike)
-        if self.membrane.placement == "post_reset":
-            self.v = self.membrane(self.v)
-        return spike
+        return fire_and_reset(self)
 
     def multi_step_forward(self: Any, x_seq: Tensor) -> Tensor:
         spikes, states = [], []
