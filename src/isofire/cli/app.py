@@ -151,6 +151,10 @@ def _run(given: list[str]) -> int:
     except BrokenPipeError:
         # a reader that has seen enough, such as head, does not change the outcome
         _silence_stdout()
+    except OutputError:
+        # what is left in the buffer would be tried once more at exit, whose failure has a status of its own
+        _silence_stdout()
+        raise
     return result.code
 
 
