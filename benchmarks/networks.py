@@ -37,16 +37,16 @@ class Given:
         """A split of CIFAR-10."""
         return isofire.data.load("cifar10", split, root=self.root)
 
-    def quantized(self, model: SEWResNet, bits: int) -> SEWResNet:
+    def quantized(self, model: SEWResNet, bits: int, images: int = CALIBRATION) -> SEWResNet:
         """Weights on uniform levels, by the first training images."""
         spec = isofire.QuantSpec(weights={"method": "uniform", "bits": bits})  # type: ignore[arg-type]
-        made = isofire.quantize_(copy.deepcopy(model), spec, self.images(CALIBRATION, "train"))
+        made = isofire.quantize_(copy.deepcopy(model), spec, self.images(images, "train"))
         assert isinstance(made, SEWResNet)
         return made
 
     def awake(self, model: Any) -> Any:
         """An untrained network whose batch norms know the images, so that it fires; in eval mode."""
-        reestimate_batch_norm(model, [(self.images(256, "train"),)])
+        reestimate_batch_norm(model, [(self.images(64, "train"),)])
         return model.eval()
 
 

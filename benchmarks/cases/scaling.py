@@ -48,7 +48,7 @@ def scaling(given: Given) -> Rows:
 
 def _both(given: Given, model: SEWResNet) -> tuple[SEWResNet, nn.Module]:
     torch.manual_seed(0)
-    quantized = given.quantized(given.awake(model), 4)
+    quantized = given.quantized(given.awake(model), 4, 64)
     return backend(quantized, "auto"), isofire.fast(quantized)
 
 

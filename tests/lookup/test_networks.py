@@ -12,12 +12,14 @@ from torch import Tensor, nn
 import isofire
 from isofire.errors import ModelError, SpecError
 from isofire.firing import FiringRecorder
+from isofire.firing.cost.routes import Routes
 from isofire.lookup import native
 from isofire.models import SEWResNet, sew_resnet8
 from isofire.neurons import IF, LIF, Neuron, PerStep, Repeat
 from isofire.running import evaluating
 
 compiled = pytest.mark.skipif(native.library() is None, reason="the look-ups were not compiled")
+KNOWN = native.ISAS[: 1 + native.ISAS.index(native.best() or "portable")]
 W4 = isofire.QuantSpec(weights={"method": "uniform", "bits": 4})
 
 
@@ -70,8 +72,8 @@ def _by_tables(model: Any) -> int:
 @pytest.mark.parametrize("connect", ["add", "and", "iand"])
 @pytest.mark.parametrize("path", native.ISAS)
 def test_every_way_of_joining_gives_the_reference_s_spikes(connect: str, path: Any) -> None:
-    if path == "avx2" and native.best() != "avx2":
-        pytest.skip("no AVX2 here")
+    if path not in KNOWN:
+        pytest.skip(f"no {path} here")
     model = _quantized(connect=connect, T=5)
     x = torch.randn(37, 3, 13, 11)
     quick = isofire.fast(model, path=path)
@@ -164,6 +166,30 @@ def test_recorders_and_comparisons_find_the_layers() -> None:
     data = (x, torch.zeros(40, dtype=torch.int64))
     drifts = isofire.compare(model, quick, data).layers, isofire.compare(model, _reference(quantized), data).layers
     assert [(drift.layer, drift.emd) for drift in drifts[0]] == [(drift.layer, drift.emd) for drift in drifts[1]]
+
+
+@compiled
+def test_spikes_stay_packed_for_who_only_counts_and_follows_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick, x = isofire.fast(_quantized()), torch.randn(9, 3, 12, 12)
+    with FiringRecorder(quick, blocks=1) as recorder:
+        quick(x)
+    expected = {name: counts.clone() for name, counts in recorder.counts.counts.items()}
+    assert sum(int(counts.sum()) for counts in expected.values()) > 0
+    monkeypatch.setattr(native, "unpack", lambda *_: pytest.fail("spikes were unpacked"))
+    with FiringRecorder(quick, blocks=1) as recorder, Routes(quick).listening() as routes:
+        quick(x)
+    assert {name for name, _ in routes.products} == {"conv2d", "linear"}
+    assert all(torch.equal(counts, expected[name]) for name, counts in recorder.counts.counts.items())
+
+
+@compiled
+@pytest.mark.parametrize("made", [isofire.fast, lambda model: model])
+def test_what_a_hook_of_the_user_makes_of_spikes_is_what_counts(made: Any) -> None:
+    model = made(_quantized())
+    model.stem_sn.register_forward_hook(lambda _m, _i, output: output * 0.0)
+    with FiringRecorder(model, blocks=1) as recorder:
+        model(torch.randn(9, 3, 12, 12))
+    assert int(recorder.counts.counts["stem_sn"].sum()) == 0
 
 
 @compiled

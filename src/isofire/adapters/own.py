@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -41,7 +43,7 @@ class OwnAdapter(Adapter):
 
     def summed(self, neuron: nn.Module) -> Tensor | None:
         # the neuron's own counts are those of its output only if nothing comes between the two
-        alone = len(neuron._forward_hooks) == 1 and type(neuron).forward is Neuron.forward
+        alone = left_alone(neuron) and type(neuron).forward is Neuron.forward
         return _own(neuron).spike_counts if alone else None
 
     def membrane(self, neuron: nn.Module) -> MembraneQuantizer | None:
@@ -52,6 +54,17 @@ class OwnAdapter(Adapter):
 
     def detach(self, neuron: nn.Module) -> None:
         _own(neuron).membrane = None
+
+
+def only_looks(hook: Any) -> Any:
+    """A forward hook of isofire's that never changes a neuron's output, marked as such."""
+    hook.only_looks = True
+    return hook
+
+
+def left_alone(neuron: nn.Module) -> bool:
+    """Whether no forward hook can change the neuron's output."""
+    return all(getattr(hook, "only_looks", False) for hook in neuron._forward_hooks.values())
 
 
 def _own(neuron: nn.Module) -> Neuron:

@@ -23,6 +23,7 @@ from isofire.adapters import (
     reset_,
     uncompiled,
 )
+from isofire.adapters.own import only_looks
 from isofire.errors import DataError, ModelError, SpecError
 from isofire.firing.counts import SpikeCounts
 from isofire.neurons.counting import add_counts, add_image_counts, zero_counts
@@ -226,7 +227,7 @@ class FiringRecorder:
                 spikes = adapter.spikes(module, output)
                 self._count(name, self._layers[name], spikes, adapter.summed(module), stepped)
 
-        return hook
+        return only_looks(hook)
 
     def _count(self, name: str, layer: _Layer, spikes: Any, summed: Tensor | None, stepped: bool) -> None:
         if not self._in_forward:

@@ -18,6 +18,12 @@
 #define HAS_AVX2 1
 #include <immintrin.h>
 #define AVX2 __attribute__((target("avx2")))
+// clang knows no such preference
+#if defined(__clang__)
+#define AVX512 __attribute__((target("avx2,avx512f,avx512bw,avx512vl")))
+#else
+#define AVX512 __attribute__((target("avx2,avx512f,avx512bw,avx512vl,prefer-vector-width=512")))
+#endif
 #else
 #define HAS_AVX2 0
 #define AVX2
@@ -32,7 +38,7 @@ extern "C" {
 
 enum Charge { IF = 0, LIF_DECAY = 1, LIF_UNDECAYED = 2, PLIF_DECAY = 3, PLIF_UNDECAYED = 4 };
 enum Placement { NONE = 0, PRE_FIRE = 1, POST_RESET = 2 };
-enum Isa { PORTABLE = 0, WITH_AVX2 = 1 };
+enum Isa { PORTABLE = 0, WITH_AVX2 = 1, WITH_AVX512 = 2 };
 
 // Look-ups in a row: groups [first, end) of one tap, in some of the streams. After those with `widen` the byte sums are added to
 // wider ones, which `spill` adds to sums of 32 bits. Mirrors isofire.lookup.tables.RUN.
@@ -368,20 +374,71 @@ AVX2 void fire_avx2_as(const Neurons &n, const Leak &leak, const Drive &d, int64
   for (int q = 0; q < 4; ++q) _mm256_storeu_ps(v + 8 * q, membrane[q]);
 }
 
-using FireAvx2 = void (*)(const Neurons &, const Leak &, const Drive &, int64_t, float *, uint8_t, bool, uint8_t *, int64_t);
+template <int SOURCE>
+AVX512 INLINE __m512 driven16(const Drive &d, int64_t t, int64_t i) {
+  if (SOURCE == FLOATS) return _mm512_loadu_ps(d.floats + t * LANES + i);
+  __m512i sum = _mm512_cvtepi16_epi32(_mm256_load_si256(reinterpret_cast<const __m256i *>(d.low + t * LANES + i)));
+  if (SOURCE == LOW_AND_HIGH) {
+    const __m512i top = _mm512_cvtepi16_epi32(_mm256_load_si256(reinterpret_cast<const __m256i *>(d.high + t * LANES + i)));
+    sum = _mm512_add_epi32(sum, _mm512_slli_epi32(top, static_cast<unsigned>(d.high_shift)));
+  }
+  return _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(d.scale)), _mm512_set1_ps(d.shift));
+}
 
-template <int SOURCE, bool HARD>
-FireAvx2 fire_avx2_for(const Neurons &n, const Leak &leak) {
-  if (n.charge == IF) return fire_avx2_as<SOURCE, IF, false, HARD>;
-  if (n.charge == LIF_DECAY || n.charge == PLIF_DECAY)
-    return leak.divides ? fire_avx2_as<SOURCE, LIF_DECAY, true, HARD> : fire_avx2_as<SOURCE, LIF_DECAY, false, HARD>;
-  return leak.divides ? fire_avx2_as<SOURCE, LIF_UNDECAYED, true, HARD> : fire_avx2_as<SOURCE, LIF_UNDECAYED, false, HARD>;
+template <bool DIVIDES>
+AVX512 INLINE __m512 leaked16(__m512 x, float factor, float divisor) {
+  return DIVIDES ? _mm512_div_ps(x, _mm512_set1_ps(divisor)) : _mm512_mul_ps(x, _mm512_set1_ps(factor));
+}
+
+// As fire_avx2_as.
+template <int SOURCE, int CHARGE, bool DIVIDES, bool HARD>
+AVX512 void fire_avx512_as(const Neurons &n, const Leak &leak, const Drive &d, int64_t steps, float *v, uint8_t bit, bool add,
+                           uint8_t *out, int64_t stride) {
+  const __m512 rest = _mm512_set1_ps(n.reset), threshold = _mm512_set1_ps(n.threshold);
+  const __m256i bits = _mm256_set1_epi8(static_cast<char>(bit));
+  __m512 membrane[2] = {_mm512_loadu_ps(v), _mm512_loadu_ps(v + 16)};
+  for (int64_t t = 0; t < steps; ++t) {
+    __mmask32 fired = 0;
+    for (int q = 0; q < 2; ++q) {
+      const __m512 x = driven16<SOURCE>(d, t, 16 * q), before = membrane[q];
+      __m512 h;
+      if (CHARGE == IF) h = _mm512_add_ps(before, x);
+      if (CHARGE == LIF_DECAY)
+        h = _mm512_add_ps(before, leaked16<DIVIDES>(_mm512_sub_ps(x, _mm512_sub_ps(before, rest)), leak.factor, leak.divisor));
+      if (CHARGE == LIF_UNDECAYED)
+        h = _mm512_add_ps(_mm512_sub_ps(before, leaked16<DIVIDES>(_mm512_sub_ps(before, rest), leak.factor, leak.divisor)), x);
+      const __mmask16 spike = _mm512_cmp_ps_mask(h, threshold, _CMP_GE_OQ);
+      membrane[q] = HARD ? _mm512_mask_mov_ps(h, spike, rest) : _mm512_sub_ps(h, _mm512_maskz_mov_ps(spike, threshold));
+      fired |= static_cast<__mmask32>(spike) << (16 * q);
+    }
+    const __m256i bytes = _mm256_maskz_mov_epi8(fired, bits);
+    __m256i *to = reinterpret_cast<__m256i *>(out + t * stride);
+    _mm256_store_si256(to, add ? _mm256_or_si256(bytes, _mm256_load_si256(to)) : bytes);
+  }
+  _mm512_storeu_ps(v, membrane[0]);
+  _mm512_storeu_ps(v + 16, membrane[1]);
+}
+
+using Fire = void (*)(const Neurons &, const Leak &, const Drive &, int64_t, float *, uint8_t, bool, uint8_t *, int64_t);
+
+template <int SOURCE, int CHARGE, bool DIVIDES>
+Fire fire_of(const Neurons &n, bool wide) {
+  if (wide) return n.hard_reset ? fire_avx512_as<SOURCE, CHARGE, DIVIDES, true> : fire_avx512_as<SOURCE, CHARGE, DIVIDES, false>;
+  return n.hard_reset ? fire_avx2_as<SOURCE, CHARGE, DIVIDES, true> : fire_avx2_as<SOURCE, CHARGE, DIVIDES, false>;
 }
 
 template <int SOURCE>
-void fire_avx2(const Neurons &n, const Leak &leak, const Drive &d, int64_t out_channels, int64_t channel, int64_t steps, float *v,
-               uint8_t *place) {
-  const FireAvx2 fire = n.hard_reset ? fire_avx2_for<SOURCE, true>(n, leak) : fire_avx2_for<SOURCE, false>(n, leak);
+Fire fire_for(const Neurons &n, const Leak &leak, bool wide) {
+  if (n.charge == IF) return fire_of<SOURCE, IF, false>(n, wide);
+  if (n.charge == LIF_DECAY || n.charge == PLIF_DECAY)
+    return leak.divides ? fire_of<SOURCE, LIF_DECAY, true>(n, wide) : fire_of<SOURCE, LIF_DECAY, false>(n, wide);
+  return leak.divides ? fire_of<SOURCE, LIF_UNDECAYED, true>(n, wide) : fire_of<SOURCE, LIF_UNDECAYED, false>(n, wide);
+}
+
+template <int SOURCE>
+void fire_wide(const Neurons &n, const Leak &leak, const Drive &d, int64_t out_channels, int64_t channel, int64_t steps, float *v,
+               uint8_t *place, bool wide) {
+  const Fire fire = fire_for<SOURCE>(n, leak, wide);
   fire(n, leak, d, steps, v, static_cast<uint8_t>(1u << (channel % 4)), channel % 4 != 0, place + channel / 4 * LANES,
        (out_channels + 3) / 4 * LANES);
 }
@@ -415,13 +472,14 @@ AVX2 void channel_avx2_general(const Layer &p, const Leak &leak, const Sums &sum
   channel_of(p, leak, sums, row, channel, steps, v, place);
 }
 
-void channel_avx2(const Layer &p, const Leak &leak, const Sums &sums, int64_t row, int64_t channel, int64_t steps, float *v,
+void channel_wide(const Layer &p, const Leak &leak, const Sums &sums, int64_t row, int64_t channel, int64_t steps, float *v,
                   uint8_t *place) {
   const Neurons &n = p.neurons;
+  const bool wide = p.isa == WITH_AVX512;
   if (n.placement != NONE || sums.is_wide) return channel_avx2_general(p, leak, sums, row, channel, steps, v, place);
   const Drive d{sums.narrow[row][0], sums.narrow[1][0], nullptr, n.scale[channel], n.shift[channel], p.high_factor == 16 ? 4 : 5};
-  if (p.high_factor) return fire_avx2<LOW_AND_HIGH>(n, leak, d, p.out_channels, channel, steps, v, place);
-  fire_avx2<NARROW>(n, leak, d, p.out_channels, channel, steps, v, place);
+  if (p.high_factor) return fire_wide<LOW_AND_HIGH>(n, leak, d, p.out_channels, channel, steps, v, place, wide);
+  fire_wide<NARROW>(n, leak, d, p.out_channels, channel, steps, v, place, wide);
 }
 
 #endif
@@ -462,7 +520,7 @@ INLINE void direct_of(const Direct &p, const Leak &leak, const float *inputs, co
 #if HAS_AVX2
       if (avx2 && p.neurons.placement == NONE) {
         const Drive d{nullptr, nullptr, x[0], 0.0f, 0.0f, 0};
-        fire_avx2<FLOATS>(p.neurons, leak, d, p.out_channels, channel + row, some, membranes, place + t * step);
+        fire_wide<FLOATS>(p.neurons, leak, d, p.out_channels, channel + row, some, membranes, place + t * step, p.isa == WITH_AVX512);
         continue;
       }
 #endif
@@ -481,17 +539,25 @@ AVX2 void direct_avx2(const Direct &p, const Leak &leak, const float *inputs, co
   direct_of(p, leak, inputs, taps, count, channel, steps, true, v, place);
 }
 
-#if !HAS_AVX2
+#if HAS_AVX2
+AVX512 void direct_avx512(const Direct &p, const Leak &leak, const float *inputs, const int64_t *taps, int64_t count, int64_t channel,
+                          int64_t steps, float *v, uint8_t *place) {
+  direct_of(p, leak, inputs, taps, count, channel, steps, true, v, place);
+}
+#else
 const auto accumulate_avx2 = accumulate_portable;
-const auto channel_avx2 = channel_portable;
+const auto channel_wide = channel_portable;
+const auto direct_avx512 = direct_portable;
 #endif
 
-bool may_use_avx2() {
+// The best instruction set of this processor that this was compiled for.
+Isa best_isa() {
 #if HAS_AVX2
-  static const bool may = __builtin_cpu_supports("avx2");
-  return may;
+  static const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+  static const Isa best = !__builtin_cpu_supports("avx2") ? PORTABLE : wide ? WITH_AVX512 : WITH_AVX2;
+  return best;
 #else
-  return false;
+  return PORTABLE;
 #endif
 }
 
@@ -509,7 +575,7 @@ void fill_taps(const Layer &p, int64_t block, int64_t y, std::vector<int64_t> &t
 }
 
 void row_of(const Layer &p, const Leak &leak, int64_t block, int64_t y) {
-  const bool avx2 = p.isa == WITH_AVX2 && may_use_avx2();
+  const bool avx2 = p.isa >= WITH_AVX2;
   const int64_t count = p.kernel_height * p.kernel_width, out_step = (p.out_channels + 3) / 4 * LANES;
   const int64_t channels = p.high_factor ? 1 : 2;
   std::vector<int64_t> taps(static_cast<size_t>(p.out_width * count)), later(static_cast<size_t>(count));
@@ -531,7 +597,7 @@ void row_of(const Layer &p, const Leak &leak, int64_t block, int64_t y) {
         for (int64_t row = 0; row < channels; ++row) {
           const int64_t channel = pass * channels + row;
           if (channel >= p.out_channels) continue;
-          (avx2 ? channel_avx2 : channel_portable)(p, leak, sums, row, channel, steps, v[row], place + t * out_step);
+          (avx2 ? channel_wide : channel_portable)(p, leak, sums, row, channel, steps, v[row], place + t * out_step);
         }
       }
     }
@@ -556,7 +622,7 @@ void gather_rows(const Direct &p, int64_t map, int64_t block, int64_t y, float *
 }
 
 void direct_row(const Direct &p, const Leak &leak, int64_t block, int64_t y) {
-  const bool avx2 = p.isa == WITH_AVX2 && may_use_avx2();
+  const auto run = p.isa == WITH_AVX512 ? direct_avx512 : p.isa == WITH_AVX2 ? direct_avx2 : direct_portable;
   const int64_t area = p.kernel_height * p.kernel_width, count = p.channels * area, step = (p.out_channels + 3) / 4 * LANES;
   std::vector<float> inputs(static_cast<size_t>(p.kernel_height * p.channels * p.width * LANES));
   std::vector<float> v(static_cast<size_t>(p.out_width * (p.out_channels + 1) * LANES), p.neurons.reset);
@@ -574,7 +640,7 @@ void direct_row(const Direct &p, const Leak &leak, int64_t block, int64_t y) {
       float *membranes = v.data() + x * p.out_channels * LANES;
       uint8_t *place = p.spikes + (((block * p.out_height + y) * p.out_width + x) * p.steps + map) * step;
       for (int64_t channel = 0; channel < p.out_channels; channel += 2)
-        (avx2 ? direct_avx2 : direct_portable)(p, leak, inputs.data(), taps.data(), count, channel, steps, membranes, place);
+        run(p, leak, inputs.data(), taps.data(), count, channel, steps, membranes, place);
     }
   }
 }
@@ -670,17 +736,18 @@ int64_t isofire_lookup_sizes(int64_t which) {
   return which >= 0 && which < 5 ? sizes[which] : 0;
 }
 
-// The best instruction set of this processor that the library was compiled for.
-int32_t isofire_lookup_isa(void) { return may_use_avx2() ? WITH_AVX2 : PORTABLE; }
+int32_t isofire_lookup_isa(void) { return best_isa(); }
 
 void isofire_lookup_layer(const Layer *layer) {
-  const Layer p = *layer;
+  Layer p = *layer;
+  p.isa = p.isa < best_isa() ? p.isa : best_isa();
   const Leak leak(p.neurons);
   parallel(p.blocks * p.out_height, p.threads, [&](int64_t task) { row_of(p, leak, task / p.out_height, task % p.out_height); });
 }
 
 void isofire_lookup_direct(const Direct *direct) {
-  const Direct p = *direct;
+  Direct p = *direct;
+  p.isa = p.isa < best_isa() ? p.isa : best_isa();
   const Leak leak(p.neurons);
   const int64_t blocks = (p.images + LANES - 1) / LANES;
   parallel(blocks * p.out_height, p.threads, [&](int64_t task) { direct_row(p, leak, task / p.out_height, task % p.out_height); });

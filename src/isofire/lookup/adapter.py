@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from isofire.adapters import register
 from isofire.adapters.base import MembraneMixin
-from isofire.adapters.own import OwnAdapter
+from isofire.adapters.own import OwnAdapter, left_alone
 from isofire.errors import ModelError
 from isofire.lookup.neurons import TableNeuron
 from isofire.lookup.tensors import plain
@@ -27,7 +27,7 @@ class FastAdapter(OwnAdapter):
 
     def summed(self, neuron: nn.Module) -> Tensor | None:
         assert isinstance(neuron, TableNeuron)
-        return neuron.spike_counts if len(neuron._forward_hooks) == 1 else None
+        return neuron.spike_counts if left_alone(neuron) else None
 
     def host(self, neuron: nn.Module) -> type[MembraneMixin]:
         raise ModelError(f"a fast network is for inference alone; {_CURE}")

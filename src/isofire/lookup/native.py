@@ -14,8 +14,8 @@ from isofire.neurons.native import compiled, require_version
 
 LANES = 32
 """Images that are looked up at once."""
-ISAS = ("portable", "avx2")
-"""Instruction sets, by their numbers in _tables.cpp."""
+ISAS = ("portable", "avx2", "avx512")
+"""Instruction sets, by their numbers in _tables.cpp; each processor that knows one knows those before."""
 
 _F, _B = ctypes.POINTER(ctypes.c_float), ctypes.POINTER(ctypes.c_uint8)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from isofire.adapters import find_neurons
+from isofire.adapters.own import only_looks
 
 _PRODUCTS = frozenset((
     "linear", "bilinear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
@@ -78,6 +79,7 @@ class Routes(TorchFunctionMode):
     def _enter(self, _module: nn.Module, _inputs: Any) -> None:
         self._depth += 1
 
+    @only_looks
     def _leave(self, _module: nn.Module, _inputs: Any, _output: Any) -> None:
         self._depth -= 1
 
