@@ -14,10 +14,13 @@ LIBRARIES = peers spikingjelly0 sinabs
 # how long `make search` looks for counterexamples
 MINUTES ?= 60
 
+# networks of chance that each chip's simulator runs
+NETWORKS ?= 1000
+
 # inputs of a quick reader; together several thousand
 EXAMPLES ?= 450
 
-.PHONY: demo docs test search fuzz kills test-adapters lint format bench clean
+.PHONY: demo docs test search fuzz kills test-adapters test-chips lint format bench clean
 
 demo: $(STAMP)
 	$(BIN)/isofire demo --out demo-output
@@ -49,11 +52,11 @@ test-adapters: $(LIBRARIES:%=.venvs/%/.installed)
 	for set in $(LIBRARIES); do \
 		ISOFIRE_LIBRARIES=$$set .venvs/$$set/bin/python -m pytest -q tests/adapters tests/nir || exit 1; done
 
-# networks of chance through the chips' own simulators, which have environments of their own and need no torch
+# networks of chance, and recurrent ones, through the chips' own simulators, which have environments of their own
 test-chips: $(STAMP) .venvs/xylosim/.installed .venvs/nengo-loihi/.installed
 	mkdir -p build/chips
-	.venvs/xylosim/bin/python scripts/chips/xylo.py build/chips/xylo.json 500
-	.venvs/nengo-loihi/bin/python -W ignore scripts/chips/loihi.py build/chips/loihi.json 1000
+	.venvs/xylosim/bin/python scripts/chips/xylo.py build/chips/xylo.json $$(( $(NETWORKS) / 2 ))
+	.venvs/nengo-loihi/bin/python -W ignore scripts/chips/loihi.py build/chips/loihi.json $(NETWORKS)
 	$(BIN)/python -m scripts.chips.recurrent build/chips/recurrent.json
 	ISOFIRE_CHIPS=build/chips $(BIN)/python -m pytest -q tests/integer/test_oracles.py tests/integer/test_recurrent.py
 

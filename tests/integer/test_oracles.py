@@ -21,9 +21,9 @@ from isofire.integer import INPUT, Connection, IntegerNetwork, Population, Trace
 STORED = Path(__file__).parent / "golden"
 
 
-def cases(chip: str) -> list[dict[str, Any]]:
+def cases(chip: str, *, anew: bool = True) -> list[dict[str, Any]]:
     folder = os.environ.get("ISOFIRE_CHIPS")
-    if folder:
+    if folder and anew:
         return json.loads((Path(folder) / f"{chip}.json").read_text())
     return json.loads(gzip.decompress((STORED / f"{chip}.json.gz").read_bytes()))
 
@@ -76,9 +76,11 @@ def test_a_changed_rule_is_seen_by_xylosims_networks(xylo_cases: list[dict[str, 
     assert any(xylo(case, XYLO_V1).membranes["hidden"][:, 0].tolist() != case["found"]["v"] for case in chosen)
 
 
-def test_loihi_is_nengo_loihis_emulator_in_every_state_and_spike() -> None:
+@pytest.mark.parametrize("simulator", ["loihi", "lava"])
+def test_loihi_is_nengo_loihis_emulator_and_lavas_model_in_every_state_and_spike(simulator: str) -> None:
     wrapping = clipping = spikes = 0
-    for index, case in enumerate(cases("loihi")):
+    # lava's numbers are stored ones: it needs another Python
+    for index, case in enumerate(cases(simulator, anew=simulator == "loihi")):
         neurons = len(case["bias"])
         part = Population(
             LOIHI, (neurons,), threshold=torch.tensor(case["threshold"]), reset="zero", bias=torch.tensor(case["bias"]),
@@ -95,4 +97,22 @@ def test_loihi_is_nengo_loihis_emulator_in_every_state_and_spike() -> None:
         spikes += int(trace.spikes["n"].sum())
     # else nothing was shown
     assert min(wrapping, clipping) >= 2
+    assert spikes > 100
+
+
+def test_loihi_is_brian2_loihi_in_every_membrane_and_spike_synapses_included() -> None:
+    spikes = 0
+    for index, case in enumerate(cases("brian2", anew=False)):
+        weight = torch.tensor(case["weight"])
+        part = Population(
+            LOIHI, (len(weight),), threshold=case["threshold"], reset="zero", decay=case["decay_v"],
+            synapse_decay=case["decay_u"],
+        )  # fmt: skip
+        to = Connection(sources=(INPUT,), target="n", weight=weight, shift=6)
+        network = IntegerNetwork({"n": part}, [to], (weight.shape[1],))
+        trace = network.run(torch.tensor(case["input"]).unsqueeze(1), states=True)
+        assert trace.membranes["n"][:, 0].tolist() == case["found"]["v"], index
+        assert trace.spikes["n"][:, 0].tolist() == case["found"]["s"], index
+        spikes += int(trace.spikes["n"].sum())
+    # else nothing was shown
     assert spikes > 100
