@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import importlib
+import inspect
+import pkgutil
 from html.parser import HTMLParser
 
 import pytest
@@ -11,12 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+import isofire
 from isofire import QuantSpec, compare, text_table
 from isofire.firing.limits import Limits
 from isofire.firing.verdict import check
 from isofire.neurons import LIF, PerStep, Repeat
 from isofire.quantization import explain
-from isofire.text_table import TextTable, shortened
+from isofire.text_table import TableShown, TextTable, shortened
 
 TABLE = TextTable(["layer", "n"], [["stages.0.0.sn1", "16,384"], ["all", "86,016"]], rules=frozenset({1}))
 
@@ -89,3 +93,25 @@ def test_objects_show_themselves_shortly_and_in_notebooks() -> None:
         parser = Cells()
         parser.feed(item._repr_html_())
         assert set(cells) <= set(parser.found)
+
+
+def test_what_has_a_table_shows_it_in_notebooks():
+    kinds = {
+        kind
+        for module in pkgutil.walk_packages(isofire.__path__, "isofire.")
+        if module.name.split(".")[1] in ("firing", "integer", "quantization", "study")
+        and module.name != "isofire.study.parquet"
+        for kind in vars(importlib.import_module(module.name)).values()
+        if inspect.isclass(kind) and kind.__module__ == module.name and "table" in vars(kind)
+    }
+    assert len(kinds) >= 10
+    for kind in kinds:
+        assert hasattr(kind, "_repr_html_"), f"{kind.__name__} has a table that notebooks do not show"
+
+
+def test_a_table_in_a_notebook_is_escaped():
+    class Shown(TableShown):
+        def table(self):
+            return "a < b"
+
+    assert Shown()._repr_html_() == "<pre>a &lt; b</pre>"

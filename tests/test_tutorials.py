@@ -14,19 +14,20 @@ from isofire.cli import main
 FOLDER = Path(__file__).parents[1] / "docs" / "tutorials"
 
 
-def blocks(page: Path) -> list[tuple[str, str]]:
-    return re.findall(r"```(python|sh)\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+def blocks(page: Path, after: str) -> list[tuple[str, str]]:
+    text = page.read_text(encoding="utf-8")
+    return re.findall(r"```(python|sh)\n(.*?)```", text[text.index(after) :], re.DOTALL)
 
 
-def run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
-    """Run Python and shell blocks of a page in their order; an isofire command is run in this process."""
+def run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: str = "# ") -> dict:
+    """Run Python and shell blocks of a page in their order, those behind a heading; commands run in this process."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.syspath_prepend(str(tmp_path))
     # workers of a sweep find nets.py by it
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
     names: dict = {"__name__": "tutorial"}
-    for kind, text in blocks(FOLDER / name):
+    for kind, text in blocks(FOLDER / name, after):
         if kind == "python":
             exec(compile(text, name, "exec"), names)
             continue
@@ -48,7 +49,8 @@ def test_which_bits(tmp_path, monkeypatch) -> None:
 
 
 def test_integers(tmp_path, monkeypatch) -> None:
-    names = run("integers.md", tmp_path, monkeypatch)
+    # what comes before needs snnTorch and a C compiler: tests/adapters/test_as_isofire.py
+    names = run("integers.md", tmp_path, monkeypatch, "## A convolutional network")
     assert names["integers"] is not None
     assert (tmp_path / "c-program").is_dir()
 

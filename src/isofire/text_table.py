@@ -71,6 +71,17 @@ class TextTable:
         return " ".join(fitted).rstrip()
 
 
+class TableShown:
+    """What has a table of text, which a notebook shows for it."""
+
+    def table(self) -> str:
+        """The table."""
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(self.table())}</pre>"
+
+
 def screen_width() -> int:
     """Columns of the screen that stdout is, else 100."""
     return shutil.get_terminal_size((WIDTH, 24)).columns if sys.stdout.isatty() else WIDTH

@@ -18,7 +18,7 @@ from isofire.errors import ModelError
 from isofire.integer import differences, lower
 from isofire.neurons import IF, PerStep
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "chips.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "tutorials" / "integers.md"
 
 snntorch: Any = pytest.importorskip("snntorch", reason="snntorch is not installed", exc_type=ImportError)
 
@@ -97,9 +97,9 @@ def test_isofires_own_parts_stay_and_lower_names_the_cure() -> None:
 def test_the_document_goes_from_a_trained_network_to_a_verified_program(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    text = DOCUMENT.read_text(encoding="utf-8").split("## From snnTorch to C")[1]
+    text = DOCUMENT.read_text(encoding="utf-8").split("## A convolutional network")[0]
     train, ten = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[:2]
-    (shell,) = re.findall(r"```sh\n(.*?)```", text.split("\n## ")[0], re.DOTALL)
+    (shell,) = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     assert len([line for line in f"{ten}{shell}".splitlines() if line]) <= 10
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}

@@ -10,7 +10,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "chips.md"
 
 
 def test_the_document_runs(capsys: Any) -> None:
-    # the last two need snnTorch, see tests/adapters/test_as_isofire.py
+    # how to come from snnTorch is shown, and run, elsewhere: tests/adapters/test_as_isofire.py
     first, second, third, *_ = re.findall(
         r"^```python\n(.*?)^```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
     )

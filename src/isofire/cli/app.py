@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -60,6 +61,15 @@ _NO_MEMORY = ("can't allocate memory", "not enough memory", "Storage size calcul
 """How torch tells it of the CPU, where it has no error of its own for it."""
 
 _NEEDED = ("init", "quantize", "compare", "sweep", "report")
+
+
+def _split_help(command: Callable[..., Any]) -> tuple[str, str]:
+    """What a command does, and its examples, which stand below its options, where a screen ends."""
+    text = inspect.cleandoc(command.__doc__ or "").partition("\nParameters\n---")[0]
+    before, examples, after = text.split("```")
+    return f"{before.strip()}\n\n{after.strip()}", f"Examples:\n```{examples}```"
+
+
 _FIRST, _MORE = Group("Start with", sort_key=0), Group("More", sort_key=1)
 app = App(name="isofire", help=_HELP, help_format="markdown", version=lambda: version("isofire") or "not installed")
 for _command, _name in (
@@ -82,7 +92,8 @@ for _command, _name in (
     (doctor, "doctor"),
     (bench, "bench"),
 ):
-    app.command(_command, name=_name, group=_FIRST if _name in _NEEDED else _MORE)
+    _text, _examples = _split_help(_command)
+    app.command(_command, name=_name, group=_FIRST if _name in _NEEDED else _MORE, help=_text, help_epilogue=_examples)
 app.register_install_completion_command(group=_MORE)
 
 

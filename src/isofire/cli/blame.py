@@ -29,9 +29,9 @@ def blame(
     EMD of every layer of neurons for each of them.
 
     ```
-    isofire blame runs/fp/model.safetensors -c configs/digits-demo.toml --n 500
-    isofire blame sew_resnet8-cifar10 --preset keep-firing --data cifar10 --root DIR --n 200
-    isofire blame --model nets:build --weights FILE.safetensors --data nets:load -c CONFIG.toml
+    isofire blame fp.safetensors -c config.toml --n 500
+    isofire blame --model nets:build --weights weights.safetensors --data nets:load -c spec.toml
+    isofire blame sew_resnet8-digits --preset keep-firing --data digits --n 100
     ```
 
     Parameters

@@ -52,9 +52,9 @@ def check(
     A limit is kept if the whole 95 % interval keeps to it, and fails if none of it does.
 
     ```
-    isofire check FP.safetensors Q.safetensors --data digits --max-accuracy-drop 0.01 --max-drift 5
-    isofire check FP.safetensors Q.safetensors -c CONFIG.toml --max-synops 1.1 --junit check.xml
-    isofire check Q.safetensors --model nets:build --weights FP.safetensors --data nets:load --max-drift 5
+    isofire check fp.safetensors q.safetensors -c config.toml --max-synops 1.1 --junit check.xml
+    isofire check own-q.safetensors --model nets:build --weights weights.safetensors --data nets:load --max-drift 5
+    isofire check fp.safetensors q.safetensors --data digits --max-accuracy-drop 0.01 --max-drift 5
     ```
 
     Parameters

@@ -41,10 +41,10 @@ def compare(
     figure.png.
 
     ```
-    isofire compare FP.safetensors Q.safetensors --data digits
-    isofire compare FP.safetensors Q.safetensors -c CONFIG.toml --n 2000 -o runs/q
-    isofire compare FP.safetensors Q.safetensors --data digits --control CONTINUED.safetensors
-    isofire compare Q.safetensors --model nets:build --weights FP.safetensors --data nets:load
+    isofire compare fp.safetensors q.safetensors -c config.toml --n 2000 -o runs/q
+    isofire compare fp.safetensors q.safetensors --data digits --control continued.safetensors
+    isofire compare own-q.safetensors --model nets:build --weights weights.safetensors --data nets:load
+    isofire compare fp.safetensors q.safetensors --data digits
     ```
 
     Parameters

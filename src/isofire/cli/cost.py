@@ -29,9 +29,9 @@ def cost(
     give p50 and p99 well enough.
 
     ```
-    isofire cost runs/fp/model.safetensors --data digits --n 500
-    isofire cost FP.safetensors Q.safetensors --data cifar10 --root DIR --n 500
-    isofire cost Q.safetensors --model nets:build --weights FP.safetensors --data nets:load
+    isofire cost fp.safetensors q.safetensors --data digits --n 500
+    isofire cost --model nets:build --weights weights.safetensors --data nets:load
+    isofire cost sew_resnet8-digits --data digits --n 100
     ```
 
     Parameters

@@ -44,9 +44,8 @@ def demo(
     it was cut off.
 
     ```
-    isofire demo
-    isofire demo --out demo-output --seed 1
     isofire demo --set qat.epochs=4 --set baselines.0.model.width=0.5
+    isofire demo --out demo-output --seed 1
     ```
     """
     refuse_processes("demo")

@@ -65,12 +65,10 @@ def doctor(
 
     ```
     isofire doctor
-    isofire doctor --json
-    isofire doctor --config configs/digits-demo.toml
     isofire doctor --data cifar10 --root DIR
-    isofire doctor Q.safetensors
-    isofire doctor Q.safetensors --baseline FP.safetensors --data digits
-    isofire doctor Q.safetensors --model nets:build --baseline FP.safetensors --data nets:load
+    isofire doctor --config configs/digits-demo.toml
+    isofire doctor own-q.safetensors --model nets:build --baseline weights.safetensors --data nets:load
+    isofire doctor q.safetensors --baseline fp.safetensors --data digits
     ```
 
     Parameters

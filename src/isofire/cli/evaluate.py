@@ -27,10 +27,9 @@ def evaluate(
     """Measure the accuracy of a network, quantized or not.
 
     ```
-    isofire eval runs/fp/model.safetensors --data digits
-    isofire eval MODEL.safetensors --data cifar10 --root DIR
-    isofire eval MODEL.safetensors --config CONFIG.toml --split valid
-    isofire eval --model nets:build --weights FILE.safetensors --data nets:load
+    isofire eval fp.safetensors --config config.toml --split valid
+    isofire eval --model nets:build --weights weights.safetensors --data nets:load
+    isofire eval sew_resnet8-digits --data digits
     ```
 
     Parameters

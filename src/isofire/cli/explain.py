@@ -33,11 +33,10 @@ def explain(
     """Show what is quantized in which module, how, and which rule says so.
 
     ```
-    isofire explain --config configs/digits-demo.toml
-    isofire explain QUANTIZED.safetensors
-    isofire explain sew_resnet8-cifar10 --preset keep-firing
-    isofire explain FP.safetensors -c CONFIG.toml --set quant.weights.bits=2
-    isofire explain --model nets:build -c CONFIG.toml
+    isofire explain q.safetensors
+    isofire explain --config configs/digits-demo.toml --set quant.weights.bits=2
+    isofire explain --model nets:build -c spec.toml
+    isofire explain sew_resnet8-digits --preset keep-firing
     ```
 
     Parameters

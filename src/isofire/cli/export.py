@@ -40,11 +40,10 @@ def export(
     """Write a network, quantized or not, in a format that other tools and chips read.
 
     ```
-    isofire export runs/w4m4/model.safetensors --data digits --out w4m4.nir
-    isofire export runs/w4m4/model.safetensors --to c --data digits --out w4m4
-    isofire export runs/w4m4/model.safetensors --to onnx --data digits --out w4m4.onnx
-    isofire export sew_resnet8-cifar10 --data cifar10 --root DIR --out sew8.nir
-    isofire export --model nets:build --weights FILE.safetensors --data nets:load --out net.nir
+    isofire export q.safetensors --to c --data digits --out c-program
+    isofire export q.safetensors --to onnx --data digits --out q.onnx
+    isofire export --model nets:build --weights weights.safetensors --data nets:load --out net.nir
+    isofire export sew_resnet8-digits --data digits --out sew8.nir
     ```
 
     nir: quantized weights are the values of their levels; membrane quantizers are metadata, see docs/adapters/nir.md.

@@ -47,8 +47,8 @@ def init(
     in one way, sweep.toml in a grid of ways.
 
     ```
-    isofire init sew_resnet8-digits --data digits -o runs/start
-    isofire init --model nets:build --weights FP.safetensors --data nets:load -o runs/start
+    isofire init --model nets:build --weights weights.safetensors --data nets:load -o start
+    isofire init sew_resnet8-digits --data digits -o start
     ```
 
     Parameters

@@ -41,9 +41,8 @@ def lower(
     images (docs/chips.md). Exit status 1 if the chip cannot run the network at all.
 
     ```
-    isofire lower runs/fp/model.safetensors --hardware loihi1 --data digits --n 200
-    isofire lower --model nets:build --weights FILE.safetensors --data nets:load --hardware xylo-a2
-    isofire lower --model nets:build --data nets:load --hardware mychip.toml --shift-by log2
+    isofire lower --model nets:build --weights weights.safetensors --data nets:load --hardware xylo-a2
+    isofire lower sew_resnet8-digits --hardware loihi1 --data digits --n 100
     ```
 
     Parameters

@@ -49,13 +49,10 @@ def quantize(
     matplotlib is installed, figure.png.
 
     ```
-    isofire quantize runs/fp/model.safetensors -c configs/digits-demo.toml
-    isofire quantize FP.safetensors -c CONFIG.toml --mode qat --out runs/qat
-    isofire quantize sew_resnet8-cifar10 --preset keep-firing --data cifar10 --root DIR
-    isofire quantize FP.safetensors -c CONFIG.toml --set quant.weights.bits=2 --split valid
-    isofire quantize FP.safetensors -c CONFIG.toml \\
-        --set 'quant.weights={method="lqnet", bits=2}'
-    isofire quantize --model nets:build --weights FILE.safetensors --data nets:load -c CONFIG.toml
+    isofire quantize fp.safetensors -c configs/digits-demo.toml --mode qat --out runs/qat
+    isofire quantize fp.safetensors -c config.toml --set 'quant.weights={method="lqnet", bits=2}' --split valid
+    isofire quantize --model nets:build --weights weights.safetensors --data nets:load -c spec.toml
+    isofire quantize sew_resnet8-digits --preset keep-firing --data digits --out runs/q
     ```
 
     Parameters

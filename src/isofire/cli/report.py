@@ -18,6 +18,7 @@ from isofire.report.paper import write_latex
 from isofire.report.study import Study
 from isofire.report.summary import verdict
 from isofire.report.table import records
+from isofire.study import write_parquet
 from isofire.sweep.results import Results
 
 _OUT = "Page to write, FILE.html; FILE.md and FILE.csv go beside it."
@@ -31,6 +32,7 @@ def report(
     out: Annotated[Path | None, Parameter(name=["--out", "-o"], help=_OUT)] = None,
     latex: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     figures: FigureFormat | None = None,
+    parquet: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     margin: MarginChoice | None = None,
     output: Output | None = None,
 ) -> Report:
@@ -41,9 +43,10 @@ def report(
     gives a report of what there is.
 
     ```
-    isofire report runs/sweep
-    isofire report runs/sweep --latex --figures pdf
-    isofire report runs/before runs/after --out changes.html
+    isofire report which-bits --latex --figures pdf
+    isofire report which-bits --parquet
+    isofire report before after --out changes.html
+    isofire report which-bits
     ```
 
     Parameters
@@ -56,9 +59,11 @@ def report(
         Also write FILE.tex: a booktabs table, a paragraph of methods, the citation. Of one sweep.
     figures
         Also write figures of column width: pdf, svg or png. Of one sweep.
+    parquet
+        Also write FILE.parquet, a row a cell, for pandas and polars. Of one sweep.
     """
-    if other is not None and (latex or figures):
-        raise SpecError("--latex and --figures are of one sweep; leave them out, or the second folder")
+    if other is not None and (latex or figures or parquet):
+        raise SpecError("--latex, --figures and --parquet are of one sweep; leave them out, or the second folder")
     first = _open(folder)
     document: dict[str, Any]
     if other is None:
@@ -68,6 +73,7 @@ def report(
         page = files[0]
         files += [write_latex(study, page.with_suffix(".tex"))] if latex else []
         files += write_figures(study, page, figures) if figures is not None else []
+        files += [write_parquet(page.with_suffix(".parquet"), study.rows)] if parquet else []
         warned, said = caveats(study), verdict(study.entries)
         missing = study.missing
         counts = {"damaged": len(missing.damaged), "failed": len(missing.failed), "pending": missing.not_run}

@@ -14,7 +14,7 @@ def status(folder: Path, /, *, output: Output | None = None) -> Report:
     """Say how far a sweep is, from any terminal or machine that sees its folder.
 
     ```
-    isofire status runs/demo
+    isofire status which-bits
     ```
 
     Parameters

@@ -116,11 +116,9 @@ def sweep(
     Two runs may share a folder: they share the cells. Exit status 3: all cells were run, some failed.
 
     ```
+    isofire sweep configs/demo/digits.toml --dry-run
+    isofire sweep start/sweep.toml --model nets:build --weights weights.safetensors --data nets:load --out which-bits
     isofire sweep configs/demo/digits.toml --out runs/demo
-    isofire sweep configs/studies/cifar10-first-look.toml --root DIR --baseline MODEL --out runs/first-look
-    isofire sweep configs/paper/sew8-cifar10.toml --root DIR --dry-run
-    isofire sweep GRID.toml --model nets:build --weights FILE.safetensors --data nets:load --out DIR
-    isofire status runs/demo
     ```
 
     Parameters

@@ -49,9 +49,9 @@ def train(
     --out and `out` each recipe and seed has a folder of its own.
 
     ```
+    isofire train -c config.toml --set train.epochs=2 --out runs/short
+    isofire train -c configs/cifar10-sew8.toml --data cifar10 --root DIR
     isofire train --config configs/digits-demo.toml --out runs/fp
-    isofire train -c configs/cifar10-sew8.toml --root DIR
-    torchrun --nproc-per-node 2 -m isofire train -c configs/cifar10-sew8.toml
     ```
 
     Parameters

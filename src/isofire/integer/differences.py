@@ -14,7 +14,7 @@ from isofire.integer.network import IntegerNetwork
 from isofire.neurons import Neuron
 from isofire.quantization import convert, is_converted, spec_of
 from isofire.running import evaluating
-from isofire.text_table import TextTable
+from isofire.text_table import TableShown, TextTable
 
 
 @dataclass
@@ -45,7 +45,7 @@ class LayerDifference:
 
 
 @dataclass(frozen=True)
-class Differences:
+class Differences(TableShown):
     """Layer -> differences, and the images they were counted on."""
 
     layers: dict[str, LayerDifference]

@@ -17,7 +17,7 @@ from isofire.integer.chip_layer import ChipLayer
 from isofire.integer.connection import INPUT
 from isofire.integer.hardware import HardwareSpec
 from isofire.integer.refusals import Refusal
-from isofire.text_table import TextTable
+from isofire.text_table import TableShown, TextTable
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Resource:
 
 
 @dataclass(frozen=True)
-class Resources:
+class Resources(TableShown):
     """What a network takes of a chip."""
 
     chip: str

@@ -20,7 +20,7 @@ from isofire.integer.network import IntegerNetwork
 from isofire.integer.neuron_form import NeuronForm
 from isofire.neurons import Recurrent
 from isofire.quantization import convert, is_converted, spec_of
-from isofire.text_table import TextTable
+from isofire.text_table import TableShown, TextTable
 
 FLOAT_STEPS = ("weights", "decays", "thresholds", "biases", "synapse", "reset", "spikes", "floor")
 """Changes that a float network can make too. What is left are the states, and biases that act elsewhere."""
@@ -28,7 +28,7 @@ STATES = "states"
 
 
 @dataclass(frozen=True)
-class Steps:
+class Steps(TableShown):
     """From the float network to the chip.
 
     Parameters

@@ -4,6 +4,7 @@ from isofire.study.baseline import Baseline, fresh_model, train_baseline
 from isofire.study.blame import Blame, blame
 from isofire.study.cell import CONTROLS, Cell, is_control, name_of, run_cell
 from isofire.study.environment import environment
+from isofire.study.parquet import write_parquet
 from isofire.study.reference import judged
 from isofire.study.rows import known_columns, read_rows, to_csv, to_json, write_rows
 from isofire.study.splits import (
@@ -45,5 +46,6 @@ __all__ = [
     "to_csv",
     "to_json",
     "train_baseline",
+    "write_parquet",
     "write_rows",
 ]

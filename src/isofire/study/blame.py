@@ -17,7 +17,7 @@ from isofire.quantization import CALIBRATION_IMAGES, LayerAssignment, make_plan,
 from isofire.spec import TARGETS, QuantSpec, Rule
 from isofire.study.cell import Cell, run_cell
 from isofire.study.splits import AnySet
-from isofire.text_table import TextTable
+from isofire.text_table import TableShown, TextTable
 from isofire.training.distributed import pick_device
 
 
@@ -66,7 +66,7 @@ class Blamed:
 
 
 @dataclass(frozen=True, eq=False)
-class Blame:
+class Blame(TableShown):
     """All quantizers of a spec, one by one.
 
     Parameters

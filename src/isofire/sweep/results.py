@@ -189,7 +189,10 @@ def _check(plan: Any, path: Path) -> None:
 
 
 def load_results(folder: str | os.PathLike[str]) -> list[Row]:
-    """The rows of a sweep's finished cells, a flat record each; `pandas.DataFrame` and `polars.DataFrame` take them.
+    """The rows of a sweep's finished cells, a flat record each.
+
+    `pandas.DataFrame` takes them; `polars.DataFrame` with `strict=False`, since bits are texts where weights and states
+    have their own ("4 | 2").
 
     Raises
     ------

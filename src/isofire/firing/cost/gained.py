@@ -8,13 +8,13 @@ from typing import Any
 
 from isofire.errors import ModelError
 from isofire.firing.cost.report import Cost
-from isofire.text_table import TextTable
+from isofire.text_table import TableShown, TextTable
 
 _KIB = 8 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
-class CostComparison:
+class CostComparison(TableShown):
     """Costs of a baseline and of its quantized version on the same images.
 
     Raises

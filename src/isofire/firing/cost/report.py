@@ -11,7 +11,7 @@ from isofire.firing.cost.left_out import LeftOut
 from isofire.firing.cost.memory import FLOAT_BITS, Memory, StateMemory
 from isofire.firing.cost.percentiles import Percentiles
 from isofire.firing.cost.trace import RECURRENCE
-from isofire.text_table import TextTable
+from isofire.text_table import TableShown, TextTable
 
 FirstLayer = Literal["once", "every_step"]
 
@@ -103,7 +103,7 @@ class NeuronCost:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
+class Cost(TableShown):
     """One network's cost of an inference, see `isofire.firing.cost.measure_cost`.
 
     Parameters

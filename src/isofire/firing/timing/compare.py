@@ -17,7 +17,7 @@ from isofire.firing.timing.similarity import StreamedCKA, logit_kl
 from isofire.firing.timing.trains import first_spikes, flips, mean_over_pairs, table_of
 from isofire.firing.timing.words import joint_words, spike_words, total_variation, trains, word_counts
 from isofire.running import device_of, evaluating, forward, require_finite
-from isofire.text_table import TextTable
+from isofire.text_table import TableShown, TextTable
 
 COSTS = (0.0, 0.5, 1.0, 2.0)
 """Victor-Purpura's cost of moving a spike by a step."""
@@ -69,7 +69,7 @@ class TimingDrift:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TimingComparison:
+class TimingComparison(TableShown):
     """All layers, and the outputs.
 
     Parameters

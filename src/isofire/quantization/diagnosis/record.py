@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from isofire.quantization.diagnosis.fault import Fault
-from isofire.text_table import TextTable
+from isofire.text_table import TableShown, TextTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class LayerDiagnosis:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Diagnosis:
+class Diagnosis(TableShown):
     """All layers of neurons of a network, in the order of the model.
 
     Parameters

@@ -8,7 +8,7 @@ from typing import Any
 
 from isofire.spec import QuantSpec
 from isofire.study.allocation.measure import MEASURE, Bits, Made, Option
-from isofire.text_table import TextTable
+from isofire.text_table import TableShown, TextTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Allocation:
+class Allocation(TableShown):
     """What was chosen, and what came of it.
 
     Parameters
