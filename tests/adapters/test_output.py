@@ -145,6 +145,8 @@ FORMS: dict[str, tuple[Callable[[Tensor], Any], dict[str, Any]]] = {
     "dictionary": (lambda o: {"logits": o, "aux": -o}, {"output": "logits"}),
     "two heads": (lambda o: (-o.mean(0), o.mean(0)), {"output": 1, "axes": "NC"}),
     "two heads of other sizes": (lambda o: (torch.cat([o, o], 2), o), {"output": 1}),
+    "hidden spikes and logits": (lambda o: (torch.cat([-o, o], 2), o.mean(0)), {"output": 1, "axes": "NC"}),
+    "features and logits": (lambda o: (torch.cat([-o, o], 2).mean(0), o), {"output": 1}),
     "as many heads as three": (lambda o: [o[0], o[1], o.mean(0)], {"output": 2, "axes": "NC"}),
     "named": (lambda o: Named(o.mean(0), -o.mean(0)), {"output": "main", "axes": "NC"}),
     "a list of heads": (lambda o: [o, -o], {"output": 0}),

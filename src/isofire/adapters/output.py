@@ -92,7 +92,7 @@ def _one_of(net: nn.Module, output: Any, images: int, inputs: Tensor | None) -> 
             return torch.stack(list(output))
         raise _unread(images, f"{len(output)} tensors {list(first.shape)}, which could be steps, heads or states")
     rival = next(
-        (item for item, same in zip(others, alike, strict=True) if not same and _like_logits(item, first)), None
+        (item for item, same in zip(others, alike, strict=True) if not same and _like_logits(item, first, images)), None
     )
     if isinstance(output, list) and any(alike):
         rival = first
@@ -101,9 +101,11 @@ def _one_of(net: nn.Module, output: Any, images: int, inputs: Tensor | None) -> 
     return first
 
 
-def _like_logits(item: Any, first: Tensor) -> bool:
-    """Whether another part of the output has the axes of the first, with another number of classes."""
-    return isinstance(item, Tensor) and item.ndim == first.ndim and item.shape[:-1] == first.shape[:-1]
+def _like_logits(item: Any, first: Tensor, images: int) -> bool:
+    """Whether another part of the output has axes that logits may have, with another number of classes."""
+    if not isinstance(item, Tensor) or item.ndim not in (2, 3) or item.shape[-1:] == first.shape[-1:]:
+        return False
+    return item.shape[:-1] == first.shape[:-1] if item.ndim == first.ndim else images in item.shape[:-1]
 
 
 def _axis(net: nn.Module, logits: Tensor, images: int, inputs: Tensor | None) -> int:

@@ -69,6 +69,21 @@ def written_into(x: Tensor) -> Tensor:
     return out.flatten(1, 2)
 
 
+def scattered(x: Tensor) -> Tensor:
+    """Two channels added up into one by places, and both beside it."""
+    index = torch.zeros(len(x), 2, *x.shape[2:], dtype=torch.int64)
+    out = torch.zeros(len(x), 3, *x.shape[2:]).scatter_add(1, index, x)
+    out[:, torch.tensor([2, 1])] = x
+    return out
+
+
+def numbered(x: Tensor) -> Tensor:
+    rows, columns = torch.meshgrid(torch.arange(6), torch.arange(6), indexing="ij")
+    out = torch.zeros(len(x), 2, 6, 6)
+    return out.index_put_((torch.arange(len(x))[:, None, None, None], torch.arange(2)[:, None, None], columns, rows), x,
+                          accumulate=True)  # fmt: skip
+
+
 BETWEEN = {
     "average pool": (nn.AvgPool2d(2), 2, 3),
     "average pool with a border": (nn.AvgPool2d(3, 2, padding=1, ceil_mode=True), 2, 4),
@@ -86,6 +101,12 @@ BETWEEN = {
     "scaled and shifted": (Lambda(lambda x: 0.5 * x + 0.25), 2, 6),
     "in place": (Lambda(lambda x: x.clone().mul_(0.25).add_(1).relu_()), 2, 6),
     "written into": (Lambda(written_into), 4, 6),
+    "written by places": (Lambda(scattered), 3, 6),
+    "transposed by places": (Lambda(numbered), 2, 6),
+    "added by places": (Lambda(lambda x: torch.ones(len(x), 3, 6, 6).index_add(1, torch.tensor([2, 2]), x)), 3, 6),
+    "a part of another": (Lambda(lambda x: torch.slice_scatter(torch.zeros_like(x), x[:, :, 2:], 2, 1, 5)), 2, 6),
+    "copies of parts": (Lambda(lambda x: torch.stack([x[:, 1].clone(), x[:, 0].double().float()], 1)), 2, 6),
+    "copies of images": (Lambda(lambda x: torch.stack([image.clone() for image in x])), 2, 6),
     "shuffled": (nn.PixelUnshuffle(2), 8, 3),
     "norm": (nn.BatchNorm2d(2).eval(), 2, 6),
     "a path and another": (Lambda(lambda x: x + x.flip(3)), 2, 6),
@@ -388,3 +409,38 @@ def test_a_few_images_of_a_batch_are_enough(frames: bool) -> None:
     inputs = torch.rand(4, 9, 6) if frames else torch.rand(9, 6)
     found = reach_on(model.eval(), inputs)
     assert next(iter(found.values())).tolist() == [3.0] * 8
+
+
+class ByMask(nn.Module):
+    """The two most active neurons of each image go on."""
+
+    def __init__(self, scatter: bool) -> None:
+        super().__init__()
+        self.first, self.fire, self.last, self.scatter = (
+            nn.Linear(6, 12),
+            IF(v_threshold=0.3),
+            nn.Linear(12, 3),
+            scatter,
+        )
+        self.kept = torch.zeros(())
+
+    def forward(self, x: Tensor) -> Tensor:
+        spikes = self.fire(self.first(x).expand(4, -1, -1))
+        rates = spikes.sum(0) + torch.arange(12) / 24
+        best = rates.topk(2, 1)
+        mask = torch.zeros_like(rates).scatter(1, best.indices, 1.0) if self.scatter else rates >= best.values[:, 1:]
+        self.kept = spikes * mask if self.scatter else torch.where(mask, spikes, 0.0)
+        return self.last(self.kept)
+
+
+@pytest.mark.parametrize("scatter", [True, False])
+def test_spikes_that_a_mask_of_the_image_lets_through(scatter: bool) -> None:
+    torch.manual_seed(0)
+    model, images = ByMask(scatter).eval(), torch.rand(5, 6) * 3
+    with torch.no_grad():
+        model(images)
+    expected = float(model.kept.sum()) / 5 * 3
+    assert expected > 0
+    cost = measure_cost(model, (images, LABELS))
+    assert cost.synops.mean == pytest.approx(expected)
+    assert [item.name for item in reach(model, images[:2]).left_out] == ["last"]

@@ -74,6 +74,27 @@ class Scattered(Held):
         return torch.zeros(len(x), 7).index_add(0, image, self.weight.T[neuron])
 
 
+class Event(Held):
+    """Event-driven code: each spike adds its column."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = torch.zeros(len(x), 7)
+        for image, neuron in x.nonzero().tolist():
+            out[image] += self.weight[:, neuron]
+        return out
+
+
+class EventByItem(Held):
+    def forward(self, x: Tensor) -> Tensor:
+        rows = []
+        for row in x:
+            added = torch.zeros(7)
+            for neuron in row.nonzero()[:, 0]:
+                added = added + self.weight[:, neuron]
+            rows.append(added)
+        return torch.stack(rows)
+
+
 class LookedUp(Held):
     def forward(self, x: Tensor) -> Tensor:
         return torch.stack([F.embedding(row.nonzero()[:, 0], self.weight.T).sum(0) for row in x])
@@ -119,8 +140,8 @@ def cost_of(layer: nn.Module) -> Cost:
     return measure_cost(network(layer), (torch.rand(40, 6) * 3, LABELS), max_images=5)
 
 
-UNCOUNTED = [Chosen, Filled, ByNumpy, ByLists, TakenBefore, Gathered, Masked, Selected, Scattered, LookedUp, Sparse,
-             SparseSpikes, Highest]  # fmt: skip
+UNCOUNTED = [Event, EventByItem, Chosen, Filled, ByNumpy, ByLists, TakenBefore, Gathered, Masked, Selected, Scattered,
+             LookedUp, Sparse, SparseSpikes, Highest]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", UNCOUNTED)

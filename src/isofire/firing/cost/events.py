@@ -148,7 +148,8 @@ class EventMemory:
 def _laid_out(x: Tensor, count: Tensor, size: int) -> Tensor:
     count = count.expand(x.shape)
     if x.is_contiguous() and x.storage_offset() == 0 and x.numel() == size:
-        return count.reshape(-1)
+        # memory of its own: places are read from its beginning, and the count may be a part of another tensor's
+        return count.reshape(-1).clone()
     return _written(torch.zeros(size, dtype=torch.float64, device=x.device), x, count)
 
 

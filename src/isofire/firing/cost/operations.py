@@ -12,6 +12,7 @@ from isofire.firing.cost.propagation import (
     MEANS,
     MOVES,
     NORMS,
+    PLACED,
     SUMS,
 )
 
@@ -22,9 +23,7 @@ _WITHOUT_SYNAPSES = frozenset((
     "nonzero", "unique_dim", "_unique2", "count_nonzero", "embedding", "one_hot", "bernoulli", "poisson", "multinomial",
     "normal", "rand_like", "randn_like", "empty_like", "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones",
     "new_empty", "new_full", "new_empty_strided", "_local_scalar_dense", "item", "equal", "is_same_size", "isfinite",
-    "bernoulli_", "masked_scatter", "scatter", "scatter_add", "scatter_reduce", "index_put", "_unsafe_index_put",
-    "_index_put_impl", "index_add", "index_copy", "index_fill", "select_scatter", "slice_scatter", "diagonal_scatter",
-    "as_strided_scatter", "upsample_bilinear2d", "upsample_linear1d", "upsample_trilinear3d", "upsample_bicubic2d",
+    "bernoulli_", "upsample_bilinear2d", "upsample_linear1d", "upsample_trilinear3d", "upsample_bicubic2d",
     "max_unpool2d", "searchsorted", "bucketize", "histc", "bincount", "record_stream", "set_", "resize_", "unfold",
     "fill", "zero", "copy", "random", "uniform", "cumprod",
     "fractional_max_pool2d", "dim_order", "_aminmax", "aminmax", "isnan", 
@@ -32,6 +31,6 @@ _WITHOUT_SYNAPSES = frozenset((
     "glu", "prelu", "_prelu_kernel", "rrelu_with_noise", "sort", "msort",
 ))  # fmt: skip
 KNOWN = frozenset().union(
-    _WITHOUT_SYNAPSES, MOVES, SUMS, MEANS, AVERAGE_POOLS, ADAPTIVE_POOLS, NORMS, COUNTED_ANEW, FACTORLESS, CONVOLUTIONS,
-    PRODUCTS, RNNS, ATTENTIONS, ("linear", "_trilinear"),
+    _WITHOUT_SYNAPSES, MOVES, SUMS, MEANS, AVERAGE_POOLS, ADAPTIVE_POOLS, NORMS, PLACED, COUNTED_ANEW, FACTORLESS,
+    CONVOLUTIONS, PRODUCTS, RNNS, ATTENTIONS, ("linear", "_trilinear"),
 )  # fmt: skip

@@ -26,6 +26,12 @@ MOVES = frozenset((
     "repeat_interleave", "_reshape_copy", "_unsafe_view", "_reshape_alias", "masked_select",
 ))  # fmt: skip
 """Elements come to other places, as they are."""
+PLACED = {
+    "index_put": 2, "_unsafe_index_put": 2, "_index_put_impl": 2, "put": 2, "scatter": 3, "scatter_add": 3,
+    "index_add": 3, "index_copy": 3, "masked_scatter": 2, "slice_scatter": 1, "select_scatter": 1,
+    "diagonal_scatter": 1, "as_strided_scatter": 1,
+}  # fmt: skip
+"""Operation that writes or adds one tensor's elements into another -> place of what is written."""
 SUMS = frozenset(("sum", "cumsum", "col2im", "trace"))
 MEANS = frozenset(("mean",))
 AVERAGE_POOLS = frozenset(("avg_pool1d", "avg_pool2d", "avg_pool3d"))
@@ -43,9 +49,11 @@ COUNTED_ANEW = frozenset((
     "maximum", "minimum", "amin", "min", "mul", "gt", "ge", "lt", "le", "eq", "ne", "logical_and", "logical_or",
     "logical_xor", "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", "sign", "floor", "ceil",
     "round", "trunc", "clamp", "clamp_min", "clamp_max", "relu", "hardtanh", "where", "sort", "topk", "prod", "abs",
-    "heaviside", "masked_fill", "remainder", "fmod", "div", "sub", "rsub",
+    "heaviside", "masked_fill", "remainder", "fmod", "div", "sub", "rsub", "scatter", "scatter_reduce", "index_fill",
 ))  # fmt: skip
 """Not linear, yet what they make of whole numbers may be whole numbers: then those are the events that go on."""
+_CHOOSING = frozenset(("mul", "where", "masked_fill", "logical_and", "bitwise_and", "scatter", "index_fill"))
+"""Of those, by a mask or by places that are no events themselves."""
 _NORMALISING = NORMS | {"mul", "div", "add", "sub", "rsub"}
 FACTORLESS = frozenset(("neg", "positive", "conj", "real", "alias", "detach"))
 
@@ -94,6 +102,8 @@ def propagate(call: Call) -> Events | list[Events]:
 def _passed_on(call: Call) -> Events | list[Events]:
     if call.name in MOVES:
         return _moved(call)
+    if call.name in PLACED and call.depends(call.args[PLACED[call.name]]):
+        return _placed(call)
     if call.name in ("where", "masked_fill") and call.args and not call.depends(call.args[_mask_place(call)]):
         return _chosen(call)
     first = call.args[0] if call.args else None
@@ -148,6 +158,19 @@ def _moved(call: Call) -> Events | list[Events]:
     if isinstance(result, list | tuple):
         return [Events(item, whole, through) for item in result]
     return Events(result, whole, through)
+
+
+def _placed(call: Call) -> Events:
+    """The operation, done to the events of what is written and of what it is written into."""
+    args, place = list(call.args), PLACED[call.name]
+    into, written = _zeros_or_events(call, args[0]), _zeros_or_events(call, args[place])
+    if into.count is None or written.count is None or call.options.get("alpha", 1) != 1:
+        return NONE
+    through = into.through | written.through
+    if any(map(call.depends, tree_leaves(args[1:place]))):
+        through |= {call.name}
+    args[0], args[place] = into.count.clone(), written.count
+    return Events(call.func(*args, **call.options), into.whole and written.whole, through)
 
 
 def _zeros_or_events(call: Call, x: Tensor) -> Events:
@@ -237,7 +260,9 @@ def _anew(call: Call) -> Events:
         return NONE
     operands = [x for x in call.args if isinstance(x, Tensor) and call.depends(x)]
     found = [call.events(x) for x in operands]
-    if not found or any(item.count is None for item in found) or not is_whole(output):
+    others = [x for x, item in zip(operands, found, strict=True) if item.count is None]
+    chosen = call.name in _CHOOSING and all(map(is_whole, others))
+    if len(others) == len(found) or (others and not chosen) or not is_whole(output):
         return NONE
     through = frozenset((call.name,)).union(*(item.through for item in found))
     return Events(output.detach().double(), True, through)

@@ -22,7 +22,7 @@ from isofire.adapters import Adapter, at_one_place, from_rest
 from isofire.firing.cost.contacts import PRODUCTS, Arrival, Contact, arrivals
 from isofire.firing.cost.events import NONE, EventMemory, Events, Source, lies_within, named_tensors, storage_of
 from isofire.firing.cost.operations import KNOWN
-from isofire.firing.cost.propagation import Call, is_whole, propagate
+from isofire.firing.cost.propagation import PLACED, Call, is_whole, propagate
 from isofire.firing.cost.uses import Leaving, Uses, weighted_sum, work_not_counted
 from isofire.firing.record import spiking_adapters
 from isofire.running import by_parts
@@ -114,9 +114,9 @@ class Trace(TorchDispatchMode):
         """While on, operations are not followed."""
         self._paused = on
 
-    def is_stored(self, weight: Tensor) -> bool:
+    def is_stored(self, weight: Tensor | None) -> bool:
         """Whether it is a parameter or buffer of the model, or a view of one."""
-        return storage_of(weight)._cdata in self._parameters
+        return weight is not None and storage_of(weight)._cdata in self._parameters
 
     def run(self, inputs: Tensor, forward: Callable[[nn.Module, Tensor], Any]) -> Any:
         """One forward pass."""
@@ -150,7 +150,10 @@ class Trace(TorchDispatchMode):
             return output
         if self.uses.waiting:
             self._see_what_enters(args, options)
-        before = self._copies(args) if writes and torch.Tag.pointwise in func.tags else args
+        if name == "_local_scalar_dense" and self._memory.source(args[0]) >= Source.INPUT:
+            self.uses.read_by = "item"
+        placed = name in PLACED
+        before = self._copies(args, placed) if writes and (placed or torch.Tag.pointwise in func.tags) else args
         source = self._source(name, writes, args, options)
         output = func(*args, **options)
         tensors = [x for x in tree_leaves(output) if isinstance(x, Tensor)]
@@ -169,10 +172,10 @@ class Trace(TorchDispatchMode):
         tensors = (x for x in tree_leaves((args, options)) if isinstance(x, Tensor))
         return max(map(self._memory.source, tensors), default=Source.CONSTANT)
 
-    def _copies(self, args: Any) -> Any:
+    def _copies(self, args: Any, placed: bool) -> Any:
         """What is written in place, as it was."""
         first = args[0]
-        if not isinstance(first, Tensor) or self._memory.source(first) < Source.INPUT:
+        if not isinstance(first, Tensor) or (self._memory.source(first) < Source.INPUT and not placed):
             return args
         copy = first.clone()
         with _differentiable():
@@ -191,6 +194,8 @@ class Trace(TorchDispatchMode):
             if known and made_of and work_not_counted(call):
                 self.uses.lose(made_of, call.name)
             self._keep_scaled(call)
+        elif source == Source.WEIGHTS:
+            self.uses.see_parts(call, self._stored)
         events = found if isinstance(found, list) else [found, *[NONE] * len(outputs)]
         for tensor, item in zip(outputs, events, strict=False):
             self._memory.write(tensor, source, item, made_of if source == Source.WEIGHTS else frozenset())
@@ -253,11 +258,7 @@ class Trace(TorchDispatchMode):
         else:
             found = arrivals(name, args, output, source) or self._summed_up(name, args)
         # a weight made of two is no layer
-        found = [
-            item
-            for item in found or ()
-            if not item.perhaps or (item.weight is not None and self.is_stored(item.weight))
-        ]
+        found = [item for item in found or () if not item.perhaps or self.is_stored(item.weight)]
         for item in found:
             events = NONE if item.x is None else self._memory.events(item.x)
             origin = Source.SPIKES if item.x is None else source(item.x)

@@ -11,11 +11,11 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from isofire.firing.cost.events import Source
+from isofire.firing.cost.events import Source, storage_of
 from isofire.firing.cost.propagation import MEANS, NORMS, SUMS, Call
 
 _ADDED = frozenset(("add", "sub", "rsub"))
@@ -88,20 +88,32 @@ class Uses:
         """Parameter -> the first operation that did work with it in a way that is not counted."""
         self.outside: dict[str, str] = {}
         """Module -> how values left torch there before others came back."""
+        self.read_by: str | None = None
+        """How Python last read values that depend on the input, in this pass."""
         self._left: tuple[str, str] | None = None
 
     def clear(self) -> None:
         """A new forward pass."""
-        self._left = None
+        self._left = self.read_by = None
 
     def lose(self, names: Collection[str], how: str) -> None:
         """Work that is not counted."""
         for name in names:
             self.lost.setdefault(name, how)
 
+    def see_parts(self, call: Call, stored: list[tuple[str, Tensor]]) -> None:
+        """After values were read by Python, parts of weights that are added up may have been chosen by them."""
+        if self.read_by is None or call.name not in ("add", "sub", "stack"):
+            return
+        for x in (x for x in tree_leaves(call.args) if isinstance(x, Tensor)):
+            memory = storage_of(x)._cdata
+            whole = [name for name, item in stored if isinstance(item, nn.Parameter) and x.numel() < item.numel()
+                     and storage_of(item)._cdata == memory]  # fmt: skip
+            self.lose(whole, f"parts, chosen after {self.read_by}()")
+
     def leave(self, module: str, how: str) -> None:
         """Values that depend on the input left torch."""
-        self._left = module, how
+        self._left, self.read_by = (module, how), how
 
     @property
     def waiting(self) -> bool:
