@@ -7,6 +7,7 @@ import torch
 
 from isofire.cli import doctor as module
 from isofire.cli.doctor import examine, self_test
+from isofire.config import DataSettings
 from isofire.data import NAMES
 from isofire.lookup import native as lookup
 from isofire.neurons import LIF, native
@@ -65,7 +66,7 @@ def test_kernels_without_the_thread_pool(monkeypatch):
 
     monkeypatch.setattr(native, "library", lambda: Alone)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    check = module._threads()
+    check = {found.name: found for found in examine()}["threads"]
     assert check.state == "note"
     assert "1 in the kernels" in check.found
 
@@ -73,17 +74,19 @@ def test_kernels_without_the_thread_pool(monkeypatch):
 @pytest.mark.parametrize("placement", [None, "pre_fire", "post_reset"])
 @pytest.mark.parametrize("part", ["spikes", "gradient"])
 def test_self_test_finds_a_path_that_differs(monkeypatch, placement, part):
-    honest = module._spikes_and_gradient
+    honest = LIF.forward
 
-    def off(currents, backend, place):
-        spikes, gradient = honest(currents, backend, place)
-        if backend == "torch":
-            changed = spikes if part == "spikes" else gradient
-            changed[0, 0, 0, 0, 0] += 1
-        return spikes, gradient
+    def off(self, x, *arguments, **options):
+        if self.backend == "torch" and part == "gradient":
+            x.register_hook(lambda gradient: gradient + 1)
+        spikes = honest(self, x, *arguments, **options)
+        if self.backend == "torch" and part == "spikes":
+            spikes = spikes.clone()
+            spikes[0, 0, 0, 0, 0] += 1
+        return spikes
 
     assert self_test(placement).state == "ok"
-    monkeypatch.setattr(module, "_spikes_and_gradient", off)
+    monkeypatch.setattr(LIF, "forward", off)
     found = self_test(placement)
     assert found.state == "broken"
     assert "torch differs" in found.found
@@ -153,8 +156,10 @@ def test_data_by_settings_alone(run, tmp_path):
 
 
 def test_every_data_set_can_be_looked_for(tmp_path):
-    assert tuple(module._DATA) == NAMES
-    assert [name for name in NAMES if module._is_there(name, tmp_path)] == ["digits"]
+    for name in NAMES:
+        found = {check.name: check for check in examine(DataSettings(name=name, root=str(tmp_path)))}
+        assert found["data wanted"].state == ("ok" if name == "digits" else "broken"), name
+        assert found["data"].found.startswith("digits (")
 
 
 @pytest.mark.parametrize(
