@@ -2,13 +2,12 @@
 
 from isofire.quantization.by_firing.sequence import OnStep, Step
 from isofire.quantization.calibration import CALIBRATION_BATCH, CALIBRATION_IMAGES, calibrated_on, reestimates
-from isofire.quantization.describe import describe
 from isofire.quantization.diagnosis.diagnose import diagnose
 from isofire.quantization.diagnosis.fault import Fault
 from isofire.quantization.diagnosis.record import Diagnosis, LayerDiagnosis
 from isofire.quantization.fake_weights import weight_quantizers
 from isofire.quantization.labels import labels_of
-from isofire.quantization.plan import LayerAssignment, QuantPlan, explain, make_plan
+from isofire.quantization.plan import LayerAssignment, QuantPlan, describe, explain, make_plan
 from isofire.quantization.reestimate import reestimate_batch_norm
 from isofire.quantization.repair import Repaired, repair_
 from isofire.quantization.signed import SignedWeights, signed_weights

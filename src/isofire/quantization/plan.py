@@ -11,10 +11,9 @@ from torch import nn
 from isofire.adapters import find_neurons, no_neurons, refuse_compiled, refuse_integers
 from isofire.errors import SpecError
 from isofire.neurons import Neuron
-from isofire.quantization.describe import describe
 from isofire.quantization.patterns import compile_pattern
 from isofire.quantization.temporal import TemporalLayer, check_temporal
-from isofire.quantizers import ConstantSetting, MembraneSetting, WeightSetting
+from isofire.quantizers import ConstantSetting, MembraneSetting, Setting, WeightSetting
 from isofire.spec import TARGETS, QuantSpec, Rule
 from isofire.text_table import TextTable, total
 
@@ -212,3 +211,8 @@ def _check_rules(rules: Sequence[Rule], weighted: Sequence[str], neurons: Sequen
                 known = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
                 kind = "layer with weights" if names is weighted else "layer of neurons"
                 raise SpecError(f"the rule's {target} setting matches no {kind} ({place}); there are: {known}")
+
+
+def describe(setting: Setting | None) -> str:
+    """Such as "uniform 4 bit endpoint [-1, 1] per channel"; "float" for None."""
+    return "float" if setting is None else setting.describe()

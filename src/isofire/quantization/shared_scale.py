@@ -12,13 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import charge_of, find_neurons
+from isofire.adapters import batch_first, charge_of, find_neurons, input_axis
 from isofire.errors import SpecError
 from isofire.quantization.by_firing.patches import KINDS
 from isofire.quantization.by_firing.replay import Replay
 from isofire.quantization.by_firing.trace import Call, Trace, calls_of, trace
 from isofire.quantization.fake_weights import weight_quantizers
-from isofire.quantization.inputs import first_images
 from isofire.quantizers import AffineQuantizer
 from isofire.quantizers.weight_scale import WeightScale
 
@@ -44,7 +43,7 @@ def weight_scale(model: nn.Module, name: str, inputs: Tensor) -> WeightScale:
         If the neuron's charge is not of the form leak V + gain X.
     """
     neuron, adapter = find_neurons(model)[name]
-    inputs = first_images(model, inputs, _IMAGES)
+    inputs = _first_images(model, inputs, _IMAGES)
     charge = charge_of(name, neuron, adapter)
     layers = [own for own, module in model.named_modules() if isinstance(module, KINDS)]
     seen = trace(model, inputs, layers)
@@ -154,3 +153,9 @@ def _norm_gain(replay: Replay) -> Tensor:
         return torch.ones((), dtype=torch.float64)
     gain = (norm.running_var.double() + norm.eps).rsqrt()
     return gain if norm.weight is None else gain * norm.weight.detach().double()
+
+
+def _first_images(model: nn.Module, inputs: Tensor, count: int) -> Tensor:
+    """The first `count` images of a batch, or all of it where the network was built for batches of one size."""
+    axis = input_axis(model, inputs)
+    return inputs if batch_first(model) else inputs.narrow(axis, 0, min(count, inputs.shape[axis]))

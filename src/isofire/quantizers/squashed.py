@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from isofire.errors import SpecError
+from isofire.quantizers import ste
 from isofire.quantizers.base import Granularity
 from isofire.quantizers.neuron_facts import NeuronFacts
 from isofire.quantizers.rows import along
@@ -55,7 +53,13 @@ class SquashedLevels(TableQuantizer):
         self.register_buffer("unit", torch.tensor([neuron.reach]))
 
     def _with_gradient(self, x: Tensor, q: Tensor) -> Tensor:
-        return _Squashed.apply(x, q, self)  # type: ignore[return-value]
+        largest, unit = along(self.largest.clone(), x.ndim, self.axis), self.unit.clone()
+
+        def slope(x: Tensor) -> Tensor:
+            t = self._squashed((x - self.rest) / unit)
+            return (1 - t * t if self.squash else torch.ones_like(t)) * (t.abs() <= largest)
+
+        return ste.sloped(x, q, slope)
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
@@ -115,20 +119,3 @@ def check_bits(method: str, bits: int) -> None:
             f"{method} needs bits >= 2, got {bits}: its signed levels reach to 2^(bits-1) - 1 steps, so that none is "
             "left; take 2 bits, or for one bit method 'firing', 'anchored' or 'lqnet'"
         )
-
-
-class _Squashed(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, q: Tensor, own: SquashedLevels) -> Tensor:
-        ctx.save_for_backward(x, own.largest.clone(), own.unit.clone())
-        ctx.axis, ctx.rest, ctx.squash = own.axis, own.rest, own.squash
-        return q.detach()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        x, largest, unit = ctx.saved_tensors
-        u = (x - ctx.rest) / unit
-        t = u.tanh() if ctx.squash else u
-        slope = 1 - t * t if ctx.squash else torch.ones_like(t)
-        return grads[0] * slope * (t.abs() <= along(largest, x.ndim, ctx.axis)), None, None

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from isofire.quantizers import ste
 from isofire.quantizers.base import Granularity
 from isofire.quantizers.levels import Levels
 
@@ -41,21 +40,13 @@ class StepwiseLevels(Levels):
         return not torch.is_grad_enabled()
 
     def _with_gradient(self, x: Tensor, q: Tensor) -> Tensor:
-        return _Stepwise.apply(x, q, self.edges[0].clone(), self.unit.clone())  # type: ignore[return-value]
+        edges, unit = self.edges[0].clone(), self.unit.clone()
 
+        def slope(x: Tensor) -> Tensor:
+            total = torch.zeros_like(x)
+            for edge in edges:
+                s = torch.sigmoid(SHARPNESS * (x - edge) / unit)
+                total += SHARPNESS * s * (1 - s)
+            return total
 
-class _Stepwise(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, q: Tensor, edges: Tensor, unit: Tensor) -> Tensor:
-        ctx.save_for_backward(x, edges, unit)
-        return q.detach()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        x, edges, unit = ctx.saved_tensors
-        slope = torch.zeros_like(x)
-        for edge in edges:
-            s = torch.sigmoid(SHARPNESS * (x - edge) / unit)
-            slope += SHARPNESS * s * (1 - s)
-        return grads[0] * slope, None, None, None
+        return ste.sloped(x, q, slope)
