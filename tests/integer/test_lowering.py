@@ -285,3 +285,14 @@ def test_only_a_soft_reset_of_single_spikes_subtracts_so_and_chips_refuse_it() -
     model = nn.Sequential(*layers, *copy.deepcopy(layers))
     with pytest.raises(SpecError, match=r"1: reset: a spike subtracts 0\.8 times the threshold"):
         lower(model, torch.ones(4, 2, 4), hardware="xylo-a2", approximate=("weights", "thresholds", "states", "spikes"))
+
+
+def test_states_that_would_be_too_wide_are_refused_with_the_numbers() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(PerStep(nn.Linear(64, 32)), CubaLIF(10.0, 3.0))
+    x = torch.rand(20, 3, 64)
+    with pytest.raises(ModelError, match="give fewer input_bits or weight_bits") as error:
+        lower(model, x)
+    needed, there = (int(word) for word in str(error.value).split() if word.isdigit())
+    assert needed > there
+    assert float(lower(model, x, input_bits=9, weight_bits=12)(x).mean()) > 0.01

@@ -128,7 +128,7 @@ class Builder:
         point = (bits - 2 - digits).clamp(max=_MOST_POINT)
         if int(point.min()) < 0:
             raise ModelError(
-                f"the states of {name!r} need {int(digits.max())} bits, {bits} are there; "
+                f"the states of {name!r} need {int(digits.max())} bits, {bits - 2} are there; "
                 "give fewer input_bits or weight_bits"
             )
         unit = gain / 2.0**point
