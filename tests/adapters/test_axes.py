@@ -68,3 +68,8 @@ def test_tokens_in_the_batch_are_refused_without_labels() -> None:
         largest = (3 * model.first(x[:2])).abs().max().item()
     isofire.quantize_(model, RANGE, (x, torch.zeros(4, dtype=torch.int64)), max_images=2)
     assert model.neuron.membrane.quantizer.levels().max().item() == pytest.approx(largest, rel=0.02)
+
+
+def test_no_images_are_told() -> None:
+    with pytest.raises(DataError, match=r"data must hold at least one image, got inputs \[0, 6\]"):
+        input_axis(nn.Sequential(nn.Linear(6, 3), IF()), torch.zeros(0, 6))

@@ -25,6 +25,9 @@ def build():
 def wrong():
     raise ValueError("no such width")
 
+def leaves():
+    raise SystemExit(0)
+
 def no_module():
     return 3
 
@@ -117,6 +120,7 @@ def test_check_gives_a_verdict(nets: Any, run: Callable[..., Any]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("--model", "own_nets:leaves"), "the builder own_nets:leaves failed: SystemExit: 0"),
         (("--model", "own_nets:wrong"), "the builder own_nets:wrong failed: ValueError: no such width"),
         (("--model", "own_nets:no_module"), "must return a torch.nn.Module, got int"),
         (("--model", "own_nets:absent"), "own_nets has no function 'absent'"),

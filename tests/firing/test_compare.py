@@ -533,3 +533,30 @@ def test_what_a_neuron_makes_anew_at_every_pass_is_no_buffer_of_the_network() ->
     assert found == [[("linear", 18), ("linear", 18)]] * 5
     # the first state is kept, so that no other tensor is taken for it
     assert all(buffer is not model.state for buffer in routes._buffers.values())
+
+
+def test_a_network_that_draws_random_numbers_agrees_with_itself() -> None:
+    """Images as Poisson trains: in one pass, in two, and beside a network of the same weights."""
+
+    class Poisson(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.neuron, self.out = nn.Linear(6, 20), IF(), nn.Linear(20, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(self.neuron(self.a((torch.rand(4, *x.shape) < x).float())))
+
+    torch.manual_seed(0)
+    model, given = Poisson().eval(), (torch.rand(40, 6), torch.zeros(40, dtype=torch.int64))
+    before = torch.get_rng_state()
+    result = compare(model, copy.deepcopy(model), given, batch_size=16)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert result.agreement == 1.0
+    assert result.overall["paired_mae"] == 0.0
+    again = compare(observe(model, given, batch_size=16), model, given, batch_size=16)
+    assert again.overall["paired_mae"] == 0.0
+    torch.manual_seed(1)
+    other = observe(model, given, batch_size=16)
+    assert compare(other, model, given, batch_size=16).overall["paired_mae"] == 0.0
+    torch.manual_seed(2)
+    assert compare(other, model, given, batch_size=16).overall["paired_mae"] > 0.0

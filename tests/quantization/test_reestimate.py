@@ -13,20 +13,20 @@ def _batches(n: int = 5, size: int = 16) -> list[torch.Tensor]:
     return [torch.randn(size, 3, 4, 4, generator=generator) * 2 + 1 for _ in range(n)]
 
 
-def test_statistics_are_the_mean_over_batches() -> None:
+def test_statistics_are_those_over_all_batches() -> None:
     norm = nn.BatchNorm2d(3)
     norm.running_mean.fill_(99)
     batches = _batches()
     assert reestimate_batch_norm(norm, [(batch, torch.zeros(16)) for batch in batches]) == 1
-    torch.testing.assert_close(norm.running_mean, torch.stack([b.mean((0, 2, 3)) for b in batches]).mean(0))
-    torch.testing.assert_close(norm.running_var, torch.stack([b.var((0, 2, 3)) for b in batches]).mean(0))
+    torch.testing.assert_close(norm.running_mean, torch.cat(batches).mean((0, 2, 3)))
+    torch.testing.assert_close(norm.running_var, torch.cat(batches).var((0, 2, 3)))
 
 
 def test_a_later_layer_sees_the_batch_normalized_by_its_own_statistics() -> None:
     first, second = nn.BatchNorm2d(3, affine=False), nn.BatchNorm2d(3, affine=False)
     assert reestimate_batch_norm(nn.Sequential(first, second), _batches()) == 2
     torch.testing.assert_close(second.running_mean, torch.zeros(3), atol=1e-6, rtol=0)
-    torch.testing.assert_close(second.running_var, torch.full((3,), 256 / 255), atol=1e-4, rtol=0)
+    torch.testing.assert_close(second.running_var, torch.full((3,), 1280 / 1279), atol=1e-4, rtol=0)
 
 
 def test_what_comes_before_a_layer_runs_in_eval_mode() -> None:
@@ -35,8 +35,8 @@ def test_what_comes_before_a_layer_runs_in_eval_mode() -> None:
         model = nn.Sequential(nn.Dropout(0.5), nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5)).train()
     reestimate_batch_norm(model, _batches())
     inputs = [model[1](batch) for batch in _batches()]
-    torch.testing.assert_close(model[2].running_mean, torch.stack([x.mean((0, 2, 3)) for x in inputs]).mean(0))
-    torch.testing.assert_close(model[2].running_var, torch.stack([x.var((0, 2, 3)) for x in inputs]).mean(0))
+    torch.testing.assert_close(model[2].running_mean, torch.cat(inputs).mean((0, 2, 3)))
+    torch.testing.assert_close(model[2].running_var, torch.cat(inputs).var((0, 2, 3)))
 
 
 def test_only_batch_norm_trains_and_everything_is_put_back() -> None:
@@ -111,6 +111,7 @@ def test_a_norm_has_the_mean_of_what_reaches_it(reached) -> None:
     reestimate_batch_norm(model, batches)
     seen = torch.cat([batch[reached(batch)] for batch in batches])
     torch.testing.assert_close(model.bn.running_mean, seen.mean(0))
+    torch.testing.assert_close(model.bn.running_var, seen.var(0))
 
 
 def test_a_norm_called_several_times_only_later_weighs_its_values_alike() -> None:
@@ -126,3 +127,13 @@ def test_a_norm_called_several_times_only_later_weighs_its_values_alike() -> Non
     model = Steps()
     reestimate_batch_norm(model, [data[:10], data[10:]])
     torch.testing.assert_close(model.bn.running_mean, data.mean(0))
+    torch.testing.assert_close(model.bn.running_var, data.var(0))
+
+
+def test_sorted_data_give_the_same_in_any_cut() -> None:
+    """Images of one class each batch, as folders give them: the classes' distance is part of the variance."""
+    data = torch.randn(64, 3, generator=torch.Generator().manual_seed(7)) + torch.arange(64).unsqueeze(1) / 8
+    for size in (2, 8, 63, 64):
+        norm = nn.BatchNorm1d(3)
+        reestimate_batch_norm(norm, data.split(size))
+        torch.testing.assert_close(norm.running_var, data.var(0))

@@ -40,13 +40,15 @@ def input_axis(model: nn.Module, inputs: Tensor, images: int | None = None) -> i
     Raises
     ------
     DataError
-        If no axis is as long as `images`, or none can be told from the others.
+        If no axis is as long as `images`, none can be told from the others, or there is no image.
     ModelError
         If the network fails on the inputs.
     """
     fits = [axis for axis in range(min(2, inputs.ndim)) if images is None or inputs.shape[axis] == images]
     if not fits:
         raise DataError(f"inputs must hold {images} images on their first or second axis, got {list(inputs.shape)}")
+    if not inputs.numel():
+        raise DataError(f"data must hold at least one image, got inputs {list(inputs.shape)}")
     net = original(model)
     known = _KNOWN.setdefault(net, {})
     if len(fits) > 1:

@@ -19,7 +19,7 @@ from isofire.firing.evidence.noise_floor import NoiseFloor
 from isofire.firing.observation import Observation, fingerprints
 from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN, FiringRecorder, run_for
 from isofire.quantization import spec_of
-from isofire.running import device_of, evaluating, forward, placed, require_finite
+from isofire.running import device_of, drawing, evaluating, forward, placed, require_finite
 
 
 def compare(
@@ -76,6 +76,11 @@ def compare(
         If there is no image, labels do not fit the inputs or the classes, or the observed baseline saw other labels.
     SpecError
         If a number is below 1.
+
+    Notes
+    -----
+    A network that draws random numbers (Poisson encoding) draws the same in every pass, from torch's seed and the
+    batch's place, so that it agrees with itself.
 
     Examples
     --------
@@ -191,7 +196,8 @@ def observe_together(
             if probe and not seen:
                 reached, ways = _ways(models, inputs, len(labels))
             for model, recorder, said, way in zip(models, recorders, votes, ways, strict=True):
-                said.append(_predict(model, recorder, inputs, labels, way))
+                with drawing(len(seen), device_of(model, inputs.device)):
+                    said.append(_predict(model, recorder, inputs, labels, way))
             seen.append(labels.cpu())
             prints.append(fingerprints(inputs, axis(inputs, labels)))
     labels = torch.cat(seen)

@@ -137,7 +137,7 @@ def load_named(loader: str, split: str) -> NamedData:
         found = _function(loader, "--data")(split)
     except IsofireError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DataError(f"the loader {loader} failed for split {split!r}: {type(error).__name__}: {error}") from error
     if isinstance(found, Tensor) or not isinstance(found, BatchSource | Iterable) or isinstance(found, Iterator):
         raise DataError(
@@ -172,7 +172,7 @@ def _build(builder: str) -> nn.Module:
         model = _function(builder, "--model")()
     except IsofireError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(f"the builder {builder} failed: {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"the builder {builder} must return a torch.nn.Module, got {type(model).__name__}")
@@ -196,7 +196,7 @@ def _function(text: str, option: str) -> Callable[..., Any]:
         raise SpecError(
             f"{option} {text}: cannot import {module} ({error}); run it from the module's folder"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(f"{option} {text}: importing {module} failed: {type(error).__name__}: {error}") from error
     if not callable(found):
         raise SpecError(f"{option} {text}: {module} has no function {name!r}")

@@ -21,13 +21,13 @@ _LOG = logging.getLogger(__name__)
 def reestimate_batch_norm(
     model: nn.Module, batches: Iterable[Tensor | Sequence[Tensor]], *, device: torch.device | str | None = None
 ) -> int:
-    """Replace the running statistics of every batch normalization by the mean over `batches`.
+    """Replace the running statistics of every batch normalization by those over `batches`.
 
     Only those layers run in train mode; dropout, quantizers and neurons stay in eval mode. All layers are measured in
-    one pass, so a later layer sees its input as the earlier ones normalize it with the statistics of the batch at hand.
+    one pass, so a later layer sees its input as the earlier ones normalize it with the statistics of the batch at hand:
+    let batches be large and shuffled.
     Each value that a layer is given counts the same, whichever batch or call brings it, so that a norm that only some
-    images or steps reach has the mean of those; the variance is the mean of the variances within the calls, so let
-    batches be large. Modes and momenta are put back. Layers without running
+    images or steps reach has the mean and the variance of those. Modes and momenta are put back. Layers without running
     statistics are left alone, and so are, with a warning, those that no image reaches, as an auxiliary head or the norm
     of a later step than the network has.
 
@@ -68,7 +68,9 @@ def reestimate_batch_norm(
     feed = _without_single_images(chain([first], feed), input_axis(model, first))
     with torch.no_grad(), evaluating(model), from_rest(model), _measuring(layers) as called, ExitStack() as hooks:
         for name, layer in named.items():
-            hooks.callback(layer.register_forward_pre_hook(_MeanOfCalls(name)).remove)
+            calls = _AllCalls(name, layer)
+            hooks.callback(layer.register_forward_pre_hook(calls.before).remove)
+            hooks.callback(layer.register_forward_hook(calls.after).remove)
         for inputs in feed:
             forward(model, inputs)
         for layer in layers:
@@ -108,21 +110,38 @@ def _but(axis: int, inputs: Tensor) -> list[int]:
     return [size for place, size in enumerate(inputs.shape) if place != axis]
 
 
-class _MeanOfCalls:
-    """Before each call of a layer, the momentum that makes its statistics the mean over all values so far."""
+class _AllCalls:
+    """Around each call of a layer: makes its statistics those of all values so far, as if one call had brought them."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, layer: _BatchNorm) -> None:
         self.name, self.seen = name, 0
+        self.mean, self.variance = (buffer.clone() for buffer in _statistics(layer))
 
-    def __call__(self, layer: _BatchNorm, inputs: tuple[Tensor, ...]) -> None:
-        count = inputs[0].numel()
-        if count == layer.num_features:
+    def before(self, layer: _BatchNorm, inputs: tuple[Tensor, ...]) -> None:
+        if inputs[0].numel() == layer.num_features:
             raise DataError(
                 f"the batch norm {self.name!r} cannot be measured on one value a channel, got inputs "
                 f"{list(inputs[0].shape)}; give more images, or set reestimate_bn = 'never'"
             )
-        self.seen += count
-        layer.momentum = count / self.seen
+        # the buffers get those of this call alone
+        layer.momentum = 1.0
+
+    def after(self, layer: _BatchNorm, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
+        count = inputs[0].numel() // layer.num_features
+        former, self.seen = self.seen, self.seen + count
+        mean, variance = _statistics(layer)
+        if former:
+            # Chan, Golub and LeVeque 1979
+            apart = (mean - self.mean) ** 2 * (former * count / self.seen)
+            variance.mul_(count - 1).add_((former - 1) * self.variance).add_(apart).div_(self.seen - 1)
+            mean.lerp_(self.mean, former / self.seen)
+        self.mean, self.variance = mean.clone(), variance.clone()
+
+
+def _statistics(layer: _BatchNorm) -> tuple[Tensor, Tensor]:
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
+    return layer.running_mean, layer.running_var
 
 
 def _calls(layer: _BatchNorm) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
+import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
@@ -39,3 +40,15 @@ def evaluating(*models: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@contextmanager
+def drawing(batch: int, device: torch.device) -> Iterator[None]:
+    """Random numbers of a network's own (Poisson encoding) that are the same in every pass over a batch.
+
+    They follow from the seed of torch's generator and the batch's place; the generators go on as if nobody had drawn.
+    """
+    seed = (torch.initial_seed() + batch) % 2**63
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

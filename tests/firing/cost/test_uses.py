@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -228,3 +230,12 @@ def test_a_share_that_is_not_known_is_said() -> None:
     (item,) = cost_of(Outside()).left_out
     assert item.share is None
     assert str(item) == "3.0: works outside of torch (numpy), which is not counted (share unknown)"
+
+
+@pytest.mark.parametrize("make", [torch.jit.script, lambda layer: torch.jit.trace(layer, torch.rand(2, 8))])
+@pytest.mark.filterwarnings("ignore")
+def test_scripts_are_followed_as_their_code_is(make: Callable[[nn.Module], nn.Module]) -> None:
+    torch.manual_seed(0)
+    plain = nn.Linear(8, 7)
+    assert cost_of(make(plain)).synops == cost_of(plain).synops
+    assert reach(network(make(plain)), torch.rand(2, 6)).left_out == ()

@@ -98,8 +98,8 @@ class Trace(TorchDispatchMode):
                 stack.callback(neuron.register_forward_hook(self._leaving(name, adapter)).remove)
             neurons = {id(neuron) for neuron, _ in self.neurons.values()}
             for module in self.model.modules():
-                # a hooked batch norm would not be fused into its neuron, which rounds differently
-                if isinstance(module, _BatchNorm) or id(module) in neurons:
+                # a hooked batch norm would not be fused into its neuron, which rounds otherwise; scripts take no hooks
+                if isinstance(module, _BatchNorm | torch.jit.ScriptModule) or id(module) in neurons:
                     continue
                 stack.callback(module.register_forward_pre_hook(self._push).remove)
                 stack.callback(module.register_forward_hook(self._pop, always_call=True).remove)

@@ -16,7 +16,7 @@ from isofire.firing.record import spiking_adapters
 from isofire.firing.timing.similarity import StreamedCKA, logit_kl
 from isofire.firing.timing.trains import first_spikes, flips, mean_over_pairs, table_of
 from isofire.firing.timing.words import joint_words, spike_words, total_variation, trains, word_counts
-from isofire.running import device_of, evaluating, forward, require_finite
+from isofire.running import device_of, drawing, evaluating, forward, require_finite
 from isofire.text_table import TableShown, TextTable
 
 COSTS = (0.0, 0.5, 1.0, 2.0)
@@ -147,7 +147,11 @@ def compare_timing(
     divergence, images, steps = 0.0, 0, 0
     with evaluating(*models), torch.no_grad():
         for inputs, labels in read_batches(data, batch_size, max_images, axis_by(baseline)):
-            (first, logits_fp), (second, logits) = (_run(model, inputs, len(labels)) for model in models)
+            runs = []
+            for model in models:
+                with drawing(images, device_of(model, inputs.device)):
+                    runs.append(_run(model, inputs, len(labels)))
+            (first, logits_fp), (second, logits) = runs
             steps = _check(first, second)
             for name, tally in tallies.items():
                 _add(tally, first[name], second[name], steps)
