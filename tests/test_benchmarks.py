@@ -17,10 +17,12 @@ from benchmarks.cases.base import Case
 from benchmarks.machine import Moment, others
 from benchmarks.measure import Rows, interleaved, ratio
 from benchmarks.networks import Given
+from benchmarks.peers import peer_of
 
 from isofire.cli import bench as command
 from isofire.cli.app import main
 from isofire.errors import SpecError
+from isofire.models import sew_resnet8, sew_resnet18
 
 
 def _logits(best: int) -> torch.Tensor:
@@ -75,6 +77,18 @@ def test_another_network_is_no_peer() -> None:
     rows = Rows({"peer": lambda: _logits(1), "isofire": lambda: _logits(2)}, same=["peer", "isofire"])
     with pytest.raises(AssertionError, match=r"isofire gives the base's class for 0\.0%"):
         rows.check()
+
+
+def test_peers_of_spikingjelly_are_the_same_networks() -> None:
+    pytest.importorskip("spikingjelly.activation_based", reason="spikingjelly 2.0 is not installed")
+    torch.manual_seed(0)
+    for model in (sew_resnet8(width=0.25, alpha=2.0), sew_resnet18(width=0.125, alpha=2.0, T=2)):
+        images = torch.randn(4, 3, 16, 16)
+        with torch.no_grad():
+            for _ in range(3):
+                model(images)
+            peer = peer_of(model.eval())
+            assert torch.allclose(model(images), peer(images), atol=1e-4)
 
 
 def test_what_cannot_be_had_is_named_with_the_reason() -> None:

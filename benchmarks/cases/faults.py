@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -19,6 +20,8 @@ from benchmarks.networks import Given, last, trained
 from isofire.allocator import keep_freed_memory
 
 BATCH = 128
+_ROOT = Path(__file__).parents[2]
+_CHILD = "from benchmarks.cases.faults import main; main()"
 _MALLOC = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TOP_PAD_", "LD_PRELOAD")
 
 
@@ -28,9 +31,9 @@ def page_faults(given: Given) -> dict[str, Times]:
     clean = {key: value for key, value in os.environ.items() if key not in _MALLOC}
     for training, work in enumerate(("inference", "training step")):
         for kept, memory in enumerate(("malloc as it comes", "freed memory kept")):
-            settings = json.dumps([kept, training, given.threads, given.root])
-            command = [sys.executable, "-m", "benchmarks.cases.faults", settings]
-            done = subprocess.run(command, env=clean, check=True, capture_output=True, text=True)
+            settings = json.dumps([bool(kept), bool(training), given.threads, given.root])
+            command = [sys.executable, "-c", _CHILD, settings]
+            done = subprocess.run(command, env=clean, check=True, stdout=subprocess.PIPE, text=True, cwd=_ROOT)
             found[f"{work}, {memory}"] = json.loads(done.stdout)
     return found
 
@@ -54,6 +57,11 @@ def measure(kept: bool, training: bool, threads: int, root: str | None) -> Times
     return interleaved({"run": run}, 7, 4)["run"]
 
 
+def main() -> None:
+    """What the process of a row runs."""
+    print(json.dumps(measure(*json.loads(sys.argv[1]))))
+
+
 CASES = (
     Case(
         "page-faults",
@@ -62,6 +70,3 @@ CASES = (
         page_faults, times_itself=True,
     ),
 )  # fmt: skip
-
-if __name__ == "__main__":
-    print(json.dumps(measure(*json.loads(sys.argv[1]))))

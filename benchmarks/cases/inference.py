@@ -106,7 +106,7 @@ CASES = (
         "inference-sew18",
         "A batch of 32, SEW-ResNet-18 (64 to 512 channels), T = 4, 4-bit weights; untrained, its batch norms estimated "
         "on training images of CIFAR-10; base: SpikingJelly 2.0 as it comes.",
-        sew18, 5, 1,
+        sew18, 3, 1,
     ),
     Case(
         "inference-snntorch",
@@ -124,6 +124,6 @@ CASES = (
         "export",
         "A batch of 128 of files that `isofire export --to onnx` writes, trained SEW-ResNet-8, float32 arithmetic in "
         "both runtimes; base: onnxruntime on the full-precision file.",
-        export,
+        export, 5, 1,
     ),
 )  # fmt: skip

@@ -62,6 +62,6 @@ CASES = (
     Case(
         "scaling",
         "A batch in eval mode of SEW-ResNets with 4-bit weights; slopes of log time over log size.",
-        scaling, 5, 1,
+        scaling, 3, 1,
     ),
 )  # fmt: skip

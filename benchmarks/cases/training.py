@@ -122,11 +122,11 @@ CASES = (
         "base: SpikingJelly 2.0 as it comes.",
         training_step,
     ),
-    Case("qat-step", "The same step with quantizers; base: isofire in full precision.", qat_step),
+    Case("qat-step", "The same step with quantizers; base: isofire in full precision.", qat_step, 7, 1),
     Case(
         "firing-losses",
         "A step of QAT (LSQ 4 bits, states of 4 bits) with losses on firing; base: with the task's loss alone. A loss "
         "that asks for the teacher runs it forward too, so \"teacher forward\" is the least that it can add.",
-        firing_losses,
+        firing_losses, 5, 1,
     ),
 )  # fmt: skip
