@@ -53,16 +53,24 @@ def run(
             raise SpecError(f"no benchmark is called {name!r}; there are: {', '.join(CASES)}")
     keep_freed_memory()
     torch.set_num_threads(given.threads)
-    sources = _sources()
+    sources, failed = _sources(), dict[str, Exception]()
     for name in names or CASES:
         if resume and _is_done(name, sources):
             print(f"{name}: done before", file=sys.stderr, flush=True)
             continue
-        result = {**_timed(CASES[name], given, wait_s, rounds), "sources": sources}
+        try:
+            result = {**_timed(CASES[name], given, wait_s, rounds), "sources": sources}
+        except Exception as error:
+            # the other cases are worth having; what failed is told again at the end
+            failed[name] = error
+            print(f"{name} failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            continue
         print(f"\n{table(result)}", file=sys.stderr, flush=True)
         if rounds is None:
             _store(result)
         yield result
+    if failed:
+        raise RuntimeError(f"cases that failed: {', '.join(failed)}") from next(iter(failed.values()))
 
 
 def _timed(case: Case, given: Given, wait_s: float, rounds: int | None) -> dict[str, Any]:

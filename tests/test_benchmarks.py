@@ -124,6 +124,13 @@ def test_resuming_leaves_out_what_was_quiet_and_of_the_same_sources(
     assert len(_run(monkeypatch, 0.0, resume=True)) == 1
 
 
+def test_a_case_that_fails_keeps_no_other_from_running(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(run.CASES, "bad", Case("bad", "Nothing.", lambda given: Rows({"peer": lambda: 1 / 0}), 1))
+    with pytest.raises(RuntimeError, match="cases that failed: bad"):
+        list(run.run(["bad", "one"], Given(threads=torch.get_num_threads())))
+    assert [path.name for path in stored.iterdir()] == ["one.json"]
+
+
 def test_a_look_is_not_stored(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(_run(monkeypatch, 0.0, rounds=1)[0]["times"]["peer"]["wall_ms"]) == 1
     assert not list(stored.iterdir())
