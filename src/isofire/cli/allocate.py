@@ -44,8 +44,8 @@ def allocate(
     rule. With --json the spec, for `quantize`, is in it. Exit status 1 if no network that was made keeps to the limits.
 
     ```
-    isofire allocate fp.safetensors -c config.toml --state-kib 20 --bits 1 --bits 2 --bits 4 --n 500
-    isofire allocate fp.safetensors -c config.toml --max-accuracy-drop 0.01 --max-floors 2 --n 500
+    isofire allocate fp.safetensors -c config.toml --weight-kib 20 --bits 2 --bits 4 --n 500
+    isofire allocate fp.safetensors -c config.toml --max-accuracy-drop 0.01 --max-floors 2 --bits 2 --bits 4 --n 500
     isofire allocate sew_resnet8-digits --preset keep-firing --data digits --total-kib 40 --n 100
     ```
 
