@@ -323,3 +323,24 @@ def test_a_probe_of_the_axes_leaves_nobody_watching() -> None:
     quantize_(model.eval(), spec, torch.rand(64, 1, 8, 8), on_step=note)
     assert seen
     assert set(seen) == {0}
+
+
+class RunsOnItsAverage(Around):
+    """Trained with the layer's weight, and run with a running average of it, a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("average", self.h.weight.detach() * 0.9)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.average)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("spec", [name for name in SPECS if name != "layer by layer"])
+def test_quantized_weights_that_nothing_is_multiplied_with_are_named(
+    spec: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    quantize_(network(nn.Linear(8, 8)), SPECS[spec], (X, Y))
+    assert "no image multiplies" not in caplog.text
+    quantize_(network(RunsOnItsAverage()), SPECS[spec], (X, Y))
+    assert "no image multiplies with the quantized weights of 3.0.h;" in caplog.text

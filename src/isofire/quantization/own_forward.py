@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -22,6 +23,8 @@ PLAIN: dict[type[nn.Module], str] = {
     nn.Conv3d: "_conv_forward",
 }
 """The kinds that can be quantized, and the method of each that multiplies."""
+
+_LOG = logging.getLogger(__name__)
 
 
 def check_uses_its_weight(name: str, layer: nn.Module) -> None:
@@ -109,6 +112,13 @@ def weights_used_as_they_are(model: nn.Module, names: Sequence[str]) -> Iterator
     for name, seen in operands.seen.items():
         if seen.read and seen.replaced and not seen.multiplied:
             raise _changed(name, layers[name], "in a way that is not seen; it is in no product itself")
+    idle = [name for name, seen in operands.seen.items() if not seen.multiplied]
+    if idle:
+        _LOG.warning(
+            "no image multiplies with the quantized weights of %s; if the network uses other numbers in their place "
+            "(a buffer, a copy), those are not quantized",
+            ", ".join(idle),
+        )
 
 
 def _changed(name: str, layer: nn.Module, how: str) -> ModelError:
