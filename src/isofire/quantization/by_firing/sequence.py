@@ -29,6 +29,7 @@ from isofire.quantization.by_firing.trace import Call, calls_of, trace
 from isofire.quantization.diagnosis.fault import LEAST_SPIKES
 from isofire.quantization.diagnosis.silence import reason
 from isofire.quantization.plan import LayerAssignment
+from isofire.quantization.reestimate import reestimate_batch_norm
 from isofire.quantization.shared_scale import weight_scale
 from isofire.quantizers.observer import RangeObserver
 from isofire.quantizers.setting import MembraneSetting, WeightSetting
@@ -147,7 +148,7 @@ class ByLayer:
         elif name in self.weights:
             yield self.round(name)
         elif self.reestimate and name in self.trace.standing_norms:
-            yield self.measure(name, [call.input for calls in self.calls(name) for call in calls])
+            yield self.measure_alone(name, [call.input for calls in self.calls(name) for call in calls])
 
     # -- weights and norms -------------------------------------------------------------------------------------------
 
@@ -173,6 +174,14 @@ class ByLayer:
             rows = torch.cat([x.transpose(0, 1).flatten(1) for x in inputs], 1).double()
             norm.running_mean.copy_(rows.mean(1))
             norm.running_var.copy_(rows.var(1, correction=min(1, rows.shape[1] - 1)))
+        return Step(name, "norm measured")
+
+    def measure_alone(self, name: str, inputs: Sequence[Tensor]) -> Step:
+        """Measure a norm that no neurons follow at once by its own forward, which knows where its channels are.
+
+        SpikingJelly's norms take [T, N, C, ...] in step mode "m".
+        """
+        reestimate_batch_norm(self.model.get_submodule(name), inputs)
         return Step(name, "norm measured")
 
     # -- neurons -----------------------------------------------------------------------------------------------------
