@@ -232,6 +232,14 @@ def test_a_share_that_is_not_known_is_said() -> None:
     assert str(item) == "3.0: works outside of torch (numpy), which is not counted (share unknown)"
 
 
+def test_products_of_complex_numbers_are_named() -> None:
+    class Fourier(Held):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.fft.irfft(torch.fft.rfft(x) * torch.fft.rfft(self.weight[0]), n=8)[:, :7]
+
+    assert {item.name for item in cost_of(Fourier()).left_out} == {"3.0"}
+
+
 @pytest.mark.parametrize("make", [torch.jit.script, lambda layer: torch.jit.trace(layer, torch.rand(2, 8))])
 @pytest.mark.filterwarnings("ignore")
 def test_scripts_are_followed_as_their_code_is(make: Callable[[nn.Module], nn.Module]) -> None:

@@ -270,8 +270,8 @@ def _anew(call: Call) -> Events:
 
 def is_whole(x: Tensor) -> bool:
     """Whether every value is a count: 0, 1, 2, ... (spikes, and sums of spikes)."""
-    if x.dtype == torch.bool:
-        return True
+    if x.dtype == torch.bool or x.is_complex():
+        return not x.is_complex()
     return bool((x >= 0).all()) and bool((x == x.round()).all())
 
 
