@@ -17,11 +17,11 @@ from isofire.nir import read
 
 FOLDER = ROOT / "results" / "2026-11-28_nmnist-bits"
 FIXED: dict[str, Any] = {"method": "uniform", "placement": "post_reset", "range": [-1.0, 1.0]}
-ABOUT = """The network of [../2026-11-25_nmnist-nir-scnn](../2026-11-25_nmnist-nir-scnn) (300 steps of 1 ms, several spikes a
-step, reset by subtraction, no membrane below -1), its states stored in two bits and in one: levels that are searched by
-the rates they give (`firing`), levels with the threshold at an edge (`anchored`), and even grids on [-1, 1]. Weights stay
-as they are; 100 of the extract's training recordings calibrate, fewer where a layer's inputs would not fit. Over 300
-steps a rounding error is added 300 times, so that what four steps forgive shows here."""
+ABOUT = """The network of [../2026-11-25_nmnist-nir-scnn](../2026-11-25_nmnist-nir-scnn) (300 steps of 1 ms, several
+spikes a step, reset by subtraction, no membrane below -1), its states stored in two bits and in one: levels that are
+searched by the rates they give (`firing`), levels with the threshold at an edge (`anchored`), and even grids on
+[-1, 1]. Weights stay as they are; 100 of the extract's training recordings calibrate, fewer where a layer's inputs
+would not fit. Over 300 steps a rounding error is added 300 times, so that what four steps forgive shows here."""
 
 
 def main(root: Path) -> None:

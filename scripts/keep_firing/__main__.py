@@ -36,7 +36,7 @@ def named(group: Group) -> str:
     """A setting in a few words."""
     row = group.rows[0]
     if row["target"] == "none":
-        return str(row["method"])
+        return " ".join(filter(None, (row["method"], row["options"])))
     bits = row["bits"] if isinstance(row["bits"], str) else f"{row['bits']:g}"
     parts = [row["target"], row["method"], f"{bits} bits", row["range"], row["granularity"], row["placement"]]
     return " ".join(str(part) for part in [*parts, row["options"]] if part).replace("|", "/")

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-from scripts.keep_firing.run import Group
+from scripts.keep_firing.run import IDENTITY, Group
 
 from isofire.training.losses import LOSSES
 
@@ -39,7 +39,7 @@ def by_loss(groups: Groups) -> list[Beside]:
     families: dict[tuple[Any, ...], dict[str, Group]] = defaultdict(dict)
     for key, group in groups.items():
         loss, others = _loss_of(group.rows[0]["options"])
-        families[*(part for part in key if part != group.rows[0]["options"]), others][loss] = group
+        families[tuple(dict(zip(IDENTITY, key, strict=True), options=others).values())][loss] = group
     return [
         _beside(group, loss, family)
         for family in families.values()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.keep_firing.goals import AFTER_TRAINING, Goal
+from scripts.keep_firing.goals import AFTER_TRAINING, ONE_EPOCH, Goal
 
 RESULTS = Path(__file__).parents[2] / "results"
 
@@ -29,4 +29,7 @@ class Study:
     goals: tuple[Goal, ...]
 
 
-STUDIES = (Study("keep-firing", RESULTS / "2026-11-28_keep-firing", AFTER_TRAINING),)
+STUDIES = (
+    Study("keep-firing", RESULTS / "2026-11-28_keep-firing", AFTER_TRAINING),
+    Study("one-epoch", RESULTS / "2026-11-28_one-epoch", ONE_EPOCH),
+)
