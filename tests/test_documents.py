@@ -43,6 +43,7 @@ def test_the_examples_of_the_python_page_run(tmp_path, monkeypatch, capsys) -> N
         "scripts.findings",
         "scripts.keep_firing",
         "scripts.chips.page",
+        "scripts.look_ups",
         "scripts.evidence",
         "scripts.evidence.example",
         "scripts.coverage",

@@ -137,3 +137,22 @@ def test_sorted_data_give_the_same_in_any_cut() -> None:
         norm = nn.BatchNorm1d(3)
         reestimate_batch_norm(norm, data.split(size))
         torch.testing.assert_close(norm.running_var, data.var(0))
+
+
+class _OwnNorm(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("running_mean", torch.zeros(3))
+        self.register_buffer("running_var", torch.ones(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.batch_norm(x, self.running_mean, self.running_var, training=False)
+
+
+@pytest.mark.parametrize("norm", [_OwnNorm(), nn.InstanceNorm2d(3, track_running_stats=True)])
+def test_statistics_that_are_not_measured_anew_are_named(norm: nn.Module, caplog: pytest.LogCaptureFixture) -> None:
+    model = nn.Sequential(nn.BatchNorm2d(3), norm).eval()
+    before = norm.get_buffer("running_mean").clone()
+    assert reestimate_batch_norm(model, [torch.randn(8, 3, 4, 4) + 5]) == 1
+    assert torch.equal(norm.get_buffer("running_mean"), before)
+    assert "stay as they are: 1" in caplog.text

@@ -29,7 +29,8 @@ def reestimate_batch_norm(
     Each value that a layer is given counts the same, whichever batch or call brings it, so that a norm that only some
     images or steps reach has the mean and the variance of those. Modes and momenta are put back. Layers without running
     statistics are left alone, and so are, with a warning, those that no image reaches, as an auxiliary head or the norm
-    of a later step than the network has.
+    of a later step than the network has. Running statistics of other norms (`nn.InstanceNorm2d`, one of your own)
+    stay as they are, with a warning.
 
     Parameters
     ----------
@@ -59,6 +60,11 @@ def reestimate_batch_norm(
     """
     named = {name: m for name, m in model.named_modules() if isinstance(m, _BatchNorm) and m.running_mean is not None}
     layers = list(named.values())
+    others = [name for name, m in model.named_modules() if name not in named and _has_statistics(m)]
+    if others:
+        _LOG.warning(
+            "running statistics of norms that are no batch norms of torch stay as they are: %s", ", ".join(others)
+        )
     if not layers:
         return 0
     feed = _moved(batches, device)
@@ -82,6 +88,11 @@ def reestimate_batch_norm(
     if left:
         _LOG.warning("batch norms that no image reaches keep their statistics: %s", ", ".join(left))
     return len(called)
+
+
+def _has_statistics(module: nn.Module) -> bool:
+    """Whether it is called a norm's by its buffer, as an instance norm's or that of a norm of the user's own."""
+    return isinstance(getattr(module, "running_mean", None), Tensor)
 
 
 def _moved(batches: Iterable[Tensor | Sequence[Tensor]], device: torch.device | str | None) -> Iterator[Tensor]:

@@ -1,0 +1,1 @@
+"""How often look-ups fire otherwise: counted, stored, and written into docs/fast.md."""
