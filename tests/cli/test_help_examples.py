@@ -45,6 +45,8 @@ SMALL = {
     r"^isofire (demo|sweep configs/demo)": DEMO,
     r"^isofire sweep start/": ("calibration_images=16", "data.test_images=40", CELLS),
     r"(quantize|blame|allocate) .*--preset": FEW,
+    # a run for each layer: of the quickest kind
+    r"(blame|allocate) .*--preset": ("quant={weights={method='uniform', bits=4}}",),
     r"train .*digits-demo": (*FEW[:2], "train.epochs=1", "model.width=0.125"),
     r"train .*cifar10-sew8": (
         "data.train_images=40",
@@ -133,6 +135,8 @@ def test_the_example_runs(here: Path, line: str, monkeypatch: pytest.MonkeyPatch
         words = shlex.split(re.sub(r"--n \d+", "--n 20", part))[1:]
         if words[0] == "export" and "onnx" in words:
             pytest.importorskip("onnxruntime")
+        if "--parquet" in words:
+            pytest.importorskip("pyarrow")
         if words[-1].endswith(".nir"):
             pytest.importorskip("nir")
         if words[0] == "allocate":
