@@ -328,3 +328,27 @@ def test_an_input_that_arrives_whole_is_not_scaled() -> None:
         v = torch.where(v >= 1, 0.0, v)
     assert torch.equal(seen[0], torch.stack(expected))
     assert 0.1 < seen[0].mean() < 0.9
+
+
+class _Standardised(nn.Conv2d):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return self._conv_forward(input, self.weight - self.weight.mean(), self.bias)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (nn.AvgPool2d(3, 2, 1, count_include_pad=False), "count the padding"),
+        (nn.AvgPool2d(3, 2, 1, divisor_override=5), "divisor_override"),
+        (_Standardised(2, 2, 3), "a forward of its own"),
+    ],
+)
+def test_layers_that_a_node_would_not_run_are_refused(layer: nn.Module, message: str, images: Any) -> None:
+    net = nn.Sequential(Repeat(2), PerStep(layer), IF(v_threshold=0.1)).eval()
+    with pytest.raises(ModelError, match=message):
+        nirs.to_graph(net, images[0][:2])
+
+
+def test_averages_without_padding_are_the_same_however_they_count_it(images: Any) -> None:
+    net = nn.Sequential(Repeat(2), PerStep(nn.AvgPool2d(2, count_include_pad=False)), IF(v_threshold=0.1)).eval()
+    assert torch.equal(nirs.read(nirs.to_graph(net, images[0][:2]))(images[0]), net(images[0]))

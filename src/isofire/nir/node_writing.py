@@ -42,6 +42,11 @@ def writer_of(name: str, module: nn.Module) -> Callable[[str, Any, tuple[int, ..
     """
     for kind, write in _WRITERS.items():
         if isinstance(module, kind):
+            if kind.__module__.startswith("torch.") and not _runs_as(module, kind):
+                raise ModelError(
+                    f"{name!r} ({type(module).__name__}) is a {kind.__name__} with a forward of its own, which a node "
+                    f"of NIR would not run; use a plain {kind.__name__} that gives the same"
+                )
             return write
     raise ModelError(
         f"isofire writes no node for {name!r} ({type(module).__name__}); known are "
@@ -49,6 +54,19 @@ def writer_of(name: str, module: nn.Module) -> Callable[[str, Any, tuple[int, ..
         "other libraries are written by their own tools: snntorch.export_nir, sinabs.nir, norse.torch.to_nir, "
         "spikingjelly.activation_based.nir_exchange"
     )
+
+
+def _runs_as(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a module does what its class of torch does: no method of its own makes the output. isofire's own
+    subclasses do."""
+
+    def is_known(method: str) -> bool:
+        own = getattr(type(module), method, None)
+        return method not in vars(module) and (
+            own is getattr(kind, method, None) or getattr(own, "__module__", "").startswith("isofire.")
+        )
+
+    return is_known("forward") and is_known("_conv_forward")
 
 
 def _write_neuron(name: str, module: Any, shape: tuple[int, ...], dt: float) -> Any:
@@ -147,8 +165,13 @@ def _write_batch_norm(name: str, module: Any, shape: tuple[int, ...], dt: float)
 
 
 def _write_pool(name: str, module: Any, shape: tuple[int, ...], dt: float) -> Any:
-    if isinstance(module, nn.AvgPool2d) and (module.ceil_mode or module.divisor_override is not None):
-        raise ModelError(f"NIR knows no ceil_mode and divisor_override, {name!r} has one")
+    if isinstance(module, nn.AvgPool2d):
+        if module.ceil_mode or module.divisor_override is not None:
+            raise ModelError(f"NIR knows no ceil_mode and divisor_override, {name!r} has one")
+        if not module.count_include_pad and any(sizes_of(module.padding, 2)):
+            raise ModelError(
+                f"NIR's averages count the padding, those of {name!r} do not (count_include_pad = False); pad by 0"
+            )
     kind = nir.SumPool2d if isinstance(module, SumPool2d) else nir.AvgPool2d
     kernel, stride, padding = (
         np.array(sizes_of(value, 2)) for value in (module.kernel_size, module.stride, module.padding)
