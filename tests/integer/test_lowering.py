@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import isofire
 from isofire.errors import ModelError, SpecError
 from isofire.integer import Connection, differences, lower
-from isofire.models import open_model
+from isofire.models import SEWResNet, open_model
 from isofire.neurons import IF, LIF, CubaLIF, Neuron, ParametricLIF, PerStep, Repeat
 from isofire.quantizers import LSQ, Uniform
 from isofire.quantizers.lattice import codes_of
@@ -296,3 +296,32 @@ def test_states_that_would_be_too_wide_are_refused_with_the_numbers() -> None:
     needed, there = (int(word) for word in str(error.value).split() if word.isdigit())
     assert needed > there
     assert float(lower(model, x, input_bits=9, weight_bits=12)(x).mean()) > 0.01
+
+
+class _Halved(nn.Conv2d):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(input) * 0.5
+
+
+class _Louder(SEWResNet):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(2 * x)
+
+
+def test_code_that_integers_would_leave_out_is_refused() -> None:
+    images = torch.rand(4, 1, 8, 8)
+
+    def net(conv: nn.Module) -> nn.Module:
+        made = nn.Sequential(Repeat(2), PerStep(conv), IF(v_threshold=0.5), PerStep(nn.Flatten(), nn.Linear(72, 3)))
+        spec = isofire.QuantSpec(weights={"method": "lsq", "bits": 4}, first_layer="quantize", last_layer="quantize")
+        return isofire.quantize_(made.eval(), spec, images)
+
+    lower(net(nn.Conv2d(1, 2, 3)), images)
+    with pytest.raises(ModelError, match=r"'1\.0' \(_Halved\) has a forward of its own"):
+        lower(net(_Halved(1, 2, 3)), images)
+    hooked = net(nn.Conv2d(1, 2, 3))
+    hooked[1].register_forward_hook(lambda _m, _i, output: output * 0.5)  # type: ignore[index]
+    with pytest.raises(ModelError, match=r"'1' \(PerStep\) has a hook"):
+        lower(hooked, images)
+    with pytest.raises(ModelError, match=r"'the network' .* has a forward of its own"):
+        lower(_Louder((1,), (4,), neuron=IF, in_channels=1).eval(), images)

@@ -19,6 +19,7 @@ from isofire.neurons.surrogate import SURROGATES
 from isofire.nir.current_based import write_cuba, write_li
 from isofire.nir.graph import Scale, SumPool2d
 from isofire.nir.metadata import KEY
+from isofire.running import own_code_of
 
 
 def node_of(name: str, module: nn.Module, shape: tuple[int, ...], dt: float) -> Any:
@@ -42,10 +43,10 @@ def writer_of(name: str, module: nn.Module) -> Callable[[str, Any, tuple[int, ..
     """
     for kind, write in _WRITERS.items():
         if isinstance(module, kind):
-            if kind.__module__.startswith("torch.") and not _runs_as(module, kind):
+            if kind.__module__.startswith("torch.") and (own := own_code_of(module)) == "a forward of its own":
                 raise ModelError(
-                    f"{name!r} ({type(module).__name__}) is a {kind.__name__} with a forward of its own, which a node "
-                    f"of NIR would not run; use a plain {kind.__name__} that gives the same"
+                    f"{name!r} ({type(module).__name__}) is a {kind.__name__} with {own}, which a node of NIR would "
+                    f"not run; use a plain {kind.__name__} that gives the same"
                 )
             return write
     raise ModelError(
@@ -54,19 +55,6 @@ def writer_of(name: str, module: nn.Module) -> Callable[[str, Any, tuple[int, ..
         "other libraries are written by their own tools: snntorch.export_nir, sinabs.nir, norse.torch.to_nir, "
         "spikingjelly.activation_based.nir_exchange"
     )
-
-
-def _runs_as(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether a module does what its class of torch does: no method of its own makes the output. isofire's own
-    subclasses do."""
-
-    def is_known(method: str) -> bool:
-        own = getattr(type(module), method, None)
-        return method not in vars(module) and (
-            own is getattr(kind, method, None) or getattr(own, "__module__", "").startswith("isofire.")
-        )
-
-    return is_known("forward") and is_known("_conv_forward")
 
 
 def _write_neuron(name: str, module: Any, shape: tuple[int, ...], dt: float) -> Any:

@@ -5,6 +5,7 @@ from isofire.running.composite import by_parts
 from isofire.running.device import device_of, placed
 from isofire.running.finite import require_finite, require_shapes
 from isofire.running.modes import drawing, evaluating, hooked
+from isofire.running.own_code import own_code_of
 
 __all__ = [
     "by_parts",
@@ -13,6 +14,7 @@ __all__ = [
     "evaluating",
     "forward",
     "hooked",
+    "own_code_of",
     "placed",
     "require_finite",
     "require_shapes",
