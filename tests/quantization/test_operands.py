@@ -13,7 +13,7 @@ from torch.overrides import _get_current_function_mode_stack
 import isofire
 from isofire.errors import ModelError
 from isofire.models import sew_resnet8
-from isofire.neurons import LIF, PerStep, Repeat
+from isofire.neurons import IF, LIF, PerStep, Repeat
 from isofire.quantization import calibrate_, integer_weights, prepare_, quantize_
 from isofire.spec import QuantSpec
 
@@ -344,3 +344,12 @@ def test_quantized_weights_that_nothing_is_multiplied_with_are_named(
     assert "no image multiplies" not in caplog.text
     quantize_(network(RunsOnItsAverage()), SPECS[spec], (X, Y))
     assert "no image multiplies with the quantized weights of 3.0.h;" in caplog.text
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_of_few_digits_are_refused(dtype: torch.dtype) -> None:
+    net = nn.Sequential(Repeat(2), PerStep(nn.Linear(4, 3)), IF(), PerStep(nn.Linear(3, 2))).to(dtype)
+    spec = QuantSpec(weights={"method": "uniform", "bits": 8}, last_layer="quantize", first_layer="quantize")
+    with pytest.raises(ModelError, match="which would round the levels"):
+        quantize_(net, spec, torch.rand(4, 4, dtype=dtype))
+    quantize_(net.float(), spec, torch.rand(4, 4))

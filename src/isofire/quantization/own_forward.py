@@ -36,8 +36,15 @@ def check_uses_its_weight(name: str, layer: nn.Module) -> None:
     Raises
     ------
     ModelError
-        If it changes its weight, never multiplies with it, or cannot be tried.
+        If it changes its weight, never multiplies with it, or cannot be tried; or if the weight has so few digits that
+        levels would be rounded.
     """
+    weight = getattr(layer, "weight", None)
+    if isinstance(weight, Tensor) and weight.dtype in (torch.float16, torch.bfloat16):
+        raise ModelError(
+            f"the weights of {name!r} are {str(weight.dtype).removeprefix('torch.')}, which would round the levels; "
+            "quantize the network in float32 (model.float())"
+        )
     if is_plain(layer):
         return
     kind, cure = type(layer).__name__, f"leave it float by a rule {{match = {name!r}, weights = 'float'}}"
