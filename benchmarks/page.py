@@ -64,13 +64,17 @@ def line() -> str:
         return "Speed, measured side by side: [docs/benchmarks.md](docs/benchmarks.md)."
     times, clock = result["times"], "wall_ms" if result["machine"]["quiet"] else "cpu_ms"
     fast = times["isofire.fast, 4 bits"][clock]
-    parts = [f"{_short(ratio(times['spikingjelly'][clock], fast)[0])} times faster than SpikingJelly as it comes"]
-    if COMPILED in times:
-        parts.append(f"{_short(ratio(times[COMPILED][clock], fast)[0])} times faster than that under torch.compile")
+    peers = {"spikingjelly": "SpikingJelly as it comes", COMPILED: "that under torch.compile"}
+    parts = []
+    for name, words in peers.items():
+        if name in times:
+            middle, low, high = map(_short, ratio(times[name][clock], fast))
+            parts.append(f"{middle} times faster than {words} [{low}, {high}]")
     busy = "" if result["machine"]["quiet"] else ", by CPU time on a busy machine"
     return (
         f"Speed: the packaged SEW-ResNet-8 with 4-bit weights runs {', '.join(parts)} (batch 128, "
-        f"{result['threads']} threads{busy}): [docs/benchmarks.md](docs/benchmarks.md)."
+        f"{result['threads']} threads, median and range of {len(fast)} rounds{busy}): "
+        "[docs/benchmarks.md](docs/benchmarks.md)."
     )
 
 

@@ -76,6 +76,8 @@ def run(
 def _timed(case: Case, given: Given, wait_s: float, rounds: int | None) -> dict[str, Any]:
     began, waited = time.perf_counter(), wait_for_quiet(wait_s)
     print(f"{case.name} ...", file=sys.stderr, flush=True)
+    # torch.compile gives up on code that it compiled for too many networks before, without a word in the times
+    torch.compiler.reset()
     made = Rows() if case.times_itself else case.rows(given)
     assert isinstance(made, Rows)
     made.check()
