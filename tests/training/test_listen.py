@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from isofire.errors import ModelError
 from isofire.firing import FiringRecorder
 from isofire.models import sew_resnet8
-from isofire.neurons import IF, LIF, Neuron, PerStep, Repeat
+from isofire.neurons import IF, LIF, Neuron, PerStep, Repeat, native
 from isofire.quantization import calibrate_, prepare
 from isofire.spec import QuantSpec
+from isofire.training import listen
 from isofire.training.listen import Listener
+from isofire.training.silence import SilenceWatch
 
 IMAGES = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -57,6 +59,17 @@ def test_rates_are_the_recorders_and_their_gradient_is_that_of_a_plain_mean(back
         (total + (logits if net is model else expected).sum()).backward()
     for one, two in zip(model.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(one.grad, two.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.skipif(native.library() is None, reason="kernels not built")
+def test_the_compiled_neurons_own_sums_are_taken_also_while_silence_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = sew_resnet8(T=4).eval()
+    listener, found = Listener(model), []
+    monkeypatch.setattr(listen, "_over_images", lambda counts: found.append(len(counts)) or counts.int().sum(0))
+    with SilenceWatch(model).looking(0), listener.listening({"rates"}):
+        model(torch.randn(3, 3, 32, 32))
+    # the sum over steps and images outside of the kernels costs more than the whole step
+    assert found == [3] * len(listener.neurons)
 
 
 def test_spikes_are_the_neurons_output_with_its_gradient() -> None:

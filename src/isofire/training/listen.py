@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from isofire.adapters import Adapter, Layout, at_one_place
+from isofire.adapters.own import only_looks
 from isofire.errors import ModelError
 from isofire.firing.record import spiking_adapters
 from isofire.neurons import MembraneQuantizer, Neuron
@@ -80,6 +81,7 @@ class Listener:
     # -- spikes ------------------------------------------------------------------------------------------------------
 
     def _hook(self, name: str, adapter: Adapter) -> Callable[..., None]:
+        @only_looks
         def hook(neuron: nn.Module, _inputs: Any, output: Any) -> None:
             spikes = adapter.spikes(neuron, output)
             if not isinstance(spikes, Tensor) or spikes.ndim < 3 or spikes.numel() == 0:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from isofire.adapters import Adapter, find_neurons, original
+from isofire.adapters.own import only_looks
 from isofire.errors import IsofireError
 from isofire.quantization.diagnosis.silence import why_silent
 
@@ -49,6 +50,7 @@ class SilenceWatch:
             yield
 
     def _hook(self, name: str, adapter: Adapter) -> Any:
+        @only_looks
         def hook(neuron: nn.Module, _inputs: Any, output: Any) -> None:
             spikes = adapter.spikes(neuron, output)
             if isinstance(spikes, Tensor) and spikes.numel():
