@@ -15,6 +15,7 @@ from torch import Tensor
 Row = Callable[[], Any]
 Times = dict[str, list[float]]
 
+
 @dataclass
 class Rows:
     """What a case times, the base first.
