@@ -41,3 +41,14 @@ def test_a_folder_that_is_no_sweep_and_a_page_that_is_no_page(sweep, tmp_path, c
     assert "no plan.json" in capsys.readouterr().err
     assert main(["report", str(sweep), "--out", str(tmp_path / "page.pdf")]) == 2
     assert "ends in .html" in capsys.readouterr().err
+
+
+def test_rows_without_their_cells_are_no_sweep_that_has_not_run(sweep, tmp_path, capsys):
+    folder = shutil.copytree(sweep, tmp_path / "sweep", ignore=shutil.ignore_patterns("cells"))
+    for command in ("report", "status"):
+        # nothing of it has run
+        (folder / "results.json").write_text('{"version": 1, "environment": {}, "rows": []}')
+        assert main([command, str(folder)]) == 0, capsys.readouterr().err
+        (folder / "results.json").write_text('{"version": 1, "environment": {}, "rows": [{"cell": "s0c01"}]}')
+        assert main([command, str(folder)]) == 2
+        assert "read results.csv itself" in capsys.readouterr().err

@@ -59,6 +59,11 @@ class Results:
                 f"{path} must hold a plan of version 1, got {plan['version']}; read it with the isofire that wrote it"
             )
         _check(plan, path)
+        if not os.path.isdir(Path(folder) / "cells") and _has_rows(Path(folder)):
+            raise DataError(
+                f"{folder} holds rows of finished cells (results.csv) but no folder cells, from which pages are made; "
+                "take the whole folder that isofire sweep --out wrote, or read results.csv itself"
+            )
         return cls(folder, plan)
 
     @cached_property
@@ -166,6 +171,12 @@ class Results:
 
 
 _CURE = "give the same isofire sweep command again, which writes it anew; finished cells are kept"
+
+
+def _has_rows(folder: Path) -> bool:
+    path = folder / "results.json"
+    stored = read_json(path) if os.path.exists(path) else None
+    return isinstance(stored, dict) and bool(stored.get("rows"))
 
 
 def _check(plan: Any, path: Path) -> None:
