@@ -30,6 +30,15 @@ KINDS: dict[str, Callable[[], nn.Module]] = {
     "no memory": lambda: snntorch.Leaky(beta=0.0, reset_mechanism="zero"),
     "each its own": lambda: snntorch.Leaky(beta=torch.linspace(0.5, 0.95, 30), threshold=torch.linspace(0.5, 2.0, 30)),
     "current": lambda: snntorch.Synaptic(alpha=0.7, beta=0.9),
+    "current to zero": lambda: snntorch.Synaptic(alpha=0.7, beta=0.9, reset_mechanism="zero", reset_delay=False),
+    "never reset": lambda: snntorch.Leaky(beta=0.9, threshold=3.0, reset_mechanism="none"),
+    "current never reset": lambda: snntorch.Synaptic(alpha=0.5, beta=0.8, threshold=4.0, reset_mechanism="none"),
+    "recurrent": lambda: snntorch.RLeaky(beta=0.9, linear_features=30),
+    "recurrent to zero": lambda: snntorch.RLeaky(
+        beta=0.8, linear_features=30, reset_mechanism="zero", reset_delay=False
+    ),
+    "recurrent, each to itself": lambda: snntorch.RLeaky(beta=0.9, V=torch.linspace(-1, 1, 30), all_to_all=False),
+    "recurrent current": lambda: snntorch.RSynaptic(alpha=0.6, beta=0.9, linear_features=30),
 }
 
 
@@ -75,9 +84,14 @@ def test_a_membrane_at_the_threshold_does_not_fire_in_integers_either() -> None:
     [
         (lambda: snntorch.Leaky(beta=0.9, reset_delay=False), "subtracts again what stays above the threshold"),
         (lambda: snntorch.Leaky(beta=0.0), "not known where beta is 0"),
-        (lambda: snntorch.Leaky(beta=0.9, reset_mechanism="none"), "not reset"),
         (lambda: snntorch.Leaky(beta=0.9, graded_spikes_factor=2.0), "graded spikes"),
         (lambda: snntorch.Synaptic(alpha=0.5, beta=0.9, reset_mechanism="zero"), "loses the input of the step after"),
+        (
+            lambda: snntorch.RLeaky(beta=0.9, linear_features=2, reset_mechanism="zero"),
+            "RLeaky with reset_mechanism='zero' loses the input .* reset_delay=False",
+        ),
+        (lambda: snntorch.RLeaky(beta=0.9, V=0.5, all_to_all=False), "V of RLeaky is one number"),
+        (lambda: snntorch.RLeaky(beta=0.9, linear_features=2, reset_delay=False), "subtracts again"),
         (lambda: snntorch.Alpha(alpha=0.9, beta=0.8), "Alpha has no counterpart"),
     ],
 )

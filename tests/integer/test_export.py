@@ -18,14 +18,14 @@ import isofire
 from isofire.errors import DataError, ModelError, OutputError, SpecError
 from isofire.export import read_bundle, write_bundle, write_c
 from isofire.integer import INPUT, Connection, HardwareSpec, IntegerNetwork, Population, lower
-from isofire.neurons import IF, LIF, CubaLIF, PerStep, Repeat
+from isofire.neurons import IF, LIF, CubaLIF, PerStep, Recurrent, Repeat
 
 
 def images(count: int = 40) -> Tensor:
     return next(iter(isofire.data.load("digits", "test").first(count).batches(count)))[0]
 
 
-def digits_network(neuron: Any, **spec: Any) -> IntegerNetwork:
+def digits_network(neuron: Any, bits: int | None = 9, **spec: Any) -> IntegerNetwork:
     torch.manual_seed(1)
     model = nn.Sequential(
         Repeat(4), PerStep(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8)), neuron(),
@@ -35,9 +35,28 @@ def digits_network(neuron: Any, **spec: Any) -> IntegerNetwork:
     for _ in range(10):
         model.train()(images())
     spec = {"weights": {"method": "lsq", "bits": 4}, "first_layer": "quantize", "last_layer": "quantize"} | spec
-    return lower(isofire.quantize_(model, isofire.QuantSpec(**spec), images()), images(), input_bits=9)
+    return lower(isofire.quantize_(model, isofire.QuantSpec(**spec), images()), images(), input_bits=bits)
 
 
+def rows_network(neuron: Any, bits: int | None = 4) -> IntegerNetwork:
+    """Digits row by row, 8 steps of 8 pixels, through a recurrent layer."""
+    torch.manual_seed(1)
+    net: nn.Module = nn.Sequential(
+        PerStep(nn.Linear(8, 24)), Recurrent(neuron(), nn.Linear(24, 24)), PerStep(nn.Linear(24, 10))
+    )  # fmt: skip
+    if bits is not None:
+        spec = isofire.QuantSpec(weights={"method": "lsq", "bits": bits}, first_layer="quantize", last_layer="quantize")
+        net = isofire.quantize_(net, spec, inputs("recurrent"))
+    return lower(net, inputs("recurrent"), input_bits=9)
+
+
+def inputs(kind: str, count: int = 40) -> Tensor:
+    """What a network of `NETWORKS` takes."""
+    given = images(count)
+    return given[:, 0].permute(1, 0, 2) if kind.startswith("recurrent") else given
+
+
+FLOATS = {"first_layer": "float", "last_layer": "float"}
 POST = {"bits": 4, "range": [-1, 1], "placement": "post_reset"}
 PRE = {"bits": 5, "range": [-2, 2], "placement": "pre_fire"}
 CHANNELS = torch.linspace(1.5, 4.0, 8).view(8, 1, 1)
@@ -50,6 +69,11 @@ NETWORKS: dict[str, Any] = {
     "current-late": lambda: digits_network(lambda: CubaLIF(CHANNELS, 2.5, synapse="before_input", decay_input=True)),
     "subtracts": lambda: digits_network(lambda: CubaLIF(4.0, 2.0, v_reset=None, v_subtract=1.25)),
     "if-several": lambda: digits_network(lambda: IF(v_reset=None, several=True, v_floor=-0.5)),
+    "wide": lambda: digits_network(lambda: LIF(2.0), bits=None, **FLOATS),
+    "recurrent": lambda: rows_network(lambda: LIF(2.0)),
+    "recurrent-current": lambda: rows_network(lambda: CubaLIF(4.0, 2.0, v_reset=None, v_subtract=0.75)),
+    "recurrent-late": lambda: rows_network(lambda: CubaLIF(3.0, 2.0, synapse="before_input")),
+    "recurrent-floats": lambda: rows_network(lambda: IF(), bits=None),
 }
 
 
@@ -57,7 +81,7 @@ NETWORKS: dict[str, Any] = {
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_the_c_program_gives_every_golden_number(kind: str, tmp_path: Path) -> None:
     network = NETWORKS[kind]()
-    codes = network.codes(images()[:12])
+    codes = network.codes(inputs(kind, 12))
     assert all(spikes.double().mean() > 0 for spikes in network.run(codes).spikes.values())
     folder = write_c(tmp_path / "net", network, codes, "digits")
     strict = ["cc", "-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror", "-O2"]
@@ -76,12 +100,12 @@ def compiles_for_32_bits(folder: Path) -> bool:
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
-@pytest.mark.parametrize("kind", ["lif-post", "if-several", "current-before", "current-late"])
+@pytest.mark.parametrize("kind", ["lif-post", "if-several", "current-before", "current-late", "wide", "recurrent"])
 def test_the_c_program_is_the_same_on_32_bits(kind: str, tmp_path: Path) -> None:
     if not compiles_for_32_bits(tmp_path):
         pytest.skip("this compiler makes no 32-bit programs (gcc-multilib)")
     network = NETWORKS[kind]()
-    folder = write_c(tmp_path / "net", network, network.codes(images()[:4]), "digits")
+    folder = write_c(tmp_path / "net", network, network.codes(inputs(kind, 4)), "digits")
     files = [str(folder / "digits.c"), str(folder / "digits_test.c")]
     strict = ["cc", "-m32", "-std=c99", "-Wall", "-Werror", "-O2"]
     subprocess.run([*strict, *files, "-o", str(tmp_path / "run")], check=True)
@@ -119,9 +143,9 @@ def test_the_digits_program_needs_less_than_64_kib_of_state(kind: str, tmp_path:
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_a_bundle_gives_the_network_back(kind: str, tmp_path: Path) -> None:
     network = NETWORKS[kind]()
-    codes = network.codes(images()[:3])
+    codes = network.codes(inputs(kind, 3))
     again = read_bundle(write_bundle(tmp_path / "net", network, codes))
-    assert torch.equal(again(images()), network(images()))
+    assert torch.equal(again(inputs(kind)), network(inputs(kind)))
     assert again.notes == network.notes
 
 

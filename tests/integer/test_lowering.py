@@ -189,8 +189,8 @@ def test_a_subclass_of_a_neuron_and_bits_out_of_range_are_refused() -> None:
 
     with pytest.raises(ModelError, match="none of IF, LIF, ParametricLIF"):
         lower(net(Mine), digits())
-    with pytest.raises(SpecError, match=r"weight_bits must lie in 2\.\.26, got 30"):
-        lower(net(LIF), digits(), weight_bits=30)
+    with pytest.raises(SpecError, match=r"weight_bits must lie in 2\.\.32, got 33"):
+        lower(net(LIF), digits(), weight_bits=33)
 
 
 def test_inputs_beyond_the_example_are_refused() -> None:
@@ -287,15 +287,57 @@ def test_only_a_soft_reset_of_single_spikes_subtracts_so_and_chips_refuse_it() -
         lower(model, torch.ones(4, 2, 4), hardware="xylo-a2", approximate=("weights", "thresholds", "states", "spikes"))
 
 
-def test_states_that_would_be_too_wide_are_refused_with_the_numbers() -> None:
+def test_sums_too_wide_for_64_bits_are_rounded_once() -> None:
+    """32-bit weights and inputs beside Python's integers, which have no width."""
+    generator = torch.Generator().manual_seed(2)
+    most = 2**31 - 1
+    weight = torch.randint(-most, most + 1, (8, 300), generator=generator)
+    x = torch.randint(-most, most + 1, (3, 300), generator=generator)
+    shift = torch.tensor([-9, -16, -17, -20, -30, -32, -47, -62])
+    found = Connection(sources=("input",), target="n", weight=weight, shift=shift).sums([x])
+    for image in range(3):
+        for out in range(8):
+            whole = sum(a * b for a, b in zip(weight[out].tolist(), x[image].tolist(), strict=True))
+            right = -int(shift[out])
+            assert int(found[image, out]) == (whole + (1 << (right - 1))) >> right
+    small = Connection(sources=("input",), target="n", weight=weight[:2] >> 20, shift=torch.tensor([3, -1])).sums([x])
+    whole = (x * (weight[0] >> 20)).sum(1), (x * (weight[1] >> 20)).sum(1)
+    assert torch.equal(small, torch.stack([whole[0] << 3, (whole[1] + 1) >> 1], 1))
+
+
+def test_sums_that_leave_64_bits_are_refused_with_the_bound() -> None:
+    to = Connection(sources=("input",), target="n", weight=torch.tensor([[2**30]]), shift=30)
+    assert int(to.sums([torch.tensor([[3]])])) == 3 * 2**60
+    with pytest.raises(ModelError, match=r"sums into 'n' reach 5\.76e\+18, beyond 2\^62"):
+        to.sums([torch.tensor([[5]])])
+
+
+def test_dense_weights_in_full_precision_and_slow_currents_fit_too() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(PerStep(nn.Linear(64, 32)), CubaLIF(10.0, 3.0))
     x = torch.rand(20, 3, 64)
+    network = lower(model, x)
+    assert bool((torch.as_tensor(network.connections[0].shift) < 0).all())
+    found = differences(model, network, [x])
+    assert float(network(x).mean()) > 0.01
+    assert found.layers["1"].beyond_float32 == 0
+
+
+def test_states_that_would_be_too_coarse_are_refused_with_the_numbers() -> None:
+    model = nn.Sequential(PerStep(nn.Linear(64, 32)), CubaLIF(10.0, 3.0, v_threshold=1e-8))
     with pytest.raises(ModelError, match="give fewer input_bits or weight_bits") as error:
-        lower(model, x)
+        lower(model, torch.rand(20, 3, 64))
     needed, there = (int(word) for word in str(error.value).split() if word.isdigit())
     assert needed > there
-    assert float(lower(model, x, input_bits=9, weight_bits=12)(x).mean()) > 0.01
+
+
+def test_where_differences_begin_is_told_from_what_is_inherited() -> None:
+    model = quantized(net(lambda: LIF(2.0)), first_layer="float")
+    found = differences(model, lower(model, digits(), input_bits=3, weight_bits=4), [digits()])
+    first, second = found.layers["2"], found.layers["4"]
+    assert first.begun == first.beyond_float32 > 100
+    assert second.begun == 0 < second.beyond_float32
+    assert "inherited" in found.table()
 
 
 class _Halved(nn.Conv2d):

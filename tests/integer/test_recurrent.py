@@ -1,4 +1,4 @@
-"""Recurrent layers on chips that have them: the simulators' numbers, the float network's spikes, refusals."""
+"""Recurrent layers, in integers of their own and on chips that have them: spikes, simulators' numbers, refusals."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from scripts.chips.recurrent import CHIPS, frames, network
 from tests.integer.test_oracles import cases
 from torch import nn
 
+import isofire
 from isofire.errors import ModelError
-from isofire.integer import RefusedError, differences, lower, steps_of
-from isofire.neurons import IF, CubaLIF, PerStep, Recurrent
+from isofire.integer import IntegerNetwork, RefusedError, differences, lower, steps_of
+from isofire.neurons import IF, LIF, CubaLIF, PerStep, Recurrent
 
 
 @pytest.mark.parametrize("chip", CHIPS)
@@ -84,7 +85,7 @@ def refused(net: nn.Module, hardware: str) -> str:
 def test_chips_without_them_refuse_them() -> None:
     net = network(lambda _output: IF(v_reset=None, several=True, v_floor=-1.0))
     assert "1: layers: its spikes come back to it, the chip has conv, dense, sum_pool" in refused(net, "speck2f")
-    with pytest.raises(ModelError, match="'1' have no integers of their own; lower them onto a chip"):
+    with pytest.raises(ModelError, match="'1' fire any number of spikes a step, and what comes back"):
         lower(net, frames(1))
 
 
@@ -110,3 +111,65 @@ def test_convolutions_are_not_recurrent() -> None:
     net = nn.Sequential(PerStep(nn.Conv2d(1, 2, 3, padding=1, bias=False)), cell).eval()
     with pytest.raises(ModelError, match="known between linear layers; '1' has Conv2d and Conv2d"):
         lower(net, torch.ones(4, 2, 1, 5, 5), hardware="loihi1", approximate=True)
+
+
+KINDS: dict[str, Any] = {
+    "if": lambda _output: IF(),
+    "if-soft": lambda _output: IF(v_reset=None),
+    "lif": lambda _output: LIF(2.0, v_threshold=0.6),
+    "lif-rest": lambda _output: LIF(4.0, decay_input=False, v_reset=-0.25),
+    "current": lambda _output: CubaLIF(4.0, 2.0, synapse="after_decay", v_reset=None),
+    "current-late": lambda _output: CubaLIF(4.0, 2.0, synapse="before_input"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("bits", [None, 3])
+def test_without_a_chip_they_fire_as_the_float_network(kind: str, bits: int | None) -> None:
+    """Weights that lead back have a step of their own, which is no power of two times the others'."""
+    net, x = network(KINDS[kind]), frames(1)
+    for place, part in enumerate(net):
+        if isinstance(part, Recurrent):
+            part.weight.bias = nn.Parameter(torch.full((20,), 0.03 * (place - 2)))
+            part.weight.weight = nn.Parameter(part.weight.weight.detach() * 0.7123)
+    if bits is not None:
+        spec = isofire.QuantSpec(weights={"method": "lsq", "bits": bits}, first_layer="quantize", last_layer="quantize")
+        net = isofire.quantize_(net, spec, x)
+    integers = lower(net, x)
+    found = differences(net, integers, [x])
+    assert {name: layer.beyond_float32 for name, layer in found.layers.items()} == dict.fromkeys(("1", "3", "5"), 0)
+    assert found.total <= 2
+    fired = integers.run(integers.codes(x)).spikes
+    assert all(float(spikes.double().mean()) > 0.02 for spikes in fired.values())
+    # what comes back is seen: without it they fire otherwise
+    links = [link for link in integers.connections if link.target not in link.sources]
+    cut = IntegerNetwork(integers.populations, links, integers.input_shape, encoder=integers.encoder)
+    assert not torch.equal(cut.run(integers.codes(x)).spikes["3"], fired["3"])
+
+
+def test_what_comes_back_by_hand() -> None:
+    """Threshold 1, input 0.75 a step, -0.4 after a spike: 0.75, 1.5 fires; 0.35, 1.1 fires; 0.35, ..."""
+    net = nn.Sequential(PerStep(nn.Linear(1, 1, bias=False)), Recurrent(IF(), nn.Linear(1, 1, bias=False))).eval()
+    net[0][0].weight, net[1].weight.weight = (nn.Parameter(torch.tensor([[value]])) for value in (0.75, -0.4))
+    integers = lower(net, torch.ones(6, 1, 1), input_bits=8, weight_bits=8)
+    trace = integers.run(integers.codes(torch.ones(6, 1, 1)), states=True)
+    assert trace.spikes["1"].flatten().tolist() == [0, 1, 0, 1, 0, 1]
+    scale = integers.populations["1"].scale
+    assert scale is not None
+    found = trace.membranes["1"].flatten() * scale.double()
+    assert found.tolist() == pytest.approx([0.75, 0.0, 0.35, 0.0, 0.35, 0.0], abs=1e-5)
+
+
+@pytest.mark.parametrize("by", [2.0**-10, 2.0**-21])
+def test_weights_that_lead_back_far_smaller_than_others_still_count(by: float) -> None:
+    net, x = network(KINDS["if"]), frames(1)
+    for part in net:
+        if isinstance(part, Recurrent):
+            part.weight.weight = nn.Parameter(part.weight.weight.detach() * 0.9 * by)
+    integers = lower(net, x)
+    back = next(link for link in integers.connections if link.target in link.sources)
+    assert back.step is not None
+    error = back.weight * back.step.view(-1, 1) - net[1].weight.weight.detach().double()
+    # sums on eighths meet the threshold exactly, so that what comes back decides there
+    assert float(error.abs().max()) <= 2.0**-24
+    assert by < 2.0**-20 or sum(layer.beyond_float32 for layer in differences(net, integers, [x]).layers.values()) == 0

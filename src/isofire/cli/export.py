@@ -31,8 +31,8 @@ def export(
     *,
     out: Annotated[Path, Parameter(name=["--out", "-o"], help="The file to write; a folder for bundle and c.")],
     to: Literal["nir", "bundle", "c", "onnx"] = "nir",
-    input_bits: int = 24,
-    weight_bits: int = 24,
+    input_bits: int | None = None,
+    weight_bits: int = 32,
     network: ModelChoice | None = None,
     choice: DataChoice | None = None,
     output: Output | None = None,
@@ -65,7 +65,7 @@ def export(
         nir, the Neuromorphic Intermediate Representation (extra `nir`); bundle, a folder of packed codes and a JSON
         manifest that numpy reads; c, a folder with a C99 program; onnx, an ONNX file (extra `onnx`).
     input_bits, weight_bits
-        For bundle and c: bits of real inputs, and of weights in full precision.
+        For bundle and c: bits of real inputs (32, less what pools of inputs add), and of weights in full precision.
     """
     chosen = network or ModelChoice()
     for given in (model, chosen.weights):
@@ -124,7 +124,9 @@ def _to_onnx(out: Path, model: nn.Module, data: AnySet | NamedData) -> Report:
     return Report(document, text)
 
 
-def _to_integers(out: Path, to: str, model: nn.Module, data: AnySet | NamedData, bits: tuple[int, int]) -> Report:
+def _to_integers(
+    out: Path, to: str, model: nn.Module, data: AnySet | NamedData, bits: tuple[int | None, int]
+) -> Report:
     from isofire.export import write_bundle, write_c
     from isofire.integer import differences, lower
 

@@ -185,6 +185,7 @@ def _connection(index: int, connection: Connection, writer: _Writer) -> dict[str
         "delay": connection.delay,
         "weight": writer.add(f"connection{index}.weight", connection.weight),
         "shift": writer.add(f"connection{index}.shift", torch.as_tensor(connection.shift)),
+        "factor": writer.add(f"connection{index}.factor", connection.factor),
         "step": writer.add(f"connection{index}.step", connection.step),
     }
 
@@ -250,5 +251,6 @@ def _read_connection(about: dict[str, Any], reader: _Reader) -> Connection:
     return Connection(
         sources=tuple(about["sources"]), target=about["target"], kind=about["kind"], pools=tuple(pools),
         groups=about["groups"], delay=about["delay"], weight=reader.get(about["weight"]),
-        shift=reader.get(about["shift"]), step=reader.get(about["step"]), **geometry,
+        shift=reader.get(about["shift"]), step=reader.get(about["step"]), factor=reader.get(about.get("factor")),
+        **geometry,
     )  # fmt: skip

@@ -15,7 +15,7 @@ from pathlib import Path
 from torch import Tensor
 
 from isofire.errors import SpecError
-from isofire.export.c_code import FLOOR_SHIFT, HELPERS, TABLE, conv, dense, pool_of
+from isofire.export.c_code import FLOOR_SHIFT, HELPERS, JOINED, TABLE, conv, dense, pool_of
 from isofire.export.c_layer import (
     Layer,
     array,
@@ -39,7 +39,8 @@ def write_c(path: str | os.PathLike[str], network: IntegerNetwork, codes: Tensor
     Parameters
     ----------
     network
-        As `lower` gives it: sums of a step's spikes without delay, states that do not overflow.
+        As `lower` gives it: sums of a step's spikes without delay, recurrent ones a step later, states that do not
+        overflow.
     codes
         Input codes [T, N, ...] for the golden vectors.
     name
@@ -92,9 +93,14 @@ class _Program:
             fields += [f"    int{wide}_t {kind}{layer.index}[{size}]; /* {c_name(layer.name)} */" for kind in kept]
             fields.append(f"    uint{spike_bits(layer.part)}_t s{layer.index}[{size}];")
             state_bytes += size * (wide * len(kept) + spike_bits(layer.part)) // 8
+            if layer.back is not None:
+                before = f"    uint{spike_bits(layer.part)}_t p{layer.index}[{size}];"
+                fields.append(f"{before} /* spikes of the step before */")
+                state_bytes += size * spike_bits(layer.part) // 8
         if self.scratch:
             fields.append(f"    int{self.scratch_width}_t a[{self.scratch}], b[{self.scratch}]; /* sums of spikes */")
-        weights = sum(layer.to.weight.numel() * width(layer.to.weight) // 8 for layer in self.layers)
+        links = [link for layer in self.layers for link in (layer.to, layer.back) if link is not None]
+        weights = sum(link.weight.numel() * width(link.weight) // 8 for link in links)
         return f"""/* Written by isofire. State: {state_bytes:,} bytes; weights: {weights:,} bytes of constants. */
 #ifndef {upper}_H
 #define {upper}_H
@@ -136,12 +142,15 @@ void {name}_step({name}_state *state, const int32_t input[{upper}_INPUTS], int64
             f" int64_t output[{upper}_OUTPUTS]) {{\n{steps}\n{last}}}\n"
         )
         text = "\n".join(parts)
-        for helper, call in ((TABLE, " table("), (FLOOR_SHIFT, " floor_shift(")):
-            text = text if call in steps else text.replace(helper, "")
+        for helper, call in ((TABLE, " table("), (JOINED, " joined("), (FLOOR_SHIFT, " floor_shift(")):
+            # a helper that nothing but its own definition names is left out
+            text = text if call in text.replace(helper, "") else text.replace(helper, "")
         return text
 
     def _step(self, layer: Layer) -> str:
         lines = [f"    /* {c_name(layer.name)} */"]
+        if layer.back is not None:
+            lines.append(f"    memcpy(state->p{layer.index}, state->s{layer.index}, sizeof state->p{layer.index});")
         size, kind = prod(layer.shapes[0]), f"int{self.scratch_width}_t"
         given = ["input" if source == INPUT else f"state->s{self.place[source]}" for source in layer.to.sources]
         shape, here, there = layer.shapes[0], given[0], "state->b"

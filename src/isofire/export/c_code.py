@@ -24,7 +24,15 @@ static int64_t floor_shift(int64_t x, int bits) {
     return x >= 0 ? x >> bits : -((-x + (((int64_t)1 << bits) - 1)) >> bits);
 }
 """
-HELPERS = f"{FLOOR_SHIFT}\n{TABLE}"
+JOINED = """/* (high 2^16 + low) 2^shift, rounded to the nearest; the sum itself may be wider than 64 bits. */
+static int64_t joined(int64_t high, int64_t low, int shift) {
+    if (shift >= 0) return (high * 65536 + low) * ((int64_t)1 << shift);
+    if (shift >= -16)
+        return high * ((int64_t)1 << (16 + shift)) + floor_shift(low + ((int64_t)1 << (-shift - 1)), -shift);
+    return floor_shift(high + floor_shift(low, 16) + ((int64_t)1 << (-shift - 17)), -shift - 16);
+}
+"""
+HELPERS = f"{FLOOR_SHIFT}\n{JOINED}\n{TABLE}"
 
 
 def pool_of(pool: SumPool, shape: tuple[int, ...], here: str, there: str, kind: str) -> str:
@@ -48,10 +56,15 @@ def pool_of(pool: SumPool, shape: tuple[int, ...], here: str, there: str, kind: 
 
 def dense(layer: Layer, here: str) -> str:
     """A dense layer, and its neurons."""
+    k = layer.index
     outputs, inputs = layer.to.weight.shape
-    inner = f"""        int64_t sum = 0;
+    inner = f"""        {_none(layer)}
         const int32_t c = o, n = o;
-        for (int32_t i = 0; i < {inputs}; i++) sum += (int64_t)w{layer.index}[o * {inputs} + i] * {here}[i];
+        for (int32_t i = 0; i < {inputs}; i++) {_added(layer, f"w{k}[o * {inputs} + i]", f"{here}[i]")}
+"""
+    if layer.back is not None:
+        inner += f"""        int64_t back = 0;
+        for (int32_t i = 0; i < {outputs}; i++) back += (int64_t)wb{k}[o * {outputs} + i] * state->p{k}[i];
 """
     return f"    for (int32_t o = 0; o < {outputs}; o++) {{\n{inner}{_update(layer, 8)}    }}"
 
@@ -66,27 +79,47 @@ def conv(layer: Layer, shape: tuple[int, ...], here: str) -> str:
     return f"""    for (int32_t c = 0; c < {outputs}; c++)
         for (int32_t y = 0; y < {high}; y++)
             for (int32_t x = 0; x < {wide}; x++) {{
-                int64_t sum = 0;
+                {_none(layer)}
                 const int32_t n = (c * {high} + y) * {wide} + x, from = c / {outputs // to.groups} * {inputs};
                 for (int32_t g = 0; g < {inputs}; g++)
                     for (int32_t i = 0; i < {kernel_y}; i++)
                         for (int32_t j = 0; j < {kernel_x}; j++) {{
                             const int32_t row = y * {sy} + i * {dy} - {py}, column = x * {sx} + j * {dx} - {px};
                             if (row < 0 || row >= {shape[1]} || column < 0 || column >= {shape[2]}) continue;
-                            sum += (int64_t)w{layer.index}[((c * {inputs} + g) * {kernel_y} + i) * {kernel_x} + j]
-                                * {here}[((from + g) * {shape[1]} + row) * {shape[2]} + column];
+                            const int32_t w = ((c * {inputs} + g) * {kernel_y} + i) * {kernel_x} + j;
+                            const int32_t at = ((from + g) * {shape[1]} + row) * {shape[2]} + column;
+                            {_added(layer, f"w{layer.index}[w]", f"{here}[at]")}
                         }}
 {_update(layer, 16)}            }}"""
 
 
+def _none(layer: Layer) -> str:
+    """Sums that nothing has been added to."""
+    return f"int64_t {'high = 0, low = 0' if layer.to.is_rounded else 'sum = 0'};"
+
+
+def _added(layer: Layer, weight: str, x: str) -> str:
+    """Adds a product, in halves where sums are wider than 64 bits until they are rounded."""
+    if layer.to.is_rounded:
+        return f"high += (int64_t){weight} * ({x} / 65536), low += (int64_t){weight} * ({x} % 65536);"
+    return f"sum += (int64_t){weight} * {x};"
+
+
+def _arriving(layer: Layer) -> str:
+    """What arrives at a neuron, with its bias."""
+    k = layer.index
+    sums = f"joined(high, low, shift{k}[c])" if layer.to.is_rounded else f"sum * ((int64_t)1 << shift{k}[c])"
+    back = "" if layer.back is None else f" + back * factor{k}[c]"
+    return f"{sums}{back} + bias{k}[c]"
+
+
 def _update(layer: Layer, indent: int) -> str:
     """The neuron's step, in the order of the reference."""
-    k, part = layer.index, layer.part
+    k, part, arriving = layer.index, layer.part, _arriving(layer)
     if part is None:
-        lines = [f"output[n] = sum * ((int64_t)1 << shift{k}[c]) + bias{k}[c];"]
+        lines = [f"output[n] = {arriving};"]
     else:
         size = f"v{k}[n]"
-        arriving = f"sum * ((int64_t)1 << shift{k}[c]) + bias{k}[c]"
         decays = {kind: _decayed(layer, kind, rule, decay) for kind, rule, decay in layer.decays}
         kept = decays.get("v", "{}").format(f"(int64_t)state->{size}")
         lines = _current(layer, arriving, decays["i"]) if layer.has_current else []

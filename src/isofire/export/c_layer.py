@@ -16,13 +16,14 @@ from isofire.integer.connection import SumPool
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer of neurons, or the readout (`part` None), with what leads to it."""
+    """A layer of neurons, or the readout (`part` None), with what leads to it; `back`: from its own spikes."""
 
     index: int
     name: str
     part: Population | None
     to: Connection
     shapes: tuple[tuple[int, ...], ...]
+    back: Connection | None = None
 
     @property
     def reads_one(self) -> bool:
@@ -60,14 +61,25 @@ def layer_of(network: IntegerNetwork, index: int, name: str, part: Population | 
     ModelError
         If a C program cannot hold it: neurons of other rules, delays, sums beyond 32 bits.
     """
-    links = [link for link in network.connections if link.target == name]
-    if len(links) != 1 or links[0].delay:
-        raise ModelError(f"a C program takes one connection without delay to each layer; {name!r} has others")
+    links = [link for link in network.connections if link.target == name and not link.delay]
+    late = [link for link in network.connections if link.target == name and link.delay]
+    if len(links) != 1 or links[0].factor is not None or len(late) > 1 or not all(map(_is_back, late)):
+        raise ModelError(
+            "a C program takes one connection without delay to each layer, and one from its own spikes of the step "
+            f"before; {name!r} has others"
+        )
     if part is not None:
         _check_rules(name, part.rules)
     _check_arriving(network, name, links[0])
+    back = late[0] if late else None
     shapes = {INPUT: network.input_shape} | {n: p.shape for n, p in network.populations.items()}
-    return Layer(index, name, part, links[0], tuple(shapes[source] for source in links[0].sources))
+    return Layer(index, name, part, links[0], tuple(shapes[source] for source in links[0].sources), back)
+
+
+def _is_back(link: Connection) -> bool:
+    """Whether it leads from a layer's spikes of the step before to itself."""
+    plain = link.kind == "dense" and not link.pools and not bool(torch.as_tensor(link.shift).any())
+    return plain and link.sources == (link.target,) and link.delay == 1 and link.factor is not None
 
 
 def _check_rules(name: str, rules: NeuronRules) -> None:
@@ -86,7 +98,7 @@ def _check_arriving(network: IntegerNetwork, name: str, link: Connection) -> Non
     if INPUT not in link.sources or encoder is None:
         return
     places = prod(prod(pool.size or network.input_shape[1:]) for pool in link.pools)
-    if (2 ** (encoder.bits - 1)) * places * len(link.sources) >= 2**31:
+    if (2 ** (encoder.bits - 1) - 1) * places * len(link.sources) >= 2**31:
         raise ModelError(
             f"pooled inputs of {encoder.bits} bits into {name!r} need over 32; lower with fewer input_bits"
         )
@@ -153,6 +165,9 @@ def constants(layer: Layer, network: IntegerNetwork) -> str:
     if part is None:
         assert network.readout is not None
         return "".join([*found, array(f"bias{k}", _each(network.readout.bias, channels, layer.name))])
+    if layer.back is not None:
+        assert layer.back.factor is not None
+        found += [array(f"wb{k}", layer.back.weight), array(f"factor{k}", layer.back.factor)]
     found += [array(f"bias{k}", _each(part.bias, channels, layer.name))]
     found += [array(f"th{k}", _each(part.threshold, channels, layer.name))]
     for kind, _, decay in layer.decays:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from isofire.adapters import find_neurons
 from isofire.errors import ModelError
 from isofire.integer.arithmetic import WIDEST
-from isofire.integer.connection import INPUT, Connection
+from isofire.integer.back_weights import BackWeights
+from isofire.integer.connection import HALF, INPUT, Connection
 from isofire.integer.network import Encoder, Readout
 from isofire.integer.own_neuron import OwnNeuron
 from isofire.integer.population import Population, StateTable
@@ -65,18 +66,19 @@ class Builder:
         self.notes: dict[str, list[str]] = {}
 
     def add(self, stage: Stage) -> None:
-        if stage.back is not None:
-            raise ModelError(
-                f"the recurrent neurons {stage.target!r} have no integers of their own; lower them onto a chip that "
-                "has recurrent layers (hardware=...)"
-            )
         notes = self.notes.setdefault(stage.target, [])
         weight, gain, bias, most = self._weights(stage, notes)
+        back = None if stage.back is None else BackWeights.of(stage, self.weight_bits, notes)
+        if back is not None:
+            bias, most = bias + back.bias, most + back.reach / gain
         if stage.neuron is None:
             unit, point = self._read_out(gain, bias, most)
         else:
-            unit, point = self._neurons(stage.target, stage.neuron, gain, bias, most, notes)
+            more = 0 if back is None else back.digits
+            unit, point = self._neurons(stage.target, stage.neuron, gain, bias, most, notes, more)
         self._connect(stage, weight, point, unit)
+        if back is not None:
+            self.connections.append(back.connection(stage.target, unit))
 
     def _weights(self, stage: Stage, notes: list[str]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Codes, the float value of one [out] (> 0), biases [out], and the largest sum of each output [out]."""
@@ -111,27 +113,28 @@ class Builder:
 
     def _read_out(self, gain: Tensor, bias: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
         bound = float((most + bias.abs() / gain).max())
-        point = max(0, min(_MOST_POINT, (30 if bound < 2**22 else 50) - bits_of(bound)))
-        unit = float(gain[0]) / 2**point
+        point = min(_MOST_POINT, (30 if bound < 2**22 else 50) - bits_of(bound))
+        unit = float(gain[0]) / 2.0**point
         self.readout = Readout((bias / unit).round().to(torch.int64), unit)
         return torch.full_like(bias, unit), torch.full(bias.shape, point, dtype=torch.int64)
 
     def _neurons(
-        self, name: str, neuron: Neuron, gain: Tensor, bias: Tensor, most: Tensor, notes: list[str]
+        self, name: str, neuron: Neuron, gain: Tensor, bias: Tensor, most: Tensor, notes: list[str], more: int
     ) -> tuple[Tensor, Tensor]:
+        """The float value of a unit of each output, and its binary digits after a code's point, `more` than usual."""
         shape = self.shapes[name]
         own = OwnNeuron.of(name, neuron, shape, self.steps, notes)
         bound = self._bound(neuron, own, gain, bias, most)
         reset = "subtract" if own.soft else "zero"
         digits = torch.tensor([bits_of(b) for b in bound.tolist()])
-        bits = 32 if int(digits.max()) <= 30 - _LEAST_POINT[reset] else WIDEST - own.bits
-        point = (bits - 2 - digits).clamp(max=_MOST_POINT)
-        if int(point.min()) < 0:
+        bits = 32 if int(digits.max()) <= 30 - _LEAST_POINT[reset] - more else WIDEST - own.bits
+        point = (bits - 2 - digits).clamp(max=_MOST_POINT + more)
+        unit = gain / 2.0**point
+        if int(point.min()) < 0 and float((own.threshold / unit).min()) < 2.0 ** _LEAST_POINT["zero"]:
             raise ModelError(
                 f"the states of {name!r} need {int(digits.max())} bits, {bits - 2} are there; "
                 "give fewer input_bits or weight_bits"
             )
-        unit = gain / 2.0**point
 
         def wide(values: Tensor) -> Tensor:
             return values.view(-1, *(1,) * (len(shape) - 1))
@@ -165,6 +168,9 @@ class Builder:
         connection = Connection(
             sources=stage.sources, target=stage.target, weight=weight, pools=pools, shift=point, step=step, **geometry
         )
+        fan = int(weight.abs().flatten(1).sum(1).max())
+        if connection.is_rounded and fan * max(2.0**HALF, self._most(stage) / 2.0**HALF) >= 2.0**WIDEST:
+            raise ModelError(f"sums into {stage.target!r} need over {WIDEST} bits; give fewer weight_bits")
         self.connections.append(connection)
 
 

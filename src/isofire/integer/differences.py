@@ -29,11 +29,15 @@ class LayerDifference:
         The network in float32, as it is, against the integer network.
     beyond_float32
         The same network computed in float64 against the integer network: what is left without float32's rounding.
+    begun
+        Of those, what is there although earlier layers hand on the float64 network's spikes: the rest is inherited.
+        None for a chip's network that delays spikes.
     """
 
     places: int = 0
     differ: int = 0
     beyond_float32: int = 0
+    begun: int | None = 0
 
     def reason(self, notes: tuple[str, ...]) -> str:
         """Why, in words; a layer's differences come from its own rounding or from earlier layers."""
@@ -41,6 +45,8 @@ class LayerDifference:
             return "equal"
         if not self.beyond_float32:
             return "rounding of float32: in float64 the network gives the integers' spikes"
+        if self.begun == 0:
+            return "inherited: given the float64 network's spikes of earlier layers, it fires as that one"
         return "; ".join(("integers round what the float network does not, here or in earlier layers", *notes))
 
 
@@ -62,10 +68,11 @@ class Differences(TableShown):
         rows = []
         for name, item in self.layers.items():
             why = item.reason(self.notes.get(name, ()))
-            rows.append([name, f"{item.places:,}", f"{item.differ:,}", f"{item.beyond_float32:,}", why])
-        titles = ["layer", "neuron-steps", "differ", "float64", "why"]
+            begun = "-" if item.begun is None else f"{item.begun:,}"
+            rows.append([name, f"{item.places:,}", f"{item.differ:,}", f"{item.beyond_float32:,}", begun, why])
+        titles = ["layer", "neuron-steps", "differ", "float64", "begin here", "why"]
         # sentences are told whole, however long the line becomes
-        return TextTable(titles, rows, texts=frozenset({0, 4})).text(width=10**6)
+        return TextTable(titles, rows, texts=frozenset({0, 5})).text(width=10**6)
 
 
 @torch.no_grad()
@@ -89,14 +96,28 @@ def differences(model: nn.Module, network: IntegerNetwork, batches: Iterable[Ten
     layers = {name: LayerDifference() for name in network.order}
     images = 0
     for inputs in batches:
-        whole = network.aligned(network.codes(inputs)).spikes
         single, double = _spikes(model, inputs), _spikes(exact, inputs.double())
+        whole, begun = _whole(network, inputs, double)
         images += next(iter(whole.values())).shape[1]
         for name, layer in layers.items():
             layer.places += whole[name].numel()
             layer.differ += int((single[name] != whole[name]).sum())
             layer.beyond_float32 += int((double[name] != whole[name]).sum())
+            layer.begun = None if begun is None or layer.begun is None else layer.begun + begun[name]
     return Differences(layers, network.notes, images)
+
+
+def _whole(
+    network: IntegerNetwork, inputs: Tensor, double: dict[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, int] | None]:
+    """The integer network's spikes, and how many of each layer differ where it gets the float64 network's."""
+    codes = network.codes(inputs)
+    if any(network.latency.values()):
+        return network.aligned(codes).spikes, None
+    handed = network.run(codes, handed=double).spikes
+    begun = {name: int((double[name] != spikes).sum()) for name, spikes in handed.items()}
+    # where no difference begins, the network left to itself hands on the same spikes
+    return network.run(codes).spikes if any(begun.values()) else handed, begun
 
 
 def _spikes(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Collection
 
@@ -17,10 +18,13 @@ from isofire.integer.hardware import HardwareSpec
 from isofire.integer.mapping import map_onto, network_of
 from isofire.integer.network import Encoder, IntegerNetwork
 from isofire.integer.refusals import RefusedError, allowed
-from isofire.integer.stages import check_neurons, stages_of
+from isofire.integer.stages import Stage, check_neurons, stages_of
 from isofire.quantization import convert, is_converted, spec_of
 from isofire.quantization.verbs import _SPEC
 from isofire.running import evaluating
+
+_MOST_BITS = 32
+"""Of inputs and weights, which C programs hold in so many."""
 
 
 def lower(
@@ -31,8 +35,8 @@ def lower(
     approximate: bool | Collection[str] = False,
     shift_by: ShiftBy = "factor",
     gain: Gain = "keep",
-    input_bits: int = 24,
-    weight_bits: int = 24,
+    input_bits: int | None = None,
+    weight_bits: int = _MOST_BITS,
 ) -> IntegerNetwork:
     """The network in integers: what it computes with quantized weights and membranes, without a floating-point number.
 
@@ -49,8 +53,8 @@ def lower(
     ----------
     model
         A `SEWResNet` with "add", or an `nn.Sequential` (with `PerStep` and `Repeat`) of convolutions, linear layers,
-        batch norms, average pools and isofire's IF, LIF, ParametricLIF and CubaLIF, for a chip also Recurrent;
-        quantized or not. It is left as it is.
+        batch norms, average pools and isofire's IF, LIF, ParametricLIF, CubaLIF and Recurrent; quantized or
+        not. It is left as it is.
     example
         Inputs as the model takes them: a batch of the data. Its largest magnitude is the largest that the integer
         network takes, rounded up to a power of two; on a chip it shows how large states become.
@@ -63,7 +67,7 @@ def lower(
     gain
         "l2": thresholds follow the change of gain that a chip's decays make.
     input_bits, weight_bits
-        2..26 each; without hardware.
+        2..32 each; without hardware. `input_bits` None: 32, or as many fewer as pools of the inputs add to them.
 
     Raises
     ------
@@ -75,9 +79,9 @@ def lower(
     SpecError
         If a number of bits is out of range, or a chip or name unknown.
     """
-    for name, bits, most in (("input_bits", input_bits, 26), ("weight_bits", weight_bits, 26)):
-        if not 2 <= bits <= most:
-            raise SpecError(f"{name} must lie in 2..{most}, got {bits}")
+    for name, bits in (("input_bits", input_bits), ("weight_bits", weight_bits)):
+        if bits is not None and not 2 <= bits <= _MOST_BITS:
+            raise SpecError(f"{name} must lie in 2..{_MOST_BITS}, got {bits}")
     names = allowed(approximate)
     if hardware is None and (names or shift_by != "factor" or gain != "keep"):
         raise SpecError("approximate, shift_by and gain are of a chip; give hardware=")
@@ -94,12 +98,13 @@ def lower(
     return network
 
 
-def _in_own_integers(model: nn.Module, example: Tensor, input_bits: int, weight_bits: int) -> IntegerNetwork:
+def _in_own_integers(model: nn.Module, example: Tensor, bits: int | None, weight_bits: int) -> IntegerNetwork:
     stages, steps = stages_of(model)
     check_neurons(model, stages)
     frames = steps is None or example.ndim == 5
-    encoder = Encoder(input_step(example, input_bits), input_bits, None if frames else steps)
     shape = tuple(example.shape[2 if frames else 1 :])
+    input_bits = _MOST_BITS - _added_bits(stages, shape) if bits is None else bits
+    encoder = Encoder(input_step(example, input_bits), input_bits, None if frames else steps)
     with torch.no_grad(), evaluating(model):
         shapes, run_steps = shapes_of(model, example)
         builder = Builder(shapes, run_steps, encoder, weight_bits, {INPUT: Source(2 ** (input_bits - 1) - 1, shape)})
@@ -110,6 +115,13 @@ def _in_own_integers(model: nn.Module, example: Tensor, input_bits: int, weight_
     )
     _check_shapes(network, example[:, :1] if frames else example[:1], shapes)
     return network
+
+
+def _added_bits(stages: list[Stage], shape: tuple[int, ...]) -> int:
+    """By how many bits sums of pools are wider than the inputs."""
+    pools = [stage.pools for stage in stages if INPUT in stage.sources]
+    places = max(math.prod(math.prod(pool.sum.size or shape[-2:]) for pool in each) for each in pools)
+    return min((places - 1).bit_length(), _MOST_BITS - 2)
 
 
 def _on_chip(

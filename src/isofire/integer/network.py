@@ -173,13 +173,17 @@ class IntegerNetwork(nn.Module):
         return codes
 
     @torch.no_grad()
-    def run(self, codes: Tensor, *, states: bool = False) -> Trace:
-        """Run from rest on codes [T, N, ...] and keep every spike; with `states`, every state after each step too."""
+    def run(self, codes: Tensor, *, states: bool = False, handed: Mapping[str, Tensor] | None = None) -> Trace:
+        """Run from rest on codes [T, N, ...] and keep every spike; with `states`, every state after each step too.
+
+        `handed`: spikes [T, N, ...] that go on from layers in place of their own, which the trace holds.
+        """
         images = self._shaped(codes).shape[1]
         spikes: dict[str, list[Tensor]] = {name: [] for name in self.order}
         kept: dict[str, list[State]] = {name: [] for name in self.order}
         now = {name: population.initial(images) for name, population in self.populations.items()}
-        fired_by = _Fired({**spikes, INPUT: list(codes)}, {n: s.v for n, s in now.items()} | {INPUT: codes[0] * 0})
+        on = spikes | {name: list(every) for name, every in (handed or {}).items()}
+        fired_by = _Fired({**on, INPUT: list(codes)}, {n: s.v for n, s in now.items()} | {INPUT: codes[0] * 0})
         sums: list[Tensor] = []
         for t in range(len(codes)):
             for name, population in self.populations.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Mapping
 from functools import partial
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from isofire.adapters.base import Adapter, Layout, MembraneMixin
 from isofire.adapters.framework import Framework, register_framework
-from isofire.neurons import ATan, CubaLIF, Neuron
+from isofire.neurons import ATan, CubaLIF, Neuron, Recurrent
 from isofire.neurons.membrane import Placement
 
 QUANTIZABLE = ("Leaky", "Lapicque", "RLeaky", "Synaptic", "RSynaptic", "Alpha")
@@ -24,6 +25,7 @@ STATES = {
 """What kinds that keep more than a membrane keep."""
 _NO_LEAK = 1e30
 """A time constant whose leak float32 does not see."""
+_RECURRENT = ("RLeaky", "RSynaptic")
 UNROLLED = ("StateLeaky", "LinearLeaky", "AssociativeLeaky", "LeakyParallel")
 """Kinds that take all steps [T, N, ...] at once and have no state to quantize."""
 
@@ -97,18 +99,18 @@ class SnnTorchAdapter(Adapter):
         if (said := _other_than_known(neuron)) is not None:
             return said
         beta, threshold = (value.detach().float() for value in (neuron.beta.clamp(0, 1), neuron.threshold))
-        soft = neuron.reset_mechanism == "subtract"
-        if soft and float(beta.min()) == 0.0:
-            return "a reset by subtraction in the step after its spike is not known where beta is 0"
-        alpha = neuron.alpha.detach().clamp(0, 1) if _is_kind(neuron, ("Synaptic",)) else torch.zeros(())
+        alpha = neuron.alpha.detach().clamp(0, 1) if _is_kind(neuron, ("Synaptic", "RSynaptic")) else torch.zeros(())
         tau_mem, tau_syn = ((1.0 / (1.0 - kept.double())).clamp(max=_NO_LEAK) for kept in (beta, alpha))
+        # a reset of the step after has decayed by then; one that never comes subtracts nothing
+        subtract = {"subtract": threshold / beta, "none": torch.zeros_like(threshold), "zero": None}
         made = CubaLIF(
             # it fires above the threshold: from the next number on
             tau_mem, tau_syn, v_threshold=threshold.nextafter(torch.full_like(threshold, torch.inf)),
-            v_reset=None if soft else 0.0, v_subtract=threshold / beta if soft else None, surrogate=ATan(),
+            v_reset=0.0 if neuron.reset_mechanism == "zero" else None, v_subtract=subtract[neuron.reset_mechanism],
+            surrogate=ATan(),
         )  # fmt: skip
         made.fires_above = True
-        return made
+        return Recurrent(made, _back(neuron)) if _is_kind(neuron, _RECURRENT) else made
 
     def reset(self, neuron: Any) -> None:
         if self.layout(neuron) is Layout.STEP:
@@ -123,7 +125,7 @@ class SnnTorchAdapter(Adapter):
         return next((names for kind, names in STATES.items() if _is_kind(neuron, (kind,))), ("mem",))
 
     def shape(self, neuron: Any) -> tuple[int, ...]:
-        if _is_kind(neuron, ("RLeaky", "RSynaptic")) and neuron.all_to_all:
+        if _is_kind(neuron, _RECURRENT) and neuron.all_to_all:
             if neuron.linear_features:
                 return (int(neuron.linear_features),)
             return (int(neuron.conv2d_channels), 4, 4)
@@ -170,20 +172,38 @@ def _charge(membrane: nn.Module, charge: Any, current: Tensor) -> Any:
 
 def _other_than_known(neuron: Any) -> str | None:
     """Why no neuron of isofire's fires as this one."""
-    if type(neuron).__name__ not in ("Leaky", "Synaptic"):
-        return f"{type(neuron).__name__} has no counterpart, of snnTorch's neurons Leaky and Synaptic have"
+    kind = type(neuron).__name__
+    if kind not in ("Leaky", "Synaptic", *_RECURRENT):
+        return f"{kind} has no counterpart, of snnTorch's neurons Leaky, Synaptic, RLeaky and RSynaptic have"
     if isinstance(neuron, MembraneMixin) or neuron.state_quant:
         return "its membrane is quantized; quantize it as isofire's neuron, or leave it"
-    if neuron.reset_mechanism == "none" or neuron.inhibition:
-        return "neurons that are not reset, or inhibit each other, have no counterpart"
+    if neuron.inhibition:
+        return "neurons that inhibit each other have no counterpart"
     if float(neuron.graded_spikes_factor) != 1.0:
         return "graded spikes have no counterpart; put the factor into the weights behind them"
     soft, delayed = neuron.reset_mechanism == "subtract", neuron.__dict__.get("reset_delay", True)
     if soft and not delayed:
         return "with reset_delay=False it subtracts again what stays above the threshold; leave reset_delay True"
-    if not soft and type(neuron).__name__ == "Synaptic":
-        return "Synaptic with reset_mechanism='zero' loses the input of the step after its spike; take 'subtract'"
+    if soft and float(neuron.beta.min()) <= 0.0:
+        return "a reset by subtraction in the step after its spike is not known where beta is 0"
+    if neuron.reset_mechanism == "zero" and delayed and kind != "Leaky":
+        return (
+            f"{kind} with reset_mechanism='zero' loses the input of the step after its spike; take 'subtract', or "
+            "reset_delay=False"
+        )
+    if kind in _RECURRENT and not neuron.all_to_all and neuron.V.ndim != 1:
+        return f"V of {kind} is one number for all neurons; give each its own (V of shape [neurons])"
     return None
+
+
+def _back(neuron: Any) -> nn.Module:
+    """What leads from a recurrent neuron's spikes back to it; a number a neuron as a diagonal of weights."""
+    if neuron.all_to_all:
+        return copy.deepcopy(neuron.recurrent)
+    weight = torch.diag(neuron.V.detach().float())
+    layer = nn.Linear(*weight.shape, bias=False)
+    layer.weight = nn.Parameter(weight)
+    return layer
 
 
 def _is_kind(neuron: Any, names: tuple[str, ...]) -> bool:
