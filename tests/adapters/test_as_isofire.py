@@ -47,6 +47,8 @@ def run(neuron: Any, currents: Tensor) -> Tensor:
     states, spikes = neuron.reset_mem(), []
     for step in currents:
         fired, *states = neuron(step, *(states if isinstance(states, tuple | list) else (states,)))
+        # recurrent ones take the spikes of the step before as their first state
+        states = [fired, *states] if hasattr(neuron, "recurrent") else states
         spikes.append(fired)
     return torch.stack(spikes)
 
