@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -87,3 +88,24 @@ def test_states_of_a_forward_pass_in_a_state_dict_are_told(tmp_path: Path) -> No
     # weights that do not fit are told as ever
     with pytest.raises(CheckpointError, match="build the model as it was"):
         load_plain_weights(tmp_path / "net.safetensors", nn.Sequential(nn.Linear(2, 4), sinabs.IAF()))
+
+
+@pytest.mark.parametrize("read", [load_model, lambda path: load_plain_weights(path, nn.Linear(2, 2))])
+def test_a_folder_given_as_a_network_is_told_as_one(tmp_path: Path, read: Any) -> None:
+    with pytest.raises(CheckpointError, match=r"is a folder without a \.safetensors file; name the file that holds"):
+        read(tmp_path)
+    for name in ("last.safetensors", "best.safetensors"):
+        save_weights(tmp_path / name, nn.Linear(2, 2))
+    with pytest.raises(CheckpointError, match=r"is a folder; name a file in it: best\.safetensors or last\.safet"):
+        read(tmp_path)
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="as a bundle of integers; a bundle is a whole network") as found:
+        read(tmp_path)
+    assert not [word for word in ("restore", "remove", "truncated") if word in str(found.value)]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_what_is_no_file_is_told_as_what_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    with pytest.raises(CheckpointError, match=r"pipe\.safetensors is not to be read: it is a pipe, not a file$"):
+        load_model(tmp_path / "pipe.safetensors")

@@ -9,6 +9,14 @@ from pathlib import Path
 from isofire.files import open_file
 
 _START = 512
+_NAMED = 5
+_PACKED = (
+    (b"\x1f\x8b\x08", "gzip"),
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ", "xz"),
+    (b"7z\xbc\xaf", "7-Zip"),
+    (b"(\xb5/\xfd", "Zstandard"),
+)
 _STATE_DICT = (
     "isofire opens no pickle, since that can run code. Where you trust the file, write its state dict as safetensors "
     "once, safetensors.torch.save_file(model.state_dict(), 'model.safetensors'), and name "
@@ -55,6 +63,31 @@ def told_format(path: str | os.PathLike[str]) -> str | None:
     return None if found is None else f"{found[0]}. {found[1]}"
 
 
+def packed_by(start: bytes) -> str | None:
+    """The program that compressed a file, by its first bytes; None of one that is not compressed."""
+    return next((name for begin, name in _PACKED if start.startswith(begin)), None)
+
+
+def told_folder(path: str | os.PathLike[str]) -> str:
+    """What a folder is that is given as a network, and the way in: two parts of a sentence.
+
+    Examples
+    --------
+    >>> told_folder("runs")  # doctest: +SKIP
+    'a folder; name a file in it: best.safetensors or last.safetensors'
+    """
+    folder = Path(path)
+    if (folder / "manifest.json").is_file():
+        return (
+            "a folder with a manifest.json, as a bundle of integers; a bundle is a whole network: name it instead of "
+            "one, or read it by isofire.export.read_bundle"
+        )
+    held = sorted(item.name for item in folder.iterdir() if item.suffix == ".safetensors")
+    if held:
+        return f"a folder; name a file in it: {' or '.join(held[:_NAMED])}"
+    return "a folder without a .safetensors file; name the file that holds the network"
+
+
 def _by_content(path: str | os.PathLike[str], start: bytes, suffix: str) -> tuple[str, str] | None:
     if start.startswith(b"PK\x03\x04"):
         return _by_members(path, suffix)
@@ -66,7 +99,7 @@ def _by_content(path: str | os.PathLike[str], start: bytes, suffix: str) -> tupl
         return _BY_SUFFIX[".npy"]
     if start[4:8] == b"TFL3":
         return _BY_SUFFIX[".tflite"]
-    if start.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"(\xb5/\xfd")) or start[257:262] == b"ustar":
+    if packed_by(start) or start[257:262] == b"ustar":
         return "an archive", "Unpack it, and name the network in it"
     return None
 

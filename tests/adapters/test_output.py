@@ -341,3 +341,22 @@ def test_wrong_words_on_the_output_are_told() -> None:
         LogitsOf(Net(), axes="NC")(x)
     with pytest.raises(ModelError, match=r"got a dict; wrap it: OverTime\(LogitsOf"):
         OverTime(Net(lambda o: {"a": o}), 3)(x)
+
+
+class Fourier(Net):
+    """Gives complex numbers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.fft.fft(super().forward(x))
+
+
+def test_complex_logits_have_no_order() -> None:
+    x, y = torch.rand(7, 6) * 3, torch.arange(7) % CLASSES
+    net = Fourier().eval()
+    with pytest.raises(ModelError, match=r"must be real numbers.* those of Fourier are complex64; .*found\.abs\(\)"):
+        isofire.compare(net, net, [(x, y)])
+    sized = LogitsOf(net, output=lambda found: found.abs())
+    with torch.no_grad():
+        expected = net(x).abs().mean(0).argmax(1)
+    found = isofire.compare(sized, sized, [(x, y)])
+    assert found.accuracy == (expected == y).double().mean()

@@ -31,7 +31,9 @@ def decode(data: bytes) -> list[Row]:
 
 
 rows_strategy = st.lists(
-    st.tuples(st.integers(0, 33), st.integers(0, 33), st.integers(0, 1), st.integers(0, 2**23 - 1)), max_size=20
+    st.tuples(st.integers(0, 33), st.integers(0, 33), st.integers(0, 1), st.integers(0, 2**23 - 1)),
+    min_size=1,
+    max_size=20,
 ).map(lambda rows: sorted(rows, key=lambda row: row[3]))
 
 
@@ -108,7 +110,7 @@ def test_says_what_to_fetch_or_what_is_wrong(tmp_path: Path) -> None:
 
 def test_an_unknown_class_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"0\.\.9, got 10"):
-        make_event_set("nmnist", "train", ([parse_events(b"", "empty")], [10]), 1, 1)
+        make_event_set("nmnist", "train", ([parse_events(encode([(1, 1, 1, 5)]), "one")], [10]), 1, 1)
     with pytest.raises(DataError, match="holds no recordings"):
         make_event_set("nmnist", "train", ([], []), 1, 1)
 

@@ -144,7 +144,7 @@ def test_obtain_unpacks_an_archive_that_is_there(server: _Server, tmp_path: Path
     data = make_tar({"c/one": b"1"})
     remote = publish(server, "c.tar.gz", data, unpacks_to="c")
     (tmp_path / "c.tar.gz").write_bytes(data[:-1])
-    with pytest.raises(DataError, match=r"md5 must be .*delete it, then fetch"):
+    with pytest.raises(DataError, match=r"md5 must be .*put it elsewhere, then fetch"):
         obtain([remote], tmp_path)
     assert not (tmp_path / "c").exists()
     (tmp_path / "c.tar.gz").write_bytes(data)

@@ -206,8 +206,6 @@ def test_models_that_no_graph_describes_are_refused(images: Any, tmp_path: Path)
         nirs.write(tmp_path / "n.nir", Twice(Repeat(2), PerStep(nn.Conv2d(2, 3, 3)), IF(v_threshold=0.1)), images[0])
     with pytest.raises(ModelError, match=r"no node for '1\.0' \(ReLU\)|no node for '1_0' \(ReLU\)"):
         nirs.write(tmp_path / "n.nir", nn.Sequential(Repeat(2), PerStep(nn.ReLU()), IF()), images[0])
-    with pytest.raises(ModelError, match="in 2 groups"):
-        nirs.write(tmp_path / "n.nir", nn.Sequential(Repeat(2), PerStep(nn.Conv2d(2, 4, 3, groups=2)), IF()), images[0])
     foreign = nn.Sequential(Repeat(2), PerStep(nn.Conv2d(2, 4, 3)), Handwritten())
     for model in (Handwritten(), foreign, nirs.GraphNet({"a": Handwritten()}, {"a": ("input",)}, ("a",))):
         with pytest.raises(ModelError, match=r"Handwritten.* Networks of other libraries are written by their own"):

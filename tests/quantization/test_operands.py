@@ -56,6 +56,13 @@ class MaskOfOnes(Around):
         return torch.einsum("ni,oi->no", x, self.h.weight * self.mask)
 
 
+class Triangle(Around):
+    """Puts zeros where the levels may have none."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, torch.tril(self.h.weight))
+
+
 class AlsoChanged(Around):
     def forward(self, x: Tensor) -> Tensor:
         return self.h(x) + F.linear(x, self.h.weight.abs())
@@ -100,7 +107,7 @@ def network(middle: nn.Module) -> nn.Sequential:
 @pytest.mark.parametrize(
     ("kind", "operation"),
     [(Centred, "mean"), (GainOfOne, "mul"), (ClampOfNothing, "clamp"), (MaskOfOnes, "mul"), (AlsoChanged, "abs"),
-     (Product, "mm"), (WrittenOut, "relu")],
+     (Product, "mm"), (WrittenOut, "relu"), (Triangle, "tril")],
 )  # fmt: skip
 def test_what_a_module_around_makes_of_the_weight_is_refused(kind: type[nn.Module], operation: str, spec: str) -> None:
     if spec == "layer by layer" and kind is Centred:

@@ -39,3 +39,39 @@ def test_what_is_no_fault_of_the_inputs_stays_what_it_is(error: Exception) -> No
     with pytest.raises(type(error)) as found:
         forward(Raises(lambda: error), torch.zeros(1))
     assert found.value is error
+
+
+def test_the_layer_in_which_it_fails_is_named() -> None:
+    net = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.ReLU(), nn.Linear(5, 2)))
+    with pytest.raises(ModelError, match=r"shapes cannot be multiplied .* \(in its layer '1\.1', Linear\); if that"):
+        forward(net, torch.zeros(2, 3))
+    with pytest.raises(ModelError) as found:
+        forward(net[1][1], torch.zeros(2, 3))
+    assert "in its layer" not in str(found.value)
+
+
+def test_an_assertion_of_the_networks_is_told_with_the_inputs() -> None:
+    with pytest.raises(ModelError, match=r"fails on inputs \[1\] .*AssertionError: three channels"):
+        forward(Raises(lambda: AssertionError("three channels")), torch.zeros(1))
+
+
+class Writes(nn.Module):
+    """Does something to its inputs in place."""
+
+    def __init__(self, how: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.how(x)
+        return x + 1
+
+
+@pytest.mark.parametrize("how", [lambda x: x.sub_(0.5), lambda x: x[0].zero_(), lambda x: torch.relu_(x.view(-1))])
+@pytest.mark.parametrize("inference", [False, True])
+def test_a_network_that_writes_over_its_inputs_is_refused(how: Callable[[Tensor], object], inference: bool) -> None:
+    inputs = torch.randn(4, 3)
+    with torch.inference_mode(inference), pytest.raises(ModelError, match=r"writes over its inputs .*x = x\.clone\(\)"):
+        forward(Writes(how), inputs)
+    with torch.inference_mode(inference):
+        assert torch.equal(forward(Writes(lambda x: how(x.clone())), inputs), inputs + 1)

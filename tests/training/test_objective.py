@@ -17,6 +17,7 @@ from isofire.config import parse_config
 from isofire.data import ImageSet
 from isofire.errors import CheckpointError, ModelError, SpecError
 from isofire.models import sew_resnet8
+from isofire.neurons import LIF
 from isofire.training import EpochRecord, Recipe, Step, register_loss, train
 from isofire.training.losses import LOSSES, Loss, mean_logit
 
@@ -244,3 +245,28 @@ def test_the_page_on_losses_says_what_there_is() -> None:
         assert names["recipe"].labels() == ["quiet=0.1(free=0.05)"]
     finally:
         LOSSES.unregister("quiet")
+
+
+class Pooled(nn.Module):
+    """Spikes that meet weights behind a maximum, whose operations depend on other spikes."""
+
+    def __init__(self, heard: bool) -> None:
+        super().__init__()
+        self.stem, self.sn = nn.Conv2d(1, 4, 3, padding=1), LIF(v_threshold=0.3)
+        self.conv, self.sn2 = nn.Conv2d(4, 4, 3, padding=1), LIF(v_threshold=0.3)
+        self.fc, self.heard = nn.Linear(4, 4), heard
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = x.unsqueeze(0).repeat(2, 1, 1, 1, 1)
+        first = self.sn(self.stem(steps.flatten(0, 1)).unflatten(0, steps.shape[:2]))
+        held = torch.nn.functional.max_pool2d(first.flatten(0, 1), 2)
+        second = self.sn2(self.conv(held).unflatten(0, steps.shape[:2]))
+        return self.fc(second.mean((3, 4)) if self.heard else second.amax((3, 4)))
+
+
+def test_operations_that_weigh_no_layer_are_named(train_set: ImageSet, caplog: pytest.LogCaptureFixture) -> None:
+    losses = {"paired": {"layers": "synops"}}
+    run(Pooled(True), train_set, losses, teacher=Pooled(True), epochs=1)
+    assert "layers are weighted by synaptic operations without those of conv (" in caplog.text
+    with pytest.raises(ModelError, match="no spike of this network is known to cause any; use layers = 'neurons'"):
+        run(Pooled(False), train_set, losses, teacher=Pooled(False), epochs=1)

@@ -62,6 +62,12 @@ def read_logits(model: nn.Module, output: Any, images: int, inputs: Tensor | Non
     first = _one_of(net, output, images, inputs)
     if not isinstance(first, Tensor):
         raise _unread(images, type(first).__name__)
+    if first.is_complex():
+        raise ModelError(
+            f"logits must be real numbers, which have an order, those of {type(net).__name__} are "
+            f"{str(first.dtype).removeprefix('torch.')}; say what of them counts, such as their size: "
+            "isofire.adapters.LogitsOf(model, output=lambda found: found.abs())"
+        )
     stacked = isinstance(output, tuple | list) and not any(first is item for item in output)
     entry = first[0] if stacked else first
     if entry.ndim in (2, 3) and not isinstance(net, LogitsOf):

@@ -14,6 +14,7 @@ from isofire.data.checksum import check_bytes
 from isofire.data.cifar_pickle import open_batch
 from isofire.data.cifar_specs import CIFAR10, CifarSpec
 from isofire.data.image_set import ImageSet
+from isofire.data.other_formats import other_format
 from isofire.data.remote import RemoteFile, missing
 from isofire.errors import DataError, SpecError
 from isofire.files import read_file
@@ -109,6 +110,8 @@ def read_binary(path: Path, split: str, spec: CifarSpec, *, coarse: bool, verify
     count = spec.per_file[split]
     data = _read(path, spec.binary, most=count * record)
     if len(data) != count * record:
+        if (told := other_format(data[:512], f"{spec.binary.name}'s .bin files")) is not None:
+            raise DataError(f"{path} is another format, {told}")
         raise DataError(
             f"{path.name} must hold {count} records of {record} bytes = {count * record} bytes, got {len(data)} "
             f"({path}); the file is truncated or altered, unpack {spec.binary.name} again"

@@ -14,8 +14,10 @@ from typing import BinaryIO
 import numpy as np
 
 from isofire.data.checksum import check_blocks
+from isofire.data.other_formats import other_format
 from isofire.errors import DataError
 from isofire.files import open_file
+from isofire.formats import packed_by
 
 _UINT8 = 0x08
 _BLOCK = 1 << 20
@@ -39,7 +41,7 @@ def read_idx(
     Parameters
     ----------
     path
-        The file; it is gunzipped if its name ends in .gz.
+        The file, compressed by gzip or not, whatever its name.
     dims
         The number of dimensions wanted: 3 for images [N, H, W], 1 for labels [N].
     checksum
@@ -62,12 +64,16 @@ def read_idx(
     file = Path(path)
     try:
         with open_file(file) as raw:
-            if file.suffix != ".gz":
+            packed = packed_by(raw.read(8)) == "gzip"
+            raw.seek(0)
+            if not packed:
                 return _parse(raw, dims, str(file), checksum, shape, most)
             with gzip.GzipFile(fileobj=raw) as stream:
                 return _parse(stream, dims, str(file), checksum, shape, most)  # type: ignore[arg-type]
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}; fetch it again") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{file} is compressed by gzip, and damaged: {error}; take a whole copy of it") from error
+    except OSError as error:
+        raise DataError(f"cannot read {file}: {error.strerror or error}") from error
 
 
 def _parse(
@@ -76,7 +82,12 @@ def _parse(
     magic = stream.read(4)
     start = bytes((0, 0, _UINT8, dims))
     if magic != start:
-        raise DataError(f"an idx file starts with {start.hex(' ')}, got {magic.hex(' ') or 'nothing'} ({place})")
+        wanted_format = f"idx files of unsigned bytes with {dims} axes"
+        told = other_format(magic + stream.read(508), wanted_format, guess=True)
+        raise DataError(
+            f"an idx file starts with {start.hex(' ')}, got {magic.hex(' ') or 'nothing'} ({place}); it is "
+            + ("empty, altered or of another format" if told is None else f"another format, {told}")
+        )
     header = stream.read(4 * dims)
     if len(header) != 4 * dims:
         raise DataError(f"the header must name {dims} sizes, got {len(header)} bytes ({place}); the file is truncated")

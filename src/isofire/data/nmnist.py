@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from isofire.data.checks import check_split
-from isofire.data.event_formats import check_format, other_recordings
 from isofire.data.event_set import Events, EventSet
+from isofire.data.other_formats import EVENTS, check_format, other_format, other_recordings
 from isofire.data.remote import RemoteFile, missing
 from isofire.data.tar import read_tar
 from isofire.errors import DataError
@@ -63,9 +63,9 @@ def read_events(path: str | os.PathLike[str], height: int = SIDE, width: int = S
     Raises
     ------
     DataError
-        If the file cannot be read or is of another format, its size is not a multiple of five, an event lies outside
-        the sensor, or time runs backwards. ATIS overflow markers (y = 240), which N-MNIST does not need, count as
-        outside.
+        If the file cannot be read, is of another format or empty, its size is not a multiple of five, an event lies
+        outside the sensor, or time runs backwards. ATIS overflow markers (y = 240), which N-MNIST does not need, count
+        as outside.
     """
     return parse_events(_read(Path(path), MOST_EVENT_BYTES), str(path), height, width)
 
@@ -79,8 +79,10 @@ def parse_events(data: bytes, place: str, height: int = SIDE, width: int = SIDE)
     [[3], [5], [1], [256]]
     """
     check_format(data, place)
+    if not data:
+        raise DataError(f"a recording must hold events, {place} is empty; copy it again, or leave it out of the set")
     if len(data) % 5:
-        raise DataError(f"a recording's size must be a multiple of 5 bytes, got {len(data)} ({place}); it is truncated")
+        raise _unread(data, place, f"a recording's size must be a multiple of 5 bytes, got {len(data)} ({place})")
     raw = np.frombuffer(data, np.uint8).reshape(-1, 5)
     x, y = raw[:, 0].copy(), raw[:, 1].copy()
     word = raw[:, 2:].astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
@@ -88,13 +90,20 @@ def parse_events(data: bytes, place: str, height: int = SIDE, width: int = SIDE)
     for axis, values, bound in (("x", x, width), ("y", y, height)):
         if (values >= bound).any():
             at = int((values >= bound).argmax())
-            raise DataError(f"{axis} must lie in 0..{bound - 1}, got {values[at]} (event {at}, {place}); it is altered")
+            raise _unread(data, place, f"{axis} must lie in 0..{bound - 1}, got {values[at]} (event {at}, {place})")
     if (np.diff(t_us) < 0).any():
         at = int((np.diff(t_us) < 0).argmax()) + 1
         step = f"{t_us[at]} us after {t_us[at - 1]} us"
-        raise DataError(f"time must not run backwards, got {step} (event {at}, {place}); it is altered")
+        raise _unread(data, place, f"time must not run backwards, got {step} (event {at}, {place})")
     polarity = (word >> 23).astype(np.uint8)
     return Events(*(torch.from_numpy(values) for values in (x, y, polarity, t_us)))
+
+
+def _unread(data: bytes, place: str, rule: str) -> DataError:
+    told = other_format(data[:512], EVENTS, guess=True)
+    if told is not None:
+        return DataError(f"{place} is another format, {told} ({rule})")
+    return DataError(f"{rule}; it is cut off or altered, of another format than {EVENTS}, or of a larger sensor")
 
 
 def read_class_folders(folder: Path) -> Recordings:

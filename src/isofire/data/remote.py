@@ -66,9 +66,13 @@ def data_root(root: str | os.PathLike[str] | None = None) -> Path:
 
 def missing(what: str, wanted: Sequence[RemoteFile], root: Path) -> DataError:
     """Make the error that says which files to fetch, from where, and where to put them."""
+    if os.path.isfile(root):
+        return DataError(f"the data root must be a folder, {root} is a file; name the folder that holds it")
     lines = [f"{what} is not in {root}; fetch"]
     for remote in wanted:
         then = f", unpack it there (it makes {remote.unpacks_to}/)" if remote.unpacks_to else ""
+        if os.path.isfile(root / remote.folder / remote.name):
+            then += "; a file of that name is there already"
         lines.append(f"  {remote.url}\n    md5 {remote.md5}, into {root / remote.folder / remote.name}{then}")
     lines.append("or call load(..., download=True); root=... or ISOFIRE_DATA names another data folder")
     return DataError("\n".join(lines))
@@ -93,7 +97,7 @@ def obtain(wanted: Sequence[RemoteFile], root: Path, progress: Progress | None =
         folder = writable_folder(root / remote.folder)
         archive = folder / remote.name
         if os.path.exists(archive):
-            check_file(archive, remote.md5, f"delete it, then fetch {remote.url} again")
+            check_file(archive, remote.md5, f"put it elsewhere, then fetch {remote.url}")
         else:
             download(remote, archive, progress)
         if remote.unpacks_to:
@@ -149,12 +153,12 @@ def unpack(archive: Path, makes: str) -> Path:
                 with tarfile.open(archive) as tar:
                     tar.extractall(part, filter="data")
         except _DAMAGED as error:
-            raise DataError(f"cannot unpack {archive}: {error}; delete it and fetch it again") from error
+            raise DataError(f"cannot unpack {archive}: {error}; put it elsewhere and fetch it again") from error
         except OSError as error:
             raise OutputError(f"cannot unpack {archive}: {error.strerror}; make room there, then try again") from error
         made = Path(part) / makes
         if not made.is_dir():
-            raise DataError(f"{archive} holds no folder {makes}; delete it and fetch it again")
+            raise DataError(f"{archive} holds no folder {makes}; put it elsewhere and fetch it again")
         return made.rename(archive.parent / makes)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from isofire.data.other_formats import other_format
 from isofire.errors import DataError, IsofireError
 from isofire.files import open_file
 
@@ -38,9 +39,10 @@ def read_tar(archive: Path, suffixes: tuple[str, ...], most: int) -> dict[str, b
     DataError
         If it cannot be read, unpacks to more than `most`, or a member has holes (a sparse file).
     """
+    start = b""
     try:
         with open_file(archive) as raw:
-            start = raw.read(8)
+            start = raw.read(512)
             raw.seek(0)
             opener = next((opener for magic, opener in _PACKED.items() if start.startswith(magic)), None)
             if opener is None:
@@ -51,7 +53,10 @@ def read_tar(archive: Path, suffixes: tuple[str, ...], most: int) -> dict[str, b
         raise
     except (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, ValueError, RecursionError) as error:
         told = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise DataError(f"cannot read {archive}: {told}; fetch it again") from error
+        other = None if start.startswith(tuple(_PACKED)) else other_format(start, "tar archives")
+        if other is not None:
+            raise DataError(f"{archive} is another format, {other}") from error
+        raise DataError(f"cannot read {archive} as a tar archive: {told}; take a whole copy of it") from error
 
 
 def _members(stream: IO[bytes], archive: Path, suffixes: tuple[str, ...], most: int) -> dict[str, bytes]:

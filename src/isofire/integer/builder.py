@@ -194,7 +194,10 @@ def _table(name: str, neuron: Neuron, own: OwnNeuron, unit: Tensor) -> StateTabl
         return None
     table = neuron.membrane.quantizer.table()
     if table is None or table.levels.shape[1] > _MOST_LEVELS:
-        raise ModelError(f"the membrane of {name!r} has no fixed table of at most {_MOST_LEVELS} levels")
+        raise ModelError(
+            f"the membrane of {name!r} has no fixed table of at most {_MOST_LEVELS} levels, which integers need; "
+            "quantize it to 12 bits or fewer by a method with fixed levels, or leave it float"
+        )
     edges, levels = (own.gain.view(-1, 1) * (part.double().cpu() - own.rest) / unit.view(-1, 1) for part in table)
     placement: Literal["pre_fire", "post_reset"] = neuron.membrane.placement
     return StateTable(placement, _floor(edges), rounded(levels))

@@ -143,11 +143,17 @@ class _Chain:
                 return
             case nn.Conv2d() | nn.Linear():
                 if self.layer is not None:
-                    raise ModelError(f"{self.layer[0]!r} and {name!r} have no neurons between them; merge them")
+                    raise ModelError(
+                        f"{self.layer[0]!r} and {name!r} have no neurons between them, which integers need; multiply "
+                        "their weights into one layer, or put neurons between"
+                    )
                 self.layer = name, module
             case nn.BatchNorm1d() | nn.BatchNorm2d():
                 if self.layer is None or self.norm is not None:
-                    raise ModelError(f"the batch norm {name!r} must follow a convolution or linear layer")
+                    raise ModelError(
+                        f"the batch norm {name!r} must follow a convolution or linear layer, into which it is folded; "
+                        "move it there"
+                    )
                 self.norm = module
             case nn.AvgPool2d():
                 self._pool(name, _average(name, module))
@@ -158,24 +164,39 @@ class _Chain:
                 self._end(name, module)
             case _:
                 kind = type(module).__name__
-                cure = "make it isofire's by isofire.adapters.as_isofire" if adapter_of(module) else "replace it"
-                raise ModelError(f"{name!r} ({kind}) has no integer counterpart; {cure}, or leave it to the host")
+                cure = (
+                    "make it isofire's by isofire.adapters.as_isofire"
+                    if adapter_of(module)
+                    else "build the network of Conv2d, Linear, batch norms behind them, AvgPool2d, Flatten() and "
+                    "isofire's neurons, and let the host do what comes before and after"
+                )
+                raise ModelError(f"{name!r} ({kind}) has no integer counterpart; {cure}")
 
     def _pool(self, name: str, pool: Pool) -> None:
         if self.layer is not None:
-            raise ModelError(f"the pool {name!r} must come before weights, not between them and neurons")
+            raise ModelError(
+                f"the pool {name!r} must come before weights, not between them and neurons; a convolution and an "
+                "average pool behind it are one larger convolution with a stride"
+            )
         self.pools.append(pool)
 
     def finish(self) -> list[Stage]:
         if self.layer is not None:
             self._end(READOUT, None)
         if not self.stages or self.pools:
-            raise ModelError("a network of integers needs weights and neurons, and ends with one of them")
+            raise ModelError(
+                "a network of integers needs weights and neurons, and ends with one of them, got "
+                f"{len(self.stages)} layers of them{' and a pool at the end' * bool(self.pools)}; let the host do the "
+                "rest"
+            )
         return self.stages
 
     def _end(self, target: str, neuron: Neuron | None) -> None:
         if self.layer is None:
-            raise ModelError(f"the neurons {target!r} must follow a convolution or linear layer")
+            raise ModelError(
+                f"the neurons {target!r} must follow a convolution or linear layer; put one before them, such as a "
+                "convolution 1x1"
+            )
         stage = Stage(target, neuron, *self.layer, self.norm, tuple(self.pools), self.sources)
         self.stages.append(check_stage(stage))
         self.sources, self.pools, self.layer, self.norm = (target,), [], None, None
@@ -223,10 +244,16 @@ def check_stage(stage: Stage) -> Stage:
     if isinstance(layer, nn.Conv2d) and (isinstance(layer.padding, str) or layer.padding_mode != "zeros"):
         raise ModelError(f"{stage.layer_name!r} pads by {layer.padding!r}, {layer.padding_mode}; give zeros and a size")
     if norm is not None and (norm.running_mean is None or norm.running_var is None):
-        raise ModelError(f"the batch norm behind {stage.layer_name!r} keeps no running statistics to fold")
+        raise ModelError(
+            f"the batch norm behind {stage.layer_name!r} keeps no running statistics to fold; make it with "
+            "track_running_stats=True and let it see the training images"
+        )
     kind = type(neuron.cell if isinstance(neuron, Recurrent) else neuron)
     if neuron is not None and kind not in (IF, LIF, ParametricLIF, CubaLIF):
-        raise ModelError(f"the neurons {stage.target!r} ({kind.__name__}) are none of IF, LIF, ParametricLIF, CubaLIF")
+        raise ModelError(
+            f"the neurons {stage.target!r} ({kind.__name__}) are none of IF, LIF, ParametricLIF and CubaLIF, of which "
+            "integers are known; use one of these"
+        )
     if isinstance(neuron, Recurrent) and not (isinstance(neuron.weight, nn.Linear) and isinstance(layer, nn.Linear)):
         kinds = f"{type(layer).__name__} and {type(neuron.weight).__name__}"
         raise ModelError(f"recurrent neurons are known between linear layers; {stage.target!r} has {kinds}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import nir
 from isofire.errors import ModelError
@@ -16,6 +16,8 @@ from isofire.neurons import LI, Neuron, ParametricLIF
 from isofire.neurons.kinds.integrate_and_fire import LIFDynamics
 from isofire.neurons.registry import name_of
 from isofire.neurons.surrogate import SURROGATES
+from isofire.nir.arrays import array_of, sizes_of
+from isofire.nir.convolution import write_conv
 from isofire.nir.current_based import write_cuba, write_li
 from isofire.nir.graph import Scale, SumPool2d
 from isofire.nir.metadata import KEY
@@ -93,35 +95,8 @@ def _write_neuron(name: str, module: Any, shape: tuple[int, ...], dt: float) -> 
 
 
 def _write_linear(name: str, module: Any, shape: tuple[int, ...], dt: float) -> Any:
-    weight = _array(module.weight)
-    return nir.Linear(weight=weight) if module.bias is None else nir.Affine(weight=weight, bias=_array(module.bias))
-
-
-def _write_conv(name: str, module: Any, shape: Any, dt: float) -> Any:
-    if module.padding_mode != "zeros":
-        raise ModelError(f"NIR pads with zeros, {name!r} with padding_mode={module.padding_mode!r}")
-    if module.groups > 1:
-        raise ModelError(
-            f"{name!r} is a convolution in {module.groups} groups, which nir's own type check takes for one of fewer "
-            "channels, so that no tool could read the file; use groups=1"
-        )
-    plane = isinstance(module, nn.Conv2d)
-    bias = torch.zeros(module.out_channels) if module.bias is None else module.bias
-
-    def sizes(values: tuple[int, ...]) -> Any:
-        return tuple(values) if plane else values[0]
-
-    kind: Any = nir.Conv2d if plane else nir.Conv1d
-    return kind(
-        input_shape=sizes(shape[1:]),
-        weight=_array(module.weight),
-        stride=sizes(module.stride),
-        padding=module.padding if isinstance(module.padding, str) else sizes(module.padding),
-        dilation=sizes(module.dilation),
-        groups=module.groups,
-        bias=_array(bias),
-        metadata={KEY: json.dumps({"bias": False})} if module.bias is None else {},
-    )
+    weight = array_of(module.weight)
+    return nir.Linear(weight=weight) if module.bias is None else nir.Affine(weight=weight, bias=array_of(module.bias))
 
 
 def _write_batch_norm(name: str, module: Any, shape: tuple[int, ...], dt: float) -> Any:
@@ -137,19 +112,16 @@ def _write_batch_norm(name: str, module: Any, shape: tuple[int, ...], dt: float)
     offset = (offset if module.bias is None else offset + module.bias.double()).float()
     weight = torch.diag(factor).float()
     if len(shape) == 1:
-        return nir.Affine(weight=_array(weight), bias=_array(offset), metadata=metadata)
+        return nir.Affine(weight=array_of(weight), bias=array_of(offset), metadata=metadata)
+    if len(shape) == 2:
+        return nir.Conv1d(shape[1], array_of(weight[:, :, None]), 1, 0, 1, 1, array_of(offset), metadata=metadata)
     if len(shape) != 3:
-        raise ModelError(f"NIR takes the batch norm {name!r} on [C] or [C, H, W], got {list(shape)}")
+        raise ModelError(f"NIR takes the batch norm {name!r} on [C], [C, L] or [C, H, W], got {list(shape)}")
+    one = (1, 1)
     return nir.Conv2d(
-        input_shape=(shape[1], shape[2]),
-        weight=_array(weight[:, :, None, None]),
-        stride=(1, 1),
-        padding=(0, 0),
-        dilation=(1, 1),
-        groups=1,
-        bias=_array(offset),
+        (shape[1], shape[2]), array_of(weight[:, :, None, None]), one, (0, 0), one, 1, array_of(offset),
         metadata=metadata,
-    )
+    )  # fmt: skip
 
 
 def _write_pool(name: str, module: Any, shape: tuple[int, ...], dt: float) -> Any:
@@ -168,22 +140,24 @@ def _write_pool(name: str, module: Any, shape: tuple[int, ...], dt: float) -> An
 
 
 def _write_flatten(name: str, module: Any, shape: tuple[int, ...], dt: float) -> Any:
-    start, end = (axis - 1 if axis > 0 else axis for axis in (module.start_dim, module.end_dim))
-    if module.start_dim == 0:
+    # NIR counts the axes of one input, without N
+    start, end = (axis % (len(shape) + 1) - 1 for axis in (module.start_dim, module.end_dim))
+    if start < 0:
         raise ModelError(f"{name!r} flattens the images together; NIR knows single inputs only")
+    end = -1 if end == len(shape) - 1 else end
     return nir.Flatten(input_type={"input": np.array(shape)}, start_dim=start, end_dim=end)
 
 
 def _write_scale(name: str, module: Any, shape: tuple[int, ...], dt: float) -> Any:
-    return nir.Scale(scale=_array(module.scale.expand(shape)))
+    return nir.Scale(scale=array_of(module.scale.expand(shape)))
 
 
 _WRITERS: dict[type[nn.Module], Callable[[str, Any, tuple[int, ...], float], Any]] = {
     Neuron: _write_neuron,
     LI: write_li,
     nn.Linear: _write_linear,
-    nn.Conv1d: _write_conv,
-    nn.Conv2d: _write_conv,
+    nn.Conv1d: write_conv,
+    nn.Conv2d: write_conv,
     nn.BatchNorm1d: _write_batch_norm,
     nn.BatchNorm2d: _write_batch_norm,
     nn.AvgPool2d: _write_pool,
@@ -191,13 +165,3 @@ _WRITERS: dict[type[nn.Module], Callable[[str, Any, tuple[int, ...], float], Any
     nn.Flatten: _write_flatten,
     Scale: _write_scale,
 }
-
-
-def _array(values: Tensor) -> np.ndarray:
-    return values.detach().to("cpu", torch.float32).numpy().copy()
-
-
-def sizes_of(values: Any, axes: int) -> tuple[int, ...]:
-    """One number for each axis, of one for all or of as many."""
-    found = [int(value) for value in np.atleast_1d(np.asarray(values))]
-    return tuple(found * axes if len(found) == 1 else found)

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 import nir
 from isofire.errors import ModelError
 from isofire.neurons import IF, LI, LIF, CubaLIF, Neuron, ParametricLIF, surrogate
+from isofire.nir.arrays import filled, sizes_of, tensor_of
 from isofire.nir.convention import Convention
+from isofire.nir.convolution import read_conv
 from isofire.nir.current_based import (
     check_leak,
     cuba_gain,
@@ -26,7 +28,7 @@ from isofire.nir.current_based import (
 )
 from isofire.nir.graph import Scale, SumPool2d
 from isofire.nir.metadata import KEY, intact
-from isofire.nir.node_writing import node_of, sizes_of
+from isofire.nir.node_writing import node_of
 
 
 def module_of(name: str, node: Any, convention: Convention) -> nn.Module:
@@ -98,28 +100,11 @@ def _threshold(name: str, node: Any, c: Convention) -> dict[str, Any]:
 
 
 def _read_linear(name: str, node: Any, c: Convention) -> nn.Module:
-    weight = _tensor(node.weight)
+    weight = tensor_of(node.weight)
     if weight.ndim != 2:
         raise ModelError(f"the weight of node {name!r} must be [outputs, inputs], got {list(weight.shape)}")
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=isinstance(node, nir.Affine))
-    return _filled(layer, weight, _tensor(node.bias) if isinstance(node, nir.Affine) else None)
-
-
-def _read_conv(name: str, node: Any, c: Convention) -> nn.Module:
-    weight, groups = _tensor(node.weight), int(node.groups)
-    kind: Any = nn.Conv2d if isinstance(node, nir.Conv2d) else nn.Conv1d
-    axes = weight.ndim - 2
-    padding = node.padding if isinstance(node.padding, str) else sizes_of(node.padding, axes)
-    layer = kind(
-        weight.shape[1] * groups,
-        weight.shape[0],
-        tuple(weight.shape[2:]),
-        stride=sizes_of(node.stride, axes),
-        padding=padding,
-        dilation=sizes_of(node.dilation, axes),
-        groups=groups,
-    )
-    return _filled(layer, weight, _tensor(node.bias))
+    return filled(layer, weight, tensor_of(node.bias) if isinstance(node, nir.Affine) else None)
 
 
 def _read_sum_pool(name: str, node: Any, c: Convention) -> nn.Module:
@@ -139,7 +124,7 @@ def _read_flatten(name: str, node: Any, c: Convention) -> nn.Module:
 
 
 def _read_scale(name: str, node: Any, c: Convention) -> nn.Module:
-    return Scale(_tensor(node.scale))
+    return Scale(tensor_of(node.scale))
 
 
 _READERS: dict[str, Callable[[str, Any, Convention], nn.Module]] = {
@@ -149,8 +134,8 @@ _READERS: dict[str, Callable[[str, Any, Convention], nn.Module]] = {
     "LI": read_li,
     "Affine": _read_linear,
     "Linear": _read_linear,
-    "Conv1d": _read_conv,
-    "Conv2d": _read_conv,
+    "Conv1d": read_conv,
+    "Conv2d": read_conv,
     "SumPool2d": _read_sum_pool,
     "AvgPool2d": _read_avg_pool,
     "Flatten": _read_flatten,
@@ -201,16 +186,4 @@ def _unchanged(name: str, node: Any, module: nn.Module, dt: float) -> nn.Module:
 
 
 def _norm_shape(node: Any) -> tuple[int, ...]:
-    return (node.weight.shape[0],) if node.weight.ndim == 2 else (node.weight.shape[0], 1, 1)
-
-
-def _filled(layer: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:
-    with torch.no_grad():
-        layer.weight.copy_(weight)
-        if bias is not None:
-            layer.bias.copy_(bias)
-    return layer
-
-
-def _tensor(values: Any) -> Tensor:
-    return torch.from_numpy(np.array(values, dtype=np.float32))
+    return (node.weight.shape[0], *(1 for _ in range(node.weight.ndim - 2)))

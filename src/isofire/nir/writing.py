@@ -105,7 +105,7 @@ def to_graph(model: nn.Module, example: Tensor, *, dt: float = 1e-4) -> Any:
     nodes: dict[str, Any] = {INPUT: nir.Input(input_type={"input": np.array(shapes[INPUT])})}
     for name, layer in layers.items():
         cell = layer.cell if isinstance(layer, Recurrent) else layer
-        node = nodes[called[name]] = node_of(name, cell, shapes[name], dt)
+        node = nodes[called[name]] = _fitting(name, cell, node_of(name, cell, shapes[name], dt), shapes[name])
         if isinstance(layer, Recurrent):
             back = called[f"{name}.weight"]
             nodes[back] = node_of(f"{name}.weight", layer.weight, shapes[name], dt)
@@ -123,7 +123,34 @@ def to_graph(model: nn.Module, example: Tensor, *, dt: float = 1e-4) -> Any:
     about = {"version": VERSION, "dt": dt, "steps": net.steps, "quantization": quantization}
     renamed = {node: name for name, node in called.items() if node != name}
     metadata = {KEY: json.dumps(about), NAMES: json.dumps(renamed)}
-    return nir.NIRGraph(nodes=nodes, edges=edges, metadata=metadata)
+    try:
+        return nir.NIRGraph(nodes=nodes, edges=edges, metadata=metadata)
+    except ValueError as error:
+        raise ModelError(
+            f"nir's own check of shapes refuses the graph: {error}; a file of it could not be read"
+        ) from error
+
+
+def _fitting(name: str, layer: nn.Module, node: Any, shape: tuple[int, ...]) -> Any:
+    """The node, if it takes inputs of the shape that the layer sees."""
+    if not shape:
+        raise ModelError(
+            f"{name!r} sees single numbers beside T and N, for which NIR has no nodes; give it inputs [T, N, 1]"
+        )
+    weight = None if isinstance(layer, Neuron) else getattr(layer, "weight", None)
+    if isinstance(weight, Tensor) and weight.dtype != torch.float32:
+        raise ModelError(
+            f"NIR's readers run float32, the weights of {name!r} are {str(weight.dtype).removeprefix('torch.')}, in "
+            "which the network fires otherwise; write it in float32 (model.float())"
+        )
+    taken = node.input_type["input"]
+    if taken is not None and tuple(int(size) for size in taken) != shape:
+        raise ModelError(
+            f"{name!r} ({type(layer).__name__}) sees inputs {list(shape)} beside T and N, where NIR's "
+            f"{type(node).__name__} takes {[int(size) for size in taken]}; flatten all axes before it (nn.Flatten()), "
+            "or use a convolution"
+        )
+    return node
 
 
 def _node_names(layers: Iterable[str]) -> dict[str, str]:

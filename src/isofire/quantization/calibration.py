@@ -21,6 +21,7 @@ from isofire.quantization.by_firing.sequence import ByLayer, OnStep, firing_of
 from isofire.quantization.diagnosis.fault import LEAST_SPIKES
 from isofire.quantization.diagnosis.silence import why_silent
 from isofire.quantization.fake_weights import original, weight_quantizers
+from isofire.quantization.order import tell_sorted
 from isofire.quantization.own_forward import weights_used_as_they_are
 from isofire.quantization.plan import LayerAssignment, QuantPlan, make_plan
 from isofire.quantization.reestimate import reestimate_batch_norm
@@ -99,7 +100,9 @@ def calibrate_model_(
             return
         with weights_used_as_they_are(model, [name for name, _ in weight_quantizers(model)]):
             if by_layer:
-                batches = list(calibration_batches(model, data, min(max_images, BY_LAYER_IMAGES)))
+                labels: list[Tensor] = []
+                batches = list(calibration_batches(model, data, min(max_images, BY_LAYER_IMAGES), labels))
+                tell_sorted(labels, data, by_batch=False)
                 anew = _reestimates(model, spec, plan)
                 # layers are run by themselves too, with the norms and quantizers that they apply
                 work = ByLayer(model, plan.choices, batches, correct=spec.correct == "bias", reestimate=anew)
@@ -135,12 +138,12 @@ def _calibrate_on_data_(
         try:
             if anew:
                 _observe_(membranes)
-                reestimate_batch_norm(model, first.of(calibration_batches(model, data, max_images)))
+                reestimate_batch_norm(model, first.of(model, data, max_images))
             if estimated:
                 # fresh ones: while batch norm was measured, it ran on the statistics of single batches
                 _observe_(membranes)
                 inputs = torch.empty(0)
-                for inputs in first.of(calibration_batches(model, data, max_images)):
+                for inputs in first.of(model, data, max_images):
                     forward(model, inputs)
                 # last those that run the network once more, which observers would take for data
                 for choice in sorted(estimated, key=_shares_scale):
@@ -154,18 +157,21 @@ def _calibrate_on_data_(
             # nothing is measured; how the network uses its weights is looked at all the same, on every image: a branch
             # may be taken by some only
             _try_(model, data, max_images)
+    tell_sorted(first.labels, data, by_batch=anew)
     _name_silent(model, first.kept)
 
 
 class _First:
-    """Keeps the first of some batches that go by."""
+    """Keeps the first of some batches that go by, and the labels of all."""
 
     def __init__(self) -> None:
         self.kept: list[Tensor] = []
+        self.labels: list[Tensor] = []
 
-    def of(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The batches."""
-        for inputs in batches:
+    def of(self, model: nn.Module, data: Data | Tensor, max_images: int) -> Iterator[Tensor]:
+        """`calibration_batches`."""
+        self.labels = []
+        for inputs in calibration_batches(model, data, max_images, self.labels):
             self.kept = self.kept or [inputs]
             yield inputs
 
@@ -268,13 +274,17 @@ def _observe_(membranes: list[MembraneQuantizer]) -> None:
         membrane.observer = RangeObserver(membrane.quantizer.granularity, channel_axis=1)
 
 
-def calibration_batches(model: nn.Module, data: Data | Tensor, max_images: int) -> Iterator[Tensor]:
-    """Inputs of the first `max_images` images, where the model lives."""
+def calibration_batches(
+    model: nn.Module, data: Data | Tensor, max_images: int, seen: list[Tensor] | None = None
+) -> Iterator[Tensor]:
+    """Inputs of the first `max_images` images, where the model lives; their labels, if there are any, go to `seen`."""
     place = device_of(model)
     if isinstance(data, Tensor):
         axis = input_axis(model, data)
         for inputs in data.narrow(axis, 0, min(max_images, data.shape[axis])).split(CALIBRATION_BATCH, axis):
             yield inputs.to(place)
         return
-    for inputs, _ in read_batches(data, CALIBRATION_BATCH, max_images, axis_by(model)):
+    for inputs, labels in read_batches(data, CALIBRATION_BATCH, max_images, axis_by(model)):
+        if seen is not None:
+            seen.append(labels)
         yield inputs.to(place)

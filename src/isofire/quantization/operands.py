@@ -26,7 +26,7 @@ _MOVES = frozenset((
     "cat", "stack", "clone", "contiguous", "_to_copy", "copy", "index", "index_select", "gather", "roll", "flip",
     "repeat", "tile", "constant_pad_nd", "_unsafe_view", "_reshape_copy", "_reshape_alias", "unsafe_split",
     "split_with_sizes_copy", "lift_fresh_copy", "repeat_interleave", "to_mkldnn", "_to_dense", "_to_sparse",
-    "_to_sparse_csr", "slice_scatter", "select_scatter", "unfold_copy", "tril", "triu", "alias", "detach", "zero",
+    "_to_sparse_csr", "slice_scatter", "select_scatter", "unfold_copy", "alias", "detach", "zero",
 ))  # fmt: skip
 """Operations that give numbers to other places, as they are (in a type that holds them), or zeros."""
 _PRODUCTS = frozenset((

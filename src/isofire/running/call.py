@@ -19,15 +19,39 @@ def forward(model: nn.Module, inputs: Tensor) -> Any:
         If the network fails, as one does on inputs of another shape, type or range than it was built for. What the
         machine lacks, such as memory, stays the error that it is.
     """
+    before = _version(inputs)
     try:
-        return model(inputs)
+        output = model(inputs)
     except (IsofireError, NotImplementedError, torch.OutOfMemoryError):
         raise
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
         # what the machine lacks is no fault of the inputs
         if any(word in str(error) for word in ("memory", "CUDA", "CUBLAS", "CUDNN", "cuDNN")):
             raise
         raise ModelError(
-            f"{type(model).__name__} fails on inputs {list(inputs.shape)} of {inputs.dtype}: "
-            f"{type(error).__name__}: {error}; if that is not what it was built for, give it other data"
+            f"{type(model).__name__} fails on inputs {list(inputs.shape)} of {inputs.dtype}: {type(error).__name__}: "
+            f"{error}{_where(model, error)}; if that is not what it was built for, give it other data"
         ) from error
+    if _version(inputs) != before:
+        raise ModelError(
+            f"{type(model).__name__} writes over its inputs (an operation in place, such as x.sub_(...)), so that the "
+            "next pass over these data, which are changed now, sees others; let its forward begin with x = x.clone()"
+        )
+    return output
+
+
+def _version(inputs: Tensor) -> int | None:
+    """Counts what was written into a tensor."""
+    return None if inputs.is_inference() else inputs._version
+
+
+def _where(model: nn.Module, error: BaseException) -> str:
+    """The innermost layer of the network in which it happened, in words."""
+    names = {id(module): name for name, module in model.named_modules() if name}
+    found, trace = "", error.__traceback__
+    while trace is not None:
+        owner = trace.tb_frame.f_locals.get("self")
+        if isinstance(owner, nn.Module) and id(owner) in names:
+            found = f" (in its layer {names[id(owner)]!r}, {type(owner).__name__})"
+        trace = trace.tb_next
+    return found

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from isofire.adapters import find_neurons
 from isofire.errors import CheckpointError, ModelError
 from isofire.files import check_file, write_atomic
-from isofire.formats import told_format
+from isofire.formats import told_folder, told_format
 from isofire.quantizers import fit_quantizers_
 from isofire.quantizers.base import under
 from isofire.toml_json import parse_json
@@ -225,7 +225,10 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
             yield file
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no checkpoint at {path}; name another file or train first") from error
-    except (SafetensorError, OSError) as error:
+    except OSError as error:
+        told = told_folder(path) if os.path.isdir(path) else f"not to be read: {error.strerror or error}"
+        raise CheckpointError(f"{path} is {told}") from error
+    except SafetensorError as error:
         if (told := told_format(path)) is not None:
             raise CheckpointError(f"{path} is no network that isofire wrote, it looks like {told}") from error
         raise CheckpointError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -9,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from isofire.adapters import copy_of, read_logits, reset_
-from isofire.errors import SpecError
+from isofire.errors import ModelError, SpecError
 from isofire.firing.cost.synops_per_spike import reach_on
 from isofire.training.listen import Listener
 from isofire.training.losses import Loss, read_loss
 from isofire.training.recipe import Recipe
 from isofire.training.step import Layers, Pass, Step
+
+_LOG = logging.getLogger(__name__)
 
 STORED_IMAGES = 2048
 """Images that stored rates of a teacher are taken over, or as many as an epoch has."""
@@ -167,4 +170,14 @@ def _synops(teacher: nn.Module, inputs: Tensor) -> Layers:
     """On the CPU, where chance spikes are drawn, then back."""
     twin = copy_of(teacher).cpu()
     found = reach_on(twin, inputs.cpu())
+    if found.left_out:
+        _LOG.warning(
+            "layers are weighted by synaptic operations without those of %s",
+            "; ".join(f"{item.name} ({item.reason})" for item in found.left_out),
+        )
+    if not any(bool(per_spike.any()) for per_spike in found.values()):
+        raise ModelError(
+            "layers cannot be weighted by synaptic operations (layers = 'synops'), since no spike of this network is "
+            "known to cause any; use layers = 'neurons'"
+        )
     return {name: per_spike.to(inputs.device) for name, per_spike in found.items()}
