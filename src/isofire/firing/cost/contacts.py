@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from isofire.firing.cost.events import Events, Source
+from isofire.firing.cost.events import NONE, Events, Source
 
 Which = Literal["all", "nonzero"]
 
@@ -102,6 +102,24 @@ class Contact:
     lead: tuple[int, ...]
     inside: str | None = None
     constant: bool = False
+
+
+def without_sums_of_more(contacts: Sequence[Contact]) -> list[Contact]:
+    """Contacts of one forward pass; those have no events where the same weights see ever longer sums of spikes.
+
+    A running mean, or a state that first holds nothing but the step's spikes, brings each spike again at later steps.
+    """
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for place, contact in enumerate(contacts):
+        if contact.arrival.x is not None:
+            for layer in contact.events.forms:
+                groups.setdefault((contact.site, layer, contact.arrival.x.shape), []).append(place)
+    real: set[int] = set()
+    for (_, layer, _), places in groups.items():
+        events = [contacts[place].events for place in places]
+        if len({item.forms[layer].terms for item in events}) > 1 and not all(item.whole for item in events):
+            real.update(places)
+    return [replace(contact, events=NONE) if place in real else contact for place, contact in enumerate(contacts)]
 
 
 def arrivals(name: str, args: Sequence[Any], output: Any, source: Callable[[Tensor], Source]) -> list[Arrival] | None:

@@ -8,12 +8,14 @@ view of its events, and what is written into a part of it is written there too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
+
+from isofire.firing.cost.forms import Form, Forms, beside, uneven
 
 _SWEEP = 64
 
@@ -34,28 +36,51 @@ class Events:
     Parameters
     ----------
     count
-        Events of each element, float64 of the tensor's shape; None where it is no sum of events (pixels, currents).
+        Events of each element, float64 of the tensor's shape; None where it is no sum of events (pixels, currents), NaN
+        for the elements that are none.
     whole
         Whether the count is the value itself, a whole number.
     through
         Operations on the way that are not linear, after which events were counted anew from the values.
+    forms
+        In which form each layer's spikes are in it; of real numbers, of which layers they are made.
     """
 
     count: Tensor | None
     whole: bool = False
     through: frozenset[str] = frozenset()
+    forms: Forms = field(default_factory=dict)
 
 
 NONE = Events(None)
+LEVELS = "levels"
+"""In `Events.forms`: whole numbers above 1 that no neuron fired, such as pixels of 0..255."""
+
+
+def is_whole(x: Tensor) -> bool:
+    """Whether every value is a count: 0, 1, 2, ... (spikes, and sums of spikes)."""
+    if x.dtype == torch.bool or x.is_complex():
+        return not x.is_complex()
+    return bool((x >= 0).all()) and bool((x == x.round()).all())
+
+
+def counted(x: Tensor, name: str, through: frozenset[str] = frozenset()) -> Events:
+    """Events by value: whole numbers are as many, -1 is one, whose weight is subtracted; else none are known."""
+    values = x.detach()
+    if is_whole(values):
+        many = name != LEVELS and values.numel() and float(values.max()) > 1
+        return Events(values.double(), True, through, {LEVELS if many else name: Form()})
+    if values.is_complex() or bool((values.abs() > 1).any()) or not bool((values == values.round()).all()):
+        return NONE
+    return Events(values.abs().double(), False, through, {name: Form("sign")})
 
 
 @dataclass
 class _Memory:
     alive: StorageWeakRef
     source: Source
-    flat: Tensor | None = None
-    whole: bool = False
-    through: frozenset[str] = frozenset()
+    flat: Tensor | None
+    events: Events
     made_of: frozenset[str] = frozenset()
 
 
@@ -105,9 +130,11 @@ class EventMemory:
     def events(self, x: Tensor) -> Events:
         """Events of each element."""
         found = self._known.get(storage_of(x)._cdata)
-        if found is None or found.flat is None or x.layout is not torch.strided:
+        if found is None or x.layout is not torch.strided:
             return NONE
-        return Events(found.flat.as_strided(x.shape, x.stride(), x.storage_offset()), found.whole, found.through)
+        if found.flat is None:
+            return found.events
+        return replace(found.events, count=found.flat.as_strided(x.shape, x.stride(), x.storage_offset()))
 
     def write(self, x: Tensor, source: Source, events: Events = NONE, made_of: frozenset[str] = frozenset()) -> None:
         """Say what the tensor holds; the rest of its memory, if any, stays as it was."""
@@ -115,29 +142,26 @@ class EventMemory:
         storage = storage_of(x)
         size = storage.nbytes() // max(x.element_size(), 1)
         found = self._known.get(storage._cdata)
-        if found is None:
+        about = replace(events, count=None)
+        if found is None or x.numel() >= size:
             flat = None if events.count is None else _laid_out(x, events.count, size)
-            memory = _Memory(StorageWeakRef(storage), source, flat, events.whole, events.through, made_of)
-            self._known[storage._cdata] = memory
+            self._known[storage._cdata] = _Memory(StorageWeakRef(storage), source, flat, about, made_of)
             return
-        covers, before = x.numel() >= size, found.source
-        found.source = source if covers else max(before, source)
-        found.made_of = made_of if covers else found.made_of | made_of
-        if covers:
-            found.flat = None if events.count is None else _laid_out(x, events.count, size)
-            found.whole, found.through = events.whole, events.through
-            return
-        count = events.count
-        if count is None and source < Source.INPUT:
-            count = torch.zeros((), dtype=torch.float64, device=x.device)
-        if count is None or (found.flat is None and before >= Source.INPUT):
+        before, held = found.source, found.flat
+        found.source, found.made_of = max(before, source), found.made_of | made_of
+        forms = beside([found.events.forms, events.forms], rows=True)
+        whole = events.whole and (found.events.whole if held is not None else before < Source.INPUT)
+        found.events = Events(None, whole, found.events.through | events.through, forms)
+        if (held is None and events.count is None) or (uneven(forms) and not whole):
             found.flat = None
             return
-        fresh = found.flat is None
-        flat = torch.zeros(size, dtype=torch.float64, device=x.device) if found.flat is None else found.flat
-        found.flat = _written(flat, x, count)
-        found.whole = events.whole and (fresh or found.whole)
-        found.through |= events.through
+        flat = self._unknown(x, before).expand(size).clone() if held is None else held
+        found.flat = _written(flat, x, self._unknown(x, source) if events.count is None else events.count)
+
+    @staticmethod
+    def _unknown(x: Tensor, source: Source) -> Tensor:
+        """A constant brings no events, and in numbers that depend on the input none are known."""
+        return torch.full((), 0.0 if source < Source.INPUT else torch.nan, dtype=torch.float64, device=x.device)
 
     def _sweep(self) -> None:
         self._writes += 1

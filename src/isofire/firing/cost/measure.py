@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from isofire.batches import Data, read_batches
 from isofire.errors import ModelError
 from isofire.firing.cost.left_out import left_out
 from isofire.firing.cost.memory import memory_of
-from isofire.firing.cost.meter import ACTIVE, ALL, DENSE, EVENTS, INPUTS, NONZERO, CostMeter, SiteCall, SpikeTally
+from isofire.firing.cost.meter import ACTIVE, ALL, DENSE, EVENTS, INPUTS, NONZERO, REAL, CostMeter, SiteCall, SpikeTally
 from isofire.firing.cost.meter import SiteTally as Tally
 from isofire.firing.cost.percentiles import Percentiles
 from isofire.firing.cost.report import Cost, NeuronCost, SynapseCost
@@ -148,7 +148,7 @@ def _cost(model: nn.Module, meter: CostMeter, frames: bool) -> Cost:
 
 @dataclass(frozen=True)
 class _Summed:
-    """Of one site: sums [N, 6], multiply-accumulates [N] worked on once and at every step, events [N, T or 1]."""
+    """Of one site: sums [N, 7], multiply-accumulates [N] worked on once and at every step, events [N, T or 1]."""
 
     sums: np.ndarray
     once: np.ndarray
@@ -167,15 +167,17 @@ def _summed(tally: Tally, steps: int, frames: bool) -> _Summed:
         counted = [sure and not guess for sure, guess in zip(counted, guessed, strict=True)]
     rows, once, every, events = [], [], [], []
     for image in tally.images:
-        rows.append(sum((_kept(call, sure) for call, sure in zip(image, counted, strict=False)), np.zeros(6)))
-        dense = [call for call, sure in zip(image, counted, strict=False) if not sure]
+        kept = [_kept(call, sure) for call, sure in zip(image, counted, strict=False)]
+        rows.append(sum((call.sums.sum(1).numpy() for call in kept), np.zeros(REAL + 1)))
+        dense = [call for call in kept if bool(call.sums[REAL].any())]
         first, second = _multiplications(dense, steps, frames, looped=len(image) == steps > 1)
         once.append(first)
         every.append(second)
         events.append(_events(image, steps))
     length = min(len(item) for item in events)
     per_step = np.stack([item if len(item) == length else item.sum(keepdims=True) for item in events])
-    return _Summed(np.stack(rows), np.array(once), np.array(every), per_step, all(counted))
+    total = np.stack(rows)
+    return _Summed(total, np.array(once), np.array(every), per_step, all(counted) and not total[:, REAL].any())
 
 
 def _counted(by_slot: list[list[SiteCall]]) -> list[bool]:
@@ -186,11 +188,13 @@ def _counted(by_slot: list[list[SiteCall]]) -> list[bool]:
     return [sure and (not still or (bool(moving) and all(moving))) for sure, still in zip(counted, fixed, strict=True)]
 
 
-def _kept(call: SiteCall, counted: bool) -> np.ndarray:
-    sums = call.sums.sum(1).numpy().copy()
-    if not counted:
-        sums[[ALL, NONZERO]] = 0
-    return sums
+def _kept(call: SiteCall, counted: bool) -> SiteCall:
+    """The call with its events, or all of it as a product."""
+    if counted:
+        return call
+    sums = call.sums.clone()
+    sums[[ALL, NONZERO]], sums[REAL] = 0, sums[DENSE]
+    return replace(call, sums=sums)
 
 
 def _multiplications(calls: list[SiteCall], steps: int, frames: bool, looped: bool) -> tuple[float, float]:
@@ -199,21 +203,21 @@ def _multiplications(calls: list[SiteCall], steps: int, frames: bool, looped: bo
     What a forward does once with the image is reused, and so is taken T times for the latter; not so what depends on
     nothing (a state at rest), nor a first step of weights that are used at each (`looped`).
     """
-    executed = sum(float(call.sums[DENSE].sum()) for call in calls)
+    executed = sum(float(call.sums[REAL].sum()) for call in calls)
     static = [call for call in calls if call.static is not None]
     if frames or not static:
         return executed, executed
-    moving = executed - sum(float(call.sums[DENSE].sum()) for call in static)
+    moving = executed - sum(float(call.sums[REAL].sum()) for call in static)
     different: dict[int, float] = {}
     for call in static:
         assert call.static is not None
-        different |= dict(zip(call.static, call.sums[DENSE].tolist(), strict=True))
+        different |= dict(zip(call.static, call.sums[REAL].tolist(), strict=True))
     once = sum(different.values())
     lone = [call for call in static if len(call.static or ()) == 1 and not call.constant]
-    stepwise = sum(float(call.sums[DENSE].sum()) for call in static) - sum(float(c.sums[DENSE].sum()) for c in lone)
+    stepwise = sum(float(call.sums[REAL].sum()) for call in static) - sum(float(c.sums[REAL].sum()) for c in lone)
     keys = {call.static for call in lone}
     looped = looped or len(keys) < len(lone) or len({call.neuron_calls for call in lone}) > 1
-    alone = sum(float(call.sums[DENSE].sum()) for call in lone) * (1 if looped else steps)
+    alone = sum(float(call.sums[REAL].sum()) for call in lone) * (1 if looped else steps)
     return once + moving, stepwise + alone + moving
 
 

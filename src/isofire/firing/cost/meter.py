@@ -13,19 +13,19 @@ from torch import Tensor, nn
 
 from isofire.adapters import Adapter, batch_first
 from isofire.errors import ModelError
-from isofire.firing.cost.contacts import Arrival, Contact, Which
-from isofire.firing.cost.events import Events, Source
-from isofire.firing.cost.propagation import is_whole
+from isofire.firing.cost.contacts import Arrival, Contact, Which, without_sums_of_more
+from isofire.firing.cost.events import Events, Source, is_whole
+from isofire.firing.cost.forms import Form
 from isofire.firing.cost.trace import Trace
 
-ALL, NONZERO, EVENTS, ACTIVE, DENSE, INPUTS = range(6)
+ALL, NONZERO, EVENTS, ACTIVE, DENSE, INPUTS, REAL = range(7)
 """Rows of a call's sums: events times fan-out over all and over non-zero weights, non-zero inputs, synapses with a
-non-zero input and weight, all synapses, inputs."""
+non-zero input and weight, all synapses, inputs, synapses with an input that is no sum of events."""
 
 
 @dataclass
 class SiteCall:
-    """One operation of one inference, [6, r] with r = 1, or T where its rows are known to be steps.
+    """One operation of one inference, [7, r] with r = 1, or T where its rows are known to be steps.
 
     Parameters
     ----------
@@ -115,7 +115,9 @@ class CostMeter:
             tally.calls.clear()
         self.trace.run(inputs, forward)
         layers = {contact.site for contact, _, _ in self._calls if not contact.arrival.perhaps}
-        self._calls = [call for call in self._calls if call[0].site in layers]
+        contacts = without_sums_of_more([contact for contact, _, _ in self._calls])
+        self._calls = [(contact, *call[1:]) for contact, call in zip(contacts, self._calls, strict=True)
+                       if contact.site in layers]  # fmt: skip
         for name, tally in self.spikes.items():
             total = self._settled_spikes(name, tally, images)
             tally.totals += [total[:, 0]] if alike else list(total.unbind(1))
@@ -153,16 +155,19 @@ class CostMeter:
         values = output[0] if isinstance(output, tuple) else output
         values = values.detach().double()
         if is_whole(values):
-            return Events(values, True)
+            return Events(values, True, forms={name: Form()})
         # spikes of a height that is no whole number are one event each
-        return Events((values / height_of(module, adapter, values)).round())
+        height = height_of(module, adapter, values)
+        return Events((values / height).round().abs(), forms={name: Form(height)})
 
     def _contact(self, contact: Contact) -> None:
         self.trace.pause(True)
         arrival, x = contact.arrival, contact.arrival.x
         if x is None:
             assert arrival.synapses is not None
-            sums = torch.tensor([0, 0, 0, arrival.synapses, arrival.synapses, 0], dtype=torch.float64).unsqueeze(1)
+            sums = torch.tensor([0, 0, 0, *[arrival.synapses] * 2, 0, arrival.synapses], dtype=torch.float64).unsqueeze(
+                1
+            )
             self._calls.append((contact, sums, None))
             self.trace.pause(False)
             return
@@ -177,12 +182,17 @@ class CostMeter:
         counts = None if events is None else _rows(events.detach(), arrival.axis)
         nothing, dense = active.new_zeros(len(rows)), every.sum(-1).expand(len(rows))
         parts = [nothing if counts is None else _times(counts, fan) for fan in (every, real)]
-        parts += [active.sum(1), _times(active, real), dense, torch.full_like(dense, rows.shape[1])]
+        multiplied = dense if counts is None else nothing
+        if counts is not None and bool(parts[0].isnan().any()):
+            unknown = counts.isnan()
+            parts = [_times(counts.masked_fill(unknown, 0), fan) for fan in (every, real)]
+            multiplied = _times(unknown.double(), every)
+        parts += [active.sum(1), _times(active, real), dense, torch.full_like(dense, rows.shape[1]), multiplied]
         summed = torch.stack(parts).cpu()
         keys = None
         if contact.source == Source.INPUT:
             where = arrival.weight.storage_offset() if arrival.weight is not None else 0
-            keys = [hash((where, row.contiguous().cpu().numpy().tobytes())) for row in rows]
+            keys = [hash((where, row.contiguous().view(torch.uint8).cpu().numpy().tobytes())) for row in rows]
         self._calls.append((contact, summed, keys))
         self.trace.pause(False)
 

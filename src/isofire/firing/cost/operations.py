@@ -1,20 +1,55 @@
-"""Torch operations of which it is known whether they hold synapses; what is not here, and no elementwise operation, is
-reported as not counted."""
+"""Torch's operations by what they do to events, and whether they hold synapses; what is not here, and no elementwise
+operation, is reported as not counted."""
 
 from __future__ import annotations
 
 from isofire.firing.cost.contacts import ATTENTIONS, CONVOLUTIONS, PRODUCTS, RNNS
-from isofire.firing.cost.propagation import (
-    ADAPTIVE_POOLS,
-    AVERAGE_POOLS,
-    COUNTED_ANEW,
-    FACTORLESS,
-    MEANS,
-    MOVES,
-    NORMS,
-    PLACED,
-    SUMS,
+
+MOVES = frozenset((
+    "cat", "stack", "clone", "contiguous", "_to_copy", "_copy_from", "copy", "index", "index_select", "gather",
+    "take", "roll", "flip", "repeat", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d",
+    "replication_pad1d", "replication_pad2d", "replication_pad3d", "pixel_shuffle", "pixel_unshuffle",
+    "channel_shuffle", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "im2col", "unsafe_split",
+    "unsafe_split_with_sizes", "split_with_sizes_copy", "tril", "triu", "unfold_copy", "lift_fresh_copy",
+    "repeat_interleave", "_reshape_copy", "_unsafe_view", "_reshape_alias", "masked_select",
+))  # fmt: skip
+"""Elements come to other places, as they are."""
+PLACED = {
+    "index_put": 2, "_unsafe_index_put": 2, "_index_put_impl": 2, "put": 2, "scatter": 3, "scatter_add": 3,
+    "index_add": 3, "index_copy": 3, "masked_scatter": 2, "slice_scatter": 1, "select_scatter": 1,
+    "diagonal_scatter": 1, "as_strided_scatter": 1,
+}  # fmt: skip
+"""Operation that writes or adds one tensor's elements into another -> place of what is written."""
+SUMS = frozenset(("sum", "cumsum", "col2im", "trace"))
+MEANS = frozenset(("mean",))
+AVERAGE_POOLS = frozenset(("avg_pool1d", "avg_pool2d", "avg_pool3d"))
+ADAPTIVE_POOLS = frozenset(
+    ("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d")
 )
+NORMS = frozenset((
+    "native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm", "_native_batch_norm_legit",
+    "_native_batch_norm_legit_no_training", "batch_norm", "_batch_norm_with_update", "_batch_norm_no_update",
+))  # fmt: skip
+"""In eval mode a factor and an offset a channel, which fold into the weights that follow."""
+COUNTED_ANEW = frozenset((
+    "max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices",
+    "adaptive_max_pool2d", "adaptive_max_pool3d", "max_pool1d_with_indices", "mkldnn_max_pool2d", "amax", "max",
+    "maximum", "minimum", "amin", "min", "mul", "gt", "ge", "lt", "le", "eq", "ne", "logical_and", "logical_or",
+    "logical_xor", "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", "sign", "floor", "ceil",
+    "round", "trunc", "clamp", "clamp_min", "clamp_max", "relu", "hardtanh", "where", "sort", "topk", "prod", "abs",
+    "heaviside", "masked_fill", "remainder", "fmod", "div", "sub", "rsub", "scatter", "scatter_reduce", "index_fill",
+    "pow",
+))  # fmt: skip
+"""Not linear, yet what they make of whole numbers may be whole numbers: then those are the events that go on."""
+CHOOSING = frozenset(("mul", "where", "masked_fill", "logical_and", "bitwise_and", "scatter", "index_fill"))
+"""Of those, by a mask or by places that are no events themselves."""
+ROUNDING = frozenset(("sign", "round", "floor", "ceil", "trunc", "heaviside", "bernoulli", "poisson", "floor_divide"))
+"""What they give is whole numbers, whatever they are given."""
+SCATTERING = frozenset(("scatter", "index_fill", "index_put", "_index_put_impl", "masked_fill"))
+SUMS_OF_TWO = frozenset(("add", "sub", "rsub", "lerp"))
+NORMALISING = NORMS | {"mul", "div", "add", "sub", "rsub"}
+FACTORLESS = frozenset(("neg", "positive", "conj", "real", "alias", "detach"))
+
 
 _WITHOUT_SYNAPSES = frozenset((
     "_softmax", "_log_softmax", "_safe_softmax", "softmax", "log_softmax", "native_layer_norm", "native_group_norm",

@@ -7,84 +7,29 @@ rule knows gives a tensor without events, so that a layer behind it counts as mu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from isofire.firing.cost.events import NONE, Events, Source
-
-MOVES = frozenset((
-    "cat", "stack", "clone", "contiguous", "_to_copy", "_copy_from", "copy", "index", "index_select", "gather",
-    "take", "roll", "flip", "repeat", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d",
-    "replication_pad1d", "replication_pad2d", "replication_pad3d", "pixel_shuffle", "pixel_unshuffle",
-    "channel_shuffle", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "im2col", "unsafe_split",
-    "unsafe_split_with_sizes", "split_with_sizes_copy", "tril", "triu", "unfold_copy", "lift_fresh_copy",
-    "repeat_interleave", "_reshape_copy", "_unsafe_view", "_reshape_alias", "masked_select",
-))  # fmt: skip
-"""Elements come to other places, as they are."""
-PLACED = {
-    "index_put": 2, "_unsafe_index_put": 2, "_index_put_impl": 2, "put": 2, "scatter": 3, "scatter_add": 3,
-    "index_add": 3, "index_copy": 3, "masked_scatter": 2, "slice_scatter": 1, "select_scatter": 1,
-    "diagonal_scatter": 1, "as_strided_scatter": 1,
-}  # fmt: skip
-"""Operation that writes or adds one tensor's elements into another -> place of what is written."""
-SUMS = frozenset(("sum", "cumsum", "col2im", "trace"))
-MEANS = frozenset(("mean",))
-AVERAGE_POOLS = frozenset(("avg_pool1d", "avg_pool2d", "avg_pool3d"))
-ADAPTIVE_POOLS = frozenset(
-    ("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d")
-)
-NORMS = frozenset((
-    "native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm", "_native_batch_norm_legit",
-    "_native_batch_norm_legit_no_training", "batch_norm", "_batch_norm_with_update", "_batch_norm_no_update",
-))  # fmt: skip
-"""In eval mode a factor and an offset a channel, which fold into the weights that follow."""
-COUNTED_ANEW = frozenset((
-    "max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices",
-    "adaptive_max_pool2d", "adaptive_max_pool3d", "max_pool1d_with_indices", "mkldnn_max_pool2d", "amax", "max",
-    "maximum", "minimum", "amin", "min", "mul", "gt", "ge", "lt", "le", "eq", "ne", "logical_and", "logical_or",
-    "logical_xor", "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", "sign", "floor", "ceil",
-    "round", "trunc", "clamp", "clamp_min", "clamp_max", "relu", "hardtanh", "where", "sort", "topk", "prod", "abs",
-    "heaviside", "masked_fill", "remainder", "fmod", "div", "sub", "rsub", "scatter", "scatter_reduce", "index_fill",
-))  # fmt: skip
-"""Not linear, yet what they make of whole numbers may be whole numbers: then those are the events that go on."""
-_CHOOSING = frozenset(("mul", "where", "masked_fill", "logical_and", "bitwise_and", "scatter", "index_fill"))
-"""Of those, by a mask or by places that are no events themselves."""
-_NORMALISING = NORMS | {"mul", "div", "add", "sub", "rsub"}
-FACTORLESS = frozenset(("neg", "positive", "conj", "real", "alias", "detach"))
-
-
-@dataclass(frozen=True)
-class Call:
-    """One operation that has been done.
-
-    Parameters
-    ----------
-    name
-        Of the operation, without the underscore of one that works in place.
-    args, options
-        As given; tensors that were written in place are as they were before.
-    output
-        Its first result, or list of results.
-    events, source
-        Of a tensor, before the operation.
-    """
-
-    name: str
-    func: Any
-    args: Sequence[Any]
-    options: dict[str, Any]
-    output: Any
-    events: Callable[[Tensor], Events]
-    source: Callable[[Tensor], Source]
-
-    def depends(self, x: Any) -> bool:
-        """Whether it is a tensor that comes from the input or from spikes."""
-        return isinstance(x, Tensor) and self.source(x) >= Source.INPUT
+from isofire.firing.cost.by_value import counted_anew, unchanged
+from isofire.firing.cost.call import Call
+from isofire.firing.cost.events import LEVELS, NONE, Events
+from isofire.firing.cost.forms import added, beside, key_of, mixed, scaled, uneven
+from isofire.firing.cost.operations import (
+    ADAPTIVE_POOLS,
+    AVERAGE_POOLS,
+    FACTORLESS,
+    MEANS,
+    MOVES,
+    NORMALISING,
+    NORMS,
+    PLACED,
+    SUMS,
+    SUMS_OF_TWO,
+)  # fmt: skip
 
 
 def propagate(call: Call) -> Events | list[Events]:
@@ -93,10 +38,15 @@ def propagate(call: Call) -> Events | list[Events]:
     Whole numbers of the input that are scaled or shifted to real ones are pixels that are normalised, and no events.
     """
     found = _passed_on(call)
-    if call.name not in _NORMALISING or isinstance(found, list) or found.whole or found.count is None:
+    if isinstance(found, list):
         return found
-    given = [x for x in tree_leaves(call.args) if isinstance(x, Tensor)]
-    return NONE if max(map(call.source, given), default=Source.INPUT) == Source.INPUT else found
+    if found.count is None:
+        found = counted_anew(call)
+    normalised = call.name in NORMALISING and not found.whole and set(found.forms) == {LEVELS}
+    if found.count is None or normalised or (uneven(found.forms) and not found.whole):
+        given = [x for x in tree_leaves(call.args) if isinstance(x, Tensor)]
+        return Events(None, forms=mixed([found.forms, *(call.events(x).forms for x in given)]))
+    return found
 
 
 def _passed_on(call: Call) -> Events | list[Events]:
@@ -108,26 +58,40 @@ def _passed_on(call: Call) -> Events | list[Events]:
         return _chosen(call)
     first = call.args[0] if call.args else None
     own = call.events(first) if isinstance(first, Tensor) else NONE
-    if call.name in SUMS and own.count is not None:
-        return Events(call.func(_own(call, own.count), *call.args[1:], **_without_dtype(call)), own.whole, own.through)
-    if call.name in MEANS and own.count is not None:
+    if call.name in SUMS_OF_TWO:
+        return _added(call)
+    if call.name in ("mul", "div"):
+        return _scaled(call)
+    if own.count is None:
+        return unchanged(call)
+    if call.name in SUMS:
+        return _summed(call, own, own.count)
+    if call.name in MEANS:
         total = torch.sum(own.count, *call.args[1:3]) if len(call.args) > 1 else own.count.sum()
-        return Events(total, False, own.through)
-    if call.name in AVERAGE_POOLS and own.count is not None:
-        return Events(_pooled(call, own.count), _divisor(call) == 1 and own.whole, own.through)
-    if call.name in ADAPTIVE_POOLS and own.count is not None:
-        return Events(_adaptive(call, own.count), False, own.through)
-    if call.name in NORMS and own.count is not None and not _training(call):
-        return Events(own.count, False, own.through)
-    if call.name in FACTORLESS and own.count is not None:
-        return Events(own.count, call.name != "neg" and own.whole, own.through)
-    if call.name in ("add", "sub", "rsub"):
-        found = _added(call)
-    elif call.name in ("mul", "div"):
-        found = _scaled(call)
-    else:
-        found = _unchanged(call)
-    return _anew(call) if found.count is None else found
+        return _averaged(own, total, own.count.numel() / max(total.numel(), 1))
+    if call.name in AVERAGE_POOLS:
+        window, divisor = _window(call)
+        return _averaged(own, _pooled(call, own.count), window, divisor, whole=divisor == 1 and own.whole)
+    if call.name in ADAPTIVE_POOLS:
+        pooled = _adaptive(call, own.count)
+        return _averaged(own, pooled, own.count.numel() / max(pooled.numel(), 1))
+    if call.name in NORMS and not _training(call):
+        about = call.args[1] if isinstance(call.args[1], Tensor) else call.args[3]
+        return Events(own.count, False, own.through, scaled(own.forms, ("norm", about.untyped_storage()._cdata)))
+    if call.name in FACTORLESS:
+        return _times(own, -1.0 if call.name == "neg" else 1.0)
+    return unchanged(call)
+
+
+def _summed(call: Call, own: Events, count: Tensor) -> Events:
+    total = call.func(_own(call, count), *call.args[1:], **_without_dtype(call))
+    # a running sum holds each element in all later ones
+    terms = 0.0 if call.name == "cumsum" else count.numel() / max(total.numel(), 1)
+    return Events(total, own.whole, own.through, scaled(own.forms, 1.0, terms))
+
+
+def _averaged(own: Events, total: Tensor, terms: float, divisor: float | None = None, whole: bool = False) -> Events:
+    return Events(total, whole, own.through, scaled(own.forms, 1 / (divisor or max(terms, 1)), terms))
 
 
 def _moved(call: Call) -> Events | list[Events]:
@@ -136,16 +100,17 @@ def _moved(call: Call) -> Events | list[Events]:
     if name == "copy":
         target, source = args[0], args[1]
         held = _zeros_or_events(call, source)
-        if held.count is None:
-            return NONE
-        return Events(held.count.expand(target.shape), held.whole, held.through)
-    place = args[0]
-    parts = [_zeros_or_events(call, x) for x in (place if isinstance(place, list | tuple) else [place])]
-    if any(part.count is None for part in parts):
+        return held if held.count is None else replace(held, count=held.count.expand(target.shape))
+    several = isinstance(args[0], list | tuple)
+    given = args[0] if several else [args[0]]
+    parts = [_zeros_or_events(call, x) for x in given]
+    if all(part.count is None for part in parts) or (name == "_to_copy" and _cut(call, parts[0])):
         return NONE
-    counts = [_own(call, part.count) for part in parts if part.count is not None]
+    counts = [_count_of(call, part, x) for part, x in zip(parts, given, strict=True)]
     whole = all(part.whole for part in parts)
     through = frozenset[str]().union(*(part.through for part in parts))
+    rows = _as_rows(call)
+    forms = beside([part.forms for part in parts if rows or part.count is not None], rows)
     if any(map(call.depends, tree_leaves(args[1:]))):
         # which elements go on is chosen by the image, and so is not the same for all
         through |= {name}
@@ -154,10 +119,31 @@ def _moved(call: Call) -> Events | list[Events]:
     elif name in ("_to_copy", "contiguous", "clone", "lift_fresh_copy"):
         result = counts[0]
     else:
-        result = call.func(counts if isinstance(place, list | tuple) else counts[0], *args[1:], **call.options)
+        result = call.func(counts if several else counts[0], *args[1:], **call.options)
     if isinstance(result, list | tuple):
-        return [Events(item, whole, through) for item in result]
-    return Events(result, whole, through)
+        return [Events(item, whole, through, forms) for item in result]
+    return Events(result, whole, through, forms)
+
+
+def _count_of(call: Call, part: Events, x: Tensor) -> Tensor:
+    if part.count is None:
+        return torch.full(x.shape, torch.nan, dtype=torch.float64, device=x.device)
+    return _own(call, part.count)
+
+
+def _cut(call: Call, part: Events) -> bool:
+    """Whether numbers become integers or truths, and others by that."""
+    if call.output.is_floating_point() or part.count is None:
+        return False
+    return not part.whole or (call.output.dtype == torch.bool and not torch.equal(part.count, call.output.double()))
+
+
+def _as_rows(call: Call) -> bool:
+    """Whether tensors are put together as steps or images, which meet the same weights."""
+    if call.name != "cat":
+        return call.name == "stack"
+    axis = call.args[1] if len(call.args) > 1 else call.options.get("dim", 0)
+    return axis in (0, -call.output.ndim) or all(x.shape[axis] == 1 for x in call.args[0] if x.ndim == call.output.ndim)
 
 
 def _placed(call: Call) -> Events:
@@ -170,7 +156,8 @@ def _placed(call: Call) -> Events:
     if any(map(call.depends, tree_leaves(args[1:place]))):
         through |= {call.name}
     args[0], args[place] = into.count.clone(), written.count
-    return Events(call.func(*args, **call.options), into.whole and written.whole, through)
+    forms = beside([into.forms, written.forms], rows=True)
+    return Events(call.func(*args, **call.options), into.whole and written.whole, through, forms)
 
 
 def _zeros_or_events(call: Call, x: Tensor) -> Events:
@@ -203,86 +190,73 @@ def _chosen(call: Call) -> Events:
     if any(part.count is None for part in parts):
         return NONE
     count = torch.where(mask, parts[0].count, parts[1].count)
-    return Events(count, parts[0].whole and parts[1].whole, parts[0].through | parts[1].through)
+    forms = beside([part.forms for part in parts], rows=True)
+    return Events(count, parts[0].whole and parts[1].whole, parts[0].through | parts[1].through, forms)
 
 
 def _added(call: Call) -> Events:
-    """Events of a sum or difference: those of both sides; a constant is an offset."""
-    parts, whole = [], call.name == "add" and call.options.get("alpha", 1) == 1
-    through: frozenset[str] = frozenset()
-    for x in call.args[:2]:
+    """Events of a sum, difference or interpolation: those of both sides; a constant is an offset."""
+    parts: list[tuple[Tensor, Events]] = []
+    whole = True
+    for x, factor in zip(call.args[:2], _factors(call), strict=True):
         if not call.depends(x):
             whole = whole and not (bool(x.any()) if isinstance(x, Tensor) else x != 0)
             continue
-        found = call.events(x)
-        if found.count is None:
+        found = _times(call.events(x), factor)
+        if found.count is None or call.depends(factor):
             return NONE
-        parts.append(found.count)
-        whole, through = whole and found.whole, through | found.through
-    return Events(sum(parts[1:], parts[0]), whole, through) if parts else NONE
+        parts.append((found.count, found))
+    forms = added(found.forms for _, found in parts)
+    if not parts or forms is None:
+        return NONE
+    count = sum((count for count, _ in parts[1:]), parts[0][0])
+    through = frozenset[str]().union(*(found.through for _, found in parts))
+    return Events(count, whole and all(found.whole for _, found in parts), through, forms)
+
+
+def _factors(call: Call) -> tuple[Any, Any]:
+    """Of both sides."""
+    if call.name == "lerp":
+        return 1 - call.args[2], call.args[2]
+    alpha = call.options.get("alpha", call.args[2] if len(call.args) > 2 else 1)
+    return {"add": (1, alpha), "sub": (1, -alpha)}.get(call.name, (-alpha, 1))
 
 
 def _scaled(call: Call) -> Events:
-    """Times a constant: a whole number multiplies whole numbers, a zero takes events away, any other leaves them."""
+    """Times a constant."""
     a, b = call.args[:2]
     if call.depends(a) and call.depends(b):
-        return _unchanged(call)
+        return unchanged(call)
     x, factor = (a, b) if call.depends(a) else (b, a)
-    found = call.events(x) if isinstance(x, Tensor) else NONE
-    if found.count is None or (call.name == "div" and x is not a):
+    if not isinstance(x, Tensor) or (call.name == "div" and (x is not a or call.options.get("rounding_mode"))):
         return NONE
-    factor = torch.as_tensor(factor, dtype=torch.float64, device=found.count.device)
     if call.name == "div":
-        factor = 1 / factor
+        factor = 1 / (factor.double() if isinstance(factor, Tensor) else factor)
+    return _times(call.events(x), factor)
+
+
+def _times(found: Events, factor: Any) -> Events:
+    """A whole number multiplies whole numbers, a zero takes events away, any other factor leaves them."""
+    if found.count is None or (not isinstance(factor, Tensor) and factor == 1):
+        return found
+    factor = torch.as_tensor(factor, dtype=torch.float64, device=found.count.device)
+    key = key_of(factor) if factor.numel() else 1.0
+    forms = {} if key == 0 else found.forms
     if found.whole and bool((factor >= 0).all()) and torch.equal(factor, factor.round()):
-        return Events(found.count * factor, True, found.through)
-    return Events(found.count * (factor != 0), False, found.through)
-
-
-def _unchanged(call: Call) -> Events:
-    """Where an operation gave one of its operands back: ReLU of spikes, a power of 1, a clamp that clamps nothing."""
-    if not isinstance(call.output, Tensor) or torch.Tag.pointwise not in getattr(call.func, "tags", ()):
-        return NONE
-    for x in call.args:
-        if not isinstance(x, Tensor) or x.dtype != call.output.dtype:
-            continue
-        found = call.events(x)
-        if found.count is not None and x.shape == call.output.shape and torch.equal(x, call.output):
-            return found
-    return NONE
-
-
-def _anew(call: Call) -> Events:
-    """Whole numbers made of events in a way that is not linear, counted by their values."""
-    # with the indices of its maxima, or of a sorted order
-    output = call.output[0] if isinstance(call.output, tuple) else call.output
-    if call.name not in COUNTED_ANEW or not isinstance(output, Tensor):
-        return NONE
-    operands = [x for x in call.args if isinstance(x, Tensor) and call.depends(x)]
-    found = [call.events(x) for x in operands]
-    others = [x for x, item in zip(operands, found, strict=True) if item.count is None]
-    chosen = call.name in _CHOOSING and all(map(is_whole, others))
-    if len(others) == len(found) or (others and not chosen) or not is_whole(output):
-        return NONE
-    through = frozenset((call.name,)).union(*(item.through for item in found))
-    return Events(output.detach().double(), True, through)
-
-
-def is_whole(x: Tensor) -> bool:
-    """Whether every value is a count: 0, 1, 2, ... (spikes, and sums of spikes)."""
-    if x.dtype == torch.bool or x.is_complex():
-        return not x.is_complex()
-    return bool((x >= 0).all()) and bool((x == x.round()).all())
+        return Events(found.count * factor, True, found.through, forms)
+    mask = bool(((factor == 0) | (factor == 1)).all())
+    return Events(found.count * (factor != 0), False, found.through, forms if mask else scaled(forms, key))
 
 
 def _without_dtype(call: Call) -> dict[str, Any]:
     return {key: value for key, value in call.options.items() if key != "dtype"}
 
 
-def _divisor(call: Call) -> int | None:
+def _window(call: Call) -> tuple[int, int]:
+    """Elements of a window, and by what their sum is divided."""
     kernel = call.args[1]
     size = math.prod(kernel) if len(kernel) > 1 else kernel[0] ** (call.args[0].ndim - 2)
-    return call.args[6] if len(call.args) > 6 and call.args[6] is not None else size
+    return size, call.args[6] if len(call.args) > 6 and call.args[6] is not None else size
 
 
 def _pooled(call: Call, count: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from isofire.adapters import Adapter, batch_first, input_axis, refuse_integers
 from isofire.errors import ModelError
-from isofire.firing.cost.contacts import Contact
+from isofire.firing.cost.contacts import Contact, without_sums_of_more
 from isofire.firing.cost.events import Events, Source
+from isofire.firing.cost.forms import Form
 from isofire.firing.cost.left_out import LeftOut, left_out
 from isofire.firing.cost.meter import height_of
 from isofire.firing.cost.routes import Routes
@@ -130,10 +131,14 @@ class _Probe:
         self.input_synapses: dict[str, float] = {}
         self.reasons: dict[str, str] = {}
         self.chance = torch.Generator().manual_seed(0)
+        self.contacts: list[tuple[Contact, float, Tensor | None]] = []
+        """Of each contact, the synapses that events come to, and the operations."""
 
     def run(self, inputs: Tensor) -> SynopsPerSpike:
         with self.trace.following():
             self.trace.run(inputs, forward)
+        with torch.inference_mode(False), torch.enable_grad():
+            self._add_up()
         found = {name: self._nothing(name) for name in self.leaves}
         for site, total in self.totals.items():
             self._differentiate(found, site, total)
@@ -200,21 +205,33 @@ class _Probe:
         leaf = fires.to(values.device, torch.float64).requires_grad_()
         whole = height == round(height)
         self.leaves[name].append((leaf, height))
-        return Events(leaf * (height if whole else 1), whole)
+        forms = {name: Form(1.0 if whole else height)}
+        return Events(leaf * (height if whole else 1), whole, forms=forms)
 
     def _contact(self, contact: Contact) -> None:
         count, x = contact.events.count, contact.arrival.x
         if x is None or count is None:
+            self.contacts.append((contact, 0.0, None))
             return
-        site = contact.site
         self.trace.pause(True)
         fan = contact.arrival.fan_out("all").to(x.device)
-        sizes = self.synapses if contact.source == Source.SPIKES else self.input_synapses
-        sizes[site] = sizes.get(site, 0) + float(fan.expand(x.shape).sum())
-        if contact.events.through:
-            through = sorted(contact.events.through)
-            inside = through == [RECURRENCE]
-            self.reasons[site] = RECURRENCE if inside else f"behind {', '.join(through)}, which is not linear"
-        elif count.requires_grad:
-            self.totals[site] = (count * fan).sum() + self.totals.get(site, 0)
+        total = (torch.nan_to_num(count) * fan).sum() if count.requires_grad else None
+        self.contacts.append((contact, float((fan * ~count.detach().isnan()).sum()), total))
         self.trace.pause(False)
+
+    def _add_up(self) -> None:
+        """By place, what events come to."""
+        settled = without_sums_of_more([contact for contact, _, _ in self.contacts])
+        for contact, (_, size, total) in zip(settled, self.contacts, strict=True):
+            site, through = contact.site, sorted(contact.events.through)
+            if contact.events.count is None or contact.arrival.x is None:
+                continue
+            sizes = self.synapses if contact.source == Source.SPIKES else self.input_synapses
+            sizes[site] = sizes.get(site, 0) + size
+            if contact.source != Source.SPIKES:
+                continue
+            if through:
+                inside = through == [RECURRENCE]
+                self.reasons[site] = RECURRENCE if inside else f"behind {', '.join(through)}, which is not linear"
+            elif total is not None:
+                self.totals[site] = total + self.totals.get(site, 0)

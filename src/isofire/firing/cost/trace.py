@@ -19,11 +19,24 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from isofire.adapters import Adapter, at_one_place, from_rest
+from isofire.firing.cost.call import Call
 from isofire.firing.cost.contacts import PRODUCTS, Arrival, Contact, arrivals
-from isofire.firing.cost.events import NONE, EventMemory, Events, Source, lies_within, named_tensors, storage_of
-from isofire.firing.cost.operations import KNOWN
-from isofire.firing.cost.propagation import PLACED, Call, is_whole, propagate
-from isofire.firing.cost.uses import Leaving, Uses, weighted_sum, work_not_counted
+from isofire.firing.cost.events import (
+    LEVELS,
+    NONE,
+    EventMemory,
+    Events,
+    Source,
+    counted,
+    is_whole,
+    lies_within,
+    named_tensors,
+    storage_of,
+)  # fmt: skip
+from isofire.firing.cost.operations import KNOWN, PLACED
+from isofire.firing.cost.propagation import propagate
+from isofire.firing.cost.uses import Leaving, Uses, work_not_counted
+from isofire.firing.cost.written_out import WrittenOut
 from isofire.firing.record import spiking_adapters
 from isofire.running import by_parts
 
@@ -76,8 +89,7 @@ class Trace(TorchDispatchMode):
         self._names = {id(module): name for name, module in model.named_modules()}
         self._parameters: dict[int, list[str]] = {}
         self._stored: list[tuple[str, Tensor]] = []
-        self._scaled: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
-        """Memory of a product by elements of an input and weights -> (product, input, weights)."""
+        self._written_out = WrittenOut()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -124,13 +136,12 @@ class Trace(TorchDispatchMode):
         self._paused = False
         for stack in (self._inside, self._modules, self._leads):
             stack.clear()
-        self._scaled.clear()
+        self._written_out.clear()
         self.uses.clear()
         for name, tensor in self._stored:
             own = frozenset((name,)) if isinstance(tensor, nn.Parameter) else frozenset[str]()
             self._memory.write(tensor, Source.WEIGHTS, made_of=own)
-        whole = is_whole(inputs)
-        self._memory.write(inputs, Source.INPUT, Events(inputs.detach().double(), True) if whole else NONE)
+        self._memory.write(inputs, Source.INPUT, counted(inputs, LEVELS))
         with torch.no_grad(), Leaving(self._left), self:
             return forward(self.model, inputs)
 
@@ -159,7 +170,9 @@ class Trace(TorchDispatchMode):
         tensors = [x for x in tree_leaves(output) if isinstance(x, Tensor)]
         if (writes and name not in _TURNS) or not all(map(self._memory.known, tensors)):
             with _differentiable():
-                call = Call(name, func, before, options, output, self._memory.events, self._memory.source)
+                call = Call(
+                    name, func, before, options, output, self._memory.events, self._memory.source, self._module()
+                )
                 self._follow(call, source, tensors)
         return output
 
@@ -189,38 +202,16 @@ class Trace(TorchDispatchMode):
         if self._arrive(call.name, call.args, call.output, self._memory.source):
             self.uses.counted |= made_of
         elif source >= Source.INPUT:
-            found = propagate(call)
+            found = self._written_out.straight_through(call) or propagate(call)
             known = self._look_up(call)
             if known and made_of and work_not_counted(call):
                 self.uses.lose(made_of, call.name)
-            self._keep_scaled(call)
+            self._written_out.keep(call)
         elif source == Source.WEIGHTS:
             self.uses.see_parts(call, self._stored)
         events = found if isinstance(found, list) else [found, *[NONE] * len(outputs)]
         for tensor, item in zip(outputs, events, strict=False):
             self._memory.write(tensor, source, item, made_of if source == Source.WEIGHTS else frozenset())
-
-    def _keep_scaled(self, call: Call) -> None:
-        """Remember a product by elements, one weight an element: summed, it is a layer written out by hand."""
-        a, b = call.args[:2] if call.name == "mul" and len(call.args) > 1 else (None, None)
-        if not (isinstance(a, Tensor) and isinstance(b, Tensor)) or call.func._schema.is_mutable:
-            return
-        x, weight = (a, b) if call.source(a) > call.source(b) else (b, a)
-        if x.shape == call.output.shape and call.source(weight) == Source.WEIGHTS and weight.numel() > 1:
-            self._scaled[storage_of(call.output)._cdata] = call.output, x, weight
-
-    def _summed_up(self, name: str, args: Any) -> list[Arrival] | None:
-        """A weighted sum: of elements scaled by weights that differ along what is summed."""
-        x = args[0] if args else None
-        if not self._scaled or not isinstance(x, Tensor) or x.layout is not torch.strided:
-            return None
-        product, given, weight = self._scaled.get(storage_of(x)._cdata, (None, None, None))
-        if product is None or given is None or weight is None or product.shape != x.shape:
-            return None
-        spread = weight.expand(x.shape)
-        if product.stride() != x.stride() or not weighted_sum(name, args, spread):
-            return None
-        return [Arrival(weight, x.numel(), given, 0, lambda ones: ones.expand(x.shape), "sum")]
 
     def _look_up(self, call: Call) -> bool:
         """Whether it is known what the operation does; else it is noted."""
@@ -256,7 +247,7 @@ class Trace(TorchDispatchMode):
         elif any(isinstance(x, Tensor) and x.layout is not torch.strided for x in args):
             found = None
         else:
-            found = arrivals(name, args, output, source) or self._summed_up(name, args)
+            found = arrivals(name, args, output, source) or self._written_out.summed_up(name, args)
         # a weight made of two is no layer
         found = [item for item in found or () if not item.perhaps or self.is_stored(item.weight)]
         for item in found:

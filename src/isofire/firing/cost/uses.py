@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from isofire.firing.cost.call import Call
 from isofire.firing.cost.events import Source, storage_of
-from isofire.firing.cost.propagation import MEANS, NORMS, SUMS, Call
+from isofire.firing.cost.operations import MEANS, NORMS, SUMS
 
 _ADDED = frozenset(("add", "sub", "rsub"))
 _PUT_BESIDE = frozenset((

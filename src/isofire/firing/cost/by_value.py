@@ -1,0 +1,55 @@
+"""Events that only the values of an operation's result tell."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from isofire.firing.cost.call import Call
+from isofire.firing.cost.events import NONE, Events, counted, is_whole
+from isofire.firing.cost.operations import CHOOSING, COUNTED_ANEW, ROUNDING, SCATTERING, SUMS_OF_TWO
+
+
+def unchanged(call: Call) -> Events:
+    """Where an operation gave one of its operands back: ReLU of spikes, a power of 1, a clamp that clamps nothing."""
+    if not isinstance(call.output, Tensor) or torch.Tag.pointwise not in getattr(call.func, "tags", ()):
+        return NONE
+    for x in call.args:
+        if not isinstance(x, Tensor) or x.dtype != call.output.dtype:
+            continue
+        found = call.events(x)
+        if found.count is not None and x.shape == call.output.shape and torch.equal(x, call.output):
+            return found
+    return NONE
+
+
+def counted_anew(call: Call) -> Events:
+    """Whole numbers counted by their values: what is made of events in a way that is not linear, and what a network
+    itself rounds, compares or draws of real numbers."""
+    # with the indices of its maxima, or of a sorted order
+    output = call.output[0] if isinstance(call.output, tuple | list) and call.output else call.output
+    if not isinstance(output, Tensor) or output.layout is not torch.strided:
+        return NONE
+    operands = [x for x in call.args if isinstance(x, Tensor) and call.depends(x)]
+    found = [call.events(x) for x in operands]
+    through = frozenset((call.name,)).union(*(item.through for item in found))
+    if not _is_rounded(call, output):
+        others = [x for x, item in zip(operands, found, strict=True) if item.count is None]
+        chosen = call.name in CHOOSING and all(map(is_whole, others))
+        if call.name not in COUNTED_ANEW or len(others) == len(found) or (others and not chosen):
+            return NONE
+        if call.name in SUMS_OF_TWO and not all(item.whole for item in found):
+            return NONE
+    return counted(output, f"{call.place} {call.name}", through)
+
+
+def _is_rounded(call: Call, output: Tensor) -> bool:
+    """Whether the operation gives whole numbers whatever it is given: integers, truths, constants put somewhere."""
+    if not (output.is_floating_point() or output.is_complex()) or call.name in ROUNDING:
+        return True
+    if call.name == "div":
+        return bool(call.options.get("rounding_mode"))
+    return call.name in SCATTERING and not any(
+        call.depends(x) and x.is_floating_point() for x in tree_leaves(call.args) if isinstance(x, Tensor)
+    )

@@ -1,0 +1,96 @@
+"""In which form the spikes of each layer are in a tensor: by what factor, and in sums of how many.
+
+A factor folds into the weights that spikes come to, if all spikes of a layer come by the same. Where a tensor adds up
+spikes of one layer by two factors (a leaky integrator, `x - x.mean()`), or where the same weights see ever longer sums
+of them (a running mean), what arrives is a real number like any other: each spike would arrive again and again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Form(NamedTuple):
+    """Of one layer's spikes.
+
+    Parameters
+    ----------
+    factor
+        What one spike is in the values: a number, or what stands for a tensor of factors; None for no one factor.
+    terms
+        How many of the layer's outputs are added up in an element; 0 where not in each as many.
+    """
+
+    factor: Hashable = 1.0
+    terms: float = 1.0
+
+
+Forms = Mapping[str, Form]
+"""Layer of neurons, or other maker of events -> form."""
+
+
+def key_of(factor: Tensor) -> Hashable:
+    """A number, or what stands for a tensor of different numbers."""
+    factor = factor.detach()
+    first = float(factor.flatten()[0])
+    if factor.numel() == 1 or bool((factor == first).all()):
+        return _short(first)
+    values = factor.double()
+    return tuple(factor.shape), float(values.sum()), float(values.square().sum())
+
+
+def scaled(forms: Forms, factor: Hashable, terms: float = 1.0) -> Forms:
+    """Times a factor, and `terms` of them added up."""
+    return {layer: Form(_product(form.factor, factor), form.terms * terms) for layer, form in forms.items()}
+
+
+def added(parts: Iterable[Forms]) -> Forms | None:
+    """Of a sum of tensors; None if it holds spikes of one layer by two factors."""
+    found: dict[str, Form] = {}
+    for forms in parts:
+        for layer, (factor, terms) in forms.items():
+            before = found.get(layer, Form(factor, 0.0))
+            if before.factor != factor:
+                return None
+            found[layer] = Form(factor, before.terms + terms)
+    return found
+
+
+def beside(parts: Iterable[Forms], rows: bool = False) -> Forms:
+    """Of tensors put beside each other, so that each has weights of its own; as rows they meet the same weights."""
+    found: dict[str, Form] = {}
+    for forms in parts:
+        for layer, form in forms.items():
+            before = found.setdefault(layer, form)
+            same = before.factor == form.factor
+            found[layer] = Form(
+                form.factor if same else frozenset((before.factor, form.factor)),
+                0.0 if rows and before.terms != form.terms else max(before.terms, form.terms),
+            )
+    return found
+
+
+def mixed(parts: Iterable[Forms]) -> Forms:
+    """Of real numbers made of the layers' spikes."""
+    return {layer: Form(None, 0.0) for forms in parts for layer in forms}
+
+
+def uneven(forms: Forms) -> bool:
+    """Whether elements hold sums of different lengths."""
+    return any(form.terms == 0 for form in forms.values())
+
+
+def _product(one: Hashable, other: Hashable) -> Hashable:
+    if isinstance(one, float) and isinstance(other, float):
+        return _short(one * other)
+    if one == 1 or other == 1:
+        return other if one == 1 else one
+    return one, other
+
+
+def _short(value: float) -> float:
+    """As products of the same numbers in another order agree."""
+    return float(f"{value:.6g}")

@@ -1,0 +1,85 @@
+"""What a network writes out by hand, which shows only in two operations together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from isofire.firing.cost.call import Call
+from isofire.firing.cost.contacts import Arrival
+from isofire.firing.cost.events import Events, Source, storage_of
+from isofire.firing.cost.uses import weighted_sum
+
+
+class WrittenOut:
+    """Of one forward pass: layers whose elements are scaled, then summed; spikes with another tensor's gradient.
+
+    The second are `h - x.detach() + x` and its kind, whose value is that of `h` (a straight-through estimator).
+    """
+
+    def __init__(self) -> None:
+        # held with their tensors, since the memory of one that is gone is given to others
+        self._scaled: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self._less: dict[int, tuple[Tensor, Tensor, Events]] = {}
+
+    def clear(self) -> None:
+        """A new forward pass."""
+        self._scaled.clear()
+        self._less.clear()
+
+    def keep(self, call: Call) -> None:
+        """Remember a product by elements with one weight an element, and a difference of events and real numbers."""
+        a, b = _both(call)
+        if a is None or b is None or call.func._schema.is_mutable:
+            return
+        if call.name == "sub" and call.events(a).count is not None and call.depends(b):
+            self._less[storage_of(call.output)._cdata] = call.output, b, call.events(a)
+        if call.name != "mul":
+            return
+        x, weight = (a, b) if call.source(a) > call.source(b) else (b, a)
+        if x.shape == call.output.shape and call.source(weight) == Source.WEIGHTS and weight.numel() > 1:
+            self._scaled[storage_of(call.output)._cdata] = call.output, x, weight
+
+    def straight_through(self, call: Call) -> Events | None:
+        """Events of `x - x`, which is nothing, and of `(h - x) + x`, which is h; None for all else."""
+        a, b = _both(call)
+        if a is None or b is None or call.name not in ("add", "sub") or call.options.get("alpha", 1) != 1:
+            return None
+        if call.name == "sub":
+            return Events(torch.zeros(a.shape, dtype=torch.float64, device=a.device), True) if _same(a, b) else None
+        for difference, other in ((a, b), (b, a)):
+            found = self._less.get(storage_of(difference)._cdata)
+            if found is not None and _same(difference, found[0]) and _same(other, found[1]):
+                return found[2]
+        return None
+
+    def summed_up(self, name: str, args: Any) -> list[Arrival] | None:
+        """A weighted sum: of elements scaled by weights that differ along what is summed."""
+        x = args[0] if args else None
+        if not self._scaled or not isinstance(x, Tensor) or x.layout is not torch.strided:
+            return None
+        product, given, weight = self._scaled.get(storage_of(x)._cdata, (None, None, None))
+        if product is None or given is None or weight is None or product.shape != x.shape:
+            return None
+        spread = weight.expand(x.shape)
+        if product.stride() != x.stride() or not weighted_sum(name, args, spread):
+            return None
+        return [Arrival(weight, x.numel(), given, 0, lambda ones: ones.expand(x.shape), "sum")]
+
+
+def _both(call: Call) -> tuple[Tensor | None, Tensor | None]:
+    """The two tensors that an operation by elements is done to; None where they are not two."""
+    a, b = call.args[:2] if len(call.args) > 1 else (None, None)
+    strided = all(isinstance(x, Tensor) and x.layout is torch.strided for x in (a, b))
+    return (a, b) if strided else (None, None)
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors hold the same numbers and not by chance, as zeros may."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if storage_of(a)._cdata == storage_of(b)._cdata and a.storage_offset() == b.storage_offset():
+        return a.stride() == b.stride()
+    return torch.equal(a, b) and bool(a.any())

@@ -1,0 +1,316 @@
+"""What arrives at weights as real numbers multiplies, whatever sums of spikes it was made of; what folds does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from isofire.adapters import Adapter, Layout, register, unregister
+from isofire.firing.cost import Cost, SynapseCost, measure_cost, reach
+from isofire.neurons import IF, LIF
+
+T, N, F, CLASSES = 6, 5, 24, 3
+FRAMES = torch.rand(T, N, F, generator=torch.Generator().manual_seed(0)) * 3
+LABELS = torch.arange(N) % CLASSES
+
+
+def leaky(decay: float, gain: float = 1.0) -> Callable[[Tensor], Tensor]:
+    def trace(z: Tensor) -> Tensor:
+        v, out = torch.zeros_like(z[0]), []
+        for spikes in z:
+            v = decay * v + gain * spikes
+            out.append(v)
+        return torch.stack(out)
+
+    return trace
+
+
+def by_subtraction(z: Tensor) -> Tensor:
+    v, out = torch.zeros_like(z[0]), []
+    for spikes in z:
+        v = v - 0.1 * v + spikes
+        out.append(v)
+    return torch.stack(out)
+
+
+def in_place(z: Tensor) -> Tensor:
+    v, out = torch.zeros_like(z[0]), torch.empty_like(z)
+    for t, spikes in enumerate(z):
+        v.mul_(0.5).add_(spikes)
+        out[t] = v
+    return out
+
+
+def momentum(z: Tensor) -> Tensor:
+    v, out = torch.zeros_like(z[0]), []
+    for spikes in z:
+        v = torch.lerp(v, spikes, 0.1)
+        out.append(v)
+    return torch.stack(out)
+
+
+def running_mean(z: Tensor) -> Tensor:
+    total, out = torch.zeros_like(z[0]), []
+    for t, spikes in enumerate(z):
+        total = total + spikes
+        out.append(total / (t + 1))
+    return torch.stack(out)
+
+
+def running_mean_by_cat(z: Tensor) -> Tensor:
+    return torch.cat([z[: t + 1].mean(0, keepdim=True) for t in range(len(z))])
+
+
+def corrected_mean(z: Tensor) -> Tensor:
+    mean, out = torch.zeros_like(z[0]), []
+    for t, spikes in enumerate(z):
+        mean = mean + (spikes - mean) / (t + 1)
+        out.append(mean)
+    return torch.stack(out)
+
+
+def filtered(z: Tensor) -> Tensor:
+    """Of second order, as currents and then a membrane."""
+    return leaky(0.5)(leaky(0.8)(z))
+
+
+REAL = {
+    "trace": leaky(0.5), "moving average": leaky(0.9, 0.1), "by subtraction": by_subtraction, "in place": in_place,
+    "momentum": momentum, "running mean": running_mean, "running mean by cat": running_mean_by_cat,
+    "corrected mean": corrected_mean, "second order": filtered,
+    "cumulative mean": lambda z: z.cumsum(0) / torch.arange(1, T + 1).view(-1, 1, 1),
+    "scaled cumulative sum": lambda z: 0.1 * z.cumsum(0),
+    "centred": lambda z: z - z.mean(-1, keepdim=True),
+    "with its mean": lambda z: z + z.mean(-1, keepdim=True),
+    "with the map's mean": lambda z: z + 0.5 * z.mean((1, 2), keepdim=True),
+    "standardised": lambda z: (z - z.mean(-1, keepdim=True)) / z.std(-1, keepdim=True).add(0.1),
+    "one tensor by two factors": lambda z: 0.3 * z + 0.6 * z.flip(-1),
+}  # fmt: skip
+
+
+class Net(nn.Module):
+    def __init__(self, between: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.fire, self.between, self.head = LIF(), between, nn.Linear(F, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.between(self.fire(x)))
+
+
+def head_of(model: nn.Module) -> SynapseCost:
+    cost = measure_cost(model.eval(), (FRAMES, LABELS))
+    assert cost.left_out == ()
+    return next(item for item in cost.synapses if item.name == "head")
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_sums_that_do_not_fold_into_weights_multiply(name: str) -> None:
+    model, seen = Net(REAL[name]), []
+    handle = model.head.register_forward_pre_hook(lambda _m, args: seen.append(args[0].detach()))
+    head = head_of(model)
+    handle.remove()
+    values = torch.cat([x.flatten() for x in seen])
+    assert (values != values.round()).any()
+    assert (head.event_driven, head.synops.max) == (False, 0)
+    assert head.macs_every_step == head.macs_once == T * F * CLASSES
+    # no spike has a cost of its own there, and nothing is undecided
+    found = reach(model, FRAMES[:, :2])
+    assert found.left_out == ()
+    assert torch.equal(found["fire"], torch.zeros(F, dtype=torch.float64))
+
+
+class Stepped(nn.Module):
+    """Weights are used at each step, or once at the end."""
+
+    def __init__(self, kind: str, neurons: nn.Module | None = None) -> None:
+        super().__init__()
+        self.kind, self.fire, self.head = kind, IF() if neurons is None else neurons, nn.Linear(F, CLASSES)
+        self.spikes = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, out = torch.zeros_like(x[0]), []
+        steps = self.fire(x) if isinstance(self.fire, IF) else (self.fire(frame) for frame in x)
+        self.spikes = 0.0
+        for t, spikes in enumerate(steps):
+            self.spikes += float(spikes.sum())
+            match self.kind:
+                case "trace":
+                    v = 0.5 * v + spikes
+                case "scaled running sum" | "mean at the end":
+                    v = v + spikes
+                case "mean of the scaled":
+                    v = v + spikes / T
+                case "running mean":
+                    v = (v * t + spikes) / (t + 1)
+            arriving = 0.1 * v if self.kind == "scaled running sum" else v
+            if "mean " not in self.kind or self.kind == "running mean":
+                out.append(self.head(arriving))
+        if out:
+            return torch.stack(out)
+        return self.head(v / T if self.kind == "mean at the end" else v)
+
+
+class Fires(nn.Module):
+    """One step a call, and no state."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x > 0.7).float()
+
+
+class FiresAdapter(Adapter):
+    def layout(self, neuron: nn.Module) -> Layout:
+        return Layout.STEP
+
+    def threshold(self, neuron: nn.Module) -> Tensor:
+        return torch.full((), 0.7)
+
+    def host(self, neuron: nn.Module) -> type:
+        raise NotImplementedError
+
+
+@pytest.fixture(autouse=True)
+def _fires():  # type: ignore[no-untyped-def]
+    register(Fires, FiresAdapter())
+    yield
+    unregister(Fires)
+
+
+@pytest.mark.parametrize("stepped", [False, True])
+@pytest.mark.parametrize("kind", ["trace", "scaled running sum", "running mean"])
+def test_weights_that_see_a_trace_step_by_step_multiply(kind: str, stepped: bool) -> None:
+    """Also at the first step, where a trace is nothing but the spikes."""
+    head = head_of(Stepped(kind, Fires() if stepped else None))
+    assert (head.synops.max, head.macs_once, head.macs_every_step) == (0, T * F * CLASSES, T * F * CLASSES)
+
+
+@pytest.mark.parametrize("stepped", [False, True])
+@pytest.mark.parametrize("kind", ["mean at the end", "mean of the scaled"])
+def test_a_mean_over_time_passes_each_spike_on_once(kind: str, stepped: bool) -> None:
+    model = Stepped(kind, Fires() if stepped else None)
+    with torch.no_grad():
+        model(FRAMES)
+    expected = model.spikes * CLASSES / N
+    head = head_of(model)
+    assert expected > 0
+    assert head.event_driven
+    assert head.synops.mean == pytest.approx(expected)
+    assert torch.equal(reach(model, FRAMES[:, :2])["fire"], torch.full((F,), float(CLASSES), dtype=torch.float64))
+
+
+class Branches(nn.Module):
+    """A residual sum of two layers of neurons, each by a factor of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.mid, self.second, self.head = LIF(), nn.Linear(F, F), LIF(), nn.Linear(F, CLASSES)
+        self.alpha, self.spikes = nn.Parameter(torch.tensor(0.3)), 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.first(x)
+        b = self.second(4 * self.mid(a))
+        self.spikes = float(a.sum() + b.sum())
+        return self.head(torch.add(a, b * self.alpha, alpha=2) - 0.5)
+
+
+def test_a_residual_sum_of_scaled_branches_stays_events() -> None:
+    torch.manual_seed(0)
+    model = Branches()
+    with torch.no_grad():
+        model(FRAMES)
+    head = head_of(model)
+    assert head.event_driven
+    assert head.synops.mean == pytest.approx(model.spikes * CLASSES / N)
+
+
+class Beside(nn.Module):
+    """Spikes beside real numbers, in one of several ways."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.fire, self.head = how, LIF(), nn.Linear(2 * F, CLASSES)
+        self.spikes = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.fire(x)
+        self.spikes = float(z.sum())
+        match self.how:
+            case "image":
+                joined = torch.cat([z, x], -1)
+            case "trace":
+                joined = torch.cat([leaky(0.5)(z), z], -1)
+            case "written":
+                joined = torch.empty(*x.shape[:2], 2 * F)
+                joined[..., :F], joined[..., F:] = x, z
+            case "scaled":
+                joined = torch.cat([0.25 * z, torch.tanh(x)], -1)
+        return self.head(joined)
+
+
+@pytest.mark.parametrize("how", ["image", "trace", "written", "scaled"])
+def test_spikes_beside_real_numbers_count_each_in_their_way(how: str) -> None:
+    """Unit weights on the spikes, and the dense product of the rest."""
+    model = Beside(how)
+    with torch.no_grad():
+        model(FRAMES)
+    head = head_of(model)
+    assert model.spikes > 0
+    assert not head.event_driven
+    assert head.synops.mean == pytest.approx(model.spikes * CLASSES / N)
+    assert head.macs_once == T * F * CLASSES
+    assert torch.equal(reach(model, FRAMES[:, :2])["fire"], torch.full((F,), float(CLASSES), dtype=torch.float64))
+
+
+def cost_in(dtype: torch.dtype, autocast: bool) -> Cost:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(F, F), LIF(), nn.Linear(F, CLASSES)).eval()
+    with torch.no_grad():
+        # a quarter is exact in every type, so that the same neurons fire
+        for parameter in model.parameters():
+            parameter.copy_((parameter * 40).round() / 4)
+    frames = (FRAMES * 4).round() / 4 - 0.125
+    if not autocast:
+        return measure_cost(model.to(dtype), (frames.to(dtype), LABELS))
+
+    class Cast(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.autocast("cpu", dtype=dtype):
+                return self.inner(x).float()
+
+    return measure_cost(Cast().eval(), (frames, LABELS))
+
+
+@pytest.mark.parametrize(("dtype", "autocast"), [
+    (torch.bfloat16, False), (torch.float16, False), (torch.float64, False), (torch.bfloat16, True),
+    (torch.float16, True),
+])  # fmt: skip
+def test_other_types_of_numbers_count_the_same(dtype: torch.dtype, autocast: bool) -> None:
+    expected, found = cost_in(torch.float32, False), cost_in(dtype, autocast)
+    assert expected.synops.mean > 0
+    assert found.synops == expected.synops
+    assert (found.macs(), found.macs("every_step")) == (expected.macs(), expected.macs("every_step"))
+
+
+@pytest.mark.parametrize("power", [lambda z: z**2, lambda z: z * z, torch.square])
+def test_powers_of_whole_numbers_are_whole_numbers(power: Callable[[Tensor], Tensor]) -> None:
+    """A sum of two layers gives 0, 1 and 2, whose squares are 0, 1 and 4 events."""
+
+    class Squared(Branches):
+        def forward(self, x: Tensor) -> Tensor:
+            a = self.first(x)
+            joined = power(a + self.second(4 * self.mid(a)))
+            self.spikes, self.most = float(joined.sum()), float(joined.max())
+            return self.head(joined)
+
+    torch.manual_seed(0)
+    model = Squared()
+    with torch.no_grad():
+        model(FRAMES)
+    assert model.most == 4
+    assert head_of(model).synops.mean == pytest.approx(model.spikes * CLASSES / N)
