@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from scripts.chips.networks import NAMES
+from scripts.chips.packaged import FILE as PACKAGED
 from scripts.chips.trained import FOLDER
 from scripts.evidence.run import ROOT
 from scripts.page import keep
@@ -96,12 +97,31 @@ def cures(networks: list[dict[str, Any]]) -> str:
 _RULE = "|---|---:|---|---|---|---|---|"
 
 
+def packaged() -> str:
+    """The packaged network in integers of its own, layer by layer, and its C program."""
+    found = json.loads(PACKAGED.read_text(encoding="utf-8"))
+    lines = [
+        "| layer | neuron-steps | differ from float32 | from float64 | begin here |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    layers = found["layers"]
+    total = {key: sum(layer[key] for layer in layers.values()) for key in _COUNTED}
+    for name, layer in (*((f"`{name}`", layer) for name, layer in layers.items()), ("all", total)):
+        lines.append(f"| {name} | {' | '.join(f'{layer[key]:,}' for key in _COUNTED)} |")
+    program = found["c_program"]
+    lines += ["", f"C program against the integers: {program['differ']:,} differ. {program['about']}"]
+    return "\n".join(lines)
+
+
+_COUNTED = ("places", "differ", "beyond_float32", "begun")
+
+
 def page(text: str) -> str:
     """The document with its tables."""
     networks = stored()
     for name, table in (("accuracy", accuracies), ("drift", drift), ("cures", cures)):
         text = section(f"chips-{name}", table(networks), text)
-    return text
+    return section("chips-packaged", packaged(), text)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import isofire
 from isofire.errors import DataError, ModelError, OutputError, SpecError
 from isofire.export import read_bundle, write_bundle, write_c
+from isofire.export.bundle import sum_of
 from isofire.integer import INPUT, Connection, HardwareSpec, IntegerNetwork, Population, lower
 from isofire.neurons import IF, LIF, CubaLIF, PerStep, Recurrent, Repeat
 
@@ -179,11 +180,52 @@ def test_a_damaged_bundle_is_refused(tmp_path: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["layers"][0]["reset"] = "subtract"
     (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match=r"manifest\.json is damaged: its sha256 is another"):
+        read_bundle(folder)
+    manifest["sha256"] = sum_of(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(DataError, match="does not give its golden vectors"):
         read_bundle(folder)
     del manifest["layers"][0]["shape"]
+    manifest["sha256"] = sum_of(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(DataError, match="damaged"):
+        read_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("input", "encoder", "step"), 0.5),
+        (("readout", "scale"), 2.0),
+        (("layers", 0, "scale", "least"), 3),
+        (("notes",), {}),
+    ],
+)
+def test_no_number_of_a_manifest_can_change_unseen(place: tuple[Any, ...], value: Any, tmp_path: Path) -> None:
+    """What golden vectors do not reach: how inputs become codes, and what outputs count."""
+    network = NETWORKS["lif"]()
+    folder = write_bundle(tmp_path / "net", network, network.codes(images()[:1]))
+    manifest = at = json.loads((folder / "manifest.json").read_text())
+    for key in place[:-1]:
+        at = at[key]
+    at[place[-1]] = value
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match="its sha256 is another"):
+        read_bundle(folder)
+
+
+@pytest.mark.parametrize(("key", "value"), [("bits", 10**9), ("bits", 0), ("shape", [10**9, 10**3]), ("shape", [1])])
+def test_more_numbers_than_a_file_holds_are_refused_before_they_take_memory(
+    key: str, value: Any, tmp_path: Path
+) -> None:
+    network = NETWORKS["lif"]()
+    folder = write_bundle(tmp_path / "net", network, network.codes(images()[:1]))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["connections"][0]["weight"][key] = value
+    manifest["sha256"] = sum_of(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match="does not hold"):
         read_bundle(folder)
 
 

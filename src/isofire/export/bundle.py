@@ -1,9 +1,9 @@
 """An integer network as a folder that numpy alone reads: packed codes, a manifest, and golden vectors.
 
 `manifest.json` says the order of layers, connections, widths and rules, and of each array its file, shape, bits, least
-value and sha256. An array of whole numbers is a flat uint8 `.npy` of bits: the first `bits` of them, most significant
-first, are the first value minus `least`, and so on in C order. `golden` holds codes of inputs, and every spike,
-membrane and readout of each step that they lead to.
+value and sha256; its own sha256 is that of the rest of it (`sum_of`). An array of whole numbers is a flat uint8 `.npy`
+of bits: the first `bits` of them, most significant first, are the first value minus `least`, and so on in C order.
+`golden` holds codes of inputs, and every spike, membrane and readout of each step that they lead to.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ def write_bundle(path: str | os.PathLike[str], network: IntegerNetwork, codes: T
         writer = _Writer(folder)
         manifest = {"format": FORMAT, "version": VERSION, **_described(network, writer)}
         manifest["golden"] = _golden(network, codes, writer)
+        manifest["sha256"] = sum_of(manifest)
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
     return write_folder(path, fill)
@@ -63,6 +65,8 @@ def read_bundle(path: str | os.PathLike[str]) -> IntegerNetwork:
         manifest = read_json(folder / "manifest.json")
         if manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
             raise DataError(f"{folder} is no bundle of version {VERSION}; write it again")
+        if manifest.pop("sha256", None) != sum_of(manifest):
+            raise DataError(f"{folder / 'manifest.json'} is damaged: its sha256 is another; write the bundle again")
         reader = _Reader(folder)
         network = _network(manifest, reader)
         _check_golden(network, manifest["golden"], reader, folder)
@@ -73,6 +77,12 @@ def read_bundle(path: str | os.PathLike[str]) -> IntegerNetwork:
             raise
         raise DataError(f"{folder} is damaged: {error!r}; write it again") from error
     return network
+
+
+def sum_of(manifest: dict[str, Any]) -> str:
+    """sha256 of a manifest without its own: as JSON with sorted keys and no spaces, ASCII."""
+    rest = {key: value for key, value in manifest.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def pack(values: np.ndarray) -> tuple[np.ndarray, int, int]:
@@ -130,6 +140,9 @@ class _Reader:
             )
         array = np.load(io.BytesIO(content), allow_pickle=False)
         if "bits" in about:
+            count, bits = math.prod(about["shape"]), about["bits"]
+            if not 1 <= bits <= 64 or array.shape != (math.ceil(count * bits / 8),):
+                raise DataError(f"{self.folder / name} does not hold {count:,} numbers of {bits} bits; write it again")
             array = unpack(array, about["bits"], about["least"], tuple(about["shape"]))
         return torch.from_numpy(array.reshape(about["shape"]).copy())
 
@@ -220,11 +233,10 @@ def _network(manifest: dict[str, Any], reader: _Reader) -> IntegerNetwork:
         {about["name"]: _population(about, reader) for about in manifest["layers"]},
         [_read_connection(about, reader) for about in manifest["connections"]],
         tuple(manifest["input"]["shape"]),
-        encoder=encoder and Encoder(**encoder),
+        encoder=encoder and msgspec.convert(encoder, Encoder),
         readout=readout and Readout(reader.get(readout["bias"]), readout["scale"]),
         notes=manifest["notes"],
-        # bundles of version 1 from before there were chips have none
-        latency=manifest.get("latency"),
+        latency=manifest["latency"],
     )
 
 
@@ -240,8 +252,7 @@ def _population(about: dict[str, Any], reader: _Reader) -> Population:
         reset=about["reset"],
         output=about["output"],
         table=table and StateTable(table["placement"], reader.get(table["edges"]), reader.get(table["levels"])),
-        # bundles from before there was `subtract` have none
-        **{key: reader.get(about.get(key) if key == "subtract" else about[key]) for key in _NUMBERS},
+        **{key: reader.get(about[key]) for key in _NUMBERS},
     )
 
 
@@ -251,6 +262,6 @@ def _read_connection(about: dict[str, Any], reader: _Reader) -> Connection:
     return Connection(
         sources=tuple(about["sources"]), target=about["target"], kind=about["kind"], pools=tuple(pools),
         groups=about["groups"], delay=about["delay"], weight=reader.get(about["weight"]),
-        shift=reader.get(about["shift"]), step=reader.get(about["step"]), factor=reader.get(about.get("factor")),
+        shift=reader.get(about["shift"]), step=reader.get(about["step"]), factor=reader.get(about["factor"]),
         **geometry,
     )  # fmt: skip
