@@ -313,3 +313,21 @@ def test_loihi_biases_act_before_the_first_spikes_and_are_said_to() -> None:
     model[0][0].bias = nn.Parameter(torch.full((8,), 0.125))
     with pytest.raises(RefusedError, match="acts 1 steps before the first spikes arrive"):
         lower(model, spikes(9, 4, 5), hardware="loihi1")
+
+
+@pytest.mark.parametrize("subtract", [0.0, 1.25])
+def test_each_change_of_neurons_that_subtract_another_number_is_measured(subtract: float) -> None:
+    """snnTorch's resets on a chip whose neurons fire several times: more spikes can only subtract the threshold."""
+    torch.manual_seed(0)
+
+    def neuron() -> CubaLIF:
+        return CubaLIF(8.0, 2.0, synapse="after_decay", v_reset=None, v_subtract=subtract)
+
+    net = nn.Sequential(PerStep(nn.Linear(6, 8, bias=False)), neuron(), PerStep(nn.Linear(8, 3, bias=False)), neuron())
+    x = torch.randint(0, 4, (20, 5, 6)).float()
+    chip = lower(net, x, hardware="xylo-a2", approximate=True)
+    says = "never reset" if subtract == 0.0 else "subtracts 1.25 times"
+    assert any(says in refusal.says for refusal in chip.mapping.refusals)  # type: ignore[union-attr]
+    steps = steps_of(net, chip, [(x, torch.zeros(5, dtype=torch.int64))])
+    assert {"reset", "spikes"} <= set(steps.alone)
+    assert steps.alone["reset"].overall["emd_layer_mean"] > 0

@@ -367,3 +367,21 @@ def test_code_that_integers_would_leave_out_is_refused() -> None:
         lower(hooked, images)
     with pytest.raises(ModelError, match=r"'the network' .* has a forward of its own"):
         lower(_Louder((1,), (4,), neuron=IF, in_channels=1).eval(), images)
+
+
+def test_spikes_and_pixels_stay_the_numbers_that_they_are() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(PerStep(nn.Linear(12, 8)), LIF(2.0, v_threshold=0.5)).eval()
+    spikes = torch.randint(0, 2, (6, 5, 12)).float()
+    for bits in (None, 2):
+        network = lower(model, spikes, input_bits=bits)
+        assert torch.equal(network.codes(spikes), spikes.to(torch.int64))
+        assert differences(model, network, [spikes]).layers["1"].beyond_float32 == 0
+    pixels = torch.randint(0, 256, (6, 5, 12)).float()
+    network = lower(model, pixels)
+    assert torch.equal(network.codes(pixels), pixels.to(torch.int64))
+    assert not any("real inputs" in note for notes in network.notes.values() for note in notes)
+    with pytest.raises(ModelError, match=r"whole numbers of spikes >= 0, got others; .* an example of real inputs"):
+        network(pixels + 0.5)
+    # an input of the largest has the largest code, in few bits too
+    assert int(lower(model, pixels / 255, input_bits=2).codes(torch.ones(1, 1, 12)).max()) == 1

@@ -87,7 +87,7 @@ class Builder:
             notes.append(
                 f"weights of {stage.layer_name!r} are in full precision or on uneven levels: {self.weight_bits} bits"
             )
-        if INPUT in stage.sources:
+        if INPUT in stage.sources and not self.encoder.counts:
             notes.append(f"real inputs: {self.encoder.bits} bits, step {self.encoder.step:g}")
         gain, bias = folded(stage, found)
         gain = gain * self._input_unit(stage)
@@ -237,8 +237,7 @@ def input_step(example: Tensor, bits: int) -> float:
     largest = float(example.abs().max()) if example.numel() else 0.0
     if not math.isfinite(largest) or largest == 0.0:
         raise ModelError(f"an example of the data must show how large inputs are, got a largest of {largest}")
-    # so that the largest still has a code after rounding
-    return 2.0 ** math.ceil(math.log2(largest * (1 + 2.0**-20) / (2 ** (bits - 1) - 1)))
+    return 2.0 ** math.ceil(math.log2(largest / (2 ** (bits - 1) - 1)))
 
 
 def shapes_of(model: nn.Module, example: Tensor) -> tuple[dict[str, tuple[int, ...]], int]:

@@ -168,8 +168,9 @@ def _reset(name: str, form: NeuronForm, rules: NeuronRules, refused: list[Refusa
     if wanted in rules.reset:
         if form.subtract is not None:
             share = float((form.subtract / form.threshold).max())
-            says = f"a spike subtracts {share:.4g} times the threshold, the chip's subtracts the threshold"
-            refused.append(Refusal(name, "reset", says, "train with a reset to zero, or without delay"))
+            has = f"a spike subtracts {share:.4g} times the threshold" if share else "its neurons are never reset"
+            cure = "train with neurons that subtract the threshold at once (v_reset=None, no v_subtract)"
+            refused.append(Refusal(name, "reset", f"{has}, the chip's subtract the threshold", cure))
         return wanted
     other = rules.reset[0]
     says = f"its neurons reset by {'subtracting' if form.soft else 'returning to rest'}, the chip's do the other"

@@ -67,7 +67,8 @@ def lower(
     gain
         "l2": thresholds follow the change of gain that a chip's decays make.
     input_bits, weight_bits
-        2..32 each; without hardware. `input_bits` None: 32, or as many fewer as pools of the inputs add to them.
+        2..32 each; without hardware. `input_bits` None: whole numbers >= 0, such as spikes and pixels, stay as they are
+        if the example holds no others; else 32, or as many fewer as pools of the inputs add to them.
 
     Raises
     ------
@@ -103,11 +104,10 @@ def _in_own_integers(model: nn.Module, example: Tensor, bits: int | None, weight
     check_neurons(model, stages)
     frames = steps is None or example.ndim == 5
     shape = tuple(example.shape[2 if frames else 1 :])
-    input_bits = _MOST_BITS - _added_bits(stages, shape) if bits is None else bits
-    encoder = Encoder(input_step(example, input_bits), input_bits, None if frames else steps)
+    encoder = _encoder(example, bits, _added_bits(stages, shape), None if frames else steps)
     with torch.no_grad(), evaluating(model):
         shapes, run_steps = shapes_of(model, example)
-        builder = Builder(shapes, run_steps, encoder, weight_bits, {INPUT: Source(2 ** (input_bits - 1) - 1, shape)})
+        builder = Builder(shapes, run_steps, encoder, weight_bits, {INPUT: Source(2 ** (encoder.bits - 1) - 1, shape)})
         for stage in stages:
             builder.add(stage)
     network = IntegerNetwork(
@@ -115,6 +115,17 @@ def _in_own_integers(model: nn.Module, example: Tensor, bits: int | None, weight
     )
     _check_shapes(network, example[:, :1] if frames else example[:1], shapes)
     return network
+
+
+def _encoder(example: Tensor, bits: int | None, added: int, steps: int | None) -> Encoder:
+    """Of whole numbers as they are, where the example has no others and no bits are asked for; else of real ones."""
+    most = _MOST_BITS - added
+    whole = bits is None and torch.equal(example, example.round()) and bool((example >= 0).all())
+    if whole and 0 < (largest := float(example.max())) < 2.0 ** (most - 2):
+        # others may hold a few more of them in a place, but a spike is never two
+        return Encoder(1.0, int(largest).bit_length() + 1 + int(largest > 1), steps, counts=True)
+    bits = most if bits is None else bits
+    return Encoder(input_step(example, bits), bits, steps)
 
 
 def _added_bits(stages: list[Stage], shape: tuple[int, ...]) -> int:

@@ -52,7 +52,8 @@ class Encoder:
         codes = scaled.to(torch.int64)
         if self.counts and not (torch.equal(codes.double(), x.double()) and bool((codes >= 0).all())):
             raise ModelError(
-                "this network takes whole numbers of spikes >= 0, got others; encode inputs as spikes first"
+                "this network takes whole numbers of spikes >= 0, got others; encode inputs as spikes first, or lower "
+                "the network with an example of real inputs"
             )
         return codes if self.steps is None else codes.unsqueeze(0).expand(self.steps, *codes.shape)
 

@@ -208,7 +208,8 @@ def _form(layer: ChipLayer, mapping: ChipMapping, names: Collection[str]) -> Neu
     if "reset" in names and (before.soft != after.soft or before.subtract is not None):
         form = replace(form, soft=after.soft, several=form.several and after.soft, subtract=None)
     if "spikes" in names and form.soft:
-        form = replace(form, several=after.several)
+        # several spikes a step can only subtract the threshold each
+        form = replace(form, several=after.several, subtract=None if after.several else form.subtract)
     if "floor" in names:
         form = replace(form, floor=after.floor)
     if "thresholds" in names:
