@@ -560,3 +560,29 @@ def test_a_network_that_draws_random_numbers_agrees_with_itself() -> None:
     assert compare(other, model, given, batch_size=16).overall["paired_mae"] == 0.0
     torch.manual_seed(2)
     assert compare(other, model, given, batch_size=16).overall["paired_mae"] > 0.0
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int16])
+def test_labels_of_any_whole_type_are_counted_alike(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(Repeat(3), PerStep(nn.Linear(6, 8)), LIF(v_threshold=0.2), PerStep(nn.Linear(8, 3))).eval()
+    x, y = torch.rand(20, 6) * 4, torch.arange(20) % 3
+    with torch.no_grad():
+        expected = (model(x).mean(0).argmax(1) == y).double().mean()
+    assert compare(model, model, (x, y.to(dtype))).accuracy == expected
+
+
+def test_products_of_one_image_after_the_other_are_told() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.start, self.head = nn.Sequential(Repeat(3), PerStep(nn.Linear(6, 8)), LIF()), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            spikes = self.start(x)
+            return torch.stack([torch.stack([torch.mv(self.head.weight, v) for v in step]) for step in spikes])
+
+    torch.manual_seed(0)
+    found = compare(Net(), Net(), (torch.rand(20, 6) * 4, torch.arange(20) % 3))
+    assert found.synops is None
+    assert "run one by one or under torch.vmap" in found.table().replace("\n", " ")

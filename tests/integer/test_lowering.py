@@ -385,3 +385,28 @@ def test_spikes_and_pixels_stay_the_numbers_that_they_are() -> None:
         network(pixels + 0.5)
     # an input of the largest has the largest code, in few bits too
     assert int(lower(model, pixels / 255, input_bits=2).codes(torch.ones(1, 1, 12)).max()) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ({"kernel_size": 3, "padding": "valid"}, {"padding": 0}),
+        ({"kernel_size": (3, 5), "padding": "same"}, {"padding": (1, 2)}),
+        ({"kernel_size": (2, 3), "padding": "same", "dilation": 2}, {"padding": (1, 2)}),
+    ],
+)
+def test_padding_by_name_is_that_many_zeros(given: dict[str, Any], meant: dict[str, Any]) -> None:
+    def network(**settings: Any) -> nn.Module:
+        torch.manual_seed(0)
+        conv = nn.Conv2d(2, 4, **settings)
+        size = conv(torch.zeros(1, 2, 8, 8)).numel()
+        return nn.Sequential(Repeat(3), PerStep(conv), LIF(v_threshold=0.1), PerStep(nn.Flatten(), nn.Linear(size, 3)))
+
+    x = torch.rand(5, 2, 8, 8, generator=torch.Generator().manual_seed(1))
+    named, counted = (lower(network(**settings), x) for settings in (given, {**given, **meant}))
+    assert torch.equal(named(x), counted(x))
+    assert named(x).std() > 0
+    with pytest.raises(ModelError, match=r"'1\.0' pads by 'same', zeros, where integers are known of as many zeros"):
+        lower(network(kernel_size=2, padding="same"), x)
+    with pytest.raises(ModelError, match=r"'1\.0' pads by \(1, 1\), circular"):
+        lower(network(kernel_size=3, padding=1, padding_mode="circular"), x)

@@ -164,3 +164,15 @@ def test_single_numbers_and_wide_types_are_refused() -> None:
     wide = nn.Sequential(PerStep(nn.Linear(3, 3)), IF()).double()
     with pytest.raises(ModelError, match=r"the weights of '0\.0' are float64"):
         nirs.to_graph(wide, torch.rand(4, 2, 3).double())
+
+
+def test_a_graph_is_read_as_float32_whatever_torch_makes_tensors_of(tmp_path: Path) -> None:
+    net, x = network(LAYERS["depthwise"])
+    path = nirs.write(tmp_path / "net.nir", net, x[:2])
+    torch.set_default_dtype(torch.float64)
+    try:
+        again = nirs.read(path)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    with torch.no_grad():
+        assert torch.equal(again(x), net(x))

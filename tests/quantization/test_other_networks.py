@@ -176,6 +176,21 @@ def test_computed_weights_are_refused_with_the_way_out(change, message: str) -> 
             isofire.prepare(flat(PerStep(layer)), QuantSpec(weights={"method": "lsq", "bits": 3}))
 
 
+def test_a_buffer_as_a_weight_is_told_as_one() -> None:
+    layer = nn.Linear(8, 8)
+    weight = layer.weight.detach()
+    del layer.weight
+    layer.register_buffer("weight", weight)
+    spec = QuantSpec(weights={"method": "lsq", "bits": 3})
+    with pytest.raises(ModelError, match=r"is a buffer, and weights are parameters; make it one") as found:
+        isofire.quantize_(flat(PerStep(layer)), spec)
+    assert "norm" not in str(found.value)
+    del layer.weight
+    layer.weight = nn.Parameter(weight, requires_grad=False)
+    isofire.quantize_(flat(PerStep(layer)), spec)
+    assert not torch.equal(layer.weight, weight)
+
+
 @pytest.mark.parametrize("own", [None, True, nn.Identity()])
 def test_an_attribute_of_the_networks_own_is_kept(own: object) -> None:
     model = flat(PerStep(nn.Linear(8, 8)))

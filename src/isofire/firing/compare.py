@@ -18,6 +18,7 @@ from isofire.firing.cost.synops_per_spike import SynopsPerSpike, few_of, reach_o
 from isofire.firing.evidence.noise_floor import NoiseFloor
 from isofire.firing.observation import Observation, fingerprints
 from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN, FiringRecorder, run_for
+from isofire.firing.repeat import tell_unlike
 from isofire.quantization import spec_of
 from isofire.running import device_of, drawing, evaluating, forward, placed, require_finite
 
@@ -193,6 +194,9 @@ def observe_together(
     ways: list[_Way | None] = [None] * len(models)
     with evaluating(*models), placed(*models, device=device):
         for inputs, labels in _shown(batches) if progress else batches:
+            if not seen:
+                for model in models:
+                    tell_unlike(model, inputs, len(labels))
             if probe and not seen:
                 reached, ways = _ways(models, inputs, len(labels))
             for model, recorder, said, way in zip(models, recorders, votes, ways, strict=True):
@@ -200,7 +204,7 @@ def observe_together(
                     said.append(_predict(model, recorder, inputs, labels, way))
             seen.append(labels.cpu())
             prints.append(fingerprints(inputs, axis(inputs, labels)))
-    labels = torch.cat(seen)
+    labels = torch.cat(seen).long()
     counted = recorders[0].counts.n_images
     if counted != len(labels):
         raise ModelError(
@@ -214,9 +218,9 @@ def observe_together(
     ]
     if any(way is not None and way.differs for way in ways):
         reached = (
-            "images take different ways through the network (its products are not as many per image in every batch as "
-            "on the first images), so what a spike costs is not the same for all; isofire.firing.cost.measure_cost "
-            "counts each image's own"
+            "the products of the network are not as many per image in every batch as on the first images (images take "
+            "different ways through the network, or are run one by one or under torch.vmap), so what a spike costs is "
+            "not known to be the same for all; isofire.firing.cost.measure_cost counts each image's own"
         )
     return Together(found, reached)
 

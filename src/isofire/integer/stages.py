@@ -48,8 +48,8 @@ class Stage:
         """Of a convolution, as `Connection` takes it."""
         layer = self.layer
         assert isinstance(layer, nn.Conv2d)
-        sizes = {name: pair(getattr(layer, name)) for name in ("stride", "padding", "dilation")}
-        return {"kind": "conv", "groups": layer.groups, **sizes}
+        sizes = {name: pair(getattr(layer, name)) for name in ("stride", "dilation")}
+        return {"kind": "conv", "groups": layer.groups, "padding": padding_of(layer), **sizes}
 
 
 def stages_of(model: nn.Module) -> tuple[list[Stage], int | None]:
@@ -236,13 +236,16 @@ def check_stage(stage: Stage) -> Stage:
     Raises
     ------
     ModelError
-        If not: weights with a time axis, strings as padding, neurons of another class.
+        If not: weights with a time axis, padding of unlike sides, neurons of another class.
     """
     layer, neuron, norm = stage.layer, stage.neuron, stage.norm
     if layer.weight.ndim != (4 if isinstance(layer, nn.Conv2d) else 2):
         raise ModelError(f"{stage.layer_name!r} has other weights in every step, which no integer layer has")
-    if isinstance(layer, nn.Conv2d) and (isinstance(layer.padding, str) or layer.padding_mode != "zeros"):
-        raise ModelError(f"{stage.layer_name!r} pads by {layer.padding!r}, {layer.padding_mode}; give zeros and a size")
+    if isinstance(layer, nn.Conv2d) and padding_of(layer) is None:
+        raise ModelError(
+            f"{stage.layer_name!r} pads by {layer.padding!r}, {layer.padding_mode}, where integers are known of as "
+            "many zeros on both sides; give their number"
+        )
     if norm is not None and (norm.running_mean is None or norm.running_var is None):
         raise ModelError(
             f"the batch norm behind {stage.layer_name!r} keeps no running statistics to fold; make it with "
@@ -264,6 +267,16 @@ def check_neurons(model: nn.Module, stages: list[Stage]) -> None:
     """Raise ModelError if a neuron of the network is in no stage."""
     if missing := set(find_neurons(model)) - {stage.target for stage in stages}:
         raise ModelError(f"the neurons {min(missing)!r} are not among the network's stages")
+
+
+def padding_of(layer: nn.Conv2d) -> tuple[int, int] | None:
+    """Zeros on each side of an axis, for height and width; None where they are no zeros, or not as many on both."""
+    if layer.padding_mode != "zeros":
+        return None
+    if layer.padding == "same":
+        down, right = (d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True))
+        return None if down % 2 or right % 2 else (down // 2, right // 2)
+    return (0, 0) if layer.padding == "valid" else pair(layer.padding)
 
 
 def pair(value: Any) -> tuple[int, int]:

@@ -89,8 +89,8 @@ def add_image_counts(accumulator: Tensor, counts: Tensor, block_ids: Tensor) -> 
 def _sum_by_vector(ordered: Tensor, runs: list[tuple[int, int, int]]) -> Tensor:
     """Float32 [runs, n]: per run and step, the images' rows times a vector of ones."""
     steps, images = ordered.shape[:2]
-    ones = torch.ones(images)
-    sums = torch.zeros(len(runs), ordered[0, 0].numel())
+    ones = torch.ones(images, dtype=torch.float32)
+    sums = torch.zeros(len(runs), ordered[0, 0].numel(), dtype=torch.float32)
     for row, (_, start, stop) in zip(sums, runs, strict=True):
         for step in range(steps):
             row.addmv_(ordered[step, start:stop].flatten(1).float().t(), ones[: stop - start])
@@ -100,7 +100,7 @@ def _sum_by_vector(ordered: Tensor, runs: list[tuple[int, int, int]]) -> Tensor:
 def _sum_by_product(ordered: Tensor, runs: list[tuple[int, int, int]]) -> Tensor:
     """Float32 [runs, n]: a 0/1 matrix [runs, T * N] times the spikes as [T * N, n]."""
     steps, images = ordered.shape[:2]
-    member = torch.zeros(len(runs), steps, images)
+    member = torch.zeros(len(runs), steps, images, dtype=torch.float32)
     for row, (_, start, stop) in zip(member, runs, strict=True):
         row[:, start:stop] = 1.0
     return member.flatten(1).to(ordered.device) @ ordered.reshape(steps * images, -1).float()

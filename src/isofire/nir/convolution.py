@@ -73,6 +73,7 @@ def read_conv(name: str, node: Any, convention: Convention) -> nn.Module:
         padding=padding,
         dilation=dilation,
         groups=groups,
+        dtype=torch.float32,
     )
     return filled(layer, weight, tensor_of(node.bias))
 

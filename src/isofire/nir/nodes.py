@@ -103,7 +103,7 @@ def _read_linear(name: str, node: Any, c: Convention) -> nn.Module:
     weight = tensor_of(node.weight)
     if weight.ndim != 2:
         raise ModelError(f"the weight of node {name!r} must be [outputs, inputs], got {list(weight.shape)}")
-    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=isinstance(node, nir.Affine))
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=isinstance(node, nir.Affine), dtype=torch.float32)
     return filled(layer, weight, tensor_of(node.bias) if isinstance(node, nir.Affine) else None)
 
 
@@ -162,7 +162,9 @@ def _neuron(about: dict[str, Any]) -> Neuron:
 
 def _batch_norm(about: dict[str, Any]) -> nn.Module:
     kind = nn.BatchNorm2d if about["axes"] == 3 else nn.BatchNorm1d
-    norm = kind(about["features"], eps=about["eps"], momentum=about["momentum"], affine=about["affine"])
+    norm = kind(
+        about["features"], eps=about["eps"], momentum=about["momentum"], affine=about["affine"], dtype=torch.float32
+    )
     norm.load_state_dict({key: torch.tensor(value) for key, value in about["state"].items()})
     return norm.eval()
 

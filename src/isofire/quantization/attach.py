@@ -185,6 +185,11 @@ def _plain_weight(choice: LayerAssignment, layer: nn.Module) -> nn.Parameter:
             f"the weight of {name!r} is already parametrized ({parts}); make that lasting first with "
             f"{tools}.parametrize.remove_parametrizations(layer, 'weight'), or leave the layer float"
         )
+    if "weight" in layer._buffers:
+        raise ModelError(
+            f"the weight of {name!r} is a buffer, and weights are parameters; make it one (requires_grad=False keeps "
+            "it from being trained), or leave the layer float"
+        )
     raise ModelError(
         f"the weight of {name!r} is no parameter but computed from others, as by weight or spectral norm; make it "
         f"lasting first with {tools}.remove_weight_norm(layer) or remove_spectral_norm(layer), or leave the layer float"

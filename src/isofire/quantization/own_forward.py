@@ -122,8 +122,8 @@ def weights_used_as_they_are(model: nn.Module, names: Sequence[str]) -> Iterator
     idle = [name for name, seen in operands.seen.items() if not seen.multiplied]
     if idle:
         _LOG.warning(
-            "no image multiplies with the quantized weights of %s; if the network uses other numbers in their place "
-            "(a buffer, a copy), those are not quantized",
+            "no image is seen to multiply with the quantized weights of %s; if the network uses other numbers in their "
+            "place (a buffer, a copy), those are not quantized",
             ", ".join(idle),
         )
 

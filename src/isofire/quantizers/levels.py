@@ -84,7 +84,7 @@ class Levels(TableQuantizer):
         )
         self.is_given = given is not None
         self.ste: Ste = ste
-        table = given or Table(torch.zeros(1, count - 1), torch.zeros(1, count))
+        table = given or Table(*(torch.zeros(1, n, dtype=torch.float32) for n in (count - 1, count)))
         self.register_buffer("values", table.levels.repeat(channels, 1))
         self.register_buffer("edges", table.edges.repeat(channels, 1))
 

@@ -114,7 +114,7 @@ class LQNet(FollowingQuantizer):
         self.seed = seed
         self.fan_out = fan_out
         self.updates = Counter()
-        self.register_buffer("basis", torch.zeros(channels, bits))
+        self.register_buffer("basis", torch.zeros(channels, bits, dtype=torch.float32))
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:

@@ -82,8 +82,8 @@ class LSQ(AffineQuantizer):
         self.init: Init = init
         self.k_min = -(2 ** (bits - 1)) if signed else 0
         self.k_max = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
-        self.step = nn.Parameter(torch.ones(channels))
-        self.register_buffer("floor", torch.full((channels,), _LEAST))
+        self.step = nn.Parameter(torch.ones(channels, dtype=torch.float32))
+        self.register_buffer("floor", torch.full((channels,), _LEAST, dtype=torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:
         self._checked(x)

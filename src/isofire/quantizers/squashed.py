@@ -49,8 +49,8 @@ class SquashedLevels(TableQuantizer):
         self.steps = 2 ** (bits - 1) - 1
         self.rest = neuron.rest
         self.squash = squash
-        self.register_buffer("largest", torch.ones(channels))
-        self.register_buffer("unit", torch.tensor([neuron.reach]))
+        self.register_buffer("largest", torch.ones(channels, dtype=torch.float32))
+        self.register_buffer("unit", torch.tensor([neuron.reach], dtype=torch.float32))
 
     def _with_gradient(self, x: Tensor, q: Tensor) -> Tensor:
         largest, unit = along(self.largest.clone(), x.ndim, self.axis), self.unit.clone()
@@ -77,7 +77,7 @@ class SquashedLevels(TableQuantizer):
     def set_largest(self, largest: Tensor, unit: float | None = None) -> None:
         """Take these `a`, `[G]`, and this unit."""
         if unit is not None:
-            self._store("unit", torch.tensor([unit]))
+            self._store("unit", torch.tensor([unit], dtype=torch.float32))
         # where all potentials rest, any scale has that one level
         self._store("largest", largest.float().clamp(min=torch.finfo(torch.float32).tiny))
         self.channels = largest.numel()

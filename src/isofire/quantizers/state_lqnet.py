@@ -86,11 +86,22 @@ class StateLQNet(FollowingQuantizer):
         self.fires = fires
         self.statistics: Statistics = statistics
         self.calls = Counter()
-        self.register_buffer("basis", torch.zeros(channels, bits))
+        self.register_buffer("basis", torch.zeros(channels, bits, dtype=torch.float32))
         of_moments = statistics == "moments"
-        self.register_buffer("gram", torch.zeros(channels, bits, bits) if of_moments else torch.zeros(0))
-        self.register_buffer("target", torch.zeros(channels, bits) if of_moments else torch.zeros(0))
-        self.register_buffer("histogram", torch.zeros(0) if of_moments else torch.zeros(channels, BINS))
+        self.register_buffer(
+            "gram",
+            torch.zeros(channels, bits, bits, dtype=torch.float32)
+            if of_moments
+            else torch.zeros(0, dtype=torch.float32),
+        )
+        self.register_buffer(
+            "target",
+            torch.zeros(channels, bits, dtype=torch.float32) if of_moments else torch.zeros(0, dtype=torch.float32),
+        )
+        self.register_buffer(
+            "histogram",
+            torch.zeros(0, dtype=torch.float32) if of_moments else torch.zeros(channels, BINS, dtype=torch.float32),
+        )
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
@@ -182,7 +193,9 @@ class StateLQNet(FollowingQuantizer):
         place = ((relative - low) * (BINS / (high - low))).long().clamp_(0, BINS - 1)
         place += torch.arange(len(rows), device=rows.device).unsqueeze(1) * BINS
         kept = (relative != 0).to(torch.float32)
-        found = torch.zeros(len(rows) * BINS, device=rows.device).index_add_(0, place.flatten(), kept.flatten())
+        found = torch.zeros(len(rows) * BINS, dtype=torch.float32, device=rows.device).index_add_(
+            0, place.flatten(), kept.flatten()
+        )
         return found.view(len(rows), BINS) / rows.shape[1]
 
 

@@ -75,7 +75,7 @@ class StateLSQ(TableQuantizer):
     def __init__(self, grid: StateGrid, *, granularity: Granularity = "tensor", channels: int = 1) -> None:
         super().__init__(math.log2(grid.count), granularity=granularity, channels=channels, channel_axis=1)
         self.grid = grid
-        self.log_step = nn.Parameter(torch.zeros(channels))
+        self.log_step = nn.Parameter(torch.zeros(channels, dtype=torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:
         self._checked(x)

@@ -32,7 +32,7 @@ class StepwiseLevels(Levels):
         self, levels: Sequence[float], *, unit: float, granularity: Granularity = "tensor", channel_axis: int = 0
     ) -> None:
         super().__init__(levels, granularity=granularity, channel_axis=channel_axis)
-        self.register_buffer("unit", torch.tensor([unit]))
+        self.register_buffer("unit", torch.tensor([unit], dtype=torch.float32))
 
     @property
     def is_fixed(self) -> bool:

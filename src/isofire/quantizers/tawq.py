@@ -80,7 +80,7 @@ class TaWQ(TemporalQuantizer):
         super().__init__(steps, 3, channels=channels)
         self.scale: Scale = scale
         self.alpha = alpha
-        self.register_buffer("scales", torch.zeros(steps, channels))
+        self.register_buffer("scales", torch.zeros(steps, channels, dtype=torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `[T, *x.shape]` ternary weights times their scales, in the dtype of `x`."""
@@ -119,7 +119,9 @@ class TaWQ(TemporalQuantizer):
     def levels(self) -> Tensor:
         """Return `[T, C_out, 3]`: -scale, 0, scale."""
         self._require_ready()
-        return self.scales.float().unsqueeze(2) * torch.tensor([-1.0, 0.0, 1.0], device=self.scales.device)
+        return self.scales.float().unsqueeze(2) * torch.tensor(
+            [-1.0, 0.0, 1.0], dtype=torch.float32, device=self.scales.device
+        )
 
     def extra_repr(self) -> str:
         return f"steps={self.steps}, scale={self.scale!r}, channels={self.channels}, alpha={self.alpha:g}"

@@ -52,6 +52,6 @@ def _where(model: nn.Module, error: BaseException) -> str:
     while trace is not None:
         owner = trace.tb_frame.f_locals.get("self")
         if isinstance(owner, nn.Module) and id(owner) in names:
-            found = f" (in its layer {names[id(owner)]!r}, {type(owner).__name__})"
+            found = f" (in its layer {names[id(owner)]!r}, {type(owner).__name__.removeprefix('Parametrized')})"
         trace = trace.tb_next
     return found
