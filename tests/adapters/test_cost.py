@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from isofire.adapters import Adapter, Layout, MembraneMixin, OverTime, register, unregister
 from isofire.firing import FiringRecorder
 from isofire.firing.cost import measure_cost, memory_of, reach, synops
+from isofire.neurons import LIF
 
 IMAGES = torch.rand(16, 6, generator=torch.Generator().manual_seed(0)) * 2
 LABELS = torch.zeros(16, dtype=torch.int64)
+STEPS = torch.tensor([0.0, 1, 2, 1, 0]).view(-1, 1, 1)
 
 
 def network(neuron: nn.Module) -> OverTime:
@@ -174,3 +176,86 @@ def test_a_state_that_holds_the_spikes_takes_no_events_from_them() -> None:
         unregister(Cell)
     assert cost.synops.mean == pytest.approx(expected)
     assert followed == {"cell": pytest.approx(expected)}
+
+
+def encoders() -> list[Any]:
+    """What encodes images into spikes, and whether a call gives one step, by library."""
+    jelly = "spikingjelly.activation_based.encoding"
+    return [
+        ("snntorch.spikegen", lambda lib: lambda x: lib.rate(x, num_steps=5), False),
+        ("snntorch.spikegen", lambda lib: lambda x: lib.latency(x, num_steps=5, normalize=True, linear=True), False),
+        ("snntorch.spikegen", lambda lib: lambda x: lib.delta(x * STEPS, 0.2, off_spike=True), False),
+        (jelly, lambda lib: lib.PoissonEncoder(), True),
+        (jelly, lambda lib: lib.LatencyEncoder(5), True),
+        (jelly, lambda lib: lib.WeightedPhaseEncoder(5), True),
+    ]
+
+
+@pytest.mark.parametrize(("library", "make", "stepped"), encoders())
+def test_spikes_of_a_librarys_encoder_count_by_unit_weights(library: str, make: Any, stepped: bool) -> None:
+    encoder = make(pytest.importorskip(library))
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encode, self.first, self.fire = encoder, nn.Linear(6, 8), LIF()
+
+        def forward(self, x: Tensor) -> Tensor:
+            made = torch.stack([self.encode(x) for _ in range(5)]) if stepped else self.encode(x)
+            seen.append((float((made != 0).sum()), made.shape[1]))
+            return self.fire(self.first(made))
+
+    torch.manual_seed(0)
+    seen: list[tuple[float, int]] = []
+    cost = measure_cost(Net().eval(), (IMAGES / 2.2, LABELS))
+    # all images together, or each alone because they were drawn anew
+    spikes, together = seen[-1] if seen[-1][1] > 1 else (sum(found for found, _ in seen[-16:]), 16)
+    assert (spikes > 0, together) == (True, 16)
+    assert cost.synapses[0].event_driven
+    assert cost.synops.mean == pytest.approx(spikes / 16 * 8)
+
+
+def keepers() -> list[Any]:
+    """Layers that keep states and do not spike, by library, and how many states."""
+    norse, jelly = "norse.torch", "spikingjelly.activation_based"
+    return [
+        (norse, lambda lib: lib.LI(), 2),
+        (norse, lambda lib: lib.LICell(), 2),
+        (norse, lambda lib: lib.LIBoxCell(), 1),
+        ("sinabs.layers", lambda lib: lib.ExpLeak(tau_mem=10.0), 1),
+        (f"{jelly}.layer", lambda lib: lib.SynapseFilter(tau=3.0, step_mode="m"), 1),
+        (f"{jelly}.layer", lambda lib: lib.SynapseFilter(tau=3.0), 1),
+    ]
+
+
+@pytest.mark.parametrize(("library", "make", "states"), keepers())
+def test_layers_that_integrate_and_do_not_spike(library: str, make: Any, states: int) -> None:
+    """Their states are memory, and weights behind them multiply at every step."""
+    layer = make(pytest.importorskip(library))
+    stepped = "Cell" in type(layer).__name__ or getattr(layer, "step_mode", "m") == "s"
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fire, self.layer, self.head = LIF(), layer, nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            spikes = self.fire(x.expand(5, *x.shape))
+            if not stepped:
+                turned = spikes.transpose(0, 1) if "sinabs" in library else spikes
+                out = self.layer(turned)
+                out = out[0] if isinstance(out, tuple) else out
+                return self.head(out.transpose(0, 1) if "sinabs" in library else out)
+            state, steps = None, []
+            for step in spikes:
+                out = self.layer(step, state) if "norse" in library else self.layer(step)
+                out, state = out if isinstance(out, tuple) else (out, None)
+                steps.append(self.head(out))
+            return torch.stack(steps)
+
+    cost = measure_cost(Net().eval(), (2 * IMAGES, LABELS))
+    assert cost.spikes.mean > 0
+    assert cost.memory.state_bits == 32 * 6 * (1 + states)
+    assert cost.left_out == ()
+    head = next(item for item in cost.synapses if item.name == "head")
+    assert (head.synops.max, head.macs_every_step) == (0, 5 * 6 * 3)

@@ -6,6 +6,7 @@ from isofire.adapters.base import Adapter, Layout, MembraneMixin
 from isofire.adapters.charge import Charge, charge_of
 from isofire.adapters.compiled import original, original_name, refuse_compiled, uncompiled
 from isofire.adapters.framework import Framework, register_framework
+from isofire.adapters.keepers import find_keepers, states_after
 from isofire.adapters.logits_of import LogitsOf
 from isofire.adapters.one_place import at_one_place
 from isofire.adapters.output import read_logits
@@ -43,6 +44,7 @@ __all__ = [
     "charge_of",
     "check_batches",
     "copy_of",
+    "find_keepers",
     "find_neurons",
     "framework_of",
     "from_rest",
@@ -58,6 +60,7 @@ __all__ = [
     "register_framework",
     "reset_",
     "run_self_test",
+    "states_after",
     "uncompiled",
     "unregister",
 ]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from isofire.adapters.base import Adapter
 from isofire.errors import SpecError
@@ -58,6 +58,11 @@ class Framework(ABC):
 
     def adopt(self, model: nn.Module) -> None:
         """Make a deep copy known to the library, where building a neuron does more than making it."""
+        return None
+
+    def states_after(self, module: nn.Module, output: Any) -> tuple[Tensor, ...] | None:
+        """What a layer that does not spike keeps for the next step after a call that gave `output`, for all images
+        together; empty where `output` is None and tells nothing, None for a layer that keeps nothing."""
         return None
 
     def reset_others(self, model: nn.Module) -> None:

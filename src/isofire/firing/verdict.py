@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from isofire.adapters import find_keepers
 from isofire.batches import Data
 from isofire.firing.compare import observe_together, require_order
 from isofire.firing.comparison import Comparison
@@ -284,4 +285,7 @@ def _state(quantized: nn.Module, counts: SpikeCounts, limit: float) -> Finding:
     memory = memory_of(quantized, {name: counts.n_neurons(name) for name in counts.layers})
     size = memory.state_bits / 8
     about = f"{counts.n_neurons():,} neurons' states of one image"
+    if size <= limit and (keepers := find_keepers(quantized)):
+        about += f"; undecided, since this leaves out states of layers that do not spike: {', '.join(keepers)}"
+        return _unknown("state_bytes", limit, about, size)
     return Finding(name="state_bytes", limit=limit, value=size, low=size, high=size, about=about)

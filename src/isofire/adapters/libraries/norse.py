@@ -42,6 +42,12 @@ class Norse(Framework):
         kinds = (loaded.SNNCell, loaded.SNN, loaded.SNNRecurrentCell, loaded.SNNRecurrent)
         return self._adapter if isinstance(module, kinds) and not _integrates(module) else None
 
+    def states_after(self, module: nn.Module, output: Any) -> tuple[Tensor, ...] | None:
+        kinds = (self.loaded.SNNCell, self.loaded.SNN)
+        if not (_is_kind(module, "LILinearCell") or (isinstance(module, kinds) and _integrates(module))):
+            return None
+        return () if output is None else tuple(x for x in output[1] if isinstance(x, Tensor))
+
 
 class NorseAdapter(Adapter):
     """`SNNCell`, `SNN` and their recurrent forms. They start at rest when called without a state."""

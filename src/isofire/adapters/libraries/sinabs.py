@@ -49,6 +49,11 @@ class Sinabs(Framework):
             return f"Sinabs' {name} has several floors"
         return {"reset": "subtract" if subtracts else "value", "several": several, "v_floor": (*floors, None)[0]}
 
+    def states_after(self, module: nn.Module, output: Any) -> tuple[Tensor, ...] | None:
+        if not isinstance(module, self.loaded.StatefulLayer) or module.does_spike:
+            return None
+        return tuple(module.buffers(recurse=False))
+
     def reset_others(self, model: nn.Module) -> None:
         for module in model.modules():
             if isinstance(module, self.loaded.StatefulLayer):

@@ -50,6 +50,9 @@ class SpikingJelly(Framework):
         # the writer takes no other reset, and writes steps of 0.1 ms
         return {"reset": "value", "dt": 1e-4}
 
+    def states_after(self, module: nn.Module, output: Any) -> tuple[Tensor, ...] | None:
+        return kept_by(module, output, self.loaded.base.MemoryModule)
+
     def reset_others(self, model: nn.Module) -> None:
         reset_memories(model, self.loaded.base.MemoryModule)
 
@@ -176,6 +179,19 @@ def reset_memories(model: nn.Module, memory: type) -> None:
     for module in modules:
         if isinstance(module, memory):
             module.reset()
+
+
+def kept_by(module: Any, output: Any, memory: type) -> tuple[Tensor, ...] | None:
+    """States of a filter, or of a recurrent cell whose gates spike; containers hold spikes, encoders the image's."""
+    kinds = {kind.__name__ for kind in type(module).__mro__ if kind.__module__.startswith("spikingjelly.")}
+    if kinds & {"SpikingLSTMCell", "SpikingGRUCell"}:
+        # of (hidden, cell) the first are spikes
+        held = output[1:] if isinstance(output, tuple) else (output,)
+        return tuple(x for x in held if isinstance(x, Tensor))
+    if not isinstance(module, memory) or "StatefulEncoder" in kinds or any(True for _ in module.children()):
+        return None
+    states = module._memories  # pyright: ignore[reportAttributeAccessIssue]
+    return tuple(x for x in states.values() if isinstance(x, Tensor)) if states else None
 
 
 def library_kind(neuron: Any) -> str:

@@ -15,6 +15,7 @@ from isofire.adapters.libraries.spikingjelly import (
     SpikingJelly,
     SpikingJellyAdapter,
     fire_and_reset,
+    kept_by,
     library_kind,
     reset_memories,
 )
@@ -35,6 +36,9 @@ class SpikingJelly0(Framework):
 
     def adapter_of(self, module: nn.Module) -> Adapter | None:
         return self._adapter if isinstance(module, self.loaded.BaseNode) else None
+
+    def states_after(self, module: nn.Module, output: Any) -> tuple[Tensor, ...] | None:
+        return kept_by(module, output, self.loaded.base.MemoryModule)
 
     def reset_others(self, model: nn.Module) -> None:
         reset_memories(model, self.loaded.base.MemoryModule)

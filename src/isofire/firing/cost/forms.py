@@ -21,7 +21,8 @@ class Form(NamedTuple):
     factor
         What one spike is in the values: a number, or what stands for a tensor of factors; None for no one factor.
     terms
-        How many of the layer's outputs are added up in an element; 0 where not in each as many.
+        How many of the layer's outputs are added up in an element; 0 where not in each as many, and in real numbers;
+        -k in those to which the layer's spikes were added k times.
     """
 
     factor: Hashable = 1.0
@@ -74,13 +75,19 @@ def beside(parts: Iterable[Forms], rows: bool = False) -> Forms:
 
 
 def mixed(parts: Iterable[Forms]) -> Forms:
-    """Of real numbers made of the layers' spikes."""
-    return {layer: Form(None, 0.0) for forms in parts for layer in forms}
+    """Of real numbers made of the layers' spikes, or of such numbers and further spikes."""
+    given = [(layer, form) for forms in parts for layer, form in forms.items()]
+    found: dict[str, Form] = {}
+    for name in dict.fromkeys(layer for layer, _ in given):
+        real = [form.terms for layer, form in given if layer == name and form.factor is None]
+        grown = 0 < len(real) < sum(layer == name for layer, _ in given)
+        found[name] = Form(None, min(real, default=0.0) - grown)
+    return found
 
 
 def uneven(forms: Forms) -> bool:
     """Whether elements hold sums of different lengths."""
-    return any(form.terms == 0 for form in forms.values())
+    return any(form.terms <= 0 for form in forms.values())
 
 
 def _product(one: Hashable, other: Hashable) -> Hashable:

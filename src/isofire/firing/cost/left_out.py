@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from torch import nn
@@ -24,7 +24,7 @@ class LeftOut:
         Its part of what the number counts: of the network's weights, or of its operations, as `of` says; None where it
         is not known.
     of
-        "weights" or "operations".
+        "weights", "operations" or "states".
     """
 
     name: str
@@ -37,9 +37,9 @@ class LeftOut:
         return f"{self.name}: {self.reason} ({part})"
 
 
-def left_out(model: nn.Module, trace: Trace) -> tuple[LeftOut, ...]:
+def left_out(model: nn.Module, trace: Trace, steps: int = 0, kept: Collection[str] = ()) -> tuple[LeftOut, ...]:
     """Modules with operations that no rule knows or with work outside of torch, and parameters whose work is not
-    counted."""
+    counted; where `steps` is given, traces that a network's own code keeps beside the layers in `kept`."""
     weights = {name: item for name, item in model.named_parameters() if item.ndim > 1}
     total = sum(item.numel() for item in weights.values())
     open_ = {name: item.numel() for name, item in weights.items() if name not in trace.uses.counted}
@@ -65,6 +65,11 @@ def left_out(model: nn.Module, trace: Trace) -> tuple[LeftOut, ...]:
         if module not in named:
             held = sum(_within(open_, module))
             add(module or "(model)", f"works outside of torch ({how}), which is not counted", held or None)
+    for module, times in trace.traces.items():
+        # spikes of the first two steps make the first real number, and each later step's are added to it
+        if steps > 2 and times >= steps - 2 and module not in kept:
+            reason = "keeps sums of spikes from step to step, which are in no state memory"
+            found[f"{module}: {reason}"] = LeftOut(name=module or "(model)", reason=reason, share=None, of="states")
     return tuple(found.values())
 
 

@@ -133,7 +133,7 @@ def _cost(model: nn.Module, meter: CostMeter, frames: bool) -> Cost:
     images = len(next(iter(meter.spikes.values())).totals)
     synops = sum((item.sums[:, ALL] for item in summed.values()), np.zeros(images))
     spikes = sum((torch.stack(tally.totals).sum(1) for tally in meter.spikes.values()), torch.zeros(images))
-    memory = memory_of(model, neurons)
+    memory = memory_of(model, neurons, meter.kept)
     return Cost(
         synapses=tuple(_synapse_cost(name, item, meter.sites[name]) for name, item in summed.items()),
         neurons=tuple(_neuron_cost(name, tally) for name, tally in meter.spikes.items()),
@@ -142,7 +142,7 @@ def _cost(model: nn.Module, meter: CostMeter, frames: bool) -> Cost:
         memory=memory,
         n_images=images,
         T=meter.steps,
-        left_out=left_out(model, meter.trace),
+        left_out=left_out(model, meter.trace, meter.steps, meter.kept),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -53,12 +53,12 @@ class WeightMemory:
 
 @dataclass(frozen=True, kw_only=True)
 class StateMemory:
-    """The states of one layer of neurons.
+    """The states of one layer of neurons, or of one that does not spike.
 
     Parameters
     ----------
     neurons, bits
-        Their number, and bits of each one's membrane.
+        Their number, and bits of each one's membrane; of a layer that does not spike, of its first state.
     others
         States of each neuron beside the membrane, such as synaptic currents, 32 bits each: nothing quantizes them.
     """
@@ -100,17 +100,19 @@ class Memory:
 
     @property
     def state_bits(self) -> int:
-        """Membranes and what else neurons keep."""
+        """Membranes, what else neurons keep, and the states of layers that do not spike."""
         return sum(layer.total for layer in self.states.values())
 
 
-def memory_of(model: nn.Module, neurons: Mapping[str, int]) -> Memory:
+def memory_of(model: nn.Module, neurons: Mapping[str, int], kept: Mapping[str, Sequence[int]] | None = None) -> Memory:
     """Memory of a full-precision, prepared or quantized model, for one image at a time.
 
     Parameters
     ----------
     neurons
         Layer of neurons -> their number, which depends on the size of the images.
+    kept
+        Layer that keeps states but does not spike -> numbers in each; see `isofire.adapters.find_keepers`.
     """
     refuse_integers(model)
     spec = spec_of(model)
@@ -147,7 +149,7 @@ def memory_of(model: nn.Module, neurons: Mapping[str, int]) -> Memory:
     }
     return Memory(
         weights=weights | others,
-        states=states,
+        states=states | {name: _kept(sizes) for name, sizes in (kept or {}).items()},
         norm_bits=2 * FLOAT_BITS * sum(norm.num_features for norm in norms),
         other_bits=FLOAT_BITS * vectors,
     )
@@ -202,6 +204,13 @@ def _owner(stored: dict[int, str], name: str, weight: Tensor | None) -> str | No
         return None
     first = stored.setdefault(weight.untyped_storage()._cdata, name)
     return None if first == name else first
+
+
+def _kept(sizes: Sequence[int]) -> StateMemory:
+    alike = len(set(sizes)) == 1
+    return StateMemory(
+        neurons=sizes[0] if alike else sum(sizes), bits=FLOAT_BITS, others=len(sizes) - 1 if alike else 0
+    )
 
 
 def _bits(setting: Setting | None) -> int:

@@ -6,17 +6,19 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter, batch_first
+from isofire.adapters import Adapter, batch_first, find_keepers, states_after
 from isofire.errors import ModelError
 from isofire.firing.cost.contacts import Arrival, Contact, Which, without_sums_of_more
 from isofire.firing.cost.events import Events, Source, is_whole
 from isofire.firing.cost.forms import Form
 from isofire.firing.cost.trace import Trace
+from isofire.running import hooked
 
 ALL, NONZERO, EVENTS, ACTIVE, DENSE, INPUTS, REAL = range(7)
 """Rows of a call's sums: events times fan-out over all and over non-zero weights, non-zero inputs, synapses with a
@@ -81,16 +83,25 @@ class CostMeter:
         self.sites: dict[str, SiteTally] = {}
         self.steps = 0
         self.images = 0
+        self.kept: dict[str, list[int]] = {}
+        """Layer that does not spike -> numbers in each of its states, of one image."""
         self.unsure: set[str] = set()
         """Places where which row belongs to which image was a guess."""
         self._batch_first = batch_first(model)
+        self._together = 1
         self._calls: list[tuple[Contact, Tensor, list[int] | None]] = []
         self._fans: dict[tuple[Any, ...], Tensor] = {}
 
     @contextmanager
     def counting(self) -> Iterator[CostMeter]:
         """Hooks on the model, and none left behind."""
-        with self.trace.following():
+        with (
+            self.trace.following(),
+            hooked(
+                layer.register_forward_hook(partial(self._keeps, name))
+                for name, layer in find_keepers(self.model).items()
+            ),
+        ):
             yield self
 
     def run(self, inputs: Tensor, images: int, forward: Any, *, alike: bool = False) -> None:
@@ -111,6 +122,7 @@ class CostMeter:
             If a layer of neurons was not called, or in an order of axes that cannot be told.
         """
         self._calls.clear()
+        self._together = images
         for tally in self.spikes.values():
             tally.calls.clear()
         self.trace.run(inputs, forward)
@@ -146,6 +158,11 @@ class CostMeter:
                 f"{list(total.shape)}; give every place its own neuron module"
             )
         return total
+
+    def _keeps(self, name: str, layer: nn.Module, _inputs: Any, output: Any) -> None:
+        sizes = [math.ceil(state.numel() / self._together) for state in states_after(layer, output) or ()]
+        if sum(sizes) > sum(self.kept.get(name, ())):
+            self.kept[name] = sizes
 
     def _fired(self, name: str, module: nn.Module, adapter: Adapter, output: Any) -> Events:
         spikes = adapter.spikes(module, output).detach()

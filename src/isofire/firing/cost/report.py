@@ -170,9 +170,8 @@ class Cost(TableShown):
             for item in self.synapses
         ]
         neurons = [
-            NeuronWork(neurons=item.neurons, steps=self.T, bits=held.bits, others=held.others)
-            for item in self.neurons
-            if (held := self.memory.states[item.name])
+            NeuronWork(neurons=held.neurons, steps=self.T, bits=held.bits, others=held.others)
+            for held in self.memory.states.values()
         ]
         return estimate(layers, neurons, at, constants)
 
@@ -247,6 +246,12 @@ class Cost(TableShown):
                 _bits(self.memory.states[layer.name]),
             ]
             for layer in self.neurons
+        ]
+        spiking = {layer.name for layer in self.neurons}
+        rows += [
+            [name, f"{held.neurons:,}", "none", *[""] * 4, _bits(held)]
+            for name, held in self.memory.states.items()
+            if name not in spiking
         ]
         return TextTable(["neurons", "number", "spikes", "p50", "p99", "max", "step max", "bits"], rows)
 

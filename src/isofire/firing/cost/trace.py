@@ -33,7 +33,7 @@ from isofire.firing.cost.events import (
     named_tensors,
     storage_of,
 )  # fmt: skip
-from isofire.firing.cost.operations import KNOWN, PLACED
+from isofire.firing.cost.operations import KNOWN, PLACED, SUMS_OF_TWO
 from isofire.firing.cost.propagation import propagate
 from isofire.firing.cost.uses import Leaving, Uses, work_not_counted
 from isofire.firing.cost.written_out import WrittenOut
@@ -80,6 +80,8 @@ class Trace(TorchDispatchMode):
         self.unknown: dict[tuple[str, str], None] = {}
         """(module, operation) of what no rule knows."""
         self.uses = Uses()
+        self.traces: dict[str, int] = {}
+        """Module -> how often spikes of one layer were added to a real number made of them, at most."""
         self.neuron_calls = 0
         self._memory = EventMemory()
         self._paused = False
@@ -203,6 +205,9 @@ class Trace(TorchDispatchMode):
             self.uses.counted |= made_of
         elif source >= Source.INPUT:
             found = self._written_out.straight_through(call) or propagate(call)
+            if call.name in SUMS_OF_TWO and not isinstance(found, list) and found.count is None:
+                grown = -min((form.terms for form in found.forms.values()), default=0)
+                self.traces[call.place] = max(self.traces.get(call.place, 0), int(grown))
             known = self._look_up(call)
             if known and made_of and work_not_counted(call):
                 self.uses.lose(made_of, call.name)
