@@ -70,6 +70,8 @@ def test_a_missing_table_is_refused(key: str) -> None:
         ("xylo-a2", "neuron", {"bias_into": "current"}, "networks without a chip"),
         ("speck2f", "bias", {"bits": 0}, "contradicts when"),
         ("speck2f", "weights", {"shift": [3, 1]}, "least, most"),
+        ("xylo-a2", "weights", {"shift": [-2, 8]}, r"weights\.shift must be \[least, most\] within 0\.\.62"),
+        ("loihi1", "bias", {"shift": [9, 7]}, r"bias\.shift must be"),
         ("speck2f", "limits", {"cores": -1}, r"limits\.cores"),
         ("xylo-a2", "neuron", {"decay": {"kind": "shift", "bits": 4, "rounding": "zero"}}, "rounds to the floor"),
     ],

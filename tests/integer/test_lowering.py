@@ -410,3 +410,29 @@ def test_padding_by_name_is_that_many_zeros(given: dict[str, Any], meant: dict[s
         lower(network(kernel_size=2, padding="same"), x)
     with pytest.raises(ModelError, match=r"'1\.0' pads by \(1, 1\), circular"):
         lower(network(kernel_size=3, padding=1, padding_mode="circular"), x)
+
+
+@pytest.mark.parametrize(
+    ("example", "said"),
+    [
+        (torch.zeros(10, 0, 6), r"one at least, got \[10, 0, 6\]"),
+        (torch.zeros(10, 4, 6).numpy(), "got ndarray"),
+        (torch.ones(10, 4, 7), "fails on inputs .* layer '0.0', Linear"),
+        (torch.full((10, 4, 6), math.nan), "a largest of nan"),
+    ],
+)
+def test_examples_that_tell_nothing_are_refused(example: Any, said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        lower(nn.Sequential(PerStep(nn.Linear(6, 8)), LIF()).eval(), example)
+
+
+def test_weights_that_are_no_numbers_or_far_too_large_are_refused_by_name() -> None:
+    model = nn.Sequential(PerStep(nn.Linear(6, 8, bias=False)), LIF(2.0, v_threshold=0.3)).eval()
+    model[0][0].weight.data[0, 0] = 1e30  # type: ignore[index,operator]
+    with pytest.raises(ModelError, match=r"the states of '1' need .* far larger than others"):
+        lower(model, torch.ones(4, 2, 6))
+    model[0][0].weight.data[0, 0] = math.nan  # type: ignore[index,operator]
+    with pytest.raises(ModelError, match=r"'0\.0\.weight' of Sequential has 1 NaN"):
+        lower(model, torch.ones(4, 2, 6))
+    with pytest.raises(ModelError, match="has no neurons"):
+        lower(nn.Sequential(PerStep(nn.Linear(6, 3))), torch.ones(4, 2, 6))

@@ -154,3 +154,13 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     for name in ("cut", "text", "empty", "half", "link", "none"):
         with pytest.raises(CheckpointError, match="netx file"):
             read_netx(tmp_path / f"{name}.net")
+
+
+@pytest.mark.parametrize("weight", [np.inf, 1e300, 1000.0])
+def test_weights_that_no_chip_holds_are_refused(weight: float, tmp_path: Path) -> None:
+    path = tmp_path / "net.net"
+    with h5py.File(path, "w") as file:
+        layer = file.create_group("layer")
+        block(layer.create_group("0"), "dense", (2,), weight=np.array([[weight, -60.0], [36.0, 100.0]]))
+    with pytest.raises(ModelError, match=r"layer0: weight must lie within \+-256"):
+        read_netx(path)

@@ -26,6 +26,7 @@ from isofire.integer.population import Population, StateTable
 from isofire.integer.stages import Stage
 from isofire.neurons import Neuron
 from isofire.quantizers.lattice import Codes, codes_of
+from isofire.running import forward, hooked
 
 _MOST_POINT = 20
 _LEAST_POINT = {"zero": 12, "subtract": 20}
@@ -130,10 +131,12 @@ class Builder:
         bits = 32 if int(digits.max()) <= 30 - _LEAST_POINT[reset] - more else WIDEST - own.bits
         point = (bits - 2 - digits).clamp(max=_MOST_POINT + more)
         unit = gain / 2.0**point
-        if int(point.min()) < 0 and float((own.threshold / unit).min()) < 2.0 ** _LEAST_POINT["zero"]:
+        wanted = 2.0 ** _LEAST_POINT["zero"] if int(point.min()) < 0 else 1.0
+        if (finest := float((own.threshold / unit).min())) < wanted:
+            needed = bits - 2 + math.ceil(math.log2(wanted / max(finest, 2.0**-900)))
             raise ModelError(
-                f"the states of {name!r} need {int(digits.max())} bits, {bits - 2} are there; "
-                "give fewer input_bits or weight_bits"
+                f"the states of {name!r} need {needed} bits for its sums beside its threshold, {bits - 2} are there; "
+                "give fewer input_bits or weight_bits, or look for weights that are far larger than others"
             )
 
         def wide(values: Tensor) -> Tensor:
@@ -252,9 +255,8 @@ def shapes_of(model: nn.Module, example: Tensor) -> tuple[dict[str, tuple[int, .
             steps.append(output.shape[0])
 
         handles.append(neuron.register_forward_hook(note))
-    try:
-        model(example)
-    finally:
-        for handle in handles:
-            handle.remove()
+    if not handles:
+        raise ModelError("the network has no neurons; integers are of networks that spike")
+    with hooked(handles):
+        forward(model, example)
     return shapes, steps[0]

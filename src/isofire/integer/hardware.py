@@ -36,8 +36,7 @@ class WeightRules(_Rules, frozen=True):
 
     def __post_init__(self) -> None:
         _within("weights.bits", self.bits, 1, 16)
-        if self.shift[0] > self.shift[1]:
-            raise SpecError(f"weights.shift must be (least, most), got {list(self.shift)}")
+        _shifts("weights.shift", self.shift)
 
 
 class BiasRules(_Rules, frozen=True):
@@ -49,6 +48,7 @@ class BiasRules(_Rules, frozen=True):
 
     def __post_init__(self) -> None:
         _within("bias.bits", self.bits, 0, 32)
+        _shifts("bias.shift", self.shift)
         if (self.bits == 0) != (self.when == "never"):
             raise SpecError(f"a bias of {self.bits} bits contradicts when = {self.when!r}")
 
@@ -215,6 +215,11 @@ PRESETS: tuple[str, ...] = tuple(
 
 def _each(limit: int | tuple[int, ...]) -> tuple[int, ...]:
     return (limit,) if isinstance(limit, int) else limit
+
+
+def _shifts(name: str, shift: tuple[int, int]) -> None:
+    if not 0 <= shift[0] <= shift[1] <= WIDEST:
+        raise SpecError(f"{name} must be [least, most] within 0..{WIDEST}, got {list(shift)}")
 
 
 def _within(name: str, value: int, low: int, high: int) -> None:

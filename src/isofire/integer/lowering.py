@@ -21,7 +21,7 @@ from isofire.integer.refusals import RefusedError, allowed
 from isofire.integer.stages import Stage, check_neurons, stages_of
 from isofire.quantization import convert, is_converted, spec_of
 from isofire.quantization.verbs import _SPEC
-from isofire.running import evaluating
+from isofire.running import evaluating, require_finite
 
 _MOST_BITS = 32
 """Of inputs and weights, which C programs hold in so many."""
@@ -83,6 +83,10 @@ def lower(
     for name, bits in (("input_bits", input_bits), ("weight_bits", weight_bits)):
         if bits is not None and not 2 <= bits <= _MOST_BITS:
             raise SpecError(f"{name} must lie in 2..{_MOST_BITS}, got {bits}")
+    if not isinstance(example, Tensor) or not example.numel():
+        got = list(example.shape) if isinstance(example, Tensor) else type(example).__name__
+        raise ModelError(f"example must be a tensor of inputs as the network takes them, one at least, got {got}")
+    require_finite(model)
     names = allowed(approximate)
     if hardware is None and (names or shift_by != "factor" or gain != "keep"):
         raise SpecError("approximate, shift_by and gain are of a chip; give hardware=")

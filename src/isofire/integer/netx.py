@@ -19,6 +19,9 @@ from isofire.integer.population import Population
 _SHIFT = 6
 """Of weights and biases, whose unit is that of `vThMant`."""
 _TYPES = ("dense", "conv")
+_LARGEST = {"weight": 256, "bias": 4096}
+"""Mantissas of Loihi."""
+_MOST = 1 << 24
 
 
 def read_netx(path: str | os.PathLike[str]) -> IntegerNetwork:
@@ -182,4 +185,6 @@ def _whole(name: str, key: str, value: Any) -> Tensor:
     array = np.asarray(value, dtype=np.float64)
     if not np.array_equal(array, np.round(array)):
         raise ModelError(f"{name}: {key} must be whole numbers, as the chip's are; export the quantized network")
+    if array.size and float(np.abs(array).max()) > (most := _LARGEST.get(key, _MOST)):
+        raise ModelError(f"{name}: {key} must lie within +-{most:,}, as the chip's do, got {np.abs(array).max():g}")
     return torch.from_numpy(array.astype(np.int64))
