@@ -176,3 +176,26 @@ def test_a_graph_is_read_as_float32_whatever_torch_makes_tensors_of(tmp_path: Pa
         torch.set_default_dtype(torch.float32)
     with torch.no_grad():
         assert torch.equal(again(x), net(x))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_convolutions_of_other_tools_are_read_as_they_are(name: str, tmp_path: Path) -> None:
+    layer = LAYERS[name]
+    plane = isinstance(layer, nn.Conv2d)
+    with torch.no_grad():
+        x = torch.rand(3, 4, *((9, 9) if plane else (9,)))
+        expected = layer(x)
+
+    def sizes(values: Any) -> Any:
+        return values if isinstance(values, str) else tuple(values) if plane else values[0]
+
+    bias = torch.zeros(expected.shape[1]) if layer.bias is None else layer.bias
+    node = (nir.Conv2d if plane else nir.Conv1d)(
+        (9, 9) if plane else 9, layer.weight.detach().numpy(), sizes(layer.stride), sizes(layer.padding),
+        sizes(layer.dilation), layer.groups, bias.detach().numpy(),
+    )  # fmt: skip
+    ends = {"input": nir.Input({"input": np.array(x.shape[1:])}), "output": nir.Output({"output": expected.shape[1:]})}
+    graph = nir.NIRGraph(ends | {"conv": node}, [("input", "conv"), ("conv", "output")], type_check=False)
+    for given in (graph, nirs.write_graph(tmp_path / "net.nir", graph)):
+        with torch.no_grad():
+            torch.testing.assert_close(nirs.read(given)(x[None])[0], expected, rtol=0, atol=1e-6)

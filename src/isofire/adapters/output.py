@@ -32,7 +32,7 @@ _TIME_FIRST: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 """Whether the first axis of its logits [T, N, classes] is that of the steps, once known."""
 
 
-def read_logits(model: nn.Module, output: Any, images: int, inputs: Tensor | None = None) -> Tensor:
+def read_logits(model: nn.Module, output: Any, images: int, inputs: Tensor) -> Tensor:
     """Logits [T, N, classes] or [N, classes] in what `model` returned for `images` inputs.
 
     - A tensor: [N, classes], [T, N, classes], and [N, T, classes] of a model of batch-first neurons (Sinabs).
@@ -50,7 +50,7 @@ def read_logits(model: nn.Module, output: Any, images: int, inputs: Tensor | Non
         N.
     inputs
         What it was given; the network is run again on it, once, to see its steps, and on a part of it where the shapes
-        alone leave more than one reading. Without, a first axis of three is taken for the steps.
+        alone leave more than one reading.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def read_logits(model: nn.Module, output: Any, images: int, inputs: Tensor | Non
     return first
 
 
-def _one_of(net: nn.Module, output: Any, images: int, inputs: Tensor | None) -> Any:
+def _one_of(net: nn.Module, output: Any, images: int, inputs: Tensor) -> Any:
     """The one object in a model's output that holds the logits."""
     if not isinstance(output, tuple | list) or not output:
         return output
@@ -114,7 +114,7 @@ def _like_logits(item: Any, first: Tensor, images: int) -> bool:
     return item.shape[:-1] == first.shape[:-1] if item.ndim == first.ndim else images in item.shape[:-1]
 
 
-def _axis(net: nn.Module, logits: Tensor, images: int, inputs: Tensor | None) -> int:
+def _axis(net: nn.Module, logits: Tensor, images: int, inputs: Tensor) -> int:
     """Axis of the images in logits of two or three axes."""
     fits = [axis for axis, size in enumerate(logits.shape) if size == images]
     known = _AXES.setdefault(net, {})
@@ -128,10 +128,10 @@ def _axis(net: nn.Module, logits: Tensor, images: int, inputs: Tensor | None) ->
     return known[logits.ndim]
 
 
-def _probed_axis(net: nn.Module, logits: Tensor, images: int, inputs: Tensor | None) -> int:
+def _probed_axis(net: nn.Module, logits: Tensor, images: int, inputs: Tensor) -> int:
     """Axis that has one entry less when the network sees one image less."""
     with unheard(net):
-        output = None if inputs is None else _run(net, inputs, images, images - 1)
+        output = _run(net, inputs, images, images - 1)
     fewer = output[0] if isinstance(output, tuple | list) and output else output
     shape = list(fewer.shape) if isinstance(fewer, Tensor) else []
     for axis in range(logits.ndim):
@@ -143,9 +143,9 @@ def _probed_axis(net: nn.Module, logits: Tensor, images: int, inputs: Tensor | N
     raise _unread(images, f"{list(logits.shape)}, in which images and {others} are as many")
 
 
-def _is_time_first(net: nn.Module, logits: Tensor, images: int, inputs: Tensor | None) -> bool:
+def _is_time_first(net: nn.Module, logits: Tensor, images: int, inputs: Tensor) -> bool:
     """Whether logits with the images on the second axis have the steps on the first, and not on the last."""
-    if inputs is None or not find_neurons(net) or getattr(net, "gives_steps_first", False):
+    if not find_neurons(net) or getattr(net, "gives_steps_first", False):
         # nothing to compare with, or known
         return True
     if net not in _TIME_FIRST:
@@ -172,18 +172,16 @@ def _changed_at_the_end(net: nn.Module, inputs: Tensor, images: int) -> bool:
     return sum(time) == 1 and sum(classes) > 1
 
 
-def _is_by_step(net: nn.Module, entries: int, images: int, inputs: Tensor | None) -> bool:
+def _is_by_step(net: nn.Module, entries: int, images: int, inputs: Tensor) -> bool:
     """Whether an output of so many tensors has one for each step.
 
     Heads may be as many as steps. What tells them apart: other spikes in the last step change each head, but of the
     logits of steps only the last.
     """
     if net not in _BY_STEP:
-        _BY_STEP[net] = (
-            inputs is not None
-            and {sum(lengths) for lengths in _calls(net, inputs, images).values()} == {entries}
-            and _changed_by_last_step(net, inputs, images) == [False] * (entries - 1) + [True]
-        )
+        _BY_STEP[net] = {sum(lengths) for lengths in _calls(net, inputs, images).values()} == {
+            entries
+        } and _changed_by_last_step(net, inputs, images) == [False] * (entries - 1) + [True]
     return _BY_STEP[net]
 
 

@@ -185,7 +185,8 @@ def _build(builder: str) -> nn.Module:
 
 def _function(text: str, option: str) -> Callable[..., Any]:
     if not is_named(text):
-        raise SpecError(f"{option} takes package.module:function, got {text!r}")
+        file = "; a file is named without it" if os.path.exists(text) else ""
+        raise SpecError(f"{option} takes package.module:function, got {text!r}{file}")
     module, _, name = text.partition(":")
     here = os.getcwd()
     if here not in sys.path:
