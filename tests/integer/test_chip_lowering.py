@@ -331,3 +331,12 @@ def test_each_change_of_neurons_that_subtract_another_number_is_measured(subtrac
     steps = steps_of(net, chip, [(x, torch.zeros(5, dtype=torch.int64))])
     assert {"reset", "spikes"} <= set(steps.alone)
     assert steps.alone["reset"].overall["emd_layer_mean"] > 0
+
+
+def test_a_leak_that_a_chip_does_not_have_is_told_as_one_that_never_forgets() -> None:
+    net = nn.Sequential(PerStep(nn.Linear(6, 8, bias=False)), LIF(4.0, v_floor=-1.0, decay_input=False))
+    x = torch.randint(0, 2, (8, 3, 6)).float()
+    with pytest.raises(
+        SpecError, match=r"becomes inf .* keep every input for ever; train with neurons that do not leak"
+    ):
+        lower(net, x, hardware="speck2f")

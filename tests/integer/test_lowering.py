@@ -436,3 +436,17 @@ def test_weights_that_are_no_numbers_or_far_too_large_are_refused_by_name() -> N
         lower(model, torch.ones(4, 2, 6))
     with pytest.raises(ModelError, match="has no neurons"):
         lower(nn.Sequential(PerStep(nn.Linear(6, 3))), torch.ones(4, 2, 6))
+
+
+def test_a_norm_at_the_end_gives_each_output_its_own_gain() -> None:
+    """Outputs are read in one unit; the float network's logits are the right ones."""
+    torch.manual_seed(0)
+    head = nn.BatchNorm1d(4)
+    model = nn.Sequential(PerStep(nn.Linear(6, 8)), LIF(2.0, v_threshold=0.3), PerStep(nn.Linear(8, 4), head)).eval()
+    with torch.no_grad():
+        head.running_var.uniform_(0.1, 5.0)  # type: ignore[union-attr]
+        head.running_mean.uniform_(-1.0, 1.0)  # type: ignore[union-attr]
+        head.weight.uniform_(-2.0, 2.0)
+        head.bias.uniform_(-1.0, 1.0)
+    x = torch.rand(5, 7, 6)
+    assert float((lower(model, x)(x) - model(x)).detach().abs().max()) < 1e-5

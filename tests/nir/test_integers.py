@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch
 from torch import nn
 
 from isofire.errors import ModelError
+from isofire.export import write_c
 from isofire.integer import differences, lower
 from isofire.neurons import IF, LIF, CubaLIF, PerStep
 
@@ -60,3 +63,52 @@ def test_a_graph_with_two_ways_is_refused_and_what_nir_has_no_node_for() -> None
     model = nn.Sequential(PerStep(nn.Linear(2, 2)), CubaLIF(2.0, 2.0, v_reset=None, v_subtract=2.0))
     with pytest.raises(ModelError, match="subtracts another number than its threshold"):
         isofire.nir.to_graph(model, torch.ones(3, 1, 2))
+
+
+@pytest.mark.parametrize("reset", ["subtract", "value"])
+def test_a_published_recurrent_graph_has_integers_and_a_program(reset: Any, tmp_path: Path) -> None:
+    """As the Braille networks are: factors r before neurons with constants of their own, recurrent weights."""
+    from tests.nir.test_current_based import DT, graph
+
+    net = isofire.nir.read(graph(), isofire.nir.Convention(dt=DT, reset=reset))
+    x = torch.randint(0, 2, (60, 8, 12), generator=torch.Generator().manual_seed(1)).float()
+    integers = lower(net, x)
+    found = differences(net, integers, [x])
+    assert list(found.layers) == ["lif1.lif", "lif2"]
+    assert [layer.beyond_float32 for layer in found.layers.values()] == [0, 0]
+    fired = integers.run(integers.codes(x)).spikes
+    assert all(0.01 < float(spikes.double().mean()) < 0.9 for spikes in fired.values())
+    if shutil.which("cc") is not None:
+        made = write_c(tmp_path / "c", integers, integers.codes(x[:, :2]))
+        strict = ["cc", "-std=c99", "-Wall", "-Werror", "-fsanitize=undefined", "-fno-sanitize-recover"]
+        subprocess.run([*strict, "network.c", "network_test.c", "-o", "run"], cwd=made, check=True)
+        assert subprocess.run([str(made / "run")], capture_output=True, text=True, check=True).stdout == "equal\n"
+
+
+def test_factors_go_where_weights_are_on_chips_too() -> None:
+    torch.manual_seed(4)
+    scale = isofire.nir.graph.Scale(torch.tensor([0.5, -2.0, 1.0]))
+    names = {"fc": ("input",), "r": ("fc",), "n": ("r",)}
+    graph = isofire.nir.GraphNet({"fc": nn.Linear(6, 3), "r": scale, "n": IF(v_threshold=0.2)}, names, ("n",)).eval()
+    plain = nn.Linear(6, 3)
+    factors = scale.scale.detach()
+    plain.weight = nn.Parameter(graph.fc.weight.detach() * factors.view(-1, 1))
+    plain.bias = nn.Parameter(graph.fc.bias.detach() * factors)
+    x = torch.randint(0, 2, (9, 4, 6)).float()
+    for options in ({}, {"hardware": "loihi1", "approximate": True}):
+        ours, due = (
+            lower(graph, x, **options),
+            lower(nn.Sequential(PerStep(plain), IF(v_threshold=0.2)).eval(), x, **options),
+        )
+        assert torch.equal(ours(x), due(x))
+    assert float(ours(x).sum()) > 5
+    for factors, layers, said in (
+        (torch.rand(3, 4, 4), nn.Conv2d(1, 3, 3), "differ within a channel"),
+        (torch.rand(3), None, "must follow a convolution or linear layer"),
+    ):
+        parts = {"r": isofire.nir.graph.Scale(factors), "n": IF()}
+        order = {"r": ("input",), "n": ("r",)}
+        if layers is not None:
+            parts, order = {"fc": layers, **parts}, {"fc": ("input",), "r": ("fc",), "n": ("r",)}
+        with pytest.raises(ModelError, match=said):
+            lower(isofire.nir.GraphNet(parts, order, ("n",)).eval(), torch.ones(2, 1, *((1, 6, 6) if layers else (3,))))

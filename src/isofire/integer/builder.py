@@ -91,6 +91,12 @@ class Builder:
         if INPUT in stage.sources and not self.encoder.counts:
             notes.append(f"real inputs: {self.encoder.bits} bits, step {self.encoder.step:g}")
         gain, bias = folded(stage, found)
+        if stage.neuron is None and bool((gain != gain[0]).any()):
+            # outputs are read in one unit, so that what a norm multiplies each of them by goes into its weights
+            found = codes_of(
+                found.codes * gain.view(-1, *(1,) * (found.codes.ndim - 1)), self.weight_bits, one_step=True
+            )
+            gain = found.step
         gain = gain * self._input_unit(stage)
         weight = found.codes * gain.sign().to(torch.int64).view(-1, *(1,) * (found.codes.ndim - 1))
         most = weight.abs().flatten(1).sum(1).double() * self._most(stage)
@@ -178,18 +184,17 @@ class Builder:
 
 
 def folded(stage: Stage, found: Codes) -> tuple[Tensor, Tensor]:
-    """Float value of one code of each output, with the norm's sign, and the bias of each output; float64 [out]."""
-    gain = found.step.clone()
-    bias = torch.zeros_like(gain) if stage.layer.bias is None else stage.layer.bias.detach().double().cpu()
-    norm = stage.norm
-    if norm is None:
-        return gain, bias
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    mean, deviation = norm.running_mean.double().cpu(), (norm.running_var.double().cpu() + norm.eps).sqrt()
-    slope = (torch.ones_like(mean) if norm.weight is None else norm.weight.detach().double().cpu()) / deviation
-    offset = torch.zeros_like(mean) if norm.bias is None else norm.bias.detach().double().cpu()
-    return gain * slope, (bias - mean) * slope + offset
+    """Float value of one code of each output, with its factors' signs, and the bias of each output; float64 [out]."""
+    bias = torch.zeros_like(found.step) if stage.layer.bias is None else stage.layer.bias.detach().double().cpu()
+    slope, norm = torch.ones_like(found.step), stage.norm
+    if norm is not None:
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        mean, deviation = norm.running_mean.double().cpu(), (norm.running_var.double().cpu() + norm.eps).sqrt()
+        slope = (slope if norm.weight is None else norm.weight.detach().double().cpu()) / deviation
+        bias = (bias - mean) * slope + (0.0 if norm.bias is None else norm.bias.detach().double().cpu())
+    scale = torch.ones_like(slope) if stage.scale is None else stage.scale
+    return found.step * slope * scale, bias * scale
 
 
 def _table(name: str, neuron: Neuron, own: OwnNeuron, unit: Tensor) -> StateTable | None:

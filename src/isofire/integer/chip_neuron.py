@@ -153,8 +153,12 @@ def _refuse_decays(
             cure = "take shift_by='factor', which never shifts by 0, or a longer time constant"
         else:
             says = f"the {what}'s time constant of {_shown(before)} steps becomes {_shown(after)} ({_how(rule, code)})"
-            says += f"; by that its membranes answer {_percent(_ratio(alone, exact))} to an input"
-            cure = f"train with {_near(rule)}, or correct thresholds by gain='l2'"
+            cure = f"train with {_near(rule)}"
+            if bool((after.isinf() & before.isfinite()).any()):
+                says += "; by that its membranes keep every input for ever"
+            else:
+                says += f"; by that its membranes answer {_percent(_ratio(alone, exact))} to an input"
+                cure += ", or correct thresholds by gain='l2'"
         refused.append(Refusal(name, "decays", says, cure))
 
 

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from isofire.adapters import adapter_of, find_neurons
 from isofire.errors import ModelError
@@ -28,7 +28,10 @@ class Pool:
 
 @dataclass(frozen=True)
 class Stage:
-    """What leads to a layer of neurons, or to the readout (`neuron` None)."""
+    """What leads to a layer of neurons, or to the readout (`neuron` None).
+
+    `scale`: float64 factors of each output behind the layer and its norm, or None.
+    """
 
     target: str
     neuron: Neuron | None
@@ -38,6 +41,7 @@ class Stage:
     pools: tuple[Pool, ...]
     sources: tuple[str, ...]
     norm_name: str | None = None
+    scale: Tensor | None = None
 
     @property
     def back(self) -> nn.Linear | None:
@@ -129,6 +133,7 @@ class _Chain:
         self.pools: list[Pool] = []
         self.layer: tuple[str, nn.Conv2d | nn.Linear] | None = None
         self.norm: nn.BatchNorm1d | nn.BatchNorm2d | None = None
+        self.scale: Tensor | None = None
 
     def walk(self, name: str, module: nn.Module) -> None:
         match module:
@@ -149,7 +154,7 @@ class _Chain:
                     )
                 self.layer = name, module
             case nn.BatchNorm1d() | nn.BatchNorm2d():
-                if self.layer is None or self.norm is not None:
+                if self.layer is None or self.norm is not None or self.scale is not None:
                     raise ModelError(
                         f"the batch norm {name!r} must follow a convolution or linear layer, into which it is folded; "
                         "move it there"
@@ -160,6 +165,8 @@ class _Chain:
             case nn.Module() if isinstance(module, _of_nir("SumPool2d")):
                 sizes = (pair(getattr(module, key)) for key in ("kernel_size", "stride", "padding"))
                 self._pool(name, Pool(SumPool(*sizes), 1.0))
+            case nn.Module() if isinstance(module, _of_nir("Scale")):
+                self._multiply(name, module.scale)
             case Neuron():
                 self._end(name, module)
             case _:
@@ -180,6 +187,16 @@ class _Chain:
             )
         self.pools.append(pool)
 
+    def _multiply(self, name: str, factors: Any) -> None:
+        if self.layer is None:
+            raise ModelError(f"the factors {name!r} must follow a convolution or linear layer, into which they go")
+        out = len(self.layer[1].weight)
+        found = factors.detach().double().cpu()
+        rows = found.expand(out).unsqueeze(1) if found.numel() == 1 else found.reshape(len(found), -1)
+        if len(rows) != out or bool((rows != rows[:, :1]).any()):
+            raise ModelError(f"the factors {name!r} differ within a channel; give each channel one")
+        self.scale = rows[:, 0] if self.scale is None else self.scale * rows[:, 0]
+
     def finish(self) -> list[Stage]:
         if self.layer is not None:
             self._end(READOUT, None)
@@ -197,9 +214,9 @@ class _Chain:
                 f"the neurons {target!r} must follow a convolution or linear layer; put one before them, such as a "
                 "convolution 1x1"
             )
-        stage = Stage(target, neuron, *self.layer, self.norm, tuple(self.pools), self.sources)
+        stage = Stage(target, neuron, *self.layer, self.norm, tuple(self.pools), self.sources, scale=self.scale)
         self.stages.append(check_stage(stage))
-        self.sources, self.pools, self.layer, self.norm = (target,), [], None, None
+        self.sources, self.pools, self.layer, self.norm, self.scale = (target,), [], None, None, None
 
 
 def _average(name: str, pool: nn.AvgPool2d) -> Pool:

@@ -179,6 +179,8 @@ def _shift_bias(twin: nn.Module, layer: ChipLayer) -> None:
     steady = layer.neuron.changed.synapse_gain if layer.neuron.changed.has_synapse else torch.ones(())
     changed = (layer.biases - wanted) / (steady * layer.per_neuron(layer.unit)) * layer.per_neuron(layer.gain)
     change = changed.expand(layer.shape).reshape(len(layer.weight), -1).mean(1)
+    if layer.stage.scale is not None:
+        change = torch.where(layer.stage.scale == 0, 0.0, change / layer.stage.scale)
     found: Any = None if layer.stage.norm_name is None else twin.get_submodule(layer.stage.norm_name)
     weighted: Any = twin.get_submodule(layer.stage.layer_name)
     if found is None:
