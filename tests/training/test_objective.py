@@ -270,3 +270,12 @@ def test_operations_that_weigh_no_layer_are_named(train_set: ImageSet, caplog: p
     assert "layers are weighted by synaptic operations without those of conv (" in caplog.text
     with pytest.raises(ModelError, match="no spike of this network is known to cause any; use layers = 'neurons'"):
         run(Pooled(False), train_set, losses, teacher=Pooled(False), epochs=1)
+
+
+def test_a_network_that_writes_over_its_inputs_is_refused_in_its_first_step(train_set: ImageSet) -> None:
+    class Writes(Pooled):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.mul_(0.5))
+
+    with pytest.raises(ModelError, match=r"Writes writes over its inputs"):
+        run(Writes(True), train_set, {"paired": 1.0}, teacher=Pooled(True), epochs=1)

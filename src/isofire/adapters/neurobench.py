@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from isofire.adapters.output import read_logits
 from isofire.adapters.registry import find_neurons, reset_
+from isofire.running import forward
 
 
 class BenchModel(NeuroBenchModel):
@@ -40,7 +41,7 @@ class BenchModel(NeuroBenchModel):
         """Logits [N, T, classes], or [N, classes] of a model that gives no time."""
         reset_(self.model)
         inputs = batch.transpose(0, 1) if self.frames else batch
-        logits = read_logits(self.model, self.model(inputs), len(batch), inputs)
+        logits = read_logits(self.model, forward(self.model, inputs), len(batch), inputs)
         return logits.transpose(0, 1) if logits.ndim == 3 else logits
 
     def __net__(self) -> Any:

@@ -1,6 +1,6 @@
 """Running a network that may be the user's: modes, hooks, where it lives, whether its weights are finite, failures."""
 
-from isofire.running.call import forward
+from isofire.running.call import forward, unchanged
 from isofire.running.composite import by_parts
 from isofire.running.device import device_of, placed
 from isofire.running.finite import require_finite, require_shapes
@@ -18,4 +18,5 @@ __all__ = [
     "placed",
     "require_finite",
     "require_shapes",
+    "unchanged",
 ]

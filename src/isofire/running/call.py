@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,9 +21,9 @@ def forward(model: nn.Module, inputs: Tensor) -> Any:
         If the network fails, as one does on inputs of another shape, type or range than it was built for. What the
         machine lacks, such as memory, stays the error that it is.
     """
-    before = _version(inputs)
     try:
-        output = model(inputs)
+        with unchanged(model, inputs):
+            return model(inputs)
     except (IsofireError, NotImplementedError, torch.OutOfMemoryError):
         raise
     except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
@@ -32,12 +34,24 @@ def forward(model: nn.Module, inputs: Tensor) -> Any:
             f"{type(model).__name__} fails on inputs {list(inputs.shape)} of {inputs.dtype}: {type(error).__name__}: "
             f"{error}{_where(model, error)}; if that is not what it was built for, give it other data"
         ) from error
+
+
+@contextmanager
+def unchanged(model: nn.Module, inputs: Tensor) -> Iterator[None]:
+    """The network is run on these inputs inside.
+
+    Raises
+    ------
+    ModelError
+        If it writes over them.
+    """
+    before = _version(inputs)
+    yield
     if _version(inputs) != before:
         raise ModelError(
             f"{type(model).__name__} writes over its inputs (an operation in place, such as x.sub_(...)), so that the "
             "next pass over these data, which are changed now, sees others; let its forward begin with x = x.clone()"
         )
-    return output
 
 
 def _version(inputs: Tensor) -> int | None:

@@ -18,6 +18,7 @@ from isofire.adapters import read_logits, reset_
 from isofire.convolution import SafeConvolutions, needs_care
 from isofire.errors import ModelError, OutputError, SpecError
 from isofire.files import writable_folder
+from isofire.running import unchanged
 from isofire.training.checkpoint import load_training, read_note, save_training, save_weights
 from isofire.training.distributed import Group, alone_in, join
 from isofire.training.evaluation import evaluate_feed
@@ -227,7 +228,7 @@ class _Run:
 
     def logits(self, wrapped: nn.Module, inputs: Tensor, images: int, step: int) -> Tensor:
         try:
-            with self.convolutions(), self.autocast():
+            with self.convolutions(), self.autocast(), unchanged(self.model, inputs):
                 output = read_logits(self.model, wrapped(inputs), images, inputs)
         except ModelError as error:
             # a quantizer refuses NaN before the loss shows it
