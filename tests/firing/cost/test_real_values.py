@@ -8,10 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter, Layout, register, unregister
+from isofire.adapters import Adapter, Layout, OverTime, register, unregister
 from isofire.firing.cost import Cost, SynapseCost, measure_cost, reach
-from isofire.firing.limits import Limits
-from isofire.firing.verdict import check
 from isofire.neurons import IF, LIF
 
 T, N, F, CLASSES = 6, 5, 24, 3
@@ -89,6 +87,8 @@ REAL = {
     "with its mean": lambda z: z + z.mean(-1, keepdim=True),
     "with the map's mean": lambda z: z + 0.5 * z.mean((1, 2), keepdim=True),
     "standardised": lambda z: (z - z.mean(-1, keepdim=True)) / z.std(-1, keepdim=True).add(0.1),
+    "its mean everywhere": lambda z: z.mean(-1, keepdim=True).expand_as(z),
+    "its mean everywhere, copied": lambda z: z.mean(-1, keepdim=True).repeat(1, 1, F),
     "one tensor by two factors": lambda z: 0.3 * z + 0.6 * z.flip(-1),
 }  # fmt: skip
 
@@ -299,72 +299,76 @@ def test_other_types_of_numbers_count_the_same(dtype: torch.dtype, autocast: boo
     assert (found.macs(), found.macs("every_step")) == (expected.macs(), expected.macs("every_step"))
 
 
-@pytest.mark.parametrize("power", [lambda z: z**2, lambda z: z * z, torch.square])
-def test_powers_of_whole_numbers_are_whole_numbers(power: Callable[[Tensor], Tensor]) -> None:
-    """A sum of two layers gives 0, 1 and 2, whose squares are 0, 1 and 4 events."""
-
-    class Squared(Branches):
-        def forward(self, x: Tensor) -> Tensor:
-            a = self.first(x)
-            joined = power(a + self.second(4 * self.mid(a)))
-            self.spikes, self.most = float(joined.sum()), float(joined.max())
-            return self.head(joined)
-
-    torch.manual_seed(0)
-    model = Squared()
-    with torch.no_grad():
-        model(FRAMES)
-    assert model.most == 4
-    assert head_of(model).synops.mean == pytest.approx(model.spikes * CLASSES / N)
-
-
-TRACES = {"trace", "moving average", "by subtraction", "in place", "momentum", "corrected mean", "second order"}
-
-
-@pytest.mark.parametrize("name", [*REAL, "mean over time", "sums of two"])
-def test_a_trace_that_a_network_keeps_itself_is_named_as_no_part_of_the_state_memory(name: str) -> None:
-    others = {"mean over time": lambda z: z.mean(0), "sums of two": lambda z: z + z.flip(-1)}
-    cost = measure_cost(Net((REAL | others)[name]).eval(), (FRAMES, LABELS))
-    assert cost.memory.state_bits == 32 * F
-    told = [str(item) for item in cost.left_out]
-    if name in TRACES:
-        assert told == ["(model): keeps sums of spikes from step to step, which are in no state memory (share unknown)"]
-        assert told[0] in cost.table()
-    else:
-        assert told == []
+BY_VALUE = {
+    "square": lambda a, b: (a + b) ** 2,
+    "square by hand": lambda a, b: (a + b) * (a + b),
+    "or": lambda a, b: a + b - a * b,
+    "exclusive or": lambda a, b: a + b - 2 * a * b,
+    "neither": lambda a, b: (1 - a) * (1 - b),
+    "not neither": lambda a, b: 1 - (1 - a) * (1 - b),
+    "the larger": torch.maximum,
+    "at most one": lambda a, b: (a + b).clamp(max=1),
+    "difference": lambda a, b: (a - b).abs(),
+    "change": lambda a, b: a.diff(dim=0, prepend=torch.zeros_like(a[:1])),
+    "any": lambda a, b: torch.stack([a, b]).any(0).float(),
+    "median": lambda a, b: torch.stack([a, b, a]).median(0).values,
+    "held": lambda a, b: a.cummax(0).values,
+    "masked": lambda a, b: a.clone().index_put_((b > 0,), torch.zeros(())),
+    "added product": lambda a, b: torch.addcmul(a, a, b),
+    "doubled and halved": lambda a, b: a * 2 / 2,
+    "running sum": lambda a, b: a.cumsum(0),
+    "by integers": lambda a, b: (a.int() + b.int()).float(),
+    "weighted by whole numbers": lambda a, b: 3 * a + b,
+}
 
 
-class Recurrent(nn.Module):
-    """A recurrent layer of torch behind spikes, given all steps or one at a time."""
-
-    def __init__(self, layer: nn.Module) -> None:
+class Joined(Branches):
+    def __init__(self, join: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
-        self.fire, self.layer = LIF(), layer
+        self.join = join
 
     def forward(self, x: Tensor) -> Tensor:
-        spikes = self.fire(x)
-        if isinstance(self.layer, nn.RNNBase):
-            return self.layer(spikes)[0]
-        state, out = None, []
-        for step in spikes:
-            state = self.layer(step, state)
-            out.append(state[0] if isinstance(state, tuple) else state)
-        return torch.stack(out)
+        a = self.first(x)
+        joined = self.join(a, self.second(4 * self.mid(a)))
+        self.spikes, self.seen = float(joined.abs().sum()), joined
+        return self.head(joined)
 
 
-@pytest.mark.parametrize(("layer", "numbers"), [
-    (nn.RNN(F, 7), 7), (nn.GRU(F, 7, num_layers=2), 14), (nn.LSTM(F, 7), 14), (nn.LSTM(F, 7, proj_size=3), 10),
-    (nn.RNNCell(F, 7), 7), (nn.GRUCell(F, 7), 7), (nn.LSTMCell(F, 7), 14),
-], ids=lambda value: str(value))  # fmt: skip
-def test_states_of_recurrent_layers_are_state_memory(layer: nn.Module, numbers: int) -> None:
-    model = Recurrent(layer).eval()
-    cost = measure_cost(model, (FRAMES, LABELS))
-    assert cost.memory.state_bits == 32 * (F + numbers)
-    assert cost.memory.states["layer"].total == 32 * numbers
-    assert [line for line in cost.table().splitlines() if line.startswith("layer ") and "none" in line]
-    alone = measure_cost(nn.Sequential(model.fire, nn.Linear(F, 7)), (FRAMES, LABELS)).energy()
-    assert cost.energy().states > alone.states
-    (finding,) = check(model, model, (FRAMES, LABELS), Limits(state_bytes=1e6)).findings
-    assert (finding.outcome, "layer" in finding.about) == ("undecided", True)
-    (finding,) = check(model, model, (FRAMES, LABELS), Limits(state_bytes=4.0 * F - 1)).findings
-    assert finding.outcome == "fails"
+@pytest.mark.parametrize("name", BY_VALUE)
+def test_whole_numbers_made_of_spikes_count_by_value(name: str) -> None:
+    torch.manual_seed(0)
+    model = Joined(BY_VALUE[name])
+    with torch.no_grad():
+        model(FRAMES)
+    assert torch.equal(model.seen, model.seen.round())
+    assert model.spikes > 0
+    head = head_of(model)
+    assert (head.event_driven, head.macs_once) == (True, 0)
+    assert head.synops.mean == pytest.approx(model.spikes * CLASSES / N)
+
+
+def test_graded_spikes_that_are_scaled_are_one_event_each() -> None:
+    """Their height is a factor of the weights then; of two layers by two heights none is left."""
+    torch.manual_seed(0)
+    model = Joined(lambda a, b: 0.3 * (3 * a))
+    with torch.no_grad():
+        model(FRAMES)
+    assert head_of(model).synops.mean == pytest.approx(float(model.seen.count_nonzero()) * CLASSES / N)
+    assert head_of(Joined(lambda a, b: 0.3 * (3 * a + b))).synops.max == 0
+
+
+class Ternary(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return (x > 2).float() - (x < 1).float()
+
+
+def test_negative_spikes_are_events() -> None:
+    register(Ternary, FiresAdapter())
+    try:
+        model = nn.Sequential(Ternary(), nn.Linear(F, CLASSES)).eval()
+        cost = measure_cost(OverTime(model, 3), (FRAMES[0], LABELS))
+    finally:
+        unregister(Ternary)
+    expected = 3 * float(model[0](FRAMES[0]).abs().sum()) / N * CLASSES
+    assert expected > 0
+    assert cost.synops.mean == pytest.approx(expected)

@@ -8,7 +8,7 @@ from torch.utils._pytree import tree_leaves
 
 from isofire.firing.cost.call import Call
 from isofire.firing.cost.events import NONE, Events, counted, is_whole
-from isofire.firing.cost.operations import CHOOSING, COUNTED_ANEW, ROUNDING, SCATTERING, SUMS_OF_TWO
+from isofire.firing.cost.operations import CHOOSING, ROUNDING, SCATTERING, SUMS_OF_TWO
 
 
 def unchanged(call: Call) -> Events:
@@ -37,7 +37,7 @@ def counted_anew(call: Call) -> Events:
     if not _is_rounded(call, output):
         others = [x for x, item in zip(operands, found, strict=True) if item.count is None]
         chosen = call.name in CHOOSING and all(map(is_whole, others))
-        if call.name not in COUNTED_ANEW or len(others) == len(found) or (others and not chosen):
+        if len(others) == len(found) or (others and not chosen):
             return NONE
         if call.name in SUMS_OF_TWO and not all(item.whole for item in found):
             return NONE

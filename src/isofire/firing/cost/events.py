@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from isofire.firing.cost.forms import Form, Forms, beside, uneven
+from isofire.firing.cost.forms import Form, Forms, beside, mixed, uneven
 
 _SWEEP = 64
 
@@ -55,6 +55,12 @@ class Events:
 NONE = Events(None)
 LEVELS = "levels"
 """In `Events.forms`: whole numbers above 1 that no neuron fired, such as pixels of 0..255."""
+
+
+def spread(events: Events) -> Events:
+    """Events of a tensor that is laid over several places: an average is real then, since a spike is in all of them."""
+    average = not events.whole and any(form.terms > 1 for form in events.forms.values())
+    return Events(None, forms=mixed([events.forms])) if average else events
 
 
 def is_whole(x: Tensor) -> bool:
@@ -134,7 +140,9 @@ class EventMemory:
             return NONE
         if found.flat is None:
             return found.events
-        return replace(found.events, count=found.flat.as_strided(x.shape, x.stride(), x.storage_offset()))
+        events = replace(found.events, count=found.flat.as_strided(x.shape, x.stride(), x.storage_offset()))
+        laid_over = any(stride == 0 and size > 1 for size, stride in zip(x.shape, x.stride(), strict=True))
+        return spread(events) if laid_over else events
 
     def write(self, x: Tensor, source: Source, events: Events = NONE, made_of: frozenset[str] = frozenset()) -> None:
         """Say what the tensor holds; the rest of its memory, if any, stays as it was."""

@@ -48,15 +48,15 @@ def scaled(forms: Forms, factor: Hashable, terms: float = 1.0) -> Forms:
     return {layer: Form(_product(form.factor, factor), form.terms * terms) for layer, form in forms.items()}
 
 
-def added(parts: Iterable[Forms]) -> Forms | None:
-    """Of a sum of tensors; None if it holds spikes of one layer by two factors."""
+def added(parts: Iterable[Forms], whole: bool = False) -> Forms | None:
+    """Of a sum of tensors; None if it holds spikes of one layer by two factors and is not of whole numbers."""
     found: dict[str, Form] = {}
     for forms in parts:
-        for layer, (factor, terms) in forms.items():
-            before = found.get(layer, Form(factor, 0.0))
-            if before.factor != factor:
+        for layer, form in forms.items():
+            before = found.get(layer, Form(form.factor, 0.0))
+            if before.factor != form.factor and not whole:
                 return None
-            found[layer] = Form(factor, before.terms + terms)
+            found[layer] = Form(_either(before.factor, form.factor), before.terms + form.terms)
     return found
 
 
@@ -66,11 +66,8 @@ def beside(parts: Iterable[Forms], rows: bool = False) -> Forms:
     for forms in parts:
         for layer, form in forms.items():
             before = found.setdefault(layer, form)
-            same = before.factor == form.factor
-            found[layer] = Form(
-                form.factor if same else frozenset((before.factor, form.factor)),
-                0.0 if rows and before.terms != form.terms else max(before.terms, form.terms),
-            )
+            terms = 0.0 if rows and before.terms != form.terms else max(before.terms, form.terms)
+            found[layer] = Form(_either(before.factor, form.factor), terms)
     return found
 
 
@@ -88,6 +85,17 @@ def mixed(parts: Iterable[Forms]) -> Forms:
 def uneven(forms: Forms) -> bool:
     """Whether elements hold sums of different lengths."""
     return any(form.terms <= 0 for form in forms.values())
+
+
+def height_of(forms: Forms) -> float | None:
+    """What each spike is in whole numbers; None if layers' spikes differ."""
+    heights = {form.factor for form in forms.values()}
+    only = heights.pop() if len(heights) == 1 else None if heights else 1.0
+    return abs(only) if isinstance(only, float) and only else None
+
+
+def _either(one: Hashable, other: Hashable) -> Hashable:
+    return one if one == other else frozenset((one, other))
 
 
 def _product(one: Hashable, other: Hashable) -> Hashable:

@@ -172,7 +172,8 @@ class CostMeter:
         values = output[0] if isinstance(output, tuple) else output
         values = values.detach().double()
         if is_whole(values):
-            return Events(values, True, forms={name: Form()})
+            graded = bool((values > 1).any())
+            return Events(values, True, forms={name: Form(height_of(module, adapter, values) if graded else 1.0)})
         # spikes of a height that is no whole number are one event each
         height = height_of(module, adapter, values)
         return Events((values / height).round().abs(), forms={name: Form(height)})

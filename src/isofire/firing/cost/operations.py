@@ -31,18 +31,8 @@ NORMS = frozenset((
     "_native_batch_norm_legit_no_training", "batch_norm", "_batch_norm_with_update", "_batch_norm_no_update",
 ))  # fmt: skip
 """In eval mode a factor and an offset a channel, which fold into the weights that follow."""
-COUNTED_ANEW = frozenset((
-    "max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices",
-    "adaptive_max_pool2d", "adaptive_max_pool3d", "max_pool1d_with_indices", "mkldnn_max_pool2d", "amax", "max",
-    "maximum", "minimum", "amin", "min", "mul", "gt", "ge", "lt", "le", "eq", "ne", "logical_and", "logical_or",
-    "logical_xor", "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", "sign", "floor", "ceil",
-    "round", "trunc", "clamp", "clamp_min", "clamp_max", "relu", "hardtanh", "where", "sort", "topk", "prod", "abs",
-    "heaviside", "masked_fill", "remainder", "fmod", "div", "sub", "rsub", "scatter", "scatter_reduce", "index_fill",
-    "pow",
-))  # fmt: skip
-"""Not linear, yet what they make of whole numbers may be whole numbers: then those are the events that go on."""
 CHOOSING = frozenset(("mul", "where", "masked_fill", "logical_and", "bitwise_and", "scatter", "index_fill"))
-"""Of those, by a mask or by places that are no events themselves."""
+"""By a mask or by places that are no events themselves."""
 ROUNDING = frozenset(("sign", "round", "floor", "ceil", "trunc", "heaviside", "bernoulli", "poisson", "floor_divide"))
 """What they give is whole numbers, whatever they are given."""
 SCATTERING = frozenset(("scatter", "index_fill", "index_put", "_index_put_impl", "masked_fill"))
@@ -55,17 +45,23 @@ _WITHOUT_SYNAPSES = frozenset((
     "_softmax", "_log_softmax", "_safe_softmax", "softmax", "log_softmax", "native_layer_norm", "native_group_norm",
     "native_dropout", "_fused_rms_norm", "argmax", "argmin", "any", "all", "var", "std", "var_mean", "norm",
     "linalg_vector_norm", "cummax", "cummin", "logcumsumexp", "logsumexp", "median", "mode", "kthvalue", "argsort",
-    "nonzero", "unique_dim", "_unique2", "count_nonzero", "embedding", "one_hot", "bernoulli", "poisson", "multinomial",
-    "normal", "rand_like", "randn_like", "empty_like", "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones",
-    "new_empty", "new_full", "new_empty_strided", "_local_scalar_dense", "item", "equal", "is_same_size", "isfinite",
-    "bernoulli_", "upsample_bilinear2d", "upsample_linear1d", "upsample_trilinear3d", "upsample_bicubic2d",
-    "max_unpool2d", "searchsorted", "bucketize", "histc", "bincount", "record_stream", "set_", "resize_", "unfold",
-    "fill", "zero", "copy", "random", "uniform", "cumprod",
-    "fractional_max_pool2d", "dim_order", "_aminmax", "aminmax", "isnan", 
-    "_to_sparse", "_to_sparse_csr", "_to_sparse_csc", "_to_sparse_bsr", "_to_dense", "_coalesce", "_values", "_indices",
-    "glu", "prelu", "_prelu_kernel", "rrelu_with_noise", "sort", "msort",
+    "nonzero", "unique_dim", "_unique2", "count_nonzero", "embedding", "one_hot", "bernoulli", "poisson",
+    "multinomial", "normal", "rand_like", "randn_like", "empty_like", "zeros_like", "ones_like", "full_like",
+    "new_zeros", "new_ones", "new_empty", "new_full", "new_empty_strided", "_local_scalar_dense", "item", "equal",
+    "is_same_size", "isfinite", "bernoulli_", "upsample_bilinear2d", "upsample_linear1d", "upsample_trilinear3d",
+    "upsample_bicubic2d", "max_unpool2d", "searchsorted", "bucketize", "histc", "bincount", "record_stream", "set_",
+    "resize_", "unfold", "fill", "zero", "copy", "random", "uniform", "cumprod", "fractional_max_pool2d", "dim_order",
+    "_aminmax", "aminmax", "isnan", "_to_sparse", "_to_sparse_csr", "_to_sparse_csc", "_to_sparse_bsr", "_to_dense",
+    "_coalesce", "_values", "_indices", "glu", "prelu", "_prelu_kernel", "rrelu_with_noise", "sort", "msort",
+    "max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices",
+    "adaptive_max_pool2d", "adaptive_max_pool3d", "max_pool1d_with_indices", "mkldnn_max_pool2d", "amax", "max",
+    "maximum", "minimum", "amin", "min", "mul", "gt", "ge", "lt", "le", "eq", "ne", "logical_and", "logical_or",
+    "logical_xor", "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", "sign", "floor", "ceil",
+    "round", "trunc", "clamp", "clamp_min", "clamp_max", "relu", "hardtanh", "where", "topk", "prod", "abs",
+    "heaviside", "masked_fill", "remainder", "fmod", "div", "sub", "rsub", "scatter", "scatter_reduce", "index_fill",
+    "pow",
 ))  # fmt: skip
 KNOWN = frozenset().union(
-    _WITHOUT_SYNAPSES, MOVES, SUMS, MEANS, AVERAGE_POOLS, ADAPTIVE_POOLS, NORMS, PLACED, COUNTED_ANEW, FACTORLESS,
+    _WITHOUT_SYNAPSES, MOVES, SUMS, MEANS, AVERAGE_POOLS, ADAPTIVE_POOLS, NORMS, PLACED, FACTORLESS,
     CONVOLUTIONS, PRODUCTS, RNNS, ATTENTIONS, ("linear", "_trilinear"),
 )  # fmt: skip

@@ -7,6 +7,7 @@ rule knows gives a tensor without events, so that a layer behind it counts as mu
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +17,8 @@ from torch.utils._pytree import tree_leaves
 
 from isofire.firing.cost.by_value import counted_anew, unchanged
 from isofire.firing.cost.call import Call
-from isofire.firing.cost.events import LEVELS, NONE, Events
-from isofire.firing.cost.forms import added, beside, key_of, mixed, scaled, uneven
+from isofire.firing.cost.events import LEVELS, NONE, Events, is_whole, spread
+from isofire.firing.cost.forms import added, beside, height_of, key_of, mixed, scaled, uneven
 from isofire.firing.cost.operations import (
     ADAPTIVE_POOLS,
     AVERAGE_POOLS,
@@ -59,7 +60,12 @@ def _passed_on(call: Call) -> Events | list[Events]:
     first = call.args[0] if call.args else None
     own = call.events(first) if isinstance(first, Tensor) else NONE
     if call.name in SUMS_OF_TWO:
-        return _added(call)
+        found = _added(call)
+        if not found.through or found.whole or not is_whole(call.output):
+            return found
+        # what was counted by value goes on by value: a + b - a b is 1 where both fire
+        again = counted_anew(call)
+        return found if again.count is None else again
     if call.name in ("mul", "div"):
         return _scaled(call)
     if own.count is None:
@@ -77,7 +83,7 @@ def _passed_on(call: Call) -> Events | list[Events]:
         return _averaged(own, pooled, own.count.numel() / max(pooled.numel(), 1))
     if call.name in NORMS and not _training(call):
         about = call.args[1] if isinstance(call.args[1], Tensor) else call.args[3]
-        return Events(own.count, False, own.through, scaled(own.forms, ("norm", about.untyped_storage()._cdata)))
+        return _folded(own, ("norm", about.untyped_storage()._cdata))
     if call.name in FACTORLESS:
         return _times(own, -1.0 if call.name == "neg" else 1.0)
     return unchanged(call)
@@ -91,7 +97,18 @@ def _summed(call: Call, own: Events, count: Tensor) -> Events:
 
 
 def _averaged(own: Events, total: Tensor, terms: float, divisor: float | None = None, whole: bool = False) -> Events:
-    return Events(total, whole, own.through, scaled(own.forms, 1 / (divisor or max(terms, 1)), terms))
+    summed = replace(own, count=total)
+    if whole:
+        return replace(summed, forms=scaled(own.forms, 1.0, terms))
+    return _folded(summed, 1 / (divisor or max(terms, 1)), terms)
+
+
+def _folded(own: Events, factor: Hashable, terms: float = 1.0) -> Events:
+    """Times a factor that goes into the weights; so does the height of graded spikes, each of which is one event."""
+    height = height_of(own.forms) if own.whole else 1.0
+    if own.count is None or height is None:
+        return NONE
+    return Events(own.count / height, False, own.through, scaled(own.forms, factor, terms))
 
 
 def _moved(call: Call) -> Events | list[Events]:
@@ -104,6 +121,8 @@ def _moved(call: Call) -> Events | list[Events]:
     several = isinstance(args[0], list | tuple)
     given = args[0] if several else [args[0]]
     parts = [_zeros_or_events(call, x) for x in given]
+    if name.startswith("repeat"):
+        parts = [spread(part) for part in parts]
     if all(part.count is None for part in parts) or (name == "_to_copy" and _cut(call, parts[0])):
         return NONE
     counts = [_count_of(call, part, x) for part, x in zip(parts, given, strict=True)]
@@ -196,7 +215,7 @@ def _chosen(call: Call) -> Events:
 
 def _added(call: Call) -> Events:
     """Events of a sum, difference or interpolation: those of both sides; a constant is an offset."""
-    parts: list[tuple[Tensor, Events]] = []
+    parts: list[Events] = []
     whole = True
     for x, factor in zip(call.args[:2], _factors(call), strict=True):
         if not call.depends(x):
@@ -205,13 +224,15 @@ def _added(call: Call) -> Events:
         found = _times(call.events(x), factor)
         if found.count is None or call.depends(factor):
             return NONE
-        parts.append((found.count, found))
-    forms = added(found.forms for _, found in parts)
-    if not parts or forms is None:
+        parts.append(found)
+    whole = whole and all(found.whole for found in parts)
+    parts = parts if whole else [_folded(found, 1.0) for found in parts]
+    forms = added((found.forms for found in parts), whole)
+    counts = [found.count for found in parts if found.count is not None]
+    if forms is None or not counts or len(counts) < len(parts):
         return NONE
-    count = sum((count for count, _ in parts[1:]), parts[0][0])
-    through = frozenset[str]().union(*(found.through for _, found in parts))
-    return Events(count, whole and all(found.whole for _, found in parts), through, forms)
+    through = frozenset[str]().union(*(found.through for found in parts))
+    return Events(sum(counts[1:], counts[0]), whole, through, forms)
 
 
 def _factors(call: Call) -> tuple[Any, Any]:
@@ -241,11 +262,13 @@ def _times(found: Events, factor: Any) -> Events:
         return found
     factor = torch.as_tensor(factor, dtype=torch.float64, device=found.count.device)
     key = key_of(factor) if factor.numel() else 1.0
-    forms = {} if key == 0 else found.forms
-    if found.whole and bool((factor >= 0).all()) and torch.equal(factor, factor.round()):
-        return Events(found.count * factor, True, found.through, forms)
     mask = bool(((factor == 0) | (factor == 1)).all())
-    return Events(found.count * (factor != 0), False, found.through, forms if mask else scaled(forms, key))
+    if found.whole and bool((factor >= 0).all()) and torch.equal(factor, factor.round()):
+        forms = {} if key == 0 else found.forms if mask else scaled(found.forms, key)
+        return Events(found.count * factor, True, found.through, forms)
+    folded = _folded(found, 1.0 if mask else key)
+    count = None if folded.count is None else folded.count * (factor != 0)
+    return replace(folded, count=count, forms={} if key == 0 else folded.forms)
 
 
 def _without_dtype(call: Call) -> dict[str, Any]:

@@ -205,8 +205,7 @@ class _Probe:
         leaf = fires.to(values.device, torch.float64).requires_grad_()
         whole = height == round(height)
         self.leaves[name].append((leaf, height))
-        forms = {name: Form(1.0 if whole else height)}
-        return Events(leaf * (height if whole else 1), whole, forms=forms)
+        return Events(leaf * (height if whole else 1), whole, forms={name: Form(height)})
 
     def _contact(self, contact: Contact) -> None:
         count, x = contact.events.count, contact.arrival.x
