@@ -18,16 +18,17 @@ import yaml
 
 from isofire import QuantSpec, data, quantize_
 from isofire.models import build, load_model, save_model
+from isofire.training import Recipe, train
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> tuple[Path, Path]:
-    """A network of chance weights that fires, and its quantized form."""
+    """A network that was trained a little, and its quantized form."""
+    train_set = data.load("digits", "train")
+    images, labels = next(iter(train_set.batches(128)))
     torch.manual_seed(0)
-    images, labels = next(iter(data.load("digits", "train").batches(128)))
     model = build({"builder": "sew_resnet8", "width": 0.25, "T": 2, "in_channels": 1})
-    for _ in range(20):
-        model.train()(images)
+    train(model, train_set, None, Recipe(epochs=2, lr=0.1, batch_size=32, warmup_epochs=0))
     spec = QuantSpec(
         weights={"method": "lsq", "bits": 3}, membrane={"bits": 3, "range": [-1, 1]}, reestimate_bn="never"
     )
@@ -41,7 +42,7 @@ def files(tmp_path_factory) -> tuple[Path, Path]:
 
 def test_it_guards_a_pipeline(run, files):
     images = ("--data", "digits", "--n", "200", "--device", "cpu")
-    kept = run("check", *files, *images, "--max-state-bytes", 1e9, "--max-accuracy-drop", 1)
+    kept = run("check", *files, *images, "--max-state-bytes", 1e9, "--max-accuracy-drop", 0.99)
     assert (kept.code, kept.out.startswith("keeps, n = 200 images")) == (0, True), kept.err
     fails = run("check", *files, *images, "--max-state-bytes", 1, "--junit", "check.xml", "--json")
     document = json.loads(fails.out)
@@ -80,7 +81,7 @@ def test_a_check_without_a_verdict_leaves_no_old_one(run, files, tmp_path):
 def test_mistakes_exit_with_2(run, files):
     file = files[0]
     none = run("check", file, file, "--data", "digits", "--n", "50")
-    assert (none.code, "at least one limit" in none.err) == (2, True)
+    assert (none.code, "at least one limit, of --max-accuracy-drop 0.01" in " ".join(none.err.split())) == (2, True)
     assert run("check", file, Path("nowhere"), "--data", "digits", "--max-drift", 1).code == 2
 
 
@@ -113,7 +114,7 @@ def test_the_workflow_of_the_documents_runs(run, files, tmp_path):
     first, second, beside = map(str, paths)
     asked = ("--data", "digits", "--n", "200", "--max-drift", "1", "--control", beside, "--json")
     (drift,) = json.loads(run("check", first, second, *asked).out)["findings"]
-    loose = command.replace("--max-accuracy-drop 0.01", "--max-accuracy-drop 1").replace("--max-synops 1.1", "")
+    loose = command.replace("--max-accuracy-drop 0.01", "--max-accuracy-drop 0.99").replace("--max-synops 1.1", "")
     loose = loose.replace("--max-drift 10", f"--max-drift {2 * drift['high']}")
     assert shell(loose) == 0
     assert shell(loose.replace("200000", "1")) == 1
@@ -128,7 +129,7 @@ def test_the_workflow_of_the_documents_runs(run, files, tmp_path):
 def test_networks_in_the_wrong_order_are_refused(run, files):
     """Everything measured would have the wrong sign, so that a quantized network would pass."""
     images = ("--data", "digits", "--n", "50", "--device", "cpu")
-    for command in (("check", "--max-accuracy-drop", 1), ("compare",)):
+    for command in (("check", "--max-accuracy-drop", 0.99), ("compare",)):
         swapped = run(command[0], files[1], files[0], *images, *command[1:])
         assert (swapped.code, swapped.out) == (2, "")
         assert f"{files[1]} is quantized" in " ".join(swapped.err.split()).replace("- ", "-")
@@ -157,7 +158,7 @@ def test_each_network_is_named_by_its_own_file(run, tmp_path):
         save_named(tmp_path / "fp.safetensors", model, "swapped_nets:build", {})
         save_named(tmp_path / "q.safetensors", quantize_(model, spec), "swapped_nets:build", {})
         images = ("--model", "swapped_nets:build", "--data", "digits", "--n", "50", "--device", "cpu")
-        for command, limit in (("check", ("--max-accuracy-drop", 1)), ("compare", ()), ("cost", ())):
+        for command, limit in (("check", ("--max-accuracy-drop", 0.99)), ("compare", ()), ("cost", ())):
             swapped = run(command, "fp.safetensors", "--weights", "q.safetensors", *images, *limit)
             assert swapped.code == 2, swapped.out
             assert "q.safetensors is quantized and fp.safetensors is in full precision" in " ".join(swapped.err.split())
@@ -194,3 +195,36 @@ def test_a_measure_is_named_with_its_limit(run, files):
         refused = run("check", *files, *images, *wrong)
         assert refused.code == 2
         assert said in " ".join(refused.err.split())
+
+
+@pytest.mark.parametrize(("command", "option"), [("check", "--max-accuracy-drop"), ("compare", "--margin-accuracy")])
+@pytest.mark.parametrize(("value", "cure"), [("1", "1 point: 0.01"), ("2.5", "2.5 points: 0.025"), ("-1", "0.01")])
+def test_points_are_not_taken_for_a_share(run, files, command, option, value, cure):
+    wrong = run(command, *files, "--data", "digits", "--n", "50", f"{option}={value}")
+    told = " ".join(wrong.err.split())
+    assert (wrong.code, wrong.out) == (2, "")
+    assert f"{option} is a share of images, from 0 to below 1, got {value}" in told
+    assert cure in told
+
+
+def test_nothing_is_kept_of_a_network_that_guesses(run, files, tmp_path):
+    """The same weights in another order know nothing of the classes; the trained network beside them wins a lot."""
+    guesses, _ = load_model(files[0])
+    with torch.no_grad():
+        guesses.fc.weight.copy_(guesses.fc.weight.mean(0).expand_as(guesses.fc.weight))
+        guesses.fc.bias.zero_()[3] = 1.0
+    save_model(tmp_path / "guesses.safetensors", guesses)
+    limits = ("--max-accuracy-drop", 0.01, "--max-state-bytes", 1e9, "--data", "digits", "--n", "200")
+    found = run("check", tmp_path / "guesses.safetensors", files[0], *limits, "--junit", "c.xml", "--json")
+    document = json.loads(found.out)
+    outcomes = {item["name"]: item["outcome"] for item in document["findings"]}
+    assert (found.code, document["outcome"]) == (3, "undecided")
+    assert outcomes == {"accuracy_drop": "keeps", "state_bytes": "keeps", "baseline": "undecided"}
+    assert "not above chance: right on" in document["findings"][-1]["about"]
+    assert ElementTree.parse("c.xml").getroot().get("errors") == "1"
+    # its size is the same whoever guesses; and beside a network that knows its classes nothing is said
+    assert run("check", tmp_path / "guesses.safetensors", files[0], *limits[2:]).code == 0
+    assert run("check", files[0], files[0], "--max-accuracy-drop", 0.05, *limits[2:]).code == 0
+    shown = run("compare", tmp_path / "guesses.safetensors", files[0], "--data", "digits", "--n", "200")
+    assert shown.out.startswith("! baseline not above chance: right on")
+    assert "? accuracy undecided: lost -" in shown.out

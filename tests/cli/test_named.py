@@ -97,6 +97,8 @@ def test_check_gives_a_verdict(nets: Any, run: Callable[..., Any]) -> None:
     assert [(item["name"], item["outcome"]) for item in found["findings"]] == [
         ("drift", "keeps"),
         ("state_bytes", "fails"),
+        # which nobody trained
+        ("baseline", "undecided"),
     ]
     # 144 membranes of 3 bits
     assert found["findings"][1]["value"] == 144 * 3 / 8
@@ -112,8 +114,9 @@ def test_check_gives_a_verdict(nets: Any, run: Callable[..., Any]) -> None:
     other = run("check", *pair, "--control", "q/model.safetensors")
     assert (other.code, "q/model.safetensors is quantized" in other.err) == (2, True)
     # without --weights the baseline is what the builder gives
-    fresh = run("check", "q/model.safetensors", *builder, "--max-accuracy-drop", "1")
-    assert fresh.code == 0, fresh.err
+    fresh = run("check", "q/model.safetensors", *builder, "--max-accuracy-drop", "0.99", "--max-state-bytes", "54")
+    # nobody trained it, which leaves what it is compared with undecided
+    assert (fresh.code, "baseline: not above chance" in fresh.out) == (3, True), fresh.err
 
 
 @pytest.mark.parametrize("command", [("eval",), ("check", "fp.safetensors", "--max-state-bytes", "1")])
@@ -226,3 +229,27 @@ def test_what_cannot_be_cut_is_not_trained_on(nets: Any, run: Callable[..., Any]
     )
     twice = run("quantize", "fp.safetensors", *OWN, "-c", "qat.toml")
     assert (twice.code, "--model takes its file by --weights" in twice.err) == (2, True)
+
+
+def test_a_builder_that_draws_its_weights_is_told_as_untrained(
+    nets: Any, run: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not one that loads them, gives the same each time, or is meant to be fresh."""
+    Path("drawn_nets.py").write_text(
+        "import torch\nfrom own_nets import build as same\nfrom safetensors.torch import load_file\n"
+        "def draws():\n    model = same()\n    torch.seed()\n"
+        "    torch.nn.init.normal_(model[1][0].weight)\n    return model\n"
+        "def loads():\n    model = draws()\n    model.load_state_dict(load_file('fp.safetensors'))\n    return model\n"
+    )
+    told = {}
+    for builder in ("own_nets:build", "drawn_nets:draws", "drawn_nets:loads"):
+        caplog.clear()
+        done = run("eval", "--model", builder, *OWN[4:])
+        assert done.code == 0, done.err
+        told[builder] = caplog.text
+    assert "draws its weights anew in each call (1.0.weight)" in told["drawn_nets:draws"]
+    assert "--weights FILE.safetensors" in told["drawn_nets:draws"]
+    assert {told["own_nets:build"], told["drawn_nets:loads"]} == {""}
+    caplog.clear()
+    filled = run("eval", "--model", "drawn_nets:draws", *OWN[2:])
+    assert (filled.code, caplog.text) == (0, "")

@@ -109,8 +109,9 @@ def test_every_network_with_all_data(here: Any, run: Callable[..., Any], command
         assert found["row"]["n_images"] == 24
         again = run("compare", *_pair(network), *DATA[data], "--json", "--device", "cpu")
         assert json.loads(again.out)["overall"] == found["overall"], again.err
-        kept = run("check", *_pair(network), *DATA[data], "--max-accuracy-drop", "1", "--device", "cpu")
-        assert kept.code == 0, kept.err
+        kept = run("check", *_pair(network), *DATA[data], "--max-accuracy-drop", "0.99", "--device", "cpu")
+        # a network that nobody trained keeps nothing
+        assert (kept.code, "baseline: not above chance" in kept.out) == (3, True), kept.err
     if command == "eval":
         assert found["n"] == 10
     if data == "root":

@@ -10,6 +10,7 @@ from isofire.cli.options import Machine, Output, QuantChoice
 from isofire.cli.quantizing import Quantizing
 from isofire.cli.screen import Report
 from isofire.errors import SpecError
+from isofire.firing.evidence.outcome import check_drop
 from isofire.study import load_splits
 from isofire.study.allocation import Budget, Tolerance
 from isofire.study.allocation import allocate as choose
@@ -97,4 +98,6 @@ def _limits(budget: dict[str, float | None], tolerance: dict[str, float | None])
             "say what must be kept to: a budget, --weight-kib, --state-kib, --total-kib, --synops or --energy-uj, or a "
             "tolerance, --max-accuracy-drop or --max-floors"
         )
+    if tolerance["accuracy_drop"] is not None:
+        check_drop("--max-accuracy-drop", tolerance["accuracy_drop"])
     return Tolerance(**tolerance) if given[1] else Budget(**budget)

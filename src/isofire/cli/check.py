@@ -16,12 +16,18 @@ from isofire.errors import SpecError
 from isofire.files import is_same_file, write_text
 from isofire.firing import MEASURES
 from isofire.firing.compare import observe_together, require_order
+from isofire.firing.evidence.outcome import check_drop
 from isofire.firing.limits import Limits
 from isofire.firing.verdict import Finding, Verdict, judge
 from isofire.study import environment
 
 EXIT = {"keeps": 0, "fails": 1, "undecided": 3}
 """Exit status of each outcome; 2 is a mistake in what was asked."""
+
+_OPTIONS = (
+    "--max-accuracy-drop 0.01, --max-drift 2, --max-dead 0.5, --max-synops 1.1, --max-state-bytes 10000, "
+    "--max NAME=LIMIT or --min NAME=LIMIT"
+)
 
 _LIMITS = Group("Limits")
 _Limit = Annotated[float | None, Parameter(group=_LIMITS, show_default=False)]
@@ -49,7 +55,8 @@ def check(
 ) -> Report:
     """Say whether a quantized network keeps to limits: exit status 0 it keeps, 1 it fails, 3 undecided at this n.
 
-    A limit is kept if the whole 95 % interval keeps to it, and fails if none of it does.
+    A limit is kept if the whole 95 % interval keeps to it, and fails if none of it does. Beside a baseline that is no
+    better than guessing, or never fires, nothing is kept: then it is undecided.
 
     ```
     isofire check fp.safetensors q.safetensors -c config.toml --max-synops 1.1 --junit check.xml
@@ -88,6 +95,11 @@ def check(
             raise SpecError(f"--junit {junit} names a network; name the XML file to write")
         # what a check that comes to no verdict leaves behind must not be the last one's
         write_text(junit, _junit([_Case("verdict", "error", "undecided", "none", "the check came to no verdict")], ""))
+    named = (max_accuracy_drop, max_drift, max_dead, max_synops, max_state_bytes)
+    if not (most or least or any(value is not None for value in named)):
+        raise SpecError(f"say what it has to keep to: at least one limit, of {_OPTIONS}")
+    if max_accuracy_drop is not None:
+        check_drop("--max-accuracy-drop", max_accuracy_drop)
     limits = Limits(
         accuracy_drop=max_accuracy_drop,
         drift=max_drift,

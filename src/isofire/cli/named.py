@@ -11,7 +11,7 @@ from torch import nn
 
 from isofire.errors import ModelError, SpecError
 from isofire.export import read_bundle
-from isofire.models import fill_named, open_model, open_named
+from isofire.models import build_named, fill_named, open_model, open_named
 from isofire.quantization import spec_of
 
 _MODEL = Group("Model")
@@ -107,7 +107,8 @@ class ModelChoice:
 
     def fresh(self) -> nn.Module:
         """What the builder gives, without --weights."""
-        return self._built(None)[0]
+        assert self.model is not None
+        return self._built(None)[0] if is_nir(self.model) else build_named(self.model)
 
     def _built(self, weights: Path | None) -> tuple[nn.Module, dict[str, Any]]:
         assert self.model is not None

@@ -15,7 +15,7 @@ from cyclopts.validators import Number
 
 from isofire.config import DataSettings, RunConfig, read_config, require
 from isofire.errors import SpecError
-from isofire.firing.evidence.outcome import Margins
+from isofire.firing.evidence.outcome import Margins, check_drop
 from isofire.limits import MOST_THREADS
 from isofire.models import NamedData, load_named
 from isofire.study import AnySet, is_uncut_loader, load_split
@@ -109,6 +109,8 @@ class MarginChoice:
         """`margins`, with what was given in place of theirs."""
         given = {"accuracy": self.margin_accuracy, "firing": self.margin_firing}
         known = {key: value for key, value in given.items() if value is not None}
+        if self.margin_accuracy is not None:
+            check_drop("--margin-accuracy", self.margin_accuracy)
         return msgspec.structs.replace(margins or Margins(), **known)
 
 

@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from isofire.firing.evidence.kept import doubt_of
 from isofire.study import text_table
 from isofire.sweep import Plan, Results, State
 from isofire.sweep.runner import time_left
@@ -85,6 +86,7 @@ def results_text(results: Results) -> str:
     """How far a sweep is, and its table so far."""
     running = results.running
     lines = [text_table(results.rows)] if results.rows else []
+    lines += _doubts(results)
     lines += _failures(results)
     titles = {cell["key"]: cell["title"] for cell in results.plan["cells"]}
     lines += [f"damaged: {titles[key]}: {reason}" for key, reason in results.damaged.items()]
@@ -99,6 +101,12 @@ def results_text(results: Results) -> str:
         f"{len(results.failed)} failed, {waiting} waiting{tail}"
     )
     return "\n".join(lines)
+
+
+def _doubts(results: Results) -> list[str]:
+    """A line for each baseline that is no reference."""
+    told = {str(row["baseline"]): doubt for row in results.rows if (doubt := doubt_of(row)) is not None}
+    return [f"! baseline {name}: {doubt}" for name, doubt in told.items()]
 
 
 def _failures(results: Results) -> list[str]:

@@ -18,6 +18,7 @@ from isofire.firing.cost.bound import SynOpsDrifts, synops_drift
 from isofire.firing.cost.synops_per_spike import SynopsPerSpike
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.drift import LayerDrift, check_match, layer_drift
+from isofire.firing.evidence.chance import Chance
 from isofire.firing.evidence.decisions import Decisions
 from isofire.firing.evidence.kept import Kept, kept, own_floor
 from isofire.firing.evidence.noise_floor import NoiseFloor
@@ -54,6 +55,8 @@ class Comparison:
         are not known; None where they were not looked for.
     decisions
         On how many images the classes changed, with intervals; None if only the scores are known.
+    chance
+        The baseline's accuracy beside guessing; None if only the scores are known.
     """
 
     accuracy: float
@@ -66,6 +69,7 @@ class Comparison:
     floor: NoiseFloor | None = None
     reached: SynopsPerSpike | str | None = None
     decisions: Decisions | None = None
+    chance: Chance | None = None
 
     @classmethod
     def observed(
@@ -96,6 +100,7 @@ class Comparison:
             floor=floor,
             reached=reached,
             decisions=found,
+            chance=before.chance,
         )
 
     @classmethod
@@ -110,6 +115,7 @@ class Comparison:
         floor: NoiseFloor | None = None,
         reached: SynopsPerSpike | str | None = None,
         decisions: Decisions | None = None,
+        chance: Chance | None = None,
     ) -> Comparison:
         """Compare two recordings of the same images.
 
@@ -131,6 +137,7 @@ class Comparison:
             floor=floor,
             reached=reached,
             decisions=decisions,
+            chance=chance,
         )
 
     @property
@@ -142,6 +149,11 @@ class Comparison:
     def T(self) -> int:
         """Time steps per image."""
         return self.baseline.steps
+
+    @property
+    def doubt(self) -> str | None:
+        """Why the baseline is no reference, see `Chance.doubt`; None if it is one, or that is not known."""
+        return None if self.chance is None else self.chance.doubt
 
     @property
     def evidence(self) -> Evidence | None:
@@ -167,7 +179,7 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         noise = "" if self.evidence is None else noise_table(self.evidence, self.layers).html()
-        said = escape("; ".join(kept_lines(self.kept(), Margins())))
+        said = escape("; ".join(kept_lines(self.kept(), Margins(), self.doubt)))
         return f"<p>{escape(repr(self))}<br>{said}</p>{drift_table(self.layers, self.overall).html()}{noise}"
 
     def table(self, width: int | None = None, margins: Margins | None = None) -> str:
@@ -183,7 +195,7 @@ class Comparison:
             else textwrap.fill(f"no intervals: {reason}", 100)
         )
         allowed = margins or Margins()
-        parts = ["\n".join(kept_lines(self.kept(allowed), allowed)), drift, noise]
+        parts = ["\n".join(kept_lines(self.kept(allowed), allowed, self.doubt)), drift, noise]
         if self.synops is not None:
             parts.append(synops_lines(self.synops))
         elif self.reached is not None:
@@ -191,13 +203,16 @@ class Comparison:
         return "\n\n".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values: "overall", "layers", "evidence", "decisions", "synops"; what does not exist is NaN or None."""
+        """Plain values: "overall", "layers", "evidence", "decisions", "chance" and "synops"; what does not exist is NaN
+        or None.
+        """
         layers = [layer.to_dict() for layer in self.layers]
         noise = None if self.evidence is None else self.evidence.to_dict()
         cost = None if self.synops is None else self.synops.to_dict()
         votes = None if self.decisions is None else self.decisions.to_dict()
-        overall = dict(self.overall)
-        return {"overall": overall, "layers": layers, "evidence": noise, "decisions": votes, "synops": cost}
+        chance = None if self.chance is None else self.chance.to_dict()
+        found = {"overall": dict(self.overall), "layers": layers, "evidence": noise, "decisions": votes}
+        return {**found, "chance": chance, "synops": cost}
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """`to_dict` as JSON text, NaN as null; with `path` also written there.
@@ -218,7 +233,8 @@ class Comparison:
         The last are, for the headline `emd_weighted` and for the mean over layers (`emd`), the 95 % interval
         (`emd_weighted_low`, `emd_low`, ...), what unchanged rates would show (`_noise`), the range for true rates
         (`_true_low`, `_true_high`) and the noise floor as a unit with its interval (`_floor`, `_floor_low`,
-        `_floor_high`), then `floor`, its kind; `images_lost` and `images_won`; the verdict by `margins`
+        `_floor_high`), then `floor`, its kind; `images_lost` and `images_won`; `accuracy_chance`, what guessing as the
+        baseline does is right on; the verdict by `margins`
         (None: the default), see `isofire.firing.evidence.kept`; then `synops`, `synops_fp` and `synops_bound`, the most
         that they can differ by, and `synops_left_out`. None where there is no `evidence`, or no `synops`; the numbers
         of SynOps are None too where something is left out of them, which is named then.
@@ -240,10 +256,12 @@ class Comparison:
         return kept([found], [own_floor(found, HEADLINE)], margins, HEADLINE)
 
     def _noise(self) -> dict[str, Any]:
-        votes = self.decisions
+        votes, chance = self.decisions, self.chance
         found: dict[str, Any] = dict.fromkeys(EMD_NOISE)
         if votes is not None:
             found |= {"images_lost": votes.lost, "images_won": votes.won}
+        if chance is not None:
+            found |= {"accuracy_chance": chance.guessing}
         if self.evidence is None:
             return found
         for stem, measure in (("emd", "emd_layer_mean"), (HEADLINE, HEADLINE)):
@@ -284,6 +302,6 @@ class Comparison:
 _OF_INTERVAL = ("low", "high", "noise", "true_low", "true_high")
 EMD_NOISE = (
     *(f"{stem}_{key}" for stem in (HEADLINE, "emd") for key in (*_OF_INTERVAL, "floor", "floor_low", "floor_high")),
-    "floor", "images_lost", "images_won",
+    "floor", "images_lost", "images_won", "accuracy_chance",
 )  # fmt: skip
 """Columns of a row that say how sure EMD and accuracy are."""

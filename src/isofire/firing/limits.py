@@ -7,6 +7,7 @@ import math
 from msgspec import Struct, field
 
 from isofire.errors import SpecError
+from isofire.firing.evidence.outcome import check_drop
 from isofire.firing.measures import FP, quantity
 
 
@@ -46,8 +47,10 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if not (given or self.most or self.least or self.multiples):
             raise SpecError(f"at least one limit is needed, of {', '.join(self.__struct_fields__)}")
         for name, value in given.items():
-            low = -1.0 if name == "accuracy_drop" else 0.0
-            _within(name, value, low, 1.0 if name in ("accuracy_drop", "dead_share") else math.inf)
+            if name == "accuracy_drop":
+                check_drop(name, value)
+            else:
+                _within(name, value, 0.0, 1.0 if name == "dead_share" else math.inf)
         for name, value in self.most.items():
             _of_measure(name, value, "least", "lower")
         for name, value in self.least.items():
@@ -56,6 +59,11 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             _within(name, value, 0.0, math.inf)
             if not quantity(name)[1].has_floor:
                 raise SpecError(f"{name} has no noise floor to be a multiple of; name a distance, or a NAME_change")
+
+    @property
+    def compares(self) -> bool:
+        """Whether a limit is about what the networks do, which state memory is not."""
+        return bool(set(self.named) - {"state_bytes"} or self.most or self.least or self.multiples)
 
     @property
     def named(self) -> dict[str, float]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from isofire.errors import CheckpointError, DataError
 from isofire.files import check_file, write_atomic
 from isofire.firing.counts import SpikeCounts
+from isofire.firing.evidence.chance import Chance
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +56,12 @@ class Observation:
     def accuracy(self) -> float:
         """Share of images classified correctly."""
         return int((self.predictions == self.labels).sum()) / len(self.labels)
+
+    @property
+    def chance(self) -> Chance:
+        """That share beside guessing, and whether any neuron fired."""
+        silent = not any(bool(self.counts.per_neuron(name).any()) for name in self.counts.layers)
+        return Chance.of(self.predictions, self.labels, silent)
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write `counts.safetensors` and `predictions.safetensors`.

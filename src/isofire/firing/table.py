@@ -139,16 +139,18 @@ def _noise_line(name: str, against: DriftVsFloor) -> list[str]:
     return [name, f"{interval.estimate:.5f}", f"{interval.low:.5f} .. {interval.high:.5f}", value, ratio, ends]
 
 
-def kept_lines(found: Kept, margins: Margins) -> list[str]:
-    """The verdict in words, with what it was taken from."""
+def kept_lines(found: Kept, margins: Margins, doubt: str | None = None) -> list[str]:
+    """The verdict in words, with what it was taken from, below why the baseline is no reference, if it is none."""
     drop, multiple = found.drop, found.multiple
+    doubts = [] if doubt is None else textwrap.wrap(f"! baseline {doubt}", 100, subsequent_indent="    ")
     accuracy = (
         f"{MARKS[found.accuracy]} accuracy {found.accuracy}: lost {100 * drop.estimate:.2f} points "
         f"({100 * drop.low:.2f} .. {100 * drop.high:.2f}), allowed {100 * margins.accuracy:g}"
     )
     if multiple is None or found.firing is None:
-        return [accuracy, "? firing undecided: drift has no noise floor"]
+        return [*doubts, accuracy, "? firing undecided: drift has no noise floor"]
     return [
+        *doubts,
         accuracy,
         f"{MARKS[found.firing]} firing {found.firing}: {multiple.estimate:.1f} times the noise floor "
         f"({multiple.low:.1f} .. {multiple.high:.1f}), allowed {margins.firing:g}",

@@ -1,7 +1,8 @@
 """Does a quantized network keep to its limits: it keeps, it fails, or these images cannot tell.
 
 A measure is compared with its limit by its 95 % interval and the rule of `isofire.firing.evidence.outcome`. So a
-network does not pass because too few images were looked at.
+network does not pass because too few images were looked at. Nor does it pass beside a baseline that is no reference,
+since it guesses or never fires: that is a finding of its own, "baseline", and undecided.
 """
 
 from __future__ import annotations
@@ -194,7 +195,16 @@ def judge(
     findings += [_measure(found, name, quantity(name)[0], limit, "most") for name, limit in limits.most.items()]
     findings += [_measure(found, name, quantity(name)[0], limit, "least") for name, limit in limits.least.items()]
     findings += [_multiple(found, name, quantity(name)[0], limit) for name, limit in limits.multiples.items()]
+    findings += _baseline(found) if limits.compares else []
     return Verdict(findings=tuple(findings), comparison=found)
+
+
+def _baseline(found: Comparison) -> list[Finding]:
+    """A baseline that is no reference: by it nothing is kept, whatever the limits say."""
+    if found.chance is None or found.doubt is None:
+        return []
+    value, limit = found.chance.accuracy.estimate, found.chance.guessing
+    return [replace(_unknown("baseline", limit, found.doubt, value), at="least")]
 
 
 def _unknown(name: str, limit: float, about: str, value: float = math.nan) -> Finding:

@@ -4,13 +4,23 @@ from isofire.models.build import build
 from isofire.models.pretrained import open_model, pretrained
 from isofire.models.sew_resnet import SEWBlock, SEWResNet, count_neurons, sew_resnet8, sew_resnet18
 from isofire.models.store import load_model, save_model
-from isofire.models.user_code import NamedData, fill_named, is_named, load_named, open_named, save_named, source_hash
+from isofire.models.user_code import (
+    NamedData,
+    build_named,
+    fill_named,
+    is_named,
+    load_named,
+    open_named,
+    save_named,
+    source_hash,
+)
 
 __all__ = [
     "NamedData",
     "SEWBlock",
     "SEWResNet",
     "build",
+    "build_named",
     "count_neurons",
     "fill_named",
     "is_named",

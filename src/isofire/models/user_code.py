@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from isofire.batches import BatchSource, Data, read_batches
@@ -20,6 +23,10 @@ from isofire.models.restoring import restore_for_
 from isofire.quantization import is_converted, spec_of
 from isofire.running import require_shapes
 from isofire.training.checkpoint import load_plain_weights, load_weights, peek_note, save_weights
+
+_LOG = logging.getLogger(__name__)
+_QUICK_S = 5.0
+"""A builder that took longer is not called again to see whether it gives the same."""
 
 
 def open_named(builder: str, weights: str | os.PathLike[str] | None = None) -> tuple[nn.Module, dict[str, Any]]:
@@ -31,7 +38,8 @@ def open_named(builder: str, weights: str | os.PathLike[str] | None = None) -> t
         "package.module:function", called without arguments; the working directory is searched too.
     weights
         A safetensors file: the model's state dict as `safetensors.torch.save_model` or `save_file` writes it, or one of
-        `save_named`. None keeps what the builder gave.
+        `save_named`. None keeps what the builder gave; where it gives others when it is called again, so that nobody
+        trained them, a warning says so.
 
     Returns
     -------
@@ -47,7 +55,11 @@ def open_named(builder: str, weights: str | os.PathLike[str] | None = None) -> t
     CheckpointError
         If the file cannot be read, or does not fit the model: the names that are missing or surplus are told.
     """
-    return fill_named(_build(builder), builder, weights)
+    began = time.perf_counter()
+    model = build_named(builder)
+    if weights is None and time.perf_counter() - began < _QUICK_S:
+        _warn_of_initial(model, builder)
+    return fill_named(model, builder, weights)
 
 
 def fill_named(
@@ -167,7 +179,14 @@ def is_named(text: str) -> bool:
     return bool(colon) and function.isidentifier() and all(part.isidentifier() for part in module.split("."))
 
 
-def _build(builder: str) -> nn.Module:
+def build_named(builder: str) -> nn.Module:
+    """What a builder gives, as `open_named` without weights, and without a word on whether they were trained.
+
+    Raises
+    ------
+    SpecError, ModelError
+        As `open_named`.
+    """
     try:
         model = _function(builder, "--model")()
     except IsofireError:
@@ -181,6 +200,28 @@ def _build(builder: str) -> nn.Module:
     except ModelError as error:
         raise ModelError(f"the builder {builder} gives a network without shapes: {error}, in the builder") from error
     return model
+
+
+def _warn_of_initial(model: nn.Module, builder: str) -> None:
+    """Say so if the weights of a builder are drawn anew in each call."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch.initial_seed() ^ 1)
+        try:
+            other = build_named(builder).state_dict()
+        except IsofireError:
+            return
+    drawn = [
+        name
+        for name, tensor in model.state_dict().items()
+        if isinstance(tensor, Tensor) and not (name in other and torch.equal(tensor, other[name]))
+    ]
+    if drawn:
+        more = f" and {len(drawn) - 1} more" if len(drawn) > 1 else ""
+        _LOG.warning(
+            "--weights is not given, and %s draws its weights anew in each call (%s%s): they are initial values, not "
+            "trained ones; name the trained ones by --weights FILE.safetensors",
+            builder, drawn[0], more,
+        )  # fmt: skip
 
 
 def _function(text: str, option: str) -> Callable[..., Any]:

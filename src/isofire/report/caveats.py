@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from isofire.firing.evidence.interval import MIN_BLOCKS
+from isofire.firing.evidence.kept import doubt_of
 from isofire.report.entries import Entry, Row
 from isofire.report.numbers import percent, significant
 from isofire.report.study import Study
@@ -32,19 +33,24 @@ def reference_sizes(entries: Sequence[Entry]) -> list[tuple[float, float, str]]:
 
 
 def _at_chance(study: Study) -> list[str]:
-    """Baselines whose accuracy is within two standard errors of guessing; only where the number of classes is known."""
+    """Baselines that guess or never fire; rows of earlier versions by their number of classes, where it is known."""
+    told: list[str] = []
     found: dict[int, list[str]] = {}
     for row in _row_of_each_baseline(study):
         known = study.view.baseline(str(row["cell"]))
+        seed = "" if known.get("seed") is None else f" (seed {known['seed']})"
+        if row.get("accuracy_chance") is not None:
+            doubt = doubt_of(row)
+            told += [] if doubt is None else [f"Baseline {row['baseline']}{seed} {doubt}."]
+            continue
         classes, images = _classes(known), int(row["n_images"])
         if classes is None:
             continue
         guess = 1 / classes
         if row["accuracy_fp"] <= guess + 2 * math.sqrt(guess * (1 - guess) / images):
-            seed = "" if known.get("seed") is None else f" (seed {known['seed']})"
             text = f"{row['baseline']}{seed} is right on {percent(row['accuracy_fp'])} % of {images:,} test images"
             found.setdefault(classes, []).append(text)
-    return [
+    return told + [
         f"Baseline no better than chance: {', '.join(texts)}, guessing among {classes} classes gives "
         f"{percent(1 / classes, 1)} %. That a setting keeps this says nothing."
         for classes, texts in found.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -113,7 +114,9 @@ class Blame(TableShown):
             where = f"{item.starts or 'noise only'} -> {item.worst}"
             rows.append([f"{item.name} {item.target}", f"{_emd(item.alone):.5f}", kept, saves, agree, where])
         titles = ["quantizer", "alone", "without", "saves", "agree %", "starts at -> worst at"]
+        doubt = self.everything.doubt
         lines = [
+            *([] if doubt is None else textwrap.wrap(f"! baseline {doubt}", 100, subsequent_indent="    ")),
             f"n = {self.everything.n_images:,} images, T = {self.everything.T}; EMD, mean over layers: "
             f"all quantized {total:.5f}"
             + ("" if self.control is None else f", batch norm re-estimated only {_emd(self.control):.5f}"),

@@ -2,7 +2,8 @@
 
 Accuracy: the interval of the images lost less those won, against a margin. Firing: the interval of drift ÷ noise
 floor, against another; what unchanged rates would show is taken off its lower end. Several seeds are judged by their
-mean. Which floor a row has, `isofire.study.reference` says.
+mean. Which floor a row has, `isofire.study.reference` says. Nothing
+is kept of a baseline at chance: its accuracy is undecided at best.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from isofire.firing.evidence.chance import Chance
 from isofire.firing.evidence.decisions import Decisions
 from isofire.firing.evidence.interval import Interval
 from isofire.firing.evidence.noise_floor import FloorValue, of_image_floor
@@ -93,6 +95,8 @@ def kept(
     allowed = margins or Margins()
     drop = _mean([drop_of(row) for row in rows])
     accuracy = outcome_of(drop.low, drop.high, allowed.accuracy)
+    if accuracy == "keeps" and any(doubt_of(row) for row in rows):
+        accuracy = "undecided"
     known = [floor for floor in floors if floor is not None and floor.value > 0]
     if len(known) < len(rows):
         return Kept(accuracy=accuracy, firing=None, drop=drop, multiple=None)
@@ -105,6 +109,12 @@ def kept(
         drop=drop,
         multiple=multiple,
     )
+
+
+def doubt_of(row: Row) -> str | None:
+    """Why the baseline of a row is no reference, see `Chance.doubt`; None if it is one, or the row does not say."""
+    chance = Chance.of_row(row)
+    return None if chance is None else chance.doubt
 
 
 def words_of(row: Row) -> str:

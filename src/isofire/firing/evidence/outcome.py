@@ -43,10 +43,24 @@ class Margins(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     firing: float = 2.0
 
     def __post_init__(self) -> None:
-        if not -1 <= self.accuracy <= 1:
-            raise SpecError(f"margin of accuracy must be a share of images in -1..1, got {self.accuracy}")
+        check_drop("margin of accuracy", self.accuracy)
         if not 0 <= self.firing < math.inf:
             raise SpecError(f"margin of firing must be a finite multiple of the noise floor, >= 0, got {self.firing}")
+
+
+def check_drop(name: str, value: float) -> float:
+    """A fall of accuracy that may be allowed: a share of images.
+
+    Raises
+    ------
+    SpecError
+        If it is not in 0..1, or 1 itself, which nothing fails; 1 is often meant as a point.
+    """
+    if not 0 <= value < 1:
+        meant = value / 100 if 1 <= value < 100 else 0.01
+        points = f"{100 * meant:g} point{'' if meant == 0.01 else 's'}"
+        raise SpecError(f"{name} is a share of images, from 0 to below 1, got {value:g}; {points}: {meant:g}")
+    return value
 
 
 def outcome_of(low: float, high: float, limit: float, at: At = "most") -> Outcome:

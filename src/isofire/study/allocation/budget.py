@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from isofire.errors import SpecError
+from isofire.firing.evidence.outcome import check_drop
 
 
 class _Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -20,6 +21,8 @@ class _Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         for name, value in given.items():
             if not 0 < value < math.inf:
                 raise SpecError(f"{name} must be positive, got {value}")
+            if name == "accuracy_drop":
+                check_drop(name, value)
 
     def given(self) -> dict[str, Any]:
         """What is limited."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -95,6 +96,7 @@ class Allocation(TableShown):
         lines = [
             TextTable(["quantizer", "bits"], layers).text(width),
             "",
+            *([] if found.doubt is None else textwrap.wrap(f"! baseline {found.doubt}", 100, subsequent_indent="    ")),
             f"n = {found.n_images:,} images, T = {found.T}; full precision: accuracy {found.accuracy_fp:.1%}",
             TextTable(titles, rows).text(width),
             "",
