@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import isofire
 from isofire.adapters import Adapter, Layout, MembraneMixin, adapter_of, register, run_self_test, unregister
 from isofire.errors import ModelError
-from isofire.neurons import LIF
+from isofire.neurons import LIF, CubaLIF, PerStep, Recurrent
 
 PLACEMENTS: list[Any] = ["pre_fire", "post_reset"]
 
@@ -151,3 +153,24 @@ def test_an_error_of_the_hook_is_told_apart_from_one_of_the_neuron() -> None:
             check(Leaky(0.5), "pre_fire")
     finally:
         unregister(Leaky)
+
+
+@pytest.mark.parametrize(
+    ("layer", "neuron", "shape"),
+    [
+        (lambda: nn.Linear(6, 20), lambda: CubaLIF(torch.linspace(2.0, 5.0, 20)), (6,)),
+        (lambda: nn.Linear(6, 20), lambda: Recurrent(LIF(), nn.Linear(20, 20)), (6,)),
+        (lambda: nn.Conv2d(1, 4, 3), lambda: Recurrent(LIF(), nn.Conv2d(4, 4, 3, padding=1)), (1, 8, 8)),
+        (lambda: nn.Conv2d(1, 4, 3), lambda: CubaLIF(torch.linspace(2.0, 5.0, 4).view(4, 1, 1)), (1, 8, 8)),
+    ],
+)
+def test_neurons_of_sizes_of_their_own_get_currents_of_that_size(
+    layer: Any, neuron: Any, shape: tuple[int, ...]
+) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(PerStep(layer()), neuron()).eval()
+    x = torch.rand(6, 5, *shape)
+    spec = isofire.QuantSpec(membrane={"bits": 3, "range": [-1, 1], "placement": "post_reset"})
+    quantized = isofire.quantize_(copy.deepcopy(net), spec, x)
+    assert quantized(x).shape == net(x).shape
+    assert not torch.equal(quantized(4 * x), net(4 * x))

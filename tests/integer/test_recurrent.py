@@ -173,3 +173,18 @@ def test_weights_that_lead_back_far_smaller_than_others_still_count(by: float) -
     # sums on eighths meet the threshold exactly, so that what comes back decides there
     assert float(error.abs().max()) <= 2.0**-24
     assert by < 2.0**-20 or sum(layer.beyond_float32 for layer in differences(net, integers, [x]).layers.values()) == 0
+
+
+@pytest.mark.parametrize("placement", ["post_reset", "pre_fire"])
+def test_their_quantized_membranes_are_tables_beside_what_comes_back(placement: Any) -> None:
+    net, x = network(lambda _output: LIF(2.0, v_threshold=0.6)), frames(1)
+    membrane = {"bits": 4, "range": [-2, 2], "placement": placement}
+    spec = isofire.QuantSpec(
+        weights={"method": "lsq", "bits": 4}, first_layer="quantize", last_layer="quantize", membrane=membrane
+    )
+    quantized = isofire.quantize_(net, spec, x)
+    integers = lower(quantized, x)
+    assert all(part.table is not None for part in integers.populations.values())
+    found = differences(quantized, integers, [x])
+    assert sum(layer.beyond_float32 for layer in found.layers.values()) == 0, found.table()
+    assert float(integers.run(integers.codes(x)).spikes["3"].double().mean()) > 0.02

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from isofire.adapters.base import Adapter, Layout, MembraneMixin
-from isofire.neurons import MembraneQuantizer, Neuron
+from isofire.neurons import MembraneQuantizer, Neuron, Recurrent
 
 
 class OwnAdapter(Adapter):
@@ -45,6 +45,16 @@ class OwnAdapter(Adapter):
         # the neuron's own counts are those of its output only if nothing comes between the two
         alone = left_alone(neuron) and type(neuron).forward is Neuron.forward
         return _own(neuron).spike_counts if alone else None
+
+    def shape(self, neuron: nn.Module) -> tuple[int, ...]:
+        own = _own(neuron)
+        match own.weight if isinstance(own, Recurrent) else None:
+            case nn.Linear() as back:
+                return (back.in_features,)
+            case nn.Conv2d() as back:
+                return (back.in_channels, 4, 4)
+        shape = torch.broadcast_shapes(*(constant.shape for constant in own.tensors()))
+        return tuple(shape) if shape.numel() > 1 else super().shape(neuron)
 
     def membrane(self, neuron: nn.Module) -> MembraneQuantizer | None:
         return _own(neuron).membrane
