@@ -252,3 +252,25 @@ def test_nothing_is_replaced_and_nothing_half_written(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="a name in C"):
         write_c(tmp_path / "c", network, network.codes(images()[:1]), "9lives")
     assert [path.name for path in tmp_path.iterdir()] == ["net"]
+
+
+def test_the_header_says_what_goes_in_comes_out_and_for_how_long(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.randint(0, 2, (5, 3, 6)).float()
+
+    def header(name: str, neuron: Any, inputs: Tensor) -> str:
+        network = lower(nn.Sequential(PerStep(nn.Linear(6, 8)), neuron).eval(), inputs)
+        assert read_bundle(write_bundle(tmp_path / f"{name}-b", network, network.codes(inputs))).most_steps == (
+            network.most_steps
+        )
+        return (write_c(tmp_path / name, network, network.codes(inputs)) / "network.h").read_text()
+
+    counts = header("counts", LIF(2.0), x)
+    assert "Input: counts x within 0..1, C order." in counts
+    assert "Output: the last layer's spikes. */" in counts
+    # a membrane that keeps everything holds for as many steps as it was lowered for
+    for name, neuron in (("if", IF()), ("slow", LIF(20.0)), ("current", CubaLIF(2.0, 20.0))):
+        assert "States hold 5 steps after a reset; more may overflow. */" in header(name, neuron, x)
+    assert "Input: codes round(x / 2.3283064365386963e-10) within -2147483647..2147483647" in header(
+        "r", IF(), x * 0.45
+    )

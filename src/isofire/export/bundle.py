@@ -160,6 +160,7 @@ def _described(network: IntegerNetwork, writer: _Writer) -> dict[str, Any]:
         "connections": links,
         "readout": readout and {"bias": writer.add("readout.bias", readout.bias), "scale": readout.scale},
         "latency": network.latency,
+        "most_steps": network.most_steps,
         "notes": {name: list(said) for name, said in network.notes.items()},
     }
 
@@ -237,6 +238,7 @@ def _network(manifest: dict[str, Any], reader: _Reader) -> IntegerNetwork:
         readout=readout and Readout(reader.get(readout["bias"]), readout["scale"]),
         notes=manifest["notes"],
         latency=manifest["latency"],
+        most_steps=manifest["most_steps"],
     )
 
 

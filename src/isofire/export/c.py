@@ -117,14 +117,28 @@ typedef struct {{
 /* Brings the network to rest, before every image. */
 void {name}_reset({name}_state *state);
 
-/* One step: codes of the input, C order; {self._what()}. */
+/* One step. Input: {self._codes()}, C order.
+   Output: {self._what()}.{self._steps()} */
 void {name}_step({name}_state *state, const int32_t input[{upper}_INPUTS], int64_t output[{upper}_OUTPUTS]);
 
 #endif
 """
 
+    def _codes(self) -> str:
+        encoder = self.network.encoder
+        if encoder is None:
+            return "whole numbers"
+        most = 2 ** (encoder.bits - 1) - 1
+        number = "counts x" if encoder.counts else f"codes round(x / {encoder.step!r})"
+        return f"{number} within {0 if encoder.counts else -most}..{most}"
+
     def _what(self) -> str:
-        return "the output is the readout" if self.network.readout else "the output are the last layer's spikes"
+        readout = self.network.readout
+        return "the last layer's spikes" if readout is None else f"the readout, in units of {readout.scale:.9g}"
+
+    def _steps(self) -> str:
+        most = self.network.most_steps
+        return "" if most is None else f" States hold {most} steps after a reset; more may overflow."
 
     def source(self) -> str:
         """NAME.c."""

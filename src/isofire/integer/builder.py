@@ -65,6 +65,7 @@ class Builder:
         self.connections: list[Connection] = []
         self.readout: Readout | None = None
         self.notes: dict[str, list[str]] = {}
+        self.fades = True
 
     def add(self, stage: Stage) -> None:
         notes = self.notes.setdefault(stage.target, [])
@@ -132,6 +133,7 @@ class Builder:
         shape = self.shapes[name]
         own = OwnNeuron.of(name, neuron, shape, self.steps, notes)
         bound = self._bound(neuron, own, gain, bias, most)
+        self.fades = self.fades and own.fades
         reset = "subtract" if own.soft else "zero"
         digits = torch.tensor([bits_of(b) for b in bound.tolist()])
         bits = 32 if int(digits.max()) <= 30 - _LEAST_POINT[reset] - more else WIDEST - own.bits

@@ -115,8 +115,9 @@ def _in_own_integers(model: nn.Module, example: Tensor, bits: int | None, weight
         for stage in stages:
             builder.add(stage)
     network = IntegerNetwork(
-        builder.populations, builder.connections, shape, encoder=encoder, readout=builder.readout, notes=builder.notes
-    )
+        builder.populations, builder.connections, shape, encoder=encoder, readout=builder.readout, notes=builder.notes,
+        most_steps=None if builder.fades else run_steps,
+    )  # fmt: skip
     _check_shapes(network, example[:, :1] if frames else example[:1], shapes)
     return network
 

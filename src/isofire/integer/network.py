@@ -95,6 +95,9 @@ class IntegerNetwork(nn.Module):
         Layer -> what about it is not exact, as sentences.
     latency
         Layer -> steps by which it fires later than the float network's, through delays of connections; 0 if left out.
+    most_steps
+        For so many steps from rest no state was found that could overflow; None: for any number, or not known. Here a
+        run that overflows ends with the number; a C program has no such check.
 
     Attributes
     ----------
@@ -121,8 +124,10 @@ class IntegerNetwork(nn.Module):
         readout: Readout | None = None,
         notes: Mapping[str, Sequence[str]] | None = None,
         latency: Mapping[str, int] | None = None,
+        most_steps: int | None = None,
     ) -> None:
         super().__init__()
+        self.most_steps = most_steps
         self.order = tuple(populations)
         self.mapping: ChipMapping | None = None
         self.latency = {name: (latency or {}).get(name, 0) for name in (*self.order, READOUT)}

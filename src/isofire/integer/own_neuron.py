@@ -39,6 +39,8 @@ class OwnNeuron:
         Of 2^bits parts, how many are lost a step.
     memory
         As many steps' inputs add up in a membrane at the most.
+    fades
+        Whether it is so for any number of steps.
     """
 
     gain: Tensor
@@ -55,6 +57,7 @@ class OwnNeuron:
     synapse_decay: DecayRule | None
     synapse_lost: Tensor
     memory: float
+    fades: bool
 
     @classmethod
     def of(cls, name: str, neuron: Neuron, shape: tuple[int, ...], steps: int, notes: list[str]) -> OwnNeuron:
@@ -76,12 +79,13 @@ class OwnNeuron:
             found, synapse_lost = _fraction("a current's decay", 1.0 / tau_synapse, notes)
             synapse_decay = found or DecayRule(kind="fraction", bits=1, rounding="nearest")
             longest = min(steps, float(tau_synapse.max()))
+        slowest = max(float(tau.max()), float(tau_synapse.max()) if form.has_synapse else 1.0)
         gain = tau if form.decay_input else torch.ones_like(tau)
         subtract = None if form.subtract is None else gain * _by_channel(name, form.subtract, shape)
         return cls(
             gain, gain * threshold, subtract, form.above, form.rest, form.floor, form.soft, form.several, decay, lost,
             _SYNAPSES[form.synapse] if form.has_synapse else "none", synapse_decay, synapse_lost,
-            longest * min(steps, float(tau.max())),
+            longest * min(steps, float(tau.max())), slowest <= steps,
         )  # fmt: skip
 
     @property
