@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -72,24 +72,54 @@ def count_images(data: Data, max_images: int | None = None) -> int | None:
 
 
 def _open(data: Data, batch_size: int, axis: AxisOf) -> Iterable[Any]:
+    batches = as_batches(data, batch_size)
+    if not is_pair(data):
+        return batches
+    (inputs, labels), *_ = batches
+    return zip(inputs.split(batch_size, axis(inputs, labels)), labels.split(batch_size), strict=True)
+
+
+def as_batches(data: Any, batch_size: int, place: str = "data") -> Iterable[Any]:
+    """Data as batches that have not been looked at yet; a pair of tensors, checked, is a list of one.
+
+    Parameters
+    ----------
+    batch_size
+        Of what cuts itself.
+    place
+        What the data are called in errors.
+
+    Raises
+    ------
+    DataError
+        If they are none of `Data`.
+    """
     if isinstance(data, BatchSource):
         return data.batches(batch_size)
-    if isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], Tensor):
-        inputs, labels = cast(tuple[Tensor, Tensor], data)
-        _check((inputs, labels), "data")
-        return zip(inputs.split(batch_size, axis(inputs, labels)), labels.split(batch_size), strict=True)
-    if isinstance(data, Iterable) and not isinstance(data, Tensor):
+    if is_pair(data):
+        return [check_batch(data, place)]
+    if isinstance(data, Iterable) and not isinstance(data, Tensor | dict | str):
         return data
+    cure = "; the labels belong to it, (inputs, labels)" if isinstance(data, Tensor) else ""
     raise DataError(
-        f"data must be an image set, a pair of tensors (inputs, labels) or an iterable of such pairs, "
-        f"got {type(data).__name__}"
+        f"{place} must be an image set, a pair of tensors (inputs, labels) or an iterable of such pairs, "
+        f"got {type(data).__name__}{cure}"
     )
+
+
+def is_pair(data: Any) -> bool:
+    """Whether data are meant as one pair (inputs, labels), and not as two batches."""
+    return isinstance(data, tuple) and len(data) == 2 and not all(_holds_two(part) for part in data)
+
+
+def _holds_two(part: Any) -> bool:
+    return isinstance(part, tuple | list) and len(part) == 2 and all(isinstance(item, Tensor) for item in part)
 
 
 def _limited(batches: Iterable[Any], max_images: int | None, axis: AxisOf) -> Iterator[tuple[Tensor, Tensor]]:
     seen = 0
     for number, batch in enumerate(batches):
-        inputs, labels = _check(batch, f"batch {number}")
+        inputs, labels = check_batch(batch, f"batch {number}")
         if inputs.is_floating_point() and not bool(torch.isfinite(inputs).all()):
             # NaN silences neurons in every network alike, which would look like agreement
             raise DataError(
@@ -113,16 +143,58 @@ def image_axis(inputs: Tensor, labels: Tensor) -> int:
     return 1 if time_first and (inputs.ndim == 5 or inputs.shape[0] != len(labels)) else 0
 
 
-def _check(batch: Any, place: str) -> tuple[Tensor, Tensor]:
+def check_batch(batch: Any, place: str) -> tuple[Tensor, Tensor]:
+    """Inputs and labels that fit together, as they are.
+
+    Parameters
+    ----------
+    place
+        What the batch is called in errors.
+
+    Raises
+    ------
+    DataError
+        If they do not; says what would.
+    """
     if not isinstance(batch, tuple | list) or len(batch) != 2 or not all(isinstance(part, Tensor) for part in batch):
-        raise DataError(f"{place} must be a pair of tensors (inputs, labels), got {type(batch).__name__}")
+        raise DataError(f"{place} must be a pair of tensors (inputs, labels), got {_shown(batch)}{_cure_of(batch)}")
     inputs, labels = batch
     fits = inputs.ndim > 0 and labels.ndim == 1 and len(labels) in inputs.shape[:2]
     if labels.is_floating_point() or not fits:
         raise DataError(
             f"{place} must hold inputs [N, ...] or [T, N, ...] and integer labels [N], got {list(inputs.shape)} and "
-            f"{labels.dtype} {list(labels.shape)}"
+            f"{labels.dtype} {list(labels.shape)}{_cure(inputs, labels)}"
         )
     if len(labels) == 0:
         raise DataError(f"{place} must hold at least one image, got none")
     return inputs, labels
+
+
+def _shown(batch: Any) -> str:
+    if isinstance(batch, tuple | list) and len(batch) == 2:
+        return f"({', '.join(type(part).__name__ for part in batch)})"
+    return type(batch).__name__
+
+
+def _cure_of(batch: Any) -> str:
+    """What makes a pair of tensors of it."""
+    kinds = {type(part).__name__ for part in (batch if isinstance(batch, tuple | list) else [batch])}
+    if "ndarray" in kinds:
+        return "; make tensors of arrays, (torch.from_numpy(inputs), torch.from_numpy(labels).long())"
+    if kinds & {"Tensor", "list", "int", "float"}:
+        return "; make it (torch.as_tensor(inputs), torch.as_tensor(labels)), with a label for each of N inputs"
+    return ""
+
+
+def _cure(inputs: Tensor, labels: Tensor) -> str:
+    """What is wrong with a pair of tensors, and what to do."""
+    if labels.ndim == 0:
+        return (
+            "; that is a single sample: give them stacked, (torch.stack(inputs), torch.tensor(labels)), or as a "
+            "torch.utils.data.DataLoader"
+        )
+    if labels.ndim == 2 and len(labels) in inputs.shape[:2]:
+        return "; of one-hot labels or scores give labels.argmax(1)"
+    if labels.ndim == 1 and len(labels) not in inputs.shape[:2]:
+        return f"; {len(labels)} labels need as many inputs"
+    return "; give labels.long()" if labels.is_floating_point() and labels.ndim == 1 else ""

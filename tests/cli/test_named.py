@@ -220,13 +220,18 @@ def _spec(folder: Path) -> Path:
     return folder / "spec.toml"
 
 
-def test_what_cannot_be_cut_is_not_trained_on(nets: Any, run: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_pair_of_tensors_is_trained_on_and_an_iterator_is_not(
+    nets: Any, run: Callable[..., Any], tmp_path: Path
+) -> None:
     (tmp_path / "qat.toml").write_text(TRAINED)
-    done = run("quantize", *OWN, "-c", "qat.toml", "--mode", "qat", "--out", "q")
-    assert done.code == 2
-    assert "own_nets:load must give an isofire.data.ImageSet or EventSet here, which can be cut" in " ".join(
-        done.err.split()
-    )
+    done = run("quantize", *OWN, "-c", "qat.toml", "--mode", "qat", "--out", "q", "--json")
+    assert done.code == 0, done.err
+    row = json.loads(done.out)["row"]
+    assert (row["data"], row["epochs"], row["n_images"]) == ("own_nets:load", 1, 60)
+    stream = run("quantize", *OWN[:4], "--data", "own_nets:stream", "-c", "qat.toml", "--mode", "qat", "--out", "s")
+    assert stream.code == 2
+    assert "own_nets:stream gives for 'train'" in " ".join(stream.err.split())
+    assert "of an iterator give list(...)" in " ".join(stream.err.split())
     twice = run("quantize", "fp.safetensors", *OWN, "-c", "qat.toml")
     assert (twice.code, "--model takes its file by --weights" in twice.err) == (2, True)
 

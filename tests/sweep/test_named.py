@@ -33,8 +33,18 @@ def build():
 def load(split):
     return isofire.data.load("digits", split).first(100)
 
-def pairs(split):
-    return torch.rand(8, 1, 8, 8), torch.zeros(8, dtype=torch.long)
+def pair(split):
+    data = load(split)
+    return data.normalize(data.images), data.labels
+
+def batches(split):
+    return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*pair(split)), batch_size=30)
+
+def samples(split):
+    return torch.utils.data.TensorDataset(*pair(split))
+
+def shuffled(split):
+    return torch.utils.data.DataLoader(samples(split), batch_size=30, shuffle=True)
 """
 OWN = (
     "isofire.neurons import LIF, PerStep, Repeat",
@@ -83,6 +93,25 @@ def test_cells_of_such_a_network(write, support, tmp_path, kind) -> None:
     assert Results.open(folder).distributions(results.rows[1]["cell"])
 
 
+def test_tensors_batches_and_samples_of_the_same_images_give_the_cells_of_an_image_set(
+    write, support, tmp_path
+) -> None:
+    write(*OWN)
+    rows = {}
+    for loader in ("load", "pair", "batches", "samples"):
+        plan = make_plan(
+            read_sweep(TINY, FEW, builder="nets:build", data={"name": f"nets:{loader}"}), tmp_path / loader
+        )
+        results = run_sweep(plan, str(tmp_path / loader), support.Inline())
+        assert [record["reason"] for record in results.failed] == []
+        rows[loader] = [
+            {key: row[key] for key in ("mode", "accuracy", "accuracy_fp", "emd_weighted", "synops", "weight_kib")}
+            for row in results.rows
+        ]
+    assert len(rows["load"]) == 3
+    assert rows["pair"] == rows["batches"] == rows["samples"] == rows["load"]
+
+
 def test_its_code_its_weights_and_its_data_are_part_of_its_name(write, tmp_path) -> None:
     def keys(weights: str | None = None) -> list[str]:
         sweep = read_sweep(TINY, FEW, baseline=weights, builder="nets:build", data={"name": "nets:load"})
@@ -115,8 +144,8 @@ def test_a_file_that_names_the_code_gives_the_same_cells_once_it_may(write, tmp_
 
 def test_mistakes(write, tmp_path, capsys) -> None:
     write(*OWN)
-    with pytest.raises(DataError, match=r"must give an isofire\.data\.ImageSet"):
-        make_plan(read_sweep(TINY, FEW, builder="nets:build", data={"name": "nets:pairs"}), tmp_path / "out")
+    with pytest.raises(DataError, match=r"nets:shuffled \(train\) was another the second time; give shuffle=False"):
+        make_plan(read_sweep(TINY, FEW, builder="nets:build", data={"name": "nets:shuffled"}), tmp_path / "out")
     with pytest.raises(SpecError, match="nowhere"):
         make_plan(read_sweep(TINY, FEW, builder="nets:nowhere", data={"name": "nets:load"}), tmp_path / "out")
     with pytest.raises(SpecError, match="is a loader of yours"):

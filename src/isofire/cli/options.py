@@ -123,8 +123,9 @@ class SetChoice:
     ----------
     data
         Instead of the set that a file's [data] names: digits, cifar10, cifar100, fashion-mnist, mnist, nmnist or
-        nmnist-small; or package.module:loader, a function of yours that takes "train" or "test" and gives an image set,
-        or pairs of inputs and labels.
+        nmnist-small; or package.module:loader, a function of yours that takes "train" or "test" and gives a pair of
+        tensors (inputs, labels), batches of such pairs such as a DataLoader, a torch Dataset, or an
+        isofire.data.ImageSet.
     root
         Data folder; by default the one that ISOFIRE_DATA names, else ~/.cache/isofire.
     download

@@ -1,7 +1,7 @@
 """Data sets: digits that come with the package, CIFAR, MNIST's format, and N-MNIST's events.
 
 `load(name, split)` returns an `ImageSet` or an `EventSet`; both give re-iterable `batches`. Batches of images are
-[N, C, H, W], batches of events [T, N, 2, H, W].
+[N, C, H, W], batches of events [T, N, 2, H, W]. `TensorSet` holds what a user has: tensors of any shape, as they are.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from isofire.data.nmnist import load_nmnist, load_nmnist_small, read_events
 from isofire.data.registry import NAMES, check_options, load
 from isofire.data.remote import RemoteFile, data_root
 from isofire.data.split import hold_out
+from isofire.data.tensor_set import TensorSet
 
 __all__ = [
     "CIFAR10",
@@ -34,6 +35,7 @@ __all__ = [
     "IdxSpec",
     "ImageSet",
     "RemoteFile",
+    "TensorSet",
     "check_options",
     "data_root",
     "events_to_frames",

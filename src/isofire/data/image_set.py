@@ -45,6 +45,11 @@ class ImageSet:
 
     Examples
     --------
+    Of pixels in 0..1, and from the package:
+
+    >>> pixels, labels = torch.rand(20, 1, 8, 8), torch.arange(20) % 10
+    >>> ImageSet("mine", "train", (255 * pixels).round().to(torch.uint8), labels, tuple("0123456789"), (0.5,), (0.25,))
+    ImageSet('mine', 'train', 20 images [1, 8, 8])
     >>> from isofire.data import load
     >>> test = load("digits", "test")
     >>> len(test), tuple(test.images.shape)
@@ -68,7 +73,10 @@ class ImageSet:
         check_split(self.split)
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
             shape = list(self.images.shape)
-            raise DataError(f"images must be uint8 of shape [N, C, H, W], got {self.images.dtype} {shape} ({place})")
+            raise DataError(
+                f"images must be uint8 of shape [N, C, H, W], got {self.images.dtype} {shape} ({place}); inputs that "
+                "are normalised already, or of another shape, are taken as they are: give the pair (inputs, labels)"
+            )
         check_labels(self.labels, len(self.images), self.classes, place)
         channels = self.images.shape[1]
         if not len(self.mean) == len(self.std) == channels:

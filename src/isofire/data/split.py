@@ -13,9 +13,10 @@ from torch import Tensor
 
 from isofire.data.event_set import EventSet
 from isofire.data.image_set import ImageSet
+from isofire.data.tensor_set import TensorSet
 from isofire.errors import SpecError
 
-AnySet = TypeVar("AnySet", ImageSet, EventSet)
+AnySet = TypeVar("AnySet", ImageSet, EventSet, TensorSet)
 
 
 def hold_out(train_set: AnySet, size: int, seed: int) -> tuple[AnySet, AnySet]:

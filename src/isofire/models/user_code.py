@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from isofire.batches import BatchSource, Data, read_batches
-from isofire.data import EventSet, ImageSet
+from isofire.batches import BatchSource, Data, check_batch, is_pair, read_batches
+from isofire.data import EventSet, ImageSet, TensorSet
 from isofire.errors import CheckpointError, DataError, IsofireError, ModelError, SpecError
 from isofire.models.restoring import restore_for_
 from isofire.quantization import is_converted, spec_of
@@ -25,6 +26,8 @@ from isofire.running import require_shapes
 from isofire.training.checkpoint import load_plain_weights, load_weights, peek_note, save_weights
 
 _LOG = logging.getLogger(__name__)
+_SAMPLES = 64
+"""Samples a batch of a data set of single ones."""
 _QUICK_S = 5.0
 """A builder that took longer is not called again to see whether it gives the same."""
 
@@ -119,7 +122,7 @@ class NamedData:
     def size(self) -> int | None:
         """How many images; None of the user's own batches, which would have to be read to know."""
         match self.data:
-            case ImageSet() | EventSet() as images:
+            case ImageSet() | EventSet() | TensorSet() as images:
                 found = len(images)
             case (Tensor(), Tensor() as labels):
                 found = len(labels)
@@ -135,8 +138,8 @@ class NamedData:
 def load_named(loader: str, split: str) -> NamedData:
     """What the function "package.module:function" gives for a split, "train" or "test".
 
-    It gives an image set, a pair of tensors (inputs, labels), or pairs that can be walked through again, such as a list
-    or a `torch.utils.data.DataLoader`.
+    It gives an image set, a pair of tensors (inputs, labels), batches that can be walked through again, such as a list
+    or a `torch.utils.data.DataLoader`, or a `torch.utils.data.Dataset` of single samples.
 
     Raises
     ------
@@ -150,12 +153,24 @@ def load_named(loader: str, split: str) -> NamedData:
     except IsofireError:
         raise
     except (Exception, SystemExit) as error:
-        raise DataError(f"the loader {loader} failed for split {split!r}: {type(error).__name__}: {error}") from error
-    if isinstance(found, Tensor) or not isinstance(found, BatchSource | Iterable) or isinstance(found, Iterator):
+        cure = "; it is called with the split, as in def load(split)" if "argument" in str(error) else ""
         raise DataError(
-            f"the loader {loader} must give an image set, a pair of tensors, or pairs that can be walked through "
-            f"again, got {type(found).__name__}; for an iterator use list(...)"
+            f"the loader {loader} failed for split {split!r}: {type(error).__name__}: {error}{cure}"
+        ) from error
+    if isinstance(found, Dataset) and not isinstance(found, IterableDataset | BatchSource):
+        found = DataLoader(found, batch_size=_SAMPLES)
+    place = f"what the loader {loader} gives for {split!r}"
+    if isinstance(found, Tensor) or not isinstance(found, BatchSource | Iterable) or isinstance(found, Iterator):
+        cure = "give the labels too, (inputs, labels)" if isinstance(found, Tensor) else "return one of these"
+        cure = "of an iterator give list(...)" if isinstance(found, Iterator) else cure
+        raise DataError(
+            f"{place} must be an image set, a pair of tensors (inputs, labels), or batches of such pairs that can be "
+            f"walked through again, got {type(found).__name__}; {cure}"
         )
+    if is_pair(found):
+        check_batch(found, place)
+    elif isinstance(found, list | tuple) and found:
+        check_batch(found[0], f"batch 0 of {place}")
     return NamedData(loader, split, found)
 
 

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+from isofire.batches import is_pair
 from isofire.config import DataSettings
-from isofire.data import EventSet, ImageSet, check_options, hold_out, load
+from isofire.data import EventSet, ImageSet, TensorSet, check_options, hold_out, load
 from isofire.data.split import stratified_sample
-from isofire.errors import DataError, SpecError
+from isofire.errors import SpecError
 from isofire.models import NamedData, is_named, load_named
 from isofire.training.feed import AnySet
 
@@ -41,7 +42,7 @@ class Splits:
 
 @dataclass(frozen=True)
 class NamedSplits:
-    """Data of the user's own code that can be walked through but not cut; enough to calibrate and compare on."""
+    """Batches of the user's own code that are walked through one at a time; enough to calibrate and compare on."""
 
     train: NamedData
     test: NamedData
@@ -71,10 +72,10 @@ def load_splits(settings: DataSettings) -> Splits:
 
 
 def load_splits_or_batches(settings: DataSettings) -> Splits | NamedSplits:
-    """Like `load_splits`; data of the user's own that are no sets are given whole, if nothing is to be cut."""
+    """Like `load_splits`; batches of the user's own are not put together, if nothing is to be cut."""
     if is_uncut_loader(settings):
         train = load_named(settings.name, "train")
-        if not isinstance(train.data, ImageSet | EventSet):
+        if not (isinstance(train.data, AnySet) or is_pair(train.data)):
             return NamedSplits(train, load_named(settings.name, "test"))
     return load_splits(settings)
 
@@ -111,12 +112,8 @@ def _load(settings: DataSettings, split: str) -> AnySet:
             "them out"
         )
     found = load_named(settings.name, split).data
-    if not isinstance(found, ImageSet | EventSet):
-        raise DataError(
-            f"the loader {settings.name} must give an isofire.data.ImageSet or EventSet here, which can be cut, "
-            f"shuffled and told from others by its contents, got {type(found).__name__}"
-        )
-    return found
+    # a set can be cut, shuffled, and told from others by its contents
+    return found if isinstance(found, AnySet) else TensorSet.of(found, settings.name, split)
 
 
 def sample(data: AnySet, images: int, seed: int, place: str) -> AnySet:
@@ -140,7 +137,9 @@ def sample(data: AnySet, images: int, seed: int, place: str) -> AnySet:
 def _hold_out(train: AnySet, settings: DataSettings) -> tuple[AnySet, AnySet]:
     if not settings.valid < len(train):
         raise SpecError(f"data.valid must be below {len(train)}, all that {train.name} has, got {settings.valid}")
-    # two calls, since hold_out's type variable stands for one kind of set at a time
+    # a call a kind, since hold_out's type variable stands for one kind of set at a time
     if isinstance(train, ImageSet):
+        return hold_out(train, settings.valid, settings.seed)
+    if isinstance(train, EventSet):
         return hold_out(train, settings.valid, settings.seed)
     return hold_out(train, settings.valid, settings.seed)

@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from isofire.data import Augment, EventSet, ImageSet
+from isofire.data import Augment, EventSet, ImageSet, TensorSet
 from isofire.errors import SpecError
 from isofire.training.recipe import Recipe
 
-AnySet = ImageSet | EventSet
+AnySet = ImageSet | EventSet | TensorSet
 
 
 class Feed:
@@ -20,7 +20,8 @@ class Feed:
     Parameters
     ----------
     data
-        Images move to the device whole, as bytes; event recordings stay where they are and move batch by batch.
+        Images move to the device whole, as bytes; event recordings and tensors stay where they are and move batch by
+        batch.
     device
         Where the batches are wanted.
     channels_last
@@ -44,10 +45,10 @@ class Feed:
     ) -> tuple[Tensor, Tensor]:
         """Give the samples of `index`, from `place`, as `(inputs, labels)`.
 
-        Inputs are normalized images or event frames, labels int64 `[N]`. Images are augmented once they are
-        normalized, so that padding and cut-outs show the mean of the set.
+        Inputs are normalized images, event frames or tensors as they are, labels int64 `[N]`. Images are augmented once
+        they are normalized, so that padding and cut-outs show the mean of the set.
         """
-        if isinstance(self.data, EventSet):
+        if not isinstance(self.data, ImageSet):
             return next(iter(self.data.take(index).batches(len(index), self.device, self.channels_last)))
         images = self.data.images[index]
         if self.channels_last:
@@ -95,5 +96,9 @@ def augmentation_of(train_set: AnySet, recipe: Recipe) -> Augment | None:
     if not (recipe.pad or recipe.flip or recipe.cutout):
         return None
     if not isinstance(train_set, ImageSet):
-        raise SpecError(f"pad, flip and cutout are for images, {train_set.name} holds events (recipe); leave them out")
+        holds = "events" if isinstance(train_set, EventSet) else "tensors as they are"
+        raise SpecError(
+            f"pad, flip and cutout are for an isofire.data.ImageSet, {train_set.name} holds {holds} (recipe); leave "
+            "them out"
+        )
     return Augment(pad=recipe.pad, flip=recipe.flip, cutout=recipe.cutout)
