@@ -33,14 +33,13 @@ def counted_anew(call: Call) -> Events:
         return NONE
     operands = [x for x in call.args if isinstance(x, Tensor) and call.depends(x)]
     found = [call.events(x) for x in operands]
-    through = frozenset((call.name,)).union(*(item.through for item in found))
     if not _is_rounded(call, output):
         others = [x for x, item in zip(operands, found, strict=True) if item.count is None]
-        chosen = call.name in CHOOSING and all(map(is_whole, others))
-        if len(others) == len(found) or (others and not chosen):
+        if len(others) == len(found) or (others and not (call.name in CHOOSING and all(map(is_whole, others)))):
             return NONE
         if call.name in SUMS_OF_TWO and not all(item.whole for item in found):
             return NONE
+    through = frozenset((call.name,)).union(*(item.through for item in found))
     return counted(output, f"{call.place} {call.name}", through)
 
 

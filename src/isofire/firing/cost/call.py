@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,11 @@ class Call:
     events: Callable[[Tensor], Events]
     source: Callable[[Tensor], Source]
     place: str = ""
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All that are given, those in lists (`cat`) too."""
+        for x in self.args:
+            yield from (item for item in (x if isinstance(x, list | tuple) else (x,)) if isinstance(item, Tensor))
 
     def depends(self, x: Any) -> bool:
         """Whether it is a tensor that comes from the input or from spikes."""

@@ -140,8 +140,10 @@ class EventMemory:
             return NONE
         if found.flat is None:
             return found.events
-        events = replace(found.events, count=found.flat.as_strided(x.shape, x.stride(), x.storage_offset()))
-        laid_over = any(stride == 0 and size > 1 for size, stride in zip(x.shape, x.stride(), strict=True))
+        about, stride = found.events, x.stride()
+        count = found.flat.as_strided(x.shape, stride, x.storage_offset())
+        events = Events(count, about.whole, about.through, about.forms)
+        laid_over = 0 in stride and any(size > 1 for size, apart in zip(x.shape, stride, strict=True) if not apart)
         return spread(events) if laid_over else events
 
     def write(self, x: Tensor, source: Source, events: Events = NONE, made_of: frozenset[str] = frozenset()) -> None:
@@ -150,7 +152,7 @@ class EventMemory:
         storage = storage_of(x)
         size = storage.nbytes() // max(x.element_size(), 1)
         found = self._known.get(storage._cdata)
-        about = replace(events, count=None)
+        about = events if events.count is None else replace(events, count=None)
         if found is None or x.numel() >= size:
             flat = None if events.count is None else _laid_out(x, events.count, size)
             self._known[storage._cdata] = _Memory(StorageWeakRef(storage), source, flat, about, made_of)

@@ -169,7 +169,7 @@ def _summed(tally: Tally, steps: int, frames: bool) -> _Summed:
     for image in tally.images:
         kept = [_kept(call, sure) for call, sure in zip(image, counted, strict=False)]
         rows.append(sum((call.sums.sum(1).numpy() for call in kept), np.zeros(REAL + 1)))
-        dense = [call for call in kept if bool(call.sums[REAL].any())]
+        dense = [call for call, sure in zip(kept, counted, strict=False) if call.real or not sure]
         first, second = _multiplications(dense, steps, frames, looped=len(image) == steps > 1)
         once.append(first)
         every.append(second)

@@ -33,6 +33,8 @@ class SiteCall:
     ----------
     counted
         Whether what arrived was a sum of events.
+    real
+        Whether some of it was none.
     by_value
         Whether events were told by values being whole numbers, which by chance others are too.
     static
@@ -43,6 +45,7 @@ class SiteCall:
 
     sums: Tensor
     counted: bool
+    real: bool
     by_value: bool
     neuron_calls: int
     static: tuple[int, ...] | None
@@ -251,9 +254,10 @@ class CostMeter:
                   for i in range(images)]  # fmt: skip
         x = contact.arrival.x
         counted = contact.events.count is not None or (contact.constant and x is not None and is_whole(x))
+        real = not counted or bool(sums[REAL].any())
         by_value = bool(contact.events.through)
         return [
-            SiteCall(part, counted, by_value, contact.neuron_calls, known, contact.constant)
+            SiteCall(part, counted, real, by_value, contact.neuron_calls, known, contact.constant)
             for part, known in zip(summed.view(len(sums), images, width).unbind(1), static, strict=True)
         ]
 

@@ -45,8 +45,8 @@ def propagate(call: Call) -> Events | list[Events]:
         found = counted_anew(call)
     normalised = call.name in NORMALISING and not found.whole and set(found.forms) == {LEVELS}
     if found.count is None or normalised or (uneven(found.forms) and not found.whole):
-        given = [x for x in tree_leaves(call.args) if isinstance(x, Tensor)]
-        return Events(None, forms=mixed([found.forms, *(call.events(x).forms for x in given)]))
+        forms = mixed([found.forms, *(call.events(x).forms for x in call.tensors())])
+        return Events(None, forms=forms) if forms else NONE
     return found
 
 
@@ -108,7 +108,8 @@ def _folded(own: Events, factor: Hashable, terms: float = 1.0) -> Events:
     height = height_of(own.forms) if own.whole else 1.0
     if own.count is None or height is None:
         return NONE
-    return Events(own.count / height, False, own.through, scaled(own.forms, factor, terms))
+    count = own.count if height == 1 else own.count / height
+    return Events(count, False, own.through, scaled(own.forms, factor, terms))
 
 
 def _moved(call: Call) -> Events | list[Events]:
