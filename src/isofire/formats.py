@@ -68,15 +68,17 @@ def packed_by(start: bytes) -> str | None:
     return next((name for begin, name in _PACKED if start.startswith(begin)), None)
 
 
-def told_folder(path: str | os.PathLike[str]) -> str:
-    """What a folder is that is given as a network, and the way in: two parts of a sentence.
+def told_unopened(path: str | os.PathLike[str], error: OSError) -> str:
+    """What is given as a network and cannot be opened as a file, and the way in: two parts of a sentence.
 
     Examples
     --------
-    >>> told_folder("runs")  # doctest: +SKIP
+    >>> told_unopened("runs", IsADirectoryError())  # doctest: +SKIP
     'a folder; name a file in it: best.safetensors or last.safetensors'
     """
     folder = Path(path)
+    if not os.path.isdir(folder):
+        return f"not to be read: {error.strerror or error}"
     if (folder / "manifest.json").is_file():
         return (
             "a folder with a manifest.json, as a bundle of integers; a bundle is a whole network: name it instead of "

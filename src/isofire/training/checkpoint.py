@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from isofire.adapters import find_neurons
 from isofire.errors import CheckpointError, ModelError
 from isofire.files import check_file, write_atomic
-from isofire.formats import told_folder, told_format
+from isofire.formats import told_format, told_unopened
 from isofire.quantizers import fit_quantizers_
 from isofire.quantizers.base import under
 from isofire.toml_json import parse_json
@@ -226,8 +226,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no checkpoint at {path}; name another file or train first") from error
     except OSError as error:
-        told = told_folder(path) if os.path.isdir(path) else f"not to be read: {error.strerror or error}"
-        raise CheckpointError(f"{path} is {told}") from error
+        raise CheckpointError(f"{path} is {told_unopened(path, error)}") from error
     except SafetensorError as error:
         if (told := told_format(path)) is not None:
             raise CheckpointError(f"{path} is no network that isofire wrote, it looks like {told}") from error
@@ -257,8 +256,7 @@ def _check_model(path: str | os.PathLike[str], model: nn.Module, tensors: dict[s
     own = model_tensors(model)
     surplus = sorted(stored.keys() - own.keys())
     differences = _lacking(own.keys() - stored.keys(), surplus)
-    unlike = [name for name in sorted(own.keys() & stored.keys()) if _form(own[name]) != _form(stored[name])]
-    if unlike:
+    if unlike := [name for name in sorted(own.keys() & stored.keys()) if _form(own[name]) != _form(stored[name])]:
         differences.append(_some(f"{name} is {_form(stored[name])} there, {_form(own[name])} here" for name in unlike))
     if differences:
         raise CheckpointError(
@@ -269,8 +267,7 @@ def _check_model(path: str | os.PathLike[str], model: nn.Module, tensors: dict[s
 
 def _states(model: nn.Module, names: list[str]) -> str | None:
     """The cure where all that does not fit are states that neurons kept from a forward pass."""
-    neurons = tuple(find_neurons(model))
-    parameters = dict(model.named_parameters())
+    neurons, parameters = tuple(find_neurons(model)), dict(model.named_parameters())
     kept = [name for name in names if name not in parameters and name.rpartition(".")[0] in neurons]
     if not kept or kept != names:
         return None
