@@ -178,3 +178,22 @@ def test_a_synaptic_current_is_part_of_the_state_bytes() -> None:
             for limit, outcome in ((size, "keeps"), (size - 1, "fails")):
                 (finding,) = judge(before, before, Limits(state_bytes=limit), quantized=wrap(neuron)).findings
                 assert (finding.outcome, finding.value) == (outcome, size)
+
+
+def test_a_baseline_that_guesses_leaves_firing_to_be_judged_and_a_silent_one_does_not() -> None:
+    guesses, labels = np.arange(200) % 2, np.arange(200) // 2 % 2
+
+    def shown(seed: int, scale: float) -> Observation:
+        return replace(
+            seen(np.ones(200), scale, seed), predictions=torch.from_numpy(guesses), labels=torch.from_numpy(labels)
+        )
+
+    def outcomes(scale: float, **limits: float) -> dict[str, str]:
+        found = judge(shown(0, scale), shown(1, scale), Limits(**limits), quantized=NET)
+        assert "! baseline" in found.table(100) or found.findings[-1].name == "baseline"
+        return {item.name: item.outcome for item in found.findings}
+
+    assert outcomes(1.0, dead_share=0.9) == {"dead_share": "keeps"}
+    assert outcomes(1.0, accuracy_drop=0.9) == {"accuracy_drop": "keeps", "baseline": "undecided"}
+    assert outcomes(0.0, dead_share=1.0) == {"dead_share": "keeps", "baseline": "undecided"}
+    assert outcomes(0.0, state_bytes=1e6) == {"state_bytes": "keeps"}

@@ -56,7 +56,7 @@ def check(
     """Say whether a quantized network keeps to limits: exit status 0 it keeps, 1 it fails, 3 undecided at this n.
 
     A limit is kept if the whole 95 % interval keeps to it, and fails if none of it does. Beside a baseline that is no
-    better than guessing, or never fires, nothing is kept: then it is undecided.
+    better than guessing accuracy is undecided, beside one that never fires firing is.
 
     ```
     isofire check fp.safetensors q.safetensors -c config.toml --max-synops 1.1 --junit check.xml

@@ -61,9 +61,9 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 raise SpecError(f"{name} has no noise floor to be a multiple of; name a distance, or a NAME_change")
 
     @property
-    def compares(self) -> bool:
-        """Whether a limit is about what the networks do, which state memory is not."""
-        return bool(set(self.named) - {"state_bytes"} or self.most or self.least or self.multiples)
+    def of_firing(self) -> bool:
+        """Whether a limit is about firing, or about what follows from it."""
+        return bool(set(self.named) - {"accuracy_drop", "state_bytes"} or self.most or self.least or self.multiples)
 
     @property
     def named(self) -> dict[str, float]:

@@ -1,8 +1,8 @@
 """Does a quantized network keep to its limits: it keeps, it fails, or these images cannot tell.
 
 A measure is compared with its limit by its 95 % interval and the rule of `isofire.firing.evidence.outcome`. So a
-network does not pass because too few images were looked at. Nor does it pass beside a baseline that is no reference,
-since it guesses or never fires: that is a finding of its own, "baseline", and undecided.
+network does not pass because too few images were looked at. Nor does its accuracy pass beside a baseline that guesses,
+or its firing beside one that never fires: that is a finding of its own, "baseline", and undecided.
 """
 
 from __future__ import annotations
@@ -102,6 +102,8 @@ class Verdict:
     def table(self, width: int | None = None) -> str:
         """Plain text: a line a limit, as wide as the screen or `width`, then what each value is."""
         lines = [f"{self.outcome}, n = {self.comparison.n_images:,} images", "", self._lines().text(width), ""]
+        if (doubt := self.comparison.doubt) and all(item.name != "baseline" for item in self.findings):
+            lines += textwrap.wrap(f"! baseline {doubt}", width or screen_width(), subsequent_indent="    ")
         for item in self.findings:
             more = "" if item.enough is None else f"; about {item.enough:,} images would decide it"
             lines += textwrap.wrap(
@@ -195,13 +197,20 @@ def judge(
     findings += [_measure(found, name, quantity(name)[0], limit, "most") for name, limit in limits.most.items()]
     findings += [_measure(found, name, quantity(name)[0], limit, "least") for name, limit in limits.least.items()]
     findings += [_multiple(found, name, quantity(name)[0], limit) for name, limit in limits.multiples.items()]
-    findings += _baseline(found) if limits.compares else []
+    findings += _baseline(found, limits)
     return Verdict(findings=tuple(findings), comparison=found)
 
 
-def _baseline(found: Comparison) -> list[Finding]:
-    """A baseline that is no reference: by it nothing is kept, whatever the limits say."""
+def _baseline(found: Comparison, limits: Limits) -> list[Finding]:
+    """A baseline that is no reference: nothing is kept of an accuracy that guesses, or of a firing that is none.
+
+    Firing that there is can be kept whatever the classes are worth, as with labels that stand for none; state memory
+    depends on no image.
+    """
     if found.chance is None or found.doubt is None:
+        return []
+    silent = found.chance.silent and limits.of_firing
+    if limits.accuracy_drop is None and not silent:
         return []
     value, limit = found.chance.accuracy.estimate, found.chance.guessing
     return [replace(_unknown("baseline", limit, found.doubt, value), at="least")]
