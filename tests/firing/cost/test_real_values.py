@@ -372,3 +372,22 @@ def test_negative_spikes_are_events() -> None:
     expected = 3 * float(model[0](FRAMES[0]).abs().sum()) / N * CLASSES
     assert expected > 0
     assert cost.synops.mean == pytest.approx(expected)
+
+
+def test_inside_inference_mode_all_is_the_same() -> None:
+    model = Net(leaky(0.5)).eval()
+    mean = Net(lambda z: z.mean(0)).eval()
+    expected = measure_cost(model, (FRAMES, LABELS)), reach(mean, FRAMES[:, :2])
+    with torch.inference_mode():
+        found = measure_cost(model, (FRAMES, LABELS)), reach(mean, FRAMES[:, :2])
+    assert found[0] == expected[0]
+    assert torch.equal(found[1]["fire"], expected[1]["fire"])
+
+
+def test_a_silent_layers_trace_multiplies_all_the_same() -> None:
+    """What is counted comes from the network and not from which images show it; of one step a trace is the spikes."""
+    model = Net(leaky(0.5)).eval()
+    silent, short = (measure_cost(model, (frames, LABELS)) for frames in (FRAMES * 0, FRAMES[:1]))
+    assert (silent.spikes.max, silent.synops.max, silent.macs()) == (0, 0, T * F * CLASSES)
+    assert (short.synops.mean, short.macs()) == (pytest.approx(short.spikes.mean * CLASSES), 0)
+    assert short.spikes.mean > 0

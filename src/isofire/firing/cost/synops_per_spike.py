@@ -79,7 +79,8 @@ def reach(model: nn.Module, inputs: Tensor) -> SynopsPerSpike:
     """
     refuse_integers(model)
     probe = _Probe(model)
-    with evaluating(model):
+    # spikes are replaced in place, which what inference mode makes does not allow
+    with torch.inference_mode(False), evaluating(model):
         return probe.run(inputs.detach().clone())
 
 
@@ -137,7 +138,7 @@ class _Probe:
     def run(self, inputs: Tensor) -> SynopsPerSpike:
         with self.trace.following():
             self.trace.run(inputs, forward)
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.enable_grad():
             self._add_up()
         found = {name: self._nothing(name) for name in self.leaves}
         for site, total in self.totals.items():
