@@ -156,7 +156,7 @@ def test_a_record_that_contradicts_itself_is_refused(changes: dict[str, object],
 
 def test_names_are_used_once() -> None:
     for name in ("mfr", "emd_max", "accuracy", "neurons"):
-        with pytest.raises(SpecError, match=f"'{name}', a value of measure 'mine', is the name of another value"):
+        with pytest.raises(SpecError, match=f"'{name}', a value of measure 'mine', is the name of a value of"):
             register_measure(made(overall={name: "neurons"}, networks=1))
     with pytest.raises(SpecError, match=r"must be an isofire\.firing\.Measure, got str"):
         register_measure("emd")  # type: ignore[arg-type]

@@ -82,7 +82,7 @@ def test_an_architecture_of_another_version(tmp_path: Path) -> None:
     assert model.config is not None
     model.config["builder"] = "sew_resnet9"
     save_model(tmp_path / "net.safetensors", model)
-    with pytest.raises(CheckpointError, match="cannot build: builder must be one of"):
+    with pytest.raises(CheckpointError, match="cannot be built here: builder must be one of"):
         load_model(tmp_path / "net.safetensors")
 
 

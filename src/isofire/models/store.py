@@ -66,6 +66,6 @@ def load_model(path: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, Any]]
     except CheckpointError:
         raise
     except IsofireError as error:
-        raise CheckpointError(f"{path} describes a model that this version cannot build: {error}") from error
+        raise CheckpointError(f"{path} describes a model that cannot be built here: {error}") from error
     load_weights(path, model)
     return model.eval(), note

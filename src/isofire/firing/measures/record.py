@@ -51,8 +51,8 @@ class Measure:
     Parameters
     ----------
     name
-        An identifier; the column of rows and the key of intervals. A measure of one network also has NAME_fp (the
-        baseline's) and, in intervals and floors, NAME_change.
+        An identifier of ASCII letters, without the ending _fp or _change; the column of rows and the key of intervals.
+        A measure of one network also has NAME_fp (the baseline's) and, in intervals and floors, NAME_change.
     title
         What it is, in a few words, for captions and errors.
     of
@@ -131,6 +131,8 @@ class Measure:
     shown: Sequence[Place] = ("layers", "rows", "report")
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise SpecError(f"the name of a measure must be an identifier, got {self.name!r}")
         defaults = {
             "overall": self.overall or {self.name: "neurons"},
             "heading": self.heading or self.name,
@@ -189,7 +191,9 @@ class Measure:
             raise SpecError(f"low must be below high, got {self.low} and {self.high} ({where})")
         if self.distance and (self.networks == 1 or self.low != 0 or self.worse != "higher"):
             raise SpecError(f"a distance is of two networks, from 0 on, and worse where higher ({where})")
-        if wrong := [name for name in self.overall if not name.isidentifier() or name.endswith((FP, CHANGE))]:
-            raise SpecError(
-                f"a column must be an identifier without the ending {FP} or {CHANGE}, got {wrong[0]!r} ({where})"
-            )
+        for name in (self.name, *self.overall):
+            if not (isinstance(name, str) and name.isidentifier() and name.isascii()) or name.endswith((FP, CHANGE)):
+                raise SpecError(
+                    "a column must be an identifier of ASCII letters without the endings that columns made of it have "
+                    f"({FP}, {CHANGE}), got {name!r} ({where})"
+                )

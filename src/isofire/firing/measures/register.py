@@ -56,7 +56,11 @@ def register_measure(measure: Measure) -> Measure:
     SpecError
         If it is no `Measure`, or one of its names is taken.
     """
-    MEASURES.register(getattr(measure, "name", measure), measure)  # type: ignore[arg-type]
+    if not isinstance(measure, Measure):
+        raise SpecError(
+            f"a measure must be an isofire.firing.Measure, got {measure!r}; write Measure(name=..., of=...)"
+        )
+    MEASURES.register(measure.name, measure)
     return measure
 
 
@@ -113,9 +117,13 @@ def _fit(name: str, thing: object) -> Measure:
     if thing.name != name:
         raise SpecError(f"a measure is registered under its own name {thing.name!r}, got {name!r}")
     known = MEASURES.registered
-    taken = {key for other in known.values() if other is not thing for key in _names(other)} | _RESERVED
-    if clash := sorted(taken & _names(thing)):
-        raise SpecError(f"{clash[0]!r}, a value of measure {name!r}, is the name of another value; choose another name")
+    others = {other.name: _names(other) for other in known.values() if other is not thing}
+    for other, taken in {**others, "": _RESERVED}.items():
+        if clash := sorted(taken & _names(thing)):
+            whose = f"the measure {other!r} of {MEASURES.owner(other)}" if other else "every comparison"
+            raise SpecError(
+                f"{clash[0]!r}, a value of measure {name!r}, is the name of a value of {whose}; choose another name"
+            )
     distances = {other.name for other in (*BUILT_IN, *known.values(), thing) if other.distance}
     for part in thing.between or ():
         if part not in distances:
@@ -133,7 +141,13 @@ _RESERVED = frozenset(
 )
 """Values of a comparison that no measure makes."""
 
-MEASURES: Registry[Measure] = Registry("measure of firing", "isofire.measures", _fit)
+
+def _home(measure: Measure) -> str:
+    # a record is of isofire's class, whoever made it; its function tells
+    return str(getattr(getattr(measure.of, "func", measure.of), "__module__", ""))
+
+
+MEASURES: Registry[Measure] = Registry("measure of firing", "isofire.measures", _fit, _home)
 """All measures by name, isofire's own first."""
 
 for _measure in BUILT_IN:
