@@ -59,6 +59,9 @@ class LeakyAdapter(Adapter):
     def threshold(self, neuron: nn.Module) -> Tensor:
         return torch.tensor(1.0)
 
+    def v_reset(self, neuron: nn.Module) -> None:
+        return None
+
     def host(self, neuron: nn.Module) -> type[MembraneMixin]:
         return self._host
 

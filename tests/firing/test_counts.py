@@ -165,3 +165,14 @@ def test_a_place_that_cannot_be_written_is_told(counts: Make, tmp_path: Path) ->
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"):
         counts().save(tmp_path / "file" / "counts.safetensors")
+
+
+def test_a_block_of_no_images_has_no_spikes() -> None:
+    counts, images = torch.tensor([[1, 0], [0, 3]], dtype=torch.int32), torch.tensor([2, 0])
+    with pytest.raises(DataError, match=r"without images must be 0, got 3 in block 1 \(layer 'lif'\)"):
+        SpikeCounts({"lif": counts}, images, 4)
+    assert SpikeCounts({"lif": counts * torch.tensor([[1], [0]], dtype=torch.int32)}, images, 4).total() == 1
+
+
+def test_several_spikes_a_step_are_counts_above_the_denominator() -> None:
+    assert SpikeCounts({"lif": torch.tensor([[9]], dtype=torch.int32)}, torch.tensor([1]), 4).rates().tolist() == [2.25]

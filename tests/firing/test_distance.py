@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import ot
@@ -210,3 +211,11 @@ def test_counts_are_binned_alike_by_kernel_and_numpy(dtype, threads) -> None:
 def test_a_negative_count_is_named() -> None:
     with pytest.raises(DataError, match=r"b must not be negative, got -1 at neuron 2"):
         emd_from_counts(torch.tensor([0, 1, 2]), torch.tensor([0, 1, -1]), 4)
+
+
+@pytest.mark.parametrize("denominators", [(4.5,), (8, 2.5), ("8",), (None, 8)])
+def test_denominators_are_whole_numbers(denominators: tuple[Any, ...]) -> None:
+    with pytest.raises(DataError, match="denominators must be T \\* images, whole numbers, got"):
+        emd_from_counts(torch.tensor([0, 4]), torch.tensor([1, 4]), *denominators)
+    numbers = np.int64(8), torch.tensor(8)
+    assert emd_from_counts(torch.tensor([0, 4]), torch.tensor([1, 4]), *numbers) == 1 / 16  # type: ignore[arg-type]

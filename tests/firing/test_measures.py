@@ -8,17 +8,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
-from isofire.errors import SpecError
+from isofire.errors import DataError, SpecError
 from isofire.firing import MEASURES, Comparison, Firing, Measure, Observation, SpikeCounts, register_measure
 from isofire.firing.evidence.noise_floor import control_floor, image_floor, seed_floor
 from isofire.firing.limits import Limits
 from isofire.firing.measures import BUILT_IN, columns, quantities, quantity
+from isofire.firing.metrics import metric_of
 from isofire.firing.verdict import judge
 from isofire.study import known_columns, markdown_table, read_rows, text_table, write_rows
 
@@ -131,7 +133,7 @@ raise SystemExit(main(["check", *both, "--max", "ks=1", "--max", "ks=0.0001x", "
 
 
 def made(**changes: object) -> Measure:
-    fields = {"name": "mine", "title": "mine", "of": lambda before, after: 0.0}
+    fields = {"name": "mine", "title": "mine", "of": lambda *firing: 0.0}
     return Measure(**(fields | changes))  # type: ignore[arg-type]
 
 
@@ -152,6 +154,79 @@ def made(**changes: object) -> Measure:
 def test_a_record_that_contradicts_itself_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         made(**changes)
+
+
+@pytest.mark.parametrize("name", [7, None, "a b", "ä", "mine_change", "mine_fp"])
+def test_a_measure_has_a_name_that_can_be_a_column(name: object) -> None:
+    with pytest.raises(SpecError, match="must be an identifier"):
+        made(name=name)
+
+
+def test_a_function_takes_as_many_networks_as_the_measure_says() -> None:
+    with pytest.raises(SpecError, match=r"of must take \(baseline, quantized\), got \(firing\) \(measure 'mine'\)"):
+        made(of=lambda firing: 0.0)
+    with pytest.raises(SpecError, match=r"of must take \(firing\), got \(a, b\)"):
+        made(of=lambda a, b: 0.0, networks=1)
+    made(of=lambda *firing: 0.0)
+    made(of=max)
+
+
+@pytest.mark.parametrize(
+    ("of", "message"),
+    [
+        (lambda a, b: 1 / 0, "failed: ZeroDivisionError: division by zero"),
+        (lambda a, b: None, "must give a number, got NoneType"),
+        (lambda a, b: "0.5", "must give a number, got str"),
+        (lambda a, b: a.rates, "must give a number, got ndarray"),
+        (lambda a, b: 1.5, "gave 1.5, but the measure says it is finite and from 0 to 1, as a distance is"),
+        (lambda a, b: -0.1, "gave -0.1, but the measure says"),
+        (lambda a, b: np.inf, "gave inf, but the measure says"),
+    ],
+)
+def test_a_function_that_does_not_give_what_its_measure_says_is_named(of: Any, message: str) -> None:
+    register_measure(made(of=of, distance=True, high=1.0))
+    try:
+        with pytest.raises(SpecError, match=f"the function of measure 'mine' of layer 'l0' {message}"):
+            compared()
+        metric = metric_of("mine")
+        metric.update(torch.ones(2, 2, 2), torch.ones(2, 2, 2))
+        with pytest.raises(SpecError, match=f"the function of measure 'mine' of all neurons {message}"):
+            metric.compute()
+    finally:
+        MEASURES.unregister("mine")
+
+
+@pytest.mark.parametrize("value", [0.0, 1, np.float32(0.5), np.array(0.25), torch.tensor(0.5), np.nan, 1 + 1e-12])
+def test_every_kind_of_number_within_rounding_is_a_value(value: Any) -> None:
+    found = made(of=lambda a, b: value, high=1.0).value(*[Firing(np.array([1]), 2)] * 2)
+    assert type(found) is float
+    assert found == pytest.approx(float(value), nan_ok=True)
+
+
+def test_draws_may_leave_what_firing_can_be() -> None:
+    """The world with unchanged rates moves rates of 1 beyond 1."""
+    top = made(of=lambda a, b: float(b.rates.max()), high=0.5)
+    assert top.layer_values(*[Firing(np.array([3]), 2)] * 2, drawn=True) == {"mine": 1.5}
+    with pytest.raises(SpecError, match=r"gave 1\.5"):
+        top.layer_values(*[Firing(np.array([3]), 2)] * 2)
+
+
+@pytest.mark.parametrize(
+    ("counts", "denominator", "message"),
+    [
+        (np.array([3, -1]), 4, "counts must be >= 0, got -1 at neuron 1"),
+        (np.array([np.nan, 1.0]), 4, "counts must be >= 0, got nan"),
+        (np.array([1]), 0, "denominator must be T \\* images >= 1, got 0"),
+        (np.array([1]), -4, "got -4"),
+        (np.array([]), 4, "n >= 1"),
+        (np.array([[1]]), 4, "n >= 1"),
+        ([1], 4, "must be an array"),
+    ],
+)
+def test_firing_is_counts_of_some_images(counts: Any, denominator: int, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Firing(counts, denominator)
+    assert Firing(np.array([9]), 4).rates.tolist() == [2.25]
 
 
 def test_names_are_used_once() -> None:

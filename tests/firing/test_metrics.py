@@ -27,7 +27,15 @@ from isofire.firing import (
     mean_firing_rate,
     paired_mae,
 )
-from isofire.firing.metrics import DeadShare, MeanFiringRate, PairedDrift, RankCorrelation, RateEMD, metric_of
+from isofire.firing.metrics import (
+    DeadShare,
+    MeanFiringRate,
+    OneNetworkMetric,
+    PairedDrift,
+    RankCorrelation,
+    RateEMD,
+    metric_of,
+)
 from isofire.neurons import LIF, PerStep, Repeat
 
 SCRIPT = """
@@ -135,13 +143,13 @@ def test_what_does_not_fit_is_refused() -> None:
         MeanFiringRate().update(torch.ones(3, 2))
     with pytest.raises(DataError, match="whole numbers"):
         MeanFiringRate().update(torch.full((1, 1, 3), 0.5))
-    with pytest.raises(ModelError, match="same shapes"):
+    with pytest.raises(ModelError, match=r"same neurons, steps and images.*6 neurons, T = 4, 20 images.*9 neurons"):
         RateEMD().update(spikes(0), spikes(0, (3, 3)))
     metric = MeanFiringRate()
     metric.update(spikes(0))
-    with pytest.raises(ModelError, match="there were '' of 6, now there are '' of 9; reset the metric"):
+    with pytest.raises(ModelError, match="there were 6 with T = 4, now there are 9 with T = 4; reset the metric"):
         metric.update(spikes(0, (9,)))
-    with pytest.raises(ModelError, match="there were '' of 6, now there are 'x' of 6"):
+    with pytest.raises(ModelError, match="there were 6 with T = 4, now there are 'x' of 6 with T = 4"):
         metric.update({"x": spikes(0)})
     metric.reset()
     metric.update(spikes(0, (9,)))
@@ -152,6 +160,82 @@ def test_what_does_not_fit_is_refused() -> None:
         metric_of("mfr").__class__("emd")
     with pytest.raises(SpecError, match="did you mean 'emd'"):
         metric_of("emt")
+
+
+def test_both_networks_need_the_same_steps_and_images_not_only_as_many_of_both() -> None:
+    with pytest.raises(
+        ModelError, match=r"2 neurons, T = 4, 3 images; the quantized network's 2 neurons, T = 6, 2 images"
+    ):
+        RateEMD().update(torch.ones(4, 3, 2), torch.ones(6, 2, 2))
+    with pytest.raises(ModelError, match=r"'a': 2 neurons, T = 4, 3 images; .* 'b': 2 neurons, T = 4, 3 images"):
+        RateEMD().update({"a": torch.ones(4, 3, 2)}, {"b": torch.ones(4, 3, 2)})
+
+
+def test_t_stays_over_updates_and_merges() -> None:
+    metric, other = MeanFiringRate(), MeanFiringRate()
+    metric.update(torch.ones(4, 3, 2))
+    other.update(torch.zeros(2, 6, 2))
+    with pytest.raises(ModelError, match="there were 2 with T = 4, now there are 2 with T = 2; reset the metric for"):
+        metric.update(torch.zeros(2, 6, 2))
+    with pytest.raises(ModelError, match="now there are 2 with T = 2"):
+        metric.merge(other)
+    assert float(metric.compute()) == 1
+    metric.reset()
+    metric.update(torch.zeros(2, 6, 2))
+    assert float(metric.compute()) == 0
+
+
+@pytest.mark.parametrize("value", [0.5, -1.0, float("nan"), float("inf")])
+def test_values_that_add_up_to_whole_numbers_are_no_spikes_either(value: float) -> None:
+    values = torch.tensor([[[value]], [[3 - value]]])
+    with pytest.raises(DataError, match=rf"whole numbers >= 0, got {value:g}; look for .*\(quantized\)"):
+        MeanFiringRate().update(values)
+    with pytest.raises(DataError, match=r"\(layer 'x' of baseline\)"):
+        RateEMD().update({"x": values}, {"x": values})
+
+
+def test_straight_through_spikes_in_the_rounding_order_are_told_their_cure() -> None:
+    v = torch.linspace(0, 2, 1000).view(1, 10, 100)
+    soft, hard = torch.sigmoid(4 * (v - 1)), (v >= 1).float()
+    assert bool((hard + soft - soft).ne(hard).any())
+    with pytest.raises(
+        DataError, match=r"got (1\.0000\d+|0\.9999\d+|\d\.\d+e-\d+); write .*hard \+ \(soft - soft\.detach"
+    ):
+        MeanFiringRate().update(hard + soft - soft.detach())
+    metric = MeanFiringRate()
+    metric.update(hard + (soft - soft.detach()))
+    assert float(metric.compute()) == 0.5
+
+
+def test_a_list_of_metrics_of_any_columns_makes_a_collection() -> None:
+    a, b = spikes(0), spikes(1)
+    cuts = (0.0, 0.01, 0.05)
+    columns_ = ("emd_max", "emd_pooled", "spearman", "dead_00")
+    made = MetricCollection([*map(DeadShare, cuts), *map(metric_of, columns_)])
+    made.update(baseline=a, quantized=b)
+    found = {name: float(value) for name, value in made.compute().items()}
+    shares = {f"DeadShare{end}": dead_share(rates(b), cut) for end, cut in zip(("_0", "_0_01", ""), cuts, strict=True)}
+    distance = emd(rates(a), rates(b))
+    expected = {**shares, "emd_max": distance, "emd_pooled": distance, "dead_00": shares["DeadShare_0"]}
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+    assert set(found) == {*expected, "spearman"}
+
+
+def test_repr_says_how_to_make_one_and_copies_keep_their_kind() -> None:
+    made = [DeadShare(0.0), DeadShare(), RateEMD(), metric_of("emd_max"), metric_of("dead_00")]
+    told = ["DeadShare(cut=0)", "DeadShare(cut=0.05)", "RateEMD()", "TwoNetworksMetric('emd_max')"]
+    assert list(map(repr, made)) == [*told, "OneNetworkMetric('dead_00')"]
+    for metric in made:
+        batch = (spikes(0),) if isinstance(metric, OneNetworkMetric) else (spikes(0), spikes(1))
+        metric.update(*batch)
+        for copied in (copy.deepcopy(metric), pickle.loads(pickle.dumps(metric)), metric.clone()):
+            assert (type(copied), repr(copied)) == (type(metric), repr(metric))
+            assert float(copied.merge(metric).compute()) == float(metric.compute())
+
+
+def test_an_unknown_column_lists_those_that_are_accepted() -> None:
+    with pytest.raises(SpecError, match=r"'emd_mx'; did you mean 'emd_max'\? known: .*emd_pooled.*spearman"):
+        metric_of("emd_mx")
 
 
 def test_every_measure_is_a_metric(ks: object) -> None:
@@ -188,7 +272,7 @@ def test_a_collection_shares_states_and_survives_reset() -> None:
         assert {name: float(value) for name, value in found.items()} == pytest.approx(
             {
                 "MeanFiringRate": mean_firing_rate(rates(b)),
-                "DeadShare": dead_share(rates(b), 0.1),
+                "DeadShare_0_1": dead_share(rates(b), 0.1),
                 "RateEMD": emd(rates(a), rates(b)),
                 "PairedDrift": paired_mae(rates(a), rates(b)),
             }

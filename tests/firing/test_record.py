@@ -223,17 +223,27 @@ def test_a_neuron_called_past_the_model_is_refused(echo: type[nn.Module]) -> Non
         model.first(torch.ones(2, 1, 3))
 
 
-@pytest.mark.parametrize("value", [0.5, -1.0, float("nan")])
+@pytest.mark.parametrize("value", [0.5, -1.0, float("nan"), float("inf"), 1.0000001])
 def test_values_that_are_no_spikes_are_refused(echo: type[nn.Module], value: float) -> None:
     model = echo(gain=value).eval()
     with FiringRecorder(model) as recorder:
         model(torch.ones(1, 1, 3))
-    with pytest.raises(ModelError, match=r"'block\.1' did not"):
+    told = rf"those of 'block\.1' do not: got {float(torch.tensor(value)):.9g}; "
+    cure = r"hard \+ \(soft - soft\.detach\(\)\)" if value > 1 and value < 2 else "look for fractional or negative"
+    with pytest.raises(ModelError, match=told + ".*" + cure):
         recorder.counts  # noqa: B018
     with FiringRecorder(model) as recorder:
         model(torch.ones(1, 1, 3))
-        with pytest.raises(ModelError, match=r"'block\.1' did not"):
+        with pytest.raises(ModelError, match=told):
             model(torch.ones(1, 1, 3))
+
+
+def test_one_layer_may_be_named_alone(echo: type[nn.Module]) -> None:
+    with FiringRecorder(model := echo(), layers="block.1") as recorder:
+        model(torch.ones(1, 1, 3))
+    assert recorder.counts.layers == ("block.1",)
+    with pytest.raises(SpecError, match=r"got 'block'; it has .*block\.1"):
+        FiringRecorder(model, layers="block")
 
 
 def test_counts_of_a_broken_pass_are_refused(echo: type[nn.Module]) -> None:

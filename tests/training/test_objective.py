@@ -210,10 +210,65 @@ class Blowing(Loss, frozen=True, kw_only=True):
 def test_a_further_loss_that_is_not_finite_stops_the_run(train_set: ImageSet) -> None:
     register_loss("blowing", Blowing)
     try:
-        with pytest.raises(ModelError, match="the loss stopped being finite at epoch 1, step 1 of 5"):
+        with pytest.raises(ModelError, match="the loss 'blowing' stopped being finite at epoch 1, step 1 of 5"):
             run(spiking(0), train_set, {"blowing": 1.0})
     finally:
         LOSSES.unregister("blowing")
+
+
+class Free(Loss, frozen=True, kw_only=True):
+    """Gives and asks for what the test says."""
+
+    def asks(self) -> Any:
+        return ASKED[0]
+
+    def __call__(self, step: Step) -> Any:
+        return GIVEN[0](step)
+
+
+ASKED: list[Any] = [frozenset()]
+GIVEN: list[Callable[[Step], Any]] = []
+
+
+@pytest.mark.parametrize(
+    ("give", "message"),
+    [
+        (lambda step: step.logits.detach().mean(), "gives a value without gradient, which would not change training"),
+        (lambda step: torch.tensor(1.0), "gives a value without gradient"),
+        (lambda step: 0.5, "must give a tensor without dimensions, of a floating type, got float"),
+        (lambda step: None, "must give .* got NoneType"),
+        (lambda step: step.logits.mean((0, 1)), r"must give .* got torch.float32 \[4\]; take its mean"),
+        (lambda step: (step.logits > 0).sum(), r"must give .* got torch.int64 \[\]"),
+        (lambda step: step.nothing, "failed: AttributeError: 'Step' object has no attribute 'nothing'"),
+        (lambda: 0.0, r"failed: TypeError: .*; mend its __call__\(self, step\)"),
+    ],
+)
+@pytest.mark.parametrize("place", ["further", "task"])
+def test_a_loss_that_is_none_is_named(give: Any, message: str, place: str, train_set: ImageSet) -> None:
+    register_loss("free", Free)
+    GIVEN[:] = [give]
+    try:
+        losses, changes = ({"free": 1.0}, {}) if place == "further" else ({}, {"loss": "free"})
+        with pytest.raises(SpecError, match=rf"the loss 'free' \({__name__}.Free\) {message}"):
+            run(spiking(0), train_set, losses, **changes)
+    finally:
+        LOSSES.unregister("free")
+
+
+@pytest.mark.parametrize("asked", [{"rate"}, frozenset({"rates", 3}), ["rates"], "rates", None])
+def test_what_a_loss_asks_for_is_known(asked: Any) -> None:
+    register_loss("free", Free)
+    ASKED[:] = [asked]
+    try:
+        with pytest.raises(
+            SpecError, match=r"asks\(\) of the loss 'free' .* must give a frozenset of 'rates', 'spikes'"
+        ):
+            Recipe(epochs=1, lr=0.1, losses={"free": 1.0})
+        ASKED[:] = [{"rates"}]
+        assert Recipe(epochs=1, lr=0.1, losses={"free": 1.0}).labels() == ["free=1"]
+    finally:
+        LOSSES.unregister("free")
+        ASKED[:] = [frozenset()]
 
 
 def test_a_record_of_before_there_were_losses_is_still_read() -> None:

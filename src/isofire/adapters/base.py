@@ -90,7 +90,9 @@ class Adapter(ABC):
         return f"no neuron of isofire's is known to fire as {type(neuron).__name__} does"
 
     def refusal(self, neuron: nn.Module, placement: Placement) -> str | None:
-        """Why the membrane cannot be quantized there, as half a sentence with the cure; None if it can."""
+        """Why the membrane cannot be quantized there, as half a sentence, with a cure other than leaving it float,
+        which the error adds; None if it can. An adapter that refuses both places needs no host: spikes are counted, and
+        weights quantized, all the same."""
         return None
 
     def reset(self, neuron: nn.Module) -> None:
@@ -113,6 +115,8 @@ class Adapter(ABC):
                 return first.transpose(0, 1) if first.ndim > 1 else first
             case Layout.TIME_FIRST:
                 return first
+            case other:
+                raise _no_layout(self, other)
 
     def drive(self, neuron: nn.Module, currents: Tensor) -> Tensor:
         """Spikes [T, N, ...] of the neuron, from rest, for currents [T, N, ...]; for the self-test."""
@@ -124,6 +128,8 @@ class Adapter(ABC):
                 spikes = self.spikes(neuron, neuron(currents.transpose(0, 1)))
             case Layout.TIME_FIRST:
                 spikes = self.spikes(neuron, neuron(currents))
+            case other:
+                raise _no_layout(self, other)
         self.reset(neuron)
         return spikes
 
@@ -180,6 +186,12 @@ class Adapter(ABC):
         if isinstance(neuron, MembraneMixin):
             del neuron.membrane
             neuron.__class__ = type(neuron).__bases__[1]
+
+
+def _no_layout(adapter: Adapter, given: object) -> ModelError:
+    return ModelError(
+        f"layout() of {type(adapter).__qualname__} must give a Layout ({', '.join(map(str, Layout))}), got {given!r}"
+    )
 
 
 _HOSTING: dict[tuple[type[nn.Module], type[MembraneMixin]], type[nn.Module]] = {}

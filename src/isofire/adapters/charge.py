@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from isofire.adapters.base import Adapter
-from isofire.adapters.self_test import twin_of
+from isofire.adapters.facts import Watcher, twin_of
 from isofire.errors import ModelError
 from isofire.neurons import MembraneQuantizer
-from isofire.quantizers import RangeObserver, Uniform
+from isofire.quantizers import Uniform
 
 _SHARE = 2.0**-6
 _SAME = 1e-4
@@ -36,7 +36,7 @@ def charge_of(name: str, neuron: nn.Module, adapter: Adapter) -> Charge:
     if adapter.states(neuron) != adapter.states(neuron)[:1]:
         raise ModelError(_refusal(name, neuron, f"keeps more than its membrane ({', '.join(adapter.states(neuron))})"))
     twin = twin_of(name, neuron, adapter).double().eval()
-    watcher = _Watcher()
+    watcher = Watcher()
     watching = MembraneQuantizer(Uniform(8), "pre_fire")
     watching.observer = watcher
     adapter.attach(twin, watching)
@@ -65,14 +65,3 @@ def _refusal(name: str, neuron: nn.Module, why: str) -> str:
         f"the membrane of {name!r} cannot share a scale with weights: its {type(neuron).__name__} {why}; take another "
         f"membrane method, or leave it float by a rule (match {name!r}, membrane 'float')"
     )
-
-
-class _Watcher(RangeObserver):
-    """Keeps the states that it is shown."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.states: list[Tensor] = []
-
-    def observe(self, x: Tensor) -> None:
-        self.states.append(x.detach().double())

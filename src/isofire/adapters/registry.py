@@ -71,7 +71,22 @@ def _adapter_among(frameworks: list[Framework], module: nn.Module) -> Adapter | 
     for kind in type(module).__mro__:
         if kind in _REGISTERED:
             return _REGISTERED[kind]
-    return next((found for item in frameworks if (found := item.adapter_of(module)) is not None), None)
+    return next((found for item in frameworks if (found := _asked(item, module)) is not None), None)
+
+
+def _asked(framework: Framework, module: nn.Module) -> Adapter | None:
+    told = f"adapter_of() of the framework {framework.title} ({type(framework).__module__}), given a"
+    try:
+        found = framework.adapter_of(module)
+    except Exception as error:
+        raise ModelError(
+            f"{told} {type(module).__name__}, failed: {type(error).__name__}: {error}; mend or uninstall its package"
+        ) from error
+    if found is not None and not isinstance(found, Adapter):
+        raise ModelError(
+            f"{told} {type(module).__name__}, must give an object of a class of Adapter or None, got {found!r}"
+        )
+    return found
 
 
 def find_neurons(model: nn.Module) -> dict[str, tuple[nn.Module, Adapter]]:
@@ -222,4 +237,4 @@ def framework_of(neuron: nn.Module) -> Framework | None:
     """The library that a neuron is of; None for isofire's own and registered classes, and what is no neuron."""
     if any(kind in _REGISTERED for kind in type(neuron).__mro__):
         return None
-    return next((item for item in loaded_frameworks() if item.adapter_of(neuron) is not None), None)
+    return next((item for item in loaded_frameworks() if _asked(item, neuron) is not None), None)

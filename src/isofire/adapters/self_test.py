@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from isofire.adapters.base import Adapter
+from isofire.adapters.facts import check_answers, check_reset, check_threshold, floating, is_isofires, twin_of
 from isofire.errors import IsofireError, ModelError
 from isofire.neurons import MembraneQuantizer
 from isofire.neurons.membrane import Placement
@@ -32,7 +31,9 @@ def run_self_test(name: str, neuron: nn.Module, adapter: Adapter, placement: Pla
     Raises
     ------
     ModelError
-        If the kind of neuron is refused, one of these fails, or the neuron's own code raises an error.
+        If the kind of neuron is refused, one of these fails, or the neuron's own code raises an error; of an adapter
+        that is not isofire's own, if an answer of its methods is of another kind, or its threshold or reset is not the
+        neuron's.
     """
     reason = adapter.refusal(neuron, placement)
     if reason is not None:
@@ -40,6 +41,8 @@ def run_self_test(name: str, neuron: nn.Module, adapter: Adapter, placement: Pla
             f"the membrane of {name!r} cannot be quantized at {placement}: {reason}; leave it float by a rule "
             f"(match {name!r}, membrane 'float')"
         )
+    if not is_isofires(adapter):
+        check_answers(name, neuron, adapter)
     plain, watched, held = (twin_of(name, neuron, adapter) for _ in range(3))
     counter = _Counter()
     watching = MembraneQuantizer(Uniform(8), placement)
@@ -60,14 +63,21 @@ def run_self_test(name: str, neuron: nn.Module, adapter: Adapter, placement: Pla
                     placement,
                     training,
                     f"the quantizer was called {counter.calls} times in {STEPS} steps",
+                    adapter,
                 )
             if not torch.equal(spikes, expected):
-                raise _failure(name, neuron, placement, training, "a quantizer that changes nothing changes its spikes")
+                what = "a quantizer that changes nothing changes its spikes"
+                raise _failure(name, neuron, placement, training, what, adapter)
             with _told(name, neuron, placement, training, "with a quantizer, though not without"):
                 ways = (_held(held, adapter, currents, training, placement, hold) for hold in HOLDS)
                 silent = all(torch.equal(spikes, expected) for spikes in ways)
             if silent:
-                raise _failure(name, neuron, placement, training, "what the quantizer returns has no effect on spikes")
+                raise _failure(
+                    name, neuron, placement, training, "what the quantizer returns has no effect on spikes", adapter
+                )
+    if not is_isofires(adapter):
+        check_threshold(name, neuron, adapter)
+        check_reset(name, neuron, adapter)
 
 
 @contextmanager
@@ -96,31 +106,20 @@ class _Counter(RangeObserver):
         self.calls += 1
 
 
-def _failure(name: str, neuron: nn.Module, placement: str, training: bool, what: str) -> ModelError:
+def _failure(
+    name: str, neuron: nn.Module, placement: str, training: bool, what: str, adapter: Adapter | None = None
+) -> ModelError:
+    """The error that says what is wrong; it is the host's fault where an adapter is given that is not isofire's own."""
+    mend = "" if adapter is None or is_isofires(adapter) else f"mend host() of {type(adapter).__qualname__}, or "
     return ModelError(
         f"the membrane of {name!r} ({type(neuron).__name__}) cannot be quantized at {placement}: {what} "
-        f"({'train' if training else 'eval'} mode); leave it float by a rule (match {name!r}, membrane 'float')"
+        f"({'train' if training else 'eval'} mode); {mend}leave it float by a rule (match {name!r}, membrane 'float')"
     )
-
-
-def twin_of(name: str, neuron: nn.Module, adapter: Adapter) -> nn.Module:
-    """A copy of the neuron, at rest and heard by nobody."""
-    adapter.reset(neuron)
-    try:
-        twin = copy.deepcopy(neuron)
-    except (RuntimeError, AttributeError) as error:
-        raise ModelError(f"cannot copy the neuron {name!r} for its self-test: {error}; use a fresh model") from error
-    for module in twin.modules():
-        # a recorder or monitor listens to the original only
-        module._forward_hooks.clear()
-        module._forward_pre_hooks.clear()
-    return twin
 
 
 def _currents(neuron: nn.Module, adapter: Adapter) -> Tensor:
     """[T, N, ...]: image i has gain 2**(i - 4) in units of the threshold, so that some fire often and some never."""
-    tensors: list[Any] = [*neuron.parameters(), *neuron.buffers(), adapter.threshold(neuron)]
-    like = next((t for t in tensors if t.is_floating_point()), torch.zeros(()))
+    like = floating(neuron, adapter)
     generator = torch.Generator().manual_seed(0)
     shape = adapter.shape(neuron)
     drawn = torch.randn(STEPS, GAINS, *shape, generator=generator) * 1.5 + 0.8

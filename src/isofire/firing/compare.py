@@ -34,7 +34,7 @@ def compare(
     progress: bool = False,
     blocks: int | None = None,
     run: int | None = None,
-    layers: Sequence[str] | None = None,
+    layers: Sequence[str] | str | None = None,
     floor: NoiseFloor | None = None,
 ) -> Comparison:
     """Measure accuracy and firing of two versions of a network on the same images.
@@ -133,7 +133,7 @@ def observe(
     progress: bool = False,
     blocks: int | None = None,
     run: int | None = None,
-    layers: Sequence[str] | None = None,
+    layers: Sequence[str] | str | None = None,
 ) -> Observation:
     """Run one network over images, and keep its spike counts and predictions; for `compare`, which takes the same.
 
@@ -174,7 +174,7 @@ def observe_together(
     progress: bool = False,
     blocks: int | None = None,
     run: int | None = None,
-    layers: Sequence[str] | None = None,
+    layers: Sequence[str] | str | None = None,
     probe: bool = False,
 ) -> Together:
     """`observe` for several networks in one pass over the data; with `probe`, also `Together.reached`."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 import torch
@@ -23,6 +24,8 @@ from isofire.toml_json import parse_json
 _FORMAT = "isofire.spike_counts"
 _VERSION = 1
 _INT32_MAX = 2**31 - 1
+_ROUNDING = 1e-3
+"""A spike this close to a whole number, but none, was rounded."""
 _MOST_IMAGES = 2**40
 """Far beyond any set, and times `steps` still exact where rates are computed."""
 
@@ -38,7 +41,8 @@ class SpikeCounts:
     ----------
     counts
         Layer name -> int32 [blocks, *neuron_shape], with the neuron shape in its natural order (C, H, W for a
-        convolution). In the order of the layers in the model.
+        convolution). In the order of the layers in the model. A count may be above T * images, and a rate above 1,
+        where neurons fire several spikes a step.
     images_per_block
         int64 [blocks].
     steps
@@ -49,7 +53,8 @@ class SpikeCounts:
     Raises
     ------
     DataError
-        If a tensor has another dtype or shape, a count is negative, or there is no layer, image or step.
+        If a tensor has another dtype or shape, a count is negative, a block of no images has spikes, or there is no
+        layer, image or step.
 
     Examples
     --------
@@ -68,7 +73,7 @@ class SpikeCounts:
         if not self.counts:
             raise DataError("spike counts need at least one layer, got none")
         for name, tensor in self.counts.items():
-            _check_layer(name, tensor, self.blocks)
+            _check_layer(name, tensor, self.images_per_block)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -195,11 +200,27 @@ class SpikeCounts:
 
 
 Spikes = Tensor | Mapping[str, Tensor] | SpikeCounts
-"""[T, N, *neuron_shape] of one layer, or of several by name, or what a `FiringRecorder` counted."""
+"""[T, N, *neuron_shape] of one layer, or of several by name, or what a `FiringRecorder` counted.
+
+Whole numbers >= 0 of any dtype: 0 and 1, or counts of neurons that fire several spikes a step. So come the spikes of
+neurons that isofire does not know.
+"""
 
 
-def counts_by_layer(spikes: Spikes, network: str) -> dict[str, tuple[int, Tensor]]:
-    """Layer -> T * images and spikes of each neuron, int64 [n].
+class LayerCounts(NamedTuple):
+    """Spikes of each neuron of a layer, int64 [n], over so many steps and images."""
+
+    steps: int
+    images: int
+    counts: Tensor
+
+    def told(self) -> str:
+        """Its shape in words."""
+        return f"{len(self.counts)} neurons, T = {self.steps}, {self.images} images"
+
+
+def counts_by_layer(spikes: Spikes, network: str) -> dict[str, LayerCounts]:
+    """Counts of every layer, by name; a tensor alone has the name "".
 
     Raises
     ------
@@ -207,25 +228,43 @@ def counts_by_layer(spikes: Spikes, network: str) -> dict[str, tuple[int, Tensor
         If they are no spikes; names `network`.
     """
     if isinstance(spikes, SpikeCounts):
-        return {name: (spikes.denominator, spikes.per_neuron(name)) for name in spikes.layers}
+        return {name: LayerCounts(spikes.steps, spikes.n_images, spikes.per_neuron(name)) for name in spikes.layers}
     found = {"": spikes} if isinstance(spikes, Tensor) else spikes
     if not isinstance(found, Mapping) or not found:
         raise DataError(
             f"spikes must be a tensor [T, N, ...], a mapping of layers to such, or SpikeCounts, got "
             f"{type(spikes).__name__} ({network})"
         )
-    return {name: _summed(name, tensor) for name, tensor in found.items()}
+    return {
+        name: _summed(tensor, f"layer {name!r} of {network}" if name else network) for name, tensor in found.items()
+    }
 
 
-def _summed(name: str, spikes: Tensor) -> tuple[int, Tensor]:
+def no_counts(spikes: Tensor) -> str | None:
+    """What is wrong with spikes that must be whole numbers >= 0: their first other value, and its cure; or None."""
+    values = spikes.detach()
+    fits = values >= 0
+    if values.is_floating_point():
+        fits = fits & (values == values.round()) & values.isfinite()
+    if bool(fits.all()):
+        return None
+    value = float(values[~fits][0])
+    cure = "look for fractional or negative spikes, or for NaN"
+    if math.isfinite(value) and 0 < abs(value - round(value)) < _ROUNDING:
+        cure = "write straight-through spikes as hard + (soft - soft.detach()): the other order rounds"
+    return f"got {value:.9g}; {cure}"
+
+
+def _summed(spikes: Tensor, place: str) -> LayerCounts:
     if not isinstance(spikes, Tensor) or spikes.ndim < 3 or spikes.numel() == 0:
         got = list(spikes.shape) if isinstance(spikes, Tensor) else type(spikes).__name__
-        raise DataError(f"spikes must be [T, N, ...], got {got} (layer {name!r})")
+        raise DataError(f"spikes must be [T, N, ...], got {got} ({place})")
+    if spikes.is_complex():
+        raise DataError(f"spikes must be whole numbers >= 0, got {spikes.dtype} ({place})")
+    if (wrong := no_counts(spikes)) is not None:
+        raise DataError(f"spikes must be whole numbers >= 0, {wrong} ({place})")
     total = spikes.detach().flatten(2).sum((0, 1), dtype=torch.float64)
-    whole = total.round().long()
-    if not bool((whole == total).all()) or int(whole.min()) < 0:
-        raise DataError(f"spikes must be whole numbers >= 0, those of layer {name!r} are not")
-    return spikes.shape[0] * spikes.shape[1], whole
+    return LayerCounts(spikes.shape[0], spikes.shape[1], total.long())
 
 
 def _check_images(images: Tensor, steps: int) -> None:
@@ -239,12 +278,19 @@ def _check_images(images: Tensor, steps: int) -> None:
         raise DataError(f"steps must be a whole number >= 1, got {steps!r}; it has 31 bits at most")
 
 
-def _check_layer(name: str, tensor: Tensor, blocks: int) -> None:
+def _check_layer(name: str, tensor: Tensor, images: Tensor) -> None:
+    blocks = len(images)
     if tensor.dtype != torch.int32 or tensor.ndim < 2 or tensor.shape[0] != blocks or tensor.numel() == 0:
         given = f"{tensor.dtype} {list(tensor.shape)}"
         raise DataError(f"counts must be int32 [{blocks}, *neuron_shape] with neurons, got {given} (layer {name!r})")
     if int(tensor.min()) < 0:
         raise DataError(f"counts must not be negative, got {int(tensor.min())} (layer {name!r})")
+    for block in (images == 0).nonzero().flatten().tolist():
+        if bool(tensor[block].any()):
+            raise DataError(
+                f"counts of a block without images must be 0, got {int(tensor[block].max())} in block {block} (layer "
+                f"{name!r}); give images_per_block the images that they come from"
+            )
 
 
 def _add(name: str, first: Tensor, second: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ right side along this chain. W1 alone cannot see a permutation: shuffled neurons
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from operator import index
 from typing import NamedTuple
 
 import numpy as np
@@ -105,14 +106,14 @@ def emd_from_counts(
     Parameters
     ----------
     a, b
-        Spikes per neuron: integers [n] and [m], >= 0.
+        Spikes per neuron: integers [n] and [m], >= 0; above the denominator where a neuron fires several a step.
     denominator_a, denominator_b
         T * images behind each; the second is as the first if left out.
 
     Raises
     ------
     DataError
-        If a population is empty, not 1-D, negative or not of an integer type, or a denominator is below 1.
+        If a population is empty, not 1-D, negative or not of an integer type, or a denominator is no whole number >= 1.
 
     Examples
     --------
@@ -120,6 +121,12 @@ def emd_from_counts(
     0.08333333333333333
     """
     denominator_b = denominator_a if denominator_b is None else denominator_b
+    try:
+        denominator_a, denominator_b = index(denominator_a), index(denominator_b)
+    except TypeError:
+        raise DataError(
+            f"denominators must be T * images, whole numbers, got {denominator_a!r} and {denominator_b!r}"
+        ) from None
     if denominator_a < 1 or denominator_b < 1:
         raise DataError(f"denominators must be T * images >= 1, got {denominator_a} and {denominator_b}")
     first, second = _as_counts(a, "a"), _as_counts(b, "b")

@@ -60,7 +60,7 @@ def layer_drift(baseline: SpikeCounts, quantized: SpikeCounts, layer: str) -> La
     before, after = firing_of(baseline, layer), firing_of(quantized, layer)
     values: dict[str, float] = {}
     for measure in MEASURES.values():
-        values |= measure.layer_values(before, after)
+        values |= measure.layer_values(before, after, f"layer {layer!r}")
     return LayerDrift(
         layer=layer,
         neurons=before.counts.size,

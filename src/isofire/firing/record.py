@@ -25,7 +25,7 @@ from isofire.adapters import (
 )
 from isofire.adapters.own import only_looks
 from isofire.errors import DataError, ModelError, SpecError
-from isofire.firing.counts import SpikeCounts
+from isofire.firing.counts import SpikeCounts, no_counts
 from isofire.neurons.counting import add_counts, add_image_counts, zero_counts
 
 DEFAULT_BLOCKS = 40
@@ -72,6 +72,7 @@ class _Layer:
     shape: tuple[int, ...] = ()
     counts: Tensor | None = None
     exact: Tensor = field(default_factory=lambda: torch.tensor(True))
+    wrong: str = ""
 
 
 class FiringRecorder:
@@ -98,7 +99,7 @@ class FiringRecorder:
     run
         Images that go to a block one after the other, >= 1.
     layers
-        Names of the neuron layers to count; None counts all.
+        Names of the neuron layers to count, or one name; None counts all.
 
     Raises
     ------
@@ -122,7 +123,7 @@ class FiringRecorder:
         model: nn.Module,
         blocks: int = DEFAULT_BLOCKS,
         run: int = DEFAULT_RUN,
-        layers: Sequence[str] | None = None,
+        layers: Sequence[str] | str | None = None,
     ) -> None:
         for name, value in (("blocks", blocks), ("run", run)):
             if value < 1:
@@ -251,7 +252,11 @@ class FiringRecorder:
         if summed is not None:
             add_image_counts(layer.counts, summed, self._block_ids)
         else:
-            layer.exact = layer.exact & add_counts(layer.counts, spikes, self._block_ids)
+            exact = add_counts(layer.counts, spikes, self._block_ids)
+            layer.exact = layer.exact & exact
+            # a GPU is not made to wait for the value
+            if spikes.device.type == "cpu" and not bool(exact):
+                layer.wrong = layer.wrong or no_counts(spikes) or ""
 
     def _check_shape(self, name: str, layer: _Layer, spikes: Tensor, stepped: bool) -> None:
         steps, images, *shape = spikes.shape
@@ -278,10 +283,11 @@ class FiringRecorder:
 
 
 def _choose(
-    found: dict[str, tuple[nn.Module, Adapter]], layers: Sequence[str] | None
+    found: dict[str, tuple[nn.Module, Adapter]], layers: Sequence[str] | str | None
 ) -> dict[str, tuple[nn.Module, Adapter]]:
     if layers is None:
         return found
+    layers = [layers] if isinstance(layers, str) else list(layers)
     unknown = [name for name in layers if name not in found]
     if unknown or not layers:
         wrong = f"got {unknown[0]!r}" if unknown else "got none"
@@ -291,9 +297,10 @@ def _choose(
 
 def _check_exact(name: str, layer: _Layer) -> None:
     if not bool(layer.exact):
+        wrong = layer.wrong or "look for NaN, negative or fractional spikes"
         raise ModelError(
-            f"a neuron must give whole numbers >= 0 that add up to less than 2**24 in a batch, {name!r} did not; "
-            "look for NaN, negative or fractional spikes, or use smaller batches"
+            "a neuron must give whole numbers >= 0 that add up to less than 2**24 in a batch, those of "
+            f"{name!r} do not: {wrong}; or use smaller batches"
         )
 
 

@@ -7,12 +7,13 @@ from isofire.training.losses import Loss, mean_logit, readout, register_loss, te
 from isofire.training.recipe import Recipe
 from isofire.training.records import EpochRecord, Evaluation, TrainingResult
 from isofire.training.schedule import learning_rate
-from isofire.training.step import Pass, Step
+from isofire.training.step import Need, Pass, Step
 
 __all__ = [
     "EpochRecord",
     "Evaluation",
     "Loss",
+    "Need",
     "Pass",
     "Recipe",
     "Step",

@@ -278,7 +278,8 @@ class _Run:
     def check_loss(self) -> None:
         bad = self.sums.first_bad_step()
         if bad is not None:
-            raise self.diverged("the loss", bad)
+            step, further = bad
+            raise self.diverged(f"the loss{' ' if further else ''}{' and '.join(map(repr, further))}", step)
 
     def check_weights(self) -> None:
         if not self.is_finite:

@@ -13,7 +13,7 @@ from isofire.adapters import copy_of, read_logits, reset_
 from isofire.errors import ModelError, SpecError
 from isofire.firing.cost.synops_per_spike import reach_on
 from isofire.training.listen import Listener
-from isofire.training.losses import Loss, read_loss
+from isofire.training.losses import Loss, read_loss, value_of
 from isofire.training.recipe import Recipe
 from isofire.training.step import Layers, Pass, Step
 
@@ -51,7 +51,7 @@ class Objective:
     def __init__(
         self, recipe: Recipe, model: nn.Module, teacher: nn.Module | None, device: torch.device, channels_last: bool
     ) -> None:
-        self.task = read_loss(recipe.loss)
+        self.task_name, self.task = recipe.loss, read_loss(recipe.loss)
         self.further: Mapping[str, Loss] = recipe.further_losses()
         self.label_smoothing = recipe.label_smoothing
         losses = {recipe.loss: self.task, **self.further}
@@ -133,10 +133,10 @@ class Objective:
             presentations=heard.presentations, rates_=heard.rates_, spikes_=heard.spikes_, membranes_=heard.membranes_,
             teacher_=teacher, stored_=self.stored, synops_=self.synops,
         )  # fmt: skip
-        task = self.task(step)
+        task = value_of(self.task_name, self.task, step)
         total, values = task, {}
         for name, loss in active.items():
-            value = values[name] = loss(step)
+            value = values[name] = value_of(name, loss, step)
             factor = loss.weight * task.detach() if loss.relative else loss.weight
             total = total + factor * value
         return heard.logits, task, total, values

@@ -49,19 +49,23 @@ class EpochSums:
         self._names, self._group = names, group
         exact = torch.float32 if group.device.type == "mps" else torch.float64
         self._sums = torch.tensor(values or [0.0] * (3 + 2 * len(names)), dtype=exact, device=group.device)
-        self._bad_step = torch.tensor(-1, device=group.device)
+        # of the whole loss, the task's and each further one
+        self._bad_steps = torch.full((2 + len(names),), -1, device=group.device)
 
     def add(
         self, total: Tensor, task: Tensor, further: Mapping[str, Tensor], right: Tensor, images: int, step: int
     ) -> None:
-        """Count a step: its whole loss, of which only whether it is finite is kept, its parts and its hits."""
+        """Count a step: its parts and its hits, and whether the whole loss and each part is finite."""
         count, none = self._sums.new_full((), images), self._sums.new_zeros(())
         parts = [task.to(self._sums) * images, right.to(self._sums), count]
+        finite = [total.detach().isfinite(), task.isfinite()]
         for name in self._names:
             value = further.get(name)
             parts += [none, none] if value is None else [value.detach().to(self._sums) * images, count]
+            finite.append(finite[0].new_tensor(True) if value is None else value.detach().isfinite())
         self._sums += torch.stack(parts)
-        self._bad_step = torch.where((self._bad_step < 0) & ~total.isfinite(), step, self._bad_step)
+        bad = (self._bad_steps < 0) & ~torch.stack(finite)
+        self._bad_steps = torch.where(bad, step, self._bad_steps)
 
     def gathered(self) -> Tensor:
         """The sums of every process, a row each."""
@@ -75,9 +79,15 @@ class EpochSums:
         """Of all processes."""
         return self._means(self.gathered().sum(0))
 
-    def first_bad_step(self) -> int | None:
-        """The first step in which a process had a loss that is not finite; None if there is none."""
-        return min((step for step in self._group.gather(self._bad_step).tolist() if step >= 0), default=None)
+    def first_bad_step(self) -> tuple[int, list[str]] | None:
+        """The first step in which a process had a loss that is not finite, and the further losses that were not in it;
+        None if there is none."""
+        found = self._group.gather(self._bad_steps).tolist()
+        steps = [step for process in found for step in process if step >= 0]
+        if not steps:
+            return None
+        first = min(steps)
+        return first, [name for i, name in enumerate(self._names, 2) if any(process[i] == first for process in found)]
 
     def _means(self, sums: Tensor) -> Means:
         loss, right, images, *pairs = sums.tolist()

@@ -245,7 +245,7 @@ class _Worker:
                 before = Firing(first[i], int(self.a.denominators[row]))
                 after = Firing(second[i], int(self.b.denominators[row]))
                 for measure in found:
-                    for key, value in measure.layer_values(before, after).items():
+                    for key, value in measure.layer_values(before, after, drawn=True).items():
                         values[key][row] = value
 
     def _overall(self) -> dict[str, Values]:

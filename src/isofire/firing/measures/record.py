@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from isofire.errors import SpecError
+from isofire.errors import DataError, IsofireError, SpecError
 
 RATE_UNIT = "spikes per neuron per step"
 FP, CHANGE = "_fp", "_change"
@@ -30,13 +31,27 @@ class Firing:
     ----------
     counts
         Spikes of each neuron over all images and steps: [n], whole numbers of an integer or floating type. Only in the
-        world with unchanged rates that `isofire.firing.evidence` draws from may they be fractions, >= 0.
+        world with unchanged rates that `isofire.firing.evidence` draws from may they be fractions, >= 0. They may be
+        above `denominator`, since some neurons fire several spikes a step; a rate may be above 1.
     denominator
         T * images.
+
+    Raises
+    ------
+    DataError
+        If the counts are not [n] with n >= 1, one is negative or NaN, or the denominator is below 1.
     """
 
     counts: NDArray[Any]
     denominator: int
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.counts, np.ndarray) and self.counts.ndim == 1 and self.counts.size):
+            raise DataError(f"counts must be an array [n] of spikes a neuron, n >= 1, got {self.counts!r}")
+        if not self.counts.min() >= 0:
+            raise DataError(f"counts must be >= 0, got {self.counts.min()} at neuron {int(self.counts.argmin())}")
+        if not self.denominator >= 1:
+            raise DataError(f"the denominator must be T * images >= 1, got {self.denominator}")
 
     @cached_property
     def rates(self) -> NDArray[np.float64]:
@@ -56,8 +71,8 @@ class Measure:
     title
         What it is, in a few words, for captions and errors.
     of
-        The value of a layer: `of(firing)` for a measure of one network, `of(baseline, quantized)` for one of two, each
-        a `Firing`; NaN where it does not exist.
+        The value of a layer, a number: `of(firing)` for a measure of one network, `of(baseline, quantized)` for one of
+        two, each a `Firing`; NaN where it does not exist.
     networks
         1 or 2.
     unit
@@ -67,7 +82,7 @@ class Measure:
         (mean, each layer counting alike), "max" (the largest), "pooled" (`of` over all neurons thrown together). Under
         its own name by neurons, if left out.
     low, high
-        What it can be at all.
+        What it can be at all; of spikes that were recorded, another value is an error.
     worse
         Which way is worse: "higher", "lower", or None where neither is.
     distance
@@ -163,11 +178,51 @@ class Measure:
             return 0.0
         return self.high if self.networks == 2 and self.worse == "lower" and self.high < math.inf else None
 
-    def layer_values(self, baseline: Firing, quantized: Firing) -> dict[str, float]:
-        """Its values by name, of a layer or of all neurons pooled."""
+    def layer_values(
+        self, baseline: Firing, quantized: Firing, place: str = "all neurons", drawn: bool = False
+    ) -> dict[str, float]:
+        """Its values by name, of a layer or of all neurons pooled; parameters as in `value`."""
         if self.networks == 2:
-            return {self.name: float(self.of(baseline, quantized))}
-        return {self.name: float(self.of(quantized)), self.name + FP: float(self.of(baseline))}
+            return {self.name: self.value(baseline, quantized, place=place, drawn=drawn)}
+        return {
+            self.name: self.value(quantized, place=place, drawn=drawn),
+            self.name + FP: self.value(baseline, place=place, drawn=drawn),
+        }
+
+    def value(self, *firing: Firing, place: str = "all neurons", drawn: bool = False) -> float:
+        """What `of` gives for the spikes of one network or two.
+
+        Parameters
+        ----------
+        place
+            Whose spikes they are, for errors.
+        drawn
+            Whether they were drawn, not recorded: rates that are moved may leave what firing can be, and so `low` and
+            `high`.
+
+        Raises
+        ------
+        SpecError
+            If the function fails, or gives no number, or one that the measure says it cannot be.
+        """
+        where = f"measure {self.name!r} of {place}"
+        try:
+            found: Any = self.of(*firing)
+        except IsofireError:
+            raise
+        except Exception as error:
+            raise SpecError(f"the function of {where} failed: {type(error).__name__}: {error}; mend it") from error
+        if not hasattr(found, "__float__") or getattr(found, "ndim", 0):
+            raise SpecError(f"the function of {where} must give a number, got {type(found).__name__}; mend it")
+        value = float(found)
+        # a few roundings beyond a bound are none
+        low, high = (bound + side * 1e-9 * max(1.0, abs(bound)) for bound, side in ((self.low, -1), (self.high, 1)))
+        if math.isinf(value) or not (drawn or math.isnan(value) or low <= value <= high):
+            raise SpecError(
+                f"the function of {where} gave {value:g}, but the measure says it is finite and from {self.low:g} to "
+                f"{self.high:g}{', as a distance is' if self.distance else ''}; mend the function, or low and high"
+            )
+        return value
 
     def text(self, value: float | None) -> str:
         """A value as tables print it; a dash for none."""
@@ -191,9 +246,23 @@ class Measure:
             raise SpecError(f"low must be below high, got {self.low} and {self.high} ({where})")
         if self.distance and (self.networks == 1 or self.low != 0 or self.worse != "higher"):
             raise SpecError(f"a distance is of two networks, from 0 on, and worse where higher ({where})")
+        if not _takes(self.of, self.networks):
+            names = ("firing",) if self.networks == 1 else ("baseline", "quantized")
+            raise SpecError(f"of must take ({', '.join(names)}), got {inspect.signature(self.of)} ({where})")
         for name in (self.name, *self.overall):
             if not (isinstance(name, str) and name.isidentifier() and name.isascii()) or name.endswith((FP, CHANGE)):
                 raise SpecError(
-                    "a column must be an identifier of ASCII letters without the endings that columns made of it have "
-                    f"({FP}, {CHANGE}), got {name!r} ({where})"
+                    f"a column must be an identifier of ASCII letters without the ending {FP} or {CHANGE}, which the "
+                    f"baseline's values and changes have, got {name!r} ({where})"
                 )
+
+
+def _takes(function: Callable[..., Any], arguments: int) -> bool:
+    try:
+        inspect.signature(function).bind(*range(arguments))
+    except ValueError:
+        # compiled functions may have no signature
+        return True
+    except TypeError:
+        return False
+    return True

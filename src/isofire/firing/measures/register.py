@@ -87,7 +87,7 @@ def quantity(name: str) -> tuple[str, Quantity]:
     Raises
     ------
     SpecError
-        If no measure has such a value.
+        If no measure has such a value; lists those there are.
 
     Examples
     --------
@@ -96,6 +96,8 @@ def quantity(name: str) -> tuple[str, Quantity]:
     """
     known = quantities(layer=False)
     if name not in known:
+        if name not in MEASURES:
+            raise MEASURES.unknown(name, dict.fromkeys((*known, *MEASURES)))
         name = MEASURES[name].headline
     return name, known[name]
 

@@ -1,7 +1,7 @@
 """Losses: on labels, on firing, on a teacher's logits and membranes; by name in recipes, open to other packages."""
 
 from isofire.registry import import_files
-from isofire.training.losses.base import LOSSES, Loss, read_loss, register_loss
+from isofire.training.losses.base import LOSSES, Loss, read_loss, register_loss, value_of
 from isofire.training.losses.distillation import Logits, Membrane
 from isofire.training.losses.firing import EMD, FiringLoss, MeanRate, NeuronLoss, Paired
 from isofire.training.losses.task import TET, MeanLogit, check_classes, hits, mean_logit, readout, tet
@@ -28,4 +28,5 @@ __all__ = [
     "readout",
     "register_loss",
     "tet",
+    "value_of",
 ]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Mapping, Set
+from typing import Annotated, Any, get_args
 
 import msgspec
+import torch
 from msgspec import Meta
 from torch import Tensor
 
 from isofire.conversion import convert
-from isofire.errors import SpecError
+from isofire.errors import IsofireError, SpecError
 from isofire.registry import Registry
 from isofire.training.step import Need, Step
 
@@ -36,7 +37,7 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     Examples
     --------
     >>> class Quiet(Loss, frozen=True, kw_only=True):
-    ...     def asks(self):
+    ...     def asks(self) -> frozenset[Need]:
     ...         return frozenset({"rates"})
     ...
     ...     def __call__(self, step):
@@ -52,11 +53,11 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     relative: bool = False
 
     def asks(self) -> frozenset[Need]:
-        """What it reads of a step besides logits and labels."""
+        """What it reads of a step besides logits and labels; a set of the names in `isofire.training.Need`."""
         return frozenset()
 
     def __call__(self, step: Step) -> Tensor:
-        """The loss of one step, a scalar that carries gradient."""
+        """The loss of one step: a 0-d tensor of a floating type that carries gradient to the network in training."""
         raise NotImplementedError
 
 
@@ -108,4 +109,51 @@ def read_loss(name: str, settings: Any = None) -> Loss:
         settings = {"weight": settings}
     if not isinstance(settings, Mapping):
         raise SpecError(f"the loss {name!r} takes a weight or a table of settings, got {settings!r}")
-    return convert(dict(settings), kind, f"losses.{name}")
+    loss = convert(dict(settings), kind, f"losses.{name}")
+    _check_needs(name, loss)
+    return loss
+
+
+def value_of(name: str, loss: Loss, step: Step) -> Tensor:
+    """A loss of a step of training, 0-d, and nothing else.
+
+    Raises
+    ------
+    SpecError
+        If the loss fails, gives no scalar, or one without gradient, which would leave training as it is.
+    """
+    told = f"the loss {name!r} ({_place(loss)})"
+    try:
+        value: Any = loss(step)
+    except IsofireError:
+        raise
+    except Exception as error:
+        # memory is not the loss's fault
+        if isinstance(error, MemoryError | torch.OutOfMemoryError):
+            raise
+        raise SpecError(f"{told} failed: {type(error).__name__}: {error}; mend its __call__(self, step)") from error
+    if not isinstance(value, Tensor) or value.ndim or not value.is_floating_point():
+        got = f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else f"{type(value).__name__}"
+        raise SpecError(f"{told} must give a tensor without dimensions, of a floating type, got {got}; take its mean")
+    if torch.is_grad_enabled() and step.logits.requires_grad and not value.requires_grad:
+        raise SpecError(
+            f"{told} gives a value without gradient, which would not change training; compute it from the step's "
+            "tensors, without detach(), item(), rounding or comparisons"
+        )
+    return value
+
+
+def _check_needs(name: str, loss: Loss) -> None:
+    told = f"asks() of the loss {name!r} ({_place(loss)})"
+    try:
+        needs: Any = loss.asks()
+    except Exception as error:
+        raise SpecError(f"{told} failed: {type(error).__name__}: {error}") from error
+    known = get_args(Need)
+    if not isinstance(needs, Set) or not needs <= set(known):
+        wrong = next((need for need in needs if need not in known), needs) if isinstance(needs, Set) else needs
+        raise SpecError(f"{told} must give a frozenset of {', '.join(map(repr, known))}, got {wrong!r}")
+
+
+def _place(loss: Loss) -> str:
+    return f"{type(loss).__module__}.{type(loss).__qualname__}"

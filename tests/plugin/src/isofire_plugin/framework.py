@@ -31,6 +31,9 @@ class CellAdapter(Adapter):
     def threshold(self, neuron: nn.Module) -> Tensor:
         return torch.tensor(1.0)
 
+    def v_reset(self, neuron: nn.Module) -> None:
+        return None  # a soft reset: what fires loses the threshold
+
     def host(self, neuron: nn.Module) -> type[MembraneMixin]:
         return _Host
 
