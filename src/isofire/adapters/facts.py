@@ -154,14 +154,20 @@ def _first_step(name: str, neuron: nn.Module, adapter: Adapter, placement: Place
     watching.observer = watcher
     twin = twin_of(name, neuron, adapter).eval()
     adapter.attach(twin, watching.to(like.device))
-    found = []
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        for seed in (0, 1):
-            torch.manual_seed(seed)
-            found.append(adapter.drive(twin, currents).double())
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            found = [_driven(twin, adapter, currents, seed) for seed in (0, 1)]
+    except Exception:
+        # a host that fails at the place that nobody asked for is told when somebody does
+        return None
     if len(watcher.states) != 2 or watcher.states[0].shape != found[0].shape[1:] or not torch.equal(*found):
         return None
     return _FirstStep(watcher.states[0], found[0][0])
+
+
+def _driven(twin: nn.Module, adapter: Adapter, currents: Tensor, seed: int) -> Tensor:
+    torch.manual_seed(seed)
+    return adapter.drive(twin, currents).double()
 
 
 def floating(neuron: nn.Module, adapter: Adapter) -> Tensor:
