@@ -57,9 +57,7 @@ def register_measure(measure: Measure) -> Measure:
         If it is no `Measure`, or one of its names is taken.
     """
     if not isinstance(measure, Measure):
-        raise SpecError(
-            f"a measure must be an isofire.firing.Measure, got {measure!r}; write Measure(name=..., of=...)"
-        )
+        raise SpecError(f"a measure must be an isofire.firing.Measure, got {type(measure).__name__}")
     MEASURES.register(measure.name, measure)
     return measure
 
