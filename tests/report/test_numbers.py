@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from isofire.firing.evidence.interval import Interval
 from isofire.report.axes import accuracy_ticks, error_axis, linear_axis, log_axis, nice, tick_text
-from isofire.report.numbers import fixed, percent, points, signed, significant, times, whole, with_spread
+from isofire.report.numbers import fixed, multiple_text, percent, points, signed, significant, times, whole, with_spread
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,9 @@ from isofire.report.numbers import fixed, percent, points, signed, significant, 
         (times(1.04), "1.04×"),
         (times(1.002), "1.002×"),
         (times(1 + 1e-9), ">1×"),
+        (multiple_text(Interval(estimate=174, low=141.2, high=226, level=0.95, error=1)), "174× (141 to 226)"),
+        (multiple_text(Interval(estimate=2.4, low=0, high=math.inf, level=0.95, error=1)), "2.4× (0 to ∞)"),
+        (significant(-math.inf), "−∞"),
         (whole(65536), "65,536"),
         (with_spread("1", None), "1"),
         (with_spread("1", "0.1"), "1 ± 0.1"),

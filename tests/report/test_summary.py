@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 
 import pytest
@@ -8,6 +9,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from isofire.firing.evidence.kept import drop_of
 from isofire.firing.evidence.outcome import Margins
 from isofire.report.entries import entries_of, reference_name, title_of
 from isofire.report.overview import overview
@@ -32,8 +34,12 @@ def test_rows_of_several_seeds_are_one_entry_with_mean_spread_and_n(folders):
     assert entry.spread("accuracy") == pytest.approx(statistics.stdev([0.8, 0.9, 0.85]))
     assert entry.drop == pytest.approx(0.05)
     assert entry.multiple == pytest.approx(0.03 / 0.02)
-    # by Student's t with 2 degrees of freedom, since seeds differ more than images
-    drop = scipy.stats.t.interval(0.95, 2, 0.05, scipy.stats.sem([0.1, 0.0, 0.05]))
+    # seeds differ more than those of the control, whose degrees of freedom count too; what images change adds to it
+    seeds_alone = scipy.stats.t.ppf(0.975, 2 + 2) * scipy.stats.sem([0.1, 0.0, 0.05])
+    images = [drop_of(row) for row in rows[:3]]
+    below = math.hypot(seeds_alone, statistics.fmean(part.estimate - part.low for part in images))
+    above = math.hypot(seeds_alone, statistics.fmean(part.high - part.estimate for part in images))
+    drop = 0.05 - below, 0.05 + above
     assert (entry.kept.drop.low, entry.kept.drop.high) == pytest.approx(drop)
     assert (entry.kept.accuracy, entry.kept.firing, entry.outcome) == ("undecided", "undecided", "undecided")
     assert reference.is_control
@@ -51,6 +57,26 @@ def test_a_control_is_held_against_its_own_floor_alone(folders):
     assert cells_of(control)["kept"] == "? undecided firing"
     (known,) = entries_of([folders.control(emd_floor=0.005, emd_floor_low=0.004, emd_floor_high=0.006, floor="images")])
     assert records([known])[0]["keeps_firing"] == "keeps"
+
+
+def test_what_an_undecided_setting_wants_is_said(folders):
+    near = {"emd_layer_mean": 0.01, "emd_low": 0.009, "emd_high": 0.011, "n_images": 10_000, "images_won": 400}
+    floor = {"emd_floor": 0.01, "emd_floor_low": 0.0099, "emd_floor_high": 0.0101, "floor": "images"}
+    apart = [
+        folders.row(
+            f"s{i}", spec="s", seed=i, **{**near, **floor, "images_lost": lost, "emd_layer_mean": 0.01 + i / 1e5}
+        )
+        for i, lost in enumerate((380, 460))
+    ]
+    wide = folders.row("w", spec="w", bits=8, **{**near, **floor, "emd_low": 0.001, "emd_high": 0.04})
+    unknown = folders.row("u", spec="u", bits=3, **near)
+    entries = entries_of([*apart, wide, unknown])
+    assert [entry.kept.open_by for entry in entries] == ["seeds", "images", "floor"]
+    assert (
+        "3 are undecided (1 for want of images, 1 for want of seeds, 1 for want of a noise floor)."
+        in verdict(entries)[0]
+    )
+    assert [record["undecided_for_want_of"] for record in records(entries)] == ["seeds", "images", "floor"]
 
 
 def test_one_seed_has_no_spread(folders):
@@ -88,7 +114,7 @@ def test_verdict_names_the_fewest_bits_that_keep_both(folders):
         folders.row("state", spec="m", target="membrane", bits=2, emd_layer_mean=0.02, placement="pre_fire"),
     ]
     first, weights, membranes = verdict(entries_of(rows))
-    assert first == "2 of 5 settings keep accuracy and firing, 3 fail, none are undecided."
+    assert first == "2 of 5 settings keep accuracy and firing, 3 fail, none are undecided. The control is not counted."
     assert weights == (
         "Weights, fewest bits that keep both: uniform 4 bit, [-1, 1], ptq; accuracy 90.00 % (+0.00 points), "
         "EMD 0.00400 (0.8× (0.75 to 0.86) the control)."
@@ -147,7 +173,8 @@ def test_verdict_without_reference_claims_nothing_about_firing(folders):
 
 def test_verdict_when_nothing_keeps_both(folders):
     rows = [folders.control(), folders.row("a", emd_layer_mean=0.05)]
-    assert verdict(entries_of(rows))[0] == ("None of 1 setting keeps accuracy and firing, 1 fails, none are undecided.")
+    told = "None of 1 setting keeps accuracy and firing, 1 fails, none are undecided. The control is not counted."
+    assert verdict(entries_of(rows))[0] == told
     rows[1] = folders.row("a", accuracy=0.2)
     assert verdict(entries_of(rows))[1].startswith("Weights, all fail accuracy, least lost by: uniform 4 bit")
 

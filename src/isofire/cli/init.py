@@ -167,7 +167,7 @@ def _sweep(found: _Found, settings: DataSettings, network: Path | None, chosen: 
     return f"""{_header(found, what, "isofire sweep sweep.toml --out runs/sweep")}
 
 name = "which bits"
-seeds = [0]                    # more seeds tell how far a setting's result varies
+seeds = [0]                    # one tells of its own network; [0, 1, 2] of what other seeds would give
 # test_images = 2000           # compare on the first so many
 margins = {{ accuracy = 0.01, firing = 2.0 }}   # what counts as kept (docs/evidence.md)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from isofire.firing.evidence.kept import Kept, drift_of, kept, measure_of
+from isofire.firing.evidence.kept import Kept, Spreads, drift_of, kept, measure_of
 from isofire.firing.evidence.outcome import MARKS, Margins, Outcome
 from isofire.report.palette import Row, bits_text
 from isofire.study import is_control
@@ -36,6 +36,8 @@ class Entry:
         The drift: a column of all rows of the report, see `isofire.firing.evidence.kept.measure_of`.
     margins
         What the verdict allows.
+    spreads
+        How far seeds of all settings of its baseline and mode differ.
     """
 
     number: int
@@ -43,6 +45,7 @@ class Entry:
     references: tuple[Reference | None, ...]
     measure: str
     margins: Margins
+    spreads: Spreads
 
     def label(self, key: str) -> Any:
         """What all rows of the setting share."""
@@ -92,7 +95,7 @@ class Entry:
     def kept(self) -> Kept:
         """Whether accuracy and firing are kept: the one rule of `isofire.firing.evidence.kept`."""
         floors = [None if reference is None else reference.floor for reference in self.references]
-        return kept(self.rows, floors, self.margins, self.measure)
+        return kept(self.rows, floors, self.margins, self.measure, self.spreads)
 
     @property
     def outcome(self) -> Outcome:
@@ -137,10 +140,26 @@ def entries_of(rows: Sequence[Row], margins: Margins | None = None) -> tuple[Ent
     for row in rows:
         groups.setdefault(tuple(str(row.get(key)) for key in LABELS), []).append(row)
     controls, measure, allowed = controls_of(rows), measure_of(rows), margins or Margins()
+    procedures: dict[tuple[Any, ...], list[list[Row]]] = {}
+    for found in groups.values():
+        procedures.setdefault(_procedure(found[0]), []).append(found)
+    spreads = {key: Spreads.of(settings, measure) for key, settings in procedures.items()}
     return tuple(
-        Entry(number, tuple(found), tuple(reference_of(row, controls, measure) for row in found), measure, allowed)
+        Entry(
+            number=number,
+            rows=tuple(found),
+            references=tuple(reference_of(row, controls, measure) for row in found),
+            measure=measure,
+            margins=allowed,
+            spreads=spreads[_procedure(found[0])],
+        )
         for number, found in enumerate(groups.values())
     )
+
+
+def _procedure(row: Row) -> tuple[Any, ...]:
+    """What seeds do is alike for settings of one baseline and mode."""
+    return row.get("baseline"), row.get("mode")
 
 
 def title_of(row: Row) -> str:

@@ -10,6 +10,7 @@ from isofire.report.gained import gains_of
 from isofire.report.palette import bits_text
 from isofire.report.provenance import baseline_lines, config_text, environment_lines, failed_lines
 from isofire.report.scatter import sample_text
+from isofire.report.scope import scope
 from isofire.report.study import Study
 from isofire.report.summary import best_per_bits, drift_name, explained, of_text, pareto_front, verdict
 from isofire.report.table import beside_drift, cells_of
@@ -28,7 +29,7 @@ def sweep_markdown(study: Study) -> str:
         "",
     ]
     lines += [line for sentence in caveats(study) for line in (f"**{escaped(sentence)}**", "")]
-    lines += [escaped(sentence) for sentence in verdict(entries)] + [""]
+    lines += [escaped(sentence) for sentence in (*verdict(entries), *scope(study))] + [""]
     measures, gains = beside_drift(study.rows), gains_of(entries)
     if best := best_per_bits(entries):
         lines += ["## Best per bits", ""]

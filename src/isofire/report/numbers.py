@@ -38,6 +38,8 @@ def significant(value: float | None, digits: int = 3) -> str:
     assert value is not None
     if value == 0:
         return "0"
+    if math.isinf(value):
+        return _minus(f"{'-' if value < 0 else ''}∞")
     # rounding may carry into one more digit: 0.000998 is 0.0010
     exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])
     places = min(7, max(0, digits - 1 - exponent))
@@ -73,7 +75,7 @@ def multiple_text(found: Interval) -> str:
     """A multiple with its interval, such as "2.4× (1.9 to 3.1)"."""
     if math.isnan(found.low):
         return times(found.estimate)
-    return f"{times(found.estimate)} ({found.low:.2g} to {found.high:.2g})"
+    return f"{times(found.estimate)} ({significant(found.low, 2)} to {significant(found.high, 2)})"
 
 
 def with_spread(mean: str, spread: str | None) -> str:

@@ -16,6 +16,7 @@ from isofire.report.overview import overview
 from isofire.report.palette import Palette, bits_order, bits_text
 from isofire.report.provenance import baseline_lines, config_text, environment_lines, failed_lines
 from isofire.report.scatter import sample_text, scatter
+from isofire.report.scope import scope
 from isofire.report.study import Study
 from isofire.report.summary import best_per_bits, default_entry, drift_name, explained, verdict
 from isofire.report.table import beside_drift, cells_of
@@ -75,6 +76,7 @@ def sweep_page(study: Study) -> str:
         several=len(study.seeds) > 1,
         reference=reference_name(entries),
         explained=explained(entries),
+        scope=scope(study),
         combined=drift_name(entries),
         margin=f"{entries[0].margins.firing:g}" if entries else "",
         dagger=any(entry.multiple is not None and not entry.same_steps for entry in entries),

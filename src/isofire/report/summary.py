@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -86,10 +87,22 @@ def verdict(entries: Sequence[Entry]) -> list[str]:
     count = {name: sum(entry.outcome == name for entry in settings) for name in ORDER}
     lead = f"{count['keeps'] or 'None'} of {total} {_verb('keep', count['keeps'])} accuracy and firing, "
     lead += f"{count['fails'] or 'none'} {_verb('fail', count['fails'])}, "
-    lead += f"{count['undecided'] or 'none'} {'is' if count['undecided'] == 1 else 'are'} undecided."
+    lead += (
+        f"{count['undecided'] or 'none'} {'is' if count['undecided'] == 1 else 'are'} undecided{_wanting(settings)}."
+    )
+    controls = len(entries) - len(settings)
+    if controls:
+        lead += " The control is not counted." if controls == 1 else " Controls are not counted."
     several = len({entry.label("baseline") for entry in settings}) > 1
     targets = sorted({str(entry.label("target")) for entry in settings}, key=lambda name: _TARGETS.get(name, 9))
     return [lead, *(_of_target(name, [e for e in settings if e.label("target") == name], several) for name in targets)]
+
+
+def _wanting(settings: Sequence[Entry]) -> str:
+    """What would decide those that are undecided, such as " (2 for want of images, 1 for want of seeds)"."""
+    count = Counter(entry.kept.open_by for entry in settings)
+    parts = [f"{count[name]} for want of {what}" for name, what in _WANTED.items() if count[name]]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _verb(word: str, count: int) -> str:
@@ -132,9 +145,11 @@ def explained(entries: Sequence[Entry]) -> list[str]:
     margins = entries[0].margins if entries else Margins()
     said = [
         f"Keeps: the whole 95 % interval of the accuracy lost is at most {points_text(margins.accuracy)}, and that of "
-        f"drift ÷ noise floor at most {margins.firing:g}. Fails: one of them lies beyond. Undecided: so many images "
-        "cannot tell."
+        f"drift ÷ noise floor at most {margins.firing:g}. Fails: one of them lies beyond. Undecided: more images "
+        "or seeds would tell."
     ]
+    if any(entry.n > 1 for entry in entries):
+        said.append("Several seeds are judged by their mean, with what other images and other seeds would change.")
     kinds = {reference.kind for entry in entries for reference in entry.references if reference is not None}
     if not kinds:
         return [*said, "No finished cell is a control and no noise floor was measured, so drift has no reference."]
@@ -168,4 +183,5 @@ _KINDS = {
     "seed floor": "Seed floor: how far baselines of different seeds are apart.",
     "noise floor": "Noise floor: the column of the results that ends in _floor.",
 }
+_WANTED = {"images": "images", "seeds": "seeds", "floor": "a noise floor", "baseline": "a baseline"}
 _TARGETS = {"weights": 0, "membrane": 1, "both": 2}

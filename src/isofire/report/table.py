@@ -61,7 +61,7 @@ def _record(entry: Entry) -> dict[str, Any]:
     found["accuracy_drop_mean"], found["accuracy_drop_sd"] = entry.drop, entry.drop_spread
     found["reference"] = entry.reference
     found["reference_same_steps"] = None if entry.reference is None else entry.same_steps
-    found |= entry.kept.columns()
+    found |= entry.kept.columns() | {"undecided_for_want_of": entry.kept.open_by}
     found["cells"] = " ".join(entry.cells)
     return found
 

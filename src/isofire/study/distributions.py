@@ -175,7 +175,7 @@ def _levels(choice: LayerAssignment, weight: Tensor, quantized: nn.Module) -> tu
         if not found_again:
             values = stored[0] if temporal else stored
             rows = values.flatten(1) if quantizer.granularity == "channel" else values.reshape(1, -1)
-            return _in_use(rows), [*notes, "levels that occur in the trained weights"]
+            return _in_use(rows), [*notes, "levels that the quantized weights take"]
     levels = quantizer.levels().cpu()
     return _once(levels[0] if temporal else levels), notes
 

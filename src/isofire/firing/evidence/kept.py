@@ -2,8 +2,8 @@
 
 Accuracy: the interval of the images lost less those won, against a margin. Firing: the interval of drift ÷ noise
 floor, against another; what unchanged rates would show is taken off its lower end. Several seeds are judged by their
-mean. Which floor a row has, `isofire.study.reference` says. Nothing
-is kept of a baseline at chance: its accuracy is undecided at best.
+mean, see `isofire.firing.evidence.seed_spread`. Which floor a row has, `isofire.study.reference` says. Nothing is kept
+of a baseline at chance: its accuracy is undecided at best.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from isofire.firing.evidence.chance import Chance
 from isofire.firing.evidence.decisions import Decisions
 from isofire.firing.evidence.interval import Interval
 from isofire.firing.evidence.noise_floor import FloorValue, of_image_floor
 from isofire.firing.evidence.outcome import FLOOR_IMAGES, HEADLINE, Margins, Outcome, outcome_of, together
-from isofire.firing.evidence.seeds import over_seeds
+from isofire.firing.evidence.seed_spread import SeedSpread, over_images, over_seeds_and_images, seed_spread
 from isofire.firing.evidence.student import LEVEL
 from isofire.firing.evidence.summary import DriftVsFloor
 
 Row = Mapping[str, Any]
+OpenBy = Literal["images", "seeds", "floor", "baseline"]
 LAYER_MEAN = "emd_layer_mean"
 _BLOCKS = 40
 """Of a recording, where a row does not say in how many blocks its images lay."""
@@ -40,12 +41,16 @@ class Kept:
         Accuracy lost, a share of images, with its interval.
     multiple
         Drift ÷ noise floor with its interval; None without a floor.
+    open_by
+        What leaves it undecided: "seeds" if these images would decide it, were it not for how far seeds differ;
+        "baseline" if that is at chance.
     """
 
     accuracy: Outcome
     firing: Outcome | None
     drop: Interval
     multiple: Interval | None
+    open_by: OpenBy | None = None
 
     @property
     def outcome(self) -> Outcome:
@@ -79,11 +84,29 @@ COLUMNS = (
 """What `Kept.columns` adds to a row."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Spreads:
+    """How far seeds of the settings of a sweep differ, of accuracy lost and of drift."""
+
+    drop: SeedSpread | None = None
+    drift: SeedSpread | None = None
+
+    @classmethod
+    def of(cls, settings: Sequence[Sequence[Row]], measure: str) -> Spreads:
+        """Of settings that went through the same procedure, each the rows of its seeds."""
+        varied = [rows for rows in map(_distinct, settings) if len(rows) > 1]
+        return cls(
+            drop=seed_spread([[drop_of(row) for row in rows] for rows in varied]),
+            drift=seed_spread([[drift_of(row, measure) for row in rows] for rows in varied]),
+        )
+
+
 def kept(
     rows: Sequence[Row],
     floors: Sequence[FloorValue | None],
     margins: Margins | None = None,
     measure: str | None = None,
+    spreads: Spreads | None = None,
 ) -> Kept:
     """Judge one setting by its rows, one a seed, each with its noise floor; None: it has none.
 
@@ -91,24 +114,63 @@ def kept(
     ----------
     measure
         The drift, a column; by default `measure_of(rows)`.
+    spreads
+        How far seeds of such settings differ; by default as far as these rows do.
     """
-    allowed = margins or Margins()
-    drop = _mean([drop_of(row) for row in rows])
-    accuracy = outcome_of(drop.low, drop.high, allowed.accuracy)
+    allowed, name = margins or Margins(), measure or measure_of(rows)
+    pooled = spreads or Spreads.of([rows], name)
+    distinct = _distinct(rows)
+    drops, drifts = [drop_of(row) for row in distinct], [drift_of(row, name) for row in distinct]
+    units = [_unit(floor) for floor in floors if floor is not None and floor.value > 0]
+    known = len(units) == len(rows)
+    drop = over_seeds_and_images(drops, pooled.drop)
+    multiple = None
+    if known:
+        drift, unit = (over_seeds_and_images(parts, pooled.drift) for parts in (drifts, _alike(units)))
+        multiple = _multiple(drift, unit)
+    accuracy, firing = _outcomes(drop, multiple, allowed)
     if accuracy == "keeps" and any(doubt_of(row) for row in rows):
-        accuracy = "undecided"
-    known = [floor for floor in floors if floor is not None and floor.value > 0]
-    if len(known) < len(rows):
-        return Kept(accuracy=accuracy, firing=None, drop=drop, multiple=None)
-    name = measure or measure_of(rows)
-    drift = _mean([drift_of(row, name) for row in rows])
-    multiple = DriftVsFloor(interval=drift, floor=_mean_floor(known)).multiple
-    return Kept(
-        accuracy=accuracy,
-        firing=outcome_of(multiple.low, multiple.high, allowed.firing),
-        drop=drop,
-        multiple=multiple,
-    )
+        return Kept(accuracy="undecided", firing=firing, drop=drop, multiple=multiple,
+                    open_by=None if firing == "fails" else "baseline")  # fmt: skip
+    by_images = _outcomes(over_images(drops), _multiple(over_images(drifts), over_images(units)) if known else None,
+                          allowed)  # fmt: skip
+    return Kept(accuracy=accuracy, firing=firing, drop=drop, multiple=multiple,
+                open_by=_open_by((accuracy, firing), by_images))  # fmt: skip
+
+
+def _outcomes(drop: Interval, multiple: Interval | None, allowed: Margins) -> tuple[Outcome, Outcome | None]:
+    firing = None if multiple is None else outcome_of(multiple.low, multiple.high, allowed.firing)
+    return outcome_of(drop.low, drop.high, allowed.accuracy), firing
+
+
+def _open_by(found: tuple[Outcome, Outcome | None], by_images: tuple[Outcome, Outcome | None]) -> OpenBy | None:
+    if together([outcome or "undecided" for outcome in found]) != "undecided":
+        return None
+    if None in found:
+        return "floor"
+    return "images" if together([outcome or "undecided" for outcome in by_images]) == "undecided" else "seeds"
+
+
+def _distinct(rows: Sequence[Row]) -> Sequence[Row]:
+    """Rows of which seeds changed something; of a setting that no seed changes, one."""
+    values = {(row["accuracy"], row["accuracy_fp"], row.get(HEADLINE), row.get(LAYER_MEAN)) for row in rows}
+    return rows[:1] if len(values) == 1 else rows
+
+
+def _alike(units: Sequence[Interval]) -> Sequence[Interval]:
+    """The floor of one baseline is one floor, however many seeds are held against it."""
+    return units[:1] if len({unit.estimate for unit in units}) == 1 else units
+
+
+def _unit(floor: FloorValue) -> Interval:
+    """As a unit, so what is noise of it is off its lower end already."""
+    unit = floor.unit
+    return Interval(estimate=unit.value, low=unit.low, high=unit.high, level=LEVEL, error=math.nan)
+
+
+def _multiple(drift: Interval, unit: Interval) -> Interval:
+    floor = FloorValue(value=unit.estimate, low=max(unit.low, 0.0), high=unit.high)
+    return DriftVsFloor(interval=drift, floor=floor).multiple
 
 
 def doubt_of(row: Row) -> str | None:
@@ -183,29 +245,6 @@ def own_floor(row: Row, measure: str) -> FloorValue | None:
         return FloorValue(value=value)
     n = int(row["n_images"])
     return of_image_floor(value * math.sqrt(n / FLOOR_IMAGES), min(n, _BLOCKS))
-
-
-def _mean(parts: Sequence[Interval]) -> Interval:
-    """Over seeds: Student's t, or the mean half interval over images where that is more."""
-    if len(parts) == 1:
-        return parts[0]
-    over, n = over_seeds([part.estimate for part in parts], level=LEVEL), len(parts)
-    below = max(over.half_width, sum(part.estimate - part.low for part in parts) / n)
-    above = max(over.half_width, sum(part.high - part.estimate for part in parts) / n)
-    noise = sum(part.noise for part in parts) / n
-    return Interval(
-        estimate=over.estimate, low=over.estimate - below, high=over.estimate + above, level=LEVEL, error=over.error,
-        noise=noise,
-    )  # fmt: skip
-
-
-def _mean_floor(floors: Sequence[FloorValue]) -> FloorValue:
-    """As a unit, so what is noise of it is off its lower end already."""
-    units = [floor.unit for floor in floors]
-    found = _mean(
-        [Interval(estimate=unit.value, low=unit.low, high=unit.high, level=LEVEL, error=math.nan) for unit in units]
-    )
-    return FloorValue(value=found.estimate, low=max(found.low, 0.0), high=found.high)
 
 
 def _number(value: Any) -> float:
