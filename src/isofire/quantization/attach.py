@@ -16,6 +16,7 @@ from isofire.convolution import guard_
 from isofire.errors import ModelError, SpecError
 from isofire.neurons import MembraneQuantizer
 from isofire.quantization.constants import attach_biases_, round_constants_
+from isofire.quantization.contract import build, try_states
 from isofire.quantization.diagnosis.thresholds import fires
 from isofire.quantization.own_forward import check_uses_its_weight
 from isofire.quantization.plan import LayerAssignment, QuantPlan
@@ -163,7 +164,7 @@ def _weight_quantizers(model: nn.Module, plan: QuantPlan) -> list[tuple[LayerAss
         check_uses_its_weight(choice.name, layer)
         key = id(weight), setting
         if key not in made:
-            made[key] = setting.build(weight.shape[0]).to(weight.device)
+            made[key] = build(choice, lambda setting, rows=weight.shape[0]: setting.build(rows)).to(weight.device)
         found.append((choice, made[key]))
     return found
 
@@ -205,12 +206,10 @@ def _membrane(model: nn.Module, choice: LayerAssignment) -> MembraneQuantizer:
     assert isinstance(setting, MembraneSetting)
     neuron, adapter = model.get_submodule(choice.name), _adapter(model, choice.name)
     run_self_test(choice.name, neuron, adapter, setting.placement)
-    try:
-        # calibration, or the file that is loaded, knows the channels
-        quantizer = setting.build_for(1, adapter.facts(neuron))
-    except SpecError as error:
-        raise SpecError(f"{error} (layer {choice.name!r}, rule {choice.rule!r})") from error
+    # calibration, or the file that is loaded, knows the channels
+    quantizer = build(choice, lambda _: setting.build_for(1, adapter.facts(neuron)))
     if not setting.is_estimated:
+        try_states(choice, quantizer)
         check_can_fire(model, choice, quantizer)
     return MembraneQuantizer(quantizer, setting.placement).to(device_of(model))
 

@@ -18,6 +18,7 @@ from isofire.neurons import MembraneQuantizer
 from isofire.quantization.attach import check_can_fire
 from isofire.quantization.by_firing.bypass import Bypass
 from isofire.quantization.by_firing.sequence import ByLayer, OnStep, firing_of
+from isofire.quantization.contract import own_code, try_states, try_weights
 from isofire.quantization.diagnosis.fault import LEAST_SPIKES
 from isofire.quantization.diagnosis.silence import why_silent
 from isofire.quantization.fake_weights import original, weight_quantizers
@@ -89,13 +90,20 @@ def calibrate_model_(
     touched = [part for item in quantizers for part in item.modules()]
     touched += [module for module in model.modules() if isinstance(module, _BatchNorm)]
     by_layer = calibrates_by_layer(spec, plan)
+    chosen = {choice.name: choice for choice in plan.chosen("weights")}
     model.__dict__.pop(_CALIBRATED_ON, None)
     if by_layer:
         # weights and biases too
         touched = list(dict.fromkeys([*touched, *model.modules()]))
     with unchanged_on_failure(touched):
         for name, quantizer in weight_quantizers(model):
-            quantizer.calibrate(original(model.get_submodule(name)))
+            weight = original(model.get_submodule(name))
+            if (choice := chosen.get(name)) is None:
+                quantizer.calibrate(weight)
+                continue
+            with own_code(choice, quantizer, "calibrate"):
+                quantizer.calibrate(weight)
+            try_weights(choice, quantizer, weight)
         if data is None:
             return
         with weights_used_as_they_are(model, [name for name, _ in weight_quantizers(model)]):
@@ -108,6 +116,10 @@ def calibrate_model_(
                 work = ByLayer(model, plan.choices, batches, correct=spec.correct == "bias", reestimate=anew)
                 with evaluating(model):
                     work.run(on_step)
+                # they were rounded
+                for name, quantizer in weight_quantizers(model):
+                    if name in chosen:
+                        try_weights(chosen[name], quantizer, original(model.get_submodule(name)))
                 model.__dict__[_CALIBRATED_ON] = work.images
             else:
                 _calibrate_on_data_(model, spec, plan, membranes, data, max_images)
@@ -217,9 +229,14 @@ def _fit_membrane_(model: nn.Module, choice: LayerAssignment, inputs: Tensor) ->
             f"it float by a rule {{match = {choice.name!r}, membrane = 'float'}}, or give it a fixed range"
         )
     if setting.shares_scale:
-        setting.take_scale(membrane.quantizer, weight_scale(model, choice.name, inputs))
+        scale = weight_scale(model, choice.name, inputs)
+        with own_code(choice, setting, "take_scale"):
+            setting.take_scale(membrane.quantizer, scale)
+        try_states(choice, membrane.quantizer, membrane.observer)
         return
-    setting.calibrate(membrane.quantizer, membrane.observer)
+    with own_code(choice, setting, "calibrate"):
+        setting.calibrate(membrane.quantizer, membrane.observer)
+    try_states(choice, membrane.quantizer, membrane.observer)
     check_can_fire(model, choice, membrane.quantizer, membrane.observer.extremes()[:, 1])
 
 

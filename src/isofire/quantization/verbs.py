@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 
 import torch
@@ -18,10 +19,13 @@ from isofire.quantization.calibration import (
     CALIBRATION_IMAGES,
     calibrate_model_,
     require_data,
+    unchanged_on_failure,
 )
 from isofire.quantization.constants import rounded_biases
+from isofire.quantization.contract import try_weights
 from isofire.quantization.fake_weights import original, weight_quantizers
 from isofire.quantization.plan import QuantPlan, make_plan
+from isofire.running import evaluating
 from isofire.spec import QuantSpec
 
 _SPEC = "_isofire_spec"
@@ -110,19 +114,36 @@ def convert(model: nn.Module) -> nn.Module:
     Raises
     ------
     ModelError
-        If the model was not prepared.
+        If the model was not prepared, or quantized weights are not finite or on none of their quantizer's levels.
     """
     return convert_(copy_of(model))
 
 
 @torch.inference_mode(False)
 def convert_(model: nn.Module) -> nn.Module:
-    """`convert` in place."""
-    if spec_of(model) is None:
+    """`convert` in place; a model that cannot be converted is left as it was."""
+    return _convert_(model, tried=False)
+
+
+def _convert_(model: nn.Module, *, tried: bool) -> nn.Module:
+    """`tried`: the quantizers have been tried on these very weights."""
+    spec = spec_of(model)
+    if spec is None:
         raise ModelError("convert needs a prepared model; call prepare(model, spec) and calibrate first")
+    with evaluating(model):
+        weights, biases = _weights_to_write(model, make_plan(model, spec), tried), _biases_to_write(model)
     model.eval()
-    _write_weights_(model)
-    _write_biases_(model)
+    # nothing fails from here on
+    for name, weight in weights.items():
+        layer = model.get_submodule(name)
+        _own_class_(layer)
+        remove_quantizer_(layer)
+        layer.weight = weight
+    for name, bias in biases.items():
+        layer = model.get_submodule(name)
+        _own_class_(layer)
+        parametrize.remove_parametrizations(layer, "bias", leave_parametrized=False)
+        layer.bias = bias
     return model
 
 
@@ -158,10 +179,11 @@ def quantize_(
     _refuse_prepared(model)
     plan = make_plan(model, spec)
     require_data(model, spec, plan, data)
-    with _prepare_(model, spec, plan) as undo:
+    with _prepare_(model, spec, plan) as undo, unchanged_on_failure(model.modules()):
         calibrate_model_(model, spec, plan, data, max_images, on_step)
+        _convert_(model, tried=True)
         undo.pop_all()
-    return convert_(model)
+    return model
 
 
 def spec_of(model: nn.Module) -> QuantSpec | None:
@@ -228,37 +250,41 @@ def _prepare_(model: nn.Module, spec: QuantSpec, plan: QuantPlan) -> ExitStack:
 
 
 @torch.no_grad()
-def _write_weights_(model: nn.Module) -> None:
-    """Give each quantized layer its levels as a new parameter.
+def _weights_to_write(model: nn.Module, plan: QuantPlan, tried: bool) -> dict[str, nn.Parameter]:
+    """The levels of each quantized layer as a new parameter.
 
     The full-precision one may belong to other layers too, which keep it. Layers that share it and their quantizer share
     the new one.
     """
+    chosen = {choice.name: choice for choice in plan.chosen("weights")}
     made: dict[tuple[int, ...], nn.Parameter] = {}
-    for name in [name for name, _ in weight_quantizers(model)]:
+    found = {}
+    for name, quantizer in weight_quantizers(model):
         layer, full = model.get_submodule(name), original(model.get_submodule(name))
         key = id(full), *map(id, layer.parametrizations["weight"])  # type: ignore[index]
         if key not in made:
-            made[key] = nn.Parameter(layer.weight.detach().clone(), requires_grad=full.requires_grad)  # type: ignore[operator, union-attr]
-        _own_class_(layer)
-        remove_quantizer_(layer)
-        layer.weight = made[key]
+            weight = layer.weight.detach().clone()  # type: ignore[operator, union-attr]
+            if name in chosen and not (tried and math.isfinite(weight.sum().item())):
+                try_weights(chosen[name], quantizer, full, weight)
+            made[key] = nn.Parameter(weight, requires_grad=full.requires_grad)
+        found[name] = made[key]
+    return found
 
 
 @torch.no_grad()
-def _write_biases_(model: nn.Module) -> None:
-    """Give each layer its rounded bias as a new parameter; layers that share one share the new one."""
+def _biases_to_write(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Each layer's rounded bias as a new parameter; layers that share one share the new one."""
     made: dict[tuple[int, str], nn.Parameter] = {}
-    for name in list(rounded_biases(model)):
+    found = {}
+    for name in rounded_biases(model):
         layer = model.get_submodule(name)
         held = layer.parametrizations["bias"]  # type: ignore[index]
         full, setting = held.original, held[0].setting  # type: ignore[union-attr, index]
         key = id(full), setting.describe()
         if key not in made:
             made[key] = nn.Parameter(layer.bias.detach().clone(), requires_grad=full.requires_grad)  # type: ignore[operator, union-attr]
-        _own_class_(layer)
-        parametrize.remove_parametrizations(layer, "bias", leave_parametrized=False)
-        layer.bias = made[key]
+        found[name] = made[key]
+    return found
 
 
 def _own_class_(layer: nn.Module) -> None:

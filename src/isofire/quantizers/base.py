@@ -210,7 +210,7 @@ class Quantizer(nn.Module, ABC):
 
     def _observed(self, observer: RangeObserver) -> Tensor:
         """Return the samples `[G, m]` of an observer that groups elements as this quantizer does."""
-        if (observer.granularity, observer.channel_axis) != (self.granularity, self.channel_axis):
+        if not observer.groups_as(self.granularity, self.channel_axis):
             raise SpecError(
                 f"the observer groups by {observer.granularity} (axis {observer.channel_axis}), {type(self).__name__} "
                 f"by {self.granularity} (axis {self.channel_axis}); give both the same granularity and channel_axis"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -61,6 +62,12 @@ class RangeObserver:
         self._samples = torch.empty(0, 0)
         self._hashes = torch.empty(0, dtype=torch.int64)
         self._level = 0
+        self._shape = torch.Size()
+
+    def groups_as(self, granularity: str, channel_axis: int) -> bool:
+        """Whether values are grouped in this way; an axis means nothing where there is one group."""
+        same = self.granularity == granularity
+        return same and (granularity == "tensor" or self.channel_axis == channel_axis)
 
     @torch.no_grad()
     def observe(self, x: Tensor) -> None:
@@ -74,6 +81,7 @@ class RangeObserver:
         rows = self._rows(x)
         if not rows.shape[1]:
             return
+        self._shape = x.shape
         low, high = rows.aminmax(dim=1)
         if not (torch.isfinite(low) & torch.isfinite(high)).all():
             raise ModelError(f"the observed batch, shape {tuple(x.shape)}, holds NaN or infinite values")
@@ -103,6 +111,18 @@ class RangeObserver:
         self._require_data()
         return torch.stack([self.minimum, self.maximum], 1)
 
+    def images(self, count: int = 2) -> Tensor:
+        """Return sampled values in the shape of the batch seen last, `[count, ...]`, each in its own group."""
+        values, shape = self.samples(), [count, *self._shape[1:]]
+        axis = self.channel_axis if self.granularity == "channel" else None
+        if axis is not None:
+            # of weights, axis 0 holds the channels
+            shape[0] = count if axis else len(values)
+            shape = [shape[axis], *shape[:axis], *shape[axis + 1 :]]
+        places = torch.arange(math.prod(shape) // len(values), device=values.device) % values.shape[1]
+        images = values[:, places].reshape(shape)
+        return images if axis is None else images.movedim(0, axis).contiguous()
+
     def merge(self, other: RangeObserver) -> None:
         """Add what another observer saw. Extremes stay exact; the samples are joined at the sparser of both rates.
 
@@ -113,10 +133,11 @@ class RangeObserver:
         """
         if not other.count:
             return
-        if (self.granularity, self.channel_axis) != (other.granularity, other.channel_axis):
+        if not self.groups_as(other.granularity, other.channel_axis):
             raise SpecError("observers can be merged only if granularity and channel_axis are the same in both")
         if not self.count:
             self.minimum, self.maximum, self._samples = other.minimum, other.maximum, other._samples[:, :0]
+            self._shape = other._shape
         if self.minimum.numel() != other.minimum.numel():
             raise SpecError(f"cannot merge {other.minimum.numel()} channels into {self.minimum.numel()}")
         self.minimum = torch.minimum(self.minimum, other.minimum)

@@ -36,11 +36,15 @@ def _fit(kind: type[S], makers: tuple[str, ...], *needed: str) -> Callable[[str,
             raise SpecError(
                 f"the method {name!r} must be a subclass of isofire.quantizers.{kind.__name__}, got {thing!r}"
             )
+        write = f'write class {thing.__name__}({kind.__name__}, frozen=True, kw_only=True, tag="{name.lower()}")'
         if (tag := thing.__struct_config__.tag) != name:
             raise SpecError(
-                f"the method {name!r} must have that name as its tag, {thing.__name__} has {tag!r}; "
-                f'write class {thing.__name__}({kind.__name__}, frozen=True, kw_only=True, tag="{name}")'
+                f"the method {name!r} must have that name as its tag, {thing.__name__} has {tag!r}; {write}"
             )
+        if not thing.__struct_config__.frozen:
+            raise SpecError(f"the method {name!r} must be frozen, as specs are; {write}")
+        if name == thing.__name__:
+            raise SpecError(f"the method {name!r} has no tag, its name in specs; {write}")
         missing = [name for name in needed if name not in thing.__struct_fields__]
         if missing:
             raise SpecError(f"the method {name!r} must have the fields {', '.join(needed)}, {missing[0]} is missing")

@@ -7,6 +7,7 @@ registered with `register_weights`, `register_membrane` or `register_constant`; 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
@@ -14,7 +15,7 @@ from msgspec import Struct
 from torch import Tensor
 
 from isofire.conversion import convert, plain
-from isofire.errors import SpecError
+from isofire.errors import IsofireError, SpecError
 from isofire.limits import FLOAT32_MAX
 from isofire.quantizers.base import Granularity, Quantizer
 from isofire.quantizers.neuron_facts import STANDARD, NeuronFacts
@@ -25,6 +26,8 @@ Span = tuple[float, float]
 Placement = Literal["pre_fire", "post_reset"]
 PostReset = Literal["post_reset"]
 """The placement of methods that are defined for the stored state alone."""
+IMPLIED_RANGES = frozenset({"learned", "own levels"})
+"""Labels of a range that follow from the method, which short texts leave out."""
 
 
 class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="method"):
@@ -41,6 +44,9 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
 
     max_bits: ClassVar[int] = 16
     """The largest value of a field `bits`."""
+    own_range: ClassVar[str] = "own levels"
+    """What a column `range` says of a method without one: its levels are given or calibrated. "learned": they move in
+    training."""
     in_columns: ClassVar[frozenset[str]] = frozenset(
         {"bits", "grid", "range", "clip", "granularity", "placement", "signed"}
     )
@@ -61,7 +67,7 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
 
     def _check_whole(self) -> None:
         """Raise SpecError where fields exclude each other."""
-        self.build(1)
+        built(self, lambda: self.build(1))
 
     def build(self, channels: int) -> Quantizer:
         """An uncalibrated quantizer with this many groups (for granularity "tensor": one)."""
@@ -94,8 +100,8 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
 
     @property
     def level_granularity(self) -> Granularity:
-        """Whether each channel has levels of its own."""
-        return getattr(self, "granularity", "channel")
+        """Whether each channel has levels of its own; without a field `granularity`, what its quantizer says."""
+        return getattr(self, "granularity", None) or self.build(1).granularity
 
     @property
     def label(self) -> str:
@@ -105,10 +111,10 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
 
     @property
     def range_label(self) -> str:
-        """What a table's column `range` says: "[-1, 1]", "mse", "learned" where the quantizer finds its own levels."""
+        """What a table's column `range` says: "[-1, 1]", "mse", or `own_range`."""
         span = getattr(self, "range", getattr(self, "clip", None))
         if span is None:
-            return "learned"
+            return self.own_range
         text = span if isinstance(span, str) else f"[{span[0]:g}, {span[1]:g}]"
         return f"{text} unsigned" if isinstance(span, str) and not getattr(self, "signed", True) else text
 
@@ -128,7 +134,7 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         return " ".join([self.method, f"{self.nominal_bits:g} bit", *([grid] if grid else []), *self._shown_range()])
 
     def _shown_range(self) -> list[str]:
-        return [] if self.range_label == "learned" else [self.range_label]
+        return [] if self.range_label in IMPLIED_RANGES else [self.range_label]
 
     def _check_bits(self, bits: Any) -> None:
         if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= self.max_bits:
@@ -162,8 +168,23 @@ class WeightSetting(Setting, frozen=True, kw_only=True):
 class MembraneSetting(Setting, frozen=True, kw_only=True):
     """How and where the membrane potential of a layer of neurons is quantized; see `isofire.neurons.MembraneQuantizer`.
 
-    A subclass declares the two fields below with its defaults, where it wants them among its keys: the order of the
-    fields is part of a spec's hash.
+    A subclass declares these two fields with its defaults, where it wants them among its keys (the order of the fields
+    is part of a spec's hash), and builds a quantizer whose channels, if it has any, lie on axis 1::
+
+        class Halves(MembraneSetting, frozen=True, kw_only=True, tag="halves"):
+            placement: Placement = "post_reset"
+            granularity: Granularity = "tensor"
+
+            def build(self, channels: int) -> Levels:
+                return Levels([-0.5, 0.0, 0.5, 1.0], channel_axis=1)
+
+    Parameters
+    ----------
+    placement
+        "pre_fire": the quantized potential is compared with the threshold, reset and stored. "post_reset": only what is
+        stored for the next step is quantized. A narrower type refuses what the method does not have.
+    granularity
+        "tensor": one set of levels a layer. "channel": one for each channel.
     """
 
     if TYPE_CHECKING:
@@ -215,6 +236,32 @@ class MembraneSetting(Setting, frozen=True, kw_only=True):
         return f"{super()._summary()} {self.placement} per {place}"
 
 
+def built(setting: Setting, make: Callable[[], object]) -> Quantizer:
+    """What a setting's `build` makes.
+
+    Raises
+    ------
+    SpecError
+        If that fails or is no quantizer.
+    """
+    where = f"the method {setting.method!r} ({type(setting).__name__}) builds"
+    try:
+        quantizer = make()
+    except IsofireError:
+        raise
+    except Exception as error:
+        raise SpecError(f"{where} no quantizer: {type(error).__name__}: {error}; mend its build") from error
+    if not isinstance(quantizer, Quantizer):
+        kind = "None" if quantizer is None else f"a {type(quantizer).__name__}"
+        raise SpecError(f"{where} {kind}; its build must return an isofire.quantizers.Quantizer")
+    if "calibrated" not in quantizer.__dict__.get("_buffers", {}):
+        raise SpecError(
+            f"{where} a {type(quantizer).__name__} without bits and granularity; call "
+            "super().__init__(bits, granularity=...) first in its __init__"
+        )
+    return quantizer
+
+
 def _default_of(field: msgspec.structs.FieldInfo) -> Any:
     return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
 
@@ -257,10 +304,6 @@ class ConstantSetting(Setting, frozen=True, kw_only=True):
     @property
     def level_granularity(self) -> Granularity:
         return "tensor"
-
-    @property
-    def range_label(self) -> str:
-        return "learned"
 
     def table_numbers(self, groups: int) -> int:
         return 0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from isofire.firing.evidence.kept import LAYER_MEAN
 from isofire.firing.evidence.outcome import FLOOR_IMAGES, Margins
+from isofire.quantizers.setting import IMPLIED_RANGES
 from isofire.report.entries import ORDER, Entry
 from isofire.report.numbers import multiple_text, percent, points, significant
 from isofire.report.palette import bits_order, bits_text
@@ -129,7 +130,7 @@ def _of_target(target: str, settings: Sequence[Entry], several: bool) -> str:
 
 def told(entry: Entry, several: bool) -> str:
     """A setting with its main numbers, for a sentence; one of `several` baselines is named."""
-    span = None if entry.label("range") == "learned" else entry.label("range")
+    span = None if entry.label("range") in IMPLIED_RANGES else entry.label("range")
     of = f"of {entry.label('baseline')}" if several else None
     parts = [f"{entry.label('method')} {bits_text(entry.label('bits'))} bit", span, entry.label("placement")]
     parts += [entry.label("options"), entry.label("mode"), of]

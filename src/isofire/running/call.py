@@ -27,8 +27,7 @@ def forward(model: nn.Module, inputs: Tensor) -> Any:
     except (IsofireError, NotImplementedError, torch.OutOfMemoryError):
         raise
     except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
-        # what the machine lacks is no fault of the inputs
-        if any(word in str(error) for word in ("memory", "CUDA", "CUBLAS", "CUDNN", "cuDNN")):
+        if is_lacking(error):
             raise
         raise ModelError(
             f"{type(model).__name__} fails on inputs {list(inputs.shape)} of {inputs.dtype}: {type(error).__name__}: "
@@ -52,6 +51,11 @@ def unchanged(model: nn.Module, inputs: Tensor) -> Iterator[None]:
             f"{type(model).__name__} writes over its inputs (an operation in place, such as x.sub_(...)), so that the "
             "next pass over these data, which are changed now, sees others; let its forward begin with x = x.clone()"
         )
+
+
+def is_lacking(error: Exception) -> bool:
+    """Whether it tells of what the machine lacks, which is no fault of what was run."""
+    return any(word in str(error) for word in ("memory", "CUDA", "CUBLAS", "CUDNN", "cuDNN"))
 
 
 def _version(inputs: Tensor) -> int | None:

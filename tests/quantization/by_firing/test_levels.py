@@ -13,6 +13,7 @@ from isofire.quantization.by_firing.membrane import fit_membrane_
 from isofire.quantization.by_firing.objective import firing_error
 from isofire.quantization.by_firing.replay import Replay
 from isofire.quantization.by_firing.trace import Call
+from isofire.quantization.plan import LayerAssignment
 from isofire.quantizers import Uniform
 from isofire.quantizers.methods.firing import FiringMembrane
 from isofire.quantizers.table import Table
@@ -61,11 +62,15 @@ def layer(neuron: Neuron, seed: int = 0) -> tuple[Replay, torch.Tensor]:
     return replay, replay.counts()
 
 
+def chosen(setting: FiringMembrane) -> LayerAssignment:
+    return LayerAssignment("sn", "LIF", "membrane", setting, "default")
+
+
 def fitted(neuron: Neuron, **settings: object) -> float:
     replay, target = layer(neuron)
     setting = FiringMembrane(**settings)  # type: ignore[arg-type]
     neuron.membrane = MembraneQuantizer(setting.build(3), setting.placement)
-    fit_membrane_(neuron.membrane, setting, replay, lambda counts: firing_error(counts, target))
+    fit_membrane_(neuron.membrane, chosen(setting), replay, lambda counts: firing_error(counts, target))
     return replay.as_rate(firing_error(replay.counts(), target))
 
 
@@ -96,7 +101,7 @@ def test_before_the_threshold_the_first_decision_is_exact():
     x = replay.batches[0][0].input[:1]
     expected = neuron(x)
     neuron.membrane = MembraneQuantizer(setting.build(3), "pre_fire")
-    fit_membrane_(neuron.membrane, setting, replay, lambda counts: counts.double().mean(1))
+    fit_membrane_(neuron.membrane, chosen(setting), replay, lambda counts: counts.double().mean(1))
     assert torch.equal(neuron(x), expected)
     # also at the threshold itself, and just below it
     at = torch.tensor([2.0, 2.0 * (1 - 2**-24)]).view(1, 1, 1, 1, 2).expand(1, 1, 3, 1, 2)
@@ -113,7 +118,7 @@ def test_the_code_that_fires_reaches_the_threshold_wherever_the_rest_is(neuron: 
     setting = FiringMembrane(bits=2, placement="pre_fire")
     quantizer = setting.build(3)
     neuron.membrane = MembraneQuantizer(quantizer, "pre_fire")
-    fit_membrane_(neuron.membrane, setting, replay, lambda counts: counts.double().mean(1))
+    fit_membrane_(neuron.membrane, chosen(setting), replay, lambda counts: counts.double().mean(1))
     assert float(quantizer.levels()[0, -1]) >= neuron.dynamics.v_threshold
 
 
@@ -123,4 +128,4 @@ def test_one_code_does_not_stand_for_several_spikes():
     setting = FiringMembrane(bits=2, placement="pre_fire")
     neuron.membrane = MembraneQuantizer(setting.build(3), "pre_fire")
     with pytest.raises(SpecError, match="one code of firing means 'fires', but this IF may fire several spikes"):
-        fit_membrane_(neuron.membrane, setting, replay, lambda counts: counts.double().mean(1))
+        fit_membrane_(neuron.membrane, chosen(setting), replay, lambda counts: counts.double().mean(1))

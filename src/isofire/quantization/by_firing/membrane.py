@@ -10,6 +10,8 @@ from torch import Tensor
 from isofire.neurons import MembraneQuantizer
 from isofire.quantization.by_firing.levels import States, search
 from isofire.quantization.by_firing.replay import Replay
+from isofire.quantization.contract import own_code, try_states
+from isofire.quantization.plan import LayerAssignment
 from isofire.quantizers.levels import Levels
 from isofire.quantizers.observer import RangeObserver
 from isofire.quantizers.setting import MembraneSetting
@@ -21,7 +23,7 @@ RARE = 0.005
 
 def fit_membrane_(
     membrane: MembraneQuantizer,
-    setting: MembraneSetting,
+    choice: LayerAssignment,
     replay: Replay,
     errors: Callable[[Tensor], Tensor],
 ) -> Tensor | None:
@@ -41,13 +43,19 @@ def fit_membrane_(
     ------
     SpecError
         If levels are to be chosen before the threshold for neurons of several thresholds, or of several spikes a step.
+    ModelError
+        If the quantizer does not do what quantizers promise; see `isofire.quantization.contract`.
     """
+    setting = choice.setting
+    assert isinstance(setting, MembraneSetting)
     if not setting.is_estimated:
         return None
     observer, counts = observed(membrane, replay)
     largest = observer.extremes()[:, 1]
     if not setting.chosen_by_firing:
-        setting.calibrate(membrane.quantizer, observer)
+        with own_code(choice, setting, "calibrate"):
+            setting.calibrate(membrane.quantizer, observer)
+        try_states(choice, membrane.quantizer, observer)
         return largest
     quantizer = membrane.quantizer
     assert isinstance(quantizer, Levels)

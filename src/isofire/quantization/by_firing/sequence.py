@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from isofire.adapters import find_neurons, from_rest, heard
-from isofire.errors import SpecError
+from isofire.errors import ModelError, SpecError
 from isofire.neurons import MembraneQuantizer
 from isofire.quantization.attach import check_can_fire
 from isofire.quantization.by_firing.bypass import Bypass
@@ -26,6 +26,7 @@ from isofire.quantization.by_firing.objective import Objective, firing_error
 from isofire.quantization.by_firing.patches import KINDS, second_moments
 from isofire.quantization.by_firing.replay import Replay, spikes_per_neuron
 from isofire.quantization.by_firing.trace import Call, calls_of, trace
+from isofire.quantization.contract import own_code, try_states
 from isofire.quantization.diagnosis.fault import LEAST_SPIKES
 from isofire.quantization.diagnosis.silence import reason
 from isofire.quantization.plan import LayerAssignment
@@ -105,7 +106,7 @@ class ByLayer:
         reestimate: bool,
     ) -> None:
         chosen = [item for item in assignments if item.setting is not None]
-        self.weights = {i.name: i.setting for i in chosen if isinstance(i.setting, WeightSetting)}
+        self.weights = {i.name: i for i in chosen if isinstance(i.setting, WeightSetting)}
         self.membranes = {i.name: i for i in chosen if isinstance(i.setting, MembraneSetting)}
         self.model, self.batches = model, batches
         self.correct, self.reestimate = correct, reestimate
@@ -154,15 +155,24 @@ class ByLayer:
 
     def round(self, name: str) -> Step:
         """Quantize a layer's weights; compensated, if its setting says so."""
-        setting, layer = self.weights[name], self.model.get_submodule(name)
+        choice, layer = self.weights[name], self.model.get_submodule(name)
+        setting = choice.setting
+        assert isinstance(setting, WeightSetting)
         if setting.compensates:
             calls = [call for calls in self.calls(name) for call in calls]
             moments, rows = second_moments(layer, calls)
             original = layer.parametrizations["weight"].original  # type: ignore[index,union-attr]
             try:
-                original.copy_(setting.round(original, self.bypass.weights[name], moments, rows))
+                with own_code(choice, setting, "round"):
+                    rounded = setting.round(original, self.bypass.weights[name], moments, rows)
             except SpecError as error:
                 raise SpecError(f"{error} (layer {name!r})") from error
+            if rounded.shape != original.shape:
+                raise ModelError(
+                    f"{type(setting).__name__}.round gives shape {tuple(rounded.shape)} for {tuple(original.shape)}; "
+                    f"it must keep the shape (layer {name!r}, rule {choice.rule!r}, method {setting.method!r})"
+                )
+            original.copy_(rounded)
         self.bypass.on_weights(name)
         return Step(name, "weights rounded")
 
@@ -203,9 +213,9 @@ class ByLayer:
             assert isinstance(setting, MembraneSetting)
             objective: Objective = getattr(setting, "objective", "paired")
             if setting.shares_scale:
-                self.share(name, membrane, setting)
+                self.share(choice, membrane, setting)
             else:
-                largest = fit_membrane_(membrane, setting, replay, lambda counts: self.error(name, counts, objective))
+                largest = fit_membrane_(membrane, choice, replay, lambda counts: self.error(name, counts, objective))
                 check_can_fire(self.model, choice, membrane.quantizer, largest)
             after = self.error(name, replay.counts())
             yield Step(name, "levels chosen", replay.as_rate(before), replay.as_rate(after))
@@ -217,13 +227,16 @@ class ByLayer:
             _LOG.warning("calibration: %s", fault)
             yield Step(name, "gone silent", note=f"{fault.found}; {fault.cure}")
 
-    def share(self, name: str, membrane: MembraneQuantizer, setting: MembraneSetting) -> None:
+    def share(self, choice: LayerAssignment, membrane: MembraneQuantizer, setting: MembraneSetting) -> None:
         """Give a layer's membranes the scale of the weights before them."""
-        membrane.observer = RangeObserver()
+        membrane.observer = observer = RangeObserver()
         try:
-            setting.take_scale(membrane.quantizer, weight_scale(self.model, name, self.batches[0]))
+            scale = weight_scale(self.model, choice.name, self.batches[0])
         finally:
             membrane.observer = None
+        with own_code(choice, setting, "take_scale"):
+            setting.take_scale(membrane.quantizer, scale)
+        try_states(choice, membrane.quantizer, observer)
 
     def bring_back(self, name: str, replay: Replay) -> Step:
         """Find the bias of each channel that brings its rate back, and write it where the network keeps biases."""

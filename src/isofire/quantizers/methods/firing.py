@@ -23,6 +23,7 @@ class FiringMembrane(MembraneSetting, frozen=True, kw_only=True, tag="firing"):
     """
 
     max_bits: ClassVar[int] = 8
+    own_range: ClassVar[str] = "learned"
 
     bits: int
     placement: Placement = "post_reset"

@@ -23,6 +23,7 @@ class LQNetWeights(WeightSetting, frozen=True, kw_only=True, tag="lqnet"):
     """
 
     max_bits: ClassVar[int] = 8
+    own_range: ClassVar[str] = "learned"
 
     bits: int
     granularity: Granularity = "channel"
@@ -61,6 +62,7 @@ class LQNetMembrane(MembraneSetting, frozen=True, kw_only=True, tag="lqnet"):
     """
 
     max_bits: ClassVar[int] = 8
+    own_range: ClassVar[str] = "learned"
 
     bits: int
     placement: Placement = "post_reset"

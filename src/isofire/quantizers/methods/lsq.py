@@ -21,6 +21,8 @@ class LSQWeights(WeightSetting, frozen=True, kw_only=True, tag="lsq"):
     ("mean"), which is meant for training only.
     """
 
+    own_range: ClassVar[str] = "learned"
+
     bits: int
     granularity: Granularity = "channel"
     init: Literal["mse", "mean"] = "mse"
@@ -50,6 +52,7 @@ class LSQMembrane(MembraneSetting, frozen=True, kw_only=True, tag="lsq"):
     """
 
     max_bits: ClassVar[int] = 8
+    own_range: ClassVar[str] = "learned"
 
     bits: int
     placement: Placement = "post_reset"

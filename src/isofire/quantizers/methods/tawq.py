@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from isofire.quantizers.registry import register_weights
 from isofire.quantizers.setting import WeightSetting
@@ -12,6 +12,8 @@ from isofire.quantizers.tawq import TaWQ
 @register_weights
 class TaWQWeights(WeightSetting, frozen=True, kw_only=True, tag="tawq"):
     """Ternary weights that change with the step; see `isofire.quantizers.TaWQ`. `steps` must equal the model's T."""
+
+    own_range: ClassVar[str] = "learned"
 
     steps: int = 4
     scale: Literal["inverse_density", "mse"] = "inverse_density"
