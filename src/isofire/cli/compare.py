@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from isofire.cli.earlier import CONFIG, Force, keep_earlier
 from isofire.cli.figures import save_figure
 from isofire.cli.floors import FloorChoice
 from isofire.cli.named import ModelChoice
@@ -28,6 +32,7 @@ def compare(
     *,
     network: ModelChoice | None = None,
     out: Out = None,
+    force: Force = False,
     batch_size: BatchSize = 128,
     choice: DataChoice | None = None,
     floor: FloorChoice | None = None,
@@ -37,8 +42,8 @@ def compare(
 ) -> Report:
     """Compare the firing of two networks on the same images, layer by layer, and say what of it may be noise.
 
-    With --out it writes comparison.json, row.csv, row.json, environment.json and, where matplotlib is installed,
-    figure.png.
+    With --out it writes comparison.json, row.csv, row.json, environment.json, config.json and, where matplotlib is
+    installed, figure.png; a folder with the result of another comparison is refused (--force).
 
     ```
     isofire compare fp.safetensors q.safetensors -c config.toml --n 2000 -o runs/q
@@ -55,8 +60,15 @@ def compare(
         The network to measure; also a bundle of integers (isofire export --to bundle).
     """
     place = (machine or Machine()).claim()
+    chosen, margins = network or ModelChoice(), (margin or MarginChoice()).over()
+    command = {
+        "command": "compare", "networks": [str(baseline), str(quantized), str(chosen.model), str(chosen.weights)],
+        **_plain("data", choice or DataChoice()), **_plain("floor", floor or FloorChoice()),
+        "margins": msgspec.to_builtins(margins), "batch_size": batch_size,
+    }  # fmt: skip
+    if out is not None:
+        keep_earlier(out, "comparison.json", command, force)
     folder = open_folder(out) if out is not None else None
-    chosen = network or ModelChoice()
     (first, _), (second, note) = chosen.open_pair("compare", baseline, quantized)
     require_order(first, second, chosen.names_of_pair(baseline, quantized))
     data = (choice or DataChoice()).load()
@@ -70,13 +82,18 @@ def compare(
         **labels_of(spec_of(second)),
         **_origin(note),
     }
-    margins = (margin or MarginChoice()).over()
     row = found.row(margins, **labels)
     about = environment(place)
     files = [] if folder is None else keep_comparison(folder, found, row, about, Log())
+    if folder is not None:
+        write_text(folder / CONFIG, to_json_text({"command": command}))
     document = {"row": row, **found.to_dict(), "environment": about, "files": [str(file) for file in files]}
     written = "".join(f"\nwrote {file}" for file in files)
     return Report(document, found.table(margins=margins) + (f"\n{written}" if written else ""))
+
+
+def _plain(name: str, choice: Any) -> dict[str, Any]:
+    return {name: {key: str(value) for key, value in asdict(choice).items() if key not in ("root", "download")}}
 
 
 def _origin(note: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from torch import nn
 
 from isofire.adapters import find_neurons, framework_of, no_neurons
+from isofire.cli.earlier import Force
 from isofire.cli.named import ModelChoice, is_nir
 from isofire.cli.options import Output, SetChoice
 from isofire.cli.screen import Report
@@ -18,15 +19,21 @@ from isofire.config import DataSettings
 from isofire.errors import OutputError, SpecError
 from isofire.files import write_text
 from isofire.firing import observe
+from isofire.firing.evidence.chance import Chance
+from isofire.models import is_named
 from isofire.models.pretrained import REGISTER
 from isofire.quantization import make_plan
 from isofire.spec import QuantSpec
 from isofire.study import load_split
 
-_LOOK = 16
-"""Images that the network is asked on, for its steps and the sizes of its layers."""
+_LOOK = 100
+"""Images that the network is asked on, for its steps, the sizes of its layers and whether it knows its classes."""
 _SHOWN = 8
 """Modules that a comment names."""
+
+_THREADS = "(where other programs use the same cores, quantize with --threads 1: several times faster)"
+
+_ENDS = {"first_layer": "quantize", "last_layer": "quantize"}
 
 _OUT = "Folder for quantize.toml and sweep.toml; made if it is missing."
 
@@ -38,7 +45,7 @@ def init(
     choice: ModelChoice | None = None,
     data: SetChoice | None = None,
     out: Annotated[Path, Parameter(name=["--out", "-o"], help=_OUT)] = Path("."),
-    force: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    force: Force = False,
     output: Output | None = None,
 ) -> Report:
     """Write commented configurations for a network and data that you have, and say what to run with them.
@@ -55,20 +62,25 @@ def init(
     ----------
     network
         A file that isofire wrote, a pretrained network's name, or a FILE.nir; or give --model.
-    force
-        Write over files that are there.
     """
     chosen, sets = choice or ModelChoice(), data or SetChoice()
     model, note = chosen.open(network)
     settings = _data_of(sets, note)
     found = _look(model, settings)
-    files = {"quantize.toml": _quantize(found, settings), "sweep.toml": _sweep(found, settings, network, chosen)}
+    quantizing, sweeping, reporting = _next(out, network, chosen, settings.name)
+    files = {
+        "quantize.toml": _quantize(found, settings, quantizing),
+        "sweep.toml": _sweep(found, settings, sweeping, _baseline(network, chosen)),
+    }
     for name in files:
         if (out / name).exists() and not force:
             raise OutputError(f"{out / name} is there already; give --force to write over it, or another --out")
     written = [str(write_text(out / name, text)) for name, text in files.items()]
-    said = [found.told, "", *(f"wrote {name}" for name in written), "", "next:", *_next(out, network, chosen)]
+    doubt = found.chance.doubt
+    said = [found.told, *([f"! the network is {doubt}"] if doubt else []), "", *(f"wrote {name}" for name in written)]
+    said += ["", "next:", *(f"  {line}" for line in (quantizing, sweeping, reporting)), "", _THREADS]
     about = {"library": found.library, "T": found.steps, "neurons": found.neurons, "weights": list(found.weights)}
+    about["chance"] = found.chance.to_dict()
     return Report({**about, "files": written}, "\n".join(said))
 
 
@@ -79,6 +91,12 @@ class _Found:
     neurons: dict[str, int]
     weights: tuple[str, ...]
     steps: int
+    chance: Chance
+
+    @property
+    def only_ends(self) -> bool:
+        """Whether all layers with weights are the first and the last."""
+        return len(self.weights) <= 2
 
     @property
     def told(self) -> str:
@@ -86,7 +104,8 @@ class _Found:
         kinds = ", ".join(self.kinds)
         return (
             f"a network of {self.library}: T = {self.steps}, {len(self.neurons)} layers of neurons ({kinds}; "
-            f"{sum(self.neurons.values()):,} neurons), {len(self.weights)} layers with weights"
+            f"{sum(self.neurons.values()):,} neurons), {len(self.weights)} layers with weights; right on "
+            f"{100 * self.chance.accuracy.estimate:.1f} % of {self.chance.images} images"
         )
 
 
@@ -106,15 +125,15 @@ def _look(model: nn.Module, settings: DataSettings) -> _Found:
     neurons = find_neurons(model)
     if not neurons:
         raise no_neurons(model)
-    plan = make_plan(model, QuantSpec.from_dict({"weights": {"method": "uniform", "bits": 8}}))
+    plan = make_plan(model, QuantSpec.from_dict({"weights": {"method": "uniform", "bits": 8}, **_ENDS}))
     weights = tuple(choice.name for choice in plan.choices if choice.target == "weights")
     frameworks = {framework_of(neuron) for neuron, _ in neurons.values()}
     titles = sorted({"isofire" if framework is None else framework.title for framework in frameworks})
     kinds = tuple(dict.fromkeys(type(neuron).__name__ for neuron, _ in neurons.values()))
     with torch.inference_mode():
-        counts = observe(model, load_split(settings, "test"), max_images=_LOOK, batch_size=_LOOK).counts
-    sizes = {name: counts.n_neurons(name) for name in counts.layers}
-    return _Found(" and ".join(titles), kinds, sizes, weights, counts.steps)
+        seen = observe(model, load_split(settings, "test"), max_images=_LOOK, batch_size=_LOOK)
+    sizes = {name: seen.counts.n_neurons(name) for name in seen.counts.layers}
+    return _Found(" and ".join(titles), kinds, sizes, weights, seen.counts.steps, seen.chance)
 
 
 def _header(found: _Found, what: str, run: str) -> str:
@@ -132,9 +151,11 @@ def _data_table(settings: DataSettings) -> str:
     return "\n".join(lines)
 
 
-def _quantize(found: _Found, settings: DataSettings) -> str:
+def _quantize(found: _Found, settings: DataSettings, run: str) -> str:
     first, last = found.weights[0], found.weights[-1]
-    return f"""{_header(found, "How to quantize one network.", "see the last lines of isofire init")}
+    # of two layers nothing would be left
+    kept = "" if found.only_ends else "# "
+    return f"""{_header(found, "How to quantize one network.", run)}
 
 seed = 0                       # which images calibrate
 
@@ -142,8 +163,8 @@ seed = 0                       # which images calibrate
 
 [quant]
 correct = "bias"               # biases that give each layer its firing back; leave out for plain rounding
-# first_layer = "quantize"     # {first} stays in full precision unless you say so
-# last_layer = "quantize"      # {last} too
+{kept}first_layer = "quantize"     # {first} stays in full precision unless you say so
+{kept}last_layer = "quantize"      # {last} too
 
 [quant.weights]
 method = "gptq"                # rounding that makes errors good; also uniform, lsq, lqnet, tawq (docs/spec.md)
@@ -162,9 +183,12 @@ images = 1024                  # for batch norm, ranges and levels
 """
 
 
-def _sweep(found: _Found, settings: DataSettings, network: Path | None, chosen: ModelChoice) -> str:
+def _sweep(found: _Found, settings: DataSettings, run: str, baseline: str) -> str:
     what = "Which bits keep accuracy and firing? Every combination is a cell."
-    return f"""{_header(found, what, "isofire sweep sweep.toml --out runs/sweep")}
+    # first and last layer stay in full precision unless the spec says otherwise; of two layers nothing would be left
+    ends = ", ".join(f'{key} = "{value}"' for key, value in _ENDS.items()) if found.only_ends else ""
+    plain, corrected = (f"\nspec = {{ {ends} }}" if ends else ""), f'correct = "bias"{f", {ends}" if ends else ""}'
+    return f"""{_header(found, what, run)}
 
 name = "which bits"
 seeds = [0]                    # one tells of its own network; [0, 1, 2] of what other seeds would give
@@ -175,7 +199,7 @@ margins = {{ accuracy = 0.01, firing = 2.0 }}   # what counts as kept (docs/evid
 
 [[baselines]]
 name = "network"
-{_baseline(network, chosen)}
+{baseline}
 
 [[cells]]                      # the control: quantizes nothing, and shows what the procedure does
 mode = ["ptq"]
@@ -183,13 +207,13 @@ mode = ["ptq"]
 [[cells]]                      # weights alone
 mode = ["ptq"]
 bits = [2, 4, 8]
-weights = {{ method = "uniform", range = "mse" }}
+weights = {{ method = "uniform", range = "mse" }}{plain}
 
 [[cells]]                      # weights whose rounding makes errors good
 mode = ["ptq"]
 bits = [2, 4]
 weights = {{ method = "gptq" }}
-spec = {{ correct = "bias" }}
+spec = {{ {corrected} }}
 
 [[cells]]                      # the neurons' state alone
 mode = ["ptq"]
@@ -210,14 +234,16 @@ def _baseline(network: Path | None, chosen: ModelChoice) -> str:
     return f'file = "{network.resolve()}"'
 
 
-def _next(out: Path, network: Path | None, chosen: ModelChoice) -> list[str]:
+def _next(out: Path, network: Path | None, chosen: ModelChoice, data: str) -> list[str]:
+    """What to run with the files: quantize, sweep and report."""
     named = [str(network)] if network is not None else []
     named += ["--model", chosen.model] if chosen.model is not None else []
     named += ["--weights", str(chosen.weights)] if chosen.weights is not None else []
-    code = " --allow-code" if chosen.model is not None and not is_nir(chosen.model) else ""
+    own = is_named(data) or (chosen.model is not None and not is_nir(chosen.model))
+    code = " --allow-code" if own else ""
     quantized = out / "quantized"
     return [
-        f"  isofire quantize {' '.join(named)} -c {out / 'quantize.toml'}{code} -o {quantized}",
-        f"  isofire sweep {out / 'sweep.toml'}{code} -o {out / 'sweep'}",
-        f"  isofire report {out / 'sweep'}",
+        f"isofire quantize {' '.join(named)} -c {out / 'quantize.toml'}{code} -o {quantized}",
+        f"isofire sweep {out / 'sweep.toml'}{code} -o {out / 'sweep'}",
+        f"isofire report {out / 'sweep'}",
     ]

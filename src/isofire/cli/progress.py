@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
 
-from isofire.quantization import OnStep, Step
+import torch
+
+from isofire.quantization import Step
 
 
 def networks_shown() -> Callable[[int, int], None] | None:
@@ -24,15 +27,73 @@ def networks_shown() -> Callable[[int, int], None] | None:
     return show
 
 
-def layers_told(say: Callable[[str], None]) -> OnStep:
-    """What tells each step of a calibration layer by layer on a line, with the time left, about."""
-    began = time.perf_counter()
+class LayersTold:
+    """A context that tells each step of a calibration layer by layer on a line, with the time left, about.
 
-    def tell(step: Step) -> None:
-        left = ""
-        if 0 < step.share < 1:
-            seconds = (time.perf_counter() - began) * (1 - step.share) / step.share
-            left = f"; about {timedelta(seconds=round(seconds))} left"
-        say(f"{step}{left}")
+    A step that takes longer than was expected moves the time left with it: a line says so every `every` seconds.
 
-    return tell
+    Parameters
+    ----------
+    say
+        Takes a line.
+    """
+
+    def __init__(self, say: Callable[[str], None], every: float = 20.0) -> None:
+        self._say, self._every = say, every
+        self._began, self._worked = time.perf_counter(), time.process_time()
+        self._last: Step | None = None
+        self._hinted = False
+        self._over = threading.Event()
+        self._told = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> LayersTold:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._told.set()
+        self._thread.join()
+
+    def __call__(self, step: Step) -> None:
+        """Tell a step."""
+        self._last = step
+        self._told.set()
+        left = _left(time.perf_counter() - self._began, step.share)
+        self._say(f"{step}{f'; about {left} left' if left else ''}")
+
+    def _watch(self) -> None:
+        while not self._over.is_set():
+            self._told.clear()
+            if self._told.wait(self._every):
+                continue
+            spent = time.perf_counter() - self._began
+            left = "" if self._last is None else _left(spent, self._last.share)
+            after = "" if self._last is None else f" after {self._last.layer}"
+            said = f"working{after}, for {_clock(spent)} now{f'; about {left} left' if left else ''}"
+            self._say(said + self._hint(spent))
+
+    def _hint(self, spent: float) -> str:
+        """Once, where the threads of this process wait for cores that others use."""
+        threads, worked = torch.get_num_threads(), time.process_time() - self._worked
+        if self._hinted or threads == 1 or worked > _BUSY * threads * spent:
+            return ""
+        self._hinted = True
+        return (
+            f"; its {threads} threads get {worked / spent:.1f} of {threads} cores, since other programs use them: "
+            "--threads 1 may be several times faster"
+        )
+
+
+_BUSY = 0.6
+"""Share of its cores that a process has where nothing else runs, at least."""
+
+
+def _left(spent: float, share: float) -> str:
+    """The time left, if what is to do goes on as what was done; "" where that is not known."""
+    return _clock(spent * (1 - share) / share) if 0 < share < 1 else ""
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

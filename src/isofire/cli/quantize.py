@@ -11,9 +11,10 @@ from cyclopts import Parameter
 from torch import nn
 
 from isofire.cli.compare import keep_comparison
+from isofire.cli.earlier import CONFIG, Force, keep_earlier
 from isofire.cli.named import ModelChoice
 from isofire.cli.options import Machine, Out, Output, QuantChoice, deciding, out_folder, refuse_processes
-from isofire.cli.progress import layers_told
+from isofire.cli.progress import LayersTold
 from isofire.cli.screen import Log, Report, open_folder
 from isofire.config import RunConfig, require
 from isofire.errors import SpecError
@@ -39,6 +40,7 @@ def quantize(
     from_scratch: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     control: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     out: Out = None,
+    force: Force = False,
     machine: Machine | None = None,
     output: Output | None = None,
 ) -> Report:
@@ -46,7 +48,7 @@ def quantize(
 
     Needs data, by --data or the table [data], and what to quantize, by --preset or the table [quant].
     Writes model.safetensors, comparison.json, row.csv, row.json, environment.json, config.json, log.txt and, where
-    matplotlib is installed, figure.png.
+    matplotlib is installed, figure.png. A folder with the result of other settings is refused (--force).
 
     ```
     isofire quantize fp.safetensors -c configs/digits-demo.toml --mode qat --out runs/qat
@@ -99,10 +101,15 @@ def quantize(
         )
     parts = ("data", "quant", "calibration", *(["qat"] if mode == "qat" else []))
     decides = [deciding(settings, *parts), told, str(chosen.weights), split, from_scratch]
+    command = {
+        "command": "quantize", "network": told, "weights": str(chosen.weights), "mode": mode, "split": split,
+        "from_scratch": from_scratch, "control": control, "seed": settings.seed, **deciding(settings, *parts),
+    }  # fmt: skip
     name = f"{choice.stem}-{mode}{'-control' if control else ''}"
     target = out_folder(out, settings.out, name, settings.seed, decides)
     if baseline is not None and is_same_file(target, os.path.dirname(os.path.realpath(baseline))):
         raise SpecError(f"--out {target} holds the baseline, whose model.safetensors would be replaced; name another")
+    keep_earlier(target, "model.safetensors", command, force)
     folder = open_folder(target)
     with hold(folder):
         splits, log = (load_splits if mode == "qat" else load_splits_or_batches)(data), Log(folder)
@@ -117,29 +124,30 @@ def quantize(
             assert settings.qat is not None
             log(line(record, settings.qat.epochs), to_screen=False)
 
-        cell = run_cell(
-            model,
-            spec,
-            mode=mode,
-            train_set=splits.train,
-            test_set=images,
-            valid_set=splits.valid,
-            recipe=settings.qat if mode == "qat" else None,
-            seed=settings.seed,
-            start=start,
-            model_name=chosen.model,
-            data_name=data_name,
-            calibration_images=settings.calibration.images,
-            cost_images=COST_IMAGES,
-            device=place,
-            folder=folder / "training" if mode == "qat" else None,
-            progress=True,
-            on_epoch=note,
-            on_step=layers_told(log),
-        )
+        with LayersTold(log) as told_step:
+            cell = run_cell(
+                model,
+                spec,
+                mode=mode,
+                train_set=splits.train,
+                test_set=images,
+                valid_set=splits.valid,
+                recipe=settings.qat if mode == "qat" else None,
+                seed=settings.seed,
+                start=start,
+                model_name=chosen.model,
+                data_name=data_name,
+                calibration_images=settings.calibration.images,
+                cost_images=COST_IMAGES,
+                device=place,
+                folder=folder / "training" if mode == "qat" else None,
+                progress=True,
+                on_epoch=note,
+                on_step=told_step,
+            )
         about = environment(place)
         used = {**settings.to_dict(), "model": chosen.model or model.__dict__.get("config")}
-        write_text(folder / "config.json", to_json_text(used))
+        write_text(folder / CONFIG, to_json_text({**used, "command": command}))
         about_model = {
             "row": cell.row,
             "recipe": msgspec.to_builtins(settings.qat) if mode == "qat" else None,

@@ -22,6 +22,7 @@ from isofire.cli.options import (
 )
 from isofire.cli.screen import Log, Report, open_folder
 from isofire.config import RunConfig, read_config, require
+from isofire.errors import OutputError
 from isofire.files import write_text
 from isofire.folder_lock import hold
 from isofire.json_text import to_json_text
@@ -63,7 +64,11 @@ def train(
     require(settings, "model", "data", "train")
     place = (machine or Machine()).claim()
     decides = [deciding(settings, "model", "data", "train"), None if start is None else str(start)]
-    folder = open_folder(out_folder(out, settings.out, config.stem, settings.seed, decides))
+    target = out_folder(out, settings.out, config.stem, settings.seed, decides)
+    # a training of other settings is refused by its own state
+    if (target / "model.safetensors").exists() and not (target / "training").is_dir():
+        raise OutputError(f"{target / 'model.safetensors'} is there already, not of isofire train; name another --out")
+    folder = open_folder(target)
     with hold(folder) if int(os.environ.get("RANK", "0")) == 0 else nullcontext():
         return _train(settings, folder, start, place)
 

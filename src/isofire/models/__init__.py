@@ -7,6 +7,7 @@ from isofire.models.store import load_model, save_model
 from isofire.models.user_code import (
     NamedData,
     build_named,
+    drawn_anew,
     fill_named,
     is_named,
     load_named,
@@ -22,6 +23,7 @@ __all__ = [
     "build",
     "build_named",
     "count_neurons",
+    "drawn_anew",
     "fill_named",
     "is_named",
     "load_model",

@@ -60,8 +60,13 @@ def open_named(builder: str, weights: str | os.PathLike[str] | None = None) -> t
     """
     began = time.perf_counter()
     model = build_named(builder)
-    if weights is None and time.perf_counter() - began < _QUICK_S:
-        _warn_of_initial(model, builder)
+    if weights is None and time.perf_counter() - began < _QUICK_S and (drawn := drawn_anew(model, builder)):
+        more = f" and {len(drawn) - 1} more" if len(drawn) > 1 else ""
+        _LOG.warning(
+            "--weights is not given, and %s draws its weights anew in each call (%s%s): they are initial values, not "
+            "trained ones; name the trained ones by --weights FILE.safetensors",
+            builder, drawn[0], more,
+        )  # fmt: skip
     return fill_named(model, builder, weights)
 
 
@@ -217,26 +222,19 @@ def build_named(builder: str) -> nn.Module:
     return model
 
 
-def _warn_of_initial(model: nn.Module, builder: str) -> None:
-    """Say so if the weights of a builder are drawn anew in each call."""
+def drawn_anew(model: nn.Module, builder: str) -> list[str]:
+    """Names of the weights that the builder of a model gives otherwise when it is called again."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch.initial_seed() ^ 1)
         try:
             other = build_named(builder).state_dict()
         except IsofireError:
-            return
-    drawn = [
+            return []
+    return [
         name
         for name, tensor in model.state_dict().items()
         if isinstance(tensor, Tensor) and not (name in other and torch.equal(tensor, other[name]))
     ]
-    if drawn:
-        more = f" and {len(drawn) - 1} more" if len(drawn) > 1 else ""
-        _LOG.warning(
-            "--weights is not given, and %s draws its weights anew in each call (%s%s): they are initial values, not "
-            "trained ones; name the trained ones by --weights FILE.safetensors",
-            builder, drawn[0], more,
-        )  # fmt: skip
 
 
 def _function(text: str, option: str) -> Callable[..., Any]:

@@ -8,7 +8,7 @@ from torch import nn
 
 from isofire.config import BaselineSettings
 from isofire.errors import ModelError
-from isofire.models import open_model, open_named, pretrained, source_hash
+from isofire.models import build_named, drawn_anew, open_model, open_named, pretrained, source_hash
 from isofire.quantization import spec_of
 from isofire.sweep.task import BaselineTask
 from isofire.training.resume import state_hash
@@ -30,7 +30,7 @@ def given_model(source: BaselineSettings | BaselineTask) -> tuple[nn.Module, dic
         model = pretrained(source.pretrained)
         note = dict(model.__dict__["about"])
     elif source.builder is not None:
-        model, note = open_named(source.builder, source.file)
+        model, note = _of_builder(source.builder, source.file)
     else:
         assert source.file is not None
         model, note = open_model(source.file)
@@ -39,6 +39,19 @@ def given_model(source: BaselineSettings | BaselineTask) -> tuple[nn.Module, dic
             f"baseline {source.name!r} is quantized; a sweep starts from a full-precision network, name another file"
         )
     return model, {key: value for key, value in note.items() if key not in _NOTE_OF_FILE}
+
+
+def _of_builder(builder: str, file: str | None) -> tuple[nn.Module, dict[str, Any]]:
+    """As `open_named`; but weights that each process of a sweep would draw anew are no baseline."""
+    if file is not None:
+        return open_named(builder, file)
+    model = build_named(builder).eval()
+    if drawn := drawn_anew(model, builder):
+        raise ModelError(
+            f"a baseline must be the same network in every process of a sweep, {builder} draws its weights anew in "
+            f"each call ({drawn[0]}); name trained ones by --weights FILE.safetensors, or by `file` beside `builder`"
+        )
+    return model, {}
 
 
 def identity_of(model: nn.Module, builder: str | None = None) -> Any:

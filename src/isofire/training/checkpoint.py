@@ -224,7 +224,10 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
         with safe_open(path, framework="pt") as file:
             yield file
     except FileNotFoundError as error:
-        raise CheckpointError(f"there is no checkpoint at {path}; name another file or train first") from error
+        cut_off = Path(path).with_name("log.txt").is_file()
+        made = "make it with isofire train or quantize, or"
+        cure = "the run in that folder has not come to its end: give its command again, or" if cut_off else made
+        raise CheckpointError(f"there is no checkpoint at {path}; {cure} name another file") from error
     except OSError as error:
         raise CheckpointError(f"{path} is {told_unopened(path, error)}") from error
     except SafetensorError as error:
