@@ -1,7 +1,7 @@
 """Memory that is freed is kept for the next batch instead of going back to the system.
 
 glibc gives each large tensor fresh pages and takes them back when it is freed: tens of thousands of page faults a batch
-(docs/benchmarks.md). Processes of isofire's own call `keep_freed_memory` when they start.
+(docs/benchmarks.md). Processes of isofire's own do that when they start, see `isofire.own_process`.
 """
 
 from __future__ import annotations

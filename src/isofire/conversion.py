@@ -103,9 +103,20 @@ def _misfit(reason: str, value: Any, kind: Any, path: str, inner: str) -> Misfit
     if "missing required field" in reason:
         return MisfitError(path, f"needs the key {reason.split()[-1]}")
     rule = reason.partition(", got")[0].replace("`object`", "a table").replace("`array`", "a list")
+    found, cure = _at(value, inner), ""
     if "enum value" in rule:
         rule = f"must be {_choices(kind, inner)}"
-    return MisfitError(path, f"{rule[0].lower()}{rule[1:]}, got {shown(_at(value, inner))}")
+        known = [str(name) for item in _types(kind, inner) for name in getattr(item, "values", ())]
+        close = _close(found, known)
+        cure = f"; did you mean {close!r}?" if close else ""
+    return MisfitError(path, f"{rule[0].lower()}{rule[1:]}, got {shown(found)}", cure)
+
+
+def _close(found: Any, known: list[str]) -> str | None:
+    """The choice that may be meant: the nearest, punctuation aside."""
+    plain = {re.sub(r"[-_ ]", "", name).lower(): name for name in known}
+    near = difflib.get_close_matches(re.sub(r"[-_ ]", "", str(found)).lower(), plain, n=1)
+    return plain[near[0]] if near else None
 
 
 def _choices(kind: Any, inner: str) -> str:

@@ -79,7 +79,13 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     except OSError as error:
         raise SpecError(f"cannot read {os.fspath(path)}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise SpecError(f"{os.fspath(path)} is not valid TOML: {error}") from error
+        network = os.fspath(path).endswith((".safetensors", ".nir", ".pt", ".pth"))
+        cure = (
+            "that is a network, which goes elsewhere (isofire sweep: --baseline FILE); name a TOML file here"
+            if network
+            else "name a TOML file, in UTF-8"
+        )
+        raise SpecError(f"{os.fspath(path)} is not valid TOML, it is no text ({error}); {cure}") from error
     try:
         return parse_toml(text.replace("\r\n", "\n"))
     except ValueError as error:

@@ -133,7 +133,7 @@ def test_check_gives_a_verdict(nets: Any, run: Callable[..., Any]) -> None:
         (("--weights", "absent.safetensors"), "no checkpoint at absent.safetensors"),
         (("--weights", "odd.safetensors"), r"missing there: 1.0.bias; surplus there: extra; 1.0.weight is float32 [2]"),
         (("--data", "own_nets:broken"), "failed for split 'test': OSError: the disk is away"),
-        (("--data", "own_nets:stream"), "for an iterator use list(...)"),
+        (("--data", "own_nets:stream"), "of an iterator give list(...)"),
     ],
 )
 def test_mistakes_are_told(

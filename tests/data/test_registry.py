@@ -92,7 +92,7 @@ def test_a_set_without_an_archive_cannot_be_downloaded(tmp_path: Path) -> None:
         load("nmnist-small", "train", root=tmp_path, download=True)
 
 
-def test_data_stands_on_errors_files_formats_and_conversion_alone() -> None:
+def test_data_stands_on_batches_errors_files_formats_and_conversion_alone() -> None:
     wanted = set()
     for path in Path(isofire.data.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -100,5 +100,5 @@ def test_data_stands_on_errors_files_formats_and_conversion_alone() -> None:
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             wanted |= {name for name in names if name and name.startswith("isofire")}
     assert {name for name in wanted if not name.startswith("isofire.data.")} == {
-        "isofire.conversion", "isofire.errors", "isofire.files", "isofire.formats"
+        "isofire.batches", "isofire.conversion", "isofire.errors", "isofire.files", "isofire.formats"
     }  # fmt: skip

@@ -124,7 +124,7 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert pick_device("cuda", 1) == torch.device("cuda:1")
     assert pick_device("cuda:0", 1) == torch.device("cuda:0")
-    with pytest.raises(SpecError, match="device cuda:5 does not exist, 2 found"):
+    with pytest.raises(SpecError, match="device 'cuda:5' does not exist, torch finds cuda:0 to cuda:1; leave it out"):
         pick_device("cuda:5")
 
 

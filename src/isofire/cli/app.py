@@ -14,7 +14,6 @@ import torch
 from cyclopts import App, CycloptsError, Group, UnusedCliTokensError
 from rich.console import Console
 
-from isofire.allocator import keep_freed_memory
 from isofire.cli.allocate import allocate
 from isofire.cli.bench import bench
 from isofire.cli.blame import blame
@@ -36,6 +35,7 @@ from isofire.cli.status import status
 from isofire.cli.sweep import sweep
 from isofire.cli.train import train
 from isofire.errors import DataError, IsofireError, OutputError
+from isofire.own_process import begin
 from isofire.study.environment import version
 
 USER, INTERNAL, INTERRUPTED, CLOSED_PIPE = 2, 1, 130, 141
@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Without the program's name; None takes those of the process.
     """
     if arguments is None:
-        keep_freed_memory()
+        begin()
     given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given
     debug = "--debug" in given or os.environ.get("ISOFIRE_DEBUG", "") not in ("", "0")

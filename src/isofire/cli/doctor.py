@@ -27,8 +27,11 @@ from isofire.models import is_named
 from isofire.neurons import LIF, MembraneQuantizer, native
 from isofire.quantizers import Uniform
 from isofire.study.environment import cpu_model, version
+from isofire.study.splits import unknown_set
 
 _EXTRAS = {"report": ("matplotlib",), "test": ("pytest", "hypothesis", "scipy", "ot")}
+_TESTS = Path(__file__).parents[3] / "tests"
+"""There in a clone alone; who installed a wheel has nothing to test."""
 _BACKENDS = ("native", "torch", "reference")
 
 
@@ -103,7 +106,8 @@ def examine(wanted: DataSettings | None = None) -> list[Check]:
         _guarded("look-ups", _lookups),
         _guarded("threads", _threads),
         _guarded("cuda", _cuda),
-        *(_guarded(extra, lambda extra=extra: _extra(extra)) for extra in _EXTRAS),
+        *(_guarded(extra, lambda extra=extra: _extra(extra))
+          for extra in _EXTRAS if extra != "test" or _TESTS.is_dir()),
         _guarded("data", lambda: _data(wanted.root if wanted else None)),
         *([_guarded("data wanted", lambda: _data_wanted(wanted))] if wanted else []),
         *(_guarded(f"self-test {placement or 'plain'}", lambda p=placement: self_test(p))
@@ -222,7 +226,7 @@ def _wanted(choice: DataChoice) -> DataSettings | None:
     if is_named(found.data.name):
         raise SpecError(f"doctor looks for files; a loader of yours, {found.data.name}, is tried by isofire eval --n 1")
     if found.data.name not in NAMES:
-        raise SpecError(f"no data set is called {found.data.name!r} (data.name); known are {', '.join(NAMES)}")
+        raise unknown_set(found.data.name)
     return found.data
 
 

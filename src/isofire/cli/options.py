@@ -172,8 +172,11 @@ class QuantChoice(SetChoice):
         SpecError
             If nothing says what to quantize, or one of the tables `parts` is missing; else as `read_config`.
         """
-        if self.config is None and self.preset is None:
-            raise SpecError("what to quantize is said by --config FILE or --preset keep-firing; give one")
+        if self.config is None and self.preset is None and not any(text.startswith("quant") for text in self.set):
+            raise SpecError(
+                "what to quantize is said by --config FILE, --preset keep-firing, or --set alone, such as "
+                "--set quant.weights.method=uniform --set quant.weights.bits=4; give one"
+            )
         found = read_config(self.config, self.set, self.seed, self.allow_code, self.preset, self.given())
         require(found, *parts)
         return found
@@ -181,12 +184,12 @@ class QuantChoice(SetChoice):
     @property
     def source(self) -> str:
         """The file or preset, for people."""
-        return str(self.config or self.preset)
+        return str(self.config or self.preset or "--set")
 
     @property
     def stem(self) -> str:
         """The same as part of a folder's name."""
-        return self.config.stem if self.config else str(self.preset)
+        return self.config.stem if self.config else str(self.preset or "set")
 
 
 @Parameter(name="*")
@@ -232,7 +235,10 @@ class DataChoice(SetChoice):
     def settings(self) -> DataSettings:
         """The data settings of the file and the options."""
         if self.config is None and self.data is None:
-            raise SpecError("name the data by --data NAME, such as digits, or by --config FILE with a table [data]")
+            raise SpecError(
+                "name the data by --data NAME, a set such as digits, or --data package.module:loader, a function of "
+                "yours; or by --config FILE with a table [data]"
+            )
         config = read_config(self.config, self.set, allow_code=self.allow_code, data=self.given())
         require(config, "data")
         assert config.data is not None

@@ -13,13 +13,14 @@ from isofire.cli.named import ModelChoice
 from isofire.cli.options import AllowCode, Machine, Output, SetChoice, Settings, refuse_processes
 from isofire.cli.screen import Report, open_folder
 from isofire.cli.sweep_view import SweepView, clock, results_text, status_document
-from isofire.config import parse_setting
+from isofire.config import Sweep, parse_setting
 from isofire.errors import SpecError
 from isofire.limits import MOST_THREADS
 from isofire.sweep import Plan, make_plan, read_sweep, run_sweep
 from isofire.sweep.estimate import estimate
 from isofire.sweep.executors import Executor, Processes
 from isofire.sweep.store import Store
+from isofire.text_table import counted
 
 SOME_FAILED = 3
 """Exit status of a sweep that came to its end with failed cells."""
@@ -148,17 +149,25 @@ def sweep(
         raise SpecError(f"cells run on cpu or cuda, got --device {given.device}")
     if dry_run:
         where.check()
-        return _listed(make_plan(asked, out or Path(), device), where.at_once(asked.threads))
+        return _listed(_planned(config, asked, out or Path(), device), where.at_once(asked.threads))
     if out is None:
         raise SpecError("a sweep needs a folder for its results; give --out DIR")
     # what cannot be planned leaves no folder
-    plan = make_plan(asked, out, device)
+    plan = _planned(config, asked, out, device)
     folder = open_folder(out)
     with SweepView(plan) as view:
         executor = where.open(folder, asked.threads, device == "cuda")
         results = run_sweep(plan, str(folder), executor, retry_failed=retry_failed, watch=view)
     code = SOME_FAILED if results.failed else 0
     return Report(status_document(results) | {"folder": str(folder)}, results_text(results), code)
+
+
+def _planned(config: Path, asked: Sweep, out: Path, device: str) -> Plan:
+    """`make_plan`, whose errors of a group of cells name the file too."""
+    try:
+        return make_plan(asked, out, device)
+    except SpecError as error:
+        raise SpecError(f"{error} ({config})" if "cells[" in str(error) else str(error)) from error
 
 
 def _listed(plan: Plan, workers: int) -> Report:
@@ -170,7 +179,8 @@ def _listed(plan: Plan, workers: int) -> Report:
     lines = [f"{task.key}  {'finished' if task not in waiting else '        '}  {task.title}" for task in plan.cells]
     lines += [
         "",
-        f"{len(plan.cells)} cells of {len(plan.baselines)} baselines, {len(plan.cells) - len(waiting)} finished",
+        f"{counted(len(plan.cells), 'cell')} of {counted(len(plan.baselines), 'baseline')}, "
+        f"{len(plan.cells) - len(waiting)} finished",
     ]
     lines += [f"{group}: nothing is left by exclude" for group in plan.left_out]
     kinds = {

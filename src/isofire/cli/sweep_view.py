@@ -16,7 +16,7 @@ from isofire.firing.evidence.kept import doubt_of
 from isofire.study import text_table
 from isofire.sweep import Plan, Results, State
 from isofire.sweep.runner import time_left
-from isofire.text_table import WIDTH
+from isofire.text_table import WIDTH, counted
 
 # two lines each on a narrow screen
 _SHOWN_ROWS = 6
@@ -31,7 +31,9 @@ class SweepView:
         self._console = Console(stderr=True)
         self._name, self._last, self._spoke, self._told = plan.sweep.name, "", time.perf_counter(), 0
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
-        self._plain(f"{plan.sweep.name}: {len(plan.cells)} cells, {len(plan.baselines)} baselines")
+        self._plain(
+            f"{plan.sweep.name}: {counted(len(plan.cells), 'cell')}, {counted(len(plan.baselines), 'baseline')}"
+        )
         for group in plan.left_out:
             self._console.print(f"{group}: nothing is left by exclude", soft_wrap=True, markup=False, highlight=False)
 
@@ -97,7 +99,7 @@ def results_text(results: Results) -> str:
     if left is not None:
         tail = f", about {clock(left)} left" + (f" ({3600 * results.pending / left:.0f} cells/h)" if left else "")
     lines.append(
-        f"{len(results.plan['cells'])} cells: {len(results.rows)} done, {len(running)} running, "
+        f"{counted(len(results.plan['cells']), 'cell')}: {len(results.rows)} done, {len(running)} running, "
         f"{len(results.failed)} failed, {waiting} waiting{tail}"
     )
     return "\n".join(lines)

@@ -137,7 +137,8 @@ def require(config: RunConfig, *parts: str) -> None:
 
 _EXAMPLES = {
     "model": 'for instance: [model] builder = "sew_resnet8"',
-    "data": 'for instance: [data] name = "digits"; or give --data NAME, and --root DIR where the set is a folder',
+    "data": 'for instance: [data] name = "digits"; or give --data NAME, and --root DIR where the set is a folder; '
+    "--data package.module:loader is a function of yours",
     "train": "for instance: [train] epochs = 20, lr = 0.1",
     "qat": "for instance: [qat] epochs = 5, lr = 0.02",
     "quant": 'for instance: [quant.weights] method = "lsq", bits = 4',

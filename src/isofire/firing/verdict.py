@@ -31,7 +31,7 @@ from isofire.firing.evidence.summary import RESAMPLES
 from isofire.firing.limits import Limits
 from isofire.firing.measures import CHANGE, FP, quantity
 from isofire.firing.observation import Observation
-from isofire.text_table import TextTable, screen_width
+from isofire.text_table import TextTable, counted, screen_width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,9 +236,8 @@ def _finding(name: str, limit: float, interval: Interval, n: int, about: str, at
 def _accuracy(found: Comparison, limit: float) -> Finding:
     votes = found.decisions
     assert votes is not None
-    about = (
-        f"accuracy {found.accuracy:.4f} against {found.accuracy_fp:.4f}; {votes.lost:,} images lost, {votes.won:,} won"
-    )
+    lost = counted(votes.lost, "image")
+    about = f"accuracy {found.accuracy:.4f} against {found.accuracy_fp:.4f}; {lost} lost, {votes.won:,} won"
     return _finding("accuracy_drop", limit, votes.accuracy_drop(LEVEL), votes.images, about)
 
 

@@ -58,8 +58,11 @@ def load_model(path: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, Any]]
     """
     note = read_note(path, "weights")
     if "model" not in note:
+        builder = note.get("builder")
+        named = builder if isinstance(builder, str) else "package.module:builder"
         raise CheckpointError(
-            f"{path} holds weights without an architecture; build the model and use isofire.training.load_weights"
+            f"{path} holds weights without an architecture; name what builds their network, --model {named}, from "
+            f"Python isofire.models.open_named({named!r}, file)"
         )
     try:
         model = restore_for_(path, build_for(path, note["model"]), note)

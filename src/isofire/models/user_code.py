@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib
 import logging
@@ -212,7 +213,11 @@ def build_named(builder: str) -> nn.Module:
     except IsofireError:
         raise
     except (Exception, SystemExit) as error:
-        raise ModelError(f"the builder {builder} failed: {type(error).__name__}: {error}") from error
+        needs = "required positional argument" in str(error) or "required keyword-only argument" in str(error)
+        cure = "; it is called without arguments: give them defaults, or name a function that fills them in"
+        raise ModelError(
+            f"the builder {builder} failed: {type(error).__name__}: {error}{cure if needs else ''}"
+        ) from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"the builder {builder} must return a torch.nn.Module, got {type(model).__name__}")
     try:
@@ -238,10 +243,14 @@ def drawn_anew(model: nn.Module, builder: str) -> list[str]:
 
 
 def _function(text: str, option: str) -> Callable[..., Any]:
-    if not is_named(text):
-        file = "; a file is named without it" if os.path.exists(text) else ""
-        raise SpecError(f"{option} takes package.module:function, got {text!r}{file}")
     module, _, name = text.partition(":")
+    if module.endswith(".py") or not is_named(text):
+        file = "; a file is named without it" if os.path.exists(text) and not text.endswith(".py") else ""
+        meant = _meant(module, name)
+        raise SpecError(
+            f"{option} takes package.module:function, got {text!r}{file}"
+            + (f"; did you mean {meant}?" if meant and not file else "")
+        )
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -254,5 +263,17 @@ def _function(text: str, option: str) -> Callable[..., Any]:
     except (Exception, SystemExit) as error:
         raise ModelError(f"{option} {text}: importing {module} failed: {type(error).__name__}: {error}") from error
     if not callable(found):
-        raise SpecError(f"{option} {text}: {module} has no function {name!r}")
+        known = [key for key, value in vars(sys.modules[module]).items() if callable(value)]
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {module}:{close[0]}?" if close else ""
+        raise SpecError(f"{option} {text}: {module} has no function {name!r}{hint}")
     return found
+
+
+def _meant(module: str, name: str) -> str:
+    """What may be meant by a file in place of a module, or a dot in place of the colon; "" if nothing."""
+    if module.endswith(".py"):
+        place, file = os.path.split(module.removesuffix(".py"))
+        return f"{file}:{name or 'function'}{f', started from the folder {place}' if place else ''}"
+    package, _, last = module.rpartition(".")
+    return f"{package}:{last}" if not name and is_named(f"{package}:{last}") else ""

@@ -44,7 +44,10 @@ def page_name(out: str | os.PathLike[str]) -> Path:
     """
     page = Path(out)
     if page.suffix != ".html":
-        raise SpecError(f"--out must name a file that ends in .html, got {out}; its .md and .csv are written beside it")
+        raise SpecError(
+            f"--out must name a file that ends in .html, got {out}; its .md and .csv are written beside it. "
+            "Figures go beside it too, by --figures pdf, and a table for a paper by --latex"
+        )
     return page
 
 

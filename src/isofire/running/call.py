@@ -31,7 +31,7 @@ def forward(model: nn.Module, inputs: Tensor) -> Any:
             raise
         raise ModelError(
             f"{type(model).__name__} fails on inputs {list(inputs.shape)} of {inputs.dtype}: {type(error).__name__}: "
-            f"{error}{_where(model, error)}; if that is not what it was built for, give it other data"
+            f"{error}{_where(model, error)}; {_cure(model)}"
         ) from error
 
 
@@ -61,6 +61,17 @@ def is_lacking(error: Exception) -> bool:
 def _version(inputs: Tensor) -> int | None:
     """Counts what was written into a tensor."""
     return None if inputs.is_inference() else inputs._version
+
+
+def _cure(model: nn.Module) -> str:
+    """What may be wrong: steps that SpikingJelly's layers take one at a time unless told, else the data."""
+    single = [name for name, module in model.named_modules() if getattr(module, "step_mode", None) == "s"]
+    if single:
+        return (
+            f"layer {single[0]!r} takes single steps, [N, ...]: for inputs with all steps, [T, N, ...], call "
+            "spikingjelly.activation_based.functional.set_step_mode(net, 'm') in the builder; else give it other data"
+        )
+    return "if that is not what it was built for, give it other data"
 
 
 def _where(model: nn.Module, error: BaseException) -> str:

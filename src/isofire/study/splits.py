@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 from isofire.batches import is_pair
 from isofire.config import DataSettings
-from isofire.data import EventSet, ImageSet, TensorSet, check_options, hold_out, load
+from isofire.data import NAMES, EventSet, ImageSet, TensorSet, check_options, hold_out, load
 from isofire.data.split import stratified_sample
 from isofire.errors import SpecError
 from isofire.models import NamedData, is_named, load_named
@@ -104,6 +105,8 @@ def load_split(settings: DataSettings, split: str) -> AnySet:
 
 def _load(settings: DataSettings, split: str) -> AnySet:
     if not is_named(settings.name):
+        if settings.name not in NAMES:
+            raise unknown_set(settings.name)
         check_options(settings.name, settings.options)
         return load(settings.name, split, root=settings.root, download=settings.download, **settings.options)
     if settings.root is not None or settings.download or settings.options:
@@ -114,6 +117,17 @@ def _load(settings: DataSettings, split: str) -> AnySet:
     found = load_named(settings.name, split).data
     # a set can be cut, shuffled, and told from others by its contents
     return found if isinstance(found, AnySet) else TensorSet.of(found, settings.name, split)
+
+
+def unknown_set(name: str) -> SpecError:
+    """The error for data of a name that is neither a set's nor a loader's."""
+    close = difflib.get_close_matches(name, NAMES, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    loader = f"{name}:load" if name.replace(".", "_").isidentifier() else "package.module:loader"
+    return SpecError(
+        f"no data set is called {name!r}; {hint}known are {', '.join(NAMES)}, and a function of yours as "
+        f"package.module:function, such as {loader}"
+    )
 
 
 def sample(data: AnySet, images: int, seed: int, place: str) -> AnySet:

@@ -50,6 +50,8 @@ class Results:
         if not os.path.exists(path):
             if os.path.isdir(Path(folder) / "cells"):
                 raise DataError(f"{path} is missing beside finished cells; {_CURE}")
+            if not os.path.exists(folder):
+                raise DataError(f"there is no folder {folder}; name what isofire sweep --out wrote")
             raise DataError(
                 f"{folder} is no folder of a sweep, it has no plan.json; name what isofire sweep --out wrote"
             )

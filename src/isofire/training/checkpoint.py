@@ -207,7 +207,10 @@ def _write(
 def _read(path: str | os.PathLike[str], with_tensors: bool = True) -> tuple[Header, dict[str, Tensor]]:
     text, tensors = _open(path, with_tensors)
     if text is None:
-        raise CheckpointError(f"{path} was not written by isofire (no header); load its tensors yourself")
+        raise CheckpointError(
+            f"{path} was not written by isofire (no header), so it holds weights alone; name their network too: "
+            "--model package.module:builder, from Python isofire.models.open_named(builder, file)"
+        )
     return _header(path, text), tensors
 
 

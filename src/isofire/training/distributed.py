@@ -111,8 +111,11 @@ def pick_device(device: torch.device | str | None = None, local_rank: int = 0) -
         return torch.device("cpu")
     index = local_rank if place.index is None else place.index
     if index >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        there = f"torch finds cuda:0 to cuda:{count - 1}" if count else "torch finds no CUDA device here"
+        asked = "" if device is None or str(place) == f"cuda:{index}" else f" (cuda:{index})"
         raise SpecError(
-            f"device cuda:{index} does not exist, {torch.cuda.device_count()} found; choose 'cpu' or another"
+            f"device {str(device or place)!r}{asked} does not exist, {there}; leave it out, or choose 'cpu'"
         )
     return torch.device("cuda", index)
 

@@ -93,6 +93,7 @@ class Diagnosis(TableShown):
         columns = _columns(self.layers)
         rows = [[cells[i] for cells in columns.values()] for i in range(len(self.layers))]
         shown = f"n = {self.n_images:,} images, T = {self.T}" if self.n_images else "no data: firing was not looked at"
+        shown += "; dead: neurons without a spike on them" if "dead %" in columns else ""
         lines = [TextTable(list(columns), rows).text(width), "", shown, *([""] if self.faults else [])]
         for place, fault in enumerate(self.faults):
             lines += [f"{fault.state:<7} {fault.layer}: {fault.found}"]

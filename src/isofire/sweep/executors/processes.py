@@ -14,8 +14,8 @@ from typing import Literal
 import msgspec
 import torch
 
-from isofire.allocator import keep_freed_memory
 from isofire.errors import SpecError
+from isofire.own_process import begin
 from isofire.sweep.task import Outcome, Task
 
 _PATIENCE = 5.0
@@ -131,7 +131,7 @@ def _cause(code: int | None) -> str:
 
 def _serve(line: Connection, place: int) -> None:
     """A worker's life."""
-    keep_freed_memory()
+    begin()
     # Ctrl-C reaches the whole group; the runner alone answers it, and stops its workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()

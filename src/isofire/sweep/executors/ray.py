@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from isofire.allocator import keep_freed_memory
 from isofire.errors import OutputError, SpecError, WorkerError
+from isofire.own_process import begin
 from isofire.sweep.task import Outcome, Task
 
 
@@ -103,7 +103,7 @@ class Ray:
 
 def _perform(task: bytes) -> bytes:
     """What runs on the cluster; Ray shows a task the GPUs that it reserved and no others."""
-    keep_freed_memory()
+    begin()
     from isofire.sweep.work import perform
 
     return msgspec.json.encode(perform(Task.decode(task)))
