@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from isofire.cli import main
 
@@ -29,7 +30,7 @@ def run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: str =
     names: dict = {"__name__": "tutorial"}
     for kind, text in blocks(FOLDER / name, after):
         if kind == "python":
-            exec(compile(text, name, "exec"), names)
+            exec(compile(text, name, "exec", dont_inherit=True), names)
             continue
         for line in text.splitlines():
             words = shlex.split(line, comments=True)
@@ -57,12 +58,18 @@ def test_integers(tmp_path, monkeypatch) -> None:
 
 def test_own_loop(tmp_path, monkeypatch) -> None:
     pytest.importorskip("torchmetrics")
-    from isofire.quantizers.registry import WEIGHTS
+    from isofire.quantizers.registry import MEMBRANES, WEIGHTS
 
     try:
         names = run("own-loop.md", tmp_path, monkeypatch)
     finally:
         WEIGHTS.unregister("powers")
+        WEIGHTS.unregister("binary")
+        MEMBRANES.unregister("fine")
+    weight, full = (names[name].get_submodule("stages.0.0.conv1").weight for name in ("binary", "model"))
+    assert torch.equal(weight[3].abs().unique(), full[3].abs().mean().reshape(1))
+    levels = names["fine"].get_submodule("stages.0.0.sn1").membrane.quantizer.levels()[0]
+    assert levels[[0, 8, 12, 15]].tolist() == [-1, 0, 0.75, 63 / 64]
     # the metric in the loop and the comparison are one number
     assert float(names["found"]["RateEMD"]) == pytest.approx(names["result"].overall["emd_weighted"])
 
