@@ -7,15 +7,19 @@ import math
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from isofire.errors import DataError, OutputError
-from isofire.report import scatter_figure
-from isofire.report.axes import BOTTOM, LEFT, RIGHT, TOP
+from isofire.firing.evidence.outcome import Margins
+from isofire.report import figures, scatter_figure
+from isofire.report.axes import BOTTOM, LEFT, RIGHT, TOP, far_below
 from isofire.report.entries import entries_of
 from isofire.report.palette import COLOURS, Palette
 from isofire.report.scatter import scatter
+from isofire.report.study import Study
 from isofire.study import text_table
 
 pytest.importorskip("matplotlib")
@@ -67,12 +71,13 @@ def test_less_drift_is_left_and_more_accuracy_is_up(rows) -> None:
 def test_mode_bits_and_method_can_be_told_apart(rows) -> None:
     figure = scatter_figure(rows)
     four, trained, other, control = points(figure)
-    assert four.get_markerfacecolor() == "white"
+    assert four.get_markerfacecolor() == (1.0, 1.0, 1.0, 0.5)
     assert trained.get_markerfacecolor() == trained.get_color() == four.get_color() == COLOURS[0]
     assert other.get_color() == COLOURS[1]
     assert four.get_marker() != trained.get_marker() == other.get_marker()
     assert control.get_marker() == "x"
-    assert {"2 bit", "4 bit", "post-training, with training", "control: nothing quantized"} <= set(labels(figure))
+    said = {"2 bit", "4 bit", "open: post-training", "filled: with training", "control: nothing quantized"}
+    assert said <= set(labels(figure))
 
 
 def test_intervals_are_drawn_where_rows_have_them(folders) -> None:
@@ -122,7 +127,7 @@ def test_controls_alone_are_drawn(folders) -> None:
     figure = scatter_figure([folders.control()])
     FigureCanvasAgg(figure).draw()
     assert "control: nothing quantized" in labels(figure)
-    assert not {"post-training", "with training", ""} & set(labels(figure))
+    assert not {"open: post-training", "filled: with training", ""} & set(labels(figure))
 
 
 def cut(figure):
@@ -145,6 +150,59 @@ def test_no_text_is_cut_and_all_intervals_end_within_the_axis(folders, width) ->
     assert cut(scatter_figure(rows, width=width)) == []
     ends = [mark["ends"] for mark in scatter("", entries_of(rows), Palette(rows))["marks"]]
     assert LEFT < min(low for low, _ in ends) < max(high for _, high in ends) < RIGHT
+
+
+def test_a_few_that_fail_leave_the_others_their_room(folders):
+    good = [
+        folders.row(str(i), spec=str(i), emd_layer_mean=0.001 * (i + 1), accuracy=0.97 + i / 1000) for i in range(6)
+    ]
+    base = {"accuracy_fp": 0.975}
+    rows = [row | base for row in [*good, folders.row("bad", spec="bad", emd_layer_mean=0.3, accuracy=0.166)]]
+    found = scatter("", entries_of(rows), Palette(rows))
+    *others, failed = found["marks"]
+    assert (failed["y"], failed["below"]) == (BOTTOM - 9, "↓ 16.6 %")
+    assert found["below"] == [(failed["x"], failed["y"], "↓ 16.6 %", True)]
+    assert all(mark["below"] is None and mark["y"] < BOTTOM - 18 for mark in others)
+    assert max(m["y"] for m in others) - min(m["y"] for m in others) > 60
+    figure = scatter_figure(rows)
+    assert "↓ 16.6 %" in [text.get_text() for text in figure.axes[0].texts]
+    assert not any(point.get_clip_on() for point in points(figure))
+    # where many fail, or none far, the axis has them all
+    many = [row | base | {"accuracy": 0.17 + i / 100} for i, row in enumerate(good)]
+    for all_of in (rows[:-1], [*rows, *many]):
+        assert scatter("", entries_of(all_of), Palette(all_of))["below"] == []
+
+
+@given(st.lists(st.integers(0, 1000), min_size=1, max_size=30), st.integers(500, 1000))
+def test_at_most_a_quarter_lies_below_an_axis(right, base):
+    shares, anchors = [n / 1000 for n in right], [base / 1000 - 0.01, base / 1000]
+    cut = far_below(shares, anchors, 1000)
+    if cut is not None:
+        assert 4 * sum(share <= cut for share in shares) <= len(shares)
+        assert cut < min(anchors)
+
+
+def test_controls_lie_on_top_and_legend_shows_no_shape_twice(folders):
+    settings = [folders.row("a", spec="a", bits=4), folders.row("b", spec="b", bits=2)]
+    rows = [folders.control(emd_layer_mean=0.01), *settings]
+    palette = Palette(rows)
+    assert scatter("", entries_of(rows), palette)["marks"][-1]["kind"] == "cross"
+    *_, control = points(scatter_figure(rows))
+    assert (control.get_marker(), control.get_color()) == ("x", "black")
+    legend = palette.legend()
+    assert legend["any"].path not in [shape.path for _, shape in legend["bits"]]
+
+
+@pytest.mark.parametrize(("firing", "told"), [(2.0, "1 of 2 settings keeps"), (9.0, "2 of 2 settings keep ")])
+def test_a_file_says_the_answer_by_the_margins_of_its_report(folders, tmp_path, monkeypatch, firing, told):
+    rows = [folders.control(), folders.row("a", spec="a", emd_layer_mean=0.004), folders.row("b", spec="b", bits=2)]
+    study = Study.of(folders.MadeView(rows), Margins(firing=firing))
+    drawn = {}
+    monkeypatch.setattr(figures, "scatter_figure", lambda *a, **k: drawn.update(k) or scatter_figure(*a, **k))
+    figures.write_figures(study, tmp_path / "report.html", "png")
+    assert told in drawn["title"]
+    assert "sew_resnet8 on digits" in drawn["title"]
+    assert drawn["margins"] == Margins(firing=firing)
 
 
 def test_ticks_are_plain_decimals(folders) -> None:

@@ -14,8 +14,9 @@ from isofire.firing.evidence.outcome import Margins
 from isofire.report.entries import entries_of, reference_name, title_of
 from isofire.report.overview import overview
 from isofire.report.palette import bits_order, bits_text
+from isofire.report.provenance import baseline_lines
 from isofire.report.summary import best_per_bits, default_entry, explained, of_text, pareto_front, verdict
-from isofire.report.table import cells_of, records
+from isofire.report.table import cells_of, places_of, records
 
 
 def seeds(folders, name, accuracies, drifts, **changes):
@@ -231,3 +232,23 @@ def test_settings_that_these_images_do_not_rank_are_tied(folders):
     ]
     (best,) = best_per_bits(entries_of(rows))
     assert (best.entry.cells, best.of, best.tied, of_text(best)) == (("a",), 4, 1, "4, 1 tied")
+
+
+def test_a_column_has_one_number_of_decimals(folders):
+    rows = [folders.row(str(d), spec=str(d), emd_layer_mean=d, paired_mae=2 * d) for d in (0.35, 0.0041, 0.00048)]
+    entries = entries_of(rows)
+    places = places_of(entries)
+    assert [cells_of(entry, places)["emd"] for entry in entries] == ["0.35000", "0.00410", "0.00048"]
+    assert [cells_of(entry, places)["paired_mae"] for entry in entries] == ["0.70000", "0.00820", "0.00096"]
+    assert cells_of(entries[0])["emd"] == "0.350"
+
+
+def test_a_network_of_ones_own_is_named_as_the_sweeps_file_names_it():
+    planned = {"key": "k", "name": "network", "seed": None}
+    config = {"baselines": [{"name": "network", "builder": "nets:build", "file": "w.safetensors", "pretrained": None}]}
+    known = {"model": None, "data": {"name": "nets:load"}, "accuracy": {"test": {"accuracy": 0.9, "n": 10}}}
+    for found in (known, None):
+        (line,) = baseline_lines([(planned, found)], config)
+        assert (line["seed"], line["model"]) == ("–", "nets:build, w.safetensors")
+    (line,) = baseline_lines([({**planned, "seed": 3}, known)], None)
+    assert (line["seed"], line["model"]) == ("3", "–")

@@ -75,6 +75,24 @@ def error_axis(shares: Sequence[float], images: int, start: float, end: float) -
     return Axis(low, high, end, start, log=True)
 
 
+def far_below(shares: Sequence[float], anchors: Sequence[float], images: int) -> float | None:
+    """The accuracy below which a few would squeeze all others on an `error_axis`; None where none do.
+
+    At most a quarter of `shares` are left below, as few as give the others twice the room; `anchors`, what must be seen
+    beside them, stay above.
+    """
+    found = sorted(shares)
+
+    def length(first: int) -> float:
+        axis = error_axis([*found[first:], *anchors], images, 1, 0)
+        return math.log(axis.high / axis.low)
+
+    for count in range(1, len(found) // 4 + 1):
+        if found[count - 1] < min(found[count], *anchors) and length(0) >= 2 * length(count):
+            return found[count - 1]
+    return None
+
+
 def accuracy_ticks(axis: Axis) -> list[tuple[float, str]]:
     """Places and labels of round accuracies on an axis of the error."""
     if axis.high / axis.low < 3:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from isofire.errors import DataError, OutputError
+from isofire.firing.evidence.outcome import Margins
 from isofire.report.axes import BOTTOM, LEFT, RIGHT, TOP
-from isofire.report.entries import entries_of
+from isofire.report.entries import Entry, entries_of
 from isofire.report.palette import COLOURS, Palette, Row, Shape
 from isofire.report.scatter import scatter
 from isofire.report.study import Study
@@ -35,7 +36,9 @@ def write_figures(study: Study, page: Path, form: FigureFormat) -> list[Path]:
     """
     written = []
     for number, name in enumerate(study.baselines):
-        figure = scatter_figure([row for row in study.rows if row["baseline"] == name], title=name, width=COLUMN)
+        found = [entry for entry in study.entries if str(entry.label("baseline")) == name]
+        rows = [row for row in study.rows if row["baseline"] == name]
+        figure = scatter_figure(rows, title=_heading(found), width=COLUMN, margins=found[0].margins)
         end = "" if len(study.baselines) == 1 else f"-{number}"
         path = page.with_name(f"{page.stem}-scatter{end}.{form}")
         try:
@@ -46,11 +49,14 @@ def write_figures(study: Study, page: Path, form: FigureFormat) -> list[Path]:
     return written
 
 
-def scatter_figure(rows: Sequence[Row], *, title: str | None = None, width: float | None = None) -> Figure:
+def scatter_figure(
+    rows: Sequence[Row], *, title: str | None = None, width: float | None = None, margins: Margins | None = None
+) -> Figure:
     """Accuracy against drift of a baseline's rows, as the page shows it: see `isofire.report.scatter`.
 
     Colour by target and method, shape by bits. Points of post-training quantization are open, those of
-    quantization-aware training filled, controls (nothing quantized) crosses; the 95 % interval of drift is a line
+    quantization-aware training filled, controls (nothing quantized) crosses; a few that lie far below all others stand
+    at the lower end with their accuracy; the 95 % interval of drift is a line
     through the point. Drift below a noise floor or a control is shaded up to the margin, green where accuracy is kept
     too. The dashed line is the baseline's accuracy, in a band of one standard error, sqrt(p (1 - p) / n).
 
@@ -60,6 +66,8 @@ def scatter_figure(rows: Sequence[Row], *, title: str | None = None, width: floa
         None: model, data, images, steps and seeds.
     width
         In inches, with the legend below, such as a paper's column; None: a wide figure with the legend at its side.
+    margins
+        What is shaded as kept; by default that of `Margins`.
 
     Raises
     ------
@@ -71,7 +79,7 @@ def scatter_figure(rows: Sequence[Row], *, title: str | None = None, width: floa
     if not rows:
         raise DataError("a scatter figure needs at least one row, got none")
     palette, small = Palette(rows), width is not None
-    found = scatter("", entries_of(rows), palette)
+    found = scatter("", entries_of(rows, margins), palette)
     figure = _new_figure((7.2, 4.4) if width is None else (width, width))
     axis = figure.subplots()
     axis.set_xlim(LEFT, RIGHT)
@@ -89,6 +97,7 @@ def scatter_figure(rows: Sequence[Row], *, title: str | None = None, width: floa
         axis.step(*zip(*found["front"], strict=True), where="post", color="black", linewidth=0.7, zorder=2)
     for mark in found["marks"]:
         _draw_mark(axis, mark)
+    _draw_below(axis, found["below"], 6 if small else 7.5)
     models = ", ".join(dict.fromkeys(f"{row['model']} on {row['data']}" for row in rows))
     heading = f"{models}\n{found['sample']}" if title is None else title
     if width is not None:
@@ -96,6 +105,14 @@ def scatter_figure(rows: Sequence[Row], *, title: str | None = None, width: floa
     axis.set_title(heading, fontsize=7.5 if small else 9.5, loc="left")
     _legend(figure, palette, found, below=small)
     return figure
+
+
+def _heading(entries: Sequence[Entry]) -> str:
+    """What the figure shows, and the answer."""
+    settings = [entry for entry in entries if not entry.is_control]
+    keep = sum(entry.outcome == "keeps" for entry in settings)
+    of = f"{entries[0].label('model')} on {entries[0].label('data')}"
+    return f"{of}: {keep or 'none'} of {len(settings)} settings keep{'' if keep > 1 else 's'} accuracy and firing"
 
 
 def _new_figure(size: tuple[float, float]) -> Figure:
@@ -131,18 +148,34 @@ def _draw_mark(axis: Axes, mark: dict[str, Any]) -> None:
     if mark["ends"] is not None:
         axis.hlines(mark["y"], *mark["ends"], color=_GREY, linewidth=0.8, zorder=2)
     colour = _GREY if mark["hue"] is None else COLOURS[mark["hue"]]
-    axis.plot(mark["x"], mark["y"], **_style(mark["marker"], colour, mark["kind"] != "open"), zorder=3)
+    style = _style(mark["marker"], colour, mark["kind"] != "open")
+    if mark["kind"] == "cross":
+        style |= _CONTROL
+    axis.plot(mark["x"], mark["y"], **style, zorder=4 if mark["kind"] == "cross" else 3, clip_on=False)
+
+
+def _draw_below(axis: Axes, texts: Sequence[tuple[float, float, str, bool]], size: float) -> None:
+    """How far below the axis the marks at its foot lie."""
+    for x, y, text, left in texts:
+        axis.annotate(
+            text, (x, y), (-6 if left else 6, 0), textcoords="offset points", ha="right" if left else "left",
+            va="center", fontsize=size, color="black",
+        )  # fmt: skip
+
+
+_CONTROL: dict[str, Any] = {"color": "black", "markeredgewidth": 1.8}
+_OPEN = (1.0, 1.0, 1.0, 0.5)
+"""Half seen through, so that no mark hides another."""
 
 
 def _style(marker: str, colour: str, filled: bool) -> dict[str, Any]:
-    face = colour if filled else "white"
+    face = colour if filled else _OPEN
     return {"marker": marker, "color": colour, "markerfacecolor": face, "markersize": 6.5, "markeredgewidth": 1.3,
             "linestyle": "none"}  # fmt: skip
 
 
 def _legend(figure: Figure, palette: Palette, found: dict[str, Any], below: bool) -> None:
     """What is quantized by colour, then bits by shape, then what else is drawn."""
-    from matplotlib.legend_handler import HandlerTuple
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -152,11 +185,13 @@ def _legend(figure: Figure, palette: Palette, found: dict[str, Any], below: bool
     names, kinds = palette.legend(), {item["kind"] for item in found["marks"]}
     shown: dict[str, Any] = {name: Patch(color=COLOURS[number]) for name, number in names["families"]}
     shown |= {f"{bits} bit": mark(shape) for bits, shape in names["bits"]}
-    modes = {"post-training": "open", "with training": "full"}
-    used = [name for name, kind in modes.items() if kind in kinds]
-    sides = tuple(mark(names["any"], modes[name] == "full") for name in used)
-    shown |= {", ".join(used): sides} if used else {}
-    shown |= {"control: nothing quantized": mark(names["control"], filled=True)} if "cross" in kinds else {}
+    if "open" in kinds:
+        shown["open: post-training"] = Patch(facecolor="white", edgecolor=_GREY)
+    if "full" in kinds:
+        shown["filled: with training"] = Patch(facecolor=_GREY, edgecolor=_GREY)
+    if "cross" in kinds:
+        cross = _style(names["control"].marker, _GREY, True) | _CONTROL
+        shown["control: nothing quantized"] = Line2D([], [], **cross)
     if any(item["ends"] for item in found["marks"]):
         shown["95 % interval of EMD"] = Line2D([], [], color=_GREY, linewidth=0.8)
     if len(found["front"]) > 1:
@@ -170,6 +205,4 @@ def _legend(figure: Figure, palette: Palette, found: dict[str, Any], below: bool
     if below:
         place = {"loc": "outside lower center", "fontsize": 6, "ncols": 2, "columnspacing": 1.0}
         figure.set_figheight(0.85 * figure.get_figwidth() + 0.13 * math.ceil(len(shown) / 2))
-    # the marks of both modes stand side by side; the baseline's line lies on its band
-    beside = {sides: HandlerTuple(ndivide=None)}
-    figure.legend(shown.values(), shown, frameon=False, handlelength=1.8, handler_map=beside, **place)
+    figure.legend(shown.values(), shown, frameon=False, handlelength=1.8, **place)

@@ -97,7 +97,7 @@ def memory_figure(name: str, entries: Sequence[Entry], palette: Palette) -> dict
         "front": [(x.at(size), y.at(max(entry.drift, y.low))) for entry, size in front],
         "several": False,
         "shades": [],
-        "base": {"x": x.at(before), "y": BOTTOM, "text": f"baseline {significant(before)} KiB"},
+        "base": {"x": x.at(before), "y": BOTTOM, "text": f"{significant(before)} KiB"},
     }
 
 

@@ -13,7 +13,7 @@ from isofire.report.scatter import sample_text
 from isofire.report.scope import scope
 from isofire.report.study import Study
 from isofire.report.summary import best_per_bits, drift_name, explained, of_text, pareto_front, verdict
-from isofire.report.table import beside_drift, cells_of
+from isofire.report.table import beside_drift, cells_of, places_of
 
 _KEYS = ("accuracy", "change", "emd", "multiple")
 _HEADS = ("accuracy %", "change", "EMD", "× floor")
@@ -30,13 +30,13 @@ def sweep_markdown(study: Study) -> str:
     ]
     lines += [line for sentence in caveats(study) for line in (f"**{escaped(sentence)}**", "")]
     lines += [escaped(sentence) for sentence in (*verdict(entries), *scope(study))] + [""]
-    measures, gains = beside_drift(study.rows), gains_of(entries)
+    measures, gains, places = beside_drift(study.rows), gains_of(entries), places_of(entries)
     if best := best_per_bits(entries):
         lines += ["## Best per bits", ""]
         head = ("baseline", "target", "bits", "setting", "kept", *_HEADS, *(m.heading for m in measures), "of")
         body = []
         for item in best:
-            found = cells_of(item.entry)
+            found = cells_of(item.entry, places)
             values = [found[key] for key in (*_KEYS, *(m.headline for m in measures))]
             title = title_of(item.entry.rows[0])
             body.append((item.baseline, item.target, item.bits, title, found["kept"], *values, of_text(item)))
@@ -55,7 +55,7 @@ def sweep_markdown(study: Study) -> str:
     )
     body = []
     for entry in entries:
-        found = cells_of(entry)
+        found = cells_of(entry, places)
         labels = entry.label("baseline"), title_of(entry.rows[0]), found["kept"]
         values = [found[key] for key in (*_KEYS, *(m.headline for m in measures))]
         gained = [gain.text(entry) for gain in gains]
@@ -108,7 +108,7 @@ def _how(study: Study) -> list[str]:
         lines += [*table(("failed cell", "reason", "attempts"), [tuple(item.values()) for item in failed], text=2), ""]
     if study.missing.not_run:
         lines += [f"Cells not run: {study.missing.not_run}.", ""]
-    if bases := baseline_lines(study.baseline_files()):
+    if bases := baseline_lines(study.baseline_files(), study.view.plan.get("config")):
         keys = ("name", "seed", "model", "data", "test", "valid", "epochs")
         head = ("baseline", "seed", "model", "data", "test accuracy", "validation accuracy", "epochs")
         lines += [*table(head, [[line[key] for key in keys] for line in bases], text=4), ""]

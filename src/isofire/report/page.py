@@ -19,7 +19,7 @@ from isofire.report.scatter import sample_text, scatter
 from isofire.report.scope import scope
 from isofire.report.study import Study
 from isofire.report.summary import best_per_bits, default_entry, drift_name, explained, verdict
-from isofire.report.table import beside_drift, cells_of
+from isofire.report.table import Places, beside_drift, cells_of, places_of
 
 _FILTERS = ("baseline", "target", "method", "bits", "range", "mode")
 _ORDERS: dict[str, Callable[[Any], Any]] = {"bits": bits_order, "kept": lambda text: text}
@@ -37,7 +37,7 @@ def sweep_page(study: Study) -> str:
     """
     palette = Palette(study.rows)
     entries = study.entries
-    gains = gains_of(entries)
+    gains, places = gains_of(entries), places_of(entries)
     cells, baselines = _details(study)
     first = default_entry(entries)
     chosen = None if first is None else first.cells[0]
@@ -49,8 +49,8 @@ def sweep_page(study: Study) -> str:
         facts=_facts(study),
         overview=overview(entries),
         sample=sample_text(study.rows) if study.rows else "no finished cell",
-        best=[{"best": item, **_line(item.entry, palette, gains)} for item in best_per_bits(entries)],
-        lines=[_line(entry, palette, gains) for entry in entries],
+        best=[{"best": item, **_line(item.entry, palette, gains, places)} for item in best_per_bits(entries)],
+        lines=[_line(entry, palette, gains, places) for entry in entries],
         measures=beside_drift(study.rows),
         gains=gains,
         memories=[found for found in _memories(study, palette) if found is not None],
@@ -68,12 +68,14 @@ def sweep_page(study: Study) -> str:
         bases=baselines,
         data=embedded_json({"cells": cells, "baselines": baselines}),
         environment=environment_lines(study.environment),
-        baselines=baseline_lines(study.baseline_files()),
+        baselines=baseline_lines(study.baseline_files(), study.view.plan.get("config")),
         config=config_text(study.view.plan.get("config")),
         damaged=study.missing.damaged,
         failed=failed_lines(study.missing.failed),
         not_run=study.missing.not_run,
         several=len(study.seeds) > 1,
+        unequal=len({entry.n for entry in entries}) > 1,
+        several_modes=len({entry.label("mode") for entry in entries}) > 1,
         reference=reference_name(entries),
         explained=explained(entries),
         scope=scope(study),
@@ -119,7 +121,7 @@ def _details(study: Study) -> tuple[dict[str, Any], list[Any]]:
     return cells, details.baselines
 
 
-def _line(entry: Entry, palette: Palette, gains: Sequence[Gain] = ()) -> dict[str, Any]:
+def _line(entry: Entry, palette: Palette, gains: Sequence[Gain], places: Places) -> dict[str, Any]:
     row = entry.rows[0]
     keys = {
         "accuracy": entry.mean("accuracy"),
@@ -131,7 +133,7 @@ def _line(entry: Entry, palette: Palette, gains: Sequence[Gain] = ()) -> dict[st
         "bits": bits_order(entry.label("bits"))[0],
         "kept": float(ORDER[entry.outcome]),
     }
-    text = cells_of(entry)
+    text = cells_of(entry, places)
     return {
         "entry": entry,
         "title": title_of(row),

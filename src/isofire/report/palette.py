@@ -27,6 +27,8 @@ class Shape(NamedTuple):
 
 
 CIRCLE = Shape("M0,-5A5,5 0 1 1 0,5A5,5 0 1 1 0,-5Z", "o")
+BAR = Shape("M-6.5,-3.2H6.5V3.2H-6.5Z", "")
+"""Of legends, for colour and mode: the shape of no number of bits."""
 CROSS = Shape("M-4.5,-4.5L4.5,4.5M-4.5,4.5L4.5,-4.5", "x")
 SHAPES = (
     Shape("M0,5.6L-5.6,-4.2H5.6Z", "v"),
@@ -75,7 +77,7 @@ class Palette:
         return {
             "families": [(name, i % len(COLOURS)) for i, name in enumerate(self.families)],
             "bits": [(name, SHAPES[i % len(SHAPES)]) for i, name in enumerate(self.bits)],
-            "any": CIRCLE,
+            "any": BAR,
             "control": CROSS,
         }
 

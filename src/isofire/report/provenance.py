@@ -17,9 +17,12 @@ def environment_lines(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(key, _text(key, environment[key])) for key in keys if environment[key] is not None]
 
 
-def baseline_lines(found: list[tuple[Mapping[str, Any], Mapping[str, Any] | None]]) -> list[dict[str, str]]:
-    """The baselines of a plan; of one without a finished cell only the name is known."""
-    return [_baseline(planned, known) for planned, known in found]
+def baseline_lines(
+    found: list[tuple[Mapping[str, Any], Mapping[str, Any] | None]], config: Mapping[str, Any] | None
+) -> list[dict[str, str]]:
+    """The baselines of a plan; of one without a finished cell only what the sweep's file says of it is known."""
+    asked = {str(item.get("name")): item for item in (config or {}).get("baselines") or [] if isinstance(item, Mapping)}
+    return [_baseline(planned, known, asked.get(str(planned.get("name")), {})) for planned, known in found]
 
 
 def failed_lines(failed: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -39,16 +42,16 @@ def config_text(config: Any) -> str:
     return json.dumps(config, indent=2, ensure_ascii=False)
 
 
-def _baseline(planned: Mapping[str, Any], known: Mapping[str, Any] | None) -> dict[str, str]:
+def _baseline(planned: Mapping[str, Any], known: Mapping[str, Any] | None, asked: Mapping[str, Any]) -> dict[str, str]:
     line = {
         "name": str(planned.get("name")),
-        "seed": str(planned.get("seed")),
+        "seed": DASH if planned.get("seed") is None else str(planned["seed"]),
         "test": DASH,
         "valid": DASH,
         "epochs": DASH,
     }
     if known is None:
-        return line | {"model": DASH, "data": DASH}
+        return line | {"model": _own(asked), "data": DASH}
     accuracy = known.get("accuracy") or {}
     for split in ("test", "valid"):
         score = accuracy.get(split)
@@ -56,10 +59,16 @@ def _baseline(planned: Mapping[str, Any], known: Mapping[str, Any] | None) -> di
             line[split] = f"{percent(score['accuracy'])} % (n = {score['n']:,})"
     history = known.get("history") or []
     return line | {
-        "model": _short(known.get("model")),
+        "model": _own(asked) if known.get("model") is None else _short(known["model"]),
         "data": _short(known.get("data")),
         "epochs": str(len(history)) if history else DASH,
     }
+
+
+def _own(asked: Mapping[str, Any]) -> str:
+    """A network that the sweep did not build by itself: its builder, file or name, as its file gives them."""
+    parts = [str(asked[key]) for key in ("builder", "pretrained", "file") if asked.get(key) is not None]
+    return ", ".join(parts) or DASH
 
 
 def _short(value: Any) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from isofire.firing.evidence.kept import drift_of
-from isofire.report.axes import BOTTOM, LEFT, RIGHT, TOP, Axis, accuracy_ticks, error_axis, log_axis
+from isofire.report.axes import BOTTOM, LEFT, RIGHT, TOP, Axis, accuracy_ticks, error_axis, far_below, log_axis
 from isofire.report.entries import Entry, Row, title_of
 from isofire.report.numbers import percent, points, significant, times
 from isofire.report.palette import Palette
@@ -33,7 +33,15 @@ def scatter(name: str, entries: Sequence[Entry], palette: Palette) -> dict[str, 
     level, error = _baseline(rows)
     images = max(int(row["n_images"]) for row in rows)
     least = level - margins.accuracy
-    y = error_axis([*(row["accuracy"] for row in rows), min(level - error, least), level + error], images, BOTTOM, TOP)
+    shares, anchors = [float(row["accuracy"]) for row in rows], [min(level - error, least), level + error]
+    cut = far_below(shares, anchors, images)
+    y = error_axis([*(p for p in shares if cut is None or p > cut), *anchors], images, BOTTOM, TOP)
+    marks = sorted(
+        (_mark(entry, row, x, y, palette, cut) for entry in entries for row in entry.rows),
+        # controls last, so that no mark hides them
+        key=lambda mark: mark["kind"] == "cross",
+    )
+    below = dict.fromkeys((m["x"], m["y"], m["below"], m["x"] > (LEFT + RIGHT) / 2) for m in marks if m["below"])
     upper, lower = _height(y, level + error), _height(y, level - error)
     return {
         "name": name,
@@ -45,9 +53,8 @@ def scatter(name: str, entries: Sequence[Entry], palette: Palette) -> dict[str, 
         "y_label": "accuracy (%), log scale of the error",
         "x_ticks": x.marked(),
         "y_ticks": accuracy_ticks(y),
-        "marks": [
-            _mark(entry, row, x, _height(y, row["accuracy"]), palette) for entry in entries for row in entry.rows
-        ],
+        "marks": marks,
+        "below": list(below),
         "front": [(x.at(max(e.drift, x.low)), _height(y, e.mean("accuracy"))) for e in pareto_front(entries)],
         # the front's corners are no marks themselves
         "several": any(entry.n > 1 for entry in entries),
@@ -68,6 +75,10 @@ def sample_text(rows: Sequence[Row]) -> str:
     shown = ", ".join(str(seed) for seed in seeds[:6]) + (", ..." if len(seeds) > 6 else "")
     count = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({shown})"
     return f"n = {_span(images)} test images, T = {_span(steps)}, {count}"
+
+
+_FOOT = 9
+"""Where marks of cells that lie below the axis stand above its end."""
 
 
 def _span(values: Sequence[int]) -> str:
@@ -98,7 +109,8 @@ def _references(entries: Sequence[Entry]) -> list[tuple[str, float]]:
     return sorted(means.items(), key=lambda item: -item[1])
 
 
-def _mark(entry: Entry, row: Row, x: Axis, y: float, palette: Palette) -> dict[str, Any]:
+def _mark(entry: Entry, row: Row, x: Axis, y: Axis, palette: Palette, cut: float | None) -> dict[str, Any]:
+    below = cut is not None and row["accuracy"] <= cut
     reference, drift, ends = entry.references[entry.rows.index(row)], row[entry.measure], drift_of(row, entry.measure)
     lines = [
         f"{title_of(row)}, seed {row.get('seed')}",
@@ -109,7 +121,9 @@ def _mark(entry: Entry, row: Row, x: Axis, y: float, palette: Palette) -> dict[s
     ]
     return {
         "x": x.at(max(drift, x.low)),
-        "y": y,
+        "y": BOTTOM - _FOOT if below else _height(y, row["accuracy"]),
+        # of what lies below the axis, how far
+        "below": f"↓ {percent(row['accuracy'], 1)} %" if below else None,
         "ends": None if math.isnan(ends.low) else (x.at(max(ends.low, x.low)), x.at(ends.high)),
         **palette.mark(row),
         "cell": row.get("cell"),

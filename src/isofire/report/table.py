@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from isofire.firing.measures import Measure, columns, shown_in
 from isofire.report.entries import LABELS, Entry
 from isofire.report.gained import gains_of
-from isofire.report.numbers import percent, points, significant, times, with_spread
+from isofire.report.numbers import fixed, percent, points, significant, times, with_spread
 
 SCORES = ("accuracy", "accuracy_fp", "agreement")
 
@@ -18,15 +19,42 @@ def records(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     return [_record(entry) for entry in entries]
 
 
-def cells_of(entry: Entry) -> dict[str, str]:
-    """What the tables of a report say of a setting, as text."""
+Places = Mapping[str, int]
+"""Decimals of a column, by its key."""
+
+
+def places_of(entries: Sequence[Entry]) -> Places:
+    """Decimals that all settings of a table share: two digits of the least that is not 0, from three to six."""
+    found = {"emd": _places([entry.drift for entry in entries])}
+    for measure in beside_drift(row for entry in entries for row in entry.rows):
+        if not measure.percent:
+            found[measure.headline] = _places([entry.mean(measure.headline) for entry in entries])
+    return found
+
+
+def _places(values: Sequence[float]) -> int:
+    least = min((abs(value) for value in values if math.isfinite(value) and value), default=1.0)
+    return min(6, max(3, 1 - math.floor(math.log10(least))))
+
+
+def cells_of(entry: Entry, places: Places | None = None) -> dict[str, str]:
+    """What the tables of a report say of a setting, as text.
+
+    Parameters
+    ----------
+    places
+        Decimals, for all settings of a table alike; None: `places_of` this one.
+    """
+    known = places_of([entry]) if places is None else places
     return {
         "accuracy": with_spread(percent(entry.mean("accuracy")), _or_none(percent, entry.spread("accuracy"))),
         "change": points(-entry.drop),
-        "emd": with_spread(significant(entry.drift), _or_none(significant, entry.spread(entry.measure), 2)),
+        "emd": with_spread(
+            fixed(entry.drift, known["emd"]), _or_none(fixed, entry.spread(entry.measure), known["emd"])
+        ),
         "multiple": times(entry.multiple) + ("" if entry.same_steps or entry.multiple is None else "†"),
         "kept": entry.verdict,
-        **{measure.headline: _cell(entry, measure) for measure in beside_drift(entry.rows)},
+        **{measure.headline: _cell(entry, measure, known) for measure in beside_drift(entry.rows)},
     }
 
 
@@ -42,10 +70,11 @@ def measure_text(measure: Measure, value: float | None, digits: int = 3) -> str:
     return percent(value, 1) if measure.percent else significant(value, digits)
 
 
-def _cell(entry: Entry, measure: Measure) -> str:
-    spread = entry.spread(measure.headline)
-    mean = measure_text(measure, entry.mean(measure.headline))
-    return with_spread(mean, None if spread is None else measure_text(measure, spread, 2))
+def _cell(entry: Entry, measure: Measure, places: Places) -> str:
+    def text(value: float) -> str:
+        return percent(value, 1) if measure.percent else fixed(value, places[measure.headline])
+
+    return with_spread(text(entry.mean(measure.headline)), _or_none(text, entry.spread(measure.headline)))
 
 
 def _record(entry: Entry) -> dict[str, Any]:

@@ -7,6 +7,13 @@
 
   for (const part of all(".needs-js")) part.hidden = false;
 
+  // ---- what is wider than its place says so
+  const told = () => {
+    for (const box of all(".scroll")) box.classList.toggle("more", box.scrollWidth > box.clientWidth + 1);
+  };
+  addEventListener("resize", told);
+  told();
+
   // ---- sorting: a button in every heading; rows without a value stay last
   const valueOf = (row, column) => {
     const cell = row.cells[column];
