@@ -19,8 +19,9 @@ _PACKED = (
 )
 _STATE_DICT = (
     "isofire opens no pickle, since that can run code. Where you trust the file, write its state dict as safetensors "
-    "once, safetensors.torch.save_file(model.state_dict(), 'model.safetensors'), and name "
-    "--model package.module:builder --weights model.safetensors"
+    "once: model = build(); model.load_state_dict(torch.load('FILE.pth', weights_only=True)); "
+    "safetensors.torch.save_file(model.state_dict(), 'model.safetensors'). Then name --model package.module:builder "
+    "--weights model.safetensors"
 )
 _BUILDER = "Read it in a function of yours that returns the network, and name that: --model package.module:builder"
 _BY_SUFFIX = {

@@ -30,3 +30,21 @@ def test_the_least_that_can_be_kept_to_is_said(run, trained, config):
     # the first layer: 4 kernels of 3 x 3 in 4 bits, and a 32-bit step each; the last one stays float
     text = json.loads(result.out)["error"]["message"]
     assert "the limit weight_bytes = 1.024 cannot be met: with these bits the least is 34; raise it" in text
+
+
+def test_accuracy_of_a_network_that_guesses_is_not_kept(run, tmp_path, monkeypatch):
+    (tmp_path / "guessing_nets.py").write_text(
+        "import torch\nfrom isofire.neurons import LIF, PerStep, Repeat\nfrom torch import nn\n"
+        "def build():\n"
+        "    torch.manual_seed(0)\n"
+        "    layers = PerStep(nn.Flatten(), nn.Linear(64, 8)), LIF(v_threshold=0.3), PerStep(nn.Linear(8, 10))\n"
+        "    net = nn.Sequential(Repeat(2), *layers)\n"
+        "    nn.init.zeros_(net[3][0].weight)\n"
+        "    return net\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "spec.toml").write_text('[quant]\nfirst_layer = "quantize"\n[quant.weights]\nmethod = "uniform"\n')
+    words = ("--model", "guessing_nets:build", "--data", "digits", "-c", "spec.toml", "--bits", "8", "--n", "40")
+    found = run("allocate", *words, "--max-accuracy-drop", "0.5")
+    assert (found.code, "! baseline not above chance" in found.out) == (3, True), found.err
+    assert run("allocate", *words, "--weight-kib", "9").code == 0

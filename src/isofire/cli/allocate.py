@@ -42,7 +42,8 @@ def allocate(
     and how; --bits between what to choose. Of q layers and b numbers of bits, q b networks are made to see what each
     does alone, on training images; the choice is exact (an integer program), and made anew where the network misses
     what the sums promised. It is compared on test images, beside one of equal bits everywhere and one by PTQ4SNN's
-    rule. With --json the spec, for `quantize`, is in it. Exit status 1 if no network that was made keeps to the limits.
+    rule. With --json the spec, for `quantize`, is in it. Exit status 1 if no network that was made keeps to the limits,
+    3 if accuracy is limited and the full-precision network is no better than guessing.
 
     ```
     isofire allocate fp.safetensors -c config.toml --weight-kib 20 --bits 2 --bits 4 --n 500
@@ -83,7 +84,10 @@ def allocate(
     )
     work = Quantizing("allocate", baseline, asked, network, machine, n, load_splits)
     found = choose(work.model, work.spec, bits, limits, work.train, work.test, **work.how)
-    return replace(work.report(found), code=int(not all(found.kept.values())))
+    kept = all(found.kept.values())
+    # that a network which guesses keeps its accuracy says nothing
+    guesses = max_accuracy_drop is not None and found.chosen.made.comparison.doubt is not None
+    return replace(work.report(found), code=3 if kept and guesses else int(not kept))
 
 
 def _limits(budget: dict[str, float | None], tolerance: dict[str, float | None]) -> Budget | Tolerance:
