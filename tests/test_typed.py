@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -30,16 +31,39 @@ typo = isofire.QuantSpec(wieghts=None)
 """
 
 
-@pytest.mark.slow
-def test_the_packages_types_are_seen_from_outside(tmp_path: Path) -> None:
+ROOT = Path(__file__).parents[1]
+
+
+def check(folder: Path, files: dict[str, str]) -> list[dict]:
+    """What pyright tells of files outside of the package."""
     program = shutil.which("pyright", path=Path(sys.executable).parent)
     if program is None:
         pytest.skip("pyright is not installed")
+    for name, code in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(code, encoding="utf-8")
+    command = [program, "--outputjson", "--pythonpath", sys.executable, *files]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    return [item for item in json.loads(done.stdout)["generalDiagnostics"] if item["severity"] == "error"]
+
+
+@pytest.mark.slow
+def test_what_the_pages_show_to_be_written_has_no_type_errors(tmp_path: Path) -> None:
+    files = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL))
+    for page, begins in (
+        ("training", "from torch import Tensor, stack"),
+        ("adapters", "import torch\nfrom isofire.adap"),
+    ):
+        found = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / f"{page}.md").read_text(), re.DOTALL)
+        (files[f"{page}.py"],) = [code for code in found if code.startswith(begins)]
+    assert len(files) == 8
+    assert check(tmp_path, files) == []
+
+
+@pytest.mark.slow
+def test_the_packages_types_are_seen_from_outside(tmp_path: Path) -> None:
     assert (Path(str(find_spec("isofire").origin)).parent / "py.typed").exists()  # type: ignore[union-attr]
-    (tmp_path / "outside.py").write_text(CODE, encoding="utf-8")
-    command = [program, "--outputjson", "--pythonpath", sys.executable, "outside.py"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    told = json.loads(done.stdout)["generalDiagnostics"]
+    told = check(tmp_path, {"outside.py": CODE})
     lines = CODE.splitlines()
-    wrong = [lines[item["range"]["start"]["line"]].split()[0] for item in told if item["severity"] == "error"]
+    wrong = [lines[item["range"]["start"]["line"]].split()[0] for item in told]
     assert wrong == ["wrong:", "typo"], told

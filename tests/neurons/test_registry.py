@@ -6,6 +6,7 @@ import importlib
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from isofire.errors import ModelError, SpecError
-from isofire.neurons import IF, LIF, NEURONS, MembraneQuantizer, ParametricLIF, Sigmoid, Surrogate, register_neuron
+from isofire.neurons import (
+    IF,
+    LIF,
+    NEURONS,
+    Dynamics,
+    MembraneQuantizer,
+    Neuron,
+    ParametricLIF,
+    Sigmoid,
+    Surrogate,
+    register_neuron,
+)  # fmt: skip
 from isofire.neurons.registry import name_of
 from isofire.quantizers import Uniform
 
@@ -82,6 +94,34 @@ def test_what_declares_no_fast_path_runs_in_the_reference_and_refuses_to_be_forc
     neuron.membrane = MembraneQuantizer(Uniform(2, range=(0.0, 1.5)), "pre_fire")
     assert neuron(x, repeat=None).shape == x.shape
     assert neuron(x[0], norm=nn.BatchNorm1d(4), repeat=5).shape == (5, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("charge", "told"),
+    [
+        (lambda x, state: 0.7 * state + x, r"failed: TypeError: can't multiply .*; states are tuples"),
+        (lambda x, state: state[0] + x, "must give a tuple of 1, as the state is, got Tensor; states are tuples"),
+        (lambda x, state: (state[0] + x, x), "must give a tuple of 1, as the state is, got 2 tensors"),
+        (lambda x, state: [state[0] + x], "must give a tuple of 1, as the state is, got list"),
+    ],
+)
+def test_a_charge_that_takes_the_state_for_a_tensor_is_told_so(charge: Any, told: str) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Mine(Dynamics):
+        def charge(self, x: Tensor, state: Any, tensors: Any = ()) -> Any:
+            return charge(x, state)
+
+    with pytest.raises(ModelError, match=rf"charge\(x, state, tensors\) of {__name__}.*Mine {told}"):
+        Neuron(Mine())(torch.rand(3, 2, 4))
+
+
+def test_dynamics_with_options_in_the_brackets_are_told_to_be_dataclasses() -> None:
+    with pytest.raises(
+        SpecError, match=r"@dataclass\(frozen=True, kw_only=True\) above class Mine\(\.\.\.\), without frozen"
+    ):
+
+        class Mine(Dynamics, frozen=True, kw_only=True):  # type: ignore[call-arg]
+            pass
 
 
 class Step(Surrogate):

@@ -1,6 +1,6 @@
 """Spiking neurons over T steps, with an optional quantizer of the membrane inside the step."""
 
-from isofire.neurons.base import Neuron
+from isofire.neurons.base import Backend, Neuron
 from isofire.neurons.dynamics import Common, Dynamics, State
 from isofire.neurons.fast_path import Call, FastPath
 from isofire.neurons.fold import PerStep, Repeat, StepLayer, apply_per_step
@@ -18,6 +18,7 @@ __all__ = [
     "LIF",
     "NEURONS",
     "ATan",
+    "Backend",
     "Call",
     "Common",
     "CubaLIF",

@@ -29,12 +29,15 @@ class Common(TypedDict, total=False):
     detach_reset: bool
     v_floor: float | None
     several: bool
-    surrogate: Surrogate | None
+    surrogate: Surrogate
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dynamics(ABC):
     """Constants of a layer of neurons and what they do in one step. A new kind defines `charge`, and what else differs.
+
+    It is a dataclass too, `@dataclass(frozen=True, kw_only=True)`, whose fields are its constants. A state is always a
+    tuple, also where it has the membrane alone: `(v,) = state`, and `return (v + x,)`.
 
     `tensors` are those of `Neuron.tensors()`: constants that are learned, such as PLIF's 1/tau, or each neuron's own.
 
@@ -61,6 +64,13 @@ class Dynamics(ABC):
     v_floor: float | None = None
     several: bool = False
     surrogate: Surrogate = Sigmoid()  # noqa: RUF009 - a frozen value
+
+    def __init_subclass__(cls, **options: object) -> None:
+        if options:
+            raise SpecError(
+                f"dynamics are dataclasses: write @dataclass(frozen=True, kw_only=True) above class {cls.__name__}"
+                f"(...), without {', '.join(options)} in its brackets"
+            )
 
     def __post_init__(self) -> None:
         if self.surrogate is None:
@@ -95,7 +105,7 @@ class Dynamics(ABC):
 
     @abstractmethod
     def charge(self, x: Tensor, state: State, tensors: State = ()) -> State:
-        """The state after input `x` has arrived, before the neuron may fire."""
+        """The state after input `x` [N, ...] has arrived, before the neuron may fire: a tuple, as `state` is."""
 
     def threshold(self, charged: State, tensors: State = ()) -> float | Tensor:
         """What the charged membrane is compared with."""

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from isofire.errors import IsofireError, ModelError
 from isofire.neurons.dynamics import Dynamics, State
 from isofire.neurons.surrogate import Surrogate
 
@@ -60,7 +61,7 @@ def run(
     for step_input in x:
         if feedback is not None:
             step_input = step_input + feedback(spikes[-1] if spikes else torch.zeros_like(step_input))
-        charged = d.charge(step_input, state, tensors)
+        charged = _charged(d, step_input, state, tensors)
         if membrane is not None and membrane.placement == "pre_fire":
             charged = (membrane(charged[0]), *charged[1:])
         s: Tensor = Spike.apply(d.distance(charged, tensors), d.fire(charged, tensors).detach(), d.surrogate)  # type: ignore[assignment]
@@ -69,3 +70,19 @@ def run(
             state = (membrane(state[0]), *state[1:])
         spikes.append(s)
     return torch.stack(spikes)
+
+
+def _charged(d: Dynamics, x: Tensor, state: State, tensors: State) -> State:
+    """The state after a charge; what a kind's own code does wrong is told with its class."""
+    told = f"charge(x, state, tensors) of {type(d).__module__}.{type(d).__qualname__}"
+    takes = "states are tuples of tensors [N, ...], the membrane first: (v,) = state, return (v + x,)"
+    try:
+        charged = d.charge(x, state, tensors)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, IsofireError):
+            raise
+        raise ModelError(f"{told} failed: {type(error).__name__}: {error}; {takes}") from error
+    if not isinstance(charged, tuple) or len(charged) != len(state):
+        given = f"{len(charged)} tensors" if isinstance(charged, tuple) else type(charged).__name__
+        raise ModelError(f"{told} must give a tuple of {len(state)}, as the state is, got {given}; {takes}")
+    return charged

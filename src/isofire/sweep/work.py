@@ -245,7 +245,9 @@ def _compared(splits: Splits, task: BaselineTask) -> AnySet:
 
 
 def _failed(task: Task, store: Store, error: Exception, seconds: float) -> Outcome:
-    reason = str(error) or type(error).__name__
+    # isofire's own errors are whole sentences, those of others often but a word
+    told = isinstance(error, IsofireError) and str(error)
+    reason = told or f"{type(error).__name__}: {error}".removesuffix(": ")
     record = {
         "title": task.title,
         "type": type(error).__name__,

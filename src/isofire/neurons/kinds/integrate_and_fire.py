@@ -110,7 +110,7 @@ class IF(_MembraneNeuron):
     """
 
     def __init__(self, *, backend: Backend = "auto", **common: Unpack[Common]) -> None:
-        super().__init__(IFDynamics(**common), backend)  # type: ignore[arg-type]
+        super().__init__(IFDynamics(**common), backend)
 
 
 class LIF(_MembraneNeuron):
@@ -123,7 +123,7 @@ class LIF(_MembraneNeuron):
     def __init__(
         self, tau: float = 2.0, *, decay_input: bool = True, backend: Backend = "auto", **common: Unpack[Common]
     ) -> None:
-        super().__init__(LIFDynamics(tau=tau, decay_input=decay_input, **common), backend)  # type: ignore[arg-type]
+        super().__init__(LIFDynamics(tau=tau, decay_input=decay_input, **common), backend)
 
     def decays(self) -> dict[str, Tensor]:
         return {"membrane": torch.tensor(1.0 / self._constants.tau, dtype=torch.float64)}
@@ -156,7 +156,7 @@ class ParametricLIF(_MembraneNeuron):
     ) -> None:
         if not (math.isfinite(init_tau) and init_tau > 1.0):
             raise SpecError(f"init_tau must be finite and greater than 1, got {init_tau}; use IF for no leak")
-        dynamics = ParametricLIFDynamics(tau=init_tau, decay_input=decay_input, **common)  # type: ignore[arg-type]
+        dynamics = ParametricLIFDynamics(tau=init_tau, decay_input=decay_input, **common)
         super().__init__(dynamics, backend)
         self.w = nn.Parameter(torch.tensor(-math.log(init_tau - 1.0)))
         self._rounded: Callable[[str, Tensor], Tensor] | None = None
