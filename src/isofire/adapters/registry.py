@@ -75,18 +75,20 @@ def _adapter_among(frameworks: list[Framework], module: nn.Module) -> Adapter | 
 
 
 def _asked(framework: Framework, module: nn.Module) -> Adapter | None:
-    told = f"adapter_of() of the framework {framework.title} ({type(framework).__module__}), given a"
     try:
         found = framework.adapter_of(module)
     except Exception as error:
-        raise ModelError(
-            f"{told} {type(module).__name__}, failed: {type(error).__name__}: {error}; mend or uninstall its package"
-        ) from error
+        raise _no_adapter(framework, module, f"failed: {type(error).__name__}: {error}") from error
     if found is not None and not isinstance(found, Adapter):
-        raise ModelError(
-            f"{told} {type(module).__name__}, must give an object of a class of Adapter or None, got {found!r}"
-        )
+        raise _no_adapter(framework, module, f"must give an object of a class of Adapter or None, got {found!r}")
     return found
+
+
+def _no_adapter(framework: Framework, module: nn.Module, what: str) -> ModelError:
+    return ModelError(
+        f"adapter_of() of the framework {framework.title} ({type(framework).__module__}), given a "
+        f"{type(module).__name__}, {what}; mend or uninstall its package"
+    )
 
 
 def find_neurons(model: nn.Module) -> dict[str, tuple[nn.Module, Adapter]]:

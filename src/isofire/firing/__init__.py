@@ -3,7 +3,7 @@
 from isofire.firing.aggregate import emd_pooled, layer_mean, neuron_weighted, overall_drift
 from isofire.firing.compare import compare, observe
 from isofire.firing.comparison import Comparison
-from isofire.firing.counts import SpikeCounts
+from isofire.firing.counts import SpikeCounts, Spikes
 from isofire.firing.distance import Drift, decompose, emd, emd_from_counts, paired_mae, spearman
 from isofire.firing.drift import LayerDrift, layer_drift
 from isofire.firing.measures import MEASURES, Firing, Measure, register_measure
@@ -22,6 +22,7 @@ __all__ = [
     "Measure",
     "Observation",
     "SpikeCounts",
+    "Spikes",
     "Transitions",
     "add_counts",
     "alive_dead_transitions",

@@ -25,8 +25,8 @@ class OneNetworkMetric(FiringMetric):
         Parameters
         ----------
         quantized
-            The network's spikes, see `Spikes`. It has this name so that a MetricCollection hands on `baseline=` and
-            `quantized=` to metrics of one and of two networks alike.
+            The network's spikes, see `isofire.firing.Spikes`. It has this name so that a MetricCollection hands on
+            `baseline=` and `quantized=` to metrics of one and of two networks alike.
 
         Raises
         ------
@@ -47,7 +47,7 @@ class TwoNetworksMetric(FiringMetric):
         Parameters
         ----------
         baseline, quantized
-            Each network's spikes, see `Spikes`.
+            Each network's spikes, see `isofire.firing.Spikes`.
 
         Raises
         ------
