@@ -208,7 +208,12 @@ class _Choice:
         """Networks by other rules with the same limits, or, beside a tolerance, with no more memory; and why a rule has
         none."""
         found, missing = [], {}
-        for rule, choices in ((EQUAL, self.equal()), (PTQ4SNN, self.by_ptq4snn())):
+        rules = [(EQUAL, self.equal())]
+        if len(self.seen.counts.layers) > 1:
+            rules.append((PTQ4SNN, self.by_ptq4snn()))
+        else:
+            missing[PTQ4SNN] = "it ranks layers of neurons after the first, of which this network has none"
+        for rule, choices in rules:
             bits = next((bits for bits in choices if self._fits(bits, chosen)), None)
             if bits is None:
                 missing[rule] = "no bits of this rule keep to the limits"
