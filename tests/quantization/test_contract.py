@@ -12,19 +12,22 @@ from torch import Tensor, nn
 import isofire
 from isofire.data import ImageSet
 from isofire.errors import ModelError, SpecError
-from isofire.neurons import IF, PerStep, Repeat
+from isofire.neurons import IF, LIF, PerStep, Repeat
 from isofire.quantization import make_plan
 from isofire.quantization.contract import try_gradients, try_states, try_weights
 from isofire.quantization.fake_weights import weight_quantizers
 from isofire.quantization.plan import LayerAssignment
 from isofire.quantizers import (
+    CONSTANTS,
     MEMBRANES,
     WEIGHTS,
+    ConstantSetting,
     Levels,
     MembraneSetting,
     Quantizer,
     RangeObserver,
     WeightSetting,
+    register_constant,
     register_membrane,
     register_weights,
     ste,
@@ -427,6 +430,39 @@ def test_a_tables_order_is_tried_for_membranes() -> None:
     quantizer._mark_ready()
     with pytest.raises(ModelError, match="codes falls where the value rises; with is_fixed they may not"):
         try_states(LayerAssignment("sn", "IF", "membrane", setting, "default"), quantizer)
+
+
+@pytest.mark.parametrize("target", ["decays", "thresholds", "biases"])
+@pytest.mark.parametrize(
+    ("wrong", "rule"),
+    [
+        (lambda values: values * torch.nan, "round gives [14] NaN or infinite values among [14] for float"),
+        (lambda values: values.half(), r"round gives float16 \[4?\] for float(32|64) \[4?\]"),
+        (lambda values: values.expand(2, *values.shape), r"round gives float(32|64) \[2(, 4)?\]"),
+        (lambda values: None, "round gives None for float"),
+        (fails, "round fails: ZeroDivisionError"),
+    ],
+)
+def test_constants_are_refused(target: str, wrong: Callable[[Tensor], Tensor], rule: str) -> None:
+    @register_constant
+    class OwnRounding(ConstantSetting, frozen=True, kw_only=True, tag="own"):
+        targets = frozenset({"decays", "thresholds", "biases"})
+        bits: int = 4
+
+        def round(self, values: Tensor, *, synapse: bool = False) -> Tensor:
+            return wrong(values)
+
+    try:
+        torch.manual_seed(0)
+        net = nn.Sequential(Repeat(2), PerStep(nn.Linear(3, 4)), LIF(), PerStep(nn.Linear(4, 2)))
+        before = state(net)
+        spec = QuantSpec(**{target: {"method": "own"}}, first_layer="quantize")
+        with pytest.raises(ModelError, match=rf"OwnRounding\.{rule}.*rule 'default', {target} method 'own'"):
+            isofire.quantize_(net, spec, torch.rand(5, 3))
+        assert net[2].threshold.item() == 1
+        assert all(torch.equal(before[name], value) for name, value in state(net).items())
+    finally:
+        CONSTANTS.unregister("own")
 
 
 def test_methods_are_frozen_and_tagged() -> None:

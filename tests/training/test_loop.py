@@ -449,7 +449,7 @@ def test_event_recordings_train_too() -> None:
     net = nn.Sequential(nn.Flatten(2), nn.Linear(2 * 4 * 8, 2))
     recipe = Recipe(epochs=5, lr=0.1, batch_size=8, loss="tet")
     assert _run(net, data, data, recipe=recipe).final.valid_accuracy == 1.0
-    with pytest.raises(SpecError, match="pad, flip and cutout are for an isofire.data.ImageSet, halves holds events"):
+    with pytest.raises(SpecError, match=r"pad, flip and cutout are for an isofire\.data\.ImageSet, halves holds"):
         _run(net, data, None, recipe=Recipe(epochs=1, lr=0.1, batch_size=8, flip=True))
 
 

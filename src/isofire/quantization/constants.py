@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 
 from isofire.errors import ModelError, SpecError
 from isofire.neurons import Neuron
+from isofire.quantization.contract import try_round
 from isofire.quantization.plan import LayerAssignment, QuantPlan
 from isofire.quantizers import ConstantSetting
 from isofire.quantizers.ste import plain
@@ -55,12 +56,14 @@ def attach_biases_(model: nn.Module, plan: QuantPlan, undo: ExitStack) -> None:
     Raises
     ------
     ModelError
-        If a bias is computed from other parameters.
+        If a bias is computed from other parameters, or what it is rounded to is no such bias.
     """
     for choice in plan.chosen("biases"):
         layer = model.get_submodule(choice.name)
-        if layer._parameters.get("bias") is None:
+        bias = layer._parameters.get("bias")
+        if bias is None:
             raise ModelError(f"the bias of {choice.name!r} is computed from others; make that lasting first")
+        try_round(choice, bias.detach())
         parametrize.register_parametrization(layer, "bias", RoundedBias(_setting(choice)), unsafe=True)
         undo.callback(parametrize.remove_parametrizations, layer, "bias", leave_parametrized=False)
 
@@ -87,6 +90,8 @@ def _round_decays_(choice: LayerAssignment, neuron: Neuron) -> None:
             "gain = 'l2' needs decays that are known and not learned, whose thresholds could not follow; take gain = "
             "'keep'"
         )
+    for state, share in neuron.decays().items():
+        try_round(choice, share, synapse=state == "synapse")
     neuron.round_decays_(partial(_rounded, setting))
     if setting.corrects_gain:
         after = neuron.response()
@@ -103,7 +108,7 @@ def _rounded(setting: ConstantSetting, state: str, share: Tensor) -> Tensor:
 
 
 def _round_threshold_(choice: LayerAssignment, neuron: Neuron) -> None:
-    neuron.set_threshold_(_setting(choice).round(neuron.threshold.detach()))
+    neuron.set_threshold_(try_round(choice, neuron.threshold.detach()))
 
 
 def _restore(neuron: Neuron, attributes: dict[str, object], buffers: dict[str, Tensor | None]) -> None:

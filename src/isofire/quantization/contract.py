@@ -19,6 +19,7 @@ from isofire.errors import IsofireError, ModelError, SpecError
 from isofire.quantization.fake_weights import original, weight_quantizers
 from isofire.quantization.plan import LayerAssignment, QuantPlan
 from isofire.quantizers import (
+    ConstantSetting,
     Levels,
     MembraneSetting,
     Quantizer,
@@ -84,6 +85,31 @@ def try_states(choice: LayerAssignment, quantizer: Quantizer, observer: RangeObs
     trial.require_ready()
     seen = observer is not None and observer.count > 0
     trial.on(observer.images() if observer is not None and seen else _around(trial.levels()))
+
+
+def try_round(choice: LayerAssignment, values: Tensor, **about: bool) -> Tensor:
+    """What a method of constants makes of decays, thresholds or biases.
+
+    Raises
+    ------
+    ModelError
+        If that fails, is of another shape, dtype or device, or not finite.
+    """
+    setting = choice.setting
+    assert isinstance(setting, ConstantSetting)
+    with torch.no_grad(), own_code(choice, setting, "round"):
+        found = setting.round(values, **about)
+    alike = isinstance(found, Tensor) and (found.shape, found.dtype, found.device) == _kind(values)
+    if not alike or not bool(found.isfinite().all()):
+        raise ModelError(
+            f"{type(setting).__name__}.round gives {_bad(found) if alike else _about(found)} for {_about(values)}; it "
+            f"must return finite numbers of the same shape, dtype and device {_place(choice)}"
+        )
+    return found
+
+
+def _kind(x: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
+    return x.shape, x.dtype, x.device
 
 
 def try_gradients(model: nn.Module, plan: QuantPlan) -> None:

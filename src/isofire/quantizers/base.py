@@ -31,6 +31,9 @@ class Quantizer(nn.Module, ABC):
         with torch.no_grad():
             torch.nn.utils.parametrize.register_parametrization(conv, "weight", quantizer)
 
+    Whatever class it is, the verbs of `isofire.quantization` try once whether it keeps what is said here, before its
+    numbers are used: one tensor of the input's shape, dtype and device, each element one of `levels()`, at `codes`.
+
     Training-time learning needs both `training` and enabled gradients, so re-estimating batch-norm under
     `torch.no_grad()` leaves the quantizer as it is.
 
@@ -44,7 +47,7 @@ class Quantizer(nn.Module, ABC):
         Number of sets, `G`. It gives the buffers their final shapes, so that a state dict fits a freshly built
         quantizer; `calibrate` corrects it.
     channel_axis
-        0 for weights `[C_out, ...]`, 1 for membrane states `[N, C, ...]`.
+        0 for weights `[C_out, ...]`, 1 for membrane states `[N, C, ...]`; means nothing for granularity "tensor".
     calibrated
         Whether the quantizer can be used as built.
 
