@@ -71,7 +71,7 @@ def test_less_drift_is_left_and_more_accuracy_is_up(rows) -> None:
 def test_mode_bits_and_method_can_be_told_apart(rows) -> None:
     figure = scatter_figure(rows)
     four, trained, other, control = points(figure)
-    assert four.get_markerfacecolor() == (1.0, 1.0, 1.0, 0.5)
+    assert four.get_markerfacecolor() == "none"
     assert trained.get_markerfacecolor() == trained.get_color() == four.get_color() == COLOURS[0]
     assert other.get_color() == COLOURS[1]
     assert four.get_marker() != trained.get_marker() == other.get_marker()
@@ -180,6 +180,16 @@ def test_at_most_a_quarter_lies_below_an_axis(right, base):
     if cut is not None:
         assert 4 * sum(share <= cut for share in shares) <= len(shares)
         assert cut < min(anchors)
+
+
+def test_the_name_of_a_reference_lies_on_no_mark_where_one_end_is_free(folders):
+    floor = {"emd_floor": 0.005, "emd_floor_low": 0.004, "emd_floor_high": 0.006, "floor": "images", "accuracy_fp": 0.9}
+    for accuracy, high in ((0.88, True), (0.93, False)):
+        shares = {"at": accuracy, "left": 0.88, "right": 0.93}
+        drifts = {"at": 0.0099, "left": 0.0005, "right": 0.5}
+        rows = [folders.row(k, spec=k, emd_layer_mean=drifts[k], accuracy=shares[k]) | floor for k in shares]
+        (shade,) = scatter("", entries_of(rows), Palette(rows))["shades"]
+        assert shade["high"] is high
 
 
 def test_controls_lie_on_top_and_legend_shows_no_shape_twice(folders):

@@ -29,6 +29,7 @@ def study(folders):
         folders.row("b_1", spec="b", bits=2, emd_layer_mean=0.9, accuracy=0.2, **COST),
         folders.row("s", spec="s", target="membrane", method="firing", bits=2, placement="post_reset", **COST),
         folders.row("o", spec="o", target="both", method="gptq | firing", bits="4 | 2", options="a_b=<1>", **COST),
+        folders.row("q", spec="q", bits=3, mode="qat", **COST),
     ]
     return Study.of(folders.MadeView(rows))
 
@@ -48,7 +49,14 @@ def test_the_baseline_has_a_line_and_every_setting_after_it(study):
         "full precision", "32", f"{100 * row['accuracy_fp']:.2f}", "--", "--", "84.0", "110", "1.35", "--",
     ]  # fmt: skip
     assert len(settings) == len(study.entries)
-    assert [line.split(" &")[0] for line in settings] == ["control", "uniform", "uniform", "firing", r"gptq + firing"]
+    assert [line.split(" &")[0] for line in settings] == [
+        "control, ptq",
+        "uniform",
+        "uniform",
+        "uniform, qat",
+        "firing",
+        "gptq + firing",
+    ]
     assert re.search(r"\$\\checkmark\$|\$\\times\$ (acc\.|firing|both)|\? ", settings[1])
     assert r"\label{tab:" in table
 
@@ -69,11 +77,13 @@ def test_cited_is_what_the_bibliography_has(study):
 
 def test_methods_tell_what_was_run(study):
     text = methods(study)
+    assert "qat: trained with the quantizers in place" in latex_table(study)
     row = study.rows[0]
     assert f"is right on {100 * row['accuracy_fp']:.2f}~\\% of 4,000 test images" in text
     assert "at most 1 point, and firing if that of drift over floor is at most 2" in text
     assert "not a measurement" in text
     assert "weights by uniform (2 and 4 bits" in text
+    assert re.search(r"weights by uniform \(3 bits; [^;]*with training", text)
 
 
 def test_calibration_and_batch_norm_are_told_as_they_were(folders):
@@ -110,7 +120,14 @@ def test_what_stays_in_full_precision_is_said(folders, first, last, said):
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
 @pytest.mark.parametrize("options", ["", "[10pt,twocolumn]"])
-def test_latex_takes_it_and_it_fits(study, tmp_path, options):
+@pytest.mark.parametrize("long", [False, True])
+def test_latex_takes_it_and_it_fits(study, folders, tmp_path, options, long):
+    if long:
+        more = [
+            folders.row(p, spec=p, placement=p, granularity=g, options="correct=bias", seed=seed, **COST)
+            for p, g in (("pre_fire", "channel"), ("post_reset", "layer")) for seed in (0, 1)
+        ]  # fmt: skip
+        study = Study.of(folders.MadeView([*study.rows, *more]))
     head = f"\\documentclass{options}{{article}}\\usepackage{{booktabs,amssymb}}\\begin{{document}}"
     (tmp_path / "p.tex").write_text(f"{head}\n{latex(study)}\n\\end{{document}}")
     run = subprocess.run(

@@ -131,9 +131,10 @@ def _draw_references(axis: Axes, found: dict[str, Any], size: float) -> None:
         top, kept = TOP, TOP + found["kept"]["height"]
         axis.fill_between([LEFT, shade["edge"]], top, kept, color=_KEPT, alpha=0.12, linewidth=0, zorder=0)
         axis.axvline(shade["edge"], color=_GREY, linewidth=0.7, linestyle=":", zorder=1)
+        end, va = (TOP, "top") if shade["high"] else (BOTTOM, "bottom")
         axis.annotate(
-            shade["label"], (shade["edge"], BOTTOM), (-2, 3), textcoords="offset points", rotation=90, ha="right",
-            va="bottom", fontsize=size, color=_GREY,
+            shade["label"], (shade["edge"], end), (-2, -3 if shade["high"] else 3), textcoords="offset points",
+            rotation=90, ha="right", va=va, fontsize=size, color=_GREY,
         )  # fmt: skip
     band = found["band"]
     axis.axhspan(band["y"], band["y"] + band["height"], color=_BAND, alpha=0.35, linewidth=0, zorder=0)
@@ -164,12 +165,10 @@ def _draw_below(axis: Axes, texts: Sequence[tuple[float, float, str, bool]], siz
 
 
 _CONTROL: dict[str, Any] = {"color": "black", "markeredgewidth": 1.8}
-_OPEN = (1.0, 1.0, 1.0, 0.5)
-"""Half seen through, so that no mark hides another."""
 
 
 def _style(marker: str, colour: str, filled: bool) -> dict[str, Any]:
-    face = colour if filled else _OPEN
+    face = colour if filled else "none"
     return {"marker": marker, "color": colour, "markerfacecolor": face, "markersize": 6.5, "markeredgewidth": 1.3,
             "linestyle": "none"}  # fmt: skip
 

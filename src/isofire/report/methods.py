@@ -99,9 +99,9 @@ def _calibration(study: Study) -> Iterator[str]:
     quantized = [row for row in study.rows if study.spec(row)]
     images = sorted({int(row["calibration_images"]) for row in quantized if row.get("calibration_images")})
     seeds = listed(study.seeds)
-    drawn = f"seeds {seeds}" if len(study.seeds) > 1 else f"seed {seeds}"
+    drawn = f"anew by each of the seeds {seeds}" if len(study.seeds) > 1 else f"by seed {seeds}"
     if images:
-        yield f"Quantizers were calibrated on {_span(images)} training images, drawn anew by each seed ({drawn})."
+        yield f"Quantizers were calibrated on {_span(images)} training images, drawn {drawn}."
     policies = {_policy(study.spec(row) or {}) for row in quantized if row.get("mode") == "ptq"}
     if policies == {"never"}:
         yield "Batch-norm statistics were left as they were."

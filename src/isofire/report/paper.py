@@ -20,6 +20,8 @@ from isofire.report.scope import scope
 from isofire.report.study import Study
 from isofire.report.summary import drift_name, points_text
 
+_WORDS = 20
+"""Letters of a setting that stay on one line."""
 _SHORT = {"keeps": "✓", "fails": "✗", "undecided": "?"}
 _TARGETS = {"both": "weights and membranes", "membrane": "membranes"}
 _UNITS = ((1e6, "M"), (1e3, "k"))
@@ -64,13 +66,18 @@ def latex_table(study: Study) -> str:
             found = [entry for entry in of_name if not entry.is_control and entry.label("target") == target]
             lines += [r"\addlinespace", *_group(_TARGETS.get(str(target), str(target)), len(head))]
             lines += [_line(_cells(entry, of_name, scaled)) for entry in found]
+    # long settings wrap, so that the table keeps its width
+    wraps = max((len(line.partition(" &")[0]) for line in lines if " & " in line), default=0) > _WORDS
+    first = r"p{2.2cm}" if wraps else "l"
+    if wraps:
+        lines = [rf"\raggedright {line}" if " & " in line else line for line in lines]
     return "\n".join(
         [
             r"\begin{table*}",
             r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
             rf"\caption{{{_caption(study, gains)}}}",
             rf"\label{{tab:{_slug(study.name)}}}",
-            rf"\begin{{tabular}}{{@{{}}ll{'r' * (len(head) - 3)}l@{{}}}}",
+            rf"\begin{{tabular}}{{@{{}}{first}l{'r' * (len(head) - 3)}l@{{}}}}",
             r"\toprule",
             " & ".join(head) + r" \\",
             r"\midrule",
@@ -89,10 +96,11 @@ def method_text(entry: Entry, entries: Sequence[Entry]) -> str:
         return f"control, {entry.label('mode')}" if several else "control"
     alike = [e for e in entries if not e.is_control and _same(e, entry, ("target", "method"))]
     parts = [str(entry.label("method")).replace(" | ", " + ")]
-    for key in ("range", "granularity", "placement", "options", "mode"):
-        others = entries if key == "mode" else alike
-        if len({str(e.label(key)) for e in others if not e.is_control}) > 1 and entry.label(key) is not None:
+    for key in ("range", "granularity", "placement", "options"):
+        if len({str(e.label(key)) for e in alike}) > 1 and entry.label(key) is not None:
             parts.append(str(entry.label(key)).replace(" | ", " + "))
+    if entry.label("mode") == "qat":
+        parts.append("qat")
     return ", ".join(parts)
 
 
@@ -126,7 +134,7 @@ def _cells(entry: Entry, entries: Sequence[Entry], scaled: Sequence[tuple[str, _
     of = "both" if len(failing) == 2 else failing[0]
     return [
         method_text(entry, entries),
-        bits_text(entry.label("bits")),
+        bits_text(entry.label("bits")).replace(" | ", "/"),
         with_spread(percent(entry.mean("accuracy")), None if spread is None else percent(spread)),
         significant(1000 * entry.drift),
         _multiple(entry),
@@ -177,7 +185,8 @@ def _caption(study: Study, gains: Sequence[Gain]) -> str:
         f"✓ keeps accuracy within {points_text(margins.accuracy)} and firing within {margins.firing:g} times the "
         "floor; ✗ does not; ? undecided.",
         *_controls(study.entries),
-        *scope(study),
+        *(["qat: trained with the quantizers in place."] if any(row.get("mode") == "qat" for row in rows) else []),
+        *scope(study, names=False),
     ]
     return escaped(" ".join(said))
 

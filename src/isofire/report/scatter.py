@@ -59,12 +59,23 @@ def scatter(name: str, entries: Sequence[Entry], palette: Palette) -> dict[str, 
         # the front's corners are no marks themselves
         "several": any(entry.n > 1 for entry in entries),
         "shades": [
-            {"edge": x.at(value), "width": round(x.at(value) - LEFT, 1), "label": label} for label, value in references
+            {
+                "edge": x.at(value),
+                "width": round(x.at(value) - LEFT, 1),
+                "label": label,
+                "high": _hidden(marks, x.at(value), label, BOTTOM) > _hidden(marks, x.at(value), label, TOP),
+            }
+            for label, value in references
         ],
         "band": {"y": upper, "height": round(lower - upper, 1), "line": _height(y, level)},
         "base": f"baseline {percent(level, 1)} %",
         "kept": {"height": round(_height(y, least) - TOP, 1)} if references else None,
     }
+
+
+def _hidden(marks: Sequence[dict[str, Any]], edge: float, label: str, end: float) -> int:
+    """How many marks a label along an edge would lie on, if it began at an end."""
+    return sum(edge - 26 < mark["x"] < edge + 8 and abs(mark["y"] - end) < 9 * len(label) for mark in marks)
 
 
 def sample_text(rows: Sequence[Row]) -> str:

@@ -7,19 +7,24 @@ from collections.abc import Iterable
 from isofire.report.study import Study
 
 
-def scope(study: Study) -> list[str]:
-    """A sentence for weights and one for rules, of all settings of a sweep; none where no weights are quantized."""
+def scope(study: Study, names: bool = True) -> list[str]:
+    """A sentence for weights and one for rules, of all settings of a sweep; none where no weights are quantized.
+
+    Parameters
+    ----------
+    names
+        Whether to name the layers that are quantized.
+    """
     specs = [(row, spec) for row in study.rows if (spec := study.spec(row))]
     weighted = [(row, spec) for row, spec in specs if spec.get("weights")]
     said = []
     for first, last in dict.fromkeys((s.get("first_layer"), s.get("last_layer")) for _, s in weighted):
         found = [(row, s) for row, s in weighted if (s.get("first_layer"), s.get("last_layer")) == (first, last)]
         row, _ = next(((r, s) for r, s in found if not s.get("rules")), found[0])
-        names = [
-            str(item["module"]) for item in study.view.distributions(str(row["cell"])) if item["target"] == "weights"
-        ]
+        known = study.view.distributions(str(row["cell"])) if names else []
+        layers = [str(item["module"]) for item in known if item["target"] == "weights"]
         kept = [word for word, policy in (("first", first), ("last", last)) if policy == "float"]
-        what = f"Weights of {_some(names)} are quantized" if names else "Weights are quantized"
+        what = f"Weights of {_some(layers)} are quantized" if layers else "Weights are quantized"
         if kept:
             stay = "stay" if len(kept) > 1 else "stays"
             said.append(f"{what}; the {' and the '.join(kept)} layer with weights {stay} in full precision (32 bits).")
