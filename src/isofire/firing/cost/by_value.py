@@ -9,6 +9,7 @@ from torch.utils._pytree import tree_leaves
 from isofire.firing.cost.call import Call
 from isofire.firing.cost.events import NONE, Events, counted, is_whole
 from isofire.firing.cost.operations import CHOOSING, ROUNDING, SCATTERING, SUMS_OF_TWO
+from isofire.firing.cost.picked import picked
 
 
 def unchanged(call: Call) -> Events:
@@ -26,7 +27,12 @@ def unchanged(call: Call) -> Events:
 
 def counted_anew(call: Call) -> Events:
     """Whole numbers counted by their values: what is made of events in a way that is not linear, and what a network
-    itself rounds, compares or draws of real numbers."""
+    itself rounds, compares or draws of real numbers; of scaled spikes those that a maximum picks."""
+    found = _by_values(call)
+    return picked(call) if found.count is None else found
+
+
+def _by_values(call: Call) -> Events:
     # with the indices of its maxima, or of a sorted order
     output = call.output[0] if isinstance(call.output, tuple | list) and call.output else call.output
     if not isinstance(output, Tensor) or output.layout is not torch.strided:

@@ -108,11 +108,14 @@ def without_sums_of_more(contacts: Sequence[Contact]) -> list[Contact]:
     """Contacts of one forward pass; those have no events where the same weights see ever longer sums of spikes.
 
     A running mean, or a state that first holds nothing but the step's spikes, brings each spike again at later steps.
+    What a layer sees in another call, made of the spikes without adding to them (a softmax), changes nothing.
     """
     groups: dict[tuple[Any, ...], list[int]] = {}
     for place, contact in enumerate(contacts):
         if contact.arrival.x is not None:
-            for layer in contact.events.forms:
+            for layer, form in contact.events.forms.items():
+                if form.factor is None and not form.terms:
+                    continue
                 groups.setdefault((contact.site, layer, contact.arrival.x.shape), []).append(place)
     real: set[int] = set()
     for (_, layer, _), places in groups.items():

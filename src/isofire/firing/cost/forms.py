@@ -77,7 +77,9 @@ def mixed(parts: Iterable[Forms]) -> Forms:
     found: dict[str, Form] = {}
     for name in dict.fromkeys(layer for layer, _ in given):
         real = [form.terms for layer, form in given if layer == name and form.factor is None]
-        grown = 0 < len(real) < sum(layer == name for layer, _ in given)
+        total = sum(layer == name for layer, _ in given)
+        # two tensors of a layer's spikes, or such numbers and further spikes
+        grown = len(real) < total if real else total > 1
         found[name] = Form(None, min(real, default=0.0) - grown)
     return found
 
