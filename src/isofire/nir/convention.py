@@ -31,7 +31,7 @@ class Convention(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Lowest membrane potential (Sinabs' min_v_mem); None for no floor.
     synapse
         Which current of a CubaLIF charges its membrane, as in `isofire.neurons.CubaLIF`: with the input of the step
-        (snnTorch), "before_decay"; that of the step before (Norse, Euler's rule for NIR's equations), "before_input".
+        (snnTorch, Norse), "before_decay"; that of the step before (Euler's rule for NIR's equations), "before_input".
 
     Raises
     ------

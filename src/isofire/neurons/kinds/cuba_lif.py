@@ -87,8 +87,8 @@ class CubaLIF(Neuron):
         [C, ...]. A factor a of others' (snnTorch's alpha and beta) is tau = 1 / (1 - a).
     synapse
         Which current charges the membrane. "before_decay": I - I / tau_syn + X, which new input reaches undecayed
-        (Loihi, snnTorch's Synaptic). "after_decay": J - J / tau_syn with J = I + X (Xylo). "before_input": I of the
-        step before, so that an input acts one step later (Norse, NIR's equations by Euler's rule).
+        (Loihi, snnTorch's Synaptic, Norse's LIFCell). "after_decay": J - J / tau_syn with J = I + X (Xylo).
+        "before_input": I of the step before, so that an input acts one step later (NIR's equations by Euler's rule).
     decay_input
         H = V + (I - (V - v_reset)) / tau_mem; else H = V - (V - v_reset) / tau_mem + I.
     v_threshold
