@@ -159,6 +159,9 @@ def check_batch(batch: Any, place: str) -> tuple[Tensor, Tensor]:
     if not isinstance(batch, tuple | list) or len(batch) != 2 or not all(isinstance(part, Tensor) for part in batch):
         raise DataError(f"{place} must be a pair of tensors (inputs, labels), got {_shown(batch)}{_cure_of(batch)}")
     inputs, labels = batch
+    for name, part in (("inputs", inputs), ("labels", labels)):
+        if part.layout is not torch.strided:
+            raise DataError(f"{place} must hold dense tensors, its {name} are {part.layout}; give {name}.to_dense()")
     fits = inputs.ndim > 0 and labels.ndim == 1 and len(labels) in inputs.shape[:2]
     if labels.is_floating_point() or not fits:
         raise DataError(

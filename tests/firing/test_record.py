@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from isofire.errors import DataError, ModelError, SpecError
-from isofire.firing import FiringRecorder, SpikeCounts, mean_firing_rate, spiking_layers
-from isofire.neurons import IF, LIF, Neuron
+from isofire.firing import FiringRecorder, SpikeCounts, compare, mean_firing_rate, spiking_layers
+from isofire.firing.cost import measure_cost
+from isofire.neurons import IF, LIF, Neuron, PerStep
 
 Spikes = Callable[..., Tensor]
 
@@ -280,3 +282,22 @@ def test_a_hook_that_changes_the_output_is_what_counts() -> None:
     with recorder, torch.inference_mode():
         neuron(torch.full((4, 3, 5), 9.0))
     assert int(recorder.counts.total()) == 60
+
+
+@pytest.mark.parametrize(
+    "measure", [lambda net, data: compare(net, net, data), lambda net, data: measure_cost(net, data)]
+)
+def test_batches_of_unlike_length_are_told_with_a_cure(measure: Callable[..., Any]) -> None:
+    net = nn.Sequential(PerStep(nn.Linear(20, 16)), LIF(), PerStep(nn.Linear(16, 3))).eval()
+    batches = [(torch.ones(steps, 4, 20), torch.arange(4) % 3) for steps in (4, 9)]
+    with pytest.raises(
+        ModelError, match=r"T must stay 4 .*got T = 9 \(neuron '1'\); pad or cut the recordings to one T"
+    ):
+        measure(net, batches)
+
+
+def test_sparse_frames_are_told_how_they_become_dense() -> None:
+    net = nn.Sequential(PerStep(nn.Linear(20, 3)), LIF()).eval()
+    data = torch.ones(6, 8, 20).to_sparse(), torch.arange(8) % 3
+    with pytest.raises(DataError, match=r"its inputs are torch.sparse_coo; give inputs.to_dense\(\)"):
+        compare(net, net, data)

@@ -350,3 +350,25 @@ def test_layers_that_a_node_would_not_run_are_refused(layer: nn.Module, message:
 def test_averages_without_padding_are_the_same_however_they_count_it(images: Any) -> None:
     net = nn.Sequential(Repeat(2), PerStep(nn.AvgPool2d(2, count_include_pad=False)), IF(v_threshold=0.1)).eval()
     assert torch.equal(nirs.read(nirs.to_graph(net, images[0][:2]))(images[0]), net(images[0]))
+
+
+@pytest.mark.parametrize("decays", [{"method": "bitshift"}, {"method": "fraction"}, {"method": "fraction", "bits": 5}])
+@pytest.mark.parametrize("neuron", [LIF, ParametricLIF])
+@pytest.mark.parametrize("decay_input", [True, False])
+def test_a_rounded_decay_is_the_one_that_is_written(
+    decays: dict[str, Any], neuron: Any, decay_input: bool, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    inputs = (torch.rand(9, 6, 20) < 0.4).float() * 2
+    net = nn.Sequential(PerStep(nn.Linear(20, 16)), neuron(2.7, decay_input=decay_input), PerStep(nn.Linear(16, 3)))
+    rounded = isofire.quantize_(
+        net.eval(), isofire.QuantSpec(decays=decays),  # type: ignore[arg-type]
+        (inputs, torch.arange(6) % 3),
+    )  # fmt: skip
+    nirs.write(tmp_path / "net.nir", rounded, inputs)
+    again = nirs.read(tmp_path / "net.nir").eval()
+    with torch.no_grad():
+        assert rounded(inputs).any()
+        assert torch.equal(again(inputs), rounded(inputs))
+    (written,) = [node.tau for node in nir.read(tmp_path / "net.nir").nodes.values() if hasattr(node, "tau")]
+    assert 1e-4 / float(written.flat[0]) == pytest.approx(float(rounded[1].decays()["membrane"]), rel=1e-6)

@@ -31,6 +31,7 @@ KINDS = {
     **dict.fromkeys(("images_lost", "images_won"), st.none() | WHOLE),
     **dict.fromkeys(("floor", "reference", "keeps_accuracy", "keeps_firing", "kept"), TEXT),
     "synops_left_out": TEXT,
+    "synops_by_input": TEXT,
     "cost_left_out": TEXT,
     **dict.fromkeys(("spec", "forward"), TEXT),
 }

@@ -236,8 +236,9 @@ class Comparison:
         `_floor_high`), then `floor`, its kind; `images_lost` and `images_won`; `accuracy_chance`, what guessing as the
         baseline does is right on; the verdict by `margins`
         (None: the default), see `isofire.firing.evidence.kept`; then `synops`, `synops_fp` and `synops_bound`, the most
-        that they can differ by, and `synops_left_out`. None where there is no `evidence`, or no `synops`; the numbers
-        of SynOps are None too where something is left out of them, which is named then.
+        that they can differ by, `synops_left_out` and `synops_by_input`. None where there is no `evidence`, or no
+        `synops`; the numbers of SynOps are None too where something is left out of them, which is named then. Layers
+        that the inputs' own events drive are in none of them and named in the last; both networks have the same there.
 
         Raises
         ------
@@ -283,6 +284,7 @@ class Comparison:
             "synops_bound": None if total is None else total.bound,
             "synops_left_out": "; ".join(map(str, missing))
             or (self.reached if isinstance(self.reached, str) else None),
+            "synops_by_input": None if self.synops is None else "; ".join(map(str, self.synops.by_input)) or None,
         }
 
     def figure(self) -> Figure:

@@ -266,6 +266,11 @@ class FiringRecorder:
         if self._block_ids is None:
             first = int(self._images_per_block.sum())
             self._block_ids = torch.arange(first, first + images) // self._run % self._images_per_block.numel()
+        if steps != self._steps and layer.steps == 0 and int(self._images_per_block.sum()):
+            raise ModelError(
+                f"T must stay {self._steps} in all batches, got T = {steps} (neuron {name!r}); pad or cut the "
+                "recordings to one T, or record batches of each T apart"
+            )
         if (steps, images) != (self._steps, self._block_ids.numel()):
             raise ModelError(
                 f"T must stay {self._steps} and N be {self._block_ids.numel()} in all of this forward, "

@@ -62,6 +62,10 @@ def writer_of(name: str, module: nn.Module) -> Callable[[str, Any, tuple[int, ..
 def _write_neuron(name: str, module: Any, shape: tuple[int, ...], dt: float) -> Any:
     d, decay = module.dynamics, module.decay() if isinstance(module, ParametricLIF) else None
     kind = name_of(module)
+    tau: float = getattr(d, "tau", 0.0) if decay is None else 1.0 / float(decay.detach())
+    if decay is not None and not torch.equal(decay.detach(), module.w.detach().sigmoid()):
+        # a decay that was quantized is no sigmoid of a parameter any more
+        kind, decay = "lif", None
     if kind not in ("if", "lif", "plif", "cuba_lif"):
         raise ModelError(
             f"isofire writes IF, LIF, parametric and current-based LIF to NIR, {name!r} is a {type(module).__name__}"
@@ -72,7 +76,7 @@ def _write_neuron(name: str, module: Any, shape: tuple[int, ...], dt: float) -> 
 
     w = None if decay is None else float(module.w.detach())
     slope = next(key for key, kind in SURROGATES.items() if type(d.surrogate) is kind)
-    leak = {"tau": d.tau, "decay_input": d.decay_input} if isinstance(d, LIFDynamics) else {}
+    leak = {"tau": d.tau if kind == "plif" else tau, "decay_input": d.decay_input} if isinstance(d, LIFDynamics) else {}
     about = {
         "kind": kind, "w": w, **leak, "v_threshold": d.v_threshold,
         "v_reset": d.v_reset, "detach_reset": d.detach_reset, "v_floor": d.v_floor, "several": d.several,
@@ -83,7 +87,6 @@ def _write_neuron(name: str, module: Any, shape: tuple[int, ...], dt: float) -> 
     metadata = {KEY: json.dumps({"dynamics": about, "dt": dt})}
     if kind == "if":
         return nir.IF(r=full(1.0), v_threshold=full(d.v_threshold), v_reset=full(d.rest), metadata=metadata)
-    tau = d.tau if decay is None else 1.0 / float(decay.detach())
     return nir.LIF(
         tau=full(tau * dt),
         r=full(1.0 if d.decay_input else tau),

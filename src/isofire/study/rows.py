@@ -24,8 +24,8 @@ LABELS = ("model", "data", "target", "method", "bits", "range", "granularity", "
 SCORES = ("n_images", "T", "accuracy", "accuracy_fp", "agreement")
 _INFERENCE = ("synops_p50", "synops_p99", "macs", "weight_kib", "state_kib", "energy_uj")
 COST = (
-    "synops", "synops_fp", "synops_bound", "synops_left_out", *_INFERENCE, *(f"{name}_fp" for name in _INFERENCE),
-    "cost_left_out",
+    "synops", "synops_fp", "synops_bound", "synops_left_out", "synops_by_input", *_INFERENCE,
+    *(f"{name}_fp" for name in _INFERENCE), "cost_left_out",
 )  # fmt: skip
 PROVENANCE = ("epochs", "calibration_images", "seconds", "spec", "forward")
 _WHOLE = {"seed", "n_images", "T", "epochs", "calibration_images", "images_lost", "images_won"}
@@ -33,7 +33,17 @@ _EARLIER = ("emd_bias", "emd_over_floor", "within_noise")
 """Columns that rows of earlier versions have."""
 VERDICT = (*kept.COLUMNS, "reference")
 _WORDS = {"floor", "reference", "keeps_accuracy", "keeps_firing", "kept"}
-_TEXT = {*LABELS, *_WORDS, "spec", "forward", "cell", "baseline", "synops_left_out", "cost_left_out"} - {"bits", "seed"}
+_TEXT = {
+    *LABELS,
+    *_WORDS,
+    "spec",
+    "forward",
+    "cell",
+    "baseline",
+    "synops_left_out",
+    "synops_by_input",
+    "cost_left_out",
+} - {"bits", "seed"}
 _TRUTH = {"within_noise"}
 _EMPTY = {"bits", "method", "target"}
 """Columns that a control leaves empty."""

@@ -402,3 +402,18 @@ def test_pixels_that_a_network_normalises_are_multiplied(norm: str) -> None:
     whole = norm in ("none", "whole factor")
     assert first.macs_once == (0 if whole else 16 * 9 * 4)
     assert first.synops.mean == pytest.approx(events if whole else 0)
+
+
+@pytest.mark.parametrize(
+    ("biases", "steps"),
+    [({"method": "uniform", "bits": 4}, 2), ({"method": "fixed", "bits": 4, "fraction": 3}, 0)],
+    ids=["uniform", "fixed"],
+)
+def test_the_step_of_rounded_biases_is_stored_beside_them(biases: dict[str, object], steps: int) -> None:
+    model = nn.Sequential(PerStep(nn.Linear(20, 16)), LIF(), PerStep(nn.Linear(16, 3))).eval()
+    data = torch.rand(6, 8, 20) * 2, torch.arange(8) % 3
+    spec = QuantSpec(biases=biases, first_layer="quantize", last_layer="quantize")  # type: ignore[arg-type]
+    rounded = quantize_(model, spec, data)
+    # a scale of each layer's largest; fixed point has none
+    expected = 32 * (20 * 16 + 16 * 3) + 4 * (16 + 3) + 32 * steps
+    assert measure_cost(rounded, data).memory.weight_bits == expected

@@ -396,6 +396,9 @@ def test_layers_that_events_of_the_input_drive_are_named() -> None:
     compared = compare(model, model, (events, torch.zeros(30, dtype=torch.int64)))
     assert "NOT IN THESE SynOps: 0.0" in compared.table()
     assert compared.synops is not None
+    row = compared.row()
+    assert (row["synops"], row["synops_left_out"]) == (compared.synops.overall.quantized, None)
+    assert row["synops_by_input"].startswith("0.0: driven by the input's events")
     cost = measure_cost(model, (events, torch.zeros(30, dtype=torch.int64)))
     assert cost.synops.mean == pytest.approx(compared.synops.overall.baseline + 8 * float(events.sum()) / 30)
 

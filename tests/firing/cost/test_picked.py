@@ -111,3 +111,25 @@ def test_a_trace_still_multiplies_at_its_first_step() -> None:
     found = next(item for item in measure_cost(net, (IMAGES, LABELS), batch_size=8).synapses if item.name == "layer")
     assert found.synops.mean == 0
     assert found.macs_every_step == fan_out(torch.ones(T * 8, 4, 8, 8))
+
+
+@pytest.mark.parametrize("way", ["addcmul", "addcdiv"])
+def test_a_sum_of_scaled_spikes_in_one_operation_is_a_sum(way: str) -> None:
+    gain, start = torch.rand(4, 8, 8) + 0.5, torch.rand(4, 8, 8)
+
+    def scaled(net: nn.Module, x: Tensor) -> Tensor:
+        return net.layer(getattr(torch, way)(start, x, gain, value=0.3))
+
+    found = next(
+        item
+        for item in measure_cost(Net(scaled).eval(), (IMAGES, LABELS), batch_size=8).synapses
+        if item.name == "layer"
+    )
+    net = Net(scaled).eval()
+    with torch.no_grad():
+        net(IMAGES)
+    assert (found.synops.mean, found.macs_every_step) == (pytest.approx(fan_out(net.seen)), 0)
+    # two layers' products are no sum of events
+    both = Net(lambda net, x: net.layer(torch.addcmul(start, x, torch.tanh(x + 0.1)))).eval()
+    found = next(item for item in measure_cost(both, (IMAGES, LABELS), batch_size=8).synapses if item.name == "layer")
+    assert found.synops.mean == 0

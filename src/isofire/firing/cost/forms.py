@@ -22,7 +22,7 @@ class Form(NamedTuple):
         What one spike is in the values: a number, or what stands for a tensor of factors; None for no one factor.
     terms
         How many of the layer's outputs are added up in an element; 0 where not in each as many, and in real numbers;
-        -k in those to which the layer's spikes were added k times.
+        -k in those for which spikes of the layer were added to its spikes k times.
     """
 
     factor: Hashable = 1.0

@@ -66,8 +66,8 @@ def left_out(model: nn.Module, trace: Trace, steps: int = 0, kept: Collection[st
             held = sum(_within(open_, module))
             add(module or "(model)", f"works outside of torch ({how}), which is not counted", held or None)
     for module, times in trace.traces.items():
-        # spikes of the first two steps make the first real number, and each later step's are added to it
-        if steps > 2 and times >= steps - 2 and module not in kept:
+        # each step after the first adds its spikes to what is kept
+        if steps > 2 and times >= steps - 1 and module not in kept:
             reason = "keeps sums of spikes from step to step, which are in no state memory"
             found[f"{module}: {reason}"] = LeftOut(name=module or "(model)", reason=reason, share=None, of="states")
     return tuple(found.values())

@@ -30,7 +30,7 @@ class WeightMemory:
     table_bits
         What the quantizer needs beside the codes: steps, offsets or bases, 32 bits each.
     bias_bits
-        Of its bias, 32 bits each; 0 where a layer before it stores the same.
+        Of its bias, at its bits (32 in full precision) and with its step; 0 where a layer before it stores the same.
     nonzero
         Share of weights that are not 0.
     stored_in
@@ -132,7 +132,7 @@ def memory_of(model: nn.Module, neurons: Mapping[str, int], kept: Mapping[str, S
             weights=weight.numel(),
             bits=_bits(setting),
             table_bits=0 if setting is None else FLOAT_BITS * setting.table_numbers(setting.groups(channels)),
-            bias_bits=_bits(biases.get(name)) * _own_biases(layer, stored),
+            bias_bits=_bias_bits(biases.get(name), _own_biases(layer, stored)),
             nonzero=float((weight != 0).double().mean()),
             stored_in=_owner(stored, name, _held(layer)),
         )
@@ -180,6 +180,11 @@ def _others(
             stored_in=_owner(stored, place, parameter),
         )
     return found, vectors
+
+
+def _bias_bits(setting: Setting | None, own: int) -> int:
+    """Of so many biases, and what they are read by."""
+    return _bits(setting) * own + (FLOAT_BITS * setting.table_numbers(1) if setting is not None and own else 0)
 
 
 def _own_biases(layer: Weighted, stored: dict[int, str]) -> int:

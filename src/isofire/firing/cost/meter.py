@@ -155,6 +155,11 @@ class CostMeter:
             raise ModelError(f"every neuron must be called in each forward, {name!r} was not")
         total = torch.cat(tally.calls)
         self.steps = self.steps or len(total)
+        if self.images and len(total) != self.steps and total.shape[1] == images:
+            raise ModelError(
+                f"T must stay {self.steps} for all images, got T = {len(total)} (neuron {name!r}); pad or cut the "
+                "recordings to one T, or measure those of each T apart"
+            )
         if tuple(total.shape) != (self.steps, images):
             raise ModelError(
                 f"neurons must see [T, N, ...] with T = {self.steps}, N = {images}, {name!r} saw "

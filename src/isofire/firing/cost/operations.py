@@ -36,7 +36,7 @@ CHOOSING = frozenset(("mul", "where", "masked_fill", "logical_and", "bitwise_and
 ROUNDING = frozenset(("sign", "round", "floor", "ceil", "trunc", "heaviside", "bernoulli", "poisson", "floor_divide"))
 """What they give is whole numbers, whatever they are given."""
 SCATTERING = frozenset(("scatter", "index_fill", "index_put", "_index_put_impl", "masked_fill"))
-SUMS_OF_TWO = frozenset(("add", "sub", "rsub", "lerp"))
+SUMS_OF_TWO = frozenset(("add", "sub", "rsub", "lerp", "addcmul", "addcdiv"))
 NORMALISING = NORMS | {"mul", "div", "add", "sub", "rsub"}
 FACTORLESS = frozenset(("neg", "positive", "conj", "real", "alias", "detach"))
 

@@ -218,7 +218,7 @@ def _added(call: Call) -> Events:
     """Events of a sum, difference or interpolation: those of both sides; a constant is an offset."""
     parts: list[Events] = []
     whole = True
-    for x, factor in zip(call.args[:2], _factors(call), strict=True):
+    for x, factor in _terms(call):
         if not call.depends(x):
             whole = whole and not (bool(x.any()) if isinstance(x, Tensor) else x != 0)
             continue
@@ -236,12 +236,20 @@ def _added(call: Call) -> Events:
     return Events(sum(counts[1:], counts[0]), whole, through, forms)
 
 
-def _factors(call: Call) -> tuple[Any, Any]:
-    """Of both sides."""
+def _terms(call: Call) -> list[tuple[Any, Any]]:
+    """What is added up, each with its factor."""
+    a, b = call.args[:2]
     if call.name == "lerp":
-        return 1 - call.args[2], call.args[2]
+        return [(a, 1 - call.args[2]), (b, call.args[2])]
+    if call.name in ("addcmul", "addcdiv"):
+        x, factor, value = b, call.args[2], call.options.get("value", 1)
+        if call.name == "addcmul" and not call.depends(x):
+            x, factor = factor, x
+        if not call.depends(factor):
+            factor = value / factor if call.name == "addcdiv" else value * factor
+        return [(a, 1), (x, factor)]
     alpha = call.options.get("alpha", call.args[2] if len(call.args) > 2 else 1)
-    return {"add": (1, alpha), "sub": (1, -alpha)}.get(call.name, (-alpha, 1))
+    return list(zip((a, b), {"add": (1, alpha), "sub": (1, -alpha)}.get(call.name, (-alpha, 1)), strict=True))
 
 
 def _scaled(call: Call) -> Events:

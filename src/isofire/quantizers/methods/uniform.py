@@ -100,8 +100,10 @@ class UniformConstant(ConstantSetting, frozen=True, kw_only=True, tag="uniform")
     magnitude."""
 
     targets = frozenset({"thresholds", "biases"})
-
     bits: int
+
+    def table_numbers(self, groups: int) -> int:
+        return groups
 
     def round(self, values: Tensor, *, synapse: bool = False) -> Tensor:
         top = max(1, 2 ** (self.bits - 1) - 1)
