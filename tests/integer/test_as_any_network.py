@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import torch
 from torch import nn
 
 import isofire
-from isofire.errors import ModelError
-from isofire.export import write_bundle
+from isofire.errors import DataError, ModelError
+from isofire.export import read_bundle, write_bundle
+from isofire.export.bundle import sum_of
 from isofire.firing import FiringRecorder, observe
 from isofire.firing.cost import measure_cost
 from isofire.firing.evidence.noise_floor import control_floor
@@ -22,7 +24,7 @@ from isofire.firing.verdict import check
 from isofire.integer import IntegerNetwork, lower
 from isofire.models import build, save_model
 from isofire.neurons import IF, PerStep
-from isofire.quantization import make_plan, prepare, signed_weights
+from isofire.quantization import make_plan, prepare, signed_weights, spec_of
 from isofire.study import blame
 
 SPEC = isofire.QuantSpec(
@@ -90,6 +92,56 @@ def test_a_bundle_is_compared_on_the_command_line(networks: Any, tmp_path: Path,
         == 0
     )
     assert "agreement" in capsys.readouterr().out
+
+
+def test_a_bundle_is_known_as_quantized_by_what_it_came_from(networks: Any, tmp_path: Path, capsys: Any) -> None:
+    from isofire.cli import main
+
+    full, quantized, integers = networks
+    save_model(tmp_path / "fp.safetensors", full)
+    save_model(tmp_path / "q.safetensors", quantized)
+    images = next(iter(TEST.first(60).batches(60)))[0]
+    plain = lower(full, images)
+    for name, network in (("codes", integers), ("plain", plain)):
+        write_bundle(tmp_path / name, network, network.codes(images[:1]))
+    again = read_bundle(tmp_path / "codes")
+    assert spec_of(again) == SPEC
+    assert spec_of(read_bundle(tmp_path / "plain")) is None
+
+    def run(*words: str) -> int:
+        return main(
+            [words[0], *(str(tmp_path / word) for word in words[1:3]), "--data", "digits", "--n", "20", *words[3:]]
+        )
+
+    for pair in (("q.safetensors", "codes"), ("codes", "q.safetensors"), ("q.safetensors", "plain")):
+        assert run("compare", *pair, "--json") == 0
+        row = json.loads(capsys.readouterr().out)["row"]
+        expected = ("integers", None) if pair[1] == "plain" else ("both", 4)
+        assert (row["target"], row["bits"]) == expected
+        assert run("check", *pair, "--max", "emd_max=1") == 0
+        capsys.readouterr()
+    for first in ("codes", "plain"):
+        assert run("compare", first, "fp.safetensors") == 2
+        assert "swap the two" in capsys.readouterr().err
+    assert isofire.compare(quantized, again, TEST.first(20)).agreement > 0.9
+
+
+def test_a_bundle_of_an_earlier_version_has_no_spec(networks: Any, tmp_path: Path) -> None:
+    _, quantized, integers = networks
+    images = next(iter(TEST.first(1).batches(1)))[0]
+    folder = write_bundle(tmp_path / "codes", integers, integers.codes(images))
+    manifest = json.loads((folder / "manifest.json").read_text())
+
+    def written(spec: dict[str, Any] | None) -> None:
+        changed = {key: value for key, value in manifest.items() if key not in ("spec", "sha256")}
+        changed |= {} if spec is None else {"spec": spec}
+        (folder / "manifest.json").write_text(json.dumps({**changed, "sha256": sum_of(changed)}))
+
+    written(None)
+    assert isofire.compare(quantized, read_bundle(folder), TEST.first(20)).agreement > 0.9
+    written({"weights": {"method": "none_of_these"}})
+    with pytest.raises(DataError, match=r"the spec that it was quantized by: .*none_of_these"):
+        read_bundle(folder)
 
 
 def test_signed_codes_of_converted_and_prepared_networks(networks: Any) -> None:

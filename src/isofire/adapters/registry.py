@@ -106,9 +106,14 @@ def find_neurons(model: nn.Module) -> dict[str, tuple[nn.Module, Adapter]]:
     return found
 
 
+def is_integer(model: nn.Module) -> bool:
+    """Whether the model's neurons are whole numbers already."""
+    return any(adapter.is_integer for _, adapter in find_neurons(model).values())
+
+
 def refuse_integers(model: nn.Module) -> None:
     """Raise ModelError if the model's neurons are whole numbers already."""
-    if any(adapter.is_integer for _, adapter in find_neurons(model).values()):
+    if is_integer(model):
         raise ModelError(
             "this network is one of whole numbers, with nothing left to quantize and no bits or operations to count; "
             "give the network that it was lowered from (its resources: network.mapping.resources; what "

@@ -20,7 +20,7 @@ from isofire.firing import Comparison, observe
 from isofire.firing import compare as measure
 from isofire.firing.compare import require_order
 from isofire.json_text import to_json_text
-from isofire.quantization import labels_of, spec_of
+from isofire.quantization import labels_of_model
 from isofire.study import environment, name_of, write_rows
 from isofire.study.cell import name_of_data
 
@@ -79,7 +79,7 @@ def compare(
     labels = {
         "model": chosen.model or name_of(first),
         "data": name_of_data(data),
-        **labels_of(spec_of(second)),
+        **labels_of_model(second),
         **_origin(note),
     }
     row = found.row(margins, **labels)

@@ -26,6 +26,8 @@ from isofire.errors import DataError, SpecError
 from isofire.export.folder import write_folder
 from isofire.files import read_file
 from isofire.integer import Connection, Encoder, IntegerNetwork, NeuronRules, Population, Readout, StateTable, SumPool
+from isofire.quantization import note_spec_, spec_of
+from isofire.spec import QuantSpec
 from isofire.toml_json import read_json
 
 FORMAT = "isofire-bundle"
@@ -69,6 +71,8 @@ def read_bundle(path: str | os.PathLike[str]) -> IntegerNetwork:
             raise DataError(f"{folder / 'manifest.json'} is damaged: its sha256 is another; write the bundle again")
         reader = _Reader(folder)
         network = _network(manifest, reader)
+        # bundles of earlier versions do not say it
+        note_spec_(network, (spec := manifest.get("spec")) and _spec(spec, folder))
         _check_golden(network, manifest["golden"], reader, folder)
     except OSError as error:
         raise DataError(f"cannot read {folder}: {error.strerror or error}") from error
@@ -161,6 +165,7 @@ def _described(network: IntegerNetwork, writer: _Writer) -> dict[str, Any]:
         "readout": readout and {"bias": writer.add("readout.bias", readout.bias), "scale": readout.scale},
         "latency": network.latency,
         "most_steps": network.most_steps,
+        "spec": None if (spec := spec_of(network)) is None else spec.to_dict(),
         "notes": {name: list(said) for name, said in network.notes.items()},
     }
 
@@ -240,6 +245,13 @@ def _network(manifest: dict[str, Any], reader: _Reader) -> IntegerNetwork:
         latency=manifest["latency"],
         most_steps=manifest["most_steps"],
     )
+
+
+def _spec(content: dict[str, Any], folder: Path) -> QuantSpec:
+    try:
+        return QuantSpec.from_dict(content)
+    except SpecError as error:
+        raise DataError(f"{folder}: the spec that it was quantized by: {error}") from error
 
 
 def _population(about: dict[str, Any], reader: _Reader) -> Population:

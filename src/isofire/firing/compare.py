@@ -19,7 +19,7 @@ from isofire.firing.evidence.noise_floor import NoiseFloor
 from isofire.firing.observation import Observation, fingerprints
 from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN, FiringRecorder, run_for
 from isofire.firing.repeat import tell_unlike
-from isofire.quantization import spec_of
+from isofire.quantization import is_quantized
 from isofire.running import device_of, drawing, evaluating, forward, placed, require_finite
 
 
@@ -109,14 +109,14 @@ def require_order(
 ) -> None:
     """Refuse two networks given in the wrong order: everything measured would have the wrong sign.
 
-    Both may be quantized, or neither: two settings beside each other, or a control.
+    Both may be quantized, or neither: two settings beside each other, a network beside its integers, or a control.
 
     Raises
     ------
     ModelError
-        If the first network is quantized and the second is not.
+        If the first network is quantized, or one of whole numbers, and the second is not.
     """
-    if spec_of(baseline) is not None and spec_of(quantized) is None:
+    if is_quantized(baseline) and not is_quantized(quantized):
         raise ModelError(
             f"the baseline must not be the only quantized network, but {names[0]} is quantized and {names[1]} is in "
             "full precision; swap the two"

@@ -19,8 +19,7 @@ from isofire.integer.mapping import map_onto, network_of
 from isofire.integer.network import Encoder, IntegerNetwork
 from isofire.integer.refusals import RefusedError, allowed
 from isofire.integer.stages import Stage, check_neurons, stages_of
-from isofire.quantization import convert, is_converted, spec_of
-from isofire.quantization.verbs import _SPEC
+from isofire.quantization import convert, is_converted, note_spec_, spec_of
 from isofire.running import evaluating, require_finite
 
 _MOST_BITS = 32
@@ -97,9 +96,7 @@ def lower(
     else:
         chip = hardware if isinstance(hardware, HardwareSpec) else HardwareSpec.load(hardware)
         network = _on_chip(model, example, chip, names, shift_by, gain)
-    if (spec := spec_of(model)) is not None:
-        # so that it is known as the quantized one of two
-        network.__dict__[_SPEC] = spec
+    note_spec_(network, spec_of(model))
     return network
 
 

@@ -6,7 +6,7 @@ from isofire.quantization.diagnosis.diagnose import diagnose
 from isofire.quantization.diagnosis.fault import Fault
 from isofire.quantization.diagnosis.record import Diagnosis, LayerDiagnosis
 from isofire.quantization.fake_weights import weight_quantizers
-from isofire.quantization.labels import labels_of
+from isofire.quantization.labels import labels_of, labels_of_model
 from isofire.quantization.plan import LayerAssignment, QuantPlan, describe, explain, make_plan
 from isofire.quantization.reestimate import reestimate_batch_norm
 from isofire.quantization.repair import Repaired, repair_
@@ -18,6 +18,8 @@ from isofire.quantization.verbs import (
     convert_,
     integer_weights,
     is_converted,
+    is_quantized,
+    note_spec_,
     prepare,
     prepare_,
     quantize_,
@@ -47,8 +49,11 @@ __all__ = [
     "explain",
     "integer_weights",
     "is_converted",
+    "is_quantized",
     "labels_of",
+    "labels_of_model",
     "make_plan",
+    "note_spec_",
     "prepare",
     "prepare_",
     "quantize_",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import msgspec
+from torch import nn
 
+from isofire.adapters import is_integer
+from isofire.quantization.verbs import spec_of
 from isofire.quantizers import ConstantSetting, MembraneSetting, Setting
 from isofire.spec import CONSTANT_TARGETS, TARGETS, QuantSpec
 
@@ -35,6 +38,13 @@ def labels_of(spec: QuantSpec | None) -> dict[str, str | float | None]:
     if spec.rules:
         labels["method"] = f"{labels['method'] or 'rules'} + {len(spec.rules)} rules"
     return {"target": target if parts else "rules", **labels}
+
+
+def labels_of_model(model: nn.Module) -> dict[str, str | float | None]:
+    """Of the spec that a model was quantized by; integers of a network without one are the target "integers"."""
+    spec = spec_of(model)
+    labels = labels_of(spec)
+    return {**labels, "target": "integers", "bits": None} if spec is None and is_integer(model) else labels
 
 
 def _labels(setting: Setting) -> dict[str, str | float | None]:

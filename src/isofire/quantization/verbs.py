@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
-from isofire.adapters import copy_of
+from isofire.adapters import copy_of, is_integer
 from isofire.batches import Data
 from isofire.errors import ModelError
 from isofire.quantization.attach import attach_, attach_converted_, remove_quantizer_
@@ -190,6 +190,17 @@ def spec_of(model: nn.Module) -> QuantSpec | None:
     """The spec that a model was prepared with; None for a full-precision model."""
     spec = model.__dict__.get(_SPEC)
     return spec if isinstance(spec, QuantSpec) else None
+
+
+def note_spec_(model: nn.Module, spec: QuantSpec | None) -> None:
+    """Have `spec_of` give the spec of a network that was made from a quantized one; None: of one in full precision."""
+    if spec is not None:
+        model.__dict__[_SPEC] = spec
+
+
+def is_quantized(model: nn.Module) -> bool:
+    """Whether a model was quantized, or is one of whole numbers, whatever it was made from."""
+    return spec_of(model) is not None or is_integer(model)
 
 
 def is_converted(model: nn.Module) -> bool:
