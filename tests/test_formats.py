@@ -83,7 +83,7 @@ def test_states_of_a_forward_pass_in_a_state_dict_are_told(tmp_path: Path) -> No
     net = nn.Sequential(nn.Linear(3, 4), sinabs.IAF())
     net(torch.rand(2, 5, 3))
     save_file(net.state_dict(), tmp_path / "net.safetensors")
-    with pytest.raises(CheckpointError, match=r"1.v_mem .* states that its neurons kept from a forward pass.*reset_"):
+    with pytest.raises(CheckpointError, match=r"1.v_mem .* states that neurons kept from a forward pass.*reset_"):
         load_plain_weights(tmp_path / "net.safetensors", nn.Sequential(nn.Linear(3, 4), sinabs.IAF()))
     # weights that do not fit are told as ever
     with pytest.raises(CheckpointError, match="build the model as it was"):

@@ -156,10 +156,11 @@ def copy_of(model: nn.Module) -> nn.Module:
     refuse_compiled(model)
     # a state from a forward pass with gradients cannot be copied
     reset_(model)
+    computed, kept = _with_graphs(model)
     try:
-        twin = copy.deepcopy(model)
+        twin = copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in kept})
     except (RuntimeError, AttributeError) as error:
-        if (computed := _computed(model)) is not None:
+        if computed is not None:
             raise ModelError(
                 f"cannot copy {type(model).__name__}: {computed!r} is computed from other parameters, as by pruning or "
                 "the old weight norm; make that lasting first, with torch.nn.utils.prune.remove(layer, 'weight') or "
@@ -173,13 +174,19 @@ def copy_of(model: nn.Module) -> nn.Module:
     return twin
 
 
-def _computed(model: nn.Module) -> str | None:
-    """The first tensor attribute that is no parameter and carries a graph, which nothing can copy."""
+def _with_graphs(model: nn.Module) -> tuple[str | None, list[Tensor]]:
+    """Tensor attributes that carry a graph, which torch does not copy: the name of the first that is computed from
+    parameters, as a pruned weight is, and all that a forward pass left behind, such as a layer's last output."""
+    computed, kept = None, []
     for name, module in model.named_modules():
         for attribute, value in vars(module).items():
-            if isinstance(value, Tensor) and not value.is_leaf:
-                return f"{name}.{attribute}" if name else attribute
-    return None
+            if not isinstance(value, Tensor) or value.is_leaf:
+                continue
+            if any(own.startswith(f"{attribute}_") for own in module._parameters):
+                computed = computed or (f"{name}.{attribute}" if name else attribute)
+            else:
+                kept.append(value)
+    return computed, kept
 
 
 @contextmanager

@@ -278,8 +278,8 @@ def _states(model: nn.Module, names: list[str]) -> str | None:
     if not kept or kept != names:
         return None
     return (
-        "these are states that its neurons kept from a forward pass; bring the network to rest before its state "
-        "dict is taken (isofire.adapters.reset_(model)), or leave them out of it"
+        "these are states that neurons kept from a forward pass; bring the network to rest before its state dict is "
+        "taken, and the one that it is loaded into (isofire.adapters.reset_(model)), or leave them out"
     )
 
 
