@@ -40,7 +40,7 @@ int main(void) {
     while (fread(input, sizeof input, 1, stdin) == 1) {
         network_reset(&state);
         for (int step = 0; step < STEPS; step++) {
-            network_step(&state, input, output);
+            if (network_step(&state, input, output)) return 1;
             WRITE
         }
     }

@@ -267,10 +267,10 @@ def test_the_header_says_what_goes_in_comes_out_and_for_how_long(tmp_path: Path)
 
     counts = header("counts", LIF(2.0), x)
     assert "Input: counts x within 0..1, C order." in counts
-    assert "Output: the last layer's spikes. */" in counts
+    assert "Output: the last layer's spikes.\n" in counts
     # a membrane that keeps everything holds for as many steps as it was lowered for
     for name, neuron in (("if", IF()), ("slow", LIF(20.0)), ("current", CubaLIF(2.0, 20.0))):
-        assert "States hold 5 steps after a reset; more may overflow. */" in header(name, neuron, x)
+        assert "States hold 5 steps after a reset; more may overflow.\n" in header(name, neuron, x)
     assert "Input: codes round(x / 2.3283064365386963e-10) within -2147483647..2147483647" in header(
         "r", IF(), x * 0.45
     )

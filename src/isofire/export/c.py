@@ -1,8 +1,9 @@
 """An integer network as a C99 program: one header and one file, without malloc and without floating point.
 
 `NAME_reset` brings a state to rest, `NAME_step` takes the codes of one step's input and gives the readout (or the last
-layer's spikes). `NAME_test.c` holds golden vectors: it runs them and says where the first number differs. Shifts right
-of negative numbers and overflow of signed ones, which C leaves open, are not used; states have the width they need.
+layer's spikes), or an error where the engine refuses: a state, or an input, beyond its width. `NAME_test.c` holds
+golden vectors: it runs them and says where the first number differs. Shifts right of negative numbers and overflow of
+signed ones, which C leaves open, are not used; states have the width they need.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from isofire.export.c_layer import (
     arriving,
     c_name,
     constants,
+    largest_input,
     layer_of,
     pooled,
     signed,
@@ -84,7 +86,7 @@ class _Program:
         """NAME.h."""
         name, upper = self.name, self.name.upper()
         fields = []
-        state_bytes = 2 * self.scratch_width // 8 * self.scratch
+        state_bytes = 4 + 2 * self.scratch_width // 8 * self.scratch
         for layer in self.layers:
             if layer.part is None:
                 continue
@@ -111,6 +113,7 @@ class _Program:
 #define {upper}_OUTPUTS {self.outputs}
 
 typedef struct {{
+    int32_t error; /* 0, or what the last step returned */
 {chr(10).join(fields)}
 }} {name}_state;
 
@@ -118,8 +121,10 @@ typedef struct {{
 void {name}_reset({name}_state *state);
 
 /* One step. Input: {self._codes()}, C order.
-   Output: {self._what()}.{self._steps()} */
-void {name}_step({name}_state *state, const int32_t input[{upper}_INPUTS], int64_t output[{upper}_OUTPUTS]);
+   Output: {self._what()}.{self._steps()}
+   Returns 0; -1 if an input lies outside; or K if a state of the Kth layer left its width, {self._widths()}.
+   After an error output is not written, state is of no use, and every step returns the error until a reset. */
+int32_t {name}_step({name}_state *state, const int32_t input[{upper}_INPUTS], int64_t output[{upper}_OUTPUTS]);
 
 #endif
 """
@@ -140,6 +145,21 @@ void {name}_step({name}_state *state, const int32_t input[{upper}_INPUTS], int64
         most = self.network.most_steps
         return "" if most is None else f" States hold {most} steps after a reset; more may overflow."
 
+    def _widths(self) -> str:
+        widths = sorted({part.rules.state_bits for part in self.network.populations.values()})
+        return f"{' or '.join(map(str, widths))} bits with sign"
+
+    def _checked_input(self) -> str:
+        encoder, most = self.network.encoder, largest_input(self.network)
+        if encoder is None:
+            # nothing is negated, so that -2^31 stays what it is
+            return ""
+        least = 0 if encoder.counts else -most
+        return (
+            f"    for (int32_t k = 0; k < {prod(self.network.input_shape)}; k++)\n"
+            f"        if (input[k] < {least} || input[k] > {most}) return state->error = -1;\n"
+        )
+
     def source(self) -> str:
         """NAME.c."""
         name = self.name
@@ -152,8 +172,9 @@ void {name}_step({name}_state *state, const int32_t input[{upper}_INPUTS], int64
             f"    for (int32_t k = 0; k < {self.outputs}; k++) output[k] = state->s{len(self.layers) - 1}[k];\n"
         )  # fmt: skip
         parts.append(
-            f"void {name}_step({name}_state *state, const int32_t input[{upper}_INPUTS],"
-            f" int64_t output[{upper}_OUTPUTS]) {{\n{steps}\n{last}}}\n"
+            f"int32_t {name}_step({name}_state *state, const int32_t input[{upper}_INPUTS],"
+            f" int64_t output[{upper}_OUTPUTS]) {{\n    if (state->error) return state->error;\n{self._checked_input()}"
+            f"{steps}\n{last}    return 0;\n}}\n"
         )
         text = "\n".join(parts)
         for helper, call in ((TABLE, " table("), (JOINED, " joined("), (FLOOR_SHIFT, " floor_shift(")):
@@ -169,8 +190,8 @@ void {name}_step({name}_state *state, const int32_t input[{upper}_INPUTS], int64
         given = ["input" if source == INPUT else f"state->s{self.place[source]}" for source in layer.to.sources]
         shape, here, there = layer.shapes[0], given[0], "state->b"
         if not layer.reads_one:
-            total = " + ".join(f"{place}[k]" for place in given)
-            lines.append(f"    for (int32_t k = 0; k < {size}; k++) state->a[k] = ({kind})({total});")
+            total = " + ".join(f"({kind}){place}[k]" for place in given)
+            lines.append(f"    for (int32_t k = 0; k < {size}; k++) state->a[k] = {total};")
             here = "state->a"
         for pool in layer.to.pools:
             lines.append(pool_of(pool, shape, here, there, kind))
@@ -221,7 +242,11 @@ int main(void) {{
         for (int32_t step = 0; step < {steps}; step++) {{
             const int32_t at = step * {images} + image;
             for (int32_t k = 0; k < {upper}_INPUTS; k++) given[k] = input[at * {upper}_INPUTS + k];
-            {name}_step(&state, given, output);
+            const int32_t error = {name}_step(&state, given, output);
+            if (error) {{
+                printf("error %d: image %d, step %d\\n", (int)error, (int)image, (int)step);
+                return 1;
+            }}
 {body}
         }}
     }}

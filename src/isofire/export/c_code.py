@@ -43,14 +43,14 @@ def pool_of(pool: SumPool, shape: tuple[int, ...], here: str, there: str, kind: 
     return f"""    for (int32_t c = 0; c < {shape[0]}; c++)
         for (int32_t y = 0; y < {high}; y++)
             for (int32_t x = 0; x < {wide}; x++) {{
-                int32_t sum = 0;
+                {kind} sum = 0;
                 for (int32_t i = 0; i < {size[0]}; i++)
                     for (int32_t j = 0; j < {size[1]}; j++) {{
                         const int32_t row = y * {sy} + i - {py}, column = x * {sx} + j - {px};
                         if (row >= 0 && row < {shape[1]} && column >= 0 && column < {shape[2]})
-                            sum += {here}[(c * {shape[1]} + row) * {shape[2]} + column];
+                            sum = ({kind})(sum + {here}[(c * {shape[1]} + row) * {shape[2]} + column]);
                     }}
-                {there}[(c * {high} + y) * {wide} + x] = ({kind})sum;
+                {there}[(c * {high} + y) * {wide} + x] = sum;
             }}"""
 
 
@@ -105,25 +105,36 @@ def _added(layer: Layer, weight: str, x: str) -> str:
     return f"sum += (int64_t){weight} * {x};"
 
 
+def held(layer: Layer, value: str) -> str:
+    """Ends the step where the reference refuses a number: it is beyond the state's width."""
+    assert layer.part is not None
+    half = 1 << (layer.part.rules.state_bits - 1)
+    return f"if ({value} < -INT64_C({half}) || {value} > INT64_C({half - 1})) return state->error = {layer.index + 1};"
+
+
 def _arriving(layer: Layer) -> str:
-    """What arrives at a neuron, with its bias."""
+    """What arrives at a neuron, without its bias."""
     k = layer.index
     sums = f"joined(high, low, shift{k}[c])" if layer.to.is_rounded else f"sum * ((int64_t)1 << shift{k}[c])"
     back = "" if layer.back is None else f" + back * factor{k}[c]"
-    return f"{sums}{back} + bias{k}[c]"
+    return f"{sums}{back}"
 
 
 def _update(layer: Layer, indent: int) -> str:
     """The neuron's step, in the order of the reference."""
     k, part, arriving = layer.index, layer.part, _arriving(layer)
     if part is None:
-        lines = [f"output[n] = {arriving};"]
+        lines = [f"output[n] = {arriving} + bias{k}[c];"]
     else:
         size = f"v{k}[n]"
         decays = {kind: _decayed(layer, kind, rule, decay) for kind, rule, decay in layer.decays}
         kept = decays.get("v", "{}").format(f"(int64_t)state->{size}")
-        lines = _current(layer, arriving, decays["i"]) if layer.has_current else []
-        lines.append(f"int64_t u = {kept} + {'used' if layer.has_current else arriving};")
+        if layer.has_current:
+            lines = [*_current(layer, arriving, decays["i"]), f"int64_t u = {kept} + used;"]
+        else:
+            lines = [f"const int64_t arrives = {arriving};", held(layer, "arrives")]
+            lines.append(f"int64_t u = {kept} + arrives + bias{k}[c];")
+        lines.append(held(layer, "u"))
         table = part.table
         count = 0 if table is None else table.levels.shape[1]
         mapped = f"u = table(edges{k} + c * {count - 1}, levels{k} + c * {count}, {count}, u);"
@@ -131,6 +142,8 @@ def _update(layer: Layer, indent: int) -> str:
             lines.append(mapped)
         most = part.most_spikes
         fired = "1" if most == 1 else f"(int32_t)(u / th{k}[c])"
+        if layer.most is not None:
+            lines.append(f"if (u / th{k}[c] > {layer.most}) return state->error = {k + 1};")
         lines.append(f"const int32_t fired = u >= th{k}[c] ? {fired} : 0;")
         if most not in (None, 1):
             raise ModelError(f"{layer.name!r} fires at most {most} spikes a step; a C program knows 1 or any number")
@@ -140,6 +153,7 @@ def _update(layer: Layer, indent: int) -> str:
             lines.append(f"if (u < floor{k}[c]) u = floor{k}[c];")
         if table is not None and table.placement == "post_reset":
             lines.append(mapped)
+        lines.append(held(layer, "u"))
         lines += [f"state->{size} = (int{state_bits(part)}_t)u;", f"state->s{k}[n] = (uint{spike_bits(part)}_t)fired;"]
     return "".join(f"{' ' * indent}{line}\n" for line in lines)
 
@@ -154,17 +168,17 @@ def _decayed(layer: Layer, kind: str, rule: DecayRule, decay: Tensor) -> str:
 def _current(layer: Layer, arriving: str, decayed: str) -> list[str]:
     """The synaptic current, to which biases come as inputs do."""
     assert layer.part is not None
-    rules, held = layer.part.rules, f"state->i{layer.index}[n]"
+    rules, kept_as, bias = layer.part.rules, f"state->i{layer.index}[n]", f"bias{layer.index}[c]"
     if rules.bias_into != "current":
         raise ModelError(f"{layer.name!r} has biases behind its currents; a C program adds them with the inputs")
-    before = f"(int64_t){held}"
-    kept = decayed.format(before)
+    before = f"(int64_t){kept_as}"
+    start = before if rules.synapse == "after" else decayed.format(before)
+    lines = [f"int64_t left = {start} + {arriving};", held(layer, "left"), f"left += {bias};", held(layer, "left")]
     match rules.synapse:
         case "before":
-            lines = [f"const int64_t used = {kept} + {arriving}, left = used;"]
+            lines.append("const int64_t used = left;")
         case "after":
-            lines = [f"const int64_t reached = {before} + {arriving};"]
-            lines.append(f"const int64_t used = {decayed.format('reached')}, left = used;")
+            lines += [f"left = {decayed.format('left')};", "const int64_t used = left;"]
         case _:
-            lines = [f"const int64_t used = {before}, left = {kept} + {arriving};"]
-    return [*lines, f"{held} = (int{state_bits(layer.part)}_t)left;"]
+            lines.append(f"const int64_t used = {before};")
+    return [*lines, f"{kept_as} = (int{state_bits(layer.part)}_t)left;"]

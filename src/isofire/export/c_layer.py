@@ -13,10 +13,16 @@ from isofire.errors import ModelError
 from isofire.integer import INPUT, Connection, DecayRule, IntegerNetwork, NeuronRules, Population
 from isofire.integer.connection import SumPool
 
+MOST_SPIKES = 2**31 - 1
+"""Of a neuron in a step, as C programs count them."""
+
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer of neurons, or the readout (`part` None), with what leads to it; `back`: from its own spikes."""
+    """A layer of neurons, or the readout (`part` None), with what leads to it; `back`: from its own spikes.
+
+    `most`: spikes a step that a program refuses to pass, where states could fire more.
+    """
 
     index: int
     name: str
@@ -24,6 +30,7 @@ class Layer:
     to: Connection
     shapes: tuple[tuple[int, ...], ...]
     back: Connection | None = None
+    most: int | None = None
 
     @property
     def reads_one(self) -> bool:
@@ -70,10 +77,14 @@ def layer_of(network: IntegerNetwork, index: int, name: str, part: Population | 
         )
     if part is not None:
         _check_rules(name, part.rules)
-    _check_arriving(network, name, links[0])
     back = late[0] if late else None
     shapes = {INPUT: network.input_shape} | {n: p.shape for n, p in network.populations.items()}
-    return Layer(index, name, part, links[0], tuple(shapes[source] for source in links[0].sources), back)
+    most = most_spikes(network, name) if part is not None else None
+    if most is not None and part is not None and most >= spikes_of_states(part):
+        most = None
+    layer = Layer(index, name, part, links[0], tuple(shapes[source] for source in links[0].sources), back, most)
+    _check_sums(network, layer)
+    return layer
 
 
 def _is_back(link: Connection) -> bool:
@@ -92,28 +103,38 @@ def _check_rules(name: str, rules: NeuronRules) -> None:
             raise ModelError(f"the decay of {name!r} rounds by {rule.rounding!r}, not to the nearest")
 
 
-def _check_arriving(network: IntegerNetwork, name: str, link: Connection) -> None:
-    """What arrives is added in 32 bits."""
-    encoder = network.encoder
-    if INPUT not in link.sources or encoder is None:
-        return
-    places = prod(prod(pool.size or network.input_shape[1:]) for pool in link.pools)
-    if (2 ** (encoder.bits - 1) - 1) * places * len(link.sources) >= 2**31:
+def _check_sums(network: IntegerNetwork, layer: Layer) -> None:
+    """No sum passes 2^62 for any input and any spikes, so that only states need a check as the program runs."""
+    arrives, link = arriving(network, layer), layer.to
+    fans = link.weight.abs().flatten(1).sum(1).tolist()
+    shifts = _each(link.shift, len(fans), layer.name).tolist()
+    # halves of wide sums, and what they become
+    reach = [max(fan * (arrives // 65536 + 1 if link.is_rounded else arrives), fan * 65536) for fan in fans]
+    whole = [fan * arrives * 2.0**shift for fan, shift in zip(fans, shifts, strict=True)]
+    if layer.back is not None and layer.part is not None:
+        assert layer.back.factor is not None
+        most = most_spikes(network, layer.name)
+        again = [fan * most for fan in layer.back.weight.abs().flatten(1).sum(1).tolist()]
+        whole = [a + b * f for a, b, f in zip(whole, again, layer.back.factor.tolist(), strict=True)]
+    if (most := max([*reach, *whole])) >= 2**62:
         raise ModelError(
-            f"pooled inputs of {encoder.bits} bits into {name!r} need over 32; lower with fewer input_bits"
+            f"sums into {layer.name!r} could reach {most:.3g}, beyond the 2^62 of a C program; lower with fewer "
+            "input_bits or weight_bits"
         )
 
 
 def arriving(network: IntegerNetwork, layer: Layer) -> int:
     """The largest number that its sources and pools add up to."""
-    most = 0
-    for source in layer.to.sources:
-        encoder = network.encoder
-        given = 2 ** (encoder.bits - 1) - 1 if encoder is not None else 2**31 - 1
-        most += given if source == INPUT else _most_spikes(network.populations[source])
+    sources = layer.to.sources
+    most = sum(largest_input(network) if s == INPUT else most_spikes(network, s) for s in sources)
     for pool in layer.to.pools:
         most *= prod(pool.size or layer.shapes[0][1:])
-    return min(most, 2**31 - 1)
+    return most
+
+
+def largest_input(network: IntegerNetwork) -> int:
+    """The largest code that a step takes."""
+    return 2**31 - 1 if network.encoder is None else 2 ** (network.encoder.bits - 1) - 1
 
 
 def c_name(name: str) -> str:
@@ -129,24 +150,37 @@ def width(values: Tensor) -> int:
 
 def spike_bits(part: Population) -> int:
     """Bits of a buffer of spikes, which are 0 or more."""
-    return next(bits for bits in (8, 16, 32) if _most_spikes(part) < 1 << bits)
+    return next(bits for bits in (8, 16, 32) if min(MOST_SPIKES, spikes_of_states(part)) < 1 << bits)
 
 
-def _most_spikes(part: Population) -> int:
-    if part.most_spikes is not None:
-        return part.most_spikes
-    # states are refused beyond their width
-    return min(2**31 - 1, (1 << (part.rules.state_bits - 1)) // int(part.threshold.min()) + 1)
+def most_spikes(network: IntegerNetwork, name: str) -> int:
+    """The most spikes of a step that a program takes: a count of 32 bits, and sums behind it that stay below 2^62."""
+    part = network.populations[name]
+    gains = [1, *(_gain(network, link) for link in network.connections if name in link.sources)]
+    return min(MOST_SPIKES, spikes_of_states(part), 2**60 // max(gains))
+
+
+def _gain(network: IntegerNetwork, link: Connection) -> int:
+    """No less than what a connection makes of one spike from each place of each source."""
+    factor = 1 if link.factor is None else int(link.factor.abs().max())
+    gain = int(link.weight.abs().flatten(1).sum(1).max()) * factor << max(0, int(torch.as_tensor(link.shift).max()))
+    shape = network.populations[link.sources[0]].shape if link.sources[0] != INPUT else network.input_shape
+    return gain * len(link.sources) * prod(prod(pool.size or shape[1:]) for pool in link.pools)
+
+
+def spikes_of_states(part: Population) -> int:
+    """The most spikes that states, which are refused beyond their width, could fire."""
+    return part.most_spikes or (1 << (part.rules.state_bits - 1)) // int(part.threshold.min())
 
 
 def signed(most: int) -> int:
     """Bits of the narrowest numbers with a sign that hold one so large."""
-    return next(bits for bits in (8, 16, 32) if most < 1 << (bits - 1))
+    return next(bits for bits in (8, 16, 32, 64) if most < 1 << (bits - 1))
 
 
 def state_bits(part: Population) -> int:
     """Bits of a membrane or current."""
-    return 32 if part.rules.state_bits <= 32 else 64
+    return next(bits for bits in (8, 16, 32, 64) if part.rules.state_bits <= bits)
 
 
 def array(name: str, values: Tensor) -> str:

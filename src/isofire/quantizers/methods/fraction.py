@@ -13,7 +13,11 @@ from isofire.quantizers.setting import ConstantSetting
 
 @register_constant
 class Fraction(ConstantSetting, frozen=True, kw_only=True, tag="fraction"):
-    """The share of a state that is lost in a step becomes d / 2^bits (Loihi: 12 bits). `gain` as in `bitshift`."""
+    """The share of a state that is lost in a step becomes d / 2^bits (Loihi: 12 bits). `gain` as in `bitshift`.
+
+    What leaks loses at least one part, and a membrane keeps at least one: a neuron that never forgets is another kind,
+    which only a chip's lowering may choose.
+    """
 
     targets = frozenset({"decays"})
 
