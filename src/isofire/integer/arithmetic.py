@@ -8,7 +8,8 @@ import msgspec
 import torch
 from torch import Tensor
 
-from isofire.errors import ModelError, SpecError
+from isofire.conversion import MisfitError
+from isofire.errors import ModelError
 
 Overflow = Literal["refuse", "saturate", "clip", "wrap"]
 Rounding = Literal["floor", "zero", "nearest"]
@@ -37,12 +38,13 @@ class DecayRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     least: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.bits <= 24:
-            raise SpecError(f"bits of a decay must lie in 1..24, got {self.bits}")
+        # of a shift, by up to 63 places
+        if not 1 <= self.bits <= (most := 6 if self.kind == "shift" else 24):
+            raise MisfitError("bits", f"of a {self.kind} must lie in 1..{most}, got {self.bits}")
         if self.kind == "shift" and self.rounding != "floor":
-            raise SpecError(f"a decay by bit shift rounds to the floor, got rounding {self.rounding!r}")
+            raise MisfitError("rounding", f"a decay by bit shift rounds to the 'floor', got {self.rounding!r}")
         if self.least not in (0, 1) or (self.least and self.kind == "fraction"):
-            raise SpecError(f"least must be 0, or 1 for a shift, got {self.least} for a {self.kind}")
+            raise MisfitError("least", f"must be 0, or 1 for a shift, got {self.least} for a {self.kind}")
 
     @property
     def largest(self) -> int:

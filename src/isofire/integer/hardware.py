@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from isofire.conversion import convert
+from isofire.conversion import MisfitError, convert
 from isofire.errors import SpecError
 from isofire.integer.arithmetic import WIDEST, DecayRule, Overflow
+from isofire.integer.limit_names import Limit, check_names
 from isofire.toml_json import parse_toml, read_toml
 
 _PRESETS = resources.files("isofire.integer") / "presets"
@@ -35,8 +36,9 @@ class WeightRules(_Rules, frozen=True):
     shift_per: Literal["connection", "group"] = "connection"
 
     def __post_init__(self) -> None:
-        _within("weights.bits", self.bits, 1, 16)
-        _shifts("weights.shift", self.shift)
+        # the sign, a digit, and the one that even weights give up
+        _within("bits", self.bits, 3 if self.even else 2, 16)
+        _shifts(self.shift)
 
 
 class BiasRules(_Rules, frozen=True):
@@ -47,10 +49,10 @@ class BiasRules(_Rules, frozen=True):
     shift: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
-        _within("bias.bits", self.bits, 0, 32)
-        _shifts("bias.shift", self.shift)
+        _within("bits", self.bits, 2 if self.bits else 0, 32)
+        _shifts(self.shift)
         if (self.bits == 0) != (self.when == "never"):
-            raise SpecError(f"a bias of {self.bits} bits contradicts when = {self.when!r}")
+            raise MisfitError("bits", f"{self.bits} contradicts when = {self.when!r}", "; 0 bits go with 'never' alone")
 
 
 class NeuronRules(_Rules, frozen=True):
@@ -105,19 +107,48 @@ class NeuronRules(_Rules, frozen=True):
     bias_into: Literal["membrane", "current"] = "membrane"
 
     def __post_init__(self) -> None:
-        _within("neuron.state_bits", self.state_bits, 2, WIDEST)
-        _within("neuron.threshold_bits", self.threshold_bits, 2, WIDEST)
-        _within("neuron.threshold_shift", self.threshold_shift, 0, 16)
-        if (self.synapse == "none") != (self.synapse_decay is None):
-            raise SpecError(f"neuron.synapse = {self.synapse!r} contradicts its synapse_decay ({self.synapse_decay})")
-        if not self.reset:
-            raise SpecError("neuron.reset must name subtract, zero or both, got none")
+        _within("state_bits", self.state_bits, 2, WIDEST)
+        _within("threshold_bits", self.threshold_bits, 2, WIDEST)
+        _within("threshold_shift", self.threshold_shift, 0, 16)
+        self._check_decays()
+        _once("reset", self.reset)
         if "subtract" in self.reset and self.threshold_shift:
-            raise SpecError("neuron.reset 'subtract' with a shifted threshold is not known of any chip")
-        if any(most is not None and most < 1 for most in (self.spikes, self.output_spikes, self.input_spikes)):
-            raise SpecError("spikes a step must be at least 1; leave the key out where any number is right")
-        if self.spikes != 1 and "subtract" not in self.reset:
-            raise SpecError("several spikes a step need a neuron that subtracts its threshold (neuron.reset)")
+            raise MisfitError("reset", "'subtract' with a shifted threshold (threshold_shift) is not known of any chip")
+        self._check_spikes()
+        if self.bias_into == "current" and (self.synapse == "none" or self.increment == "saturated"):
+            raise MisfitError(
+                "bias_into",
+                f"'current' contradicts synapse = {self.synapse!r} with increment = {self.increment!r}",
+                "; a bias reaches currents of neurons that have one, and whose increment is 'whole'",
+            )
+
+    def _check_decays(self) -> None:
+        if (self.synapse == "none") != (self.synapse_decay is None):
+            cure = "leave synapse_decay out" if self.synapse == "none" else "give synapse_decay, or synapse = 'none'"
+            raise MisfitError(
+                "synapse", f"{self.synapse!r} contradicts synapse_decay = {self.synapse_decay}", f"; {cure}"
+            )
+        for name, rule in (("decay", self.decay), ("synapse_decay", self.synapse_decay)):
+            if rule is not None and rule.kind == "fraction" and self.state_bits + rule.bits > WIDEST + 1:
+                raise MisfitError(
+                    f"{name}.bits",
+                    f"{rule.bits} beside state_bits = {self.state_bits} needs products of over 63 bits",
+                    f"; together they may be {WIDEST + 1}",
+                )
+
+    def _check_spikes(self) -> None:
+        for name in ("spikes", "output_spikes", "input_spikes"):
+            if (most := getattr(self, name)) is not None and most < 1:
+                raise MisfitError(
+                    name, f"must be at least 1, got {most}", "; leave the key out where any number is right"
+                )
+        for name in ("spikes", "output_spikes"):
+            if getattr(self, name) == 1:
+                continue
+            if "subtract" not in self.reset:
+                raise MisfitError(name, "several spikes a step need a neuron that subtracts its threshold", " (reset)")
+            if self.compare == ">":
+                raise MisfitError(name, "several spikes a step are known for compare = '>=' alone, got '>'")
 
 
 class HardwareSpec(_Rules, frozen=True):
@@ -145,19 +176,35 @@ class HardwareSpec(_Rules, frozen=True):
     neuron: NeuronRules
     delay: tuple[int, int]
     layers: tuple[Literal["dense", "conv", "recurrent", "sum_pool"], ...]
-    limits: dict[str, int | tuple[int, ...]]
+    limits: dict[str, Limit]
     sources: dict[str, str]
     oracle: str
 
     def __post_init__(self) -> None:
         if self.neuron.synapse == "late" or self.neuron.bias_into != "membrane":
             raise SpecError("neuron.synapse 'late' and neuron.bias_into 'current' are of networks without a chip")
+        if not self.name:
+            raise MisfitError("name", "must not be empty")
         if min(self.delay) < 0:
-            raise SpecError(f"delay must be two whole numbers >= 0, got {list(self.delay)}")
+            raise MisfitError("delay", f"must be two whole numbers >= 0, got {list(self.delay)}")
+        _once("layers", self.layers)
         if "recurrent" in self.layers and not self.delay[1]:
-            raise SpecError("recurrent layers need a delay of at least 1 from neurons, got delay[1] = 0")
-        if negative := [key for key, value in self.limits.items() if min(_each(value), default=-1) < 0]:
-            raise SpecError(f"limits.{negative[0]} must be at least 0, got {self.limits[negative[0]]}")
+            raise MisfitError("delay[1]", "is 0, and recurrent layers need a delay of at least 1 from neurons")
+        if self.neuron.deliver == "each" and "conv" in self.layers:
+            raise MisfitError(
+                "neuron.deliver", "'each' is known of dense layers, and layers has 'conv'", "; take 'sum'"
+            )
+        if (needed := self.neuron.threshold_bits + self.neuron.threshold_shift) > self.neuron.state_bits:
+            raise MisfitError(
+                "neuron.threshold_bits",
+                f"{self.neuron.threshold_bits}, shifted by {self.neuron.threshold_shift}, is wider than state_bits = "
+                f"{self.neuron.state_bits}: no membrane reaches such a threshold",
+                f"; with the shift it may be {self.neuron.state_bits} bits, not {needed}",
+            )
+        check_names(self.limits)
+        self._check_sources()
+
+    def _check_sources(self) -> None:
         known = {field.name for field in msgspec.structs.fields(type(self))}
         tables = {"weights", "bias", "neuron", "limits", "delay", "layers"}
         if missing := tables - {key.partition(".")[0] for key in self.sources}:
@@ -213,15 +260,16 @@ PRESETS: tuple[str, ...] = tuple(
 """Chips that come with the package."""
 
 
-def _each(limit: int | tuple[int, ...]) -> tuple[int, ...]:
-    return (limit,) if isinstance(limit, int) else limit
-
-
-def _shifts(name: str, shift: tuple[int, int]) -> None:
+def _shifts(shift: tuple[int, int]) -> None:
     if not 0 <= shift[0] <= shift[1] <= WIDEST:
-        raise SpecError(f"{name} must be [least, most] within 0..{WIDEST}, got {list(shift)}")
+        raise MisfitError("shift", f"must be [least, most] within 0..{WIDEST}, got {list(shift)}")
+
+
+def _once(name: str, values: tuple[str, ...]) -> None:
+    if not values or len(set(values)) < len(values):
+        raise MisfitError(name, f"must name at least one, and each once, got {list(values)}")
 
 
 def _within(name: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
-        raise SpecError(f"{name} must lie in {low}..{high}, got {value}")
+        raise MisfitError(name, f"must lie in {low}..{high}, got {value}")

@@ -200,8 +200,6 @@ class Population(nn.Module):
             raise SpecError(f"reset must be one of {', '.join(rules.reset)}, got {self.reset_to!r}")
         if self.subtract is not None and (self.reset_to != "subtract" or self.most_spikes != 1):
             raise SpecError("subtract is of neurons that fire one spike a step and subtract")
-        if self.most_spikes != 1 and rules.compare == ">":
-            raise SpecError("several spikes a step are known for the comparison >= alone")
         if self.floor is not None and not rules.floor:
             raise SpecError("these rules know no lower bound of membranes; leave floor out")
         for name, rule, d in (
