@@ -19,6 +19,7 @@ from isofire.adapters import find_neurons
 from isofire.errors import ModelError
 from isofire.integer.arithmetic import WIDEST
 from isofire.integer.back_weights import BackWeights
+from isofire.integer.common_grid import Units, units_of
 from isofire.integer.connection import HALF, INPUT, Connection
 from isofire.integer.network import Encoder, Readout
 from isofire.integer.own_neuron import OwnNeuron
@@ -33,6 +34,8 @@ _LEAST_POINT = {"zero": 12, "subtract": 20}
 """Binary digits after the point for which 32-bit states are taken; a subtracted threshold's rounding adds up."""
 _MOST_LEVELS = 4096
 _NEVER = 1 << 61
+_TOLD = 2.0**-40
+"""Shares of a threshold beyond which its rounding is told; less is that of float64."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,9 @@ class Builder:
             unit, point = self._read_out(gain, bias, most)
         else:
             more = 0 if back is None else back.digits
-            unit, point = self._neurons(stage.target, stage.neuron, gain, bias, most, notes, more)
+            units = self._neurons(stage.target, stage.neuron, gain, bias, most, notes, more)
+            unit, point = units.sums, units.point
+            weight = weight * units.odd.view(-1, *(1,) * (weight.ndim - 1))
         self._connect(stage, weight, point, unit)
         if back is not None:
             self.connections.append(back.connection(stage.target, unit))
@@ -128,8 +133,8 @@ class Builder:
 
     def _neurons(
         self, name: str, neuron: Neuron, gain: Tensor, bias: Tensor, most: Tensor, notes: list[str], more: int
-    ) -> tuple[Tensor, Tensor]:
-        """The float value of a unit of each output, and its binary digits after a code's point, `more` than usual."""
+    ) -> Units:
+        """The units of each output, with `more` binary digits after a code's point than usual."""
         shape = self.shapes[name]
         own = OwnNeuron.of(name, neuron, shape, self.steps, notes)
         bound = self._bound(neuron, own, gain, bias, most)
@@ -138,6 +143,7 @@ class Builder:
         digits = torch.tensor([bits_of(b) for b in bound.tolist()])
         bits = 32 if int(digits.max()) <= 30 - _LEAST_POINT[reset] - more else WIDEST - own.bits
         point = (bits - 2 - digits).clamp(max=_MOST_POINT + more)
+        numbers = own.numbers(neuron, bias)
         unit = gain / 2.0**point
         wanted = 2.0 ** _LEAST_POINT["zero"] if int(point.min()) < 0 else 1.0
         if (finest := float((own.threshold / unit).min())) < wanted:
@@ -147,6 +153,9 @@ class Builder:
                 "give fewer input_bits or weight_bits, or look for weights that are far larger than others"
             )
 
+        units = units_of(gain, point, numbers)
+        unit = units.numbers
+
         def wide(values: Tensor) -> Tensor:
             return values.view(-1, *(1,) * (len(shape) - 1))
 
@@ -155,12 +164,13 @@ class Builder:
             bias=wide(rounded(bias / unit)), decay=wide(own.lost), synapse_decay=wide(own.synapse_lost), reset=reset,
             floor=None if own.floor is None else wide(rounded(own.gain * own.floor / unit)),
             subtract=None if own.subtract is None else wide(rounded(own.subtract / unit)),
-            scale=wide(unit / own.gain), table=_table(name, neuron, own, unit),
+            scale=wide(units.sums / own.gain), table=_table(name, neuron, own, unit),
         )  # fmt: skip
         self.populations[name] = population
         fit = bound * 2.0**point / population.threshold.flatten().double()
         self.sources[name] = Source(int(fit.max()) + 1 if own.several else 1, shape)
-        return unit, point
+        _note_rounding(population, own, bias / units.sums, units, notes)
+        return units
 
     def _bound(self, neuron: Neuron, own: OwnNeuron, gain: Tensor, bias: Tensor, most: Tensor) -> Tensor:
         """Largest magnitude of each channel's membrane, current, threshold and bias, in units of `gain`."""
@@ -197,6 +207,19 @@ def folded(stage: Stage, found: Codes) -> tuple[Tensor, Tensor]:
         bias = (bias - mean) * slope + (0.0 if norm.bias is None else norm.bias.detach().double().cpu())
     scale = torch.ones_like(slope) if stage.scale is None else stage.scale
     return found.step * slope * scale, bias * scale
+
+
+def _note_rounding(population: Population, own: OwnNeuron, bias: Tensor, units: Units, notes: list[str]) -> None:
+    """Tell by how much threshold and biases, here in units of their sums, are moved, if they are."""
+    exact = (own.threshold / units.sums).expand_as(units.sums)
+    moved = {
+        "the threshold is": population.threshold.flatten() - int(own.above) - exact,
+        "biases are": population.bias.flatten() - bias,
+    }
+    said = [(what, float((by.abs() / exact).max())) for what, by in moved.items()]
+    if any(by > _TOLD for _, by in said):
+        told = " and ".join(f"{what} rounded by up to {by:.1e}" for what, by in said if by > _TOLD)
+        notes.append(f"{told}, as shares of the threshold")
 
 
 def _table(name: str, neuron: Neuron, own: OwnNeuron, unit: Tensor) -> StateTable | None:

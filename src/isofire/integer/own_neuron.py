@@ -97,6 +97,22 @@ class OwnNeuron:
         """A membrane potential, counted so."""
         return self.gain * (v - self.rest)
 
+    def numbers(self, neuron: Neuron, bias: Tensor) -> Tensor:
+        """What must keep its ratios where it lies on one grid, [k, out]: threshold, biases, what is subtracted, floor.
+
+        A level at which the neuron fires is the threshold, once more.
+        """
+        found = [self.threshold, bias]
+        if self.subtract is not None:
+            found.append(self.subtract)
+        if self.floor is not None:
+            found.append(self.gain * self.floor)
+        if neuron.membrane is not None and not self.above:
+            levels = self.gain.view(-1, 1) * (neuron.membrane.quantizer.levels().double().cpu() - self.rest)
+            meant = (levels - self.threshold.view(-1, 1)).abs() <= self.threshold.view(-1, 1) * 2.0**-40
+            found.append(self.threshold * meant.any(1))
+        return torch.stack([part.expand_as(bias) for part in found])
+
     def rules(self, bits: int) -> NeuronRules:
         """For states of so many bits."""
         most = None if self.several else 1
