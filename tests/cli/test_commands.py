@@ -378,7 +378,7 @@ def test_explain_a_file_by_another_configuration(run, trained, config):
     )  # fmt: skip
     last = next(module for module in found["modules"] if module["name"] == "fc")
     assert (last["rule"], last["values"]["method"]) == ("fc", "lqnet")
-    with pytest.raises(ModelError, match="prepared and calibrated"):
+    with pytest.raises(ModelError, match="in full precision"):
         integer_weights(load_model(trained / "model.safetensors")[0])
 
 

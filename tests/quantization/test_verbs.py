@@ -267,10 +267,48 @@ def test_frames_given_alone_are_cut_into_images_not_steps(net) -> None:
     assert set(seen) == {4 * 7}
 
 
-def test_integer_weights_of_a_converted_model_are_refused(net, images) -> None:
-    model = isofire.quantize_(net, QuantSpec(weights={"method": "lsq", "bits": 4}), images)
-    with pytest.raises(ModelError, match="before convert"):
-        isofire.integer_weights(model)
+@pytest.mark.parametrize(
+    "weights",
+    [
+        {"method": "lsq", "bits": 4}, {"method": "lsq", "bits": 3, "granularity": "channel"},
+        {"method": "uniform", "bits": 4, "grid": "endpoint"}, {"method": "uniform", "bits": 2, "grid": "midrise"},
+        {"method": "uniform", "bits": 16, "grid": "midtread"}, {"method": "lqnet", "bits": 2},
+    ],
+)  # fmt: skip
+def test_integer_weights_of_a_converted_model_give_its_values(net, images, weights) -> None:
+    spec = QuantSpec(weights=weights, first_layer="quantize", last_layer="quantize")
+    prepared = isofire.calibrate(isofire.prepare(net, spec), images)
+    model = isofire.convert(prepared)
+    kept, before = isofire.integer_weights(model), isofire.integer_weights(prepared)
+    assert kept.keys() == before.keys() != set()
+    for name, found in kept.items():
+        weight = model.get_submodule(name).weight.detach()
+        # by hand: the level of each code, of one group or one for each output
+        rows = found.levels.expand(len(weight), -1)
+        again = torch.stack([row[code] for row, code in zip(rows, found.codes.flatten(1).long(), strict=True)])
+        assert torch.allclose(again, weight.flatten(1), rtol=0, atol=float(weight.abs().max()) * 2**-21)
+        assert found.codes.dtype == torch.int32
+        assert int(found.codes.min()) >= 0
+        if weights["method"] == "lqnet":
+            with pytest.raises(ModelError, match="no common step"):
+                _ = found.scale
+            continue
+        # bits as the spec says, also where no level is 0
+        assert int(found.codes.max()) < 2 ** weights["bits"]
+        scale, zero = found.scale.view(-1, 1), found.zero_point.view(-1, 1)
+        assert torch.equal(2 * zero, (2 * zero).round())
+        values = scale * (found.codes.flatten(1) - zero)
+        assert torch.allclose(values, weight.flatten(1).double(), rtol=0, atol=float(weight.abs().max()) * 2**-20)
+        signed = isofire.signed_weights(model)[name]
+        ends = {"endpoint": 2, "midrise": 2}.get(weights.get("grid", ""), 1)
+        assert torch.equal(signed.codes.flatten(1), (ends * (found.codes.flatten(1) - zero)).round().int())
+
+
+def test_integer_weights_are_those_of_a_quantized_network(net, images) -> None:
+    with pytest.raises(ModelError, match="in full precision"):
+        isofire.integer_weights(net)
+    with pytest.raises(ModelError, match="quantizes other things"):
+        isofire.integer_weights(isofire.quantize_(net, QuantSpec(membrane={"bits": 4, "range": [-1, 1]}), images))
 
 
 def test_post_training_lsq_is_close_to_the_least_squared_error(net) -> None:

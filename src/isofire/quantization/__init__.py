@@ -10,13 +10,11 @@ from isofire.quantization.labels import labels_of, labels_of_model
 from isofire.quantization.plan import LayerAssignment, QuantPlan, describe, explain, make_plan
 from isofire.quantization.reestimate import reestimate_batch_norm
 from isofire.quantization.repair import Repaired, repair_
-from isofire.quantization.signed import SignedWeights, signed_weights
 from isofire.quantization.verbs import (
     calibrate,
     calibrate_,
     convert,
     convert_,
-    integer_weights,
     is_converted,
     is_quantized,
     note_spec_,
@@ -26,12 +24,14 @@ from isofire.quantization.verbs import (
     restore_,
     spec_of,
 )
+from isofire.quantization.whole_weights import IntegerWeights, SignedWeights, integer_weights, signed_weights
 
 __all__ = [
     "CALIBRATION_BATCH",
     "CALIBRATION_IMAGES",
     "Diagnosis",
     "Fault",
+    "IntegerWeights",
     "LayerAssignment",
     "LayerDiagnosis",
     "OnStep",

@@ -219,26 +219,6 @@ def restore_(model: nn.Module, spec: QuantSpec, *, converted: bool) -> nn.Module
     return model.eval()
 
 
-def integer_weights(model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
-    """Codes (int32, the weight's shape; 0 is the lowest level) and levels [groups, L] of a prepared model's layers.
-
-    Raises
-    ------
-    ModelError
-        If the model is not prepared, or was converted, which keeps only the values.
-    """
-    found = {}
-    for name, quantizer in weight_quantizers(model):
-        weight = original(model.get_submodule(name)).detach()
-        found[name] = (quantizer.codes(weight), quantizer.levels())
-    if not found:
-        raise ModelError(
-            "integer weights are read from a prepared and calibrated model, before convert or quantize_ writes the "
-            "values; call prepare, calibrate and then this, or take signed_weights, which reads converted ones too"
-        )
-    return found
-
-
 def _refuse_prepared(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if spec_of(module) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ LARGEST = 1 << 16
 _PARTS = (1, 2, 3, 4, 6)
 _FEW = 256
 """The largest code of a lattice of which only a few points are taken, so that no two need be neighbours."""
+_ENOUGH = 8
 # twice the rounding of origin + step * k in float32
 _ROUNDING = 2.0**-22
 
@@ -53,9 +55,13 @@ def codes_of(weight: Tensor, bits: int, one_step: bool = False) -> Codes:
             _divided(w, torch.full(w.shape[:1], whole).double()), torch.full(w.shape[:1], whole).double(), True
         )
     if not one_step:
-        each = [_lattice(row) for row in w]
-        if all(step is not None for step in each):
-            steps = torch.tensor([step or 1.0 for step in each], dtype=torch.float64)
+        each = []
+        for row in w:
+            each.append(_lattice(row))
+            if each[-1] is None:
+                break
+        else:
+            steps = torch.tensor(each, dtype=torch.float64)
             return Codes(_divided(w, steps), steps, True)
     top = 2 ** (bits - 1) - 1
     largest = w.abs().amax() if one_step else w.abs().flatten(1).amax(1)
@@ -79,10 +85,27 @@ def _lattice(w: Tensor) -> float | None:
     gaps = torch.cat([values.diff(), magnitudes[magnitudes > 0]])
     gaps = gaps[gaps > largest * _ROUNDING]
     least = float(gaps.min())
-    for step in (*(least / part for part in _PARTS), _common(gaps, largest / _FEW)):
+    for step in (*(least / part for part in _PARTS), _common(gaps, largest / _FEW), *_divisors(magnitudes)):
         if largest / step <= LARGEST and (found := _refined(magnitudes, step)) is not None:
             return found
     return None
+
+
+def _divisors(magnitudes: Tensor) -> Iterator[float]:
+    """The largest step of which the largest of at least `_ENOUGH` magnitudes and, up to float32, all are multiples.
+
+    With fewer, random numbers would lie on one too: a step's multiples are told apart to one part in 2^6 at the least.
+    """
+    if int((magnitudes > 0).sum()) < _ENOUGH:
+        return
+    largest = float(magnitudes[-1])
+    counts = torch.arange(1, LARGEST + 1, dtype=torch.float64)
+    for value in magnitudes.tolist():
+        places = value / largest * counts
+        counts = counts[(places - places.round()).abs() <= counts * _ROUNDING]
+        if not counts.numel():
+            return
+    yield largest / float(counts[0])
 
 
 def _common(values: Tensor, least: float) -> float:
