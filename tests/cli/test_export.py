@@ -51,6 +51,14 @@ def test_what_is_read_back_computes_the_same(run, files, name: str) -> None:
     assert (before - after).abs().gt(1e-4).flatten(2).any(2).any(0).float().mean() <= 1 / 64
 
 
+@pytest.mark.parametrize("to", ["nir", "onnx"])
+@pytest.mark.parametrize("option", ["--weight-bits", "--input-bits"])
+def test_bits_that_a_format_would_leave_aside_are_refused(run, files, to: str, option: str) -> None:
+    done = run("export", files["add"], "--data", "digits", "--to", to, option, "8", "--out", "net.out")
+    assert (done.code, f"{option} 8 is of --to bundle and c, and --to {to} writes" in done.err) == (2, True), done.err
+    assert not Path("net.out").exists()
+
+
 def test_a_network_that_nir_has_no_words_for_leaves_no_file(run, files) -> None:
     done = run("export", files["iand"], "--data", "digits", "--out", "net.nir")
     assert (done.code, "NIR only adds" in done.err) == (2, True), done.err

@@ -61,6 +61,36 @@ def test_if_neurons_are_exact_on_loihi_through_its_delays() -> None:
     assert network.mapping.refusals == ()
 
 
+def test_a_weight_far_above_the_others_is_told_with_what_it_costs() -> None:
+    model = dense(8, 16, 4, neuron=lambda: IF(v_reset=None, several=True, v_threshold=0.3))
+    with torch.no_grad():
+        model[2][0].weight.copy_(torch.rand(4, 16) * 0.01 + 0.005)
+        model[2][0].weight[0, 0] = 60.0
+    said = str(refused(model))
+    # 60 takes the code 127, so that what lies below half of 60 / 127 is 0
+    assert "; 63 of 64 become 0" in said
+    median = float(model[2][0].weight.detach().abs().median())
+    assert f"make the largest weights smaller, or clip them: the largest is {60 / median:,.0f} times the median" in said
+    with torch.no_grad():
+        model[2][0].weight[0, 0] = 0.013
+    assert "become 0" not in str(refused(model))
+
+
+def refused(model: nn.Sequential) -> RefusedError:
+    with pytest.raises(RefusedError) as error:
+        lower(model, spikes(8, 4, 8), hardware="speck2f")
+    return error.value
+
+
+def test_no_cure_is_to_allow_what_is_allowed_already() -> None:
+    model = dense(6, 8, 4, neuron=lambda: CubaLIF(8.0, 3.0, synapse="after_decay", v_reset=None))
+    chip = lower(model, spikes(9, 4, 6), hardware="xylo-a2", approximate=True)
+    assert chip.mapping is not None
+    states = [refusal for refusal in chip.mapping.refusals if refusal.rule == "states"]
+    assert states
+    assert all("allow" not in refusal.cure for refusal in chip.mapping.refusals)
+
+
 @pytest.mark.parametrize(
     "neuron", [lambda: IF(v_reset=None, several=True), lambda: IF(v_reset=None, several=True, v_floor=-2.0)]
 )

@@ -127,6 +127,65 @@ def test_neurons_that_are_not_known_are_named(neuron: dict[str, Any], said: str,
         read_netx(golden(tmp_path / "net.net", **neuron))
 
 
+@pytest.mark.parametrize(
+    ("neuron", "said"),
+    [
+        ({"vThMant": 0}, r"layer0: vThMant must lie in 1\.\.131,071, as the chip's do, got 0"),
+        ({"vThMant": 200000}, "vThMant must lie .* got 200,000"), ({"vDecay": 5000}, r"vDecay must lie in 0\.\.4,096"),
+        ({"iDecay": -1}, r"iDecay must lie in 0\.\.4,096, as the chip's do, got -1"),
+    ],
+)  # fmt: skip
+def test_numbers_that_the_chip_does_not_have_are_named(neuron: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=said):
+        read_netx(golden(tmp_path / "net.net", **neuron))
+
+
+@pytest.mark.parametrize(
+    ("weight", "said"),
+    [
+        ([[3, -60], [36, 100]], "layer0 has weights of both signs, which are even on the chip, and 3 among them"),
+        ([[256, -60], [36, 100]], r"layer0 has weights -60\.\.256; those of both signs lie in -256\.\.254"),
+        ([[256, 60], [36, 100]], r"weights 36\.\.256; those of one sign lie in -255\.\.255"),
+        ([[-256, -60], [-1, 0]], r"those of one sign lie in -255\.\.255"),
+    ],
+)
+def test_weights_on_which_simulators_disagree_are_refused(weight: list[list[int]], said: str, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "net.net", "w") as file:
+        block(file.create_group("layer").create_group("0"), "dense", (2,), weight=np.array(weight, dtype=float))
+    with pytest.raises(ModelError, match=said):
+        read_netx(tmp_path / "net.net")
+
+
+@pytest.mark.parametrize("weight", [[[255, 1], [3, 0]], [[-255, -1], [0, -3]], [[254, -256], [-2, 0]]])
+def test_weights_at_the_ends_of_their_ranges_are_read(weight: list[list[int]], tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "net.net", "w") as file:
+        block(file.create_group("layer").create_group("0"), "dense", (2,), weight=np.array(weight, dtype=float))
+    assert read_netx(tmp_path / "net.net").connections[0].weight.tolist() == weight
+
+
+def test_layers_whose_sizes_do_not_fit_are_refused(tmp_path: Path) -> None:
+    def made(*blocks: tuple[str, tuple[int, ...], dict[str, Any]]) -> Path:
+        with h5py.File(tmp_path / "net.net", "w") as file:
+            layer = file.create_group("layer")
+            for place, (kind, shape, more) in enumerate(blocks):
+                block(layer.create_group(str(place)), kind, shape, **more)
+        return tmp_path / "net.net"
+
+    sizes = {"stride": np.array([1, 1]), "padding": np.array([0, 0]), "dilation": np.array([1, 1]), "groups": 1}
+    kernel = {"weight": np.full((3, 2, 3, 3), 2.0), **sizes}
+    six, four = {"weight": np.full((6, 4), 2.0)}, {"weight": np.full((3, 4), 2.0)}
+    with pytest.raises(ModelError, match=r"layer1 has weights for 4 inputs, and layer0 gives \[6\]"):
+        read_netx(made(("dense", (6,), six), ("dense", (3,), four)))
+    with pytest.raises(ModelError, match=r"layer1 has weights for 2 channels, and input gives \[1, 6, 5\]"):
+        read_netx(made(("input", (1, 6, 5), {}), ("conv", (3, 4, 3), kernel)))
+    with pytest.raises(ModelError, match=r"layer1 has neurons \[3, 4, 4\], and its convolution gives \[3, 4, 3\]"):
+        read_netx(made(("input", (2, 6, 5), {}), ("conv", (3, 4, 4), kernel)))
+    with pytest.raises(ModelError, match=r"layer0: bias of shape \[5\] does not fit neurons \[6\]; export"):
+        read_netx(made(("dense", (6,), six | {"bias": np.zeros(5)})))
+    with pytest.raises(ModelError, match="layer0 has no weights"):
+        read_netx(made(("dense", (1,), {"weight": np.zeros((0, 4))})))
+
+
 def test_blocks_and_delays_that_are_not_known_are_named(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "pool.net", "w") as file:
         block(file.create_group("layer").create_group("0"), "pool", (2,))

@@ -52,6 +52,20 @@ def graph(recurrent: bool = True, seed: int = 0) -> Any:
     return nir.NIRGraph(nodes=nodes, edges=edges)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    ("node", "field"),
+    [("lif2", field) for field in ("tau_mem", "tau_syn", "r", "v_leak", "v_threshold", "v_reset", "w_in")]
+    + [("fc1", "weight"), ("fc2", "bias"), ("lif1.w_rec", "weight")],
+)
+def test_numbers_that_are_not_finite_are_refused(node: str, field: str, value: float, tmp_path: Path) -> None:
+    g = graph()
+    getattr(g.nodes[node], field).flat[-1] = value
+    nir.write(tmp_path / "net.nir", g)
+    with pytest.raises(ModelError, match=rf"node '{node}' has {field} = {value}, it must be finite"):
+        nirs.read(tmp_path / "net.nir", dt=DT)
+
+
 def simulated(g: Any, x: np.ndarray, *, subtract: bool) -> np.ndarray:
     """The graph by Euler's rule in float64, the current with the input of the step: numpy and nothing of isofire."""
     names = ["lif1.lif", "lif2"]

@@ -32,7 +32,7 @@ def export(
     out: Annotated[Path, Parameter(name=["--out", "-o"], help="The file to write; a folder for bundle and c.")],
     to: Literal["nir", "bundle", "c", "onnx"] = "nir",
     input_bits: int | None = None,
-    weight_bits: int = 32,
+    weight_bits: int | None = None,
     network: ModelChoice | None = None,
     choice: DataChoice | None = None,
     output: Output | None = None,
@@ -65,8 +65,15 @@ def export(
         nir, the Neuromorphic Intermediate Representation (extra `nir`); bundle, a folder of packed codes and a JSON
         manifest that numpy reads; c, a folder with a C99 program; onnx, an ONNX file (extra `onnx`).
     input_bits, weight_bits
-        For bundle and c: bits of real inputs (32, less what pools of inputs add), and of weights in full precision.
+        For bundle and c: bits of real inputs (32, less what pools of inputs add), and of weights in full precision
+        (32).
     """
+    for option, bits in (("--input-bits", input_bits), ("--weight-bits", weight_bits)):
+        if to in ("nir", "onnx") and bits is not None:
+            cure = "quantize the network first (isofire quantize), or choose --to bundle or c"
+            raise SpecError(
+                f"{option} {bits} is of --to bundle and c, and --to {to} writes numbers as they are; {cure}"
+            )
     chosen = network or ModelChoice()
     for given in (model, chosen.weights):
         if given is not None and is_same_file(out, given):
@@ -76,7 +83,7 @@ def export(
     opened, _ = chosen.open(model)
     if to == "onnx":
         return _to_onnx(out, opened, (choice or DataChoice()).load())
-    return _to_integers(out, to, opened, (choice or DataChoice()).load(), (input_bits, weight_bits))
+    return _to_integers(out, to, opened, (choice or DataChoice()).load(), (input_bits, weight_bits or 32))
 
 
 def _to_nir(out: Path, chosen: ModelChoice, model: Path | None, choice: DataChoice) -> Report:

@@ -19,6 +19,8 @@ _SPARE = 2.0
 """A wider shift is taken where states stay so many times below their largest."""
 _EQUAL = 1e-6
 _KEPT = 0.999
+_LOST = 0.1
+"""From this share of weights that become 0 on, one that is far larger than the others is looked for."""
 
 
 @dataclass
@@ -210,6 +212,14 @@ class ChipLayer:
         error = float((codes - scaled).square().mean().sqrt() / scaled.square().mean().sqrt().clamp(min=1e-30))
         says = f"weights are rounded to codes of {spec.weights.bits} bits, by {error:.2%} of their root mean square"
         cure = f"quantize them to at most {spec.weights.bits} bits in training (method lsq, grid midtread)"
+        # a root mean square is that of the largest; the others may all be gone
+        lost, there = int(((codes == 0) & (fan != 0)).sum()), int((fan != 0).sum())
+        if lost:
+            says += f"; {lost:,} of {there:,} become 0"
+        ratio = float(fan.abs().max() / fan[fan != 0].abs().median().clamp(min=1e-30)) if there else 1.0
+        if lost > _LOST * there and int(codes.abs().max()) >= top // 2:
+            cure = f"make the largest weights smaller, or clip them: the largest is {ratio:,.0f} times the median"
+            cure += f", and a {spec.weights.scale} has one unit of weights"
         self.refusals.append(Refusal(self.stage.layer_name, "weights", says, cure))
         return False
 
@@ -296,7 +306,8 @@ class ChipLayer:
         reached = float((self.largest * self.unit).max())
         if rounds:
             says = f"each step rounds states to a unit, {1 / smallest:.2%} of the smallest threshold"
-            self.refusals.append(Refusal(self.name, "states", says, "allow it; it is small where thresholds are large"))
+            cure = f"it is less with wider states than {rules.state_bits} bits, or a larger threshold"
+            self.refusals.append(Refusal(self.name, "states", says, cure))
         if reached > top * (1 + _EQUAL):
             says = f"on the example a state reaches {reached:,.0f}, {rules.state_bits} bits hold {top:,}"
             self.refusals.append(Refusal(self.name, "states", says, "train with smaller weights or longer resets"))

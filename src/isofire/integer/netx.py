@@ -21,6 +21,7 @@ _SHIFT = 6
 _TYPES = ("dense", "conv")
 _LARGEST = {"weight": 256, "bias": 4096}
 """Mantissas of Loihi."""
+_RANGES = {"vThMant": (1, 2**17 - 1), "vDecay": (0, 4096), "iDecay": (0, 4096)}
 _MOST = 1 << 24
 
 
@@ -95,13 +96,17 @@ def _network(blocks: list[tuple[str, dict[str, Any]]]) -> IntegerNetwork:
             raise ModelError(f"layer {place} is a block {kind!r}; known are input, flatten, {', '.join(_TYPES)}")
         name = f"layer{place}"
         _refuse(name, values)
-        weight = _whole(name, "weight", values["weight"])
+        weight = _weight(name, values)
         neurons = _shape(values)
         if shape is None:
             shape = _given(kind, weight, values, neurons)
         input_shape = input_shape or shape
-        populations[name] = _population(name, chip, values, neurons, kind)
-        connections.append(_connection(name, source, kind, weight, values))
+        try:
+            populations[name] = _population(name, chip, values, neurons, kind)
+            connections.append(_connection(name, source, kind, weight, values))
+        except SpecError as error:
+            raise ModelError(f"{name}: {error}; export the network anew") from error
+        _check_sizes(name, source, shape, connections[-1], populations[name].shape)
         source, shape = name, populations[name].shape
     if not populations or input_shape is None:
         raise ModelError("the file holds no dense or convolutional block")
@@ -174,10 +179,46 @@ def _pair(value: Any) -> tuple[int, int]:
     return sizes[0], sizes[-1]
 
 
+def _check_sizes(name: str, source: str, given: tuple[int, ...], to: Connection, neurons: tuple[int, ...]) -> None:
+    """What arrives fits the weights, and what they give the neurons."""
+    inputs = int(np.prod(given)) if to.kind == "dense" else given[0]
+    wanted = to.weight.shape[1] * to.groups
+    if wanted != inputs or (to.kind == "conv" and len(given) != 3):
+        raise ModelError(
+            f"{name} has weights for {wanted} {'inputs' if to.kind == 'dense' else 'channels'}, and {source} gives "
+            f"{list(given)}; export the network anew"
+        )
+    if to.kind == "conv" and (made := tuple(to.sums([torch.zeros(1, *given).long()]).shape[1:])) != neurons:
+        raise ModelError(f"{name} has neurons {list(neurons)}, and its convolution gives {list(made)}; export it anew")
+
+
+def _weight(name: str, values: dict[str, Any]) -> Tensor:
+    """Mantissas as the chip has them; simulators disagree on others."""
+    weight = _whole(name, "weight", values["weight"])
+    if not weight.numel():
+        raise ModelError(f"{name} has no weights; export the network anew")
+    least, most = int(weight.min()), int(weight.max())
+    mixed = least < 0 < most
+    if mixed and bool((weight % 2 != 0).any()):
+        odd = int(weight[weight % 2 != 0][0])
+        raise ModelError(
+            f"{name} has weights of both signs, which are even on the chip, and {odd} among them; train with weights "
+            "of a step of 2, as lava-dl's own quantization does"
+        )
+    low, high = (-256, 254) if mixed else (-255, 255)
+    if least < low or most > high:
+        signs = "both signs" if mixed else "one sign"
+        raise ModelError(f"{name} has weights {least}..{most}; those of {signs} lie in {low}..{high} on the chip")
+    return weight
+
+
 def _number(name: str, key: str, value: Any) -> Tensor:
     found = _whole(name, key, value).reshape(-1)
     if found.unique().numel() != 1:
         raise ModelError(f"{name}: {key} must be one for all neurons, got {int(found.min())}..{int(found.max())}")
+    low, high = _RANGES[key]
+    if not low <= int(found[0]) <= high:
+        raise ModelError(f"{name}: {key} must lie in {low}..{high:,}, as the chip's do, got {int(found[0]):,}")
     return found[0]
 
 

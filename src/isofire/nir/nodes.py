@@ -44,6 +44,7 @@ def module_of(name: str, node: Any, convention: Convention) -> nn.Module:
     kind = type(node).__name__
     if kind not in _READERS:
         raise ModelError(f"node {name!r} is a {kind}, which isofire cannot run; known are {', '.join(_READERS)}")
+    _check_finite(name, node)
     with intact(f"node {name!r}"):
         about = json.loads(node.metadata.get(KEY, "{}"))
         if "dynamics" in about:
@@ -57,6 +58,14 @@ def module_of(name: str, node: Any, convention: Convention) -> nn.Module:
     if without_bias:
         module.register_parameter("bias", None)
     return module.eval()
+
+
+def _check_finite(name: str, node: Any) -> None:
+    for field, value in vars(node).items():
+        found = np.asarray(value) if isinstance(value, np.ndarray | np.generic | float) else None
+        if found is not None and found.dtype.kind == "f" and not np.isfinite(found).all():
+            worst = found[~np.isfinite(found)].flat[0]
+            raise ModelError(f"node {name!r} has {field} = {worst}, it must be finite; write the graph anew")
 
 
 def gain_of(node: Any, convention: Convention) -> Tensor | None:
