@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import isofire
-from isofire.errors import DataError, ModelError
+from isofire.errors import DataError, ModelError, SpecError
 from isofire.export import read_bundle, write_bundle
 from isofire.export.bundle import sum_of
 from isofire.firing import FiringRecorder, observe
@@ -21,7 +21,7 @@ from isofire.firing.cost import measure_cost
 from isofire.firing.evidence.noise_floor import control_floor
 from isofire.firing.limits import Limits
 from isofire.firing.verdict import check
-from isofire.integer import IntegerNetwork, lower
+from isofire.integer import IntegerNetwork, differences, lower
 from isofire.models import build, save_model
 from isofire.neurons import IF, PerStep
 from isofire.quantization import make_plan, prepare, signed_weights, spec_of
@@ -78,6 +78,20 @@ def test_it_is_checked(networks: Any) -> None:
 def test_what_needs_a_float_network_says_so(networks: Any, use: Callable[[Any], Any]) -> None:
     with pytest.raises(ModelError, match=r"one of whole numbers.*give the network that it was lowered from"):
         use(networks[2])
+
+
+def test_networks_in_the_wrong_places_are_told(networks: Any) -> None:
+    full, quantized, integers = networks
+    images = next(iter(TEST.first(2).batches(2)))[0]
+    for pair in ((integers, quantized), (integers, integers), (full, quantized)):
+        with pytest.raises(ModelError, match="the float network first and the IntegerNetwork"):
+            differences(*pair, [images])
+    with pytest.raises(SpecError, match=r"takes a QuantSpec second, got IntegerNetwork; .*steps_of"):
+        blame(full, integers, TRAIN, TEST.first(20))
+    with pytest.raises(SpecError, match="gain must be one of keep, l2, got 'zz'"):
+        lower(full, images, hardware="speck2f", approximate=True, gain="zz")  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="shift_by must be one of factor, log2, got 'zz'"):
+        lower(full, images, hardware="speck2f", approximate=True, shift_by="zz")  # type: ignore[arg-type]
 
 
 def test_a_bundle_is_compared_on_the_command_line(networks: Any, tmp_path: Path, capsys: Any) -> None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import find_neurons
+from isofire.adapters import find_neurons, is_integer
+from isofire.errors import ModelError
 from isofire.integer.network import IntegerNetwork
 from isofire.neurons import Neuron
 from isofire.quantization import convert, is_converted, spec_of
@@ -86,7 +87,17 @@ def differences(model: nn.Module, network: IntegerNetwork, batches: Iterable[Ten
     ----------
     batches
         Inputs as the model takes them.
+
+    Raises
+    ------
+    ModelError
+        If the two are not a float network and an integer one, in this order.
     """
+    if is_integer(model) or not isinstance(network, IntegerNetwork):
+        raise ModelError(
+            "differences takes the float network first and the IntegerNetwork that was lowered from it second, got "
+            f"{type(model).__name__} and {type(network).__name__}"
+        )
     if spec_of(model) is not None and not is_converted(model):
         model = convert(model)
     exact = copy.deepcopy(model).double()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Collection
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +87,9 @@ def lower(
         got = list(example.shape) if isinstance(example, Tensor) else type(example).__name__
         raise ModelError(f"example must be a tensor of inputs as the network takes them, one at least, got {got}")
     require_finite(model)
+    for name, given, known in (("shift_by", shift_by, get_args(ShiftBy)), ("gain", gain, get_args(Gain))):
+        if given not in known:
+            raise SpecError(f"{name} must be one of {', '.join(known)}, got {given!r}")
     names = allowed(approximate)
     if hardware is None and (names or shift_by != "factor" or gain != "keep"):
         raise SpecError("approximate, shift_by and gain are of a chip; give hardware=")

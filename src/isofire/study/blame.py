@@ -11,6 +11,7 @@ import msgspec
 import torch
 from torch import nn
 
+from isofire.errors import SpecError
 from isofire.firing import Comparison, Observation, observe
 from isofire.firing.evidence.outcome import HEADLINE
 from isofire.models import NamedData
@@ -174,6 +175,12 @@ def blame(
     --------
     >>> print(blame(model, spec, train_set, test_set).table())  # doctest: +SKIP
     """
+    if not isinstance(spec, QuantSpec):
+        raise SpecError(
+            "blame quantizes the full-precision network itself, module by module, and takes a QuantSpec second, got "
+            f"{type(spec).__name__}; what each step to integers does is told by isofire.integer.steps_of and "
+            "differences"
+        )
     chosen = [choice for choice in make_plan(model, spec).choices if choice.setting is not None]
     several, controlled = len(chosen) > 1, reestimates(model, spec)
     total, done = 1 + controlled + len(chosen) * (1 + several), 0
