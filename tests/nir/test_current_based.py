@@ -63,7 +63,7 @@ def test_numbers_that_are_not_finite_are_refused(node: str, field: str, value: f
     getattr(g.nodes[node], field).flat[-1] = value
     nir.write(tmp_path / "net.nir", g)
     with pytest.raises(ModelError, match=rf"node '{node}' has {field} = {value}, it must be finite"):
-        nirs.read(tmp_path / "net.nir", dt=DT)
+        nirs.read(tmp_path / "net.nir", nirs.Convention(dt=DT))
 
 
 def simulated(g: Any, x: np.ndarray, *, subtract: bool) -> np.ndarray:
