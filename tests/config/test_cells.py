@@ -102,3 +102,20 @@ def test_losses_are_an_axis_of_cells_with_training() -> None:
         list(combinations(CellGroup(mode=("qat",), losses=({}, {"pared": 1})), "cells[0]"))
     with pytest.raises(SpecError, match=r'set mode = \["qat"\] \(cells\[0\].losses'):
         list(combinations(CellGroup(losses=({"paired": 1.0},)), "cells[0]"))
+
+
+def test_decays_thresholds_and_biases_are_targets_of_a_group() -> None:
+    fixed = {"method": "fixed", "bits": 8, "fraction": 6}
+    found = points(
+        mode=("ptq",), bits=(4,), weights={"method": "lsq"}, decays={"method": "bitshift"}, thresholds=fixed,
+        biases={"method": "uniform"}, axes={"biases.bits": [4, 8]},
+    )  # fmt: skip
+    whole = {"weights": {"method": "lsq", "bits": 4}, "decays": {"method": "bitshift"}, "thresholds": fixed}
+    assert [spec for _, spec in found] == [
+        QuantSpec.from_dict({**whole, "biases": {"method": "uniform", "bits": bits}}) for bits in (4, 8)
+    ]
+    # as `spec` gives them, so that cells keep their names
+    (alone,) = points(mode=("ptq",), decays={"method": "bitshift"})
+    assert points(mode=("ptq",), spec={"decays": {"method": "bitshift"}}) == [alone]
+    with pytest.raises(SpecError, match="bits are bits of weights or membrane"):
+        points(bits=(4,), decays={"method": "bitshift"})

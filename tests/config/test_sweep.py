@@ -99,7 +99,7 @@ def test_the_file_shown_in_the_documents_is_valid_and_shows_every_setting(tmp_pa
     shown = page.partition("```toml\n")[2].partition("```")[0]
     (tmp_path / "sweep.toml").write_text(shown)
     cells = [found for group in read_sweep(tmp_path / "sweep.toml").cells for found in combinations(group, "cells")]
-    assert len(cells) == 2 + 12 + 2 + 2
+    assert len(cells) == 2 + 12 + 2 + 2 + 2
     for kind in (Sweep, BaselineSettings, CellGroup):
         for name in kind.__struct_fields__:
             assert f"{name} =" in shown or f"[{name}]" in shown or f".{name}]" in shown or f"[[{name}]]" in shown, name

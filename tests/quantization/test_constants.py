@@ -125,7 +125,7 @@ def test_biases_are_trained_through_their_rounding() -> None:
 def test_what_fails_leaves_the_network_as_it_was() -> None:
     model = net()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(SpecError, match=r"thresholds of '2' \(rule 'default'\).*v_threshold > 0"):
+    with pytest.raises(SpecError, match=r"thresholds of '2' \(rule 'default'\).*a threshold of 0\.3 rounds to 0"):
         quantized(model, decays={"method": "bitshift"}, thresholds={"method": "fixed", "bits": 4, "fraction": 0})
     assert model[2].dynamics.tau == TAUS[0]
     assert model.state_dict().keys() == before.keys()
@@ -171,8 +171,23 @@ def test_labels_name_the_targets() -> None:
             weights={"method": "lsq", "bits": 4}, membrane={"bits": 4}, decays={"method": "fraction", "gain": "l2"}
         )
     )
-    assert (labels["target"], labels["method"], labels["bits"]) == ("both+decays", "lsq | uniform | fraction", "4 | 12")
+    assert (labels["target"], labels["method"], labels["bits"]) == (
+        "both+decays", "lsq | uniform | fraction", "4 | 4 | 12",
+    )  # fmt: skip
     assert "gain=l2" in str(labels["options"])
+    # which bits are whose can be read, also where two targets have one method
+    fixed = {"method": "fixed", "bits": 6, "fraction": 4}
+    labels = labels_of(
+        QuantSpec(weights={"method": "lsq", "bits": 4}, decays={"method": "bitshift"}, thresholds=fixed, biases=fixed)
+    )
+    assert labels["target"] == "weights+decays+thresholds+biases"
+    assert (labels["method"], labels["bits"]) == ("lsq | bitshift | fixed | fixed", "4 | 4 | 6 | 6")
+    uniform = {"method": "uniform", "bits": 4}
+    labels = labels_of(QuantSpec(membrane={"bits": 4}, biases=uniform))
+    assert (labels["method"], labels["bits"]) == ("uniform | uniform", "4 | 4")
+    # rows of weights and membranes alone are as they were
+    labels = labels_of(QuantSpec(weights=uniform, membrane={"bits": 4}))
+    assert (labels["target"], labels["method"], labels["bits"]) == ("both", "uniform", 4)
 
 
 def test_a_saved_file_gives_the_network_again(tmp_path: Path) -> None:
@@ -213,4 +228,32 @@ def test_blame_names_the_decay_of_a_layer() -> None:
 def test_memory_counts_rounded_biases() -> None:
     model = quantized(biases={"method": "uniform", "bits": 4})
     memory = memory_of(model, {"2": 30, "4": 20, "6": 10})
-    assert memory.weights["3.0"].bias_bits == 4 * 20
+    assert memory.weights["3.0"].bias_bits == 4 * 20 + 32  # and its step
+
+
+def test_thresholds_that_fixed_numbers_cannot_hold_are_refused_with_what_they_become() -> None:
+    # 4 bits, 10 of them after the point: up to 7 / 1024
+    with pytest.raises(SpecError, match=r"thresholds of '2' .*a threshold of 0\.3 lies beyond .*less than 0\.00732"):
+        quantized(thresholds={"method": "fixed", "bits": 4, "fraction": 10})
+    # to the nearest half
+    few = {"method": "fixed", "bits": 4, "fraction": 1}
+    with pytest.raises(SpecError, match=r"a threshold of 0\.2 rounds to 0, which a membrane at rest \(0\) has reached"):
+        isofire.quantize_(nn.Sequential(PerStep(nn.Linear(4, 3)), LIF(2.0, v_threshold=0.2)), QuantSpec(thresholds=few))
+    own = CubaLIF(2.0, 2.0, v_threshold=torch.tensor([0.6, 0.1, 0.2]))
+    with pytest.raises(SpecError, match=r"a threshold of 0\.2 rounds to 0"):
+        isofire.quantize_(nn.Sequential(PerStep(nn.Linear(4, 3)), own), QuantSpec(thresholds=few))
+    # half a step beyond the largest rounds to it
+    held = nn.Sequential(PerStep(nn.Linear(4, 3)), IF(v_threshold=3.7))
+    assert isofire.quantize_(held, QuantSpec(thresholds=few))[1].dynamics.v_threshold == 3.5
+
+
+def test_biases_that_are_cut_off_are_told() -> None:
+    model = nn.Sequential(PerStep(nn.Linear(4, 3)), IF())
+    with torch.no_grad():
+        model[0][0].bias.copy_(torch.tensor([0.25, -3.0, 2.0]))  # type: ignore[index]
+    spec = QuantSpec(
+        biases={"method": "fixed", "bits": 4, "fraction": 3}, first_layer="quantize", last_layer="quantize"
+    )
+    with pytest.warns(UserWarning, match=r"2 of 3 biases of '0\.0' .*less than 0\.9375, and are cut off, .*3;"):
+        rounded = isofire.quantize_(model, spec)
+    assert rounded[0][0].bias.tolist() == [0.25, -0.875, 0.875]  # type: ignore[index]

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from msgspec import Struct
 
 from isofire.errors import SpecError
-from isofire.spec import QuantSpec
+from isofire.spec import TARGETS, QuantSpec
 from isofire.training.losses import read_loss
 
 Exclusion = dict[str, Any]
@@ -18,22 +18,23 @@ Exclusion = dict[str, Any]
 
 Mode = Literal["ptq", "qat"]
 
-_TARGETS = ("weights", "membrane")
+_WITH_BITS = ("weights", "membrane")
+"""Targets whose bits are the short axis `bits`."""
 
 
 class CellGroup(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Cells that share some settings and take every combination of others.
 
-    A group with neither `weights` nor `membrane` is a control, which quantizes nothing.
+    A group without a target is a control, which quantizes nothing.
 
     Parameters
     ----------
     mode
         "ptq", "qat" or both.
-    weights, membrane
+    weights, membrane, decays, thresholds, biases
         Settings of a `QuantSpec`, as far as no axis gives them.
     bits
-        Short for an axis of bits, the same for both targets.
+        Short for an axis of bits, the same for weights and membrane.
     axes
         Dotted key -> values, such as {"weights.range": [[-1.0, 1.0], [-10.0, 10.0]]}.
     spec
@@ -48,6 +49,9 @@ class CellGroup(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     bits: tuple[int, ...] | None = None
     weights: dict[str, Any] | None = None
     membrane: dict[str, Any] | None = None
+    decays: dict[str, Any] | None = None
+    thresholds: dict[str, Any] | None = None
+    biases: dict[str, Any] | None = None
     axes: dict[str, list[Any]] = {}
     spec: dict[str, Any] = {}
     losses: tuple[dict[str, Any], ...] | None = None
@@ -139,10 +143,10 @@ def combinations(group: CellGroup, place: str) -> Iterator[Combination]:
 
 
 def _axes(group: CellGroup, place: str) -> dict[tuple[str, ...], Sequence[Any]]:
-    given = [name for name in _TARGETS if getattr(group, name) is not None]
+    given = [name for name in _WITH_BITS if getattr(group, name) is not None]
     for key, values in group.axes.items():
         head = key.partition(".")[0]
-        if head not in (*_TARGETS, *QuantSpec.__struct_fields__):
+        if head not in QuantSpec.__struct_fields__:
             raise SpecError(f"an axis must be a setting such as 'weights.range', got {key!r} ({place}.axes)")
         if not values:
             raise SpecError(f"an axis needs at least one value, {key!r} has none ({place}.axes)")
@@ -150,7 +154,7 @@ def _axes(group: CellGroup, place: str) -> dict[tuple[str, ...], Sequence[Any]]:
     if group.bits is not None:
         if not group.bits:
             raise SpecError(f"{place}.bits must name one or more numbers, got none; leave it out")
-        targets = given or sorted({key.partition(".")[0] for key in group.axes} & set(_TARGETS))
+        targets = given or sorted({key.partition(".")[0] for key in group.axes} & set(_WITH_BITS))
         if not targets:
             raise SpecError(f"bits are bits of weights or membrane, which the group does not name ({place}.bits)")
         axes[tuple(f"{name}.bits" for name in targets)] = group.bits
@@ -174,7 +178,7 @@ def _check_losses(group: CellGroup, place: str) -> None:
 
 def _content(group: CellGroup, chosen: Mapping[str, Any]) -> dict[str, Any]:
     content: dict[str, Any] = {}
-    for name in _TARGETS:
+    for name in TARGETS:
         setting = getattr(group, name)
         if setting is not None:
             content[name] = dict(setting)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -64,6 +65,7 @@ def attach_biases_(model: nn.Module, plan: QuantPlan, undo: ExitStack) -> None:
         if bias is None:
             raise ModelError(f"the bias of {choice.name!r} is computed from others; make that lasting first")
         try_round(choice, bias.detach())
+        _tell_cut(choice, bias.detach())
         parametrize.register_parametrization(layer, "bias", RoundedBias(_setting(choice)), unsafe=True)
         undo.callback(parametrize.remove_parametrizations, layer, "bias", leave_parametrized=False)
 
@@ -108,7 +110,31 @@ def _rounded(setting: ConstantSetting, state: str, share: Tensor) -> Tensor:
 
 
 def _round_threshold_(choice: LayerAssignment, neuron: Neuron) -> None:
-    neuron.set_threshold_(try_round(choice, neuron.threshold.detach()))
+    threshold, reach, rest = neuron.threshold.detach(), _setting(choice).reach, neuron.dynamics.rest
+    if reach is not None and float(threshold.abs().max()) > reach:
+        raise SpecError(
+            f"a threshold of {float(threshold.abs().max()):g} lies beyond what {choice.setting.describe()} holds, "  # type: ignore[union-attr]
+            f"less than {reach:g}, and would be cut off; give more bits, or fewer of them to the fraction"
+        )
+    rounded = try_round(choice, threshold)
+    if bool((low := rounded <= rest).any()):
+        raise SpecError(
+            f"a threshold of {float(threshold[low].max()):g} rounds to {float(rounded[low].max()):g}, which a membrane "
+            f"at rest ({rest:g}) has reached without input; give more bits, or more of them to the fraction"
+        )
+    neuron.set_threshold_(rounded)
+
+
+def _tell_cut(choice: LayerAssignment, bias: Tensor) -> None:
+    """Warn of biases that are cut off and not rounded."""
+    reach = _setting(choice).reach
+    if reach is not None and (beyond := int((bias.abs() > reach).sum())):
+        warnings.warn(
+            f"{beyond} of {bias.numel()} biases of {choice.name!r} (rule {choice.rule!r}) lie beyond what "
+            f"{_setting(choice).describe()} holds, less than {reach:g}, and are cut off, the largest of them "
+            f"{float(bias.abs().max()):g}; give more bits, or fewer of them to the fraction",
+            stacklevel=2,
+        )
 
 
 def _restore(neuron: Neuron, attributes: dict[str, object], buffers: dict[str, Tensor | None]) -> None:

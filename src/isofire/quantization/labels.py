@@ -15,8 +15,9 @@ def labels_of(spec: QuantSpec | None) -> dict[str, str | float | None]:
     """target, method, bits, range, granularity, placement and options (what else differs from a setting's defaults).
 
     With several targets quantized, each value is "weights's | membranes's | decays's | ...", except where all are the
-    same; weights and membranes together are the target "both", with decays "both+decays". A spec with
-    rules says so in `method` ("lsq + 2 rules"); None is the full-precision model.
+    same; weights and membranes together are the target "both", with decays "both+decays". With decays, thresholds or
+    biases among several, methods and bits are always told one a target, in the order of `isofire.spec.TARGETS`. A spec
+    with rules says so in `method` ("lsq + 2 rules"); None is the full-precision model.
     """
     if spec is None:
         return dict.fromkeys(("method", "range", "granularity", "placement", "options"), None) | {
@@ -31,6 +32,8 @@ def labels_of(spec: QuantSpec | None) -> dict[str, str | float | None]:
         key: _joined([part[key] for part in parts])
         for key in ("method", "bits", "range", "granularity", "placement", "options")
     }
+    if len(main) < len(named) > 1:
+        labels |= {key: " | ".join(str(part[key]) for part in parts) for key in ("method", "bits")}
     policies = {name: getattr(spec, name) for name in ("first_layer", "last_layer", "reestimate_bn", "correct")}
     defaults = {field.name: field.default for field in msgspec.structs.fields(QuantSpec)}
     changed = [f"{name}={value}" for name, value in policies.items() if value != defaults[name]]

@@ -296,6 +296,11 @@ class ConstantSetting(Setting, frozen=True, kw_only=True):
         raise NotImplementedError
 
     @property
+    def reach(self) -> float | None:
+        """The largest magnitude that is rounded and not cut off; None: any is."""
+        return None
+
+    @property
     def corrects_gain(self) -> bool:
         """Of decays: whether thresholds follow the change of how strongly membranes answer to an input; here, where
         there is a field `gain` and it is "l2"."""

@@ -18,6 +18,10 @@ class Fixed(ConstantSetting, frozen=True, kw_only=True, tag="fixed"):
     bits: int
     fraction: int
 
+    @property
+    def reach(self) -> float:
+        return (2 ** (self.bits - 1) - 0.5) * 2.0**-self.fraction
+
     def round(self, values: Tensor, *, synapse: bool = False) -> Tensor:
         top = 2 ** (self.bits - 1) - 1
         step = 2.0**-self.fraction
