@@ -62,7 +62,7 @@ def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_program_does_it_and_a_call_from_python_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    monkeypatch.setattr("isofire.cli.app.keep_freed_memory", lambda: calls.append(1))
+    monkeypatch.setattr("isofire.own_process.keep_freed_memory", lambda: calls.append(1))
     assert main(["--version"]) == 0
     assert calls == []
     monkeypatch.setattr(sys, "argv", ["isofire", "--version"])

@@ -105,6 +105,7 @@ def test_what_does_not_fit_is_refused() -> None:
         resample(baseline, quantized, drawing.everything(6))
     with pytest.raises(DataError, match="at least one image"):
         resample(baseline, quantized, np.zeros((1, 5), dtype=np.int64))
-    shuffled = SpikeCounts(quantized.counts, quantized.images_per_block.flip(0), 4)
+    nothing = {name: torch.zeros_like(counts) for name, counts in quantized.counts.items()}
+    shuffled = SpikeCounts(nothing, quantized.images_per_block.flip(0), 4)
     with pytest.raises(DataError, match="same images in the same blocks"):
         resample(baseline, shuffled, drawing.everything(5))
