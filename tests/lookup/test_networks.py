@@ -15,7 +15,7 @@ from isofire.firing import FiringRecorder
 from isofire.firing.cost.routes import Routes
 from isofire.lookup import native
 from isofire.models import SEWResNet, sew_resnet8
-from isofire.neurons import IF, LIF, Neuron, PerStep, Repeat
+from isofire.neurons import IF, LIF, CubaLIF, Neuron, ParametricLIF, PerStep, Recurrent, Repeat
 from isofire.running import evaluating
 
 compiled = pytest.mark.skipif(native.library() is None, reason="the look-ups were not compiled")
@@ -265,6 +265,51 @@ def test_a_changed_tensor_is_a_tensor_like_any_other() -> None:
 
 
 @compiled
+class Twice(LIF):
+    """Steps of its own: what comes in counts twice."""
+
+    def _fire(self, x: Tensor, *further: Any) -> Tensor:
+        return super()._fire(2 * x, *further)
+
+
+@pytest.mark.parametrize("membrane", [None, {"bits": 4, "range": [-1, 1.5], "placement": "post_reset"}])
+@pytest.mark.parametrize(
+    "neurons",
+    [
+        lambda: Recurrent(LIF(4.0, v_threshold=0.3), nn.Linear(20, 20)),
+        lambda: Recurrent(IF(v_reset=None), nn.Linear(20, 20, bias=False)),
+        lambda: Recurrent(ParametricLIF(3.0), nn.Linear(20, 20)),
+        lambda: Recurrent(CubaLIF(6.0, 3.0, v_threshold=0.6, v_reset=None), nn.Linear(20, 20)),
+        lambda: CubaLIF(6.0, 3.0, v_threshold=0.6),
+        lambda: IF(v_reset=None, v_floor=-0.5),
+        Twice,
+    ],
+    ids=["lif", "if", "plif", "cuba", "no recurrence", "floor", "own steps"],
+)
+def test_neurons_behind_codes_take_the_steps_that_they_take(neurons: Any, membrane: Any) -> None:
+    torch.manual_seed(13)
+    model = nn.Sequential(
+        PerStep(nn.Linear(40, 24)),
+        LIF(v_threshold=0.3),
+        PerStep(nn.Linear(24, 20)),
+        neurons(),
+        PerStep(nn.Linear(20, 5)),
+    ).eval()
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            module.weight.data.mul_(2.0)
+    x = torch.poisson(torch.full((10, 6, 40), 0.4))
+    spec = isofire.QuantSpec(
+        weights={"method": "uniform", "bits": 4}, membrane=membrane, first_layer="quantize", last_layer="quantize"
+    )
+    quantized = isofire.quantize_(model, spec, (x, torch.arange(6) % 5))
+    expected, logits = _spikes(quantized, x)
+    found, others = _spikes(isofire.fast(quantized), x)
+    assert 0 < float(expected["3"].mean()) < 1
+    assert all(torch.equal(found[name], spikes) for name, spikes in expected.items())
+    assert torch.allclose(others, logits, atol=1e-5)
+
+
 def test_neurons_with_a_forward_of_their_own_keep_it() -> None:
     class Inverted(LIF):
         def forward(self, x: Tensor, norm: Any = None, repeat: int | None = None) -> Tensor:

@@ -14,6 +14,7 @@ from isofire.lookup.kernels import run_direct, run_tables
 from isofire.lookup.tensors import Products, Spikes, Sums, norm_of, plain, watched
 from isofire.neurons import Neuron, apply_per_step
 from isofire.neurons.norm_fusion import can_fuse
+from isofire.neurons.paths import NATIVE
 from isofire.neurons.single_state import MembraneDynamics
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ class TableNeuron(_Base):
             return "the compiled look-ups are absent or not wanted"
         if self.backend != "auto":
             return f"the neurons are to run by backend {self.backend!r}"
+        if NATIVE not in self.fast_paths or type(self)._fire is not Neuron._fire:
+            return "its steps are not those that the kernels know"
         if not isinstance(self.dynamics, MembraneDynamics) or not self.dynamics.is_plain:
             return f"{type(self.dynamics).__name__} with more than a membrane, or with a floor or several spikes a step"
         if self.membrane is not None and not self.membrane.is_fixed:
