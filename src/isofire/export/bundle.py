@@ -26,6 +26,7 @@ from isofire.errors import DataError, SpecError
 from isofire.export.folder import write_folder
 from isofire.files import read_file
 from isofire.integer import Connection, Encoder, IntegerNetwork, NeuronRules, Population, Readout, StateTable, SumPool
+from isofire.packed_bits import pack, unpack
 from isofire.quantization import note_spec_, spec_of
 from isofire.spec import QuantSpec
 from isofire.toml_json import read_json
@@ -87,23 +88,6 @@ def sum_of(manifest: dict[str, Any]) -> str:
     """sha256 of a manifest without its own: as JSON with sorted keys and no spaces, ASCII."""
     rest = {key: value for key, value in manifest.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def pack(values: np.ndarray) -> tuple[np.ndarray, int, int]:
-    """Flat uint8 bits, the bits of a value, and the least value."""
-    flat = values.reshape(-1).astype(np.int64)
-    least = int(flat.min()) if flat.size else 0
-    bits = max(1, (int(flat.max()) - least).bit_length()) if flat.size else 1
-    above = (flat - least).astype(np.uint64)
-    places = np.arange(bits - 1, -1, -1, dtype=np.uint64)
-    return np.packbits(((above[:, None] >> places) & np.uint64(1)).astype(np.uint8).reshape(-1)), bits, least
-
-
-def unpack(packed: np.ndarray, bits: int, least: int, shape: tuple[int, ...]) -> np.ndarray:
-    """What `pack` packed, int64."""
-    count = int(np.prod(shape))
-    found = np.unpackbits(packed, count=count * bits).reshape(count, bits).astype(np.int64)
-    return ((found << np.arange(bits - 1, -1, -1, dtype=np.int64)).sum(1) + least).reshape(shape)
 
 
 class _Writer:

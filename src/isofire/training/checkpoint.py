@@ -1,5 +1,7 @@
 """Weights and training states on disk: one safetensors file each, whole or absent.
 
+Weights on few levels, as quantized networks have them, are packed codes (`isofire.training.packing`).
+
 The tensors are named `model/<name in the state dict>` and `optimizer/<parameter>/<key>`; a JSON header in the file's
 metadata says what they belong to. Nothing is pickled. No generator state is stored, as `isofire.training.seeds`
 derives every draw from the position of the run.
@@ -9,13 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import math
 import os
-import platform
 from collections.abc import Iterable, Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import torch
@@ -29,37 +28,10 @@ from isofire.files import check_file, write_atomic
 from isofire.formats import told_format, told_unopened
 from isofire.quantizers import fit_quantizers_
 from isofire.quantizers.base import under
-from isofire.toml_json import parse_json
+from isofire.training.header import FORMAT, PACKED, Header, Kind, read_header, versions
+from isofire.training.packing import DamagedError, count, is_packed_shape, packed, unpacked
 
-Kind = Literal["weights", "training"]
-_FORMAT = 1
 _NAMES_SHOWN = 5
-
-
-class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a file says about itself.
-
-    Attributes
-    ----------
-    kind
-        `"weights"`, or `"training"` with the optimizer's state.
-    architecture
-        See `architecture`.
-    versions
-        Of isofire, torch and Python.
-    note
-        JSON values of the writer.
-    optimizer
-        Names of the optimizer's tensors. Which there are can't be told from the model: a parameter that got no
-        gradient has none.
-    """
-
-    kind: Kind
-    architecture: str
-    versions: dict[str, str]
-    note: dict[str, Any]
-    optimizer: list[str] = []
-    format: int = _FORMAT
 
 
 def architecture(model: nn.Module) -> str:
@@ -151,7 +123,8 @@ def count_values(path: str | os.PathLike[str]) -> int:
         If it is missing or no safetensors file.
     """
     with _opened(path) as file:
-        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        return count(shapes, {name: file.get_tensor(name) for name in shapes if is_packed_shape(name)})
 
 
 def load_plain_weights(path: str | os.PathLike[str], model: nn.Module) -> None:
@@ -192,16 +165,18 @@ def load_training(path: str | os.PathLike[str], model: nn.Module, optimizer: tor
 def _write(
     path: str | os.PathLike[str], kind: Kind, model: nn.Module, tensors: dict[str, Tensor], note: Mapping[str, Any]
 ) -> Path:
+    plain = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
+    held = packed(plain) if kind == "weights" else plain
     header = Header(
+        format=FORMAT if held.keys() == plain.keys() else PACKED,
         kind=kind,
         architecture=architecture(model),
-        versions=_versions(),
+        versions=versions(),
         note=dict(note),
         optimizer=sorted(under("optimizer/", tensors)),
     )
-    plain = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
     text = msgspec.json.encode(header).decode()
-    return write_atomic(path, lambda part: save_file(plain, part, metadata={"isofire": text}))
+    return write_atomic(path, lambda part: save_file(held, part, metadata={"isofire": text}))
 
 
 def _read(path: str | os.PathLike[str], with_tensors: bool = True) -> tuple[Header, dict[str, Tensor]]:
@@ -211,13 +186,14 @@ def _read(path: str | os.PathLike[str], with_tensors: bool = True) -> tuple[Head
             f"{path} was not written by isofire (no header), so it holds weights alone; name their network too: "
             "--model package.module:builder, from Python isofire.models.open_named(builder, file)"
         )
-    return _header(path, text), tensors
+    return read_header(path, text), tensors
 
 
 def _open(path: str | os.PathLike[str], with_tensors: bool = True) -> tuple[str | None, dict[str, Tensor]]:
     with _opened(path) as file:
         text = (file.metadata() or {}).get("isofire")
-        return text, {name: file.get_tensor(name) for name in (file.keys() if with_tensors else ())}
+        tensors = {name: file.get_tensor(name) for name in (file.keys() if with_tensors else ())}
+        return text, tensors if text is None else unpacked(tensors)
 
 
 @contextlib.contextmanager
@@ -226,6 +202,8 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
         check_file(path)
         with safe_open(path, framework="pt") as file:
             yield file
+    except DamagedError as error:
+        raise CheckpointError(f"{path} is damaged: {error}; restore it from a copy") from error
     except FileNotFoundError as error:
         cut_off = Path(path).with_name("log.txt").is_file()
         made = "make it with isofire train or quantize, or"
@@ -239,16 +217,6 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
         raise CheckpointError(
             f"{path} is truncated or no safetensors file ({error}); if isofire wrote it, restore it from a copy"
         ) from error
-
-
-def _header(path: str | os.PathLike[str], text: str) -> Header:
-    try:
-        found = parse_json(text)
-        if not isinstance(found, dict) or found.get("format") != _FORMAT:
-            raise CheckpointError(f"the format of {path} is not {_FORMAT}; read it with the isofire that wrote it")
-        return msgspec.convert(found, Header)
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise CheckpointError(f"the header of {path} cannot be read ({error}); restore the file from a copy") from error
 
 
 def _load_model(path: str | os.PathLike[str], model: nn.Module, tensors: dict[str, Tensor]) -> None:
@@ -344,8 +312,3 @@ def _some(items: Iterable[str]) -> str:
     names = list(items)
     rest = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
     return ", ".join(names[:_NAMES_SHOWN]) + rest
-
-
-def _versions() -> dict[str, str]:
-    own = next((found.version for found in metadata.distributions(name="isofire")), "not installed")
-    return {"isofire": own, "torch": str(torch.__version__), "python": platform.python_version()}
