@@ -113,11 +113,11 @@ def test_numbers_on_no_grid_are_rounded_and_told() -> None:
 
 def test_units_are_shares_of_a_grid_or_left() -> None:
     assert doctest.testmod(common_grid).failed == 0
-    gain = torch.tensor([0.3, 0.30001], dtype=torch.float64)
+    gain = torch.tensor([0.30001, 0.30001], dtype=torch.float64)
     # 0.1 and 0.7 are multiples of one number only beyond 16 bits
     found = units_of(gain, torch.tensor([8, 8]), torch.tensor([[0.1, 1.0], [0.7, 0.0]], dtype=torch.float64))
     assert torch.equal(found.numbers, gain / 256)
     assert found.odd.tolist() == [1, 1]
     # a grid too fine for the bits is left
     fine = units_of(gain[:1], torch.tensor([3]), torch.tensor([[1.0], [0.0009765625]], dtype=torch.float64))
-    assert float(fine.numbers) == 0.3 / 8
+    assert float(fine.numbers) == float(gain[0]) / 8

@@ -131,6 +131,29 @@ def test_membranes_on_levels_become_tables(membrane: dict[str, Any]) -> None:
     assert found.total <= 3
 
 
+@pytest.mark.parametrize("placement", ["pre_fire", "post_reset"])
+def test_a_level_at_the_threshold_fires_beside_any_biases(placement: Any) -> None:
+    generator = torch.Generator().manual_seed(0)
+    # many of them, so that few binary digits are left to a code
+    spikes = torch.randint(0, 2, (6, 40, 20), generator=generator).float()
+    spikes[0, 0, 0] = 60
+    torch.manual_seed(0)
+    model = nn.Sequential(PerStep(nn.Linear(20, 30)), IF(v_threshold=1.0), PerStep(nn.Linear(30, 4))).eval()
+    membrane = {"bits": 3, "range": [-1.5, 1.5], "placement": placement, "grid": "midtread"}
+    spec = isofire.QuantSpec(weights={"method": "lsq", "bits": 4}, membrane=membrane, first_layer="quantize")
+    quantized = isofire.quantize_(model, spec, spikes)
+    # the threshold is a level, in floating point too
+    assert float((quantized[1].membrane.quantizer.levels() - 1.0).abs().min()) == 0.0
+    integers = lower(quantized, spikes)
+    population = integers.populations["1"]
+    assert population.rules.state_bits == 32
+    assert int(population.threshold.min()) < 2**21
+    assert population.table is not None
+    held = population.table.levels.expand(30, -1)
+    assert torch.equal((held == population.threshold.view(-1, 1)).sum(1), torch.ones(30, dtype=torch.int64))
+    assert differences(quantized, integers, [spikes]).layers["1"].beyond_float32 == 0
+
+
 def test_a_coarse_grid_of_inputs_is_counted_and_named() -> None:
     model = quantized(net(lambda: LIF(2.0)), first_layer="float")
     coarse = lower(model, digits(), input_bits=3, weight_bits=4)

@@ -272,7 +272,8 @@ def test_frames_given_alone_are_cut_into_images_not_steps(net) -> None:
     [
         {"method": "lsq", "bits": 4}, {"method": "lsq", "bits": 3, "granularity": "channel"},
         {"method": "uniform", "bits": 4, "grid": "endpoint"}, {"method": "uniform", "bits": 2, "grid": "midrise"},
-        {"method": "uniform", "bits": 16, "grid": "midtread"}, {"method": "lqnet", "bits": 2},
+        {"method": "uniform", "bits": 16, "grid": "midtread"}, {"method": "uniform", "bits": 16, "grid": "endpoint"},
+        {"method": "lqnet", "bits": 2},
     ],
 )  # fmt: skip
 def test_integer_weights_of_a_converted_model_give_its_values(net, images, weights) -> None:

@@ -40,7 +40,7 @@ def units_of(gain: Tensor, point: Tensor, numbers: Tensor) -> Units:
     Parameters
     ----------
     numbers
-        float64 [k, out]: what must keep its ratios, thresholds first; zeros decide nothing.
+        float64 [k, out]: what must keep its ratios, the last of them only if it can; zeros decide nothing.
 
     Examples
     --------
@@ -52,7 +52,9 @@ def units_of(gain: Tensor, point: Tensor, numbers: Tensor) -> Units:
     odd, shift, shares = [], [], []
     for one, digits, column in zip(gain.tolist(), point.tolist(), numbers.T.tolist(), strict=True):
         held = [value for value in column if value]
-        grid = _grid(held)
+        if (grid := _grid(held)) is None and len(held) > 1:
+            held = [value for value in column[:-1] if value]
+            grid = _grid(held)
         factor, binary = _whole_ratio(one, grid, digits)
         unit = one / (factor * 2.0**binary)
         parts = 0.0 if grid is None else grid / unit

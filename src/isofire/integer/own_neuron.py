@@ -98,11 +98,11 @@ class OwnNeuron:
         return self.gain * (v - self.rest)
 
     def numbers(self, neuron: Neuron, bias: Tensor) -> Tensor:
-        """What must keep its ratios where it lies on one grid, [k, out]: threshold, biases, what is subtracted, floor.
+        """What must keep its ratios where it lies on one grid, [k, out]: threshold, what is subtracted, floor, biases.
 
         A level at which the neuron fires is the threshold, once more.
         """
-        found = [self.threshold, bias]
+        found = [self.threshold]
         if self.subtract is not None:
             found.append(self.subtract)
         if self.floor is not None:
@@ -111,7 +111,7 @@ class OwnNeuron:
             levels = self.gain.view(-1, 1) * (neuron.membrane.quantizer.levels().double().cpu() - self.rest)
             meant = (levels - self.threshold.view(-1, 1)).abs() <= self.threshold.view(-1, 1) * 2.0**-40
             found.append(self.threshold * meant.any(1))
-        return torch.stack([part.expand_as(bias) for part in found])
+        return torch.stack([part.expand_as(bias) for part in (*found, bias)])
 
     def rules(self, bits: int) -> NeuronRules:
         """For states of so many bits."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -104,11 +105,11 @@ def signed_weights(model: nn.Module) -> dict[str, SignedWeights]:
     """
     found = {}
     for name, weight, setting in _weights(model):
-        codes = codes_of(weight, 24)
+        codes = _codes(weight, setting)
         if not codes.exact:
             raise ModelError(
-                f"the levels of {name!r} ({setting.describe()}) have no common step, or too few of them are in use to "
-                "tell it, so no scale gives them; integer_weights gives codes and levels"
+                f"the levels of {name!r} ({setting.describe()}) have no common step, so no scale gives them; "
+                "integer_weights gives codes and levels"
             )
         found[name] = SignedWeights(codes.codes.to(torch.int32), _shared(codes), 0)
     return found
@@ -131,13 +132,18 @@ def _weights(model: nn.Module) -> Iterator[tuple[str, Tensor, WeightSetting]]:
         yield choice.name, weight.detach(), setting
 
 
+def _codes(weight: Tensor, setting: WeightSetting) -> Codes:
+    """On a lattice of which levels without a 0 are the odd points."""
+    return codes_of(weight, 24, known=2 ** math.ceil(setting.nominal_bits + 1))
+
+
 def _shared(codes: Codes) -> Tensor:
     return codes.step[:1] if codes.step.unique().numel() == 1 else codes.step
 
 
 def _in_use(weight: Tensor, setting: WeightSetting) -> IntegerWeights:
     """Of a converted layer."""
-    found = codes_of(weight, 24)
+    found = _codes(weight, setting)
     if found.exact:
         # levels without a 0 are the odd ones
         by = 2 if bool((found.codes % 2 != 0).all()) else 1

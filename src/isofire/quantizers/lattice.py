@@ -14,6 +14,7 @@ _PARTS = (1, 2, 3, 4, 6)
 _FEW = 256
 """The largest code of a lattice of which only a few points are taken, so that no two need be neighbours."""
 _ENOUGH = 8
+_TRIED = 16
 # twice the rounding of origin + step * k in float32
 _ROUNDING = 2.0**-22
 
@@ -29,7 +30,7 @@ class Codes(NamedTuple):
     exact: bool
 
 
-def codes_of(weight: Tensor, bits: int, one_step: bool = False) -> Codes:
+def codes_of(weight: Tensor, bits: int, one_step: bool = False, known: int | None = None) -> Codes:
     """The codes of quantized weights, whose levels have equal distances with 0 on a level or half way between two.
 
     A lattice is looked for in the whole tensor, then in each output's weights. Other weights, in full precision or on
@@ -41,6 +42,8 @@ def codes_of(weight: Tensor, bits: int, one_step: bool = False) -> Codes:
         [out, ...], as the network multiplies with them.
     one_step
         Every output has the same step.
+    known
+        The largest code, where the weights are known to have levels: however few are in use, a lattice is looked for.
 
     Examples
     --------
@@ -49,7 +52,7 @@ def codes_of(weight: Tensor, bits: int, one_step: bool = False) -> Codes:
             [ 3, -1]])
     """
     w = weight.detach().double().cpu()
-    whole = _lattice(w)
+    whole = _lattice(w, known)
     if whole is not None:
         return Codes(
             _divided(w, torch.full(w.shape[:1], whole).double()), torch.full(w.shape[:1], whole).double(), True
@@ -57,7 +60,7 @@ def codes_of(weight: Tensor, bits: int, one_step: bool = False) -> Codes:
     if not one_step:
         each = []
         for row in w:
-            each.append(_lattice(row))
+            each.append(_lattice(row, known))
             if each[-1] is None:
                 break
         else:
@@ -73,7 +76,7 @@ def _divided(w: Tensor, steps: Tensor) -> Tensor:
     return (w / steps.view(-1, *(1,) * (w.ndim - 1))).round().to(torch.int64)
 
 
-def _lattice(w: Tensor) -> float | None:
+def _lattice(w: Tensor, known: int | None) -> float | None:
     """The step of which every weight is a multiple, up to float32's rounding; None if there is none."""
     values = w.unique()
     if values.numel() > 2 * LARGEST:
@@ -85,27 +88,28 @@ def _lattice(w: Tensor) -> float | None:
     gaps = torch.cat([values.diff(), magnitudes[magnitudes > 0]])
     gaps = gaps[gaps > largest * _ROUNDING]
     least = float(gaps.min())
-    for step in (*(least / part for part in _PARTS), _common(gaps, largest / _FEW), *_divisors(magnitudes)):
+    for step in (*(least / part for part in _PARTS), _common(gaps, largest / _FEW)):
         if largest / step <= LARGEST and (found := _refined(magnitudes, step)) is not None:
             return found
-    return None
+    each = (_fitted(magnitudes, step) for step in _divisors(magnitudes, known))
+    return next((step for step in each if step is not None), None)
 
 
-def _divisors(magnitudes: Tensor) -> Iterator[float]:
-    """The largest step of which the largest of at least `_ENOUGH` magnitudes and, up to float32, all are multiples.
+def _divisors(magnitudes: Tensor, known: int | None) -> Iterator[float]:
+    """The largest steps of which the largest of at least `_ENOUGH` magnitudes and, up to float32, all are multiples.
 
     With fewer, random numbers would lie on one too: a step's multiples are told apart to one part in 2^6 at the least.
     """
-    if int((magnitudes > 0).sum()) < _ENOUGH:
+    if known is None and int((magnitudes > 0).sum()) < _ENOUGH:
         return
     largest = float(magnitudes[-1])
-    counts = torch.arange(1, LARGEST + 1, dtype=torch.float64)
+    counts = torch.arange(1, min(known or LARGEST, LARGEST) + 1, dtype=torch.float64)
     for value in magnitudes.tolist():
         places = value / largest * counts
-        counts = counts[(places - places.round()).abs() <= counts * _ROUNDING]
+        counts = counts[(places - places.round()).abs() <= 2.0 * counts * _ROUNDING]
         if not counts.numel():
             return
-    yield largest / float(counts[0])
+    yield from (largest / counts[:_TRIED]).tolist()
 
 
 def _common(values: Tensor, least: float) -> float:
@@ -133,6 +137,12 @@ def _refined(magnitudes: Tensor, step: float) -> float | None:
         if k:
             # each is rounded by as much as the largest at most, so the larger the closer
             step = value / k
+    return _fitted(magnitudes, step)
+
+
+def _fitted(magnitudes: Tensor, step: float) -> float | None:
+    """The step for which all together are closest to multiples; None if one is none."""
+    tolerance = float(magnitudes[-1]) * _ROUNDING
     multiples = (magnitudes / step).round()
     fitted = float((magnitudes * multiples).sum() / multiples.square().sum())
     return fitted if float((magnitudes - multiples * fitted).abs().max()) <= tolerance else None
