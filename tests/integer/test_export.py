@@ -215,6 +215,47 @@ def test_no_number_of_a_manifest_can_change_unseen(place: tuple[Any, ...], value
         read_bundle(folder)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("most_steps", "x", "most_steps of its manifest"), ("most_steps", -5, "most_steps must be at least 1"),
+        ("latency", {"moon": 3}, "name 'moon', which is no layer"), ("latency", {"2": "x"}, "latency of its manifest"),
+        ("notes", 7, "notes of its manifest"), ("notes", {"moon": ["x"]}, "name 'moon', which is no layer"),
+        ("golden.layers", {}, "golden vectors are of other layers"), ("golden.readout", None, r"golden .*\(readout\)"),
+        ("golden.layers.0.currents", None, r"golden .*currents\)"),
+    ],
+)  # fmt: skip
+def test_a_manifest_signed_anew_still_says_what_it_should(key: str, value: Any, said: str, tmp_path: Path) -> None:
+    network = NETWORKS["current-before"]()
+    folder = write_bundle(tmp_path / "net", network, network.codes(images()[:1]))
+    manifest = at = json.loads((folder / "manifest.json").read_text())
+    *tables, last = key.split(".")
+    for table in tables:
+        at = list(at.values())[int(table)] if table.isdigit() else at[table]
+    at[last] = value
+    manifest["sha256"] = sum_of(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match=said):
+        read_bundle(folder)
+
+
+def test_golden_vectors_hold_synaptic_currents_and_bundles_without_them_are_read(tmp_path: Path) -> None:
+    network = NETWORKS["current-before"]()
+    codes = network.codes(images()[:2])
+    folder = write_bundle(tmp_path / "net", network, codes)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    name = network.order[0]
+    about = manifest["golden"]["layers"][name].pop("currents")
+    packed, bits = np.unpackbits(np.load(folder / about["file"])), about["bits"]
+    count = int(np.prod(about["shape"]))
+    values = packed[: count * bits].reshape(count, bits).astype(np.int64) @ (1 << np.arange(bits, dtype=np.int64)[::-1])
+    current = network.run(codes, states=True).currents[name]
+    assert (values + about["least"]).reshape(about["shape"]).tolist() == current.tolist()
+    manifest["sha256"] = sum_of(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert read_bundle(folder).order == network.order
+
+
 @pytest.mark.parametrize(("key", "value"), [("bits", 10**9), ("bits", 0), ("shape", [10**9, 10**3]), ("shape", [1])])
 def test_more_numbers_than_a_file_holds_are_refused_before_they_take_memory(
     key: str, value: Any, tmp_path: Path

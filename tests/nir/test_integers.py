@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -33,6 +34,42 @@ def test_a_convolutional_chain_gives_the_spikes_of_the_network_that_was_written(
     assert torch.equal(ours(x), theirs(x))
     assert float(ours(x).sum()) > 10
     assert differences(graph, theirs, [x]).total < 40
+
+
+@pytest.mark.parametrize("method", ["lsq", "uniform"])
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_codes_of_quantized_weights_are_in_the_file(method: str, bits: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        PerStep(nn.Conv2d(1, 4, 3)), LIF(2.0), PerStep(nn.Flatten(), nn.Linear(144, 5)), IF(v_threshold=0.1)
+    ).eval()
+    x = torch.rand(3, 6, 1, 8, 8)
+    grid = {"grid": "midtread"} if method == "uniform" else {}
+    spec = isofire.QuantSpec(
+        weights={"method": method, "bits": bits, **grid}, first_layer="quantize", last_layer="quantize"
+    )
+    quantized = isofire.quantize_(model, spec, x)
+    isofire.nir.write(tmp_path / "net.nir", quantized, x[:, :1])
+    nodes = [
+        node for node in nir.read(tmp_path / "net.nir").nodes.values() if getattr(node, "weight", None) is not None
+    ]
+    assert len(nodes) == 2
+    for node, layer in zip(nodes, (model[0][0], model[2][1]), strict=True):
+        codes, step = np.asarray(node.metadata["codes"]), np.asarray(node.metadata["step"])
+        assert (codes.dtype, codes.shape) == (np.int8, tuple(layer.weight.shape))
+        assert len(np.unique(codes)) <= 2**bits
+        values = step.reshape(-1, *(1,) * (codes.ndim - 1)) * codes
+        weight = layer.weight.detach().double().numpy()
+        assert np.allclose(values, weight, rtol=2**-21, atol=0)
+        assert np.abs(codes).max() > 0
+    again = isofire.nir.read(tmp_path / "net.nir")
+    assert torch.equal(again(x), quantized(x))
+
+
+def test_networks_in_full_precision_have_no_codes(tmp_path: Path) -> None:
+    model = nn.Sequential(PerStep(nn.Linear(3, 2)), IF()).eval()
+    isofire.nir.write(tmp_path / "net.nir", model, torch.zeros(2, 1, 3))
+    assert all("codes" not in node.metadata for node in nir.read(tmp_path / "net.nir").nodes.values())
 
 
 def test_sums_over_windows_are_pools() -> None:

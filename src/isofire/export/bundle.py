@@ -25,7 +25,17 @@ from torch import Tensor
 from isofire.errors import DataError, SpecError
 from isofire.export.folder import write_folder
 from isofire.files import read_file
-from isofire.integer import Connection, Encoder, IntegerNetwork, NeuronRules, Population, Readout, StateTable, SumPool
+from isofire.integer import (
+    Connection,
+    Encoder,
+    IntegerNetwork,
+    NeuronRules,
+    Population,
+    Readout,
+    StateTable,
+    SumPool,
+    Trace,
+)
 from isofire.packed_bits import pack, unpack
 from isofire.quantization import note_spec_, spec_of
 from isofire.spec import QuantSpec
@@ -199,6 +209,7 @@ def _golden(network: IntegerNetwork, codes: Tensor, writer: _Writer) -> dict[str
         name: {
             "spikes": writer.add(f"golden.spikes{index}", trace.spikes[name]),
             "membranes": writer.add(f"golden.membranes{index}", trace.membranes[name]),
+            "currents": writer.add(f"golden.currents{index}", _currents(network, trace, name)),
         }
         for index, name in enumerate(network.order)
     }
@@ -206,18 +217,32 @@ def _golden(network: IntegerNetwork, codes: Tensor, writer: _Writer) -> dict[str
     return {"inputs": inputs, "layers": layers, "readout": writer.add("golden.readout", trace.readout)}
 
 
+def _currents(network: IntegerNetwork, trace: Trace, name: str) -> Tensor | None:
+    """Of neurons that keep one."""
+    return trace.currents[name] if network.populations[name].rules.synapse != "none" else None
+
+
 def _check_golden(network: IntegerNetwork, golden: dict[str, Any], reader: _Reader, folder: Path) -> None:
     trace = network.run(reader.get(golden["inputs"]), states=True)
+    if golden["layers"].keys() != set(network.order):
+        raise DataError(f"{folder}: its golden vectors are of other layers than the network's; write it again")
     pairs: list[tuple[str, Tensor | None, Tensor | None]] = [("readout", reader.get(golden["readout"]), trace.readout)]
     for name, about in golden["layers"].items():
         pairs.append((f"{name}: spikes", reader.get(about["spikes"]), trace.spikes[name]))
         pairs.append((f"{name}: membranes", reader.get(about["membranes"]), trace.membranes[name]))
+        # bundles of earlier versions hold none
+        if "currents" in about:
+            pairs.append((f"{name}: currents", reader.get(about["currents"]), _currents(network, trace, name)))
     for what, expected, found in pairs:
-        if expected is not None and (found is None or not torch.equal(expected, found)):
+        same = expected is found is None or (
+            expected is not None and found is not None and torch.equal(expected, found)
+        )
+        if not same:
             raise DataError(f"{folder}: the network does not give its golden vectors ({what}); write it again")
 
 
 def _network(manifest: dict[str, Any], reader: _Reader) -> IntegerNetwork:
+    _check_types(manifest, reader.folder)
     encoder, readout = manifest["input"]["encoder"], manifest["readout"]
     return IntegerNetwork(
         {about["name"]: _population(about, reader) for about in manifest["layers"]},
@@ -236,6 +261,18 @@ def _spec(content: dict[str, Any], folder: Path) -> QuantSpec:
         return QuantSpec.from_dict(content)
     except SpecError as error:
         raise DataError(f"{folder}: the spec that it was quantized by: {error}") from error
+
+
+def _check_types(manifest: dict[str, Any], folder: Path) -> None:
+    """What golden vectors do not reach is what it should be."""
+    kinds: tuple[tuple[str, Any], ...] = (
+        ("latency", dict[str, int]), ("most_steps", int | None), ("notes", dict[str, list[str]]),
+    )  # fmt: skip
+    for key, kind in kinds:
+        try:
+            msgspec.convert(manifest[key], kind)
+        except msgspec.ValidationError as error:
+            raise DataError(f"{folder}: {key} of its manifest: {error}; write it again") from error
 
 
 def _population(about: dict[str, Any], reader: _Reader) -> Population:

@@ -130,6 +130,11 @@ class IntegerNetwork(nn.Module):
         self.most_steps = most_steps
         self.order = tuple(populations)
         self.mapping: ChipMapping | None = None
+        if most_steps is not None and most_steps < 1:
+            raise SpecError(f"most_steps must be at least 1, or None, got {most_steps}")
+        if unknown := sorted({*(latency or {}), *(notes or {})} - {*self.order, READOUT}):
+            known = ", ".join((*self.order, READOUT))
+            raise SpecError(f"latency or notes name {unknown[0]!r}, which is no layer; there are {known}")
         self.latency = {name: (latency or {}).get(name, 0) for name in (*self.order, READOUT)}
         self.connections = tuple(connections)
         self.notes = {name: tuple(said) for name, said in (notes or {}).items() if said}

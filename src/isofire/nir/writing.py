@@ -21,6 +21,7 @@ from isofire.files import write_atomic
 from isofire.models import SEWResNet
 from isofire.neurons import MembraneQuantizer, Neuron, Recurrent, Repeat
 from isofire.neurons.fold import StepLayer
+from isofire.nir.codes import note_codes_
 from isofire.nir.foreign import foreign_graph
 from isofire.nir.graph import INPUT, GraphNet, layers_of
 from isofire.nir.metadata import KEY, MEMBRANE, NAMES
@@ -120,6 +121,10 @@ def to_graph(model: nn.Module, example: Tensor, *, dt: float = 1e-4) -> Any:
     edges += [(called[source], "output") for source in net.outputs] + circles
     spec = resolved(model, lambda name: _places(model, names, name))
     quantization = None if spec is None else spec.to_dict()
+    if spec is not None:
+        for name, layer in layers.items():
+            place, module = (f"{name}.weight", layer.weight) if isinstance(layer, Recurrent) else (name, layer)
+            note_codes_(nodes[called[place]], module)
     about = {"version": VERSION, "dt": dt, "steps": net.steps, "quantization": quantization}
     renamed = {node: name for name, node in called.items() if node != name}
     metadata = {KEY: json.dumps(about), NAMES: json.dumps(renamed)}
