@@ -372,3 +372,16 @@ def test_a_rounded_decay_is_the_one_that_is_written(
         assert torch.equal(again(inputs), rounded(inputs))
     (written,) = [node.tau for node in nir.read(tmp_path / "net.nir").nodes.values() if hasattr(node, "tau")]
     assert 1e-4 / float(written.flat[0]) == pytest.approx(float(rounded[1].decays()["membrane"]), rel=1e-6)
+
+
+def test_a_prepared_network_whose_biases_alone_are_rounded_is_written(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(PerStep(nn.Linear(4, 3)), IF(), PerStep(nn.Linear(3, 2)), IF()).eval()
+    x = (torch.rand(5, 2, 4) < 0.5).float()
+    spec = isofire.QuantSpec(biases={"method": "uniform", "bits": 3}, first_layer="quantize", last_layer="quantize")
+    prepared = isofire.calibrate(isofire.prepare(net, spec), x)
+    again = nirs.read(nirs.write(tmp_path / "net.nir", prepared, x))
+    assert torch.equal(again(x), prepared.eval()(x))
+    written = [module.bias for module in again.modules() if isinstance(module, nn.Linear)]
+    assert [len(bias.unique()) <= 7 for bias in written] == [True, True]
+    assert torch.equal(written[0], isofire.convert(prepared)[0][0].bias)

@@ -29,7 +29,7 @@ from isofire.nir.node_writing import node_of, writer_of
 from isofire.nir.parts import converted, resolved
 from isofire.nir.reading import module_name
 from isofire.nir.residual import residual_graph
-from isofire.quantization import integer_weights
+from isofire.quantization import weight_quantizers
 from isofire.running import evaluating, hooked, require_finite
 
 VERSION = 1
@@ -87,7 +87,7 @@ def to_graph(model: nn.Module, example: Tensor, *, dt: float = 1e-4) -> Any:
     require_finite(model)
     levels = {}
     if (values := converted(model)) is not model:
-        levels = {name: table for name, (_, table) in integer_weights(model).items()}
+        levels = {name: quantizer.levels() for name, quantizer in weight_quantizers(model)}
         model = values
     if (graph := foreign_graph(model, example)) is not None:
         return graph
