@@ -7,6 +7,8 @@ import torch
 from tests.firing.cost.test_real_values import FRAMES, LABELS, REAL, F, Net
 from torch import Tensor, nn
 
+from isofire.adapters import Adapter, Layout, register, reset_, unregister
+from isofire.errors import ModelError
 from isofire.firing.cost import measure_cost
 from isofire.firing.limits import Limits
 from isofire.firing.verdict import check
@@ -62,3 +64,91 @@ def test_states_of_recurrent_layers_are_state_memory(layer: nn.Module, numbers: 
     assert (finding.outcome, "layer" in finding.about) == ("undecided", True)
     (finding,) = check(model, model, (FRAMES, LABELS), Limits(state_bytes=4.0 * F - 1)).findings
     assert finding.outcome == "fails"
+
+
+class Ternary(nn.Module):
+    """Fires -1, 0 and 1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, out = torch.zeros_like(x[0]), []
+        for step in x:
+            v = 0.5 * v + step
+            z = (v >= 0.4).float() - (v <= -0.4).float()
+            v = v - 0.4 * z
+            out.append(z)
+        return torch.stack(out)
+
+
+class OfTernary(Adapter):
+    def layout(self, neuron: nn.Module) -> Layout:
+        return Layout.TIME_FIRST
+
+    def threshold(self, neuron: nn.Module) -> Tensor:
+        return torch.tensor(0.4)
+
+    def v_reset(self, neuron: nn.Module) -> None:
+        return None
+
+    def refusal(self, neuron: nn.Module, placement: str) -> str:
+        return "it has no place for a membrane quantizer"
+
+    def host(self, neuron: nn.Module) -> type:
+        raise NotImplementedError
+
+
+def test_a_spike_of_minus_one_is_a_spike() -> None:
+    register(Ternary, OfTernary())
+    try:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(F, 8), Ternary(), nn.Linear(8, 3)).eval()
+        cost = measure_cost(model, (FRAMES, LABELS))
+        with torch.no_grad():
+            spikes = model[1](model[0](FRAMES))
+    finally:
+        unregister(Ternary)
+    assert (spikes < 0).any()
+    each = spikes.abs().sum((0, 2))
+    assert (cost.spikes.mean, cost.neurons[0].spikes.max) == (pytest.approx(float(each.mean())), float(each.max()))
+    assert cost.synapses[-1].synops.mean == pytest.approx(3 * float(each.mean()))
+
+
+class Confident(nn.Module):
+    """Stops when it is sure, on average, of all images that it was given."""
+
+    def __init__(self, enough: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
+        self.first, self.fire, self.head = nn.Linear(20, 30), neuron.LIFNode(v_threshold=0.3), nn.Linear(30, 3)
+        self.enough, self.spikes, self.steps = enough, 0.0, 0
+        for layer in (self.first, self.head):
+            layer.weight.data.mul_(1.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        total, self.spikes = torch.zeros(len(x), 3), 0.0
+        for step in range(8):
+            spikes = self.fire(self.first(x))
+            self.spikes += float(spikes.sum())
+            total, self.steps = total + self.head(spikes), step + 1
+            if step > 1 and float((total / (step + 1)).softmax(1).max(1).values.mean()) > self.enough:
+                break
+        return total
+
+
+def test_a_network_that_decides_by_all_images_is_given_one_at_a_time() -> None:
+    images, labels = 3 * torch.rand(8, 20, generator=torch.Generator().manual_seed(29)), torch.arange(8) % 3
+    model = Confident(0.42).eval()
+    alone = []
+    with torch.no_grad():
+        for place in range(8):
+            reset_(model)
+            model(images[place : place + 1])
+            alone.append((model.steps, 3 * model.spikes))
+    # those that stop after the same step; together with others they stop elsewhere
+    steps = alone[0][0]
+    same = [place for place, (taken, _) in enumerate(alone) if taken == steps]
+    assert 2 < len(same) < 8
+    head = next(s for s in measure_cost(model, (images[same], labels[same])).synapses if s.name == "head")
+    assert head.synops.mean == pytest.approx(sum(alone[place][1] for place in same) / len(same))
+    with pytest.raises(ModelError, match=r"T must stay .* a network that decides itself how long it runs"):
+        measure_cost(model, (images, labels))

@@ -106,7 +106,28 @@ def _way_for(model: nn.Module, inputs: Tensor, axis: int) -> _Way:
             together.run(inputs.narrow(axis, 0, few), few, forward)
     except ModelError:
         return _Way(together=False)
-    return _Way(together=_agree(alone, together))
+    agree = _agree(alone, together)
+    if agree and together.trace.uses.read_by is not None:
+        # where Python reads what images made, it may decide by all of them what is done with each
+        agree = _agree_on_all(model, inputs.narrow(axis, 0, images - (images == alone.steps)), axis)
+    return _Way(together=agree)
+
+
+def _agree_on_all(model: nn.Module, inputs: Tensor, axis: int) -> bool:
+    """Whether each image of a batch costs the same alone."""
+    alone, together = CostMeter(model), CostMeter(model)
+    try:
+        with alone.counting():
+            _Way(together=False).run(alone, inputs, axis)
+        with together.counting():
+            together.run(inputs, inputs.shape[axis], forward)
+    except ModelError:
+        return False
+    return alone.sites.keys() == together.sites.keys() and all(
+        len(one) == len(other) and all(map(_equal, one, other))
+        for name, tally in alone.sites.items()
+        for one, other in zip(tally.images, together.sites[name].images, strict=True)
+    )
 
 
 def _agree(alone: CostMeter, together: CostMeter) -> bool:

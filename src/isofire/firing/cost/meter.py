@@ -158,7 +158,8 @@ class CostMeter:
         if self.images and len(total) != self.steps and total.shape[1] == images:
             raise ModelError(
                 f"T must stay {self.steps} for all images, got T = {len(total)} (neuron {name!r}); pad or cut the "
-                "recordings to one T, or measure those of each T apart"
+                "recordings to one T, or measure those of each T apart; a network that decides itself how long it runs "
+                "is measured with its T fixed"
             )
         if tuple(total.shape) != (self.steps, images):
             raise ModelError(
@@ -176,7 +177,8 @@ class CostMeter:
         spikes = adapter.spikes(module, output).detach()
         tally = self.spikes[name]
         tally.neurons = spikes[0, 0].numel()
-        tally.calls.append(spikes.flatten(2).sum(2, dtype=torch.float64).cpu())
+        # one of -1 is a spike
+        tally.calls.append(spikes.abs().flatten(2).sum(2, dtype=torch.float64).cpu())
         values = output[0] if isinstance(output, tuple) else output
         values = values.detach().double()
         if is_whole(values):
