@@ -15,6 +15,7 @@ from torch import nn
 import isofire
 from isofire.adapters import find_neurons
 from isofire.errors import CheckpointError, ModelError, SpecError
+from isofire.integer import lower
 from isofire.neurons import IF, LIF, ATan, ParametricLIF, PerStep, Repeat
 from isofire.quantization import spec_of
 
@@ -385,3 +386,30 @@ def test_a_prepared_network_whose_biases_alone_are_rounded_is_written(tmp_path: 
     written = [module.bias for module in again.modules() if isinstance(module, nn.Linear)]
     assert [len(bias.unique()) <= 7 for bias in written] == [True, True]
     assert torch.equal(written[0], isofire.convert(prepared)[0][0].bias)
+
+
+def _lesion(module: nn.Module) -> None:
+    module.register_forward_hook(lambda _module, _inputs, output: output * 0.5)
+
+
+def _gain(module: nn.Module) -> None:
+    module.register_forward_pre_hook(lambda _module, inputs: (0.5 * inputs[0],))
+
+
+def _replaced(module: nn.Module) -> None:
+    own = module.forward
+    module.forward = lambda x, *further, **named: own(0.5 * x, *further, **named)  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("change", [_lesion, _gain, _replaced])
+@pytest.mark.parametrize("place", ["1", "0.0", "0"])
+def test_code_that_a_graph_would_leave_out_is_refused(change: Any, place: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(PerStep(nn.Linear(20, 16)), LIF(), PerStep(nn.Linear(16, 3))).eval()
+    change(net.get_submodule(place))
+    with pytest.raises(ModelError, match=r"has a hook|a forward of its own|computes something else|its forward must"):
+        nirs.write(tmp_path / "net.nir", net, torch.rand(9, 6, 20))
+    assert not (tmp_path / "net.nir").exists()
+    spec = isofire.QuantSpec(weights={"method": "uniform", "bits": 4}, first_layer="quantize", last_layer="quantize")
+    with pytest.raises(ModelError, match=r"has a hook|has a forward of its own|is not seen to use its weight"):
+        lower(isofire.quantize_(net, spec, (torch.rand(9, 6, 20), torch.arange(6) % 3)), torch.rand(9, 6, 20))

@@ -99,7 +99,7 @@ def _check_known(model: nn.Module) -> None:
 
 _AS_THEY_ARE = (
     nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.AvgPool2d, nn.Dropout, nn.Identity, nn.Flatten, SEWResNet,
-    SEWBlock, Repeat,
+    SEWBlock, Repeat, PerStep, Neuron,
 )  # fmt: skip
 
 

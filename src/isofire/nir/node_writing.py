@@ -45,7 +45,7 @@ def writer_of(name: str, module: nn.Module) -> Callable[[str, Any, tuple[int, ..
     """
     for kind, write in _WRITERS.items():
         if isinstance(module, kind):
-            if kind.__module__.startswith("torch.") and (own := own_code_of(module)) == "a forward of its own":
+            if (own := own_code_of(module)) == "a forward of its own":
                 raise ModelError(
                     f"{name!r} ({type(module).__name__}) is a {kind.__name__} with {own}, which a node of NIR would "
                     f"not run; use a plain {kind.__name__} that gives the same"

@@ -177,6 +177,12 @@ class CostMeter:
         spikes = adapter.spikes(module, output).detach()
         tally = self.spikes[name]
         tally.neurons = spikes[0, 0].numel()
+        if not bool((spikes == spikes.round()).all()):
+            value = float(spikes[spikes != spikes.round()][0])
+            raise ModelError(
+                f"a neuron must give whole numbers of spikes, those of {name!r} do not: got {value:.9g}; let its "
+                "adapter's spikes() divide by a spike's height"
+            )
         # one of -1 is a spike
         tally.calls.append(spikes.abs().flatten(2).sum(2, dtype=torch.float64).cpu())
         values = output[0] if isinstance(output, tuple) else output
