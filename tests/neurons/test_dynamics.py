@@ -82,6 +82,8 @@ def test_bad_constants(arguments: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("tau", [1.0, 0.5, math.nan, math.inf])
 def test_a_learned_tau_starts_above_one(tau: float) -> None:
+    with pytest.raises(SpecError, match="the one that it starts from as init_tau"):
+        ParametricLIF(tau=2.5)  # type: ignore[call-arg]
     with pytest.raises(SpecError, match="init_tau must be finite and greater than 1"):
         ParametricLIF(tau)
 

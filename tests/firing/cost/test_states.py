@@ -152,3 +152,40 @@ def test_a_network_that_decides_by_all_images_is_given_one_at_a_time() -> None:
     assert head.synops.mean == pytest.approx(sum(alone[place][1] for place in same) / len(same))
     with pytest.raises(ModelError, match=r"T must stay .* a network that decides itself how long it runs"):
         measure_cost(model, (images, labels))
+
+
+class Siamese(nn.Module):
+    """The same first layer for two images."""
+
+    def __init__(self, steps: int, own: bool, before: bool) -> None:
+        super().__init__()
+        self.first, self.one, self.head, self.steps, self.before = (
+            nn.Linear(20, 16),
+            LIF(),
+            nn.Linear(16, 2),
+            steps,
+            before,
+        )
+        self.other = LIF() if own else self.one
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = []
+        for place, neurons in enumerate((self.one, self.other)):
+            image = x[:, place]
+            if self.before:
+                driven = self.first(image).unsqueeze(0).repeat(self.steps, 1, 1)
+            else:
+                driven = self.first(image.unsqueeze(0).repeat(self.steps, 1, 1))
+            found.append(self.head(neurons(driven)))
+        return found[0] + found[1]
+
+
+@pytest.mark.parametrize("steps", [2, 4])
+@pytest.mark.parametrize("before", [True, False])
+def test_two_images_of_one_layer_are_no_two_steps(steps: int, before: bool) -> None:
+    data = 3 * torch.rand(6, 2, 20), torch.arange(6) % 2
+    cost = measure_cost(Siamese(steps, True, before).eval(), data)
+    first = next(item for item in cost.synapses if item.name == "first")
+    assert (cost.T, first.macs_once, first.macs_every_step) == (steps, 2 * 20 * 16, steps * 2 * 20 * 16)
+    with pytest.raises(ModelError, match="neuron 'one' was called more than once in one forward"):
+        measure_cost(Siamese(steps, False, before).eval(), data)

@@ -150,7 +150,7 @@ def _equal(a: SiteCall, b: SiteCall) -> bool:
 
 def _cost(model: nn.Module, meter: CostMeter, frames: bool) -> Cost:
     neurons = {name: tally.neurons for name, tally in meter.spikes.items()}
-    summed = {name: _summed(tally, meter.steps, frames) for name, tally in meter.sites.items()}
+    summed = {name: _summed(tally, meter.steps, frames, meter.stepped) for name, tally in meter.sites.items()}
     images = len(next(iter(meter.spikes.values())).totals)
     synops = sum((item.sums[:, ALL] for item in summed.values()), np.zeros(images))
     spikes = sum((torch.stack(tally.totals).sum(1) for tally in meter.spikes.values()), torch.zeros(images))
@@ -178,7 +178,7 @@ class _Summed:
     counted: bool
 
 
-def _summed(tally: Tally, steps: int, frames: bool) -> _Summed:
+def _summed(tally: Tally, steps: int, frames: bool, stepped: bool) -> _Summed:
     calls = max(map(len, tally.images))
     by_slot = [[image[slot] for image in tally.images if slot < len(image)] for slot in range(calls)]
     counted = _counted(by_slot)
@@ -191,7 +191,7 @@ def _summed(tally: Tally, steps: int, frames: bool) -> _Summed:
         kept = [_kept(call, sure) for call, sure in zip(image, counted, strict=False)]
         rows.append(sum((call.sums.sum(1).numpy() for call in kept), np.zeros(REAL + 1)))
         dense = [call for call, sure in zip(kept, counted, strict=False) if call.real or not sure]
-        first, second = _multiplications(dense, steps, frames, looped=len(image) == steps > 1)
+        first, second = _multiplications(dense, steps, frames, stepped, looped=len(image) == steps > 1)
         once.append(first)
         every.append(second)
         events.append(_events(image, steps))
@@ -218,11 +218,14 @@ def _kept(call: SiteCall, counted: bool) -> SiteCall:
     return replace(call, sums=sums)
 
 
-def _multiplications(calls: list[SiteCall], steps: int, frames: bool, looped: bool) -> tuple[float, float]:
+def _multiplications(
+    calls: list[SiteCall], steps: int, frames: bool, stepped: bool, looped: bool
+) -> tuple[float, float]:
     """Multiply-accumulates of one image, a static input worked on once, and at every step.
 
     What a forward does once with the image is reused, and so is taken T times for the latter; not so what depends on
-    nothing (a state at rest), nor a first step of weights that are used at each (`looped`).
+    nothing (a state at rest), nor a first step of weights that are used at each (`looped`). Where neurons run between
+    calls of a layer, that is a loop over time if they see single steps (`stepped`), and other images if they see all.
     """
     executed = sum(float(call.sums[REAL].sum()) for call in calls)
     static = [call for call in calls if call.static is not None]
@@ -237,7 +240,8 @@ def _multiplications(calls: list[SiteCall], steps: int, frames: bool, looped: bo
     lone = [call for call in static if len(call.static or ()) == 1 and not call.constant]
     stepwise = sum(float(call.sums[REAL].sum()) for call in static) - sum(float(c.sums[REAL].sum()) for c in lone)
     keys = {call.static for call in lone}
-    looped = looped or len(keys) < len(lone) or len({call.neuron_calls for call in lone}) > 1
+    between = len({call.neuron_calls for call in lone}) > 1
+    looped = len(keys) < len(lone) or (stepped if between else looped)
     alone = sum(float(call.sums[REAL].sum()) for call in lone) * (1 if looped else steps)
     return once + moving, stepwise + alone + moving
 

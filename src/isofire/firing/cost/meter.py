@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter, batch_first, find_keepers, states_after
+from isofire.adapters import Adapter, Layout, batch_first, find_keepers, states_after
 from isofire.errors import ModelError
 from isofire.firing.cost.contacts import Arrival, Contact, Which, without_sums_of_more
 from isofire.firing.cost.events import Events, Source, is_whole
@@ -85,6 +85,8 @@ class CostMeter:
         self.spikes = {name: SpikeTally() for name in self.trace.neurons}
         self.sites: dict[str, SiteTally] = {}
         self.steps = 0
+        self.stepped = False
+        """Whether neurons see single steps."""
         self.images = 0
         self.kept: dict[str, list[int]] = {}
         """Layer that does not spike -> numbers in each of its states, of one image."""
@@ -153,6 +155,7 @@ class CostMeter:
     def _settled_spikes(self, name: str, tally: SpikeTally, images: int) -> Tensor:
         if not tally.calls:
             raise ModelError(f"every neuron must be called in each forward, {name!r} was not")
+        self.stepped = self.stepped or len(tally.calls) > 1
         total = torch.cat(tally.calls)
         self.steps = self.steps or len(total)
         if self.images and len(total) != self.steps and total.shape[1] == images:
@@ -176,6 +179,11 @@ class CostMeter:
     def _fired(self, name: str, module: nn.Module, adapter: Adapter, output: Any) -> Events:
         spikes = adapter.spikes(module, output).detach()
         tally = self.spikes[name]
+        if tally.calls and adapter.layout(module) is not Layout.STEP:
+            raise ModelError(
+                f"neuron {name!r} was called more than once in one forward, so its layers cannot be told apart; give "
+                "each place its own neuron module"
+            )
         tally.neurons = spikes[0, 0].numel()
         if not bool((spikes == spikes.round()).all()):
             value = float(spikes[spikes != spikes.round()][0])

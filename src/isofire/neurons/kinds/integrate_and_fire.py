@@ -154,6 +154,8 @@ class ParametricLIF(_MembraneNeuron):
     def __init__(
         self, init_tau: float = 2.0, *, decay_input: bool = True, backend: Backend = "auto", **common: Unpack[Common]
     ) -> None:
+        if "tau" in common:
+            raise SpecError("a parametric LIF learns its tau; give the one that it starts from as init_tau")
         if not (math.isfinite(init_tau) and init_tau > 1.0):
             raise SpecError(f"init_tau must be finite and greater than 1, got {init_tau}; use IF for no leak")
         dynamics = ParametricLIFDynamics(tau=init_tau, decay_input=decay_input, **common)
