@@ -240,3 +240,19 @@ def test_the_baseline_teaches_where_a_loss_asks_for_it(baseline, splits):
     assert taught.row["options"].endswith("paired=2")
     assert "paired" not in (plain.row["options"] or "")
     assert all(torch.equal(value, baseline.state_dict()[name]) for name, value in before.items())
+
+
+def test_tensors_and_batches_are_sets(baseline, splits):
+    def pair(part, count):
+        return next(iter(part.first(count).batches(count)))[:2]
+
+    test, given = splits.test.first(60), pair(splits.train, 200)
+    own = run(baseline, splits, WEIGHTS, train_set=given, test_set=pair(test, 60), calibration_images=200)
+    batches = [(given[0][:100], given[1][:100]), (given[0][100:], given[1][100:])]
+    again = run(baseline, splits, WEIGHTS, train_set=batches, test_set=[pair(test, 60)], calibration_images=200)
+    sets = run(baseline, splits, WEIGHTS, train_set=splits.train.first(200), test_set=test, calibration_images=200)
+    for key in ("accuracy", "agreement", "emd_weighted", "mfr"):
+        assert own.row[key] == again.row[key] == sets.row[key]
+    assert own.row["data"] == "data"
+    trained = run(baseline, splits, None, "qat", train_set=given, test_set=pair(test, 60), recipe=QAT)
+    assert trained.row["n_images"] == 60

@@ -16,6 +16,7 @@ from torch import nn
 from isofire.adapters import copy_of
 from isofire.batches import BatchSource, Data, count_images
 from isofire.config import Mode
+from isofire.data import EventSet, ImageSet, TensorSet
 from isofire.errors import ModelError, SpecError
 from isofire.firing import Comparison, Observation, compare
 from isofire.firing.cost import Cost, CostComparison, measure_cost
@@ -73,8 +74,8 @@ def run_cell(
     spec: QuantSpec | None,
     *,
     mode: Mode,
-    train_set: AnySet | NamedData,
-    test_set: AnySet | NamedData,
+    train_set: AnySet | NamedData | Data,
+    test_set: AnySet | NamedData | Data,
     valid_set: AnySet | None = None,
     recipe: Recipe | None = None,
     seed: int = 0,
@@ -109,7 +110,7 @@ def run_cell(
         "ptq" quantizes the trained weights; "qat" also trains with the quantizers in place, by `recipe`, and keeps
         the weights of the last epoch. Losses of the recipe that compare with a teacher get the baseline.
     train_set
-        To calibrate on and to train with; what is no set, such as batches, is enough to calibrate on.
+        To calibrate on and to train with; a pair of tensors, or batches, become a set in memory.
     test_set
         To compare on.
     valid_set
@@ -160,6 +161,7 @@ def run_cell(
         raise SpecError("mode 'qat' trains, so it needs a recipe; give one or use mode 'ptq'")
     if mode == "ptq" and start is not None:
         raise SpecError("mode 'ptq' quantizes the baseline, so it takes no other start; leave it out or use mode 'qat'")
+    train_set, test_set = _set_of(train_set, "train"), _set_of(test_set, "test")
     began, place = time.perf_counter(), pick_device(device, int(os.environ.get("LOCAL_RANK", "0")))
     if mode == "qat" and isinstance(train_set, NamedData):
         raise SpecError(f"mode 'qat' trains, so it needs a set of isofire.data, got batches of {train_set.name}")
@@ -243,6 +245,10 @@ def is_control(row: dict[str, Any]) -> bool:
 
 def _control_labels(mode: Mode) -> dict[str, Any]:
     return {**labels_of(None), "method": CONTROLS[mode]}
+
+
+def _set_of(data: AnySet | NamedData | Data, split: str) -> AnySet | NamedData:
+    return data if isinstance(data, ImageSet | EventSet | TensorSet | NamedData) else TensorSet.of(data, "data", split)
 
 
 def _calibration(train_set: AnySet | NamedData, images: int, seed: int, place: torch.device) -> tuple[Data, int]:
