@@ -15,7 +15,7 @@ from isofire.integer.network import READOUT
 from isofire.models import SEWResNet
 from isofire.models.sew_resnet import SEWBlock
 from isofire.neurons import IF, LIF, CubaLIF, Neuron, ParametricLIF, PerStep, Recurrent, Repeat
-from isofire.running import own_code_of
+from isofire.running import refuse_own_code
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def stages_of(model: nn.Module) -> tuple[list[Stage], int | None]:
         integers.
     """
     names = {id(module): name for name, module in model.named_modules()}
-    _check_known(model)
+    refuse_own_code(model, _AS_THEY_ARE, "integers")
 
     def named(stage: Stage) -> Stage:
         return replace(stage, norm_name=names[id(stage.norm)]) if stage.norm is not None else stage
@@ -84,17 +84,6 @@ def stages_of(model: nn.Module) -> tuple[list[Stage], int | None]:
         f"integers are known of SEWResNet, nn.Sequential (with PerStep) and chains read from NIR, got "
         f"{type(model).__name__}; build the network of these, or run its layers through IntegerNetwork"
     )
-
-
-def _check_known(model: nn.Module) -> None:
-    """Integers are made of classes and weights, which other code in a module is no part of."""
-    for name, module in model.named_modules():
-        own = own_code_of(module)
-        if own == "a hook" or (own is not None and isinstance(module, _AS_THEY_ARE)):
-            raise ModelError(
-                f"{name or 'the network'!r} ({type(module).__name__}) has {own}, which integers would leave out; take "
-                "it off, or fold what it does into the weights"
-            )
 
 
 _AS_THEY_ARE = (

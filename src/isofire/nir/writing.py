@@ -30,7 +30,7 @@ from isofire.nir.parts import converted, resolved
 from isofire.nir.reading import module_name
 from isofire.nir.residual import residual_graph
 from isofire.quantization import weight_quantizers
-from isofire.running import evaluating, hooked, own_code_of, require_finite
+from isofire.running import evaluating, hooked, refuse_own_code, require_finite
 
 VERSION = 1
 
@@ -91,13 +91,7 @@ def to_graph(model: nn.Module, example: Tensor, *, dt: float = 1e-4) -> Any:
         model = values
     if (graph := foreign_graph(model, example)) is not None:
         return graph
-    for name, module in model.named_modules():
-        own = own_code_of(module)
-        if own == "a hook" or (own is not None and isinstance(module, PerStep)):
-            raise ModelError(
-                f"{name or 'the network'!r} ({type(module).__name__}) has {own}, which a graph would leave out; take "
-                "it off, or fold what it does into the weights"
-            )
+    refuse_own_code(model, (PerStep,), "a graph")
     names: dict[str, str] = {}
     net = _as_graph(model, names, example)
     layers = layers_of(net)

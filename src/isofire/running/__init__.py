@@ -5,7 +5,7 @@ from isofire.running.composite import by_parts
 from isofire.running.device import device_of, placed
 from isofire.running.finite import require_finite, require_shapes
 from isofire.running.modes import drawing, evaluating, hooked
-from isofire.running.own_code import own_code_of
+from isofire.running.own_code import own_code_of, refuse_own_code
 
 __all__ = [
     "by_parts",
@@ -16,6 +16,7 @@ __all__ = [
     "hooked",
     "own_code_of",
     "placed",
+    "refuse_own_code",
     "require_finite",
     "require_shapes",
     "unchanged",
