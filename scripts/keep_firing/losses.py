@@ -21,17 +21,32 @@ class Beside:
     ----------
     loss
         As the options name it; "" without one.
-    over_none, over_mean_rate
-        EMD as a multiple of theirs; None where there is no such setting.
-    apart
-        Whether for every seed the 95 % intervals of EMD lie apart from theirs, below.
+    over_none
+        EMD as a multiple of that without a loss.
+    over_mean_rates
+        The same, of each setting with the loss on mean rates, by its weight; none where it was not run.
+    below_none, below_mean_rates
+        Whether for every seed the 95 % interval of EMD lies below, and apart from, theirs (not its own); False where
+        there is none.
     """
 
     group: Group
     loss: str
     over_none: float | None
-    over_mean_rate: float | None
-    apart: bool
+    over_mean_rates: list[float]
+    below_none: bool
+    below_mean_rates: bool
+
+    @property
+    def apart(self) -> bool:
+        """Whether it lies below all that there is to lie below."""
+        alone = not self.over_mean_rates or self.of_mean_rates
+        return self.below_none and (self.below_mean_rates or alone)
+
+    @property
+    def of_mean_rates(self) -> bool:
+        """Whether it is the loss on mean rates itself."""
+        return self.loss.startswith("mean_rate")
 
 
 def by_loss(groups: Groups) -> list[Beside]:
@@ -50,14 +65,15 @@ def by_loss(groups: Groups) -> list[Beside]:
 
 def _beside(group: Group, loss: str, family: dict[str, Group]) -> Beside:
     none = family.get("")
-    mean_rate = next((other for name, other in family.items() if name.startswith("mean_rate")), None)
-    others = [other for other in (none, mean_rate) if other is not None and other is not group]
+    mean_rates = [other for name, other in family.items() if name.startswith("mean_rate")]
+    others = [other for other in mean_rates if other is not group]
     return Beside(
         group=group,
         loss=loss,
         over_none=None if none is None else group.emd / none.emd,
-        over_mean_rate=None if mean_rate is None else group.emd / mean_rate.emd,
-        apart=bool(others) and all(_below(group, other) for other in others),
+        over_mean_rates=[group.emd / other.emd for other in mean_rates],
+        below_none=none is not None and _below(group, none),
+        below_mean_rates=bool(others) and all(_below(group, other) for other in others),
     )
 
 

@@ -45,9 +45,24 @@ class Group:
         return mean(estimate for _, estimate, _ in self.drops)
 
     @property
+    def accuracy(self) -> float:
+        """Share of the test images, mean over seeds."""
+        return mean(row["accuracy"] for row in self.rows)
+
+    @property
+    def accuracy_fp(self) -> float:
+        """The baseline's, mean over seeds."""
+        return mean(row["accuracy_fp"] for row in self.rows)
+
+    @property
     def emd(self) -> float:
         """Mean over seeds."""
         return mean(row["emd_layer_mean"] for row in self.rows)
+
+    @property
+    def paired(self) -> float:
+        """Mean absolute change of a neuron's rate, mean over seeds."""
+        return mean(row["paired_mae"] for row in self.rows)
 
     @property
     def behind_control(self) -> float:

@@ -30,10 +30,11 @@ def store(sweep: Path, folder: Path) -> None:
     plan = json.loads((sweep / "plan.json").read_text(encoding="utf-8"))
     if len(rows) != len(plan["cells"]):
         raise SystemExit(f"{sweep} holds {len(rows)} of {len(plan['cells'])} cells; run the sweep to its end first")
+    root = plan["config"]["data"].get("root")
     folder.mkdir(parents=True, exist_ok=True)
     for name in KEPT:
         text = (sweep / name).read_text(encoding="utf-8")
-        write_text(folder / name, text.replace(str(plan["config"]["data"]["root"]), "DATA"))
+        write_text(folder / name, text.replace(root, "DATA") if root else text)
     decisions = {}
     for row in rows:
         cell = sweep / "cells" / row["cell"]

@@ -32,4 +32,5 @@ class Study:
 STUDIES = (
     Study("keep-firing", RESULTS / "2026-11-28_keep-firing", AFTER_TRAINING),
     Study("one-epoch", RESULTS / "2026-11-28_one-epoch", ONE_EPOCH),
+    Study("digits-losses", RESULTS / "2026-11-28_digits-losses", ()),
 )
