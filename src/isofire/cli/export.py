@@ -47,8 +47,9 @@ def export(
     ```
 
     nir: quantized weights are the values of their levels; membrane quantizers are metadata, see docs/adapters/nir.md.
-    The data give the shapes, and two images on which the graph is checked against the network. A network of another
-    library is written by that library's own writer, with weights alone quantized, and not checked.
+    The data give the shapes, and two images on which the graph is checked against the network and whose inputs, spikes,
+    states and outputs are its golden vectors. A network of another library is written by that library's own writer,
+    with weights alone quantized, not checked and without golden vectors.
 
     bundle and c: the network in integers (docs/chips.md), batch norms folded, with golden vectors of two images. The
     data give shapes, the range of inputs, and 16 images on which spikes that differ from the float network's are
@@ -92,17 +93,17 @@ def _to_nir(out: Path, chosen: ModelChoice, model: Path | None, choice: DataChoi
     except ImportError as error:
         raise SpecError(f"--to nir needs the extra nir: pip install 'isofire[nir]' ({error})") from error
     opened, _ = chosen.open(model)
-    inputs, _ = next(iter(choice.load().first(_EXAMPLES).batches(_EXAMPLES)))
-    graph = nir.to_graph(opened, inputs)
+    inputs, labels = next(iter(choice.load().first(_EXAMPLES).batches(_EXAMPLES)))
+    graph = nir.to_graph(opened, inputs, golden=_EXAMPLES)
     nir.write_graph(out, graph)
-    quantized = bool(nir.quantized_parts(opened))
+    quantized, own = bool(nir.quantized_parts(opened)), nir.is_own(graph)
     document = {
         "file": str(out), "format": "nir", "nodes": len(graph.nodes), "edges": len(graph.edges),
-        "bytes": out.stat().st_size, "quantized": quantized,
+        "bytes": out.stat().st_size, "quantized": quantized, "golden": len(labels) if own else 0,
     }  # fmt: skip
     kind = "quantized" if quantized else "full precision"
-    own = nir.is_own(graph)
-    by = "" if own else ", by its library's own writer and not checked"
+    golden = f", golden vectors of {len(labels)} images"
+    by = golden if own else ", by its library's own writer, not checked and without golden vectors"
     text = f"wrote {out}: {len(graph.nodes)} nodes, {len(graph.edges)} edges, {kind}{by}"
     return Report(document | {"checked": own}, text)
 

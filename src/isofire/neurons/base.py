@@ -94,6 +94,16 @@ class Neuron(nn.Module):
         """
         self.dynamics = replace(self.dynamics, v_threshold=float(threshold))
 
+    def states(self, x: Tensor) -> State:
+        """Every variable after each step, [T, N, ...], the membrane first, for inputs [T, N, ...]; by the reference."""
+        kept: list[State] = []
+        reference.run(self.dynamics, x, self.tensors(), self.membrane, self._feedback(), kept)
+        return tuple(torch.stack(every) for every in zip(*kept, strict=True))
+
+    def _feedback(self) -> Callable[[Tensor], Tensor] | None:
+        """From the spikes of the step before to what they add to the input; None without recurrent connections."""
+        return None
+
     def firing_input(self) -> float:
         """The least input that makes a neuron at rest fire at once, for a charge that is affine in the input.
 

@@ -69,7 +69,10 @@ class Recurrent(Neuron):
             x = norm(x) if repeat is not None else apply_per_step(norm, x)
         if repeat is not None:
             x = x.unsqueeze(0).expand(steps, *x.shape)
-        return reference.run(self.dynamics, x, self.tensors(), self.membrane, self._back)
+        return reference.run(self.dynamics, x, self.tensors(), self.membrane, self._feedback())
+
+    def _feedback(self) -> Callable[[Tensor], Tensor]:
+        return self._back
 
     def _back(self, spikes: Tensor) -> Tensor:
         back = self.weight(spikes)

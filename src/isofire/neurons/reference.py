@@ -43,6 +43,7 @@ def run(
     tensors: State = (),
     membrane: StateMap | None = None,
     feedback: Callable[[Tensor], Tensor] | None = None,
+    kept: list[State] | None = None,
 ) -> Tensor:
     """Spikes [T, N, ...] for inputs [T, N, ...], starting at rest.
 
@@ -55,6 +56,8 @@ def run(
         the reset, as it is stored for the next step (`post_reset`; MINT, Q-SNN).
     feedback
         From the spikes of the step before to what is added to the input; no neuron has fired before the first.
+    kept
+        Gets the state after each step.
     """
     state = d.initial(x[0])
     spikes = []
@@ -69,6 +72,8 @@ def run(
         if membrane is not None and membrane.placement == "post_reset":
             state = (membrane(state[0]), *state[1:])
         spikes.append(s)
+        if kept is not None:
+            kept.append(state)
     return torch.stack(spikes)
 
 

@@ -17,6 +17,7 @@ from isofire.hdf5_check import check_hdf5
 from isofire.neurons import MembraneQuantizer, Neuron, Recurrent
 from isofire.nir.circles import flat, recurrent_pairs
 from isofire.nir.convention import Convention
+from isofire.nir.golden import check_golden
 from isofire.nir.graph import INPUT, GraphNet, Scale, layers_of
 from isofire.nir.metadata import CONVENTION, KEY, MEMBRANE, NAMES, intact
 from isofire.nir.nodes import gain_of, module_of
@@ -31,7 +32,8 @@ def read(source: str | os.PathLike[str] | Any, convention: Convention | None = N
 
     Layers have the names that they had in the network which isofire wrote, so that the two can be compared; elsewhere
     those of the nodes, with "_" for characters that a module's name cannot have. Where a neuron's
-    input is multiplied by a resistance, a `Scale` stands before it under the neuron's name with "_r".
+    input is multiplied by a resistance, a `Scale` stands before it under the neuron's name with "_r". Golden vectors,
+    where isofire wrote some (`write(..., golden=2)`), are run and compared.
 
     Parameters
     ----------
@@ -45,7 +47,7 @@ def read(source: str | os.PathLike[str] | Any, convention: Convention | None = N
     Raises
     ------
     CheckpointError
-        If the file cannot be read, or isofire's metadata in it are damaged.
+        If the file cannot be read, isofire's metadata in it are damaged, or it does not give its golden vectors.
     ModelError
         If the graph has no single input and output, runs in a circle, a node has no counterpart here, or a neuron was
         seen to do what no convention does and none is given.
@@ -70,6 +72,7 @@ def read(source: str | os.PathLike[str] | Any, convention: Convention | None = N
     if spec is not None:
         restore_(net, spec, converted=True)
         _fill_membranes(net, graph, places)
+    check_golden(graph, net, places)
     return net.eval()
 
 

@@ -23,6 +23,7 @@ from isofire.neurons import MembraneQuantizer, Neuron, PerStep, Recurrent, Repea
 from isofire.neurons.fold import StepLayer
 from isofire.nir.codes import note_codes_
 from isofire.nir.foreign import foreign_graph
+from isofire.nir.golden import note_golden_
 from isofire.nir.graph import INPUT, GraphNet, layers_of
 from isofire.nir.metadata import KEY, MEMBRANE, NAMES
 from isofire.nir.node_writing import node_of, writer_of
@@ -35,7 +36,9 @@ from isofire.running import evaluating, hooked, refuse_own_code, require_finite
 VERSION = 1
 
 
-def write(path: str | os.PathLike[str], model: nn.Module, example: Tensor, *, dt: float = 1e-4) -> Path:
+def write(
+    path: str | os.PathLike[str], model: nn.Module, example: Tensor, *, dt: float = 1e-4, golden: int = 0
+) -> Path:
     """Write a network, quantized or not; one of isofire's neurons so that `read` gives it back bit by bit.
 
     Weights stand in the graph as floats, quantized ones as the values of their levels; a prepared model is converted
@@ -53,6 +56,9 @@ def write(path: str | os.PathLike[str], model: nn.Module, example: Tensor, *, dt
         Inputs as the model takes them, for shapes: frames [T, N, ...], or [N, ...] with `Repeat`.
     dt
         Seconds a step, for the time constants in the file.
+    golden
+        Of so many images of the example, inputs, spikes and states of each step and outputs go into the metadata, see
+        `isofire.nir.golden`, and `read` checks them. Not of networks of other libraries.
 
     Raises
     ------
@@ -61,7 +67,7 @@ def write(path: str | os.PathLike[str], model: nn.Module, example: Tensor, *, dt
     OutputError
         If the file cannot be written.
     """
-    return write_graph(path, to_graph(model, example, dt=dt))
+    return write_graph(path, to_graph(model, example, dt=dt, golden=golden))
 
 
 def write_graph(path: str | os.PathLike[str], graph: Any) -> Path:
@@ -82,7 +88,7 @@ def write_graph(path: str | os.PathLike[str], graph: Any) -> Path:
     return write_atomic(Path(path), write_bytes)
 
 
-def to_graph(model: nn.Module, example: Tensor, *, dt: float = 1e-4) -> Any:
+def to_graph(model: nn.Module, example: Tensor, *, dt: float = 1e-4, golden: int = 0) -> Any:
     """The `nir.NIRGraph` that `write` writes."""
     require_finite(model)
     levels = {}
@@ -130,11 +136,15 @@ def to_graph(model: nn.Module, example: Tensor, *, dt: float = 1e-4) -> Any:
     renamed = {node: name for name, node in called.items() if node != name}
     metadata = {KEY: json.dumps(about), NAMES: json.dumps(renamed)}
     try:
-        return nir.NIRGraph(nodes=nodes, edges=edges, metadata=metadata)
+        graph = nir.NIRGraph(nodes=nodes, edges=edges, metadata=metadata)
     except ValueError as error:
         raise ModelError(
             f"nir's own check of shapes refuses the graph: {error}; a file of it could not be read"
         ) from error
+    if golden:
+        with evaluating(net):
+            note_golden_(graph, net, called, example[:, :golden] if net.steps is None else example[:golden])
+    return graph
 
 
 def _fitting(name: str, layer: nn.Module, node: Any, shape: tuple[int, ...]) -> Any:
