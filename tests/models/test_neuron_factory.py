@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from isofire.errors import SpecError
-from isofire.models.neuron_factory import neuron_factory
+from isofire.models.sew_resnet import neuron_factory
 from isofire.neurons import IF, LIF, ATan, ParametricLIF, Sigmoid, Triangle
 
 

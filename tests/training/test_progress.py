@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from isofire.training import EpochRecord
-from isofire.training.progress import Bar, Lines, Silent, line, reporter
+from isofire.training.progress import Bar, Lines, Reporter, line, reporter
 
 RECORD = EpochRecord(
     epoch=2, train_loss=0.5, train_accuracy=0.875, valid_loss=0.6, valid_accuracy=0.8125, lr=0.012345, seconds=2.0,
@@ -43,7 +43,7 @@ def test_a_terminal_gets_a_bar_with_step_loss_accuracy_speed_and_time_left() -> 
 
 def test_the_choice(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     silent = reporter(False, 9, 10, 0)
-    assert type(silent) is Silent
+    assert type(silent) is Reporter
     silent.say("x")
     silent.epoch(RECORD)
     assert capsys.readouterr().err == ""

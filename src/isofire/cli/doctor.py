@@ -12,20 +12,20 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from isofire.cli.doctor_network import examine_network
 from isofire.cli.named import ModelChoice
 from isofire.cli.options import DataChoice, Machine, Output
 from isofire.cli.screen import Report
 from isofire.config import DataSettings, read_config, require
-from isofire.data import CIFAR10, CIFAR100, FASHION_MNIST, MNIST, NAMES, data_root
-from isofire.data.cifar import absent_cifar
-from isofire.data.mnist import absent_idx
-from isofire.data.nmnist import absent_nmnist
+from isofire.data import NAMES, data_root
+from isofire.data.registry import is_there
 from isofire.errors import SpecError
 from isofire.lookup import native as lookup
 from isofire.models import is_named
 from isofire.neurons import LIF, MembraneQuantizer, native
+from isofire.quantization import diagnose
+from isofire.quantization.diagnosis.diagnose import IMAGES
 from isofire.quantizers import Uniform
+from isofire.study import environment
 from isofire.study.environment import cpu_model, version
 from isofire.study.splits import unknown_set
 
@@ -84,7 +84,7 @@ def doctor(
     """
     chosen, asked = named or ModelChoice(), choice or DataChoice()
     if network is not None or chosen.model is not None:
-        return examine_network(network, baseline, chosen, asked, (machine or Machine()).claim())
+        return _examine_network(network, baseline, chosen, asked, (machine or Machine()).claim())
     if baseline is not None or asked.n is not None or chosen.weights is not None:
         raise SpecError("--baseline, --n and --weights are for a network; name it: isofire doctor NETWORK")
     (machine or Machine()).claim()
@@ -93,6 +93,19 @@ def doctor(
     verdict = f"{len(broken)} broken" if broken else "all is well"
     text = "\n".join([*map(str, checks), "", verdict])
     return Report({"healthy": not broken, "checks": [asdict(check) for check in checks]}, text, int(bool(broken)))
+
+
+def _examine_network(
+    path: Path | None, baseline: Path | None, chosen: ModelChoice, choice: DataChoice, place: torch.device
+) -> Report:
+    """Look at a network, on images if data are named, beside its baseline if one is named."""
+    named = choice.config is not None or choice.data is not None
+    if not named and (baseline is not None or choice.n is not None or choice.set or choice.given()):
+        raise SpecError("a baseline, --n, --set and --root need images: name the data by --data NAME or --config FILE")
+    model = chosen.open(path)[0].to(place)
+    before = None if baseline is None else chosen.open(baseline)[0].to(place)
+    found = diagnose(model, choice.load() if named else None, before, max_images=choice.n or IMAGES)
+    return Report({**found.to_dict(), "environment": environment(place)}, found.table(), int(not found.healthy))
 
 
 def examine(wanted: DataSettings | None = None) -> list[Check]:
@@ -232,35 +245,18 @@ def _wanted(choice: DataChoice) -> DataSettings | None:
 
 def _data(given: str | None) -> Check:
     root = data_root(given)
-    found = [name for name in _DATA if _is_there(name, root)]
+    found = [name for name in NAMES if is_there(name, root)]
     place = f"in {root}" + (", or where ISOFIRE_DATA says" if given is None else "")
     return Check("data", "ok", f"{', '.join(found)} ({place})")
 
 
 def _data_wanted(wanted: DataSettings) -> Check:
     root = data_root(wanted.root)
-    if _is_there(wanted.name, root):
+    if is_there(wanted.name, root):
         return Check("data wanted", "ok", f"{wanted.name} is in {root}" if wanted.name != "digits" else "digits")
     if wanted.download:
         return Check("data wanted", "note", f"{wanted.name} is not in {root}", "the first run will download it")
     return Check("data wanted", "broken", f"{wanted.name} is not in {root}", _FETCH)
 
 
-def _is_there(name: str, root: Path) -> bool:
-    return not any(_DATA[name](root, split) for split in ("train", "test"))
-
-
-def _absent_small(root: Path, _split: str) -> bool:
-    return not any((root / "n-mnist" / name).exists() for name in ("nmnist-small", "nmnist-small.tar"))
-
-
 _FETCH = "data.root=DIR or ISOFIRE_DATA names another folder; data.download=true fetches what is published"
-_DATA: dict[str, Callable[[Path, str], object]] = {
-    "digits": lambda _root, _split: False,
-    "cifar10": lambda root, split: absent_cifar(root, split, CIFAR10),
-    "cifar100": lambda root, split: absent_cifar(root, split, CIFAR100),
-    "fashion-mnist": lambda root, split: absent_idx(root, split, FASHION_MNIST),
-    "mnist": lambda root, split: absent_idx(root, split, MNIST),
-    "nmnist": absent_nmnist,
-    "nmnist-small": _absent_small,
-}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from torch import nn
 
 from isofire.cli.named import ModelChoice
-from isofire.cli.options import DataChoice, Output
+from isofire.cli.options import DataChoice, Output, batch_of
 from isofire.cli.screen import Report
 from isofire.errors import SpecError
 from isofire.files import is_same_file
@@ -111,7 +111,7 @@ def _to_nir(out: Path, chosen: ModelChoice, model: Path | None, choice: DataChoi
 def _to_onnx(out: Path, model: nn.Module, data: AnySet | NamedData) -> Report:
     from isofire.export import write_onnx
 
-    images, _ = next(iter(data.first(_CHECKED).batches(_CHECKED)))
+    images = batch_of(data, _CHECKED)
     found = write_onnx(out, model, images)
     total, differing = sum(found.spikes.values()), sum(found.differing.values())
     document = {
@@ -138,14 +138,10 @@ def _to_integers(
     from isofire.export import write_bundle, write_c
     from isofire.integer import differences, lower
 
-    def batch(count: int) -> Any:
-        count = count if isinstance(data, NamedData) else min(count, len(data))
-        return next(iter(data.first(count).batches(count)))[0]
-
-    integers = lower(model, batch(_RANGE), input_bits=bits[0], weight_bits=bits[1])
-    codes = integers.codes(batch(_EXAMPLES))
+    integers = lower(model, batch_of(data, _RANGE), input_bits=bits[0], weight_bits=bits[1])
+    codes = integers.codes(batch_of(data, _EXAMPLES))
     (write_bundle if to == "bundle" else write_c)(out, integers, codes)
-    found = differences(model, integers, [batch(_CHECKED)])
+    found = differences(model, integers, [batch_of(data, _CHECKED)])
     places = sum(layer.places for layer in found.layers.values())
     size = sum(file.stat().st_size for file in out.iterdir())
     document = {

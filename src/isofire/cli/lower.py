@@ -5,14 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 from cyclopts import Parameter
 
 from isofire.cli.named import ModelChoice
-from isofire.cli.options import DataChoice, Out, Output
+from isofire.cli.options import DataChoice, Out, Output, batch_of
 from isofire.cli.screen import Report
-from isofire.models import NamedData
-from isofire.study import AnySet
 
 _GOLDEN = 2
 """Images of the golden vectors."""
@@ -63,7 +60,7 @@ def lower(
     opened, _ = (network or ModelChoice()).open(model)
     data = (choice or DataChoice()).load()
     spec = HardwareSpec.load(hardware)
-    example = _example(data)
+    example = batch_of(data, _EXAMPLES)
     options: dict[str, Any] = {"shift_by": shift_by, "gain": gain}
     try:
         made = lower_network(opened, example, hardware=spec, approximate=True, **options)
@@ -100,11 +97,6 @@ def _measured(opened: Any, made: Any, example: Any, data: Any, options: dict[str
         "finding": None if found is None else found.to_dict(),
     }  # fmt: skip
     return Report(document, text + floor)
-
-
-def _example(data: AnySet | NamedData) -> torch.Tensor:
-    count = _EXAMPLES if isinstance(data, NamedData) else min(_EXAMPLES, len(data))
-    return next(iter(data.first(count).batches(count)))[0]
 
 
 def _plain(refusals: Any) -> list[dict[str, str]]:

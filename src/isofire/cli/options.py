@@ -263,6 +263,12 @@ def first(images: Images, n: int | None) -> Images:
     return cast(Images, images.first(n))
 
 
+def batch_of(images: AnySet | NamedData, count: int) -> torch.Tensor:
+    """Inputs of the first `count` images as one batch; of a set with fewer, all."""
+    count = count if isinstance(images, NamedData) else min(count, len(images))
+    return next(iter(images.first(count).batches(count)))[0]
+
+
 def refuse_processes(command: str) -> None:
     """Refuse a command that torchrun started in several processes, of which each would do and write the same.
 

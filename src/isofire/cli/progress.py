@@ -20,7 +20,7 @@ def networks_shown() -> Callable[[int, int], None] | None:
     began = time.perf_counter()
 
     def show(done: int, total: int) -> None:
-        left = timedelta(seconds=round((time.perf_counter() - began) / done * (total - done)))
+        left = clock((time.perf_counter() - began) / done * (total - done))
         text = f"network {done} of {total}" + (f", about {left} left" if done < total else "")
         print(f"\r{text:<60}", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
@@ -71,7 +71,7 @@ class LayersTold:
             spent = time.perf_counter() - self._began
             left = "" if self._last is None else _left(spent, self._last.share)
             after = "" if self._last is None else f" after {self._last.layer}"
-            said = f"working{after}, for {_clock(spent)} now{f'; about {left} left' if left else ''}"
+            said = f"working{after}, for {clock(spent)} now{f'; about {left} left' if left else ''}"
             self._say(said + self._hint(spent))
 
     def _hint(self, spent: float) -> str:
@@ -92,8 +92,9 @@ _BUSY = 0.6
 
 def _left(spent: float, share: float) -> str:
     """The time left, if what is to do goes on as what was done; "" where that is not known."""
-    return _clock(spent * (1 - share) / share) if 0 < share < 1 else ""
+    return clock(spent * (1 - share) / share) if 0 < share < 1 else ""
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Such as "1:02:03"."""
     return str(timedelta(seconds=round(seconds)))

@@ -11,8 +11,9 @@ from cyclopts import Group, Parameter
 
 from isofire.cli.named import ModelChoice
 from isofire.cli.options import AllowCode, Machine, Output, SetChoice, Settings, refuse_processes
+from isofire.cli.progress import clock
 from isofire.cli.screen import Report, open_folder
-from isofire.cli.sweep_view import SweepView, clock, results_text, status_document
+from isofire.cli.sweep_view import SweepView, results_text, status_document
 from isofire.config import Sweep, parse_setting
 from isofire.errors import SpecError
 from isofire.limits import MOST_THREADS

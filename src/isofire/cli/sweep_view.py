@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -12,6 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from isofire.cli.progress import clock
 from isofire.firing.evidence.kept import doubt_of
 from isofire.study import text_table
 from isofire.sweep import Plan, Results, State
@@ -126,11 +126,6 @@ def _seconds_left(results: Results) -> float | None:
     ended = {str(row["cell"]) for row in results.rows} | {str(record["key"]) for record in results.failed}
     waiting = [cell["mode"] for cell in results.plan["cells"] if cell["key"] not in ended]
     return time_left(waiting, results.rows, len(results.running)) if waiting else None
-
-
-def clock(seconds: float) -> str:
-    """Such as "1:02:03"."""
-    return str(timedelta(seconds=round(seconds)))
 
 
 def _panel(name: str, state: State, width: int) -> RenderableType:

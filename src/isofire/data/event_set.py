@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
 
-from isofire.data.batches import Batches
+from isofire.data.batches import BatchedSet
 from isofire.data.checks import check_first, check_indices, check_labels, check_split, fingerprint
 from isofire.errors import DataError, SpecError
 
@@ -95,11 +95,12 @@ def check_events(events: Events, height: int, width: int, place: str) -> None:
 
 @final
 @dataclass(frozen=True, eq=False)
-class EventSet:
+class EventSet(BatchedSet):
     """One split of a set of event recordings.
 
-    A batch is [T, N, 2, H, W], time first, and goes to the model as it is. Images are the other way: a batch of an
-    `ImageSet` is [N, C, H, W] and the model makes the time steps.
+    A batch is [T, N, 2, H, W], time first, and goes to the model as it is: event counts as float32, not normalized (see
+    `events_to_frames`), counted on the device where they are wanted. Images are the other way: a batch of an `ImageSet`
+    is [N, C, H, W] and the model makes the time steps.
 
     Parameters
     ----------
@@ -144,9 +145,6 @@ class EventSet:
             raise DataError(f"offsets must rise from 0 to the number of events, got {ends} for {lengths} ({place})")
         check_events(self.events, self.height, self.width, place)
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def __repr__(self) -> str:
         window = f"{self.steps} steps of {self.step_us} us"
         return f"EventSet({self.name!r}, {self.split!r}, {len(self)} recordings, {window})"
@@ -179,27 +177,6 @@ class EventSet:
         check_first(n, len(self))
         events = Events(*(values[: int(self.offsets[n])] for values in self.events))
         return replace(self, events=events, offsets=self.offsets[: n + 1], labels=self.labels[:n])
-
-    def batches(self, batch_size: int, device: torch.device | str = "cpu", channels_last: bool = False) -> Batches:
-        """Walk through the set in order.
-
-        Parameters
-        ----------
-        batch_size
-            Recordings a batch; the last batch may be shorter.
-        device
-            Where the batches end up. Events travel there and are counted there.
-        channels_last
-            Store each frame with the channel as the fastest axis; the shape stays [T, N, 2, H, W].
-
-        Returns
-        -------
-        Batches
-            Yields `(frames, labels)`: event counts as float32 [T, N, 2, H, W] (see `events_to_frames`), not
-            normalized, and int64 [N]. Can be iterated again.
-        """
-        make = partial(self._batch, device=torch.device(device), channels_last=channels_last)
-        return Batches(len(self), batch_size, make)
 
     def _batch(self, start: int, stop: int, device: torch.device, channels_last: bool) -> tuple[Tensor, Tensor]:
         span = slice(int(self.offsets[start]), int(self.offsets[stop]))

@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import final
 
 import torch
 from torch import Tensor
 
-from isofire.data.batches import Batches
+from isofire.data.batches import BatchedSet
 from isofire.data.checks import check_first, check_indices, check_labels, check_split, fingerprint
 from isofire.errors import DataError
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class ImageSet:
-    """One split of an image set.
+class ImageSet(BatchedSet):
+    """One split of an image set; its batches are normalized, float32 [N, C, H, W], and travel to their device as bytes.
 
     Parameters
     ----------
@@ -87,9 +87,6 @@ class ImageSet:
         if min(self.std) <= 0:
             raise DataError(f"std must be above 0, got {min(self.std)} ({place})")
 
-    def __len__(self) -> int:
-        return len(self.images)
-
     def __repr__(self) -> str:
         return f"ImageSet({self.name!r}, {self.split!r}, {len(self)} images {list(self.images.shape[1:])})"
 
@@ -124,26 +121,6 @@ class ImageSet:
     def to(self, device: torch.device | str) -> ImageSet:
         """Move images and labels to a device, so that batches are cut there."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
-
-    def batches(self, batch_size: int, device: torch.device | str = "cpu", channels_last: bool = False) -> Batches:
-        """Walk through the set in order.
-
-        Parameters
-        ----------
-        batch_size
-            Samples a batch; the last batch may be shorter.
-        device
-            Where the batches end up. They travel there as bytes and are normalized there.
-        channels_last
-            Store each batch with the channel as the fastest axis; its shape stays [N, C, H, W].
-
-        Returns
-        -------
-        Batches
-            Yields `(images, labels)`: normalized float32 [N, C, H, W] and int64 [N]. Can be iterated again.
-        """
-        make = partial(self._batch, device=torch.device(device), channels_last=channels_last)
-        return Batches(len(self), batch_size, make)
 
     def normalize(self, images: Tensor) -> Tensor:
         """Turn bytes into `(images / 255 - mean) / std`.

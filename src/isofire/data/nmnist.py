@@ -208,6 +208,12 @@ def load_nmnist(
     return make_event_set("nmnist", split, recordings, steps, step_us)
 
 
+def small_source(root: str | os.PathLike[str]) -> Path | None:
+    """The folder or archive of the extract; None if neither is there."""
+    places = (Path(root) / "n-mnist" / name for name in ("nmnist-small", "nmnist-small.tar"))
+    return next((place for place in places if os.path.exists(place)), None)
+
+
 def load_nmnist_small(root: str | os.PathLike[str], split: str, *, steps: int = 300, step_us: int = 1000) -> EventSet:
     """Load the extract of 1,000 train and 100 test recordings kept in SLAYER's test files.
 
@@ -219,12 +225,12 @@ def load_nmnist_small(root: str | os.PathLike[str], split: str, *, steps: int = 
         If neither is there, or a recording or list is missing or bad.
     """
     check_split(split, ("train", "test"))
-    places = [Path(root) / "n-mnist" / name for name in ("nmnist-small", "nmnist-small.tar")]
-    source = next((place for place in places if os.path.exists(place)), None)
+    source = small_source(root)
     if source is None:
         raise DataError(
-            f"nmnist-small ({split}) is not at {places[1]}; pack {SMALL_LISTS['train']}, {SMALL_LISTS['test']} and "
-            "their .bs2 files from bamsumit/slayerPytorch on GitHub into that tar, or load 'nmnist', the full set"
+            f"nmnist-small ({split}) is not at {Path(root) / 'n-mnist' / 'nmnist-small.tar'}; pack "
+            f"{SMALL_LISTS['train']}, {SMALL_LISTS['test']} and their .bs2 files from "
+            "bamsumit/slayerPytorch on GitHub into that tar, or load 'nmnist', the full set"
         )
     recordings = read_listed(source, SMALL_LISTS[split], SMALL_COUNTS[split])
     return make_event_set("nmnist-small", split, recordings, steps, step_us)

@@ -19,7 +19,7 @@ from isofire.data.digits import load_digits
 from isofire.data.event_set import EventSet
 from isofire.data.image_set import ImageSet
 from isofire.data.mnist import FASHION_MNIST, MNIST, absent_idx, load_idx
-from isofire.data.nmnist import absent_nmnist, load_nmnist, load_nmnist_small
+from isofire.data.nmnist import absent_nmnist, load_nmnist, load_nmnist_small, small_source
 from isofire.data.remote import Progress, RemoteFile, data_root, obtain
 from isofire.errors import SpecError
 
@@ -153,6 +153,14 @@ def load(
             raise SpecError(f"{name!r} has no published archive to download; put it in {place} by hand")
         obtain(entry.absent(place, split), place, progress)
     return entry.load(place, split, **options)
+
+
+def is_there(name: str, root: Path) -> bool:
+    """Whether both splits of a set are in a data folder, by the names of their files."""
+    absent = _SETS[name].absent
+    if absent is None:
+        return small_source(root) is not None
+    return not any(absent(root, split) for split in ("train", "test"))
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import final
 
 import torch
 from torch import Tensor
 
 from isofire.batches import Data, as_batches, check_batch
-from isofire.data.batches import Batches
+from isofire.data.batches import BatchedSet
 from isofire.data.checks import check_first, check_indices, check_labels, check_split, fingerprint
 from isofire.errors import DataError
 
@@ -24,7 +24,7 @@ _CUT = 256
 
 @final
 @dataclass(frozen=True, eq=False)
-class TensorSet:
+class TensorSet(BatchedSet):
     """One split of a set of tensors, which go to the network as they are, already normalized.
 
     Parameters
@@ -90,9 +90,6 @@ class TensorSet:
         classes = tuple(map(str, range(int(labels.max()) + 1)))
         return cls(name, split, inputs, labels, classes, axis)
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def __repr__(self) -> str:
         return f"TensorSet({self.name!r}, {self.split!r}, {len(self)} inputs {list(self.inputs.shape)})"
 
@@ -113,26 +110,6 @@ class TensorSet:
         """Keep the first `n` samples, without copying them; see `ImageSet.first`."""
         check_first(n, len(self))
         return replace(self, inputs=self.inputs.narrow(self.axis, 0, n), labels=self.labels[:n])
-
-    def batches(self, batch_size: int, device: torch.device | str = "cpu", channels_last: bool = False) -> Batches:
-        """Walk through the set in order.
-
-        Parameters
-        ----------
-        batch_size
-            Samples a batch; the last batch may be shorter.
-        device
-            Where the batches end up.
-        channels_last
-            Store batches [N, C, H, W] with the channel as the fastest axis; the shape stays.
-
-        Returns
-        -------
-        Batches
-            Yields `(inputs, labels)`: inputs as they are, and int64 [N]. Can be iterated again.
-        """
-        make = partial(self._batch, device=torch.device(device), channels_last=channels_last)
-        return Batches(len(self), batch_size, make)
 
     def _batch(self, start: int, stop: int, device: torch.device, channels_last: bool) -> tuple[Tensor, Tensor]:
         inputs = self.inputs.narrow(self.axis, start, stop - start).to(device, non_blocking=True)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from isofire.convolution import guard_
 from isofire.errors import ModelError, SpecError
-from isofire.models.neuron_factory import neuron_factory
-from isofire.neurons import Neuron, apply_per_step
+from isofire.neurons import NEURONS, Neuron, apply_per_step, surrogate
 from isofire.running import evaluating, hooked
 
 CONNECT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -143,7 +142,8 @@ class SEWResNet(nn.Module):
             elif isinstance(module, SEWBlock) and zero_init_residual:
                 nn.init.zeros_(module.bn2.weight)
                 if connect == "and":
-                    nn.init.constant_(module.bn2.bias, _firing_input(module.sn2))
+                    # a little above the least that makes a neuron at rest fire at every step
+                    nn.init.constant_(module.bn2.bias, 1.01 * module.sn2.firing_input())
 
 
 def sew_resnet8(
@@ -213,9 +213,27 @@ def _build(builder: str, blocks: Sequence[int], widths: Sequence[int], config: d
     return model
 
 
-def _firing_input(neuron: Neuron) -> float:
-    """A constant input a little above the least that makes a neuron at rest fire at every step."""
-    return 1.01 * neuron.firing_input()
+def neuron_factory(
+    name: str, options: dict[str, Any], surrogate_name: str, alpha: float | None
+) -> Callable[[], Neuron]:
+    """A function that makes one layer of neurons.
+
+    Raises
+    ------
+    SpecError
+        If the neuron, the surrogate or an option is unknown.
+    """
+    kind = cast(Callable[..., Neuron], NEURONS[name])
+    slope = surrogate(surrogate_name, alpha)
+
+    def make() -> Neuron:
+        try:
+            return kind(surrogate=slope, **options)
+        except TypeError as error:
+            raise SpecError(f"neuron_options for {name!r}: {error}") from error
+
+    make()
+    return make
 
 
 def _scaled(base: int, width: float) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
-from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -12,8 +11,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from isofire.training.records import EpochRecord
 
 
-class Reporter(Protocol):
-    """What the loop calls."""
+class Reporter:
+    """What the loop calls; this one says nothing."""
 
     def say(self, text: str) -> None:
         """Print a line."""
@@ -32,7 +31,7 @@ def reporter(show: bool, epochs: int, steps: int, done: int) -> Reporter:
     """Choose by `show` and by whether stderr is a terminal; `done` of all `epochs * steps` steps lie behind."""
     console = Console(stderr=True)
     if not show:
-        return Silent()
+        return Reporter()
     return Bar(console, epochs, steps, done) if console.is_terminal else Lines(console, epochs, done / steps)
 
 
@@ -52,23 +51,7 @@ def line(record: EpochRecord, epochs: int) -> str:
     )
 
 
-class Silent:
-    """Says nothing."""
-
-    def say(self, text: str) -> None:
-        """Ignore it."""
-
-    def step(self, epoch: int, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
-        """Ignore it."""
-
-    def epoch(self, record: EpochRecord) -> None:
-        """Ignore it."""
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-class Lines(Silent):
+class Lines(Reporter):
     """One line per epoch, for logs."""
 
     def __init__(self, console: Console, epochs: int, done: float) -> None:
@@ -76,17 +59,15 @@ class Lines(Silent):
         self.start = time.perf_counter()
 
     def say(self, text: str) -> None:
-        """Print it, however long, on one line."""
         self.console.print(text, soft_wrap=True, markup=False, highlight=False)
 
     def epoch(self, record: EpochRecord) -> None:
-        """Print the record and the time left."""
         pace = (time.perf_counter() - self.start) / (record.epoch - self.done)
         left = timedelta(seconds=round(pace * (self.epochs - record.epoch)))
         self.say(f"{line(record, self.epochs)}  left {left}")
 
 
-class Bar(Silent):
+class Bar(Reporter):
     """A bar over the whole run; finished epochs scroll away above it."""
 
     def __init__(self, console: Console, epochs: int, steps: int, done: int) -> None:
@@ -99,11 +80,9 @@ class Bar(Silent):
         self.bar.start()
 
     def say(self, text: str) -> None:
-        """Print it above the bar."""
         self.bar.console.print(text, soft_wrap=True, markup=False, highlight=False)
 
     def step(self, epoch: int, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
-        """Move the bar."""
         self.bar.update(
             self.task,
             completed=epoch * self.steps + step,
@@ -112,9 +91,7 @@ class Bar(Silent):
         )
 
     def epoch(self, record: EpochRecord) -> None:
-        """Print the record above the bar."""
         self.say(line(record, self.epochs))
 
     def close(self) -> None:
-        """Remove the bar."""
         self.bar.stop()

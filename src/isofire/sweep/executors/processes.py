@@ -15,7 +15,7 @@ import msgspec
 import torch
 
 from isofire.errors import SpecError
-from isofire.own_process import begin
+from isofire.sweep.executors.base import perform
 from isofire.sweep.task import Outcome, Task
 
 _PATIENCE = 5.0
@@ -131,20 +131,16 @@ def _cause(code: int | None) -> str:
 
 def _serve(line: Connection, place: int) -> None:
     """A worker's life."""
-    begin()
     # Ctrl-C reaches the whole group; the runner alone answers it, and stops its workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    # imported here, after the watch has begun: torch takes seconds
-    from isofire.sweep.work import perform
-
     devices = torch.cuda.device_count()
     while True:
         try:
-            task = Task.decode(line.recv_bytes())
+            task = line.recv_bytes()
         except (EOFError, OSError):
             return
-        line.send_bytes(msgspec.json.encode(perform(task, place % devices if devices else 0)))
+        line.send_bytes(perform(task, place % devices if devices else 0))
 
 
 def _die_with_parent() -> None:

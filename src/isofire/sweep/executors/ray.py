@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from isofire.errors import OutputError, SpecError, WorkerError
-from isofire.own_process import begin
+from isofire.sweep.executors.base import perform
 from isofire.sweep.task import Outcome, Task
 
 
@@ -53,8 +53,9 @@ class Ray:
         import ray
 
         try:
-            # a task whose process died is given again by the runner, which counts the deaths
-            self._perform = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0, **(options or {}))(_perform)
+            # a task whose process died is given again by the runner, which counts the deaths; Ray shows a task the GPUs
+            # that it reserved and no others
+            self._perform = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0, **(options or {}))(perform)
         except (ValueError, TypeError) as error:
             raise SpecError(f"--option must be what Ray's tasks take, got {sorted(options or {})}: {error}") from error
         self._ray, self._threads, self._ours = ray, threads, not ray.is_initialized()
@@ -99,14 +100,6 @@ class Ray:
             return Outcome(kind="lost", reason=f"Ray stopped it for lack of memory: {_first_line(error)}")
         except self._ray.exceptions.RayError as error:
             return Outcome(kind="lost", reason=f"Ray could not run it: {_first_line(error)}")
-
-
-def _perform(task: bytes) -> bytes:
-    """What runs on the cluster; Ray shows a task the GPUs that it reserved and no others."""
-    begin()
-    from isofire.sweep.work import perform
-
-    return msgspec.json.encode(perform(Task.decode(task)))
 
 
 def _first_line(error: BaseException) -> str:

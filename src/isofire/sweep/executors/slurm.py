@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from isofire.errors import OutputError, SpecError, WorkerError
+from isofire.sweep.executors.base import perform
 from isofire.sweep.task import Outcome, Task
 
 _POLL = 0.2
@@ -89,7 +90,7 @@ class Slurm:
 
     def submit(self, task: Task) -> None:
         """Queue a job."""
-        self._running.append((self._executor.submit(_perform, task.encode()), task))
+        self._running.append((self._executor.submit(perform, task.encode()), task))
 
     def wait(self, seconds: float) -> list[tuple[Task, Outcome]]:
         """Outcomes of jobs that ended, were cancelled, or ran out of time."""
@@ -112,10 +113,3 @@ class Slurm:
         except (errors.UncompletedJobError, errors.FailedJobError) as error:
             said = str(error).strip().splitlines() or [type(error).__name__]
             return Outcome(kind="lost", reason=f"job {job.job_id} ended as {job.state}: {said[0]}")
-
-
-def _perform(task: bytes) -> bytes:
-    """A job's work."""
-    from isofire.sweep.work import perform
-
-    return msgspec.json.encode(perform(Task.decode(task)))
