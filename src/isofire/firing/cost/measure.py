@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections import Counter
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,12 +15,14 @@ from torch import Tensor, nn
 from isofire.adapters import axis_by, input_axis
 from isofire.batches import Data, read_batches
 from isofire.errors import ModelError
+from isofire.firing.cost.frames import holds_steps
 from isofire.firing.cost.left_out import left_out
 from isofire.firing.cost.memory import memory_of
 from isofire.firing.cost.meter import ACTIVE, ALL, DENSE, EVENTS, INPUTS, NONZERO, REAL, CostMeter, SiteCall, SpikeTally
 from isofire.firing.cost.meter import SiteTally as Tally
 from isofire.firing.cost.percentiles import Percentiles
 from isofire.firing.cost.report import Cost, NeuronCost, SynapseCost
+from isofire.firing.cost.synops_per_spike import few_of
 from isofire.firing.record import spiking_adapters
 from isofire.running import device_of, evaluating, forward, require_finite
 
@@ -53,12 +58,13 @@ def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None,
         batches = read_batches(data, min(batch_size, _TOGETHER), max_images, axis_by(model))
         first = next(batches)
         axis = input_axis(model, first[0], len(first[1]))
+        frames = axis == 1 or holds_steps(model, few_of(model, first[0], len(first[1]))[0], axis)
         way = _way_for(model, first[0].to(device), axis)
         meter = CostMeter(model)
         with meter.counting():
             for inputs, labels in itertools.chain([first], batches):
                 way.run(meter, inputs.to(device), input_axis(model, inputs, len(labels)))
-    return _cost(model, meter, frames=axis == 1)
+    return _cost(model, meter, frames)
 
 
 @dataclass(frozen=True)
@@ -186,12 +192,14 @@ def _summed(tally: Tally, steps: int, frames: bool, stepped: bool) -> _Summed:
         # beside calls that see no events, values that are whole numbers are so by chance
         guessed = [any(call.by_value and call.static is None for call in slot) for slot in by_slot]
         counted = [sure and not guess for sure, guess in zip(counted, guessed, strict=True)]
+    kept = [[_kept(call, sure) for call, sure in zip(image, counted, strict=False)] for image in tally.images]
+    dense = [[call for call, sure in zip(image, counted, strict=False) if call.real or not sure] for image in kept]
+    rounds = _rounds([[call.static for call in image if _is_lone(call)] for image in dense])
     rows, once, every, events = [], [], [], []
-    for image in tally.images:
-        kept = [_kept(call, sure) for call, sure in zip(image, counted, strict=False)]
-        rows.append(sum((call.sums.sum(1).numpy() for call in kept), np.zeros(REAL + 1)))
-        dense = [call for call, sure in zip(kept, counted, strict=False) if call.real or not sure]
-        first, second = _multiplications(dense, steps, frames, stepped, looped=len(image) == steps > 1)
+    for image, its, multiplied in zip(tally.images, kept, dense, strict=True):
+        rows.append(sum((call.sums.sum(1).numpy() for call in its), np.zeros(REAL + 1)))
+        looped = len(image) == steps > 1
+        first, second = _multiplications(multiplied, steps, frames, stepped, looped, rounds)
         once.append(first)
         every.append(second)
         events.append(_events(image, steps))
@@ -218,32 +226,48 @@ def _kept(call: SiteCall, counted: bool) -> SiteCall:
     return replace(call, sums=sums)
 
 
+def _is_lone(call: SiteCall) -> bool:
+    """Whether it sees something of the image, all at once."""
+    return call.static is not None and len(call.static) == 1 and not call.constant
+
+
+def _rounds(images: list[list[Any]]) -> int:
+    """How often the calls go through the same inputs, which come as often each, in every image.
+
+    That some parts of an image are alike, such as blank ones, is no round.
+    """
+    return math.gcd(*Counter(itertools.zip_longest(*images)).values()) or 1
+
+
 def _multiplications(
-    calls: list[SiteCall], steps: int, frames: bool, stepped: bool, looped: bool
+    calls: list[SiteCall], steps: int, frames: bool, stepped: bool, looped: bool, rounds: int
 ) -> tuple[float, float]:
     """Multiply-accumulates of one image, a static input worked on once, and at every step.
 
     What a forward does once with the image is reused, and so is taken T times for the latter; not so what depends on
     nothing (a state at rest), nor a first step of weights that are used at each (`looped`). Where neurons run between
-    calls of a layer, that is a loop over time if they see single steps (`stepped`), and other images if they see all.
+    calls of a layer, that is a loop over time if they see single steps (`stepped`), and other images if they see all;
+    and it is a loop if there are several `rounds`.
     """
-    executed = sum(float(call.sums[REAL].sum()) for call in calls)
+    executed = sum(map(_real, calls))
     static = [call for call in calls if call.static is not None]
     if frames or not static:
         return executed, executed
-    moving = executed - sum(float(call.sums[REAL].sum()) for call in static)
-    different: dict[int, float] = {}
-    for call in static:
-        assert call.static is not None
-        different |= dict(zip(call.static, call.sums[REAL].tolist(), strict=True))
-    once = sum(different.values())
-    lone = [call for call in static if len(call.static or ()) == 1 and not call.constant]
-    stepwise = sum(float(call.sums[REAL].sum()) for call in static) - sum(float(c.sums[REAL].sum()) for c in lone)
-    keys = {call.static for call in lone}
+    lone = [call for call in static if _is_lone(call)]
+    others = [call for call in static if not _is_lone(call)]
+    stepwise: dict[int, float] = {}
+    for call in others:
+        stepwise |= dict(zip(call.static or (), call.sums[REAL].tolist(), strict=True))
+    moving = executed - sum(map(_real, static))
     between = len({call.neuron_calls for call in lone}) > 1
-    looped = len(keys) < len(lone) or (stepped if between else looped)
-    alone = sum(float(call.sums[REAL].sum()) for call in lone) * (1 if looped else steps)
-    return once + moving, stepwise + alone + moving
+    again = rounds > 1 or (stepped if between else looped)
+    once = sum(map(_real, lone)) / rounds + sum(stepwise.values())
+    every = sum(map(_real, lone)) * (1 if again else steps) + sum(map(_real, others))
+    return once + moving, every + moving
+
+
+def _real(call: SiteCall) -> float:
+    return float(call.sums[REAL].sum())
 
 
 def _events(calls: list[SiteCall], steps: int) -> np.ndarray:
