@@ -98,6 +98,7 @@ def kitchen(tmp_path_factory: pytest.TempPathFactory, config: Path, trained: Pat
         own = ("--model", "nets:build", "--weights", "weights.safetensors", "--data", "nets:load")
         do("quantize", *own, "-c", "spec.toml", "--out", "made")
         Path("made/model.safetensors").rename("own-q.safetensors")
+        assert main(["export", "q.safetensors", "--to", "bundle", "--data", "digits", "--out", "codes"]) == 0
         assert main(["init", *own, "-o", "start"]) == 0
         for name in ("which-bits", "before", "after"):
             few = (part for setting in SMALL["^isofire sweep start/"] for part in ("--set", setting))

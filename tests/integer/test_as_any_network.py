@@ -86,8 +86,12 @@ def test_networks_in_the_wrong_places_are_told(networks: Any) -> None:
     for pair in ((integers, quantized), (integers, integers), (full, quantized)):
         with pytest.raises(ModelError, match="the float network first and the IntegerNetwork"):
             differences(*pair, [images])
-    with pytest.raises(SpecError, match=r"takes a QuantSpec second, got IntegerNetwork; .*steps_of"):
+    with pytest.raises(ModelError, match=r"lowered from; this one is in full precision, theirs was a quantized one"):
         blame(full, integers, TRAIN, TEST.first(20))
+    with pytest.raises(SpecError, match="a QuantSpec or an IntegerNetwork second, got Sequential"):
+        blame(full, nn.Sequential(), TRAIN, TEST.first(20))  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="calibrates on train_set, got None"):
+        blame(full, SPEC, None, TEST.first(20))
     with pytest.raises(SpecError, match="gain must be one of keep, l2, got 'zz'"):
         lower(full, images, hardware="speck2f", approximate=True, gain="zz")  # type: ignore[arg-type]
     with pytest.raises(SpecError, match="shift_by must be one of factor, log2, got 'zz'"):

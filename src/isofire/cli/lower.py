@@ -13,7 +13,7 @@ from isofire.cli.screen import Report
 
 _GOLDEN = 2
 """Images of the golden vectors."""
-_EXAMPLES = 64
+EXAMPLES = 64
 """Images on which it is seen how large inputs and states become."""
 
 
@@ -60,7 +60,7 @@ def lower(
     opened, _ = (network or ModelChoice()).open(model)
     data = (choice or DataChoice()).load()
     spec = HardwareSpec.load(hardware)
-    example = batch_of(data, _EXAMPLES)
+    example = batch_of(data, EXAMPLES)
     options: dict[str, Any] = {"shift_by": shift_by, "gain": gain}
     try:
         made = lower_network(opened, example, hardware=spec, approximate=True, **options)

@@ -2,6 +2,7 @@
 
 from isofire.integer.adapter import IntegerAdapter
 from isofire.integer.arithmetic import DecayRule
+from isofire.integer.changes import Change, Changes
 from isofire.integer.connection import INPUT, Connection, SumPool
 from isofire.integer.decays import ChipDecay, nearest_decay
 from isofire.integer.diagnosis import Cure, Finding, diagnose
@@ -22,6 +23,8 @@ __all__ = [
     "PRESETS",
     "READOUT",
     "BiasRules",
+    "Change",
+    "Changes",
     "ChipDecay",
     "ChipMapping",
     "Connection",

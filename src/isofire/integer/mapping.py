@@ -93,7 +93,7 @@ def map_onto(
             neuron,
             charged[stage.target],
             spec,
-            pooled=_pooled(stage, sizes),
+            pooled=pooled(stage, sizes),
             output=output,
         )
         refused += _arrive(spec, layer, latency)
@@ -236,7 +236,7 @@ def _choose(spec: HardwareSpec, layers: list[ChipLayer]) -> None:
             layer.choose(spec, shift)
 
 
-def _pooled(stage: Stage, sizes: dict[str, tuple[int, ...]]) -> float:
+def pooled(stage: Stage, sizes: dict[str, tuple[int, ...]]) -> float:
     """What average pools multiply sums by."""
     factor = 1.0
     for pool in stage.pools:

@@ -18,6 +18,7 @@ from isofire.integer.chip_layer import ChipLayer
 from isofire.integer.mapping import ChipMapping
 from isofire.integer.network import IntegerNetwork
 from isofire.integer.neuron_form import NeuronForm
+from isofire.integer.stages import Stage
 from isofire.neurons import Recurrent
 from isofire.quantization import convert, is_converted, spec_of
 from isofire.text_table import TableShown, TextTable
@@ -129,16 +130,22 @@ def steps_of(
     names = [name for name in FLOAT_STEPS if name in mapping.rules]
     twins = [with_changes(model, mapping, {name}) for name in names]
     together = with_changes(model, mapping, names)
-    models = [_plain(model), *twins, together, network]
+    models = [plain(model), *twins, together, network]
     seen = observe_together(models, data, max_images=max_images, batch_size=batch_size).observations
     alone = {name: Comparison.observed(seen[0], found) for name, found in zip(names, seen[1:-2], strict=True)}
     return Steps(alone, Comparison.observed(seen[-2], seen[-1]), Comparison.observed(seen[0], seen[-1]), mapping)
 
 
-def with_changes(model: nn.Module, mapping: ChipMapping, names: Collection[str]) -> nn.Module:
-    """A copy of the float network in which the named changes of a mapping are made, and no others."""
-    twin = copy.deepcopy(_plain(model)).eval()
+def with_changes(
+    model: nn.Module, mapping: ChipMapping, changes: Collection[str] | Collection[tuple[str, str]]
+) -> nn.Module:
+    """A copy of the float network in which some changes of a mapping are made, and no others.
+
+    `changes`: names, of all layers, or pairs of a layer of neurons and a name.
+    """
+    twin = copy.deepcopy(plain(model)).eval()
     for layer in mapping.layers:
+        names = {c if isinstance(c, str) else c[1] for c in changes if isinstance(c, str) or c[0] == layer.name}
         weighted = twin.get_submodule(layer.stage.layer_name)
         if "weights" in names:
             _set_weights(weighted, layer)
@@ -154,7 +161,8 @@ def with_changes(model: nn.Module, mapping: ChipMapping, names: Collection[str])
     return twin
 
 
-def _plain(model: nn.Module) -> nn.Module:
+def plain(model: nn.Module) -> nn.Module:
+    """The network with the values of its levels as weights."""
     return convert(model) if spec_of(model) is not None and not is_converted(model) else model
 
 
@@ -178,14 +186,18 @@ def _shift_bias(twin: nn.Module, layer: ChipLayer) -> None:
     wanted = layer.steady() * layer.per_neuron(layer.unit)
     steady = layer.neuron.changed.synapse_gain if layer.neuron.changed.has_synapse else torch.ones(())
     changed = (layer.biases - wanted) / (steady * layer.per_neuron(layer.unit)) * layer.per_neuron(layer.gain)
-    change = changed.expand(layer.shape).reshape(len(layer.weight), -1).mean(1)
-    if layer.stage.scale is not None:
-        change = torch.where(layer.stage.scale == 0, 0.0, change / layer.stage.scale)
-    found: Any = None if layer.stage.norm_name is None else twin.get_submodule(layer.stage.norm_name)
-    weighted: Any = twin.get_submodule(layer.stage.layer_name)
+    shift_bias(twin, layer.stage, changed.expand(layer.shape).reshape(len(layer.weight), -1).mean(1))
+
+
+def shift_bias(twin: nn.Module, stage: Stage, change: Tensor) -> None:
+    """Change what a stage adds to its outputs, in place, by `change` [out]."""
+    if stage.scale is not None:
+        change = torch.where(stage.scale == 0, 0.0, change / stage.scale)
+    found: Any = None if stage.norm_name is None else twin.get_submodule(stage.norm_name)
+    weighted: Any = twin.get_submodule(stage.layer_name)
     if found is None:
-        if weighted.bias is None and layer.back is not None:
-            weighted = cast(Any, twin.get_submodule(layer.name)).weight
+        if weighted.bias is None and stage.back is not None:
+            weighted = cast(Any, twin.get_submodule(stage.target)).weight
         if weighted.bias is not None:
             weighted.bias = nn.Parameter((weighted.bias.detach().double() + change).to(weighted.bias))
         return

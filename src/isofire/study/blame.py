@@ -1,4 +1,4 @@
-"""Which layer's quantizer makes firing drift: each of them alone, and all but each of them."""
+"""Which layer's quantizer, or rounding of integers, makes firing drift: each alone, and all but each of them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from torch import nn
 from isofire.errors import SpecError
 from isofire.firing import Comparison, Observation, observe
 from isofire.firing.evidence.outcome import HEADLINE
+from isofire.integer import Change, Changes, IntegerNetwork
+from isofire.integer.steps import STATES
 from isofire.models import NamedData
 from isofire.quantization import CALIBRATION_IMAGES, LayerAssignment, make_plan, reestimates
 from isofire.spec import TARGETS, QuantSpec, Rule
@@ -30,10 +32,13 @@ class Blamed:
     Parameters
     ----------
     name, target
-        Module, and "weights", "membrane", "decays", "thresholds" or "biases".
+        Module, and "weights", "membrane", "decays", "thresholds" or "biases"; of integers any name of
+        `isofire.integer.APPROXIMATIONS`, "inputs", or for all layers together "states": what is left where a float
+        network makes all other changes too.
     alone
         The network in which nothing else is quantized, against the baseline; where batch norm is re-estimated for it,
-        against the control, for which it was too: what re-estimation does is no quantizer's.
+        against the control, for which it was too: what re-estimation does is no quantizer's. Of states, the integers
+        against the network with all other changes.
     without
         The network in which all else is quantized, against the baseline; None if there is nothing else.
     """
@@ -80,11 +85,14 @@ class Blame(TableShown):
     control
         Batch norm re-estimated and nothing quantized, against the baseline, where the spec re-estimates it; None where
         it does not.
+    integers
+        Whether they are the changes of an integer network, not quantizers.
     """
 
     everything: Comparison
     quantizers: tuple[Blamed, ...]
     control: Comparison | None
+    integers: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values: overall measures of every network, and EMD of every layer of neurons."""
@@ -114,12 +122,19 @@ class Blame(TableShown):
             agree = f"{100 * item.alone.agreement:.1f}"
             where = f"{item.starts or 'noise only'} -> {item.worst}"
             rows.append([f"{item.name} {item.target}", f"{_emd(item.alone):.5f}", kept, saves, agree, where])
-        titles = ["quantizer", "alone", "without", "saves", "agree %", "starts at -> worst at"]
+        titles = [
+            "change" if self.integers else "quantizer",
+            "alone",
+            "without",
+            "saves",
+            "agree %",
+            "starts at -> worst at",
+        ]
         doubt = self.everything.doubt
         lines = [
             *([] if doubt is None else textwrap.wrap(f"! baseline {doubt}", 100, subsequent_indent="    ")),
             f"n = {self.everything.n_images:,} images, T = {self.everything.T}; EMD, mean over layers: "
-            f"all quantized {total:.5f}"
+            f"{'integers' if self.integers else 'all quantized'} {total:.5f}"
             + ("" if self.control is None else f", batch norm re-estimated only {_emd(self.control):.5f}"),
             "",
             TextTable(titles, rows, texts=frozenset({0, 5})).text(),
@@ -131,14 +146,15 @@ class Blame(TableShown):
                 "alone: only this"
                 + ("" if self.control is None else ", against batch norm re-estimated only where it is"),
                 "without: all but this; saves: share of the drift that goes with it",
+                *(["states: whole, and of their width, on top of all other changes"] if self.integers else []),
             ]
         )
 
 
 def blame(
     model: nn.Module,
-    spec: QuantSpec,
-    train_set: AnySet | NamedData,
+    spec: QuantSpec | IntegerNetwork,
+    train_set: AnySet | NamedData | None,
     test_set: AnySet | NamedData,
     *,
     seed: int = 0,
@@ -149,6 +165,8 @@ def blame(
 ) -> Blame:
     """Quantize one module at a time, and all but one, after training, and compare each with the baseline.
 
+    Given integers instead of a spec, make one of their roundings at a time in the float network, and all but one.
+
     Of q quantized modules it makes 2 q + 1 networks, and the control, from which drift of each alone is measured where
     batch norm is re-estimated. Drifts do not add up: a later quantizer may undo
     an earlier one's shift or build on it, which is what "all but one" shows.
@@ -156,11 +174,11 @@ def blame(
     Parameters
     ----------
     model
-        The full-precision network; it is not changed.
+        The full-precision network, or the one that integers were lowered from; it is not changed.
     spec
-        What is quantized.
+        What is quantized; or what `isofire.integer.lower` gave, on a chip or not.
     train_set, seed, calibration_images, batch_size, device
-        As in `isofire.study.run_cell`.
+        As in `isofire.study.run_cell`; of integers `batch_size` alone matters, and networks run where they are.
     test_set
         To compare on.
     on_step
@@ -169,18 +187,21 @@ def blame(
     Raises
     ------
     ModelError, SpecError, DataError
-        As `run_cell`.
+        As `run_cell`; if integers are of another network, or a chip's and from a file.
 
     Examples
     --------
     >>> print(blame(model, spec, train_set, test_set).table())  # doctest: +SKIP
     """
+    if isinstance(spec, IntegerNetwork):
+        return _of_integers(model, spec, test_set, batch_size, on_step)
     if not isinstance(spec, QuantSpec):
         raise SpecError(
-            "blame quantizes the full-precision network itself, module by module, and takes a QuantSpec second, got "
-            f"{type(spec).__name__}; what each step to integers does is told by isofire.integer.steps_of and "
-            "differences"
+            "blame takes the network in full precision first and a QuantSpec or an IntegerNetwork second, got "
+            f"{type(spec).__name__}"
         )
+    if train_set is None:
+        raise SpecError("blame of a QuantSpec calibrates on train_set, got None; give images")
     chosen = [choice for choice in make_plan(model, spec).choices if choice.setting is not None]
     several, controlled = len(chosen) > 1, reestimates(model, spec)
     total, done = 1 + controlled + len(chosen) * (1 + several), 0
@@ -219,6 +240,41 @@ def blame(
         return Blamed(choice.name, choice.target, alone, without)
 
     return Blame(everything, tuple(map(blamed, chosen)), control)
+
+
+def _of_integers(
+    model: nn.Module,
+    network: IntegerNetwork,
+    data: AnySet | NamedData,
+    batch_size: int,
+    on_step: Callable[[int, int], None] | None,
+) -> Blame:
+    """Each change of an integer network alone, and all but each; last the states, which no float network has."""
+    changes = Changes(model, network)
+    total, done = 2 + len(changes.all) * (1 + (len(changes.all) > 1)), 0
+
+    def seen(made: nn.Module) -> Observation:
+        nonlocal done
+        found = observe(made, data, batch_size=batch_size)
+        done += 1
+        if on_step is not None:
+            on_step(done, total)
+        return found
+
+    baseline, integers = observe(changes.model, data, batch_size=batch_size), seen(network)
+
+    def apart(*only: Change) -> Comparison:
+        return Comparison.observed(baseline, seen(changes.make(only)))
+
+    def blamed(change: Change) -> Blamed:
+        alone, others = apart(change), [other for other in changes.all if other != change]
+        return Blamed(change.layer, change.kind, alone, apart(*others) if others else None)
+
+    together = seen(changes.make(changes.all))
+    states = Comparison.observed(together, integers)
+    rest = Comparison.observed(baseline, together) if changes.all else None
+    found = (*map(blamed, changes.all), Blamed("all layers", STATES, states, rest))
+    return Blame(Comparison.observed(baseline, integers), found, None, True)
 
 
 def _of(spec: QuantSpec, choices: Sequence[LayerAssignment]) -> QuantSpec:
