@@ -16,7 +16,7 @@ import isofire
 from isofire.errors import DataError, ModelError, SpecError
 from isofire.export import read_bundle, write_bundle
 from isofire.export.bundle import sum_of
-from isofire.firing import FiringRecorder, observe
+from isofire.firing import FiringRecorder, compare_several, observe
 from isofire.firing.cost import measure_cost
 from isofire.firing.evidence.noise_floor import control_floor
 from isofire.firing.limits import Limits
@@ -58,6 +58,50 @@ def test_the_three_beside_each_other(networks: Any) -> None:
     with FiringRecorder(integers) as recorder:
         integers(next(iter(data.batches(60)))[0])
     assert recorder.counts.layers == observe(quantized, data).counts.layers
+
+
+def test_three_networks_stand_in_one_table(networks: Any, tmp_path: Path, capsys: Any) -> None:
+    """Every number is that of the two networks compared alone."""
+    from isofire.cli import main
+
+    full, quantized, integers = networks
+    data = TEST.first(60)
+    found = compare_several({"fp": full, "w4": quantized, "int": integers}, data)
+    assert list(found.pairs) == [("fp", "w4"), ("fp", "int"), ("w4", "int")]
+    apart = isofire.compare(full, quantized, data), isofire.compare(full, integers, data)
+    for one, row in zip((*apart, isofire.compare(quantized, integers, data)), found.rows(), strict=True):
+        due = one.row()
+        # synaptic operations are of two networks alone
+        shown = {key: value for key, value in due.items() if "synops" not in key}
+        assert {key: row[key] for key in shown} == pytest.approx(shown, nan_ok=True)
+    lines = found.table(200).splitlines()
+    (fp,) = (line.split() for line in lines if line.startswith("fp "))
+    assert fp[1:] == [f"{100 * apart[0].accuracy_fp:.2f}", f"{apart[0].overall['mfr_fp']:.4f}"]
+    (w4,) = (line.split() for line in lines if line.startswith("w4 "))
+    assert w4[1:5] == [
+        "fp", f"{100 * apart[0].accuracy:.2f}", f"{100 * apart[0].agreement:.1f}",
+        f"{apart[0].overall['emd_weighted']:.5f}",
+    ]  # fmt: skip
+    assert [line.split()[:2] for line in lines if line.startswith("int ")] == [["int", "fp"], ["int", "w4"]]
+    with pytest.raises(ModelError, match="only quantized network, but w4 is quantized and fp is in full precision"):
+        compare_several({"x": full, "w4": quantized, "fp": full}, data)
+    with pytest.raises(SpecError, match="two networks at least, got 1"):
+        compare_several({"fp": full}, data)
+    save_model(tmp_path / "fp.safetensors", full), save_model(tmp_path / "q.safetensors", quantized)
+    write_bundle(tmp_path / "codes", integers, integers.codes(next(iter(data.batches(1)))[0]))
+    words = [str(tmp_path / name) for name in ("fp.safetensors", "q.safetensors", "codes")]
+    words += ["--data", "digits", "--n", "60", "--batch-size", "60"]
+    assert main(["compare", *words, "--out", str(tmp_path / "out"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["rows"]
+    assert [(row["against"], row["network"]) for row in told] == [
+        ("baseline", "quantized"), ("baseline", "integers"), ("quantized", "integers")
+    ]  # fmt: skip
+    assert [row["emd_weighted"] for row in told] == pytest.approx([row["emd_weighted"] for row in found.rows()])
+    assert len(json.loads((tmp_path / "out" / "comparison.json").read_text())["pairs"]) == 3
+    assert (tmp_path / "out" / "row.csv").read_text().count("\n") == 4
+    assert main(["compare", words[0], words[2], words[1], *words[3:]]) == 0
+    assert main(["compare", words[1], words[2], words[0], *words[3:]]) == 2
+    assert "swap the two" in capsys.readouterr().err
 
 
 def test_it_is_checked(networks: Any) -> None:

@@ -1,6 +1,7 @@
 """Firing behaviour: recording spike counts, and measuring how far two networks' firing is apart."""
 
 from isofire.firing.aggregate import emd_pooled, layer_mean, neuron_weighted, overall_drift
+from isofire.firing.beside import Beside, compare_several
 from isofire.firing.compare import compare, observe
 from isofire.firing.comparison import Comparison
 from isofire.firing.counts import SpikeCounts, Spikes
@@ -14,6 +15,7 @@ from isofire.neurons.counting import add_counts, zero_counts
 
 __all__ = [
     "MEASURES",
+    "Beside",
     "Comparison",
     "Drift",
     "Firing",
@@ -27,6 +29,7 @@ __all__ = [
     "add_counts",
     "alive_dead_transitions",
     "compare",
+    "compare_several",
     "dead_share",
     "decompose",
     "emd",
