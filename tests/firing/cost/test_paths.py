@@ -447,3 +447,32 @@ def test_spikes_that_a_mask_of_the_image_lets_through(scatter: bool) -> None:
     cost = measure_cost(model, (images, LABELS))
     assert cost.synops.mean == pytest.approx(expected)
     assert [item.name for item in reach(model, images[:2]).left_out] == ["last"]
+
+
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact"])
+def test_upsampling_lays_a_spike_over_several_places(mode: str) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fire, self.conv, self.spikes = IF(), nn.Conv2d(2, 3, 2), torch.zeros(())
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.spikes = self.fire(x.expand(4, -1, -1, -1, -1)).flatten(0, 1)
+            larger = F.interpolate(self.spikes, size=(7, 5), mode=mode)
+            return self.conv(larger).flatten(1).unflatten(0, (4, -1))
+
+    torch.manual_seed(0)
+    model, images = Net().eval(), torch.rand(5, 2, 3, 3)
+    with torch.no_grad():
+        model(images)
+    spikes = model.spikes
+    # which place of the small map each of the large one is taken from, by the definition of the two modes
+    shift = 0.5 if mode == "nearest-exact" else 0.0
+    rows, columns = ([int((place + shift) * 3 / size) for place in range(size)] for size in (7, 5))
+    wanted = sum(
+        float(spikes[:, :, rows[r + i], columns[c + j]].sum())
+        for r, c, i, j in itertools.product(range(6), range(4), range(2), range(2))
+    )
+    cost = measure_cost(model, (images, LABELS))
+    assert cost.left_out == ()
+    assert cost.synapses[-1].synops.mean == pytest.approx(wanted * 3 / 5)

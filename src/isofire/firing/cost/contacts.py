@@ -216,6 +216,16 @@ def _spread(args: Sequence[Any], output: Tensor, source: Callable[[Tensor], Sour
     ]
 
 
+def one_to_one(args: Sequence[Any], output: Tensor, is_weight: Callable[[Tensor], bool]) -> list[Arrival]:
+    """A neuron's recurrent weights of which each leads from one neuron back to itself."""
+    tensors = [x for x in args[:2] if isinstance(x, Tensor)]
+    weights = [x for x in tensors if is_weight(x)]
+    if len(tensors) != 2 or len(weights) != 1:
+        return []
+    x = tensors[0] if tensors[1] is weights[0] else tensors[1]
+    return [Arrival(weights[0], output.numel(), x, 0, lambda ones: ones.expand(output.shape).sum_to_size(x.shape))]
+
+
 def _recurrent(name: str, args: Sequence[Any]) -> list[Arrival]:
     x = args[0]
     if name == "mkldnn_rnn_layer":

@@ -14,7 +14,9 @@ from enum import IntEnum
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._pytree import tree_flatten_with_path
 
+from isofire.adapters import find_neurons
 from isofire.firing.cost.forms import Form, Forms, beside, mixed, uneven
 
 _SWEEP = 64
@@ -98,8 +100,18 @@ def storage_of(x: Tensor) -> torch.UntypedStorage:
 
 
 def named_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """Parameters and buffers, one that two modules share under both names."""
+    """Parameters, buffers, and tensors that modules hold as they are or in lists; one that two share under both names.
+
+    What neurons hold that way are states.
+    """
     found = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    inside = {part for neuron in find_neurons(model).values() for part in neuron[0].modules()}
+    for owner, module in model.named_modules():
+        for own, held in () if module in inside else vars(module).items():
+            if own not in ("_parameters", "_buffers", "_modules"):
+                name = f"{owner}.{own}" if owner else own
+                found += [(name + "".join(map(str, path)), x) for path, x in tree_flatten_with_path(held)[0]
+                          if isinstance(x, Tensor)]  # fmt: skip
     return [(name, tensor) for name, tensor in found if tensor.numel()]
 
 

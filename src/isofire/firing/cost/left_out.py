@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from isofire.firing.cost.events import named_tensors
 from isofire.firing.cost.trace import Trace
 
 
@@ -52,7 +53,7 @@ def left_out(model: nn.Module, trace: Trace, steps: int = 0, kept: Collection[st
     for module, operation in trace.unknown:
         reason = f"{operation} is not known, what it multiplies is not counted"
         add(module or "(model)", reason, sum(_within(open_, module)))
-    sizes = {name: item.numel() for name, item in model.named_parameters()}
+    sizes = {name: item.numel() for name, item in named_tensors(model)}
     for name, how in trace.uses.lost.items():
         owner, _, own = name.rpartition(".")
         add(

@@ -160,7 +160,7 @@ def _cost(model: nn.Module, meter: CostMeter, frames: bool) -> Cost:
     images = len(next(iter(meter.spikes.values())).totals)
     synops = sum((item.sums[:, ALL] for item in summed.values()), np.zeros(images))
     spikes = sum((torch.stack(tally.totals).sum(1) for tally in meter.spikes.values()), torch.zeros(images))
-    memory = memory_of(model, neurons, meter.kept)
+    memory = memory_of(model, neurons, meter.kept, meter.fixed)
     return Cost(
         synapses=tuple(_synapse_cost(name, item, meter.sites[name]) for name, item in summed.items()),
         neurons=tuple(_neuron_cost(name, tally) for name, tally in meter.spikes.items()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -81,7 +82,8 @@ class Memory:
     ----------
     weights, states
         By layer. Weights are those of convolutions and linear layers, and every other parameter of two and more axes
-        (attention, recurrent weights, a class of one's own), at 32 bits as far as nothing quantizes it.
+        (attention, recurrent weights, a class of one's own), at 32 bits as far as nothing quantizes it. So are weights
+        that are no parameters, where a forward pass has shown them.
     norm_bits
         Batch norms, folded into one factor and one offset of 32 bits a channel.
     other_bits
@@ -104,7 +106,12 @@ class Memory:
         return sum(layer.total for layer in self.states.values())
 
 
-def memory_of(model: nn.Module, neurons: Mapping[str, int], kept: Mapping[str, Sequence[int]] | None = None) -> Memory:
+def memory_of(
+    model: nn.Module,
+    neurons: Mapping[str, int],
+    kept: Mapping[str, Sequence[int]] | None = None,
+    fixed: Mapping[str, Mapping[Any, tuple[int, int]]] | None = None,
+) -> Memory:
     """Memory of a full-precision, prepared or quantized model, for one image at a time.
 
     Parameters
@@ -113,6 +120,9 @@ def memory_of(model: nn.Module, neurons: Mapping[str, int], kept: Mapping[str, S
         Layer of neurons -> their number, which depends on the size of the images.
     kept
         Layer that keeps states but does not spike -> numbers in each; see `isofire.adapters.find_keepers`.
+    fixed
+        Place with weights that are no parameters (buffers, tensors of the model's own), which only a forward pass tells
+        from other buffers -> shape -> their number, and that of those that are not 0.
     """
     refuse_integers(model)
     spec = spec_of(model)
@@ -138,6 +148,9 @@ def memory_of(model: nn.Module, neurons: Mapping[str, int], kept: Mapping[str, S
         )
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     others, vectors = _others(model, weights, norms, stored)
+    for name, shapes in (fixed or {}).items():
+        place = f"{name} (fixed)" if name in weights | others else name
+        others[place] = _fixed(*map(sum, zip(*shapes.values(), strict=True)))
     found = spiking_adapters(model) if neurons else {}
     states = {
         name: StateMemory(
@@ -180,6 +193,10 @@ def _others(
             stored_in=_owner(stored, place, parameter),
         )
     return found, vectors
+
+
+def _fixed(count: int, nonzero: int) -> WeightMemory:
+    return WeightMemory(weights=count, bits=FLOAT_BITS, table_bits=0, bias_bits=0, nonzero=nonzero / count)
 
 
 def _bias_bits(setting: Setting | None, own: int) -> int:

@@ -90,6 +90,8 @@ class CostMeter:
         self.images = 0
         self.kept: dict[str, list[int]] = {}
         """Layer that does not spike -> numbers in each of its states, of one image."""
+        self.fixed: dict[str, dict[tuple[int, ...], tuple[int, int]]] = {}
+        """Place -> shape -> number of weights in it that are no parameters, and of those that are not 0."""
         self.unsure: set[str] = set()
         """Places where which row belongs to which image was a guess."""
         self._batch_first = batch_first(model)
@@ -214,6 +216,7 @@ class CostMeter:
             self.trace.pause(False)
             return
         x = x.detach()
+        self._see_fixed(contact.site, arrival.weight)
         every, real = self._fan(arrival, "all"), self._fan(arrival, "nonzero")
         rows = _rows(x, arrival.axis)
         active = (rows != 0).double()
@@ -237,6 +240,15 @@ class CostMeter:
             keys = [hash((where, row.contiguous().view(torch.uint8).cpu().numpy().tobytes())) for row in rows]
         self._calls.append((contact, summed, keys))
         self.trace.pause(False)
+
+    def _see_fixed(self, site: str, weight: Tensor | None) -> None:
+        whole = None if weight is None else self.trace.fixed(weight)
+        if whole is None or tuple(whole.shape) in self.fixed.get(site, {}):
+            return
+        # what is laid out over images or places is stored once
+        sizes = [size if apart else 1 for size, apart in zip(whole.shape, whole.stride(), strict=True)]
+        once = whole.detach().as_strided(sizes, whole.stride(), whole.storage_offset())
+        self.fixed.setdefault(site, {})[tuple(whole.shape)] = once.numel(), int(once.count_nonzero())
 
     def _fan(self, arrival: Arrival, which: Which) -> Tensor:
         weight, x = arrival.weight, arrival.x

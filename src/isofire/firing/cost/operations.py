@@ -9,7 +9,8 @@ MOVES = frozenset((
     "cat", "stack", "clone", "contiguous", "_to_copy", "_copy_from", "copy", "index", "index_select", "gather",
     "take", "roll", "flip", "repeat", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d",
     "replication_pad1d", "replication_pad2d", "replication_pad3d", "pixel_shuffle", "pixel_unshuffle",
-    "channel_shuffle", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "im2col", "unsafe_split",
+    "channel_shuffle", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d",
+    "_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d", "im2col", "unsafe_split",
     "unsafe_split_with_sizes", "split_with_sizes_copy", "tril", "triu", "unfold_copy", "lift_fresh_copy",
     "repeat_interleave", "_reshape_copy", "_unsafe_view", "_reshape_alias", "masked_select",
 ))  # fmt: skip

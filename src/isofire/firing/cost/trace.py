@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from isofire.adapters import Adapter, at_one_place, from_rest
 from isofire.firing.cost.call import Call
-from isofire.firing.cost.contacts import PRODUCTS, Arrival, Contact, arrivals
+from isofire.firing.cost.contacts import PRODUCTS, Contact, arrivals, one_to_one
 from isofire.firing.cost.events import (
     LEVELS,
     NONE,
@@ -102,9 +102,9 @@ class Trace(TorchDispatchMode):
     def following(self) -> Iterator[Trace]:
         """Hooks on the model, and none left behind; forward passes belong into `run`."""
         self._parameters.clear()
-        for name, tensor in named_tensors(self.model):
-            self._parameters.setdefault(storage_of(tensor)._cdata, []).append(name)
         self._stored = named_tensors(self.model)
+        for name, tensor in self._stored:
+            self._parameters.setdefault(storage_of(tensor)._cdata, []).append(name)
         fast = torch.backends.mha.get_fastpath_enabled()
         with ExitStack() as stack:
             for name, (neuron, adapter) in self.neurons.items():
@@ -132,6 +132,15 @@ class Trace(TorchDispatchMode):
         """Whether it is a parameter or buffer of the model, or a view of one."""
         return weight is not None and storage_of(weight)._cdata in self._parameters
 
+    def fixed(self, weight: Tensor) -> Tensor | None:
+        """All of the weights that a contact's are part of, where none of them is a parameter: a buffer, a tensor of the
+        model's own, or one made of these; None for weights made of parameters, and for a state at rest."""
+        if self._memory.made_of(weight):
+            return None
+        place = storage_of(weight)._cdata
+        whole = next((tensor for _, tensor in self._stored if storage_of(tensor)._cdata == place), weight)
+        return whole if bool(whole.any()) else None
+
     def run(self, inputs: Tensor, forward: Callable[[nn.Module, Tensor], Any]) -> Any:
         """One forward pass."""
         self._memory, self.neuron_calls = EventMemory(), 0
@@ -140,8 +149,9 @@ class Trace(TorchDispatchMode):
             stack.clear()
         self._written_out.clear()
         self.uses.clear()
+        registered = {id(item) for item in self.model.parameters()}
         for name, tensor in self._stored:
-            own = frozenset((name,)) if isinstance(tensor, nn.Parameter) else frozenset[str]()
+            own = frozenset((name,)) if id(tensor) in registered else frozenset[str]()
             self._memory.write(tensor, Source.WEIGHTS, made_of=own)
         self._memory.write(inputs, Source.INPUT, counted(inputs, LEVELS))
         with torch.no_grad(), Leaving(self._left), self:
@@ -248,7 +258,8 @@ class Trace(TorchDispatchMode):
     def _arrive(self, name: str, args: Any, output: Any, source: Callable[[Tensor], Source]) -> bool:
         """Whether the operation multiplies with weights; tells of it."""
         if self._inside and name == "mul":
-            found = self._one_to_one(args, output)
+            own = self._module().startswith(self._inside[-1] + ".")
+            found = one_to_one(args, output, lambda x: own and self.is_stored(x))
         elif any(isinstance(x, Tensor) and x.layout is not torch.strided for x in args):
             found = None
         else:
@@ -258,7 +269,8 @@ class Trace(TorchDispatchMode):
         for item in found:
             events = NONE if item.x is None else self._memory.events(item.x)
             origin = Source.SPIKES if item.x is None else source(item.x)
-            if self._inside and item.x is not None and events.count is None and is_whole(item.x):
+            state = self._inside and origin == Source.SPIKES
+            if state and item.x is not None and events.count is None and is_whole(item.x):
                 events = Events(item.x.detach().double(), True, frozenset((RECURRENCE,)))
             self._contact(
                 Contact(
@@ -274,18 +286,10 @@ class Trace(TorchDispatchMode):
             )
         return any(not item.perhaps for item in found)
 
-    def _one_to_one(self, args: Any, output: Tensor) -> list[Arrival]:
-        """A neuron's recurrent weights of which each leads from one neuron back to itself."""
-        tensors = [x for x in args[:2] if isinstance(x, Tensor)]
-        weights = [x for x in tensors if storage_of(x)._cdata in self._parameters]
-        if len(tensors) != 2 or len(weights) != 1 or not self._module().startswith(self._inside[-1] + "."):
-            return []
-        x = tensors[0] if tensors[1] is weights[0] else tensors[1]
-        return [Arrival(weights[0], output.numel(), x, 0, lambda ones: ones.expand(output.shape).sum_to_size(x.shape))]
-
     def _source_inside(self, x: Tensor) -> Source:
-        """In a neuron all is state, but for its weights."""
-        return Source.WEIGHTS if self._memory.source(x) == Source.WEIGHTS else Source.SPIKES
+        """In a neuron all is state, but for its weights and for what the image alone brings to it."""
+        found = self._memory.source(x)
+        return found if found in (Source.WEIGHTS, Source.INPUT) else Source.SPIKES
 
     def _site(self, weight: Tensor | None) -> str:
         module = self._module()
