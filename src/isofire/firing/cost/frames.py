@@ -9,12 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from isofire.adapters import Adapter, from_rest
-from isofire.errors import ModelError
 from isofire.firing.record import spiking_adapters
-from isofire.running import device_of, drawing, evaluating, forward, hooked
-
-_FAR = 10.0
-"""How many times the largest value what is put in place of a last part may be: an encoder's first step sees it too."""
+from isofire.running import device_of, drawing, evaluating, hooked
 
 
 def holds_steps(model: nn.Module, inputs: Tensor, axis: int) -> bool:
@@ -40,16 +36,12 @@ def holds_steps(model: nn.Module, inputs: Tensor, axis: int) -> bool:
 
 
 def _with_another_end(inputs: Tensor, axis: int, size: int) -> Tensor:
-    """Far other numbers in the last `size` places of an axis; of integers others that the inputs hold."""
+    """The least and largest of all numbers, which an encoder's first step sees too, in the last places of an axis."""
     chance = torch.Generator().manual_seed(0)
     other = inputs.clone()
     part = other.narrow(axis, inputs.shape[axis] - size, size)
-    if inputs.is_floating_point():
-        drawn = torch.rand(part.shape, generator=chance).to(inputs.device, inputs.dtype) * 2 - 1
-        part.copy_(drawn * _FAR * (1 + float(inputs.abs().max())))
-    else:
-        place = torch.randint(inputs.numel(), part.shape, generator=chance)
-        part.copy_(inputs.flatten()[place.to(inputs.device)])
+    high = (torch.rand(part.shape, generator=chance) < 0.5).to(inputs.device)
+    part.copy_(torch.where(high, inputs.max(), inputs.min()))
     return other
 
 
@@ -90,7 +82,8 @@ def _currents(model: nn.Module, inputs: Tensor) -> list[_Layer]:
         neurons = spiking_adapters(model).items()
         with hooked(neuron.register_forward_hook(note(name, adapter)) for name, (neuron, adapter) in neurons):
             try:
-                forward(model, inputs.to(device))
-            except ModelError:
+                model(inputs.clone().to(device))
+            except Exception:
+                # whatever a stranger's network raises says the same: not these inputs
                 return []
     return list(found.values())
