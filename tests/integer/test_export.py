@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -64,6 +66,12 @@ CHANNELS = torch.linspace(1.5, 4.0, 8).view(8, 1, 1)
 NETWORKS: dict[str, Any] = {
     "lif": lambda: digits_network(lambda: LIF(2.0)),
     "lif-post": lambda: digits_network(lambda: LIF(2.0), membrane=POST),
+    "lif-post-2": lambda: digits_network(lambda: LIF(2.0), membrane=POST | {"bits": 2}),
+    "lif-post-3": lambda: digits_network(
+        lambda: LIF(2.0), membrane=POST | {"bits": 3, "granularity": "channel", "range": "minmax"}
+    ),
+    "lif-pre-3": lambda: digits_network(lambda: LIF(2.0, v_threshold=0.5), membrane=PRE | {"bits": 3}),
+    "current-post-2": lambda: digits_network(lambda: CubaLIF(4.0, 2.0), membrane=POST | {"bits": 2}),
     "lif-pre-soft": lambda: digits_network(lambda: LIF(3.0, v_reset=None), membrane=PRE),
     "current-before": lambda: digits_network(lambda: CubaLIF(4.0, 2.0)),
     "current-after": lambda: digits_network(lambda: CubaLIF(3.0, 5.0, synapse="after_decay", v_reset=None)),
@@ -101,7 +109,9 @@ def compiles_for_32_bits(folder: Path) -> bool:
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
-@pytest.mark.parametrize("kind", ["lif-post", "if-several", "current-before", "current-late", "wide", "recurrent"])
+@pytest.mark.parametrize(
+    "kind", ["lif-post", "lif-post-3", "if-several", "current-before", "current-late", "wide", "recurrent"]
+)
 def test_the_c_program_is_the_same_on_32_bits(kind: str, tmp_path: Path) -> None:
     if not compiles_for_32_bits(tmp_path):
         pytest.skip("this compiler makes no 32-bit programs (gcc-multilib)")
@@ -119,6 +129,42 @@ def test_spikes_take_a_byte_where_neurons_fire_once_a_step(tmp_path: Path) -> No
     header = (write_c(tmp_path / "net", network, network.codes(images()[:1])) / "network.h").read_text()
     sizes = [part.size for part in network.populations.values()]
     assert all(f"uint8_t s{place}[{size}];" in header for place, size in enumerate(sizes))
+
+
+@pytest.mark.parametrize("kind", ["lif-post-2", "lif-post-3", "lif-pre-3", "lif-post", "current-post-2"])
+def test_membranes_on_levels_take_the_bits_of_their_number(kind: str, tmp_path: Path) -> None:
+    network = NETWORKS[kind]()
+    header = (write_c(tmp_path / "net", network, network.codes(images()[:1])) / "network.h").read_text()
+    bits = {"lif-post": 4, "lif-post-3": 3, "lif-pre-3": 3}.get(kind, 2)
+    for place, part in enumerate(network.populations.values()):
+        assert f"uint8_t v{place}[{math.ceil(part.size * bits / 8) + 2}]; /* " in header
+        # a current has no levels
+        assert ("_t i0[" in header) == (kind == "current-post-2")
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_the_header_says_how_much_memory_it_takes(kind: str, tmp_path: Path) -> None:
+    """As the compiler counts it: the state, and all constants as the object file holds them."""
+    network = NETWORKS[kind]()
+    folder = write_c(tmp_path / "net", network, network.codes(inputs(kind, 1)))
+    header = (folder / "network.h").read_text()
+    state, weights, others = (
+        int(number.replace(",", ""))
+        for number in re.findall(r"(?:State|weights|Other constants): ([\d,]+) bytes", header)
+    )
+    size = '#include "network.h"\n#include <stdio.h>\nint main(void) { printf("%d", (int)sizeof(network_state)); }\n'
+    (folder / "size.c").write_text(size)
+    subprocess.run(["cc", "-std=c99", "size.c", "-o", "size"], cwd=folder, check=True)
+    assert int(subprocess.run([str(folder / "size")], capture_output=True, check=True).stdout) == state
+    subprocess.run(["cc", "-std=c99", "-O0", "-c", "network.c"], cwd=folder, check=True)
+    table = subprocess.run(["nm", "-S", "network.o"], cwd=folder, capture_output=True, text=True, check=True).stdout
+    assert sum(int(line.split()[1], 16) for line in table.splitlines() if " r " in line) == weights + others
+    assert weights == sum(
+        math.prod(link.weight.shape)
+        * (1 if int(link.weight.abs().max()) < 128 else 2 if int(link.weight.abs().max()) < 2**15 else 4)
+        for link in network.connections
+    )
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")

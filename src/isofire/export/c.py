@@ -16,19 +16,19 @@ from pathlib import Path
 from torch import Tensor
 
 from isofire.errors import SpecError
-from isofire.export.c_code import FLOOR_SHIFT, HELPERS, JOINED, TABLE, conv, dense, pool_of
+from isofire.export.c_code import FLOOR_SHIFT, HELPERS, JOINED, PACKED, TABLE, conv, dense, membrane, pool_of
 from isofire.export.c_layer import (
+    Field,
     Layer,
     array,
     arriving,
     c_name,
     constants,
+    fields_of,
     largest_input,
     layer_of,
     pooled,
     signed,
-    spike_bits,
-    state_bits,
     width,
 )
 from isofire.export.folder import write_folder
@@ -80,30 +80,35 @@ class _Program:
         self.outputs = self.layers[-1].to.weight.shape[0] if network.readout else last.size
         gathered = [layer for layer in self.layers if not layer.reads_one]
         self.scratch = max((prod(s) for layer in gathered for s in (*layer.shapes, layer.maps)), default=0)
+        self.keeps_levels = any(layer.index_bits is not None for layer in self.layers)
+        self.constants = "\n".join(constants(layer, network) for layer in self.layers)
         self.scratch_width = max((signed(arriving(network, layer)) for layer in gathered), default=8)
 
     def header(self) -> str:
         """NAME.h."""
         name, upper = self.name, self.name.upper()
-        fields = []
-        state_bytes = 4 + 2 * self.scratch_width // 8 * self.scratch
-        for layer in self.layers:
-            if layer.part is None:
-                continue
-            size, wide = prod(layer.part.shape), state_bits(layer.part)
-            kept = ("v", "i") if layer.has_current else ("v",)
-            fields += [f"    int{wide}_t {kind}{layer.index}[{size}]; /* {c_name(layer.name)} */" for kind in kept]
-            fields.append(f"    uint{spike_bits(layer.part)}_t s{layer.index}[{size}];")
-            state_bytes += size * (wide * len(kept) + spike_bits(layer.part)) // 8
-            if layer.back is not None:
-                before = f"    uint{spike_bits(layer.part)}_t p{layer.index}[{size}];"
-                fields.append(f"{before} /* spikes of the step before */")
-                state_bytes += size * spike_bits(layer.part) // 8
+        fields = [field for layer in self.layers if layer.part is not None for field in fields_of(layer)]
         if self.scratch:
-            fields.append(f"    int{self.scratch_width}_t a[{self.scratch}], b[{self.scratch}]; /* sums of spikes */")
+            kind = f"int{self.scratch_width}_t"
+            fields += [Field(kind, name, self.scratch, "sums of spikes") for name in ("a", "b")]
+        # the widest first, so that nothing lies idle between them
+        fields.sort(key=lambda field: -field.bytes)
+        widest = max(4, fields[0].bytes)
+        flags = 4 + 4 * self.keeps_levels
+        state_bytes = -(-(flags + sum(field.bytes * field.size for field in fields)) // widest) * widest
         links = [link for layer in self.layers for link in (layer.to, layer.back) if link is not None]
         weights = sum(link.weight.numel() * width(link.weight) // 8 for link in links)
+        every = sum(
+            int(bits) // 8 * int(size) for bits, size in re.findall(r"const int(\d+)_t \w+\[(\d+)\] =", self.constants)
+        )
+        shown = [f"    {field.kind} {field.name}[{field.size}]; /* {field.holds} */" for field in fields]
+        wide, narrow = (
+            [text for text, field in zip(shown, fields, strict=True) if (field.bytes > 4) == is_wide]
+            for is_wide in (True, False)
+        )
+        ran = ["    int32_t ran; /* whether a step was run */"] if self.keeps_levels else []
         return f"""/* Written by isofire. State: {state_bytes:,} bytes; weights: {weights:,} bytes of constants. */
+/* Other constants: {every - weights:,} bytes. */
 #ifndef {upper}_H
 #define {upper}_H
 
@@ -113,8 +118,7 @@ class _Program:
 #define {upper}_OUTPUTS {self.outputs}
 
 typedef struct {{
-    int32_t error; /* 0, or what the last step returned */
-{chr(10).join(fields)}
+{chr(10).join([*wide, "    int32_t error; /* 0, or what the last step returned */", *ran, *narrow])}
 }} {name}_state;
 
 /* Brings the network to rest, before every image. */
@@ -125,9 +129,31 @@ void {name}_reset({name}_state *state);
    Returns 0; -1 if an input lies outside; or K if a state of the Kth layer left its width, {self._widths()}.
    After an error output is not written, state is of no use, and every step returns the error until a reset. */
 int32_t {name}_step({name}_state *state, const int32_t input[{upper}_INPUTS], int64_t output[{upper}_OUTPUTS]);
-
+{self._declared}
 #endif
 """
+
+    @property
+    def _declared(self) -> str:
+        """What reads membranes of which some are kept as numbers of levels."""
+        if not self.keeps_levels:
+            return ""
+        return f"""
+/* The membrane of neuron n of layer K, the first being 0. */
+int64_t {self.name}_membrane(const {self.name}_state *state, int32_t layer, int32_t n);
+"""
+
+    def _membranes(self) -> str:
+        parts = [layer for layer in self.layers if layer.part is not None]
+        own = [membrane(layer, f"{self.name}_state") for layer in parts if layer.index_bits is not None]
+        found = [
+            f"    case {layer.index}: return "
+            + (f"state->v{layer.index}[n];" if layer.index_bits is None else f"membrane{layer.index}(state, n);")
+            for layer in parts
+        ]
+        head = f"int64_t {self.name}_membrane(const {self.name}_state *state, int32_t layer, int32_t n) {{"
+        end = "    default: return 0;\n    }\n}\n"
+        return "\n".join([*own, head, "    switch (layer) {", *found, end])
 
     def _codes(self) -> str:
         encoder = self.network.encoder
@@ -164,7 +190,9 @@ int32_t {name}_step({name}_state *state, const int32_t input[{upper}_INPUTS], in
         """NAME.c."""
         name = self.name
         parts = [f'#include "{name}.h"\n', "#include <string.h>\n", HELPERS]
-        parts += [constants(layer, self.network) for layer in self.layers]
+        parts.append(self.constants)
+        parts += [self._membranes()] if self.keeps_levels else []
+        ran = "    state->ran = 1;\n" if self.keeps_levels else ""
         parts.append(f"void {name}_reset({name}_state *state) {{\n    memset(state, 0, sizeof *state);\n}}\n")
         upper = name.upper()
         steps = "\n".join(self._step(layer) for layer in self.layers)
@@ -174,10 +202,12 @@ int32_t {name}_step({name}_state *state, const int32_t input[{upper}_INPUTS], in
         parts.append(
             f"int32_t {name}_step({name}_state *state, const int32_t input[{upper}_INPUTS],"
             f" int64_t output[{upper}_OUTPUTS]) {{\n    if (state->error) return state->error;\n{self._checked_input()}"
-            f"{steps}\n{last}    return 0;\n}}\n"
+            f"{steps}\n{last}{ran}    return 0;\n}}\n"
         )
         text = "\n".join(parts)
-        for helper, call in ((TABLE, " table("), (JOINED, " joined("), (FLOOR_SHIFT, " floor_shift(")):
+        for helper, call in (
+            (PACKED, " pack("), (TABLE, " bin_of("), (JOINED, " joined("), (FLOOR_SHIFT, " floor_shift("),
+        ):  # fmt: skip
             # a helper that nothing but its own definition names is left out
             text = text if call in text.replace(helper, "") else text.replace(helper, "")
         return text
@@ -210,14 +240,15 @@ int32_t {name}_step({name}_state *state, const int32_t input[{upper}_INPUTS], in
                 continue
             k, size = layer.index, prod(layer.part.shape)
             arrays += [array(f"v{k}", trace.membranes[layer.name]), array(f"s{k}", trace.spikes[layer.name])]
-            checks += [f'            CHECK(v{k}, state.v{k}, {size}, "{c_name(layer.name)}: membrane");']
+            found = f"state.v{k}[k]" if layer.index_bits is None else f"{name}_membrane(&state, {k}, k)"
+            checks += [f'            CHECK(v{k}, {found}, {size}, "{c_name(layer.name)}: membrane");']
             if layer.has_current:
                 arrays.append(array(f"i{k}", trace.currents[layer.name]))
-                checks += [f'            CHECK(i{k}, state.i{k}, {size}, "{c_name(layer.name)}: current");']
-            checks += [f'            CHECK(s{k}, state.s{k}, {size}, "{c_name(layer.name)}: spikes");']
+                checks += [f'            CHECK(i{k}, state.i{k}[k], {size}, "{c_name(layer.name)}: current");']
+            checks += [f'            CHECK(s{k}, state.s{k}[k], {size}, "{c_name(layer.name)}: spikes");']
         if trace.readout is not None:
             arrays.append(array("readout", trace.readout))
-            checks.append(f'            CHECK(readout, output, {self.outputs}, "readout");')
+            checks.append(f'            CHECK(readout, output[k], {self.outputs}, "readout");')
         body = "\n".join(checks)
         return f"""/* Golden vectors of {images} images, {steps} steps: exit status 0 if every number is the same. */
 #include "{name}.h"
@@ -229,7 +260,7 @@ static {name}_state state;
 
 #define CHECK(wanted, found, size, what) \\
     for (int32_t k = 0; k < (size); k++) \\
-        if ((int64_t)(wanted)[at * (size) + k] != (int64_t)(found)[k]) {{ \\
+        if ((int64_t)(wanted)[at * (size) + k] != (int64_t)(found)) {{ \\
             printf("%s differs: image %d, step %d, place %d\\n", what, (int)image, (int)step, (int)k); \\
             return 1; \\
         }}

@@ -9,14 +9,29 @@ from isofire.export.c_layer import Layer, pooled, spike_bits, state_bits
 from isofire.integer import DecayRule
 from isofire.integer.connection import SumPool
 
-TABLE = """/* The level of the bin that u lies in: as many edges lie below it. */
-static int64_t table(const int64_t *edges, const int64_t *levels, int32_t count, int64_t u) {
+TABLE = """/* The bin that u lies in: as many edges lie below it. */
+static int32_t bin_of(const int64_t *edges, int32_t count, int64_t u) {
     int32_t low = 0, high = count - 1;
     while (low < high) {
         const int32_t middle = low + (high - low) / 2;
         if (edges[middle] < u) low = middle + 1; else high = middle;
     }
-    return levels[low];
+    return low;
+}
+"""
+PACKED = """/* The nth number of so many bits, 16 at the most. */
+static uint32_t packed(const uint8_t *from, int32_t n, int bits) {
+    const uint32_t at = (uint32_t)n * (uint32_t)bits;
+    from += at >> 3;
+    const uint32_t three = from[0] | (uint32_t)from[1] << 8 | (uint32_t)from[2] << 16;
+    return three >> (at & 7) & ((UINT32_C(1) << bits) - 1);
+}
+
+static void pack(uint8_t *to, int32_t n, int bits, uint32_t value) {
+    const uint32_t at = (uint32_t)n * (uint32_t)bits;
+    const uint32_t mask = ((UINT32_C(1) << bits) - 1) << (at & 7), moved = value << (at & 7);
+    to += at >> 3;
+    for (int k = 0; k < 3; k++) to[k] = (uint8_t)((to[k] & ~(mask >> 8 * k)) | (moved >> 8 * k));
 }
 """
 FLOOR_SHIFT = """/* floor(x / 2^bits) */
@@ -32,7 +47,7 @@ static int64_t joined(int64_t high, int64_t low, int shift) {
     return floor_shift(high + floor_shift(low, 16) + ((int64_t)1 << (-shift - 17)), -shift - 16);
 }
 """
-HELPERS = f"{FLOOR_SHIFT}\n{JOINED}\n{TABLE}"
+HELPERS = f"{FLOOR_SHIFT}\n{JOINED}\n{TABLE}\n{PACKED}"
 
 
 def pool_of(pool: SumPool, shape: tuple[int, ...], here: str, there: str, kind: str) -> str:
@@ -126,9 +141,9 @@ def _update(layer: Layer, indent: int) -> str:
     if part is None:
         lines = [f"output[n] = {arriving} + bias{k}[c];"]
     else:
-        size = f"v{k}[n]"
+        before = f"(int64_t)state->v{k}[n]" if layer.index_bits is None else f"membrane{k}(state, n)"
         decays = {kind: _decayed(layer, kind, rule, decay) for kind, rule, decay in layer.decays}
-        kept = decays.get("v", "{}").format(f"(int64_t)state->{size}")
+        kept = decays.get("v", "{}").format(before)
         if layer.has_current:
             lines = [*_current(layer, arriving, decays["i"]), f"int64_t u = {kept} + used;"]
         else:
@@ -136,10 +151,9 @@ def _update(layer: Layer, indent: int) -> str:
             lines.append(f"int64_t u = {kept} + arrives + bias{k}[c];")
         lines.append(held(layer, "u"))
         table = part.table
-        count = 0 if table is None else table.levels.shape[1]
-        mapped = f"u = table(edges{k} + c * {count - 1}, levels{k} + c * {count}, {count}, u);"
+        mapped = [] if table is None else _mapped(k, table.levels)
         if table is not None and table.placement == "pre_fire":
-            lines.append(mapped)
+            lines += mapped
         most = part.most_spikes
         fired = "1" if most == 1 else f"(int32_t)(u / th{k}[c])"
         if layer.most is not None:
@@ -152,10 +166,34 @@ def _update(layer: Layer, indent: int) -> str:
         if part.floor is not None:
             lines.append(f"if (u < floor{k}[c]) u = floor{k}[c];")
         if table is not None and table.placement == "post_reset":
-            lines.append(mapped)
+            lines += mapped
         lines.append(held(layer, "u"))
-        lines += [f"state->{size} = (int{state_bits(part)}_t)u;", f"state->s{k}[n] = (uint{spike_bits(part)}_t)fired;"]
+        if layer.index_bits is None:
+            lines.append(f"state->v{k}[n] = (int{state_bits(part)}_t)u;")
+        else:
+            lines.append(f"pack(state->v{k}, n, {layer.index_bits}, (uint32_t)bin);")
+        lines.append(f"state->s{k}[n] = (uint{spike_bits(part)}_t)fired;")
     return "".join(f"{' ' * indent}{line}\n" for line in lines)
+
+
+def _mapped(k: int, levels: Tensor) -> list[str]:
+    rows, count = levels.shape
+    edge, level = ("", "bin") if rows == 1 else (f" + c * {count - 1}", f"c * {count} + bin")
+    return [f"const int32_t bin = bin_of(edges{k}{edge}, {count}, u);", f"u = levels{k}[{level}];"]
+
+
+def membrane(layer: Layer, state: str) -> str:
+    """The function that gives a membrane which is kept as its level's number; `state`: the type."""
+    k, part = layer.index, layer.part
+    assert part is not None
+    assert part.table is not None
+    rows, count = layer.left.shape
+    table = "levels" if part.table.placement == "post_reset" else "left"
+    at = "" if rows == 1 else f"n / {part.size // part.shape[0]} * {count} + "
+    return f"""static int64_t membrane{k}(const {state} *state, int32_t n) {{
+    return state->ran ? {table}{k}[{at}(int32_t)packed(state->v{k}, n, {layer.index_bits})] : 0;
+}}
+"""
 
 
 def _decayed(layer: Layer, kind: str, rule: DecayRule, decay: Tensor) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,6 +51,27 @@ class Layer:
     def has_current(self) -> bool:
         """Whether its neurons keep a synaptic current."""
         return self.part is not None and self.part.rules.synapse != "none"
+
+    @property
+    def index_bits(self) -> int | None:
+        """Bits of a membrane kept as the number of its level, where it has levels and that is narrower than itself."""
+        if self.part is None or self.part.table is None:
+            return None
+        bits = max(1, (self.part.table.levels.shape[1] - 1).bit_length())
+        return bits if bits < state_bits(self.part) else None
+
+    @property
+    def left(self) -> Tensor:
+        """What a membrane on each of its levels is after the step, [channels or 1, levels]: fired, if it still can."""
+        part = self.part
+        assert part is not None
+        assert part.table is not None
+        if part.table.placement == "post_reset":
+            return part.table.levels
+        levels = part.table.levels.expand(part.shape[0], -1)
+        after, _ = part.fired(levels.T.reshape(-1, part.shape[0], *(1,) * (len(part.shape) - 1)))
+        rows = after.expand(-1, *part.shape).reshape(len(after), part.shape[0], -1)[:, :, 0].T
+        return rows[:1] if bool((rows == rows[:1]).all()) else rows
 
     @property
     def maps(self) -> tuple[int, ...]:
@@ -183,13 +205,45 @@ def state_bits(part: Population) -> int:
     return next(bits for bits in (8, 16, 32, 64) if part.rules.state_bits <= bits)
 
 
-def array(name: str, values: Tensor) -> str:
-    """A constant array of C."""
-    bits = width(values)
+def array(name: str, values: Tensor, bits: int | None = None) -> str:
+    """A constant array of C, as narrow as its numbers unless `bits` says otherwise."""
+    bits = width(values) if bits is None else bits
     suffix = "LL" if bits == 64 else ""
     numbers = [f"{value}{suffix}" for value in values.reshape(-1).tolist()]
     rows = [", ".join(numbers[start : start + 16]) for start in range(0, len(numbers), 16)]
     return f"static const int{bits}_t {name}[{len(numbers)}] = {{\n    " + ",\n    ".join(rows) + "};\n"
+
+
+class Field(NamedTuple):
+    """An array of a program's state; `holds`: what it is, for its comment."""
+
+    kind: str
+    name: str
+    size: int
+    holds: str
+
+    @property
+    def bytes(self) -> int:
+        """Of one number."""
+        return int(re.sub(r"\D", "", self.kind)) // 8
+
+
+def fields_of(layer: Layer) -> list[Field]:
+    """What a layer of neurons keeps."""
+    part, k, called = layer.part, layer.index, c_name(layer.name)
+    assert part is not None
+    size, wide, spikes = part.size, f"int{state_bits(part)}_t", f"uint{spike_bits(part)}_t"
+    bits = layer.index_bits
+    if bits is None:
+        found = [Field(wide, f"v{k}", size, called)]
+    else:
+        found = [Field("uint8_t", f"v{k}", -(-size * bits // 8) + 2, f"{called}: levels, {bits} bits each")]
+    if layer.has_current:
+        found.append(Field(wide, f"i{k}", size, f"{called}: currents"))
+    found.append(Field(spikes, f"s{k}", size, f"{called}: spikes"))
+    if layer.back is not None:
+        found.append(Field(spikes, f"p{k}", size, f"{called}: spikes of the step before"))
+    return found
 
 
 def constants(layer: Layer, network: IntegerNetwork) -> str:
@@ -212,12 +266,9 @@ def constants(layer: Layer, network: IntegerNetwork) -> str:
     if part.floor is not None:
         found.append(array(f"floor{k}", _each(part.floor, channels, layer.name)))
     if part.table is not None:
-        for name, values in (("edges", part.table.edges), ("levels", part.table.levels)):
-            wide = array(f"{name}{k}", values.expand(channels, -1)).splitlines()
-            numbers = [re.sub(r"(-?\d+)(LL)?", r"\1LL", line) for line in wide[1:]]
-            found.append(
-                "\n".join([f"static const int64_t {name}{k}[{channels * values.shape[1]}] = {{", *numbers, ""])
-            )
+        found += [array(f"edges{k}", part.table.edges, 64), array(f"levels{k}", part.table.levels)]
+        if layer.index_bits is not None and part.table.placement == "pre_fire":
+            found.append(array(f"left{k}", layer.left))
     return "".join(found)
 
 

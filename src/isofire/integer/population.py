@@ -135,14 +135,17 @@ class Population(nn.Module):
         v = self._integrate(state.v, state.i if rules.synapse == "late" else i, name)
         if self.table is not None and self.table.placement == "pre_fire":
             v = self.table.apply(v)
-        spikes = self._fire(v)
-        subtracted = self.threshold if self.subtract is None else self.subtract
-        v = v - spikes * subtracted if self.reset_to == "subtract" else v.masked_fill(spikes > 0, 0)
-        if self.floor is not None:
-            v = v.maximum(self.floor)
+        v, spikes = self.fired(v)
         if self.table is not None and self.table.placement == "post_reset":
             v = self.table.apply(v)
         return State(fit(v, rules.state_bits, rules.overflow, name), i), spikes
+
+    def fired(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """What charged membranes [N, ...] become by firing, reset and floor, and the spikes."""
+        spikes = self._fire(v)
+        subtracted = self.threshold if self.subtract is None else self.subtract
+        v = v - spikes * subtracted if self.reset_to == "subtract" else v.masked_fill(spikes > 0, 0)
+        return (v if self.floor is None else v.maximum(self.floor)), spikes
 
     def _current(self, i: Tensor, deliver: Deliver, name: str) -> Tensor:
         rules = self.rules
