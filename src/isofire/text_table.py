@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -82,12 +83,12 @@ class TextTable:
         return " ".join(fitted).rstrip()
 
 
-class TableShown:
+class TableShown(ABC):
     """What has a table of text, which a notebook shows for it."""
 
+    @abstractmethod
     def table(self) -> str:
         """The table."""
-        raise NotImplementedError
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(self.table())}</pre>"

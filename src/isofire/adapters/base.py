@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from enum import Enum
 from typing import Any
 
@@ -186,6 +187,12 @@ class Adapter(ABC):
         if isinstance(neuron, MembraneMixin):
             del neuron.membrane
             neuron.__class__ = type(neuron).__bases__[1]
+
+
+def common_shape(parameters: Iterable[Tensor]) -> tuple[int, ...]:
+    """The neuron shape that parameters allow together; of single numbers any, here three neurons."""
+    shape = torch.broadcast_shapes(*(parameter.shape for parameter in parameters))
+    return tuple(shape) if shape.numel() > 1 else (3,)
 
 
 def _no_layout(adapter: Adapter, given: object) -> ModelError:

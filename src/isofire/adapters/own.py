@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters.base import Adapter, Layout, MembraneMixin
+from isofire.adapters.base import Adapter, Layout, MembraneMixin, common_shape
 from isofire.neurons import MembraneQuantizer, Neuron, Recurrent
 
 
@@ -53,8 +53,7 @@ class OwnAdapter(Adapter):
                 return (back.in_features,)
             case nn.Conv2d() as back:
                 return (back.in_channels, 4, 4)
-        shape = torch.broadcast_shapes(*(constant.shape for constant in own.tensors()))
-        return tuple(shape) if shape.numel() > 1 else super().shape(neuron)
+        return common_shape(own.tensors())
 
     def membrane(self, neuron: nn.Module) -> MembraneQuantizer | None:
         return _own(neuron).membrane

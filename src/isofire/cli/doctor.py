@@ -114,7 +114,7 @@ def examine(wanted: DataSettings | None = None) -> list[Check]:
         _guarded("python", _python),
         _guarded("torch", _torch),
         _guarded("isofire", lambda: Check("isofire", "ok", version("isofire") or "from source, not installed")),
-        _guarded("processor", _processor),
+        _guarded("processor", lambda: Check("processor", "ok", cpu_model())),
         _guarded("kernels", _kernels),
         _guarded("look-ups", _lookups),
         _guarded("threads", _threads),
@@ -181,10 +181,6 @@ def _torch() -> Check:
     if (major, minor) < (2, 11):
         return Check("torch", "broken", found, "isofire needs torch 2.11 or newer: pip install -U torch")
     return Check("torch", "ok", found)
-
-
-def _processor() -> Check:
-    return Check("processor", "ok", cpu_model())
 
 
 def _kernels() -> Check:

@@ -96,6 +96,11 @@ class Quantizer(nn.Module, ABC):
         """Choose the levels from `x`, without gradient. Buffers and parameters get their `[G]` shapes from it.
 
         Call it before building an optimizer: a learned parameter is replaced when the number of channels changes.
+
+        Raises
+        ------
+        ModelError
+            If `x` is empty or holds NaN or infinite values.
         """
 
     @torch.no_grad()

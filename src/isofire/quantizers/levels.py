@@ -96,14 +96,14 @@ class Levels(TableQuantizer):
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
-        """Find the levels of least squared error. Given levels stay; only the number of channels is taken over.
-
-        Raises
-        ------
-        ModelError
-            If `x` is empty or holds NaN or infinite values.
-        """
-        self._fit(self._rows_to_fit(x).values)
+        """Find the levels of least squared error. Given levels stay; only the number of channels is taken over."""
+        rows = self._rows_to_fit(x).values
+        if self.is_given:
+            if rows.shape[0] != self.channels:
+                self._set(*(row[:1].float().expand(rows.shape[0], -1) for row in (self.edges, self.values)))
+            return
+        levels = lloyd(rows, self.values.shape[1])
+        self._set(midpoints(levels), levels)
 
     @torch.no_grad()
     def set_table(self, table: Table) -> None:
@@ -143,14 +143,6 @@ class Levels(TableQuantizer):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, {self.values.shape[1]} levels, ste={self.ste!r}"
-
-    def _fit(self, rows: Tensor) -> None:
-        if self.is_given:
-            if rows.shape[0] != self.channels:
-                self._set(*(row[:1].float().expand(rows.shape[0], -1) for row in (self.edges, self.values)))
-            return
-        levels = lloyd(rows, self.values.shape[1])
-        self._set(midpoints(levels), levels)
 
     def _set(self, edges: Tensor, levels: Tensor) -> None:
         self._store("values", levels)

@@ -101,14 +101,18 @@ class LSQ(AffineQuantizer):
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
-        """Set the step from `x`; see `init`.
-
-        Raises
-        ------
-        ModelError
-            If `x` is empty or holds NaN or infinite values.
-        """
-        self._fit(self._rows_to_fit(x).values)
+        """Set the step from `x`; see `init`."""
+        rows = self._rows_to_fit(x).values
+        if self.init == "mse":
+            grid = "twos_complement" if self.signed else "endpoint"
+            lo, hi = ranges.mse(rows, self.bits, grid, signed=self.signed)
+            step = grids.affine(lo, hi, self.bits, grid, check=False).step
+        else:
+            step = (2 * rows.abs().mean(1) / self.k_max**0.5).clamp(min=ranges.SMALLEST)
+        self._store("step", step)
+        self._store("floor", step * _LEAST)
+        self.channels = step.numel()
+        self._mark_ready()
 
     def affine(self) -> Affine:
         step = torch.maximum(self.step.detach(), self.floor).float()
@@ -121,18 +125,6 @@ class LSQ(AffineQuantizer):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, signed={self.signed}, init={self.init!r}"
-
-    def _fit(self, rows: Tensor) -> None:
-        if self.init == "mse":
-            grid = "twos_complement" if self.signed else "endpoint"
-            lo, hi = ranges.mse(rows, self.bits, grid, signed=self.signed)
-            step = grids.affine(lo, hi, self.bits, grid, check=False).step
-        else:
-            step = (2 * rows.abs().mean(1) / self.k_max**0.5).clamp(min=ranges.SMALLEST)
-        self._store("step", step)
-        self._store("floor", step * _LEAST)
-        self.channels = step.numel()
-        self._mark_ready()
 
     def _gradient_scale(self, x: Tensor) -> float:
         samples = x.shape[0] if self.channel_axis and x.ndim > self.channel_axis else 1

@@ -87,25 +87,13 @@ def register_weights(setting: type[S]) -> type[S]:
 
 
 def register_membrane(setting: type[S]) -> type[S]:
-    """Let specs name a membrane method, under the tag of its setting. Usable as a decorator.
-
-    Raises
-    ------
-    SpecError
-        If `setting` is no subclass of `MembraneSetting`, or another has its tag.
-    """
+    """As `register_weights`, of a membrane method: a subclass of `MembraneSetting`."""
     MEMBRANES.register(_tag(setting), setting)  # pyright: ignore[reportArgumentType]
     return setting
 
 
 def register_constant(setting: type[S]) -> type[S]:
-    """Let specs name a method of decays, thresholds or biases, under the tag of its setting. Usable as a decorator.
-
-    Raises
-    ------
-    SpecError
-        If `setting` is no subclass of `ConstantSetting`, or another has its tag.
-    """
+    """As `register_weights`, of a method of decays, thresholds or biases: a subclass of `ConstantSetting`."""
     CONSTANTS.register(_tag(setting), setting)  # pyright: ignore[reportArgumentType]
     return setting
 

@@ -45,8 +45,8 @@ class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     max_bits: ClassVar[int] = 16
     """The largest value of a field `bits`."""
     own_range: ClassVar[str] = "own levels"
-    """What a column `range` says of a method without one: its levels are given or calibrated. "learned": they move in
-    training."""
+    """What a column `range` says of a method without one: its levels are given or calibrated; "learned": they move in
+    training; or what they follow from, such as "threshold"."""
     in_columns: ClassVar[frozenset[str]] = frozenset(
         {"bits", "grid", "range", "clip", "granularity", "placement", "signed"}
     )

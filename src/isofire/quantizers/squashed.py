@@ -63,13 +63,7 @@ class SquashedLevels(TableQuantizer):
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
-        """Take the largest |tanh((V - rest) / unit)| of `x` as `a`, for each group.
-
-        Raises
-        ------
-        ModelError
-            If `x` is empty or holds NaN or infinite values.
-        """
+        """Take the largest |tanh((V - rest) / unit)| of `x` as `a`, for each group."""
         rows = self._rows_to_fit(x).values
         self.set_largest(self._squashed((rows - self.rest) / self.unit).abs().amax(1))
 

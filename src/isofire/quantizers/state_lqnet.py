@@ -87,31 +87,15 @@ class StateLQNet(FollowingQuantizer):
         self.statistics: Statistics = statistics
         self.calls = Counter()
         self.register_buffer("basis", torch.zeros(channels, bits, dtype=torch.float32))
-        of_moments = statistics == "moments"
-        self.register_buffer(
-            "gram",
-            torch.zeros(channels, bits, bits, dtype=torch.float32)
-            if of_moments
-            else torch.zeros(0, dtype=torch.float32),
-        )
-        self.register_buffer(
-            "target",
-            torch.zeros(channels, bits, dtype=torch.float32) if of_moments else torch.zeros(0, dtype=torch.float32),
-        )
-        self.register_buffer(
-            "histogram",
-            torch.zeros(0, dtype=torch.float32) if of_moments else torch.zeros(channels, BINS, dtype=torch.float32),
-        )
+        # what the other kind of statistics keeps is empty
+        kept = {"gram": (channels, bits, bits), "target": (channels, bits), "histogram": (channels, BINS)}
+        for name, shape in kept.items():
+            used = (name == "histogram") == (statistics == "histogram")
+            self.register_buffer(name, torch.zeros(shape if used else 0, dtype=torch.float32))
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
-        """Fit the bases to `x` by alternating to convergence from even grids; start the averages from it.
-
-        Raises
-        ------
-        ModelError
-            If `x` is empty or holds NaN or infinite values.
-        """
+        """Fit the bases to `x` by alternating to convergence from even grids; start the averages from it."""
         rows = self._rows_to_fit(x).values
         # on the CPU, so that every machine finds the same basis: sorted sums have no fixed order elsewhere
         relative = self._relative(rows).cpu()

@@ -97,11 +97,6 @@ class StateLSQ(TableQuantizer):
         """Take the step of least squared error within the grid's bounds; potentials that fire do not count.
 
         The best of 64 is followed by alternating the nearest level and least squares.
-
-        Raises
-        ------
-        ModelError
-            If `x` is empty or holds NaN or infinite values.
         """
         rows = self._rows_to_fit(x).values
         low, high = self.grid.bounds

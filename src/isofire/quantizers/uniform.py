@@ -128,13 +128,7 @@ class Uniform(AffineQuantizer):
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
-        """Estimate the range from `x`. A fixed range stays; only the number of channels is taken over.
-
-        Raises
-        ------
-        ModelError
-            If `x` is empty or holds NaN or infinite values.
-        """
+        """Estimate the range from `x`. A fixed range stays; only the number of channels is taken over."""
         self._set(*self._estimate(self._rows_to_fit(x).values))
 
     @torch.no_grad()

@@ -24,6 +24,7 @@ BINS = 64
 MOST_LEVELS = 256
 """Quantizers with more levels give an even selection of so many."""
 
+_Quantized = tuple[Neuron, MembraneQuantizer]
 _MOST_SAMPLED = 1 << 16
 _TAIL = 0.001
 
@@ -66,12 +67,12 @@ def distributions(baseline: nn.Module, quantized: nn.Module, images: Tensor) -> 
     choices = [c for c in choices if c.target == "weights" or isinstance(quantized.get_submodule(c.name), Neuron)]
     membranes = [choice.name for choice in choices if choice.target == "membrane"]
     neurons = {name: _neuron(quantized, name) for name in membranes}
-    levels = {name: _once(_membrane_of(neuron).quantizer.levels().cpu()) for name, neuron in neurons.items()}
+    levels = {name: _once(membrane.quantizer.levels().cpu()) for name, (_, membrane) in neurons.items()}
     states = _states(quantized, neurons, levels, images) if neurons else {}
     return [
         _of_weight(choice, baseline, quantized)
         if choice.target == "weights"
-        else _of_membrane(choice, neurons[choice.name], states[choice.name], levels[choice.name])
+        else _of_membrane(choice, neurons[choice.name][0], states[choice.name], levels[choice.name])
         for choice in choices
     ]
 
@@ -208,20 +209,15 @@ def _weight(model: nn.Module, name: str) -> Tensor:
     return weight.detach().float().cpu()
 
 
-def _neuron(model: nn.Module, name: str) -> Neuron:
+def _neuron(model: nn.Module, name: str) -> _Quantized:
     found = dict(model.named_modules()).get(name)
     if not isinstance(found, Neuron) or found.membrane is None:
         raise ModelError(f"{name!r} has no membrane quantizer; give the network that was made from the baseline")
-    return found
-
-
-def _membrane_of(neuron: Neuron) -> MembraneQuantizer:
-    assert neuron.membrane is not None
-    return neuron.membrane
+    return found, found.membrane
 
 
 def _states(
-    model: nn.Module, neurons: dict[str, Neuron], levels: dict[str, Tensor], images: Tensor
+    model: nn.Module, neurons: dict[str, _Quantized], levels: dict[str, Tensor], images: Tensor
 ) -> dict[str, Tensor]:
     """Potentials [n] of each layer that reach its quantizer, on the axis of its levels."""
     with _listening(neurons, levels) as kept, evaluating(model), torch.no_grad():
@@ -233,21 +229,20 @@ def _states(
 
 
 @contextmanager
-def _listening(neurons: dict[str, Neuron], levels: dict[str, Tensor]) -> Iterator[dict[str, list[Tensor]]]:
+def _listening(neurons: dict[str, _Quantized], levels: dict[str, Tensor]) -> Iterator[dict[str, list[Tensor]]]:
     """Keep what reaches each membrane quantizer; only the reference path hands its states to a module."""
     kept: dict[str, list[Tensor]] = {name: [] for name in neurons}
-    backends: dict[str, Backend] = {name: neuron.backend for name, neuron in neurons.items()}
+    backends: dict[str, Backend] = {name: neuron.backend for name, (neuron, _) in neurons.items()}
     handles = (
-        _membrane_of(neuron).register_forward_pre_hook(_keeper(kept[name], levels[name]))
-        for name, neuron in neurons.items()
+        membrane.register_forward_pre_hook(_keeper(kept[name], levels[name])) for name, (_, membrane) in neurons.items()
     )
     try:
         with hooked(handles):
-            for neuron in neurons.values():
+            for neuron, _ in neurons.values():
                 neuron.backend = "reference"
             yield kept
     finally:
-        for name, neuron in neurons.items():
+        for name, (neuron, _) in neurons.items():
             neuron.backend = backends[name]
 
 

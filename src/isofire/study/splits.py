@@ -35,6 +35,13 @@ class Splits:
         """The test images."""
         return self._load_test()
 
+    def compared(self, split: str) -> AnySet:
+        """The images that networks are compared on: "test", or "valid", which must be held out."""
+        if split == "test":
+            return self.test
+        assert self.valid is not None
+        return self.valid
+
     def fingerprints(self) -> dict[str, str | None]:
         """Content hashes of the train and valid images; `test` joins them once it was used."""
         found = {"train": self.train.fingerprint, "valid": self.valid.fingerprint if self.valid else None}

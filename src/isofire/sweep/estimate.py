@@ -177,11 +177,7 @@ class _Sample:
 
     @cached_property
     def _compared(self) -> int:
-        if self._task.test_split == "test":
-            found = len(self._splits.test)
-        else:
-            assert self._splits.valid is not None
-            found = len(self._splits.valid)
+        found = len(self._splits.compared(self._task.test_split))
         return found if self._task.test_images is None else min(found, self._task.test_images)
 
     @cached_property

@@ -21,7 +21,7 @@ from isofire.firing import Observation, observe
 from isofire.firing.cost import Cost, measure_cost
 from isofire.json_text import to_json_text
 from isofire.models import load_model, open_named, save_model, save_named
-from isofire.study import AnySet, Splits, environment, load_splits, run_cell, train_baseline
+from isofire.study import Splits, environment, load_splits, run_cell, train_baseline
 from isofire.study.cell import COST_IMAGES
 from isofire.study.distributions import distributions
 from isofire.sweep.given import given_model, identity_of
@@ -31,6 +31,8 @@ from isofire.sweep.store import Store, Superseded
 from isofire.sweep.task import BaselineTask, CellTask, Outcome, Task
 from isofire.training.distributed import pick_device
 
+_SHOWN = 200
+"""Characters of what differs from the plan."""
 _SHOWN_IMAGES = 64
 """Training images that membrane histograms are made of."""
 
@@ -105,7 +107,7 @@ def _make_cell(baseline: BaselineTask, task: CellTask, store: Store, device: tor
         task.spec,
         mode=task.mode,
         train_set=splits.train,
-        test_set=_compared(splits, baseline),
+        test_set=splits.compared(baseline.test_split),
         recipe=task.recipe,
         seed=task.seed,
         observed=observed,
@@ -153,7 +155,7 @@ def _make_baseline(task: BaselineTask, store: Store, device: torch.device) -> Ca
         model, note = given_model(task)
         _check_same("the network", task, task.identity, identity_of(model, task.builder))
         about["accuracy"] = {"valid": (note.get("accuracy") or {}).get("valid")}
-    test_set = _compared(splits, task)
+    test_set = splits.compared(task.test_split)
     observed = observe(model, test_set, max_images=task.test_images, batch_size=task.batch_size, device=device)
     about["accuracy"][task.test_split] = {"accuracy": observed.accuracy, "n": len(observed.labels)}
     document = {
@@ -189,9 +191,9 @@ def _check_same(what: str, task: BaselineTask, planned: Any, found: Any) -> None
         )
 
 
-def _short(value: bytes, length: int = 200) -> str:
+def _short(value: bytes) -> str:
     text = value.decode()
-    return text if len(text) <= length else f"{text[:length]}..."
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _cost_images(task: BaselineTask) -> int:
@@ -206,8 +208,9 @@ def _cost_of(baseline: BaselineTask, model: nn.Module, splits: Splits) -> Cost |
     """Measured once for all cells of a baseline; None where its operations cannot be followed."""
     if baseline.key not in _COSTS:
         _COSTS.clear()
+        test_set = splits.compared(baseline.test_split)
         try:
-            _COSTS[baseline.key] = measure_cost(model, _compared(splits, baseline), max_images=_cost_images(baseline))
+            _COSTS[baseline.key] = measure_cost(model, test_set, max_images=_cost_images(baseline))
         except ModelError:
             _COSTS[baseline.key] = None
     return _COSTS[baseline.key]
@@ -235,13 +238,6 @@ def _splits(data: DataSettings) -> Splits:
 @lru_cache(maxsize=2)
 def _read_splits(data: bytes) -> Splits:
     return load_splits(msgspec.json.decode(data, type=DataSettings))
-
-
-def _compared(splits: Splits, task: BaselineTask) -> AnySet:
-    if task.test_split == "test":
-        return splits.test
-    assert splits.valid is not None
-    return splits.valid
 
 
 def _failed(task: Task, store: Store, error: Exception, seconds: float) -> Outcome:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters.base import Adapter, Layout, MembraneMixin
+from isofire.adapters.base import Adapter, Layout, MembraneMixin, common_shape
 from isofire.adapters.framework import Framework, register_framework
 from isofire.errors import ModelError
 from isofire.neurons.membrane import Placement
@@ -94,9 +94,7 @@ class NorseAdapter(Adapter):
     def shape(self, neuron: Any) -> tuple[int, ...]:
         if _is_kind(neuron, "SNNRecurrentCell", "SNNRecurrent"):
             return (int(neuron.input_size),)
-        shapes = [torch.as_tensor(value).shape for value in neuron.p if isinstance(value, Tensor | float)]
-        shape = torch.broadcast_shapes(*shapes)
-        return tuple(shape) if shape.numel() > 1 else (3,)
+        return common_shape(torch.as_tensor(value) for value in neuron.p if isinstance(value, Tensor | float))
 
 
 class ActivationHost(MembraneMixin):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isofire.adapters.base import Adapter, Layout, MembraneMixin
+from isofire.adapters.base import Adapter, Layout, MembraneMixin, common_shape
 from isofire.adapters.framework import Framework, register_framework
 from isofire.neurons import MembraneQuantizer
 from isofire.neurons.membrane import Placement
@@ -118,8 +118,7 @@ class SinabsAdapter(Adapter):
         return ("v_mem", *(name for name in ("i_syn", "b") if name in held))
 
     def shape(self, neuron: Any) -> tuple[int, ...]:
-        shape = torch.broadcast_shapes(*(p.shape for p in neuron.parameters(recurse=False)))
-        return tuple(shape) if shape.numel() > 1 else (3,)
+        return common_shape(neuron.parameters(recurse=False))
 
 
 class SpikeFnHost(MembraneMixin):

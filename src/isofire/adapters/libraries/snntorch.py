@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters.base import Adapter, Layout, MembraneMixin
+from isofire.adapters.base import Adapter, Layout, MembraneMixin, common_shape
 from isofire.adapters.framework import Framework, register_framework
 from isofire.neurons import ATan, CubaLIF, Neuron, Recurrent
 from isofire.neurons.membrane import Placement
@@ -131,8 +131,7 @@ class SnnTorchAdapter(Adapter):
             return (int(neuron.conv2d_channels), 4, 4)
         held = [*neuron.named_parameters(recurse=False), *neuron.named_buffers(recurse=False)]
         names = ("alpha", "beta", "threshold", "V", "graded_spikes_factor")
-        shape = torch.broadcast_shapes(*(tensor.shape for name, tensor in held if name in names))
-        return tuple(shape) if shape.numel() > 1 else (3,)
+        return common_shape(tensor for name, tensor in held if name in names)
 
 
 class StateHost(MembraneMixin):

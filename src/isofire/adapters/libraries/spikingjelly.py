@@ -27,12 +27,26 @@ COUNTED = (
 """Spiking kinds outside of the base classes; their spikes are counted, their membranes are left alone."""
 
 
-class SpikingJelly(Framework):
-    """Finds the neurons of SpikingJelly 2.0, in which `neuron` has become a package."""
+class SpikingJellyFramework(Framework):
+    """What the releases share: the writer, and modules that keep a state."""
 
     title = "SpikingJelly"
-    module = f"{NEURONS}.base_node"
     nir_writer = ("spikingjelly.activation_based.nir_exchange", "export_to_nir")
+
+    def states_after(self, module: nn.Module, output: Any) -> tuple[Tensor, ...] | None:
+        return _kept_by(module, output, self.loaded.base.MemoryModule)
+
+    def reset_others(self, model: nn.Module) -> None:
+        modules: Any = model.modules()
+        for module in modules:
+            if isinstance(module, self.loaded.base.MemoryModule):
+                module.reset()
+
+
+class SpikingJelly(SpikingJellyFramework):
+    """Finds the neurons of SpikingJelly 2.0, in which `neuron` has become a package."""
+
+    module = f"{NEURONS}.base_node"
 
     def __init__(self) -> None:
         self._node, self._simple = NodeAdapter(), SimpleNodeAdapter()
@@ -49,12 +63,6 @@ class SpikingJelly(Framework):
             return super().nir_convention(neuron)
         # the writer takes no other reset, and writes steps of 0.1 ms
         return {"reset": "value", "dt": 1e-4}
-
-    def states_after(self, module: nn.Module, output: Any) -> tuple[Tensor, ...] | None:
-        return kept_by(module, output, self.loaded.base.MemoryModule)
-
-    def reset_others(self, model: nn.Module) -> None:
-        reset_memories(model, self.loaded.base.MemoryModule)
 
 
 class SpikingJellyAdapter(Adapter):
@@ -173,15 +181,7 @@ def _reset(neuron: Any, h: Tensor, spike: Tensor) -> Tensor:
     return spike * neuron.v_reset + (1.0 - spike) * h
 
 
-def reset_memories(model: nn.Module, memory: type) -> None:
-    """Bring every module of the library that keeps a state to rest."""
-    modules: Any = model.modules()
-    for module in modules:
-        if isinstance(module, memory):
-            module.reset()
-
-
-def kept_by(module: Any, output: Any, memory: type) -> tuple[Tensor, ...] | None:
+def _kept_by(module: Any, output: Any, memory: type) -> tuple[Tensor, ...] | None:
     """States of a filter, or of a recurrent cell whose gates spike; containers hold spikes, encoders the image's."""
     kinds = {kind.__name__ for kind in type(module).__mro__ if kind.__module__.startswith("spikingjelly.")}
     if kinds & {"SpikingLSTMCell", "SpikingGRUCell"}:

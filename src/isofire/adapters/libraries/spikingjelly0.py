@@ -9,24 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from isofire.adapters.base import Adapter, MembraneMixin
-from isofire.adapters.framework import Framework, register_framework
+from isofire.adapters.framework import register_framework
 from isofire.adapters.libraries.spikingjelly import (
     NEURONS,
     SpikingJelly,
     SpikingJellyAdapter,
+    SpikingJellyFramework,
     fire_and_reset,
-    kept_by,
     library_kind,
-    reset_memories,
 )
 
 
-class SpikingJelly0(Framework):
+class SpikingJelly0(SpikingJellyFramework):
     """Finds the neurons of SpikingJelly 0.0.0.0.14, in which `neuron` is a single file."""
 
-    title = "SpikingJelly"
     module = NEURONS
-    nir_writer = ("spikingjelly.activation_based.nir_exchange", "export_to_nir")
 
     def __init__(self) -> None:
         self._adapter = StepNodeAdapter()
@@ -36,12 +33,6 @@ class SpikingJelly0(Framework):
 
     def adapter_of(self, module: nn.Module) -> Adapter | None:
         return self._adapter if isinstance(module, self.loaded.BaseNode) else None
-
-    def states_after(self, module: nn.Module, output: Any) -> tuple[Tensor, ...] | None:
-        return kept_by(module, output, self.loaded.base.MemoryModule)
-
-    def reset_others(self, model: nn.Module) -> None:
-        reset_memories(model, self.loaded.base.MemoryModule)
 
 
 class StepNodeAdapter(SpikingJellyAdapter):

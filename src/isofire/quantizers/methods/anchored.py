@@ -31,6 +31,7 @@ class AnchoredMembrane(MembraneSetting, frozen=True, kw_only=True, tag="anchored
     """
 
     max_bits: ClassVar[int] = 8
+    own_range: ClassVar[str] = "threshold"
 
     bits: int
     placement: Placement = "post_reset"
@@ -55,7 +56,3 @@ class AnchoredMembrane(MembraneSetting, frozen=True, kw_only=True, tag="anchored
 
     def table_numbers(self, groups: int) -> int:
         return 1
-
-    @property
-    def range_label(self) -> str:
-        return "threshold"

@@ -31,6 +31,7 @@ class MintMembrane(MembraneSetting, frozen=True, kw_only=True, tag="mint"):
     """
 
     max_bits: ClassVar[int] = 8
+    own_range: ClassVar[str] = "weights"
 
     bits: int
     placement: PostReset = "post_reset"
@@ -51,7 +52,3 @@ class MintMembrane(MembraneSetting, frozen=True, kw_only=True, tag="mint"):
 
     def table_numbers(self, groups: int) -> int:
         return groups
-
-    @property
-    def range_label(self) -> str:
-        return "weights"

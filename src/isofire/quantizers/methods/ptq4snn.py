@@ -41,6 +41,7 @@ class PTQ4SNNMembrane(MembraneSetting, frozen=True, kw_only=True, tag="ptq4snn")
     """
 
     max_bits: ClassVar[int] = 8
+    own_range: ClassVar[str] = "weights"
 
     bits: int
     placement: PostReset = "post_reset"
@@ -65,7 +66,3 @@ class PTQ4SNNMembrane(MembraneSetting, frozen=True, kw_only=True, tag="ptq4snn")
 
     def table_numbers(self, groups: int) -> int:
         return groups
-
-    @property
-    def range_label(self) -> str:
-        return "weights"

@@ -24,6 +24,7 @@ class QSNNMembrane(MembraneSetting, frozen=True, kw_only=True, tag="qsnn"):
     """
 
     max_bits: ClassVar[int] = 8
+    own_range: ClassVar[str] = "minmax"
 
     bits: int
     placement: PostReset = "post_reset"
@@ -35,7 +36,3 @@ class QSNNMembrane(MembraneSetting, frozen=True, kw_only=True, tag="qsnn"):
 
     def table_numbers(self, groups: int) -> int:
         return groups
-
-    @property
-    def range_label(self) -> str:
-        return "minmax"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from isofire.errors import SpecError
 from isofire.quantizers.base import Granularity
 from isofire.quantizers.levels import MOST
@@ -28,6 +30,8 @@ class SpQuantMembrane(MembraneSetting, frozen=True, kw_only=True, tag="spquant")
     Hardware: charge and comparison see the full sum; log2(2 - lowest) bits are stored from step to step.
     """
 
+    own_range: ClassVar[str] = "threshold"
+
     lowest: int = -1
     placement: PostReset = "post_reset"
     granularity: Granularity = "tensor"
@@ -47,7 +51,3 @@ class SpQuantMembrane(MembraneSetting, frozen=True, kw_only=True, tag="spquant")
 
     def table_numbers(self, groups: int) -> int:
         return 1
-
-    @property
-    def range_label(self) -> str:
-        return "threshold"
