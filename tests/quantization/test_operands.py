@@ -332,6 +332,66 @@ def test_a_probe_of_the_axes_leaves_nobody_watching() -> None:
     assert set(seen) == {0}
 
 
+class CalledWithOthers(Around):
+    """Runs its layer with other numbers in the place of its parameters, as meta-learning and hypernetworks do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        numbers = {name: value * 1.5 for name, value in self.h.named_parameters()}
+        return torch.func.functional_call(self.h, numbers, (x,))
+
+
+class CalledWithItsOwn(Around):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.func.functional_call(self.h, dict(self.h.named_parameters()), (x,))
+
+
+@pytest.mark.parametrize("spec", [name for name in SPECS if name != "layer by layer"])
+def test_other_numbers_for_a_call_are_refused(spec: str) -> None:
+    """While prepared they would go through the quantizer, after conversion not: two networks under one name."""
+    with pytest.raises(ModelError, match=r"'3\.0\.h' \(Linear\) is changed \(other numbers in its place for a call"):
+        quantize_(network(CalledWithOthers()), SPECS[spec], (X, Y))
+    quantize_(network(CalledWithItsOwn()), SPECS[spec], (X, Y))
+
+
+class Merged(nn.Linear):
+    """An adapter of low rank that is added to the weight in eval mode and taken off in train mode (LoRA's own way)."""
+
+    def __init__(self) -> None:
+        super().__init__(8, 8)
+        self.low, self.merged = nn.Parameter(torch.randn(8, 8) / 4), False
+
+    def train(self, mode: bool = True) -> Merged:
+        super().train(mode)
+        if mode == self.merged:
+            self.weight.data += -self.low.data if mode else self.low.data
+            self.merged = not mode
+        return self
+
+    def forward(self, input: Tensor) -> Tensor:
+        output = F.linear(input, self.weight, self.bias)
+        return output if self.merged else output + F.linear(input, self.low)
+
+
+class FrozenNorm(nn.BatchNorm1d):
+    def train(self, mode: bool = True) -> FrozenNorm:
+        return super().train(False)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("verb", [quantize_, lambda model, spec, _: prepare_(model, spec)])
+def test_weights_of_one_mode_alone_are_refused(verb, training: bool) -> None:
+    """Quantized in train mode the adapter was lost; quantized in eval mode and trained on, it was counted twice."""
+    model = network(nn.Sequential(Merged(), FrozenNorm(8))).train(training)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    other = "eval" if training else "train"
+    with pytest.raises(ModelError, match=rf"'3\.0\.0' \(Merged\) is another in {other} mode than it is now"):
+        verb(model, SPECS["norms are measured"], (X, Y))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    rules = ({"match": "3.0.0", "weights": "float"},)
+    spec = QuantSpec(weights={"method": "lsq", "bits": 3}, first_layer="quantize", rules=rules)
+    verb(model, spec, (X, Y))
+
+
 class RunsOnItsAverage(Around):
     """Trained with the layer's weight, and run with a running average of it, a buffer."""
 

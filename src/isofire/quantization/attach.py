@@ -18,7 +18,7 @@ from isofire.neurons import MembraneQuantizer
 from isofire.quantization.constants import attach_biases_, round_constants_
 from isofire.quantization.contract import build, try_states
 from isofire.quantization.diagnosis.thresholds import fires
-from isofire.quantization.own_forward import check_uses_its_weight
+from isofire.quantization.own_forward import check_same_in_both_modes, check_uses_its_weight
 from isofire.quantization.plan import LayerAssignment, QuantPlan
 from isofire.quantization.temporal import make_temporal_
 from isofire.quantizers import MembraneSetting, Quantizer, Setting, WeightSetting
@@ -166,6 +166,7 @@ def _weight_quantizers(model: nn.Module, plan: QuantPlan) -> list[tuple[LayerAss
         if key not in made:
             made[key] = build(choice, lambda setting, rows=weight.shape[0]: setting.build(rows)).to(weight.device)
         found.append((choice, made[key]))
+    check_same_in_both_modes(model, [choice.name for choice, _ in found])
     return found
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -123,6 +124,7 @@ class Operands(TorchDispatchMode):
         self._held: dict[int, _Held] = {}
         self._sizes: dict[str, int] = {}
         self._making = 0
+        self._originals: dict[nn.Module, int] = {}
         self._autocast: torch.dtype | None = None
 
     @classmethod
@@ -147,6 +149,9 @@ class Operands(TorchDispatchMode):
             if isinstance(source, Tensor):
                 self._begin(frozenset((name,)), source)
         self._drive(inputs)
+        self._originals = {
+            source: _place(source.original) for source in layers if isinstance(source, parametrize.ParametrizationList)
+        }
         with ExitStack() as stack:
             for source, names in layers.items():
                 stack.callback(source.register_forward_pre_hook(self._make).remove)
@@ -160,9 +165,12 @@ class Operands(TorchDispatchMode):
     def _make(self, _module: nn.Module, _inputs: Any) -> None:
         self._making += 1
 
-    def _made(self, names: frozenset[str], _module: nn.Module, _inputs: Any, output: Tensor) -> None:
+    def _made(self, names: frozenset[str], module: nn.Module, _inputs: Any, output: Tensor) -> None:
         self._making -= 1
         self._begin(names, output)
+        if module in self._originals and _place(module.original) != self._originals[module]:  # type: ignore[arg-type]
+            # levels chosen for others' numbers, which conversion would write in place of these
+            self._tell(names, "other numbers in its place for a call, as by torch.func.functional_call")
 
     def _begin(self, names: frozenset[str], weight: Tensor) -> None:
         known = self._held.get(_place(weight))

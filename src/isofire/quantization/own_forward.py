@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from isofire.adapters import find_neurons
+from isofire.adapters import copy_of, find_neurons
 from isofire.errors import ModelError
 from isofire.quantization.operands import Operands, Seen
 
@@ -64,6 +64,38 @@ def check_uses_its_weight(name: str, layer: nn.Module) -> None:
             f"{name!r} ({kind}) {how} it multiplies, so the numbers in use would not be on the levels; fold the change "
             f"into the weight and use a plain layer, or {cure}"
         )
+
+
+def check_same_in_both_modes(model: nn.Module, names: Sequence[str]) -> None:
+    """Refuse layers whose weights change as the network goes between train and eval mode, as adapters do that are
+    merged into them for inference: levels would be those of one mode, and what is merged be lost or counted twice.
+
+    A network with a `train` or `eval` of its own is tried on a copy.
+
+    Raises
+    ------
+    ModelError
+        Names the layer.
+    """
+    if not any({"train", "eval"} & set(vars(part)) or _switches(type(part)) for part in model.modules()):
+        return
+    twin = copy_of(model)
+    weights = {name: layer.weight.detach() for name in names if (layer := model.get_submodule(name))}
+    for mode in (False, True):
+        twin.train(mode)
+        for name, weight in weights.items():
+            layer = twin.get_submodule(name)
+            if not torch.equal(layer.weight.detach(), weight):  # type: ignore[union-attr, operator]
+                raise ModelError(
+                    f"the weight of {name!r} ({type(layer).__name__}) is another in {'train' if mode else 'eval'} mode "
+                    "than it is now, as where an adapter is merged into it, so that its levels would be those of one "
+                    "mode alone; make it lasting (a plain layer of the merged weight), or leave the layer float by a "
+                    f"rule {{match = {name!r}, weights = 'float'}}"
+                )
+
+
+def _switches(kind: type[nn.Module]) -> bool:
+    return kind.train is not nn.Module.train or kind.eval is not nn.Module.eval
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def forward(model: nn.Module, inputs: Tensor) -> Any:
             raise
         raise ModelError(
             f"{type(model).__name__} fails on inputs {list(inputs.shape)} of {inputs.dtype}: {type(error).__name__}: "
-            f"{error}{_where(model, error)}; {_cure(model)}"
+            f"{error}{_where(model, error)}; {_cure(model, error)}"
         ) from error
 
 
@@ -63,8 +63,10 @@ def _version(inputs: Tensor) -> int | None:
     return None if inputs.is_inference() else inputs._version
 
 
-def _cure(model: nn.Module) -> str:
+def _cure(model: nn.Module, error: Exception) -> str:
     """What may be wrong: steps that SpikingJelly's layers take one at a time unless told, else the data."""
+    if "right_inverse" in str(error):
+        return "it writes a weight that its quantizer makes; leave that layer float by a rule, or let it not be written"
     single = [name for name, module in model.named_modules() if getattr(module, "step_mode", None) == "s"]
     if single:
         return (
