@@ -102,6 +102,45 @@ def test_what_has_no_counterpart_is_refused_by_place_and_reason(neuron: Any, sai
         as_isofire([nn.Linear(2, 2), neuron()])
 
 
+class Leaky(snntorch.Leaky):
+    """Fires at half of the threshold, under the library's name."""
+
+    def fire(self, mem: Tensor) -> Tensor:
+        return super().fire(2.0 * mem)
+
+
+def _told_late() -> nn.Module:
+    neuron = snntorch.Leaky(beta=0.7)
+    # what it does was decided when it was built
+    neuron.reset_mechanism = "zero"
+    return neuron
+
+
+def _hooked() -> nn.Module:
+    neuron = snntorch.Leaky(beta=0.7)
+    neuron.register_forward_hook(lambda _neuron, _inputs, output: (0.0 * output[0], output[1]))
+    return neuron
+
+
+@pytest.mark.parametrize(
+    ("neuron", "said"),
+    [
+        (lambda: Leaky(beta=0.7), r"of 180 spikes of a trial are not those of CubaLIF"),
+        (_told_late, r"of 180 spikes of a trial are not those of CubaLIF"),
+        (_hooked, "it has a hook"),
+        (
+            lambda: snntorch.RSynaptic(
+                alpha=0.4, beta=0.7, linear_features=3, reset_mechanism="none", reset_delay=False
+            ),
+            r"its own forward fails in a trial \(TypeError",
+        ),
+    ],
+)
+def test_a_neuron_that_does_not_fire_as_its_counterpart_is_refused(neuron: Any, said: str) -> None:
+    with pytest.raises(ModelError, match=f"layer 1 .*{said}"):
+        as_isofire([nn.Linear(2, 3), neuron()])
+
+
 def test_isofires_own_parts_stay_and_lower_names_the_cure() -> None:
     made = as_isofire(nn.Sequential(PerStep(nn.Linear(2, 2)), IF()))
     assert [type(part) for part in made] == [PerStep, IF]

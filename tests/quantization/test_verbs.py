@@ -10,13 +10,14 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 import isofire
+from isofire.data import TensorSet
 from isofire.errors import DataError, ModelError, SpecError
 from isofire.neurons import LIF, PerStep, Repeat
 from isofire.quantization import calibrate_, is_converted, labels_of, prepare_, restore_, spec_of, weight_quantizers
 from isofire.quantization.temporal import TemporalLayer
 from isofire.quantizers import RangeObserver
 from isofire.spec import QuantSpec
-from isofire.training import load_weights, save_weights
+from isofire.training import Recipe, load_weights, save_weights, train
 
 WEIGHTS = [
     {"method": "uniform", "bits": 3},
@@ -27,6 +28,7 @@ WEIGHTS = [
     {"method": "lqnet", "bits": 3, "restarts": 2, "clip": [-1, 1], "granularity": "tensor"},
     {"method": "tawq", "steps": 4},
 ]
+RECIPE = Recipe(epochs=1, lr=0.01, batch_size=16)
 IDS = [f"{w['method']}-{i}" for i, w in enumerate(WEIGHTS)]
 
 
@@ -274,6 +276,7 @@ def test_frames_given_alone_are_cut_into_images_not_steps(net) -> None:
         {"method": "uniform", "bits": 4, "grid": "endpoint"}, {"method": "uniform", "bits": 2, "grid": "midrise"},
         {"method": "uniform", "bits": 16, "grid": "midtread"}, {"method": "uniform", "bits": 16, "grid": "endpoint"},
         {"method": "lqnet", "bits": 2},
+        {"method": "uniform", "bits": 4, "range": "minmax", "grid": "midtread", "power_of_two": True},
     ],
 )  # fmt: skip
 def test_integer_weights_of_a_converted_model_give_its_values(net, images, weights) -> None:
@@ -287,7 +290,7 @@ def test_integer_weights_of_a_converted_model_give_its_values(net, images, weigh
         # by hand: the level of each code, of one group or one for each output
         rows = found.levels.expand(len(weight), -1)
         again = torch.stack([row[code] for row, code in zip(rows, found.codes.flatten(1).long(), strict=True)])
-        assert torch.allclose(again, weight.flatten(1), rtol=0, atol=float(weight.abs().max()) * 2**-21)
+        assert torch.equal(again, weight.flatten(1))
         assert found.codes.dtype == torch.int32
         assert int(found.codes.min()) >= 0
         if weights["method"] == "lqnet":
@@ -310,6 +313,31 @@ def test_integer_weights_are_those_of_a_quantized_network(net, images) -> None:
         isofire.integer_weights(net)
     with pytest.raises(ModelError, match="quantizes other things"):
         isofire.integer_weights(isofire.quantize_(net, QuantSpec(membrane={"bits": 4, "range": [-1, 1]}), images))
+
+
+@pytest.mark.parametrize("weights", WEIGHTS[:-1], ids=IDS[:-1])
+def test_weights_that_were_changed_after_conversion_are_told(net, images, weights) -> None:
+    """A cast moves levels, which are those in use then; training leaves none."""
+    spec = QuantSpec(weights=weights, first_layer="quantize", last_layer="quantize")
+    model = isofire.quantize_(net, spec, images)
+    with pytest.raises(ModelError, match=r"hidden\.1.* are written in, and training would"):
+        train(model, TensorSet.of(images, "mine", "train"), None, RECIPE, progress=False)
+    cast = copy.deepcopy(model).half()
+    for name, (codes, levels) in isofire.integer_weights(cast).items():
+        rows = levels.expand(len(codes), -1).gather(1, codes.flatten(1).long())
+        assert torch.equal(rows, cast.get_submodule(name).weight.flatten(1))
+        assert levels.shape[1] <= 2 ** weights["bits"]
+    with torch.no_grad():
+        net.hidden[1].weight.add_(torch.randn(net.hidden[1].weight.shape) * 1e-3)
+    with pytest.raises(ModelError, match=r"'hidden\.1' have \d+ values where .* levels at most: they were changed"):
+        isofire.integer_weights(model)
+
+
+def test_a_converted_network_of_full_precision_weights_can_be_trained(net, images) -> None:
+    model = isofire.quantize_(net, QuantSpec(membrane={"bits": 4, "range": [-1, 1]}), images)
+    train(model, TensorSet.of(images, "mine", "train"), None, RECIPE, progress=False)
+    with pytest.raises(DataError, match=r"train_set must be an ImageSet.* got tuple; isofire\.data\.TensorSet\.of"):
+        train(model, images, None, RECIPE, progress=False)
 
 
 def test_post_training_lsq_is_close_to_the_least_squared_error(net) -> None:

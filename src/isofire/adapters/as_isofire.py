@@ -5,11 +5,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 
+import torch
 from torch import nn
 
+from isofire.adapters.base import Adapter
+from isofire.adapters.facts import twin_of
 from isofire.adapters.registry import adapter_of
+from isofire.adapters.self_test import trial_currents
 from isofire.errors import ModelError
 from isofire.neurons import Neuron, PerStep
+
+_ROUNDED = 0.01
+"""Share of a trial's spikes that the rounding of float32 may move."""
 
 
 def as_isofire(layers: Iterable[nn.Module]) -> nn.Sequential:
@@ -30,7 +37,8 @@ def as_isofire(layers: Iterable[nn.Module]) -> nn.Sequential:
     Raises
     ------
     ModelError
-        If a neuron has no counterpart among isofire's; says which and why.
+        If a neuron has no counterpart among isofire's, or a hook of its own, or fires otherwise than its counterpart in
+        a trial; says which and why.
 
     Examples
     --------
@@ -45,7 +53,29 @@ def as_isofire(layers: Iterable[nn.Module]) -> nn.Sequential:
             made.append(PerStep(copy.deepcopy(layer)))
         else:
             found = adapter.counterpart(layer)
+            found = found if isinstance(found, str) else _unlike(layer, adapter, found) or found
             if isinstance(found, str):
                 raise ModelError(f"layer {place} ({type(layer).__name__}): {found}")
             made.append(found)
     return nn.Sequential(*made).eval()
+
+
+def _unlike(neuron: nn.Module, adapter: Adapter, found: Neuron) -> str | None:
+    """Why what an adapter takes for the neuron's counterpart is none: both are run on the same currents."""
+    if neuron._forward_hooks or neuron._forward_pre_hooks:
+        return "it has a hook, which a counterpart would leave out; take it off"
+    twin = twin_of(type(neuron).__name__, neuron, adapter).eval()
+    currents = trial_currents(twin, adapter)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            spikes = adapter.drive(twin, currents)
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            return f"its own forward fails in a trial ({type(error).__name__}: {error})"
+        others = found.eval()(currents)
+    apart = int((spikes != others).sum())
+    if apart <= _ROUNDED * spikes.numel():
+        return None
+    return (
+        f"{apart} of {spikes.numel()} spikes of a trial are not those of {type(found).__name__}, as where a class has "
+        "methods of its own, or a neuron was changed after it was built"
+    )

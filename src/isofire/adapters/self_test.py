@@ -47,7 +47,7 @@ def run_self_test(name: str, neuron: nn.Module, adapter: Adapter, placement: Pla
     counter = _Counter()
     watching = MembraneQuantizer(Uniform(8), placement)
     watching.observer = counter
-    currents = _currents(plain, adapter)
+    currents = trial_currents(plain, adapter)
     adapter.attach(watched, watching.to(currents.device))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         for training in (True, False):
@@ -117,7 +117,7 @@ def _failure(
     )
 
 
-def _currents(neuron: nn.Module, adapter: Adapter) -> Tensor:
+def trial_currents(neuron: nn.Module, adapter: Adapter) -> Tensor:
     """[T, N, ...]: image i has gain 2**(i - 4) in units of the threshold, so that some fire often and some never."""
     like = floating(neuron, adapter)
     generator = torch.Generator().manual_seed(0)

@@ -21,6 +21,7 @@ from isofire.quantization.verbs import (
     prepare,
     prepare_,
     quantize_,
+    require_trainable,
     restore_,
     spec_of,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "reestimate_batch_norm",
     "reestimates",
     "repair_",
+    "require_trainable",
     "restore_",
     "signed_weights",
     "spec_of",

@@ -80,12 +80,12 @@ def check_same_in_both_modes(model: nn.Module, names: Sequence[str]) -> None:
     if not any({"train", "eval"} & set(vars(part)) or _switches(type(part)) for part in model.modules()):
         return
     twin = copy_of(model)
-    weights = {name: layer.weight.detach() for name in names if (layer := model.get_submodule(name))}
+    weights = {name: model.get_submodule(name)._parameters["weight"] for name in names}
     for mode in (False, True):
         twin.train(mode)
         for name, weight in weights.items():
             layer = twin.get_submodule(name)
-            if not torch.equal(layer.weight.detach(), weight):  # type: ignore[union-attr, operator]
+            if not torch.equal(layer._parameters["weight"], weight):  # type: ignore[arg-type]
                 raise ModelError(
                     f"the weight of {name!r} ({type(layer).__name__}) is another in {'train' if mode else 'eval'} mode "
                     "than it is now, as where an adapter is merged into it, so that its levels would be those of one "

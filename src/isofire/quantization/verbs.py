@@ -209,6 +209,20 @@ def is_converted(model: nn.Module) -> bool:
     return spec_of(model) is not None and attached is None
 
 
+def require_trainable(model: nn.Module) -> None:
+    """Raise ModelError for a converted model with quantized weights or biases: training would take them off their
+    levels, and it would still be told of as quantized."""
+    spec = spec_of(model)
+    if spec is None or not is_converted(model):
+        return
+    plan = make_plan(model, spec)
+    if layers := [choice.name for choice in (*plan.chosen("weights"), *plan.chosen("biases"))]:
+        raise ModelError(
+            f"the quantized weights of {', '.join(dict.fromkeys(layers))} are written in, and training would take them "
+            "off their levels; train what prepare and calibrate give, and convert it then"
+        )
+
+
 @torch.inference_mode(False)
 def restore_(model: nn.Module, spec: QuantSpec, *, converted: bool) -> nn.Module:
     """A full-precision model made ready to take the state dict of a prepared or converted one."""

@@ -78,7 +78,7 @@ def integer_weights(model: nn.Module) -> dict[str, IntegerWeights]:
     Raises
     ------
     ModelError
-        If the model is in full precision, or has weights of its own for each step.
+        If the model is in full precision, has weights of its own for each step, or weights that were changed since.
 
     Examples
     --------
@@ -129,12 +129,42 @@ def _weights(model: nn.Module) -> Iterator[tuple[str, Tensor, WeightSetting]]:
         assert isinstance(weight, Tensor)
         if setting.time_steps is not None:
             raise ModelError(f"{choice.name!r} ({setting.describe()}) has weights of its own for each step")
+        _require_levels(choice.name, weight.detach(), setting)
         yield choice.name, weight.detach(), setting
+
+
+def _require_levels(name: str, weight: Tensor, setting: WeightSetting) -> None:
+    """Raise ModelError if there are more values than levels, as after training on converted weights."""
+    most = max(int((row.sort().values.diff() != 0).sum()) + 1 for row in _grouped(weight, setting))
+    if most > 2**setting.stored_bits:
+        raise ModelError(
+            f"the weights of {name!r} have {most} values where {setting.describe()} has {2**setting.stored_bits} "
+            "levels at most: they were changed after they were quantized, as by training; train the prepared network, "
+            "and convert it then"
+        )
+
+
+def _grouped(weight: Tensor, setting: WeightSetting) -> Tensor:
+    """Rows of weights that share levels."""
+    return weight.flatten(1) if setting.level_granularity == "channel" else weight.reshape(1, -1)
 
 
 def _codes(weight: Tensor, setting: WeightSetting) -> Codes:
     """On a lattice of which levels without a 0 are the odd points."""
-    return codes_of(weight, 24, known=2 ** math.ceil(setting.nominal_bits + 1))
+    most = 2 ** math.ceil(setting.nominal_bits)
+    found = codes_of(weight, 24, known=2 * most)
+    if found.exact and len(_points(found.codes)) > most and setting.level_granularity == "channel":
+        # a lattice of all outputs together, as of steps that are powers of two, has more points than one's levels
+        rows = [codes_of(row[None], 24, known=2 * most) for row in weight]
+        codes, steps, exact = zip(*rows, strict=True)
+        found = Codes(torch.cat(codes), torch.cat(steps), all(exact))
+    # levels that a cast has moved lie on a lattice too, of far more points
+    return found._replace(exact=found.exact and int(found.codes.abs().max()) <= 2 * most)
+
+
+def _points(codes: Tensor) -> range:
+    """From the least to the largest; of levels without a 0 the odd ones."""
+    return range(int(codes.min()), int(codes.max()) + 1, 2 if bool((codes % 2 != 0).all()) else 1)
 
 
 def _shared(codes: Codes) -> Tensor:
@@ -145,15 +175,23 @@ def _in_use(weight: Tensor, setting: WeightSetting) -> IntegerWeights:
     """Of a converted layer."""
     found = _codes(weight, setting)
     if found.exact:
-        # levels without a 0 are the odd ones
-        by = 2 if bool((found.codes % 2 != 0).all()) else 1
-        least, most = int(found.codes.min()), int(found.codes.max())
-        points = torch.arange(least, most + 1, by, dtype=torch.float64)
-        levels = (_shared(found).view(-1, 1) * points).to(weight)
-        return IntegerWeights(((found.codes - least) // by).to(torch.int32), levels)
-    rows = weight.flatten(1) if setting.level_granularity == "channel" else weight.reshape(1, -1)
+        points = _points(found.codes)
+        codes = (found.codes - points.start) // points.step
+        lattice = _shared(found).view(-1, 1) * torch.tensor(points, dtype=torch.float64)
+        return IntegerWeights(codes.to(torch.int32), _as_they_are(weight, codes, lattice))
+    rows = _grouped(weight, setting)
     each = [row.unique(return_inverse=True) for row in rows]
     count = max(values.numel() for values, _ in each)
     # rows that use fewer levels repeat their largest
     levels = torch.stack([torch.cat([values, values[-1:].expand(count - values.numel())]) for values, _ in each])
     return IntegerWeights(torch.stack([place for _, place in each]).view_as(weight).to(torch.int32), levels)
+
+
+def _as_they_are(weight: Tensor, codes: Tensor, lattice: Tensor) -> Tensor:
+    """Levels [groups, L] that the weights are at to the last bit; those that no weight is at are the lattice's."""
+    for groups in dict.fromkeys((len(lattice), len(weight))):
+        places, values = codes.reshape(groups, -1), weight.reshape(groups, -1)
+        levels = lattice.to(weight).expand(groups, -1).scatter(1, places, values)
+        if torch.equal(levels.gather(1, places), values):
+            break
+    return levels

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from isofire.data import Augment, EventSet, ImageSet, TensorSet
-from isofire.errors import SpecError
+from isofire.errors import DataError, SpecError
 from isofire.training.recipe import Recipe
 
 AnySet = ImageSet | EventSet | TensorSet
@@ -66,7 +66,14 @@ def refuse_test_split(data: AnySet, role: str) -> None:
     ------
     SpecError
         If the set is a test split.
+    DataError
+        If it is no set.
     """
+    if not isinstance(data, AnySet):
+        raise DataError(
+            f"{role} must be an ImageSet, EventSet or TensorSet, got {type(data).__name__}; "
+            "isofire.data.TensorSet.of(data, 'mine', 'train') makes one of pairs and batches"
+        )
     if data.split == "test":
         raise SpecError(f"{role} must not be the test split ({data.name}); cut a validation set off with hold_out")
 

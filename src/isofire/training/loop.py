@@ -18,7 +18,7 @@ from isofire.adapters import read_logits, reset_
 from isofire.convolution import SafeConvolutions, needs_care
 from isofire.errors import ModelError, OutputError, SpecError
 from isofire.files import writable_folder
-from isofire.quantization import make_plan, spec_of
+from isofire.quantization import make_plan, require_trainable, spec_of
 from isofire.quantization.contract import try_gradients
 from isofire.running import unchanged
 from isofire.training.checkpoint import load_training, read_note, save_training, save_weights
@@ -99,8 +99,9 @@ def train(
     CheckpointError
         If the stored run is damaged, or has another recipe, architecture, initial model or data.
     ModelError
-        If nothing is trainable, a quantizer lets no gradient through, the output is no logits, the teacher's layers do
-        not fit a loss, or the loss or a weight stops being finite. A checkpoint already written then stays as it is.
+        If nothing is trainable, quantized weights are written in (`convert`), a quantizer lets no gradient through, the
+        output is no logits, the teacher's layers do not fit a loss, or the loss or a weight stops being finite. A
+        checkpoint already written then stays as it is.
     """
     if checkpoint_every is not None and (out is None or checkpoint_every < 1):
         raise SpecError(f"checkpoint_every must be at least 1 and needs a folder out, got {checkpoint_every} and {out}")
@@ -130,6 +131,7 @@ class _Run:
         self.steps = steps_of(train_set, valid_set, recipe, group.world)
         self.model = model.to(group.device)
         if (spec := spec_of(self.model)) is not None:
+            require_trainable(self.model)
             try_gradients(self.model, make_plan(self.model, spec))
         channels_last = recipe.channels_last
         self.convolutions = SafeConvolutions if needs_care(self.model, group.device) else nullcontext
