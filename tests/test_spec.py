@@ -123,3 +123,15 @@ def test_round_trip_of_any_membrane(bits: int, lo: float, hi: float, placement: 
         membrane={"bits": bits, "range": [lo, hi], "placement": placement, "granularity": granularity}  # type: ignore[arg-type]
     )
     assert QuantSpec.from_dict(spec.to_dict()) == spec
+
+
+def test_a_keyword_that_is_no_field_is_told_with_the_nearest():
+    with pytest.raises(
+        SpecError, match=r"QuantSpec\.weight: unknown key; did you mean 'weights'\? known here: weights,"
+    ):
+        QuantSpec(weight={"method": "lsq", "bits": 4})  # type: ignore[call-arg]
+    with pytest.raises(SpecError, match=r"Rule\.wieghts: unknown key; did you mean 'weights'"):
+        Rule(match="x", wieghts="float")  # type: ignore[call-arg]
+    assert QuantSpec(weights={"method": "lsq", "bits": 4}) == QuantSpec.from_dict(
+        {"weights": {"method": "lsq", "bits": 4}}
+    )

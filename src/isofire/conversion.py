@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import inspect
@@ -89,6 +89,20 @@ def unknown_key(key: str, known: Iterable[str], place: str) -> MisfitError:
     close = difflib.get_close_matches(key, names, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return MisfitError(f"{place}.{key}".strip("."), "unknown key", f"; {hint}known here: {', '.join(names)}")
+
+
+if TYPE_CHECKING:
+    NamedKeys = msgspec.StructMeta  # its own signature is the one to check
+else:
+
+    class NamedKeys(msgspec.StructMeta):
+        """Of settings made in Python: a keyword that is none of their fields is told with the nearest, as in a file."""
+
+        def __call__(cls, *values, **keys):
+            for key in keys:
+                if key not in cls.__struct_fields__:
+                    raise unknown_key(key, cls.__struct_fields__, cls.__name__)
+            return super().__call__(*values, **keys)
 
 
 def shown(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from isofire.conversion import MisfitError, convert
+from isofire.conversion import MisfitError, NamedKeys, convert
 from isofire.errors import SpecError
 from isofire.quantizers import CONSTANTS, MEMBRANES, WEIGHTS, ConstantSetting, MembraneSetting, WeightSetting, decode
 from isofire.quantizers.methods.bitshift import BitShift
@@ -69,7 +69,7 @@ else:
     Weights = Membrane = Constant = WeightDefault = MembraneDefault = ConstantDefault = Any
 
 
-class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Rule(Struct, metaclass=NamedKeys, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings for the modules that `match` names: an exact name, or a pattern `re:...` that matches the whole name.
 
     A target that is left out (None) keeps the spec's default; "float" leaves the module alone.
@@ -105,7 +105,7 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         _set(self, **{target: _constant(getattr(self, target), target, target) for target in CONSTANT_TARGETS})
 
 
-class QuantSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class QuantSpec(Struct, metaclass=NamedKeys, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which weights and membranes to quantize.
 
     Parameters

@@ -13,10 +13,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import isofire
 from isofire.adapters import as_isofire
 from isofire.errors import ModelError
 from isofire.integer import differences, lower
-from isofire.neurons import IF, PerStep
+from isofire.neurons import IF, PerStep, Repeat
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "tutorials" / "integers.md"
 
@@ -164,3 +165,24 @@ def test_the_document_goes_from_a_trained_network_to_a_verified_program(
     assert names["accuracy"] > 0.9
     done = subprocess.run(["bash", "-ec", shell], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "equal\n"), done.stderr
+
+
+def test_layers_keep_the_names_that_they_are_given() -> None:
+    """Then a network and its counterpart are compared layer by layer, images shown for so many steps."""
+    torch.manual_seed(0)
+    fc, lif = nn.Linear(64, 10), snntorch.Leaky(beta=0.9)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.lif = fc, lif
+
+        def forward(self, x: Tensor) -> Tensor:
+            return run(self.lif, self.fc(x.flatten(1)).expand(4, -1, -1))
+
+    images, labels = torch.randn(40, 1, 8, 8), torch.arange(40) % 10
+    mine = as_isofire({"repeat": Repeat(4), "flatten": nn.Flatten(), "fc": fc, "lif": lif})
+    found = isofire.compare(Net(), mine, (images, labels))
+    assert list(found.baseline.layers) == ["lif"]
+    assert found.overall["emd_weighted"] == 0
+    assert list(found.baseline.rates("lif").shape) == [10]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import tomllib
+from typing import Any
 
+from isofire.adapters import adapter_of
 from isofire.cli import main
 from isofire.config import read_config
 from isofire.config.sweep import read_sweep
+from isofire.neurons import LIF
 
 
 def test_files_say_what_the_network_is_and_are_read(tmp_path, capsys) -> None:
@@ -125,3 +128,38 @@ def test_a_result_of_other_settings_stays(tmp_path, monkeypatch, capsys) -> None
     (tmp_path / "train.toml").write_text('[model]\nbuilder = "sew_resnet8"\n[data]\nname = "digits"\n[train]\nlr = 1\n')
     assert main(["train", "-c", "train.toml", "--set", "train.epochs=1", "-o", "q"]) == 2
     assert "not of isofire train" in capsys.readouterr().err
+
+
+def test_states_are_quantized_where_the_neurons_can(tmp_path, monkeypatch) -> None:
+    """One layer of two that stores nothing after the reset stays float; where both do not, the place changes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    both = NETS.replace("LIF(), PerStep", "LIF(), PerStep(nn.Linear(16, 16)), IF(), PerStep")
+    (tmp_path / "two_nets.py").write_text(both.replace("import LIF", "import IF, LIF"))
+    refused: dict[str, set[str]] = {}
+
+    def refusal(self: object, neuron: object, placement: str) -> str | None:
+        return "it has no place" if type(neuron).__name__ in refused.get(placement, set()) else None
+
+    adapter = adapter_of(LIF())
+    monkeypatch.setattr(type(adapter), "refusal", refusal)
+
+    def written() -> tuple[dict[str, Any], dict[str, Any]]:
+        run = ["init", "--model", "two_nets:build", "--data", "two_nets:load", "-o", "start", "--force"]
+        assert main(run) == 0
+        return tuple(tomllib.loads((tmp_path / "start" / f"{name}.toml").read_text()) for name in ("quantize", "sweep"))
+
+    refused["post_reset"] = refused["pre_fire"] = {"IF"}
+    quantize, sweep = written()
+    assert quantize["quant"]["membrane"] == {"method": "firing", "bits": 2}
+    assert quantize["quant"]["rules"] == [{"match": "4", "membrane": "float"}]
+    assert sweep["cells"][-1]["spec"]["rules"] == [{"match": "4", "membrane": "float"}]
+    refused.update(post_reset={"IF", "LIF"}, pre_fire=set())
+    quantize, sweep = written()
+    assert quantize["quant"]["membrane"]["placement"] == sweep["cells"][-1]["membrane"]["placement"] == "pre_fire"
+    assert "rules" not in quantize["quant"]
+    refused["pre_fire"] = {"IF", "LIF"}
+    quantize, sweep = written()
+    assert "membrane" not in quantize["quant"]
+    assert not any("membrane" in cell for cell in sweep["cells"])
+    assert "stays in floating point: it has no place" in (tmp_path / "start" / "sweep.toml").read_text()

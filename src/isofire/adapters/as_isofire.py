@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
@@ -13,26 +14,28 @@ from isofire.adapters.facts import twin_of
 from isofire.adapters.registry import adapter_of
 from isofire.adapters.self_test import trial_currents
 from isofire.errors import ModelError
-from isofire.neurons import Neuron, PerStep
+from isofire.neurons import Neuron, PerStep, Repeat
 
 _ROUNDED = 0.01
 """Share of a trial's spikes that the rounding of float32 may move."""
 
 
-def as_isofire(layers: Iterable[nn.Module]) -> nn.Sequential:
+def as_isofire(layers: Iterable[nn.Module] | Mapping[str, nn.Module]) -> nn.Sequential:
     """Layers and neurons, one after the other, as a network of isofire's neurons.
 
     Parameters
     ----------
     layers
         An `nn.Sequential`, or the parts of a network of yours in the order in which its loop over steps calls them,
-        such as `[net.fc1, net.lif1, net.fc2, net.lif2]`. They are copied.
+        such as `[net.fc1, net.lif1, net.fc2, net.lif2]`, or by name, `{"fc1": net.fc1, "lif1": net.lif1}`, so that
+        `isofire.compare(net, ...)` finds the same layers in both. They are copied. `isofire.neurons.Repeat(steps)`
+        before them shows images for so many steps.
 
     Returns
     -------
     nn.Sequential
-        From frames [T, N, ...] to spikes [T, N, ...]. Part k of the layers is its part "k": layers of torch inside
-        `PerStep`, neurons as isofire's with the same spikes.
+        From frames [T, N, ...], or behind `Repeat` images [N, ...], to spikes [T, N, ...]. Part k of the layers is its
+        part "k", or has its name: layers of torch inside `PerStep`, neurons as isofire's with the same spikes.
 
     Raises
     ------
@@ -44,20 +47,24 @@ def as_isofire(layers: Iterable[nn.Module]) -> nn.Sequential:
     --------
     >>> as_isofire([nn.Linear(4, 2), snntorch.Leaky(beta=0.9)])  # doctest: +SKIP
     """
-    made: list[nn.Module] = []
-    for place, layer in enumerate(layers):
+    if isinstance(layers, nn.Sequential):
+        named = dict(layers.named_children())
+    else:
+        named = dict(layers) if isinstance(layers, Mapping) else {str(k): layer for k, layer in enumerate(layers)}
+    made: dict[str, nn.Module] = {}
+    for name, layer in named.items():
         adapter = adapter_of(layer)
-        if isinstance(layer, Neuron | PerStep):
-            made.append(copy.deepcopy(layer))
+        if isinstance(layer, Neuron | PerStep | Repeat):
+            made[name] = copy.deepcopy(layer)
         elif adapter is None:
-            made.append(PerStep(copy.deepcopy(layer)))
+            made[name] = PerStep(copy.deepcopy(layer))
         else:
             found = adapter.counterpart(layer)
             found = found if isinstance(found, str) else _unlike(layer, adapter, found) or found
             if isinstance(found, str):
-                raise ModelError(f"layer {place} ({type(layer).__name__}): {found}")
-            made.append(found)
-    return nn.Sequential(*made).eval()
+                raise ModelError(f"layer {name} ({type(layer).__name__}): {found}")
+            made[name] = found
+    return nn.Sequential(OrderedDict(made)).eval()
 
 
 def _unlike(neuron: nn.Module, adapter: Adapter, found: Neuron) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +12,7 @@ import torch
 from cyclopts import Parameter
 from torch import nn
 
-from isofire.adapters import find_neurons, framework_of, no_neurons
+from isofire.adapters import Adapter, find_neurons, framework_of, no_neurons
 from isofire.cli.earlier import Force
 from isofire.cli.named import ModelChoice, is_nir
 from isofire.cli.options import Output, SetChoice
@@ -23,6 +25,7 @@ from isofire.firing.evidence.chance import Chance
 from isofire.models import is_named
 from isofire.models.pretrained import REGISTER
 from isofire.quantization import make_plan
+from isofire.quantizers.setting import Placement
 from isofire.spec import QuantSpec
 from isofire.study import load_split
 
@@ -92,6 +95,10 @@ class _Found:
     weights: tuple[str, ...]
     steps: int
     chance: Chance
+    placement: Placement | None
+    """Where membranes can be quantized, those after the reset before others; None: nowhere."""
+    refused: dict[str, str]
+    """Neurons whose membranes cannot be quantized there -> why."""
 
     @property
     def only_ends(self) -> bool:
@@ -133,7 +140,21 @@ def _look(model: nn.Module, settings: DataSettings) -> _Found:
     with torch.inference_mode():
         seen = observe(model, load_split(settings, "test"), max_images=_LOOK, batch_size=_LOOK)
     sizes = {name: seen.counts.n_neurons(name) for name in seen.counts.layers}
-    return _Found(" and ".join(titles), kinds, sizes, weights, seen.counts.steps, seen.chance)
+    placement, refused = _place(neurons)
+    return _Found(" and ".join(titles), kinds, sizes, weights, seen.counts.steps, seen.chance, placement, refused)
+
+
+def _place(neurons: Mapping[str, tuple[nn.Module, Adapter]]) -> tuple[Placement | None, dict[str, str]]:
+    """Where most membranes can be quantized, and which cannot."""
+    best: tuple[Placement | None, dict[str, str]] = None, {}
+    said: dict[str, str | None] = {}
+    places: tuple[Placement, ...] = ("post_reset", "pre_fire")
+    for placement in places:
+        said = {name: adapter.refusal(neuron, placement) for name, (neuron, adapter) in neurons.items()}
+        refused = {name: why for name, why in said.items() if why is not None}
+        if len(refused) < len(neurons) and (best[0] is None or len(refused) < len(best[1])):
+            best = placement, refused
+    return best if best[0] is not None else (None, {name: why or "" for name, why in said.items()})
 
 
 def _header(found: _Found, what: str, run: str) -> str:
@@ -170,10 +191,7 @@ correct = "bias"               # biases that give each layer its firing back; le
 method = "gptq"                # rounding that makes errors good; also uniform, lsq, lqnet, tawq (docs/spec.md)
 bits = 4
 
-[quant.membrane]               # the neurons' state; leave the table out to keep it in floating point
-method = "firing"              # levels by the rates they give; also uniform
-bits = 2
-
+{_membrane_table(found)}
 # [[quant.rules]]              # another setting for some layers, by name or "re:PATTERN"
 # match = "{first}"
 # weights = {{ method = "uniform", bits = 8 }}
@@ -181,6 +199,45 @@ bits = 2
 [calibration]
 images = 1024                  # for batch norm, ranges and levels
 """
+
+
+def _membrane_table(found: _Found) -> str:
+    if found.placement is None:
+        return f"# the neurons' state stays in floating point: {_why_nowhere(found)}\n"
+    late = found.placement == "post_reset"
+    lines = [
+        "[quant.membrane]               # the neurons' state; leave the table out to keep it in floating point",
+        'method = "firing"              # levels by the rates they give; also uniform',
+        f"bits = {2 if late else 6}",
+        *([] if late else [f"{_PLACE.ljust(31)}# {_BEFORE}"]),
+    ]
+    for name, why in found.refused.items():
+        lines += ["", f"[[quant.rules]]                # {why}", f"match = {json.dumps(name)}", 'membrane = "float"']
+    return "\n".join([*lines, ""])
+
+
+def _membrane_cells(found: _Found) -> str:
+    if found.placement is None:
+        return f"# the neurons' state stays in floating point: {_why_nowhere(found)}\n"
+    late = found.placement == "post_reset"
+    rules = ", ".join(f'{{ match = {json.dumps(name)}, membrane = "float" }}' for name in found.refused)
+    lines = [
+        f"[[cells]]                      # the neurons' state alone{'' if late else f'; {_BEFORE}'}",
+        'mode = ["ptq"]',
+        f"bits = {'[1, 2, 4]' if late else '[2, 4, 6]'}",
+        f'membrane = {{ method = "firing"{"" if late else f", {_PLACE}"} }}',
+        *([f"spec = {{ rules = [{rules}] }}"] if rules else []),
+    ]
+    return "\n".join([*lines, ""])
+
+
+_PLACE = 'placement = "pre_fire"'
+_BEFORE = "these neurons store nothing after the reset, so before the threshold"
+
+
+def _why_nowhere(found: _Found) -> str:
+    """Why no membrane can be quantized anywhere."""
+    return "; ".join(dict.fromkeys(found.refused.values()))
 
 
 def _sweep(found: _Found, settings: DataSettings, run: str, baseline: str) -> str:
@@ -215,11 +272,7 @@ bits = [2, 4]
 weights = {{ method = "gptq" }}
 spec = {{ {corrected} }}
 
-[[cells]]                      # the neurons' state alone
-mode = ["ptq"]
-bits = [1, 2, 4]
-membrane = {{ method = "firing" }}
-"""
+{_membrane_cells(found)}"""
 
 
 def _baseline(network: Path | None, chosen: ModelChoice) -> str:

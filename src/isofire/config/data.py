@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from isofire.conversion import NamedKeys
 from isofire.limits import Count, Seed
 
 
-class DataSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class DataSettings(Struct, metaclass=NamedKeys, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A data set and how it is cut.
 
     Parameters

@@ -87,5 +87,6 @@ def check_match(baseline: SpikeCounts, quantized: SpikeCounts) -> None:
         difference = f"{baseline.n_images} against {quantized.n_images} images"
     if difference is not None:
         raise ModelError(
-            f"baseline and quantized model must have the same neurons and see the same images: {difference}"
+            "baseline and quantized model must have the same neurons, under the same names, and see the same images: "
+            f"{difference}"
         )

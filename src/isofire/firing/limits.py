@@ -6,12 +6,13 @@ import math
 
 from msgspec import Struct, field
 
+from isofire.conversion import NamedKeys
 from isofire.errors import SpecError
 from isofire.firing.evidence.outcome import check_drop
 from isofire.firing.measures import FP, quantity
 
 
-class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Limits(Struct, metaclass=NamedKeys, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a quantized network has to keep to; None does not look at it.
 
     Parameters

@@ -141,20 +141,11 @@ def _noise_line(name: str, against: DriftVsFloor) -> list[str]:
 
 def kept_lines(found: Kept, margins: Margins, doubt: str | None = None) -> list[str]:
     """The verdict in words, with what it was taken from, below why the baseline is no reference, if it is none."""
-    drop, multiple = found.drop, found.multiple
+    accuracy, firing = found.told
     doubts = [] if doubt is None else textwrap.wrap(f"! baseline {doubt}", 100, subsequent_indent="    ")
-    accuracy = (
-        f"{MARKS[found.accuracy]} accuracy {found.accuracy}: lost {100 * drop.estimate:.2f} points "
-        f"({100 * drop.low:.2f} .. {100 * drop.high:.2f}), allowed {100 * margins.accuracy:g}"
-    )
-    if multiple is None or found.firing is None:
-        return [*doubts, accuracy, "? firing undecided: drift has no noise floor"]
-    return [
-        *doubts,
-        accuracy,
-        f"{MARKS[found.firing]} firing {found.firing}: {multiple.estimate:.1f} times the noise floor "
-        f"({multiple.low:.1f} .. {multiple.high:.1f}), allowed {margins.firing:g}",
-    ]
+    lines = [*doubts, f"{MARKS[found.accuracy]} {accuracy}, allowed {100 * margins.accuracy:g}"]
+    allowed = "" if found.firing is None else f", allowed {margins.firing:g}"
+    return [*lines, f"{MARKS[found.firing or 'undecided']} {firing}{allowed}"]
 
 
 def _rounded_up(number: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from isofire.integer.network import IntegerNetwork
 from isofire.neurons import Neuron
 from isofire.quantization import convert, is_converted, spec_of
 from isofire.running import evaluating
-from isofire.text_table import TableShown, TextTable
+from isofire.text_table import TableShown, TextTable, screen_width
 
 
 @dataclass
@@ -65,15 +66,19 @@ class Differences(TableShown):
         return sum(layer.differ for layer in self.layers.values())
 
     def table(self) -> str:
-        """A line a layer."""
-        rows = []
+        """A line a layer, then why, once for all layers of which it holds."""
+        rows, why = [], {}
         for name, item in self.layers.items():
-            why = item.reason(self.notes.get(name, ()))
             begun = "-" if item.begun is None else f"{item.begun:,}"
-            rows.append([name, f"{item.places:,}", f"{item.differ:,}", f"{item.beyond_float32:,}", begun, why])
-        titles = ["layer", "neuron-steps", "differ", "float64", "begin here", "why"]
-        # sentences are told whole, however long the line becomes
-        return TextTable(titles, rows, texts=frozenset({0, 5})).text(width=10**6)
+            rows.append([name, f"{item.places:,}", f"{item.differ:,}", f"{item.beyond_float32:,}", begun])
+            why.setdefault(item.reason(self.notes.get(name, ())), []).append(name)
+        titles = ["layer", "neuron-steps", "differ", "float64", "begin here"]
+        lines = [f"{', '.join(names)}: {reason}" for reason, names in why.items()]
+        if len(lines) == 1:
+            lines = [f"all layers: {reason}" for reason in why]
+        width = screen_width()
+        told = [textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False) for line in lines]
+        return "\n".join([TextTable(titles, rows).text(), "", *told])
 
 
 @torch.no_grad()

@@ -82,7 +82,8 @@ def stages_of(model: nn.Module) -> tuple[list[Stage], int | None]:
         return [named(stage) for stage in _of_graph(graph)], graph.steps
     raise ModelError(
         f"integers are known of SEWResNet, nn.Sequential (with PerStep) and chains read from NIR, got "
-        f"{type(model).__name__}; build the network of these, or run its layers through IntegerNetwork"
+        f"{type(model).__name__}; of a loop over steps around layers and neurons make isofire.adapters.as_isofire(["
+        "net.fc1, net.lif1, ...]), or run its layers through IntegerNetwork"
     )
 
 

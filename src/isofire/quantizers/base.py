@@ -240,7 +240,11 @@ class Quantizer(nn.Module, ABC):
 
     def _require_ready(self) -> None:
         if not self._is_ready():
-            raise ModelError(f"{type(self).__name__} has no levels yet; call calibrate(x) before it is used")
+            raise ModelError(
+                f"{type(self).__name__} has no levels yet; call calibrate(x) before it is used, in a network "
+                "isofire.calibrate(model, data), which returns a calibrated copy (isofire.quantization.calibrate_ "
+                "calibrates the network itself)"
+            )
 
     def _store(self, name: str, value: Tensor) -> None:
         """Write a buffer or parameter in place, so that its holders see the change; replace it if its shape changed."""

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 from torch import Tensor
 
-from isofire.conversion import convert, plain
+from isofire.conversion import NamedKeys, convert, plain
 from isofire.errors import IsofireError, SpecError
 from isofire.limits import FLOAT32_MAX
 from isofire.quantizers.base import Granularity, Quantizer
@@ -30,7 +30,7 @@ IMPLIED_RANGES = frozenset({"learned", "own levels"})
 """Labels of a range that follow from the method, which short texts leave out."""
 
 
-class Setting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="method"):
+class Setting(Struct, metaclass=NamedKeys, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="method"):
     """What weights and membranes have in common. Its fields are the keys that a spec may give.
 
     Values are checked however a setting is made: against the types of its fields, and by building the quantizer, which

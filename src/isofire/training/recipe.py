@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from isofire.conversion import convert
+from isofire.conversion import NamedKeys, convert
 from isofire.errors import SpecError
 from isofire.limits import FLOAT32_MAX, Count, Seed
 from isofire.training.losses import Loss, read_loss
@@ -21,7 +21,7 @@ MOST_PIXELS = 4096
 Share = Annotated[float, Meta(ge=0, lt=1)]
 
 
-class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Recipe(msgspec.Struct, metaclass=NamedKeys, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Every setting that decides the weights a training run ends with.
 
     Two runs of one recipe on the same data, machine, device and thread count give the same bits.

@@ -129,3 +129,31 @@ def test_one_code_does_not_stand_for_several_spikes():
     neuron.membrane = MembraneQuantizer(setting.build(3), "pre_fire")
     with pytest.raises(SpecError, match="one code of firing means 'fires', but this IF may fire several spikes"):
         fit_membrane_(neuron.membrane, chosen(setting), replay, lambda counts: counts.double().mean(1))
+
+
+@pytest.mark.parametrize("kind", [LIF, IF])
+def test_what_a_soft_reset_leaves_is_stored_before_the_threshold_too(kind: type[Neuron]):
+    """One code for all that fires would leave each neuron the same after each spike; more bits could not help."""
+    few, many = (fitted(kind(v_reset=None), bits=bits, placement="pre_fire") for bits in (3, 6))
+    assert many < 0.5 * few
+    # as good as where the state after the reset is stored
+    assert many < 2 * fitted(kind(v_reset=None), bits=6) + 0.005
+
+
+def test_codes_that_fire_lie_above_the_threshold_in_equal_bins():
+    edge = float(torch.tensor(1.0).nextafter(torch.tensor(0.0)))
+    soft = STATES._replace(high=1.8, fire_edge=edge, soft=True)
+
+    def errors(table: Table) -> torch.Tensor:
+        # asks for no move: the levels stay where they start
+        return torch.ones(table.levels.shape[0])
+
+    found = search(errors, 8, soft, 1)
+    # a quarter of 8 codes fire; the first start reaches a quarter of the way from 1 to 1.8
+    torch.testing.assert_close(found.levels[0, 6:], torch.tensor([1.05, 1.15]))
+    torch.testing.assert_close(found.edges[0, 5:], torch.tensor([edge, 1.1]))
+    assert float(found.levels[0, 5]) <= edge
+    hard = search(errors, 8, soft._replace(soft=False), 1)
+    assert hard.levels[0, 7] == 1.8
+    assert float(hard.levels[0, 6]) <= edge
+    assert hard.edges[0, 6] == edge

@@ -62,6 +62,19 @@ class Kept:
         """The outcome, and of what, where it is not both: such as "fails firing"."""
         return words_of(self.columns())
 
+    @property
+    def told(self) -> tuple[str, str]:
+        """Of accuracy and of firing, in words with their numbers."""
+        drop, multiple = self.drop, self.multiple
+        lost = f"lost {100 * drop.estimate:.2f} points ({100 * drop.low:.2f} .. {100 * drop.high:.2f})"
+        drift = "drift has no noise floor"
+        if multiple is not None:
+            drift = f"{multiple.estimate:.1f} times the noise floor ({multiple.low:.1f} .. {multiple.high:.1f})"
+        return f"accuracy {self.accuracy}: {lost}", f"firing {self.firing or 'undecided'}: {drift}"
+
+    def __str__(self) -> str:
+        return "; ".join(self.told)
+
     def columns(self) -> dict[str, Any]:
         """For a row of results."""
         multiple = self.multiple

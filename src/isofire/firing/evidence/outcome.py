@@ -13,6 +13,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from isofire.conversion import NamedKeys
 from isofire.errors import SpecError
 
 Outcome = Literal["keeps", "fails", "undecided"]
@@ -28,7 +29,7 @@ FLOOR_IMAGES = 1000
 """Images of the image floor. A fixed number, since the floor falls as images grow in number and a limit must not."""
 
 
-class Margins(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Margins(Struct, metaclass=NamedKeys, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much a quantized network may differ and still count as keeping what the baseline does.
 
     Parameters

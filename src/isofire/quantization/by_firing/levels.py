@@ -21,7 +21,10 @@ LARGEST_FREE = 8
 _STEPS = (0.2, 0.1, 0.05, 0.025)
 _ENDS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _TOPS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+_REACHES = (0.25, 0.5, 1.0)
 _PASSES = 2
+_FIRES = 2
+"""In place of edges (0) and levels (1): those that fire."""
 
 
 class States(NamedTuple):
@@ -36,6 +39,8 @@ class States(NamedTuple):
     fire_edge
         At `pre_fire`, the edge above which the neuron fires, as float32: decisions are then exact. None where the full
         value is compared.
+    soft
+        Whether a spike subtracts the threshold: then what lies above it is remembered, and needs levels of its own.
     """
 
     rest: float
@@ -43,6 +48,14 @@ class States(NamedTuple):
     low: float
     high: float
     fire_edge: float | None = None
+    soft: bool = False
+
+    def firing(self, count: int) -> int:
+        """How many of `count` codes stand for a potential that fires: one after which nothing is left of it, else a
+        quarter of them."""
+        if self.fire_edge is None:
+            return 0
+        return max(1, count // 4) if self.soft else 1
 
 
 def search(errors: Callable[[Table], Tensor], count: int, states: States, channels: int) -> Table:
@@ -53,7 +66,7 @@ def search(errors: Callable[[Table], Tensor], count: int, states: States, channe
     errors
         Error of each channel, `[C]`, when the membrane is stored by a table of one row or of C.
     count
-        Levels, the one that stands for "fires" at `pre_fire` among them.
+        Levels, those that stand for "fires" at `pre_fire` among them.
     channels
         1: one row of levels for the layer, by the mean error of its channels. C: a row for each.
 
@@ -64,7 +77,8 @@ def search(errors: Callable[[Table], Tensor], count: int, states: States, channe
     """
     best = _Best(errors, channels)
     for levels, edges in _starts(count, states):
-        best.offer(_with_fire(levels, edges, states))
+        for reach in _REACHES if states.soft and states.fire_edge is not None else (1.0,):
+            best.offer(_with_fire(levels, edges, count, reach, states))
     for step in _STEPS:
         for _ in range(_PASSES):
             if not _improve(best, step * (states.threshold - states.rest), states):
@@ -97,7 +111,7 @@ class _Best:
 def _starts(count: int, states: States) -> Iterator[tuple[Tensor, Tensor]]:
     """Even grids between a low and a high end, shifted so that one level is the rest; nearest-level edges, or for two
     levels also others."""
-    stored = count - (states.fire_edge is not None)
+    stored = count - states.firing(count)
     for low in _ENDS:
         for top in _TOPS:
             span = torch.linspace(low * (states.low - states.rest), top * (states.high - states.rest), stored)
@@ -109,48 +123,77 @@ def _starts(count: int, states: States) -> Iterator[tuple[Tensor, Tensor]]:
                 yield levels, (levels[1:] + levels[:-1]) / 2
 
 
-def _with_fire(levels: Tensor, edges: Tensor, states: States) -> Table:
-    """Sorted, and with the code that stands for a potential above the threshold."""
+def _with_fire(levels: Tensor, edges: Tensor, count: int, reach: float, states: States) -> Table:
+    """Sorted, and with the codes that stand for a potential above the threshold, over a share of what lies there."""
     if states.fire_edge is not None:
-        top = max(states.high, states.threshold)
-        levels = torch.cat([levels.clamp(max=states.fire_edge), levels.new_tensor([top])])
-        edges = torch.cat([edges.clamp(max=states.fire_edge), edges.new_tensor([states.fire_edge])])
+        top = states.threshold + reach * max(states.high - states.threshold, 0.0)
+        above = _above(levels.new_tensor([[top]]), states.firing(count), states)
+        levels = torch.cat([levels.clamp(max=states.fire_edge), above.levels[0]])
+        edges = torch.cat([edges.clamp(max=states.fire_edge), above.edges[0]])
     return Table(edges.sort().values.unsqueeze(0), levels.sort().values.unsqueeze(0))
+
+
+def _above(tops: Tensor, count: int, states: States) -> Table:
+    """`count` levels that fire and the edges below them, for each row's highest potential, `[C, 1]`.
+
+    The only one of a hard reset is that potential, whose value does not matter. Those of a soft one are the middles of
+    equal bins from the threshold up to it.
+    """
+    assert states.fire_edge is not None
+    least = torch.nextafter(torch.tensor(states.fire_edge), torch.tensor(torch.inf)).to(tops)
+    if not states.soft:
+        return Table(tops.new_full(tops.shape, states.fire_edge), torch.maximum(tops, least))
+    bins = torch.arange(count, device=tops.device, dtype=tops.dtype)
+    width = (tops - states.threshold).clamp(min=0) / count
+    edges = states.threshold + width * bins
+    edges[:, 0] = states.fire_edge
+    return Table(edges, torch.maximum(states.threshold + width * (bins + 0.5), least))
 
 
 def _improve(best: _Best, step: float, states: States) -> bool:
     moved = False
-    for which, column, sign in _moves(best.table, states):
+    count = best.table.levels.shape[1]
+    stored = count - states.firing(count)
+    for which, column, sign in _moves(stored, states):
         parts = [part.clone() for part in best.table]
-        if column is None:
-            _stretch(parts, which, sign * step, states)
+        if which == _FIRES:
+            _move_firing(parts, stored, sign * step, states)
+        elif column is None:
+            _stretch(parts, which, sign * step, stored, states)
         else:
             parts[which][:, column] += sign * step
         if states.fire_edge is not None:
-            for part, end in zip(parts, (-1, -1), strict=True):
-                part[:, :end] = part[:, :end].clamp(max=states.fire_edge)
+            parts[0][:, : stored - 1] = parts[0][:, : stored - 1].clamp(max=states.fire_edge)
+            parts[1][:, :stored] = parts[1][:, :stored].clamp(max=states.fire_edge)
         moved |= best.offer(Table(*(part.sort(1).values for part in parts)))
     return moved
 
 
-def _moves(table: Table, states: States) -> Iterator[tuple[int, int | None, float]]:
-    """(edges or levels, column, sign): each level and edge both ways; of many levels only the two ends of the grid."""
-    fixed = states.fire_edge is not None
-    if table.levels.shape[1] - fixed > LARGEST_FREE:
-        for end in (0, 1):
-            for sign in (1.0, -1.0):
-                yield end, None, sign
-        return
-    for which, part in ((1, table.levels), (0, table.edges)):
-        for column in range(part.shape[1] - fixed):
-            for sign in (1.0, -1.0):
-                yield which, column, sign
+def _moves(stored: int, states: States) -> Iterator[tuple[int, int | None, float]]:
+    """(edges, levels or `_FIRES`, column, sign): each stored level and edge both ways; of many levels only the two ends
+    of the grid; and how far the levels of a soft reset reach that fire."""
+    if stored > LARGEST_FREE:
+        yield from ((end, None, sign) for end in (0, 1) for sign in (1.0, -1.0))
+    else:
+        for which, columns in ((1, stored), (0, stored - 1)):
+            yield from ((which, column, sign) for column in range(columns) for sign in (1.0, -1.0))
+    if states.fire_edge is not None and states.soft:
+        yield from ((_FIRES, None, sign) for sign in (1.0, -1.0))
 
 
-def _stretch(parts: list[Tensor], end: int, step: float, states: States) -> None:
-    """Move one end of the grid, and what lies on that side of the rest with it in proportion."""
+def _move_firing(parts: list[Tensor], stored: int, step: float, states: States) -> None:
+    """Let the levels that fire reach further, or less far."""
+    edges, levels = parts
+    count = levels.shape[1] - stored
+    width = 2 * (levels[:, stored : stored + 1] - states.threshold).clamp(min=0)
+    above = _above(states.threshold + count * width + step, count, states)
+    edges[:, stored - 1 :], levels[:, stored:] = above.edges, above.levels
+
+
+def _stretch(parts: list[Tensor], end: int, step: float, count: int, states: States) -> None:
+    """Move one end of the grid of `count` stored levels, and what lies on that side of the rest in proportion."""
     levels = parts[1]
-    stored = levels[:, : levels.shape[1] - (states.fire_edge is not None)]
+    stored = levels[:, :count]
     side = stored < states.rest if end == 0 else stored > states.rest
     reach = (stored[:, :1] if end == 0 else stored[:, -1:]) - states.rest
     factor = (reach + step) / torch.where(reach == 0, torch.ones_like(reach), reach)

@@ -89,4 +89,5 @@ def states(membrane: MembraneQuantizer, replay: Replay, observer: RangeObserver)
     if membrane.placement == "pre_fire":
         neuron.require_one_spike("firing")
         threshold, edge = neuron.lowest_firing, neuron.fire_edge
-    return States(rest=rest, threshold=threshold, low=min(low, rest), high=max(high, rest), fire_edge=edge)
+    soft = neuron.v_reset is None
+    return States(rest=rest, threshold=threshold, low=min(low, rest), high=max(high, rest), fire_edge=edge, soft=soft)

@@ -19,7 +19,8 @@ class FiringMembrane(MembraneSetting, frozen=True, kw_only=True, tag="firing"):
     of more the two ends of an even grid are searched. See `isofire.quantization.by_firing`.
 
     Hardware: charge and comparison see the full sum; `bits` are stored from step to step (`post_reset`). With
-    `pre_fire` one code means "fires" and the others are stored: the threshold is a bin's edge, so decisions are exact.
+    `pre_fire` the threshold is a bin's edge, so decisions are exact, and one code means "fires", or with a soft reset,
+    which leaves what lies above the threshold, a quarter of them; the others are stored.
     """
 
     max_bits: ClassVar[int] = 8

@@ -10,7 +10,7 @@ import torch
 from msgspec import Meta
 from torch import Tensor
 
-from isofire.conversion import convert
+from isofire.conversion import NamedKeys, convert
 from isofire.errors import IsofireError, SpecError
 from isofire.registry import Registry
 from isofire.training.step import Need, Step
@@ -18,7 +18,7 @@ from isofire.training.step import Need, Step
 Weight = Annotated[float, Meta(ge=0, le=1e6)]
 
 
-class Loss(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Loss(msgspec.Struct, metaclass=NamedKeys, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A loss and its settings: a function from a `Step` to a scalar.
 
     A subclass adds settings as annotated fields, says in `asks` what it reads of a step, and computes in `__call__`.

@@ -1,0 +1,45 @@
+"""What `isofire init` writes for a network of snnTorch, whose neurons reset a step late, runs as it stands."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+
+from isofire.cli import main
+from isofire.config.sweep import read_sweep
+
+pytest.importorskip("snntorch", reason="snntorch is not installed", exc_type=ImportError)
+
+NETS = """
+import snntorch as snn, torch
+from isofire.adapters import OverTime
+from isofire.data import load as of_package
+from torch import nn
+
+def build():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), snn.Leaky(beta=0.9, init_hidden=True),
+                        nn.Linear(16, 10), snn.Leaky(beta=0.9, init_hidden=True, output=True))
+    return OverTime(net, steps=3)
+
+def load(split):
+    data = of_package("digits", split).first(100)
+    return data.normalize(data.images), data.labels
+"""
+
+
+def test_membranes_are_quantized_where_these_neurons_store_them(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "late_nets.py").write_text(NETS)
+    network = ["--model", "late_nets:build", "--data", "late_nets:load"]
+    assert main(["init", *network, "-o", "start"]) == 0
+    assert tomllib.loads((tmp_path / "start" / "quantize.toml").read_text())["quant"]["membrane"] == {
+        "method": "firing", "bits": 6, "placement": "pre_fire",
+    }  # fmt: skip
+    sweep = read_sweep(tmp_path / "start" / "sweep.toml", allow_code=True)
+    assert [group.membrane["placement"] for group in sweep.cells if group.membrane is not None] == ["pre_fire"]
+    run = ["quantize", "--model", "late_nets:build", "-c", "start/quantize.toml", "--allow-code", "-o", "q"]
+    assert main(run) == 0
+    assert "firing" in capsys.readouterr().out
