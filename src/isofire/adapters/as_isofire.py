@@ -48,9 +48,9 @@ def as_isofire(layers: Iterable[nn.Module] | Mapping[str, nn.Module]) -> nn.Sequ
     >>> as_isofire([nn.Linear(4, 2), snntorch.Leaky(beta=0.9)])  # doctest: +SKIP
     """
     if isinstance(layers, nn.Sequential):
-        named = dict(layers.named_children())
-    else:
-        named = dict(layers) if isinstance(layers, Mapping) else {str(k): layer for k, layer in enumerate(layers)}
+        layers = dict(layers.named_children())
+    pairs = layers.items() if isinstance(layers, Mapping) else enumerate(layers)
+    named: dict[str, nn.Module] = {str(name): layer for name, layer in pairs}
     made: dict[str, nn.Module] = {}
     for name, layer in named.items():
         adapter = adapter_of(layer)
