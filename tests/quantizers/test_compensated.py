@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from isofire.errors import SpecError
-from isofire.quantizers.compensated import round_compensated, weighted_error
+from isofire.quantizers.compensated import round_compensated, round_up_to_a_factor, weighted_error
 from isofire.quantizers.table import Table
 
 
@@ -82,3 +82,30 @@ def test_inputs_never_seen_take_the_nearest_level():
 def test_damping_must_be_positive(damping: float):
     with pytest.raises(SpecError, match="damping must be positive"):
         round_compensated(torch.ones(1, 2), moment(2, 5), TABLE, damping=damping)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_up_to_a_factor_no_row_correlates_less_with_what_it_was(seed: int):
+    h = moment(12, 60, seed)
+    x = torch.linalg.cholesky(h).T
+    weight = torch.randn(5, 12, generator=torch.Generator().manual_seed(seed)) * 0.3
+    one, free = (function(weight, h, TABLE) for function in (round_compensated, round_up_to_a_factor))
+    assert set(free.unique().tolist()) <= set(TABLE.levels[0].tolist())
+
+    def cosine(rounded: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cosine_similarity(weight.double() @ x.T, rounded.double() @ x.T)
+
+    assert bool((cosine(free) >= cosine(one) - 1e-9).all())
+    assert bool((cosine(free) > cosine(one) + 1e-6).any())
+
+
+def test_up_to_a_factor_levels_that_fit_another_scale_are_found():
+    """Weights that are levels times 1.2: the grid as it is cannot hold them, their direction can."""
+    h = moment(8, 60)
+    levels = TABLE.levels[0][torch.randint(0, 4, (4, 8), generator=torch.Generator().manual_seed(0))]
+    assert torch.equal(round_up_to_a_factor(levels * 1.2, h, TABLE), levels)
+
+
+def test_up_to_a_factor_zero_rows_stay_on_levels():
+    zeros = torch.zeros(2, 8)
+    assert set(round_up_to_a_factor(zeros, moment(8, 60), TABLE).unique().tolist()) <= set(TABLE.levels[0].tolist())

@@ -67,6 +67,48 @@ def round_compensated(
     return torch.where((first <= second).unsqueeze(1), *found)[:, back].float()
 
 
+# of finer and wider ones the step above 1 matters most: compensated weights want a somewhat wider grid
+FACTORS = (1.0, 0.8, 0.9, 1.1, 1.2, 1.35)
+
+
+@torch.no_grad()
+def round_up_to_a_factor(
+    weight: Tensor, moment: Tensor, table: Table, *, damping: float = 0.01, sweeps: int = 8
+) -> Tensor:
+    """`round_compensated` where each row may come out multiplied by a factor of its own, which what follows takes back.
+
+    Each row is rounded on the grid made wider and narrower by `FACTORS`, and keeps the rounding q whose direction is
+    nearest: the least of min over a of (w - a q) H (w - a q)^T = w H w^T - (q H w^T)^2 / q H q^T.
+
+    Parameters
+    ----------
+    moment
+        `[K, K]` float64: sum over inputs of (x - mean) (x - mean)^T where an offset is taken back too.
+
+    Returns
+    -------
+    Tensor
+        `[O, K]` float32, on the table's levels.
+    """
+    best = torch.full((len(weight),), -torch.inf, dtype=torch.float64, device=weight.device)
+    kept = torch.empty_like(weight, dtype=torch.float32)
+    for factor in FACTORS:
+        rounded = round_compensated(weight / factor, moment, table, damping=damping, sweeps=sweeps)
+        explained = _explained(weight, rounded, moment)
+        better = explained > best
+        best = torch.where(better, explained, best)
+        kept = torch.where(better.unsqueeze(1), rounded, kept)
+    return kept
+
+
+def _explained(weight: Tensor, rounded: Tensor, moment: Tensor) -> Tensor:
+    """(q H w^T)^2 / q H q^T of each row, `[O]`; 0 of a row that is rounded to 0, negative where q points away."""
+    spread = rounded.double() @ moment
+    along = (spread * weight.double()).sum(1)
+    size = (spread * rounded.double()).sum(1)
+    return torch.where(size > 0, along * along.abs() / size.clamp(min=torch.finfo(size.dtype).tiny), 0.0)
+
+
 def weighted_error(weight: Tensor, rounded: Tensor, moment: Tensor) -> Tensor:
     """What rounding costs each row, `[O]` float64: (w - q) H (w - q)^T."""
     error = weight.double() - rounded.double()

@@ -152,8 +152,12 @@ class WeightSetting(Setting, frozen=True, kw_only=True):
         """Whether weights are rounded together, by what the layer is given; then the setting has `round`."""
         return False
 
-    def round(self, weight: Tensor, quantizer: Quantizer, moments: Tensor, rows: int) -> Tensor:
-        """Levels of `quantizer` for every weight, by the second moments of the layer's inputs; see `compensates`."""
+    def round(self, weight: Tensor, quantizer: Quantizer, moments: Tensor, rows: int, *, normed: bool) -> Tensor:
+        """Levels of `quantizer` for every weight, by the second moments of the layer's inputs; see `compensates`.
+
+        Where `normed`, a norm that is measured anew takes back any factor and offset of an output; moments are then
+        about the inputs' mean.
+        """
         raise NotImplementedError
 
     @property

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from isofire.errors import SpecError
-from isofire.quantization.by_firing.patches import patches, second_moments
+from isofire.quantization.by_firing.patches import moments, patches
 from isofire.quantization.by_firing.trace import Call
 
 LAYERS = {
@@ -38,12 +38,15 @@ def test_patches_times_weights_are_the_output(name: str):
 def test_moments_are_summed_over_calls_steps_and_images(name: str):
     layer, shape = LAYERS[name]
     x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(1))
-    moments, rows = second_moments(layer, [Call((x[:1],), {}), Call((x[1],), {})])
+    found = moments(layer, [Call((x[:1],), {}), Call((x[1],), {})])
     seen = patches(layer, x.flatten(0, 1)).double()
-    torch.testing.assert_close(moments, seen.mT @ seen, rtol=1e-5, atol=1e-5)
-    assert rows == seen.shape[1]
+    torch.testing.assert_close(found.squares, seen.mT @ seen, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found.total, seen.sum(1), rtol=1e-5, atol=1e-5)
+    about = seen - seen.mean(1, keepdim=True)
+    torch.testing.assert_close(found.centred, about.mT @ about, rtol=1e-4, atol=1e-4)
+    assert found.rows == seen.shape[1]
 
 
 def test_another_kind_of_layer_is_refused():
     with pytest.raises(SpecError, match="works on Linear, Conv1d, Conv2d, Conv3d, got ConvTranspose2d"):
-        second_moments(nn.ConvTranspose2d(1, 1, 2), [])
+        moments(nn.ConvTranspose2d(1, 1, 2), [])

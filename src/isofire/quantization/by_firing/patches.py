@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,15 +18,31 @@ KINDS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _AT_ONCE = 64
 
 
-def second_moments(layer: nn.Module, calls: Iterable[Call]) -> tuple[Tensor, int]:
-    """Sum of x x^T over the input patches x of a layer's calls, for each of its groups of channels.
+class Moments(NamedTuple):
+    """What a layer's input patches x are like, for each of its groups of channels; K weights make an output.
 
-    Returns
-    -------
-    moments
-        `[groups, K, K]` float64, K the weights of one output.
+    Parameters
+    ----------
+    total
+        Sum of x: `[groups, K]` float64.
+    squares
+        Sum of x x^T: `[groups, K, K]` float64.
     rows
         How many patches were summed.
+    """
+
+    total: Tensor
+    squares: Tensor
+    rows: int
+
+    @property
+    def centred(self) -> Tensor:
+        """Sum of (x - mean) (x - mean)^T: `[groups, K, K]` float64."""
+        return self.squares - self.total.unsqueeze(2) * self.total.unsqueeze(1) / max(1, self.rows)
+
+
+def moments(layer: nn.Module, calls: Iterable[Call]) -> Moments:
+    """Moments of the input patches of a layer's calls.
 
     Raises
     ------
@@ -36,15 +53,17 @@ def second_moments(layer: nn.Module, calls: Iterable[Call]) -> tuple[Tensor, int
         names = ", ".join(kind.__name__ for kind in KINDS)
         raise SpecError(f"compensated rounding works on {names}, got {type(layer).__name__}; take another method")
     axes = 1 if isinstance(layer, nn.Linear) else 1 + len(layer.kernel_size)
-    total, rows = torch.zeros((), dtype=torch.float64), 0
+    total = squares = torch.zeros((), dtype=torch.float64)
+    rows = 0
     for call in calls:
         samples = call.input.detach().float()
         samples = samples.reshape(-1, *samples.shape[samples.ndim - axes :])
         for part in samples.split(_AT_ONCE):
             seen = patches(layer, part)
-            total = total.to(seen.device) + torch.bmm(seen.mT, seen).double()
+            squares = squares.to(seen.device) + torch.bmm(seen.mT, seen).double()
+            total = total.to(seen.device) + seen.sum(1, dtype=torch.float64)
             rows += seen.shape[1]
-    return total, rows
+    return Moments(total, squares, rows)
 
 
 def patches(layer: nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d, inputs: Tensor) -> Tensor:

@@ -22,8 +22,9 @@ from isofire.quantization.by_firing.bypass import Bypass
 from isofire.quantization.by_firing.correction import search_shift
 from isofire.quantization.by_firing.images import first_that_fit
 from isofire.quantization.by_firing.membrane import fit_membrane_
+from isofire.quantization.by_firing.normed import normed_layers
 from isofire.quantization.by_firing.objective import Objective, firing_error
-from isofire.quantization.by_firing.patches import KINDS, second_moments
+from isofire.quantization.by_firing.patches import KINDS, moments
 from isofire.quantization.by_firing.replay import Replay, spikes_per_neuron
 from isofire.quantization.by_firing.trace import Call, calls_of, trace
 from isofire.quantization.contract import own_code, try_states
@@ -141,6 +142,7 @@ class ByLayer:
         """See in which order the network runs, and take these spikes `[C, P]` of each layer as what it should do."""
         layers = [name for name, module in self.model.named_modules() if isinstance(module, KINDS)]
         self.trace, self.targets = trace(self.model, self.batches[0], layers), targets
+        self.normed = normed_layers(self.model, self.batches[0], layers) if self.reestimate else frozenset()
 
     def layer(self, name: str) -> Iterable[Step]:
         """Do what this layer needs."""
@@ -160,11 +162,17 @@ class ByLayer:
         assert isinstance(setting, WeightSetting)
         if setting.compensates:
             calls = [call for calls in self.calls(name) for call in calls]
-            moments, rows = second_moments(layer, calls)
+            seen, normed = moments(layer, calls), name in self.normed
             original = layer.parametrizations["weight"].original  # type: ignore[index,union-attr]
             try:
                 with own_code(choice, setting, "round"):
-                    rounded = setting.round(original, self.bypass.weights[name], moments, rows)
+                    rounded = setting.round(
+                        original,
+                        self.bypass.weights[name],
+                        seen.centred if normed else seen.squares,
+                        seen.rows,
+                        normed=normed,
+                    )
             except SpecError as error:
                 raise SpecError(f"{error} (layer {name!r})") from error
             if rounded.shape != original.shape:

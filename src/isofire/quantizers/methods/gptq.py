@@ -9,7 +9,7 @@ from torch import Tensor
 
 from isofire.errors import SpecError
 from isofire.quantizers.base import Granularity, Quantizer
-from isofire.quantizers.compensated import round_compensated
+from isofire.quantizers.compensated import round_compensated, round_up_to_a_factor
 from isofire.quantizers.registry import WEIGHTS, decode, register_weights
 from isofire.quantizers.setting import WeightSetting
 from isofire.quantizers.table import Table
@@ -19,7 +19,9 @@ from isofire.quantizers.table import Table
 class GPTQWeights(WeightSetting, frozen=True, kw_only=True, tag="gptq"):
     """Compensated rounding by the second moments of each layer's own inputs; see `isofire.quantizers.compensated`.
 
-    Layers are rounded from input to output, each on what the quantized layers before it deliver.
+    Layers are rounded from input to output, each on what the quantized layers before it deliver. Where a batch norm
+    alone takes a layer's outputs and is measured anew, it takes back any factor and offset of an output: rounding then
+    cares for what varies, and for each row's direction only.
 
     Parameters
     ----------
@@ -78,7 +80,7 @@ class GPTQWeights(WeightSetting, frozen=True, kw_only=True, tag="gptq"):
     def range_label(self) -> str:
         return self.base.range_label
 
-    def round(self, weight: Tensor, quantizer: Quantizer, moments: Tensor, rows: int) -> Tensor:
+    def round(self, weight: Tensor, quantizer: Quantizer, moments: Tensor, rows: int, *, normed: bool) -> Tensor:
         """The rounded weight, on the quantizer's levels: `[O, ...]`.
 
         Parameters
@@ -87,6 +89,8 @@ class GPTQWeights(WeightSetting, frozen=True, kw_only=True, tag="gptq"):
             `[groups, K, K]`, see `isofire.quantization.by_firing.patches`.
         rows
             Input patches behind them.
+        normed
+            Whether each output may come out multiplied by a factor of its own.
 
         Raises
         ------
@@ -106,9 +110,8 @@ class GPTQWeights(WeightSetting, frozen=True, kw_only=True, tag="gptq"):
         rounded = weight.new_empty(flat.shape)
         for place, (own, moment) in enumerate(zip(flat.chunk(groups), moments, strict=True)):
             part = Table(*(_rows(item, place, groups) for item in table))
-            rounded.chunk(groups)[place].copy_(
-                round_compensated(own, moment, part, damping=self.damping, sweeps=self.sweeps)
-            )
+            compensate = round_up_to_a_factor if normed else round_compensated
+            rounded.chunk(groups)[place].copy_(compensate(own, moment, part, damping=self.damping, sweeps=self.sweeps))
         return rounded.view_as(weight)
 
 

@@ -1,0 +1,119 @@
+"""Layers whose outputs a norm takes alone: measured anew, it takes back each output's scale and offset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from isofire.adapters import from_rest
+from isofire.running import by_parts, evaluating, forward, hooked
+
+
+def normed_layers(model: nn.Module, inputs: Tensor, layers: Iterable[str]) -> frozenset[str]:
+    """Those of the layers whose every output is read once, by a batch norm that is given nothing else.
+
+    A sum, an activation in between, a second reader (the shortcut of a residual block) or a norm that several layers
+    share make the scale of an output matter: such layers are not among them.
+
+    Parameters
+    ----------
+    inputs
+        A batch to run the network on.
+    layers
+        Names of convolution and linear layers.
+    """
+    readers = _Readers()
+    watched = {name: model.get_submodule(name) for name in layers}
+    norms = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
+    handles = chain(
+        (module.register_forward_hook(readers.made(name)) for name, module in watched.items()),
+        (module.register_forward_pre_hook(readers.entered(name)) for name, module in norms.items()),
+        (module.register_forward_hook(readers.left, always_call=True) for module in norms.values()),
+    )
+    with hooked(handles), torch.no_grad(), evaluating(model), from_rest(model), readers:
+        result = forward(model, inputs)
+    return readers.found(result)
+
+
+class _Readers(TorchDispatchMode):
+    """Who reads what the watched layers make."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # storage -> the layer that made it; `_kept` keeps memory from being given to another tensor
+        self._maker: dict[int, str] = {}
+        self._kept: list[Tensor] = []
+        self._unread: set[int] = set()
+        self._elsewhere: set[str] = set()
+        self._given: dict[str, set[str | None]] = {}
+        self._inside: list[str] = []
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # torch would import its compiler, seconds of it, to keep it away from here
+        return False
+
+    def made(self, layer: str) -> Any:
+        """The hook that takes down an output of this layer."""
+
+        def note(_module: nn.Module, _args: Any, output: Any) -> None:
+            if not isinstance(output, Tensor):
+                self._elsewhere.add(layer)
+                return
+            place = _place(output)
+            if place in self._maker:
+                # it gives on what another made
+                self._elsewhere |= {layer, self._maker[place]}
+            self._maker[place] = layer
+            self._unread.add(place)
+            self._kept.append(output)
+
+        return note
+
+    def entered(self, norm: str) -> Any:
+        """The hook that takes down what this norm is given."""
+
+        def note(_module: nn.Module, args: tuple[Any, ...]) -> None:
+            given = args[0] if args and isinstance(args[0], Tensor) else None
+            self._given.setdefault(norm, set()).add(None if given is None else self._maker.get(_place(given)))
+            self._inside.append(norm)
+
+        return note
+
+    def left(self, _module: nn.Module, _args: Any, _output: Any) -> None:
+        self._inside.pop()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if (parts := by_parts(self, func, args, kwargs or {})) is not NotImplemented:
+            return parts
+        if not func.is_view:
+            # a view is the same memory; what reads it is still to come
+            for value in tree_leaves((args, kwargs)):
+                if isinstance(value, Tensor) and (place := _place(value)) in self._maker:
+                    self._read(place)
+        return func(*args, **(kwargs or {}))
+
+    def _read(self, place: int) -> None:
+        if not self._inside or place not in self._unread:
+            self._elsewhere.add(self._maker[place])
+        self._unread.discard(place)
+
+    def found(self, result: Any) -> frozenset[str]:
+        """The layers that norms alone read, given what the network returned."""
+        returned = {self._maker.get(_place(value)) for value in tree_leaves(result) if isinstance(value, Tensor)}
+        shared = {layer for makers in self._given.values() if len(makers) > 1 for layer in makers}
+        unread = {self._maker[place] for place in self._unread}
+        alone = {layer for makers in self._given.values() for layer in makers}
+        return frozenset(layer for layer in alone - shared - returned - unread - self._elsewhere if layer is not None)
+
+
+def _place(tensor: Tensor) -> int:
+    # sparse tensors and those of other libraries have no storage
+    return tensor.untyped_storage()._cdata if tensor.layout == torch.strided else -1
