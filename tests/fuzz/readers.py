@@ -20,6 +20,7 @@ import torch
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from tests.fuzz.codes import bundle_folder, packed_file
 from tests.fuzz.hostile import byte_edits, damaged, edited, edits, to_toml, values
 from tests.fuzz.judge import command
 from tests.sweep.support import Inline
@@ -159,6 +160,10 @@ def model_file() -> st.SearchStrategy[Case]:
         return [name for name in _networks() if name not in ("counts", "predictions", "training")]
 
     return _tensors(names, "m.safetensors", load_model)
+
+
+def packed_model_file() -> st.SearchStrategy[Case]:
+    return packed_file(lambda: [path for name, path in _networks().items() if name.startswith("converted")])
 
 
 def training_file() -> st.SearchStrategy[Case]:
@@ -343,7 +348,8 @@ def sweep_report() -> st.SearchStrategy[Case]:
 
 READERS: dict[str, tuple[Callable[[], st.SearchStrategy[Case]], float]] = {
     "config": (config, 1.0), "sweep config": (sweep_config, 1.0), "spec": (spec, 1.0), "--set": (setting, 1.0),
-    "model file": (model_file, 0.6), "training file": (training_file, 0.4), "weights file": (weights_file, 0.4),
+    "model file": (model_file, 0.6), "packed model file": (packed_model_file, 0.6), "bundle": (bundle_folder, 0.8),
+    "training file": (training_file, 0.4), "weights file": (weights_file, 0.4),
     "counts file": (counts_file, 0.8), "predictions file": (predictions_file, 0.4), "idx file": (idx_file, 1.0),
     "cifar file": (cifar_file, 0.4), "events file": (events_file, 0.8), "recordings archive": (recordings_archive, 0.8),
     "rows file": (rows_file, 0.8), "sweep folder": (sweep_folder, 0.8), "sweep status": (sweep_status, 0.4),

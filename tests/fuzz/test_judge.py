@@ -56,4 +56,4 @@ def test_inputs_are_changed() -> None:
     assert edited({"a": 1}, [(1, "drop", None)]) == {}
     assert damaged(b"abcd", [(0.0, "flip", 1, b"")]) == b"`bcd"
     assert damaged(b"abcd", [(1.0, "insert", 0, b"x")]) == b"abcdx"
-    assert len(READERS) == 17
+    assert len(READERS) == 19

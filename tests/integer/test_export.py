@@ -8,6 +8,7 @@ import math
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,8 @@ def test_the_header_says_how_much_memory_it_takes(kind: str, tmp_path: Path) -> 
         int(number.replace(",", ""))
         for number in re.findall(r"(?:State|weights|Other constants): ([\d,]+) bytes", header)
     )
+    if shutil.which("nm") is None or sys.platform != "linux":
+        pytest.skip("needs nm of binutils")
     size = '#include "network.h"\n#include <stdio.h>\nint main(void) { printf("%d", (int)sizeof(network_state)); }\n'
     (folder / "size.c").write_text(size)
     subprocess.run(["cc", "-std=c99", "size.c", "-o", "size"], cwd=folder, check=True)
@@ -302,7 +305,48 @@ def test_golden_vectors_hold_synaptic_currents_and_bundles_without_them_are_read
     assert read_bundle(folder).order == network.order
 
 
-@pytest.mark.parametrize(("key", "value"), [("bits", 10**9), ("bits", 0), ("shape", [10**9, 10**3]), ("shape", [1])])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\x93NUMPY", b"PK\x03\x04", np.lib.format.MAGIC_PREFIX + b"\x01\x00v\x00{'descr': '|u1', 'fortran_or"],
+)
+def test_a_file_signed_anew_that_is_no_array_is_refused(content: bytes, tmp_path: Path) -> None:
+    network = NETWORKS["lif"]()
+    folder = write_bundle(tmp_path / "net", network, network.codes(images()[:1]))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "connection0.weight.npy").write_bytes(content)
+    manifest["connections"][0]["weight"]["sha256"] = hashlib.sha256(content).hexdigest()
+    manifest["sha256"] = sum_of(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match=r"connection0\.weight\.npy is no \.npy file"):
+        read_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (("layers", 0, "threshold", "shape", 0), 1e308, "float"),
+        (("layers", 0, "threshold", "shape", 0), -1, "int.* >= 0"),
+        (("connections", 0, "weight", "least"), 2**63, "least"), (("connections", 0, "weight", "least"), 0.5, "least"),
+        (("connections", 0, "weight", "kind"), "x", "kind"),
+        (("layers", 0, "rules", "decay", "bits"), -1, r"must lie in 1\.\.24, got -1"),
+    ],
+)  # fmt: skip
+def test_values_that_no_number_can_be_are_refused_by_name(
+    place: tuple[Any, ...], value: Any, said: str, tmp_path: Path
+) -> None:
+    network = NETWORKS["lif"]()
+    folder = write_bundle(tmp_path / "net", network, network.codes(images()[:1]))
+    manifest = at = json.loads((folder / "manifest.json").read_text())
+    for key in place[:-1]:
+        at = at[key]
+    at[place[-1]] = value
+    manifest["sha256"] = sum_of(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match=said):
+        read_bundle(folder)
+
+
+@pytest.mark.parametrize(("key", "value"), [("bits", 60), ("bits", 1), ("shape", [10**9, 10**3]), ("shape", [1])])
 def test_more_numbers_than_a_file_holds_are_refused_before_they_take_memory(
     key: str, value: Any, tmp_path: Path
 ) -> None:

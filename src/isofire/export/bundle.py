@@ -15,7 +15,7 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -87,7 +87,7 @@ def read_bundle(path: str | os.PathLike[str]) -> IntegerNetwork:
         _check_golden(network, manifest["golden"], reader, folder)
     except OSError as error:
         raise DataError(f"cannot read {folder}: {error.strerror or error}") from error
-    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+    except (ArithmeticError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{folder} is damaged: {error!r}; write it again") from error
@@ -120,6 +120,16 @@ class _Writer:
         return about | {"sha256": hashlib.sha256(buffer.getvalue()).hexdigest()}
 
 
+class _Stored(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a manifest says of an array; `bits` None: float64."""
+
+    file: str
+    shape: tuple[Annotated[int, msgspec.Meta(ge=0)], ...]
+    sha256: str
+    bits: Annotated[int, msgspec.Meta(ge=1, le=64)] | None = None
+    least: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] = 0
+
+
 class _Reader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -128,21 +138,26 @@ class _Reader:
         """The array that a manifest describes, as a tensor; None for None."""
         if about is None:
             return None
-        name = about["file"]
-        if Path(name).name != name:
-            raise DataError(f"{self.folder}: {name!r} is no file of the folder")
-        content = read_file(self.folder / name, _MOST)
-        if hashlib.sha256(content).hexdigest() != about["sha256"]:
-            raise DataError(
-                f"{self.folder / name} is damaged: its sha256 is not the manifest's; write the bundle again"
-            )
-        array = np.load(io.BytesIO(content), allow_pickle=False)
-        if "bits" in about:
-            count, bits = math.prod(about["shape"]), about["bits"]
-            if not 1 <= bits <= 64 or array.shape != (math.ceil(count * bits / 8),):
-                raise DataError(f"{self.folder / name} does not hold {count:,} numbers of {bits} bits; write it again")
-            array = unpack(array, about["bits"], about["least"], tuple(about["shape"]))
-        return torch.from_numpy(array.reshape(about["shape"]).copy())
+        stored = msgspec.convert(about, _Stored)
+        path, size = self.folder / stored.file, math.prod(stored.shape)
+        if Path(stored.file).name != stored.file:
+            raise DataError(f"{self.folder}: {stored.file!r} is no file of the folder")
+        content = read_file(path, _MOST)
+        if hashlib.sha256(content).hexdigest() != stored.sha256:
+            raise DataError(f"{path} is damaged: its sha256 is not the manifest's; write the bundle again")
+        try:
+            array = np.load(io.BytesIO(content), allow_pickle=False)
+        except Exception as error:
+            # numpy raises whatever a damaged header leads it to
+            raise DataError(f"{path} is no .npy file: {error}; write the bundle again") from error
+        held = (size,) if stored.bits is None else (-(-size * stored.bits // 8),)
+        kind = np.float64 if stored.bits is None else np.uint8
+        if array.dtype != kind or array.reshape(-1).shape != held:
+            of = f"of {stored.bits} bits" if stored.bits is not None else "as float64"
+            raise DataError(f"{path} does not hold {size:,} numbers {of}; write it again")
+        if stored.bits is not None:
+            array = unpack(array.reshape(-1), stored.bits, stored.least, stored.shape)
+        return torch.from_numpy(array.reshape(stored.shape).copy())
 
 
 def _described(network: IntegerNetwork, writer: _Writer) -> dict[str, Any]:

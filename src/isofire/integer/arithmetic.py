@@ -39,7 +39,8 @@ class DecayRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def __post_init__(self) -> None:
         # of a shift, by up to 63 places
-        if not 1 <= self.bits <= (most := 6 if self.kind == "shift" else 24):
+        most = 6 if self.kind == "shift" else 24
+        if not 1 <= self.bits <= most:
             raise MisfitError("bits", f"of a {self.kind} must lie in 1..{most}, got {self.bits}")
         if self.kind == "shift" and self.rounding != "floor":
             raise MisfitError("rounding", f"a decay by bit shift rounds to the 'floor', got {self.rounding!r}")
