@@ -402,6 +402,4 @@ def test_the_header_says_what_goes_in_comes_out_and_for_how_long(tmp_path: Path)
     # a membrane that keeps everything holds for as many steps as it was lowered for
     for name, neuron in (("if", IF()), ("slow", LIF(20.0)), ("current", CubaLIF(2.0, 20.0))):
         assert "States hold 5 steps after a reset; more may overflow.\n" in header(name, neuron, x)
-    assert "Input: codes round(x / 2.3283064365386963e-10) within -2147483647..2147483647" in header(
-        "r", IF(), x * 0.45
-    )
+    assert "Input: codes round(x * 2^32) within -2147483647..2147483647" in header("r", IF(), x * 0.45)

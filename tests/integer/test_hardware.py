@@ -128,6 +128,7 @@ SHIFT = {"kind": "shift", "bits": 4, "rounding": "floor"}
         ("xylo-a2", {"neuron.compare": ">"}, r"neuron\.spikes: several .* '>=' alone, got '>'"),
         ("loihi1", {"neuron.output_spikes": 2}, r"neuron\.output_spikes: several"),
         ("xylo-a2", {"neuron.input_spikes": 0}, r"neuron\.input_spikes: must be at least 1, got 0; leave"),
+        ("loihi1", {"neuron.decay.bits": -1}, r"neuron\.decay\.bits: of a fraction must lie in 1\.\.24, got -1"),
         ("xylo-a2", {"neuron.decay": SHIFT | {"bits": 7}}, r"neuron\.decay\.bits: of a shift must lie in 1\.\.6"),
         ("loihi1", {"neuron.state_bits": 60}, r"neuron\.decay\.bits: 12 beside state_bits = 60 .* may be 63"),
         ("xylo-a2", {"neuron.reset": ["subtract", "subtract"]}, r"neuron\.reset: .* each once, got \['subtract', 'sub"),

@@ -8,6 +8,7 @@ signed ones, which C leaves open, are not used; states have the width they need.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from math import prod
@@ -160,7 +161,7 @@ int64_t {self.name}_membrane(const {self.name}_state *state, int32_t layer, int3
         if encoder is None:
             return "whole numbers"
         most = 2 ** (encoder.bits - 1) - 1
-        number = "counts x" if encoder.counts else f"codes round(x / {encoder.step!r})"
+        number = "counts x" if encoder.counts else f"codes round(x {_over(encoder.step)})"
         return f"{number} within {0 if encoder.counts else -most}..{most}"
 
     def _what(self) -> str:
@@ -285,3 +286,11 @@ int main(void) {{
     return 0;
 }}
 """
+
+
+def _over(step: float) -> str:
+    """Divides by a step as it is told: most are powers of two."""
+    digits, power = math.frexp(step)
+    if digits != 0.5:
+        return f"/ {step!r}"
+    return f"* 2^{1 - power}" if power <= 1 else f"/ 2^{power - 1}"

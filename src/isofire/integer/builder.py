@@ -95,7 +95,7 @@ class Builder:
                 f"weights of {stage.layer_name!r} are in full precision or on uneven levels: {self.weight_bits} bits"
             )
         if INPUT in stage.sources and not self.encoder.counts:
-            notes.append(f"real inputs: {self.encoder.bits} bits, step {self.encoder.step:g}")
+            notes.append(f"real inputs: {self.encoder.bits} bits, step 2^{round(math.log2(self.encoder.step))}")
         gain, bias = folded(stage, found)
         if stage.neuron is None and bool((gain != gain[0]).any()):
             # outputs are read in one unit, so that what a norm multiplies each of them by goes into its weights

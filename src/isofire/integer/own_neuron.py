@@ -131,9 +131,13 @@ def _fraction(what: str, rate: Tensor, notes: list[str]) -> tuple[DecayRule | No
     whole = (b for b in range(1, 13) if bool(((rate * 2**b - (rate * 2**b).round()).abs() < 1e-9).all()))
     bits = next(whole, _FRACTION)
     lost = (rate * 2**bits).round().to(torch.int64)
-    worst = int((lost / 2**bits - rate).abs().argmax())
-    if float((lost / 2**bits - rate).abs().max()) > 1e-12:
-        notes.append(f"{what} of {float(rate[worst]):.7f} a step is {int(lost[worst])} / {2**bits}")
+    apart = (lost / 2**bits - rate).abs()
+    worst = int(apart.argmax())
+    if float(apart[worst]) > 1e-12:
+        notes.append(
+            f"{what} with time constant {1.0 / float(rate[worst]):.6g} is no binary fraction: {int(lost[worst]):,} "
+            f"of 2^{bits} parts are lost a step, which is off by {float(apart[worst] / rate[worst]):.0e} of it"
+        )
     return DecayRule(kind="fraction", bits=bits, rounding="nearest"), lost
 
 
