@@ -189,7 +189,7 @@ class Neuron(nn.Module):
         """The path that runs this call; None for the reference."""
         if self.backend == "reference":
             return None
-        fixed = self.membrane is None or call.state is not None
+        fixed = self.membrane is None or self.membrane.passes or call.state is not None
         wanted = [path for path in self.fast_paths if self.backend in ("auto", path.name)]
         for path in wanted:
             reason = path.refuses(self, call) if fixed else "cannot learn or observe a membrane quantizer; use 'auto'"

@@ -25,7 +25,8 @@ class MembraneQuantizer(nn.Module):
         "pre_fire": the quantized value is compared with the threshold, reset and stored (the paper, snnTorch).
         "post_reset": the comparison sees the full value, only the stored state is quantized (MINT, Q-SNN).
 
-    While `observer` is set, states pass unchanged and are shown to it (calibration).
+    While `observer` is set, states pass unchanged and are shown to it (calibration). While `passes` is set they pass
+    unchanged, as if there were no quantizer: any path then runs the neuron.
     """
 
     def __init__(self, quantizer: Quantizer, placement: Placement) -> None:
@@ -37,12 +38,13 @@ class MembraneQuantizer(nn.Module):
         self.quantizer = quantizer
         self.placement: Placement = placement
         self.observer: RangeObserver | None = None
+        self.passes = False
         self._kept: tuple[_Seen, Table] | None = None
 
     @property
     def is_fixed(self) -> bool:
         """Whether the next call is a fixed map of each value, nothing to learn or observe: the fast paths run that."""
-        return self.observer is None and self.quantizer.is_fixed
+        return self.observer is None and not self.passes and self.quantizer.is_fixed
 
     def fixed_state(self, state: Tensor) -> StateQuantizer:
         """The map that `forward` makes of `state` while `is_fixed`, for the fast paths.
@@ -76,7 +78,7 @@ class MembraneQuantizer(nn.Module):
         if self.observer is not None:
             self.observer.observe(state.detach())
             return state
-        return self.quantizer(state)
+        return state if self.passes else self.quantizer(state)
 
     def extra_repr(self) -> str:
         return f"placement={self.placement!r}"

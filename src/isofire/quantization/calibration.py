@@ -148,12 +148,13 @@ def _calibrate_on_data_(
         )
     with evaluating(model), from_rest(model), torch.no_grad():
         try:
+            for membrane in membranes:
+                membrane.passes = True
             if anew:
-                _observe_(membranes)
                 reestimate_batch_norm(model, first.of(model, data, max_images))
             if estimated:
-                # fresh ones: while batch norm was measured, it ran on the statistics of single batches
-                _observe_(membranes)
+                for choice in estimated:
+                    _observe_(_membrane_of(model, choice))
                 inputs = torch.empty(0)
                 for inputs in first.of(model, data, max_images):
                     forward(model, inputs)
@@ -162,7 +163,7 @@ def _calibrate_on_data_(
                     _fit_membrane_(model, choice, inputs)
         finally:
             for membrane in membranes:
-                membrane.observer = None
+                membrane.observer, membrane.passes = None, False
         if again:
             reestimate_batch_norm(model, calibration_batches(model, data, max_images))
         if not passes:
@@ -216,12 +217,8 @@ def _shares_scale(choice: LayerAssignment) -> bool:
 
 
 def _fit_membrane_(model: nn.Module, choice: LayerAssignment, inputs: Tensor) -> None:
-    neuron, setting = model.get_submodule(choice.name), choice.setting
-    adapter = adapter_of(neuron)
-    assert adapter is not None
-    membrane = adapter.membrane(neuron)
+    membrane, setting = _membrane_of(model, choice), choice.setting
     assert isinstance(setting, MembraneSetting)
-    assert membrane is not None
     assert membrane.observer is not None
     if not membrane.observer.count:
         raise ModelError(
@@ -286,9 +283,17 @@ def _estimated(plan: QuantPlan) -> list[LayerAssignment]:
     ]
 
 
-def _observe_(membranes: list[MembraneQuantizer]) -> None:
-    for membrane in membranes:
-        membrane.observer = RangeObserver(membrane.quantizer.granularity, channel_axis=1)
+def _membrane_of(model: nn.Module, choice: LayerAssignment) -> MembraneQuantizer:
+    neuron = model.get_submodule(choice.name)
+    adapter = adapter_of(neuron)
+    membrane = None if adapter is None else adapter.membrane(neuron)
+    assert membrane is not None
+    return membrane
+
+
+def _observe_(membrane: MembraneQuantizer) -> None:
+    membrane.observer = RangeObserver(membrane.quantizer.granularity, channel_axis=1)
+    membrane.passes = False
 
 
 def calibration_batches(
