@@ -16,7 +16,7 @@ from scipy import stats
 
 from isofire.errors import DataError, SpecError
 from isofire.firing import SpikeCounts, decompose, emd, emd_from_counts, paired_mae, spearman
-from isofire.firing.distance import _positive
+from isofire.firing.distance import _positive, average_ranks
 
 RATE = st.floats(0, 1, allow_subnormal=False) | st.sampled_from([0.0, 0.05, 0.25, 1.0])
 POPULATION = st.lists(RATE, min_size=1, max_size=40)
@@ -119,6 +119,13 @@ def test_spearman_equals_scipy(pairs: list[tuple[float, float]]) -> None:
         assert math.isnan(spearman(a, b))
     else:
         assert spearman(a, b) == pytest.approx(stats.spearmanr(a, b).statistic, abs=1e-12)
+
+
+def test_average_ranks_are_those_of_scipy_to_the_last_bit() -> None:
+    values = np.random.default_rng(0).integers(0, 9, (5, 40)) / 7
+    for rows in (values, values[:, :1], values[:0], np.ones((2, 3))):
+        assert np.array_equal(average_ranks(rows), stats.rankdata(rows, axis=1))
+    assert np.array_equal(average_ranks(values[0]), stats.rankdata(values[0]))
 
 
 def test_spearman_with_many_ties() -> None:

@@ -28,6 +28,23 @@ def trains(neuron: Neuron, x: torch.Tensor, quantizer: Uniform) -> dict[str, lis
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("placement", ["pre_fire", "post_reset"])
+def test_a_quantizer_that_passes_is_none_on_every_path(backend: Any, placement: Any) -> None:
+    x = 2 * torch.randn(4, 2, 3, 50, generator=torch.Generator().manual_seed(0))
+    neuron = LIF(backend=backend)
+    plain = neuron(x)
+    # not even a range is needed
+    neuron.membrane = MembraneQuantizer(LSQ(2), placement)
+    neuron.membrane.passes = True
+    assert torch.equal(neuron(x), plain)
+    neuron.membrane = MembraneQuantizer(Uniform(2, range=(0.0, 0.9)), placement)
+    neuron.membrane.passes = True
+    assert torch.equal(neuron(x), plain)
+    neuron.membrane.passes = False
+    assert not torch.equal(neuron(x), plain)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 class TestTraces:
     """Levels 0, .5, 1, 1.5 and threshold 1; every number is exact in binary."""
 

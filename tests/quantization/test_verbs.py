@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 import isofire
 from isofire.data import TensorSet
 from isofire.errors import DataError, ModelError, SpecError
-from isofire.neurons import LIF, PerStep, Repeat
+from isofire.neurons import LIF, MembraneQuantizer, PerStep, Repeat
 from isofire.quantization import calibrate_, is_converted, labels_of, prepare_, restore_, spec_of, weight_quantizers
 from isofire.quantization.temporal import TemporalLayer
 from isofire.quantizers import RangeObserver
@@ -239,6 +239,27 @@ def test_forgetting_the_data_costs_nothing(net, images) -> None:
     isofire.quantize_(net, spec, images)
     isofire.quantize_(fresh, spec, images)
     assert all(torch.equal(value, fresh.state_dict()[name]) for name, value in net.state_dict().items())
+
+
+def test_batch_norm_is_measured_by_native_kernels_whatever_is_done_to_membranes(net, images, monkeypatch) -> None:
+    """The same statistics as without membrane quantizers, and not one neuron stepped one by one."""
+    weights = {"method": "uniform", "bits": 4}
+    plain = isofire.quantize_(copy.deepcopy(net), QuantSpec(weights=weights), images)
+    prepared = prepare_(net, QuantSpec(weights=weights, membrane={"bits": 4, "range": [-1, 1]}))
+    monkeypatch.setattr("isofire.neurons.reference.run", lambda *_: pytest.fail("the reference has run"))
+    both = isofire.convert(calibrate_(prepared, images))
+    norms = [name for name in plain.state_dict() if "running" in name]
+    assert norms
+    assert all(torch.equal(plain.state_dict()[name], both.state_dict()[name]) for name in norms)
+    # and afterwards they quantize
+    assert not any(module.passes for module in both.modules() if isinstance(module, MembraneQuantizer))
+
+
+def test_a_network_of_membranes_with_ranges_of_their_own_is_not_run_to_be_calibrated(net, images) -> None:
+    runs = []
+    net.register_forward_hook(lambda *_: runs.append(1))
+    isofire.quantize_(net, QuantSpec(membrane={"bits": 4, "range": [-1, 1]}), images)
+    assert runs == []
 
 
 def test_membrane_ranges_are_those_of_the_finished_network(net, images) -> None:

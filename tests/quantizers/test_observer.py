@@ -20,6 +20,19 @@ def observe(x: torch.Tensor, sizes: list[int], **settings) -> RangeObserver:
     return observer
 
 
+def test_the_sample_is_every_value_whose_hash_is_small_enough() -> None:
+    """Against the rule one by one: the place times 2^64 / golden ratio, modulo 2^64, below a power of two."""
+    values = torch.arange(150_000.0)
+    observer = RangeObserver(capacity=1000)
+    for batch in values.split([70_000, 1, 40_000, 39_999]):
+        observer.observe(batch)
+    hashes = [(place * 0x9E3779B97F4A7C15) % 2**64 for place in range(1, len(values) + 1)]
+    # one in 256 is more than fits, before that many were one in 128
+    expected = [place - 1.0 for place, value in enumerate(hashes, 1) if value < 2**56]
+    assert 500 < len(expected) <= 1000
+    assert observer.samples().tolist() == [expected]
+
+
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=8))
 @settings(max_examples=20, deadline=None)
 def test_batches_do_not_matter(sizes: list[int]) -> None:

@@ -36,6 +36,7 @@ CALIBRATION_BATCH = 128
 BY_LAYER_IMAGES = 256
 """Of the calibration images, at most so many are used where layers are calibrated one after the other: each layer's
 inputs are kept while it is worked on, and is run hundreds of times."""
+_FEW = 8
 _CALIBRATED_ON = "_isofire_calibrated_on"
 
 _LOG = logging.getLogger(__name__)
@@ -166,7 +167,7 @@ def _calibrate_on_data_(
                 membrane.observer, membrane.passes = None, False
         if again:
             reestimate_batch_norm(model, calibration_batches(model, data, max_images))
-        if not passes:
+        if not passes and next(weight_quantizers(model), None):
             # nothing is measured; how the network uses its weights is looked at all the same, on every image: a branch
             # may be taken by some only
             _try_(model, data, max_images)
@@ -191,10 +192,8 @@ class _First:
 
 def _name_silent(model: nn.Module, batches: list[Tensor]) -> None:
     """Log the layers of neurons that calibrated quantizers keep from firing on these inputs, and why."""
-    if not batches:
-        return
-    silent = [name for name, counts in firing_of(model, batches).counts.items() if not bool(counts.any())]
-    if not silent:
+    # a layer that fires on a few images is not silent on all, and mostly all layers do
+    if not batches or not _silent_on_few(model, batches[0]) or not (silent := _silent(model, batches)):
         return
     with Bypass(model):
         targets = firing_of(model, batches).counts
@@ -202,6 +201,20 @@ def _name_silent(model: nn.Module, batches: list[Tensor]) -> None:
     gone = [name for name in silent if int(targets[name].sum()) >= LEAST_SPIKES]
     for fault in why_silent(model, gone, batches) if gone else ():
         _LOG.warning("calibration: %s", fault)
+
+
+def _silent(model: nn.Module, batches: list[Tensor]) -> list[str]:
+    return [name for name, counts in firing_of(model, batches).counts.items() if not bool(counts.any())]
+
+
+def _silent_on_few(model: nn.Module, inputs: Tensor) -> bool:
+    """Whether some layer does not fire on the first images; also where that cannot be told."""
+    axis = input_axis(model, inputs)
+    try:
+        return bool(_silent(model, [inputs.narrow(axis, 0, min(_FEW, inputs.shape[axis]))]))
+    except ModelError:
+        # built for one size of batch
+        return True
 
 
 def _try_(model: nn.Module, data: Data | Tensor, max_images: int) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from isofire.errors import ModelError, SpecError
@@ -14,6 +16,7 @@ from isofire.errors import ModelError, SpecError
 # period with image sides, as a plain stride would.
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64
 _LEAST = 64
+_AT_ONCE = 1 << 15
 
 
 class RangeObserver:
@@ -91,9 +94,8 @@ class RangeObserver:
         elif rows.shape[0] != self.minimum.numel():
             raise ModelError(f"the observer has seen {self.minimum.numel()} channels, this batch has {rows.shape[0]}")
         self.minimum, self.maximum = torch.minimum(self.minimum, low), torch.maximum(self.maximum, high)
-        positions = torch.arange(self.count + 1, self.count + rows.shape[1] + 1, device=rows.device)
-        self.count += rows.shape[1]
-        self._take(rows, positions * _GOLDEN)
+        first, self.count = self.count + 1, self.count + rows.shape[1]
+        self._take(*self._those_sampled(rows, first))
 
     def samples(self) -> Tensor:
         """Return the sample, `[G, m]` float32.
@@ -154,6 +156,13 @@ class RangeObserver:
             raise ModelError(f"the observer has channel_axis={self.channel_axis}, the batch has shape {tuple(x.shape)}")
         return x.detach().float().movedim(self.channel_axis, 0).flatten(1)
 
+    def _those_sampled(self, rows: Tensor, first: int) -> tuple[Tensor, Tensor]:
+        """The values that the sample takes at the rate so far, and their hashes; `first` is the place of the first."""
+        if self._level and rows.device.type == "cpu":
+            places, hashes = (torch.from_numpy(part) for part in _sampled_places(first, rows.shape[1], self._level))
+            return rows[:, places], hashes
+        return rows, torch.arange(first, first + rows.shape[1], device=rows.device) * _GOLDEN
+
     def _take(self, rows: Tensor, hashes: Tensor) -> None:
         room = max(_LEAST, self.capacity // rows.shape[0])
         while True:
@@ -162,7 +171,7 @@ class RangeObserver:
                 break
             self._level += 1
             self._thin()
-        if self._level:
+        if int(kept.sum()) < kept.numel():
             rows, hashes = rows[:, kept], hashes[kept]
         self._samples = torch.cat([self._samples, rows], 1)
         self._hashes = torch.cat([self._hashes, hashes])
@@ -179,3 +188,17 @@ class RangeObserver:
     def _require_data(self) -> None:
         if not self.count:
             raise ModelError("the observer has seen no values; call observe(x) on some batches first")
+
+
+def _sampled_places(first: int, count: int, level: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which of `count` values, of which the first has place `first`, are sampled at a level >= 1, and their hashes."""
+    places, kept = [], []
+    golden, least = np.uint64(_GOLDEN % 2**64), np.uint64(1 << (64 - level))
+    steps = np.arange(min(_AT_ONCE, count), dtype=np.uint64) * golden
+    for start in range(0, count, _AT_ONCE):
+        # as many at once as a cache holds
+        hashes = steps[: count - start] + np.uint64((first + start) * _GOLDEN % 2**64)
+        here = (hashes < least).nonzero()[0]
+        places.append(here + start)
+        kept.append(hashes[here])
+    return np.concatenate(places), np.concatenate(kept).view(np.int64)

@@ -14,10 +14,10 @@ import torch
 
 from isofire.errors import DataError, SpecError
 from isofire.firing import Comparison, SpikeCounts, emd
-from isofire.firing.evidence import Interval, over_seeds
+from isofire.firing.evidence import Interval, over_seeds, summary
 from isofire.firing.evidence.noise_floor import FloorValue, control_floor, image_floor, over_runs, seed_floor
 from isofire.firing.evidence.ratio import Magnitude
-from isofire.firing.evidence.summary import DriftVsFloor
+from isofire.firing.evidence.summary import DriftVsFloor, evidence
 
 RATES = 0.6 * np.random.default_rng(7).beta(0.5, 5, 300)
 
@@ -34,6 +34,17 @@ def recording(rates: np.ndarray = RATES, seed: int = 0, blocks: int = 20, per_bl
 
 def compared(before: SpikeCounts, after: SpikeCounts, **changes: object) -> Comparison:
     return Comparison.of(before, after, accuracy=1, accuracy_fp=1, agreement=1, **changes)  # type: ignore[arg-type]
+
+
+def test_a_baseline_has_its_floor_computed_once_and_anew_when_it_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    baseline, others = recording(), [recording(seed=seed) for seed in (1, 2)]
+    made = []
+    monkeypatch.setattr(summary, "image_floor", lambda *a, **b: made.append(1) or image_floor(*a, **b))
+    found = [evidence(baseline, other, resamples=50).floor for other in others]
+    assert len(made) == 1
+    assert found[0] == found[1] == image_floor(baseline, images=1000)
+    baseline.counts["first"].mul_(2)
+    assert evidence(baseline, others[0], resamples=50).floor == image_floor(baseline, images=1000) != found[0]
 
 
 @pytest.mark.parametrize(("method", "share"), [("bootstrap", 1), ("halves", 2)])

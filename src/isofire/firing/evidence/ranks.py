@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from isofire.firing.distance import average_ranks
+
 Values = NDArray[np.float64]
 
 
@@ -23,10 +25,7 @@ def rank_correlation(
 
 def rank_correlations(a: NDArray[Any], b: NDArray[Any]) -> Values:
     """Spearman's rank correlation of each row; NaN where all values of one side are equal."""
-    # takes as long to import as all of isofire
-    from scipy.stats import rankdata
-
-    first, second = (rankdata(rows, axis=1) - (rows.shape[1] + 1) / 2 for rows in (a, b))
+    first, second = (average_ranks(rows) - (rows.shape[1] + 1) / 2 for rows in (a, b))
     size = np.sqrt((first**2).sum(1) * (second**2).sum(1))
     return np.divide((first * second).sum(1), size, out=np.full(len(size), np.nan), where=size > 0)
 

@@ -184,20 +184,22 @@ class _Worker:
             values["mfr_fp"][rows] = first.sum(1, dtype=np.float64) / unit
             values["mfr"][rows] = second.sum(1, dtype=np.float64) / unit
             values["paired_mae"][rows] = np.abs(first - second).sum(1, dtype=np.float64) / unit
+            # of a layer; ranks are added up over as many levels in all layers
+            mine = levels if self.slow else int(max(first.max(), second.max())) + 1
             for i, denominator in enumerate(denominators):
                 row = rows.start + i
                 a, b = first[i].astype(np.intp), second[i].astype(np.intp)
-                below_a = np.bincount(a, minlength=levels).cumsum()
-                below_b = np.bincount(b, minlength=levels).cumsum()
-                gap = below_a - below_b
-                gaps[i] += gap
-                values["emd"][row] = int(np.abs(gap).sum()) / unit[i]
+                at_a, at_b = np.bincount(a, minlength=mine), np.bincount(b, minlength=mine)
+                gap = (at_a - at_b).cumsum()
+                # beyond a layer's largest count its gap is 0
+                gaps[i, :mine] += gap
+                values["emd"][row] = int(np.abs(gap, out=gap).sum()) / unit[i]
                 for key, cut in CUTS.items() if self.moves is None else ():
-                    level = min(_dead_levels(cut, int(denominator)), levels)
-                    values[f"{key}_fp"][row] = below_a[level - 1] / n
-                    values[key][row] = below_b[level - 1] / n
+                    level = _dead_levels(cut, int(denominator))
+                    values[f"{key}_fp"][row] = at_a[:level].sum() / n
+                    values[key][row] = at_b[:level].sum() / n
                 if self.slow:
-                    values["spearman"][row] = rank_correlation(a, b, below_a, below_b)
+                    values["spearman"][row] = rank_correlation(a, b, at_a.cumsum(), at_b.cumsum())
         self.pooled["emd"][rows] = np.abs(gaps).sum(1) / (denominators * self.neurons.sum())
 
     def _by_sorting(self, rows: slice, counts: dict[str, tuple[NDArray[Any], NDArray[Any]]]) -> None:

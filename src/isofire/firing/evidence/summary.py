@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from isofire.errors import DataError
 from isofire.firing.counts import SpikeCounts
@@ -121,7 +122,23 @@ def evidence(
         If fewer than 5 blocks hold images.
     """
     intervals = drift_intervals(baseline, quantized, resamples=resamples, ranks=False)
-    return Evidence(intervals=intervals, floor=image_floor(baseline, images=FLOOR_IMAGES) if floor is None else floor)
+    return Evidence(intervals=intervals, floor=_image_floor(baseline) if floor is None else floor)
+
+
+_FLOORS: WeakKeyDictionary[SpikeCounts, tuple[list[int], NoiseFloor]] = WeakKeyDictionary()
+"""Recording -> how often its tensors had been changed in place, and its floor."""
+
+
+def _image_floor(baseline: SpikeCounts) -> NoiseFloor:
+    """Computed once for a baseline, with which many networks are compared."""
+    tensors = [*baseline.counts.values(), baseline.images_per_block]
+    if any(tensor.is_inference() for tensor in tensors):
+        # torch does not count their changes
+        return image_floor(baseline, images=FLOOR_IMAGES)
+    versions = [tensor._version for tensor in tensors]
+    if baseline not in _FLOORS or _FLOORS[baseline][0] != versions:
+        _FLOORS[baseline] = versions, image_floor(baseline, images=FLOOR_IMAGES)
+    return _FLOORS[baseline][1]
 
 
 def evidence_or_reason(
