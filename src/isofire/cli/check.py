@@ -114,7 +114,7 @@ def check(
     (first, _), (second, _) = chosen.open_pair("check", baseline, quantized)
     require_order(first, second, chosen.names_of_pair(baseline, quantized))
     data = (choice or DataChoice()).load()
-    seen = observe_together((first, second), data, batch_size=batch_size, device=place, probe=limits.synops is not None)
+    seen = observe_together((first, second), data, batch_size=batch_size, device=place, probe=limits.of_cost)
     before, after = seen.observations
     against = beside.of(before, data, batch_size, place, chosen.open)
     verdict = judge(before, after, limits, quantized=second, floor=against, reached=seen.reached)

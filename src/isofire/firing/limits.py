@@ -67,6 +67,11 @@ class Limits(Struct, metaclass=NamedKeys, frozen=True, kw_only=True, forbid_unkn
         return bool(set(self.named) - {"accuracy_drop", "state_bytes"} or self.most or self.least or self.multiples)
 
     @property
+    def of_cost(self) -> bool:
+        """Whether operations of a forward pass have to be followed for it, as `observe_together` does to `probe`."""
+        return self.synops is not None or self.state_bytes is not None
+
+    @property
     def named(self) -> dict[str, float]:
         """The limits that have a name of their own, in their order."""
         names = ("accuracy_drop", "drift", "dead_share", "synops", "state_bytes")

@@ -21,7 +21,6 @@ from isofire.firing.compare import observe_together, require_order
 from isofire.firing.comparison import Comparison
 from isofire.firing.cost.memory import memory_of
 from isofire.firing.cost.synops_per_spike import SynopsPerSpike
-from isofire.firing.counts import SpikeCounts
 from isofire.firing.evidence.interval import Interval, drift_intervals
 from isofire.firing.evidence.noise_floor import NoiseFloor
 from isofire.firing.evidence.outcome import HEADLINE, At, Outcome, outcome_of, together
@@ -159,7 +158,7 @@ def check(
     require_order(baseline, quantized)
     seen = observe_together(
         (baseline, quantized), data, max_images=max_images, batch_size=batch_size, device=device, blocks=blocks,
-        run=run, probe=limits.synops is not None,
+        run=run, probe=limits.of_cost,
     )  # fmt: skip
     first, second = seen.observations
     return judge(first, second, limits, floor=floor, reached=seen.reached, quantized=quantized)
@@ -183,7 +182,7 @@ def judge(
     quantized
         The network itself, for the bits of its states.
     reached
-        For `limits.synops`, see `isofire.firing.cost.synops_per_spike`.
+        For `limits.synops` and `limits.state_bytes`, see `isofire.firing.cost.synops_per_spike`.
     """
     found = Comparison.observed(baseline, quantized_seen, floor=floor, reached=reached)
     makers = {
@@ -191,7 +190,7 @@ def judge(
         "drift": lambda limit: _multiple(found, "drift", HEADLINE, limit),
         "dead_share": lambda limit: _measure(found, "dead_share", "dead_05", limit, "most"),
         "synops": lambda limit: _synops(found, limit),
-        "state_bytes": lambda limit: _state(quantized, quantized_seen.counts, limit),
+        "state_bytes": lambda limit: _state(quantized, found, limit),
     }
     findings = [makers[name](limit) for name, limit in limits.named.items()]
     findings += [_measure(found, name, quantity(name)[0], limit, "most") for name, limit in limits.most.items()]
@@ -299,11 +298,16 @@ def _synops(found: Comparison, limit: float) -> Finding:
     return _finding("synops", limit, ratio, found.n_images, about)
 
 
-def _state(quantized: nn.Module, counts: SpikeCounts, limit: float) -> Finding:
+def _state(quantized: nn.Module, found: Comparison, limit: float) -> Finding:
+    counts = found.quantized
     memory = memory_of(quantized, {name: counts.n_neurons(name) for name in counts.layers})
     size = memory.state_bits / 8
     about = f"{counts.n_neurons():,} neurons' states of one image"
-    if size <= limit and (keepers := find_keepers(quantized)):
-        about += f"; undecided, since this leaves out states of layers that do not spike: {', '.join(keepers)}"
+    if size <= limit and isinstance(found.reached, str):
+        about += f"; undecided, since what else the network keeps is not known: {found.reached}"
+        return _unknown("state_bytes", limit, about, size)
+    own = () if not isinstance(found.reached, SynopsPerSpike) else found.reached.own_states
+    if size <= limit and (others := [*find_keepers(quantized), *own]):
+        about += f"; undecided, since this leaves out states of what does not spike: {', '.join(others)}"
         return _unknown("state_bytes", limit, about, size)
     return Finding(name="state_bytes", limit=limit, value=size, low=size, high=size, about=about)

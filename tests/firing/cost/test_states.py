@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
-from tests.firing.cost.test_real_values import FRAMES, LABELS, REAL, F, Net
+from tests.firing.cost.test_real_values import CLASSES, FRAMES, LABELS, REAL, F, Net
 from torch import Tensor, nn
 
 from isofire.adapters import Adapter, Layout, register, reset_, unregister
@@ -24,10 +26,88 @@ def test_a_trace_that_a_network_keeps_itself_is_named_as_no_part_of_the_state_me
     assert cost.memory.state_bits == 32 * F
     told = [str(item) for item in cost.left_out]
     if name in TRACES:
-        assert told == ["(model): keeps sums of spikes from step to step, which are in no state memory (share unknown)"]
+        assert told == ["(model): keeps numbers from step to step, which are in no state memory (share unknown)"]
         assert told[0] in cost.table()
     else:
         assert told == []
+
+
+def leaky(net: Reads, spikes: Tensor) -> Tensor:
+    v, out = torch.zeros(spikes.shape[1], CLASSES), []
+    for current in net.head(spikes):
+        v = v + (current - v) / 5.0
+        out.append(v)
+    return torch.stack(out)
+
+
+def in_a_buffer(net: Reads, spikes: Tensor) -> Tensor:
+    currents = net.head(spikes)
+    v = torch.zeros_like(currents)
+    for step in range(1, len(v)):
+        v[step] = 0.8 * v[step - 1] + currents[step]
+    return v
+
+
+def gated(net: Reads, spikes: Tensor) -> Tensor:
+    h, out = torch.zeros(spikes.shape[1], F), []
+    for step in spikes:
+        z = torch.sigmoid(step)
+        h = z * h + (1 - z) * step.cos()
+        out.append(net.head(h))
+    return torch.stack(out)
+
+
+def by_hand(net: Reads, spikes: Tensor) -> Tensor:
+    h, out = torch.zeros(spikes.shape[1], CLASSES), []
+    for step in spikes:
+        h = torch.tanh(step[:, :CLASSES] + net.head(torch.cat([h, step[:, CLASSES:]], 1)))
+        out.append(h)
+    return torch.stack(out)
+
+
+def added_up(net: Reads, spikes: Tensor) -> Tensor:
+    total = torch.zeros(spikes.shape[1], CLASSES)
+    for step, weight in zip(spikes, torch.arange(len(spikes)).double().softmax(0).float(), strict=True):
+        total = total + weight * net.head(step)
+    return total
+
+
+def residual(net: Reads, spikes: Tensor) -> Tensor:
+    x = spikes
+    for layer in net.layers:
+        x = x + torch.relu(layer(x))
+        x = torch.nn.functional.layer_norm(x, (F,))
+    return net.head(x)
+
+
+class Reads(nn.Module):
+    """A readout of the network's own code behind one layer of neurons."""
+
+    def __init__(self, read: Callable[[Reads, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.fire, self.head, self.read = LIF(), nn.Linear(F, CLASSES), read
+        self.layers = nn.ModuleList(nn.Linear(F, F) for _ in range(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.read(self, self.fire(x))
+
+
+@pytest.mark.parametrize("read", [leaky, in_a_buffer, gated, by_hand, added_up, residual])
+def test_a_state_of_the_networks_own_code_is_named_wherever_it_is_said_what_is_kept(
+    read: Callable[[Reads, Tensor], Tensor],
+) -> None:
+    model = Reads(read).eval()
+    cost = measure_cost(model, (FRAMES, LABELS))
+    (finding,) = check(model, model, (FRAMES, LABELS), Limits(state_bytes=1e6)).findings
+    if read in (added_up, residual):
+        # sums over all steps, and over layers, are no states
+        assert cost.left_out == ()
+        assert finding.outcome == "keeps"
+    else:
+        assert [str(item) for item in cost.left_out] == [
+            "(model): keeps numbers from step to step, which are in no state memory (share unknown)"
+        ]
+        assert (finding.outcome, "(model)" in finding.about) == ("undecided", True)
 
 
 class Recurrent(nn.Module):

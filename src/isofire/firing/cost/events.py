@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_flatten_with_path
 
 from isofire.adapters import find_neurons
 from isofire.firing.cost.forms import Form, Forms, beside, mixed, uneven
+from isofire.firing.cost.ways import Ways, together
 
 _SWEEP = 64
 
@@ -90,6 +91,7 @@ class _Memory:
     flat: Tensor | None
     events: Events
     made_of: frozenset[str] = frozenset()
+    ways: Ways = field(default_factory=dict)
 
 
 def storage_of(x: Tensor) -> torch.UntypedStorage:
@@ -158,8 +160,21 @@ class EventMemory:
         laid_over = 0 in stride and any(size > 1 for size, apart in zip(x.shape, stride, strict=True) if not apart)
         return spread(events) if laid_over else events
 
-    def write(self, x: Tensor, source: Source, events: Events = NONE, made_of: frozenset[str] = frozenset()) -> None:
+    def ways(self, x: Tensor) -> Ways:
+        """How its values came from where they were before, see `isofire.firing.cost.ways`."""
+        found = self._known.get(storage_of(x)._cdata)
+        return {} if found is None else found.ways
+
+    def write(
+        self,
+        x: Tensor,
+        source: Source,
+        events: Events = NONE,
+        made_of: frozenset[str] = frozenset(),
+        ways: Ways | None = None,
+    ) -> None:
         """Say what the tensor holds; the rest of its memory, if any, stays as it was."""
+        ways = {} if ways is None else ways
         self._sweep()
         storage = storage_of(x)
         size = storage.nbytes() // max(x.element_size(), 1)
@@ -167,10 +182,11 @@ class EventMemory:
         about = events if events.count is None else replace(events, count=None)
         if found is None or x.numel() >= size:
             flat = None if events.count is None else _laid_out(x, events.count, size)
-            self._known[storage._cdata] = _Memory(StorageWeakRef(storage), source, flat, about, made_of)
+            self._known[storage._cdata] = _Memory(StorageWeakRef(storage), source, flat, about, made_of, ways)
             return
         before, held = found.source, found.flat
         found.source, found.made_of = max(before, source), found.made_of | made_of
+        found.ways = together((found.ways, ways))
         forms = beside([found.events.forms, events.forms], rows=True)
         whole = events.whole and (found.events.whole if held is not None else before < Source.INPUT)
         found.events = Events(None, whole, found.events.through | events.through, forms)

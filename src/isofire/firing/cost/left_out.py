@@ -40,7 +40,7 @@ class LeftOut:
 
 def left_out(model: nn.Module, trace: Trace, steps: int = 0, kept: Collection[str] = ()) -> tuple[LeftOut, ...]:
     """Modules with operations that no rule knows or with work outside of torch, and parameters whose work is not
-    counted; where `steps` is given, traces that a network's own code keeps beside the layers in `kept`."""
+    counted; where `steps` is given, states that a network's own code keeps beside the layers in `kept`."""
     weights = {name: item for name, item in model.named_parameters() if item.ndim > 1}
     total = sum(item.numel() for item in weights.values())
     open_ = {name: item.numel() for name, item in weights.items() if name not in trace.uses.counted}
@@ -66,11 +66,12 @@ def left_out(model: nn.Module, trace: Trace, steps: int = 0, kept: Collection[st
         if module not in named:
             held = sum(_within(open_, module))
             add(module or "(model)", f"works outside of torch ({how}), which is not counted", held or None)
-    for module, times in trace.traces.items():
-        # each step after the first adds its spikes to what is kept
-        if steps > 2 and times >= steps - 1 and module not in kept:
-            reason = "keeps sums of spikes from step to step, which are in no state memory"
-            found[f"{module}: {reason}"] = LeftOut(name=module or "(model)", reason=reason, share=None, of="states")
+    if steps > 2:
+        for module, times in trace.own_states.times.items():
+            # each step after the first comes back to what is kept
+            if times >= steps - 1 and not any(f"{module}.".startswith(f"{layer}.") for layer in kept):
+                reason = "keeps numbers from step to step, which are in no state memory"
+                found[f"{module}: {reason}"] = LeftOut(name=module or "(model)", reason=reason, share=None, of="states")
     return tuple(found.values())
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter, batch_first, input_axis, refuse_integers
+from isofire.adapters import Adapter, batch_first, find_keepers, input_axis, refuse_integers
 from isofire.errors import ModelError
 from isofire.firing.cost.contacts import Contact, without_sums_of_more
 from isofire.firing.cost.events import Events, Source
@@ -30,6 +30,8 @@ class SynopsPerSpike(Mapping[str, Tensor]):
         Places with weights whose operations are no such sum over spikes, and are not in it.
     by_input
         Places to which events of the input come: their operations are the same whatever fires, and not in it.
+    own_states
+        Modules whose own code keeps numbers from step to step, which are in no state memory.
     """
 
     def __init__(
@@ -37,8 +39,10 @@ class SynopsPerSpike(Mapping[str, Tensor]):
         weights: Mapping[str, Tensor],
         left_out: tuple[LeftOut, ...] = (),
         by_input: tuple[LeftOut, ...] = (),
+        own_states: tuple[str, ...] = (),
     ) -> None:
         self._weights, self.left_out, self.by_input = dict(weights), left_out, by_input
+        self.own_states = own_states
 
     def __getitem__(self, name: str) -> Tensor:
         return self._weights[name]
@@ -148,8 +152,14 @@ class _Probe:
             LeftOut(name=site, reason=reason, share=self.synapses[site] / driven, of="the synapses that spikes come to")
             for site, reason in self.reasons.items()
         ]
-        unknown = left_out(self.model, self.trace)
-        return SynopsPerSpike(found, (*missing, *unknown), self._by_input(driven))
+        others = left_out(self.model, self.trace, self._steps(), find_keepers(self.model))
+        unknown = [item for item in others if item.of != "states"]
+        states = tuple(item.name for item in others if item.of == "states")
+        return SynopsPerSpike(found, (*missing, *unknown), self._by_input(driven), states)
+
+    def _steps(self) -> int:
+        (module, adapter), kept = next(zip(self.trace.neurons.values(), self.leaves.values(), strict=True))
+        return sum(len(adapter.spikes(module, leaf.detach())) for leaf, _ in kept)
 
     def _differentiate(self, found: dict[str, Tensor], site: str, total: Tensor) -> None:
         flat = [(name, leaf, height) for name, kept in self.leaves.items() for leaf, height in kept]

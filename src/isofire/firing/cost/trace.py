@@ -33,9 +33,11 @@ from isofire.firing.cost.events import (
     named_tensors,
     storage_of,
 )  # fmt: skip
-from isofire.firing.cost.operations import KNOWN, PLACED, SUMS_OF_TWO
+from isofire.firing.cost.operations import KNOWN, PLACED
+from isofire.firing.cost.own_states import OwnStates
 from isofire.firing.cost.propagation import propagate
 from isofire.firing.cost.uses import Leaving, Uses, work_not_counted
+from isofire.firing.cost.ways import Ways
 from isofire.firing.cost.written_out import WrittenOut
 from isofire.firing.record import spiking_adapters
 from isofire.running import by_parts
@@ -80,8 +82,7 @@ class Trace(TorchDispatchMode):
         self.unknown: dict[tuple[str, str], None] = {}
         """(module, operation) of what no rule knows."""
         self.uses = Uses()
-        self.traces: dict[str, int] = {}
-        """Module -> how often spikes of one layer were added to a real number made of them, at most."""
+        self.own_states = OwnStates()
         self.neuron_calls = 0
         self._memory = EventMemory()
         self._paused = False
@@ -182,10 +183,8 @@ class Trace(TorchDispatchMode):
         tensors = [x for x in tree_leaves(output) if isinstance(x, Tensor)]
         if (writes and name not in _TURNS) or not all(map(self._memory.known, tensors)):
             with _differentiable():
-                call = Call(
-                    name, func, before, options, output, self._memory.events, self._memory.source, self._module()
-                )
-                self._follow(call, source, tensors)
+                known = self._memory.events, self._memory.source, self._module()
+                self._follow(Call(name, func, before, options, output, *known), source, tensors)
         return output
 
     def _source(self, name: str, writes: bool, args: Any, options: Any) -> Source:
@@ -204,20 +203,21 @@ class Trace(TorchDispatchMode):
             return args
         copy = first.clone()
         with _differentiable():
-            self._memory.write(copy, self._memory.source(first), self._memory.events(first))
+            known = self._memory.source(first), self._memory.events(first)
+            self._memory.write(copy, *known, ways=self._memory.ways(first))
         return (copy, *args[1:])
 
     def _follow(self, call: Call, source: Source, outputs: list[Tensor]) -> None:
         found: Events | list[Events] = NONE
         given = [x for x in tree_leaves((call.args, call.options)) if isinstance(x, Tensor)]
         made_of = frozenset[str]().union(*map(self._memory.made_of, given))
-        if self._arrive(call.name, call.args, call.output, self._memory.source):
+        ways: Ways | None = None
+        if sites := self._arrive(call.name, call.args, call.output, self._memory.source):
             self.uses.counted |= made_of
+            ways = self.own_states.through(sites[0], call.place, map(self._memory.ways, given))
         elif source >= Source.INPUT:
             found = self._written_out.straight_through(call) or propagate(call)
-            if call.name in SUMS_OF_TWO and not isinstance(found, list) and found.count is None:
-                grown = -min((form.terms for form in found.forms.values()), default=0)
-                self.traces[call.place] = max(self.traces.get(call.place, 0), int(grown))
+            ways = self.own_states.after(call, map(self._memory.ways, given))
             known = self._look_up(call)
             if known and made_of and work_not_counted(call):
                 self.uses.lose(made_of, call.name)
@@ -226,7 +226,7 @@ class Trace(TorchDispatchMode):
             self.uses.see_parts(call, self._stored)
         events = found if isinstance(found, list) else [found, *[NONE] * len(outputs)]
         for tensor, item in zip(outputs, events, strict=False):
-            self._memory.write(tensor, source, item, made_of if source == Source.WEIGHTS else frozenset())
+            self._memory.write(tensor, source, item, made_of if source == Source.WEIGHTS else frozenset(), ways)
 
     def _look_up(self, call: Call) -> bool:
         """Whether it is known what the operation does; else it is noted."""
@@ -255,8 +255,8 @@ class Trace(TorchDispatchMode):
                 self.uses.enter()
                 self._memory.write(x, Source.SPIKES)
 
-    def _arrive(self, name: str, args: Any, output: Any, source: Callable[[Tensor], Source]) -> bool:
-        """Whether the operation multiplies with weights; tells of it."""
+    def _arrive(self, name: str, args: Any, output: Any, source: Callable[[Tensor], Source]) -> list[str]:
+        """The weights that the operation multiplies with, "" for activations; tells of it."""
         if self._inside and name == "mul":
             own = self._module().startswith(self._inside[-1] + ".")
             found = one_to_one(args, output, lambda x: own and self.is_stored(x))
@@ -284,7 +284,7 @@ class Trace(TorchDispatchMode):
                     item.x is not None and origin < Source.INPUT,
                 )
             )
-        return any(not item.perhaps for item in found)
+        return ["" if item.weight is None else self._site(item.weight) for item in found if not item.perhaps]
 
     def _source_inside(self, x: Tensor) -> Source:
         """In a neuron all is state, but for its weights and for what the image alone brings to it."""
