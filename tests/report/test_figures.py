@@ -17,6 +17,7 @@ from isofire.firing.evidence.outcome import Margins
 from isofire.report import figures, scatter_figure
 from isofire.report.axes import BOTTOM, LEFT, RIGHT, TOP, far_below
 from isofire.report.entries import entries_of
+from isofire.report.gained import memory_figure
 from isofire.report.palette import COLOURS, Palette
 from isofire.report.scatter import scatter
 from isofire.report.study import Study
@@ -213,6 +214,23 @@ def test_a_file_says_the_answer_by_the_margins_of_its_report(folders, tmp_path, 
     assert told in drawn["title"]
     assert "sew_resnet8 on digits" in drawn["title"]
     assert drawn["margins"] == Margins(firing=firing)
+
+
+def test_memory_is_a_file_too_where_rows_have_it(folders, tmp_path):
+    known = {"state_kib": 10.0, "weight_kib_fp": 300.0, "state_kib_fp": 100.0}
+    places = ((20.0, 0.02, 2), (40.0, 0.005, 4), (50.0, 0.03, 8))
+    rows = [folders.row(str(b), spec=str(b), bits=b, weight_kib=k, emd_layer_mean=x, **known) for k, x, b in places]
+    study = Study.of(folders.MadeView([folders.control(), *rows]))
+    written = figures.write_figures(study, tmp_path / "report.html", "svg")
+    assert [path.name for path in written] == ["report-scatter.svg", "report-memory.svg"]
+    found = memory_figure("base", study.entries, Palette(study.rows))
+    assert found is not None
+    figure = figures._memory_figure(found, Palette(study.rows), "title")
+    base = [found["base"][axis] for axis in "xy"]
+    marks = [[mark["x"], mark["y"]] for mark in found["marks"]]
+    assert [[line.get_xdata()[0], line.get_ydata()[0]] for line in points(figure)] == [*marks, base]
+    assert "the baseline: 400 KiB, no drift" in labels(figure)
+    assert not any("standard error" in text for text in labels(figure))
 
 
 def test_ticks_are_plain_decimals(folders) -> None:

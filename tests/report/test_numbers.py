@@ -93,8 +93,10 @@ def test_error_axis_has_accuracy_upwards_and_labels_where_they_belong(shares, im
     places = [axis.at(100 * (1 - share)) for share in sorted(shares)]
     assert places == sorted(places, reverse=True)
     assert all(10 <= place <= 300 for place in places)
-    for place, label in accuracy_ticks(axis):
+    ticks = accuracy_ticks(axis)
+    for place, label in ticks:
         assert place == axis.at(100 - float(label))
+    assert 3 <= len(ticks) <= 15
 
 
 def test_error_axis_keeps_good_accuracies_apart():

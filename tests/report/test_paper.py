@@ -139,8 +139,9 @@ def test_latex_takes_it_and_it_fits(study, folders, tmp_path, options, long):
 
 def test_figures_are_as_wide_as_a_column(study, tmp_path) -> None:
     pytest.importorskip("matplotlib")
-    (path,) = write_figures(study, tmp_path / "report.html", "svg")
-    assert path.name == "report-scatter.svg"
-    width = re.search(r'<svg[^>]*width="([\d.]+)pt"', path.read_text())
-    assert width is not None
-    assert float(width[1]) == pytest.approx(72 * COLUMN)
+    written = write_figures(study, tmp_path / "report.html", "svg")
+    assert [path.name for path in written] == ["report-scatter.svg", "report-memory.svg"]
+    for path in written:
+        width = re.search(r'<svg[^>]*width="([\d.]+)pt"', path.read_text())
+        assert width is not None
+        assert float(width[1]) == pytest.approx(72 * COLUMN)

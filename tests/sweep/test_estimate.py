@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import astuple
 
 import pytest
 
+from isofire.sweep import estimate as estimating
 from isofire.sweep.estimate import Estimate, estimate, fastest, fitted
 
 FEW = ("seeds=[0]", 'cells=[{bits=[2], weights={method="lsq"}}]')
@@ -31,7 +33,7 @@ def test_an_image_costs_its_forward_passes_whatever_noise_says(larger: float) ->
 
 
 def test_short_cells_are_timed_twice_and_the_faster_counts() -> None:
-    for seconds, expected in (([3.0, 2.0], 2.0), ([2.0, 3.0], 2.0), ([50.0, 40.0], 50.0)):
+    for seconds, expected in (([0.3, 0.2], 0.2), ([0.2, 0.3], 0.2), ([5.0, 4.0], 5.0)):
         assert fastest(iter(seconds).__next__) == expected
 
 
@@ -45,3 +47,18 @@ def test_a_cell_waits_for_its_baseline_and_cannot_be_split() -> None:
     found = Estimate({("a", "qat", "weights", "lsq"): (4, 10.0)}, {"a": (1, 30.0)})
     assert found.total == 70
     assert [found.span(workers) for workers in (1, 2, 8)] == [70, 40, 40]
+
+
+def test_what_timings_warn_of_is_not_told(plan, monkeypatch, caplog) -> None:
+    """The sweep says it of the cells; here it would be said once a timing, of no cell."""
+    real = estimating.run_cell
+
+    def warning(*given: object, **more: object) -> object:
+        logging.getLogger("isofire.quantization").warning("nothing fires")
+        return real(*given, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(estimating, "run_cell", warning)
+    estimate(plan, plan.cells[:1])
+    assert "nothing fires" not in caplog.text
+    logging.getLogger("isofire.quantization").warning("again")
+    assert "again" in caplog.text

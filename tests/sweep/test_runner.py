@@ -52,6 +52,17 @@ def test_a_longer_file_in_the_same_folder_computes_what_is_new(support, tmp_path
     assert [row["bits"] for row in results.rows] == [32, 2, 3, 4]
 
 
+def test_cells_that_a_later_file_does_not_ask_for_are_told(support, tmp_path, caplog) -> None:
+    """Their results are in no table any more; those of a longer file are."""
+    support.run_inline(tmp_path, *FEW)
+    support.run_inline(tmp_path, FEW[0], FEW[1].replace("[2, 4]", "[2, 3, 4]"))
+    assert "does not ask for" not in caplog.text
+    results, _ = support.run_inline(tmp_path, FEW[0], FEW[1].replace("[2, 4]", "[4]"))
+    assert "holds 2 finished cells of" in caplog.text
+    assert "results and reports are now of this file alone; another --out keeps both" in caplog.text
+    assert [row["bits"] for row in results.rows] == [32, 4]
+
+
 def test_damage_is_repaired_with_the_same_bits(support, tmp_path) -> None:
     results, _ = support.run_inline(tmp_path, *FEW)
     before, store = support.contents(tmp_path), Store(tmp_path)

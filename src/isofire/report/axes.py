@@ -95,14 +95,18 @@ def far_below(shares: Sequence[float], anchors: Sequence[float], images: int) ->
 
 def accuracy_ticks(axis: Axis) -> list[tuple[float, str]]:
     """Places and labels of round accuracies on an axis of the error."""
-    if axis.high / axis.low < 3:
-        step = nice((axis.high - axis.low) / 5)
+    errors = [e for e in _ERRORS if axis.low <= e <= axis.high] if axis.high / axis.low >= 3 else []
+    # equal steps where the axis is short, or hardly any of those lie on it
+    for count in (5, 8, 12):
+        if len(errors) >= _FEWEST:
+            break
+        step = nice((axis.high - axis.low) / count)
         errors = [round(k * step, 12) for k in range(math.ceil(axis.low / step), math.floor(axis.high / step) + 1)]
-    else:
-        errors = [e for e in _ERRORS if axis.low <= e <= axis.high]
     return [(axis.at(error), f"{100 - error:g}") for error in errors]
 
 
+_FEWEST = 3
+"""Ticks by which a logarithmic axis is read."""
 _ERRORS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 50, 70, 90)
 
 

@@ -12,6 +12,7 @@ from isofire.errors import DataError, OutputError
 from isofire.firing.evidence.outcome import Margins
 from isofire.report.axes import BOTTOM, LEFT, RIGHT, TOP
 from isofire.report.entries import Entry, entries_of
+from isofire.report.gained import memory_figure
 from isofire.report.palette import COLOURS, Palette, Row, Shape
 from isofire.report.scatter import scatter
 from isofire.report.study import Study
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
 FigureFormat = Literal["pdf", "svg", "png"]
 COLUMN = 3.4
 """Width of a figure, in inches: a column of two, as IEEE and ACM set them."""
+_LONG = 42
+"""Characters of an axis' title that fit a column."""
 _GREY, _SHADE, _KEPT, _BAND = "#666666", "#BBBBBB", "#009E73", "#BBDDEE"
 
 
 def write_figures(study: Study, page: Path, form: FigureFormat) -> list[Path]:
-    """Accuracy against drift of each baseline, as wide as a column, beside the page.
+    """Accuracy against drift of each baseline, and memory where rows have it, as wide as a column, beside the page.
 
     Raises
     ------
@@ -37,16 +40,57 @@ def write_figures(study: Study, page: Path, form: FigureFormat) -> list[Path]:
     written = []
     for number, name in enumerate(study.baselines):
         found = [entry for entry in study.entries if str(entry.label("baseline")) == name]
-        rows = [row for row in study.rows if row["baseline"] == name]
-        figure = scatter_figure(rows, title=_heading(found), width=COLUMN, margins=found[0].margins)
+        rows, heading = [row for row in study.rows if row["baseline"] == name], _heading(found)
+        drawn = {"scatter": scatter_figure(rows, title=heading, width=COLUMN, margins=found[0].margins)}
+        palette = Palette(rows)
+        if (memory := memory_figure(name, found, palette)) is not None:
+            drawn["memory"] = _memory_figure(memory, palette, heading)
         end = "" if len(study.baselines) == 1 else f"-{number}"
-        path = page.with_name(f"{page.stem}-scatter{end}.{form}")
-        try:
-            figure.savefig(path, dpi=300)
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror}") from error
-        written.append(path)
+        for what, figure in drawn.items():
+            path = page.with_name(f"{page.stem}-{what}{end}.{form}")
+            try:
+                figure.savefig(path, dpi=300)
+            except OSError as error:
+                raise OutputError(f"cannot write {path}: {error.strerror}") from error
+            written.append(path)
     return written
+
+
+def _memory_figure(found: dict[str, Any], palette: Palette, title: str) -> Figure:
+    """Memory against drift as the page shows it: see `isofire.report.gained`."""
+    figure = _new_figure((COLUMN, COLUMN))
+    axis = _axes(figure, found, small=True)
+    if len(found["front"]) > 1:
+        axis.step(*zip(*found["front"], strict=True), where="post", color="black", linewidth=0.7, zorder=2)
+    for mark in found["marks"]:
+        _draw_mark(axis, mark)
+    base = found["base"]
+    axis.plot(base["x"], base["y"], **_BASE, clip_on=False, zorder=4)
+    axis.set_title(_wrapped(title, COLUMN), fontsize=7.5, loc="left")
+    _legend(figure, palette, found, below=True)
+    return figure
+
+
+def _axes(figure: Figure, found: dict[str, Any], *, small: bool) -> Axes:
+    """The field of a figure, with ticks and titles of its axes."""
+    axis = figure.subplots()
+    axis.set_xlim(LEFT, RIGHT)
+    axis.set_ylim(BOTTOM, TOP)
+    for set_ticks, ticks in ((axis.set_xticks, found["x_ticks"]), (axis.set_yticks, found["y_ticks"])):
+        set_ticks([place for place, _ in ticks], [text for _, text in ticks])
+    axis.tick_params(labelsize=6.5 if small else 8)
+    for set_label, text in ((axis.set_xlabel, found["x_label"]), (axis.set_ylabel, found["y_label"])):
+        # a column is too narrow for a title and its unit in one line
+        lines = text.replace(" (", "\n(") if small and len(text) > _LONG else text
+        set_label(lines, fontsize=7 if small else 9)
+    axis.grid(color="#EEEEEE", linewidth=0.6)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+    return axis
+
+
+def _wrapped(title: str, width: float) -> str:
+    return textwrap.fill(title, max(20, round(16 * width)))
 
 
 def scatter_figure(
@@ -81,17 +125,7 @@ def scatter_figure(
     palette, small = Palette(rows), width is not None
     found = scatter("", entries_of(rows, margins), palette)
     figure = _new_figure((7.2, 4.4) if width is None else (width, width))
-    axis = figure.subplots()
-    axis.set_xlim(LEFT, RIGHT)
-    axis.set_ylim(BOTTOM, TOP)
-    for set_ticks, ticks in ((axis.set_xticks, found["x_ticks"]), (axis.set_yticks, found["y_ticks"])):
-        set_ticks([place for place, _ in ticks], [text for _, text in ticks])
-    axis.tick_params(labelsize=6.5 if small else 8)
-    axis.set_xlabel(found["x_label"].replace(" (", "\n(") if small else found["x_label"], fontsize=7 if small else 9)
-    axis.set_ylabel(found["y_label"], fontsize=7 if small else 9)
-    axis.grid(color="#EEEEEE", linewidth=0.6)
-    axis.set_axisbelow(True)
-    axis.spines[["top", "right"]].set_visible(False)
+    axis = _axes(figure, found, small=small)
     _draw_references(axis, found, 6 if small else 7.5)
     if len(found["front"]) > 1:
         axis.step(*zip(*found["front"], strict=True), where="post", color="black", linewidth=0.7, zorder=2)
@@ -101,7 +135,7 @@ def scatter_figure(
     models = ", ".join(dict.fromkeys(f"{row['model']} on {row['data']}" for row in rows))
     heading = f"{models}\n{found['sample']}" if title is None else title
     if width is not None:
-        heading = textwrap.fill(heading, max(20, round(16 * width)))
+        heading = _wrapped(heading, width)
     axis.set_title(heading, fontsize=7.5 if small else 9.5, loc="left")
     _legend(figure, palette, found, below=small)
     return figure
@@ -164,6 +198,7 @@ def _draw_below(axis: Axes, texts: Sequence[tuple[float, float, str, bool]], siz
         )  # fmt: skip
 
 
+_BASE: dict[str, Any] = {"marker": "*", "color": "black", "markersize": 9, "linestyle": "none"}
 _CONTROL: dict[str, Any] = {"color": "black", "markeredgewidth": 1.8}
 
 
@@ -198,8 +233,15 @@ def _legend(figure: Figure, palette: Palette, found: dict[str, Any], below: bool
     if found["shades"]:
         shown["drift within the margin"] = Patch(color=_SHADE, alpha=0.4, linewidth=0)
         shown["accuracy too"] = Patch(color=_KEPT, alpha=0.3, linewidth=0)
+    if "band" not in found:
+        shown[f"the baseline: {found['base']['text']}, no drift"] = Line2D([], [], **_BASE)
+        return _place(figure, shown, below)
     dashes: Any = Line2D([], [], color=_GREY, linewidth=0.9, linestyle=(0, (4, 2)))
     shown["baseline ± 1 standard error"] = (Patch(color=_BAND, alpha=0.6), dashes)
+    return _place(figure, shown, below)
+
+
+def _place(figure: Figure, shown: dict[str, Any], below: bool) -> None:
     place: dict[str, Any] = {"loc": "outside right upper", "fontsize": 7.5}
     if below:
         place = {"loc": "outside lower center", "fontsize": 6, "ncols": 2, "columnspacing": 1.0}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,7 +22,7 @@ from isofire.sweep.plan import Plan
 from isofire.sweep.task import BaselineTask, CellTask, Task
 from isofire.training.distributed import pick_device
 
-ONCE = 10.0
+ONCE = 1.0
 """Seconds of a cell that is timed once; of shorter ones the faster of two counts, since noise only ever adds."""
 ENOUGH = 0.5
 """Seconds of a forward pass that is long enough to time; small batches cost more an image than those of the sweep."""
@@ -75,6 +77,22 @@ def estimate(plan: Plan, cells: Iterable[Task], made: Container[str] = ()) -> Es
         Keys of finished baselines.
     """
     torch.set_num_threads(plan.sweep.threads)
+    with _quiet():
+        return _timed(cells, made)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to itself what quantizing a few images warns of: the sweep will say it of the cells."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _timed(cells: Iterable[Task], made: Container[str]) -> Estimate:
     samples: dict[str, _Sample] = {}
     costs: dict[Kind, CellSeconds] = {}
     found: dict[Kind, tuple[int, float]] = {}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from isofire.errors import OutputError, WorkerError
+from isofire.errors import DataError, OutputError, WorkerError
 from isofire.files import writable_folder, write_text
 from isofire.firing.evidence.outcome import HEADLINE
 from isofire.study import markdown_table, write_rows
@@ -18,6 +19,9 @@ from isofire.sweep.plan import Plan
 from isofire.sweep.results import Results
 from isofire.sweep.store import Store
 from isofire.sweep.task import Outcome, Task
+from isofire.text_table import counted
+
+_LOG = logging.getLogger(__name__)
 
 LIVES = 3
 """A cell whose process died so often in one run counts as failed."""
@@ -138,6 +142,7 @@ class _Run:
         # tasks that others were at when we asked, with the time to ask again
         self.resting: dict[str, tuple[float, Task]] = {}
         self.store.tidy()
+        self._tell_of_others()
         write_text(self.store.root / "plan.json", plan.to_json())
         finished = {task.key for task in plan.cells if self.store.check("cells", task.key)}
         attempts = {task.key: self._attempts(task) for task in plan.cells if task.key not in finished}
@@ -162,6 +167,22 @@ class _Run:
             self.blocked.get(task.baseline.key, self.ready).append(task)
         self.state.rows = list(self._results().rows)
         self.written = -_TABLE_EVERY
+
+    def _tell_of_others(self) -> None:
+        """Say which finished cells of an earlier file no result will show any more."""
+        try:
+            before = Results.open(self.folder).plan
+        except DataError:
+            # there is none, or it is damaged and about to be written anew
+            return
+        keys = {str(cell["key"]) for cell in before["cells"]} - {task.key for task in self.plan.cells}
+        left = [key for key in keys if self.store.exists("cells", key)]
+        if left:
+            _LOG.warning(
+                "%s holds %s of %r that this file does not ask for: they stay in its cells/, but results and reports "
+                "are now of this file alone; another --out keeps both",
+                self.folder, counted(len(left), "finished cell"), before["name"],
+            )  # fmt: skip
 
     def to_end(self) -> Results:
         self._show()
