@@ -329,6 +329,21 @@ def test_integer_weights_of_a_converted_model_give_its_values(net, images, weigh
         assert torch.equal(signed.codes.flatten(1), (ends * (found.codes.flatten(1) - zero)).round().int())
 
 
+@pytest.mark.parametrize("weights", [*WEIGHTS[:4], {"method": "lqnet", "bits": 1}])
+def test_outputs_of_very_unlike_weights_keep_their_levels(net, images, weights) -> None:
+    """A pruned output has the level 0 alone, and the rounding of one with huge weights hides no others."""
+    layer = net.hidden[1]
+    with torch.no_grad():
+        layer.weight[0] *= 1e9
+        layer.weight[1] = 0.0
+    model = isofire.quantize_(net, QuantSpec(weights=weights), images)
+    codes, levels = isofire.integer_weights(model)["hidden.1"]
+    rows = levels.expand(len(codes), -1).gather(1, codes.flatten(1).long())
+    assert torch.equal(rows, layer.weight.flatten(1))
+    assert levels.shape[1] <= 2 ** weights["bits"]
+    assert bool((levels.diff(dim=1) >= 0).all())
+
+
 def test_integer_weights_are_those_of_a_quantized_network(net, images) -> None:
     with pytest.raises(ModelError, match="in full precision"):
         isofire.integer_weights(net)

@@ -163,8 +163,10 @@ def _codes(weight: Tensor, setting: WeightSetting) -> Codes:
 
 
 def _points(codes: Tensor) -> range:
-    """From the least to the largest; of levels without a 0 the odd ones."""
-    return range(int(codes.min()), int(codes.max()) + 1, 2 if bool((codes % 2 != 0).all()) else 1)
+    """From the least to the largest; of levels without a 0 the odd ones. Outputs of zeros alone have any."""
+    codes = codes.flatten(1)
+    used = codes[(codes != 0).any(1)] if bool(codes.any()) else codes
+    return range(int(used.min()), int(used.max()) + 1, 2 if bool((used % 2 != 0).all()) else 1)
 
 
 def _shared(codes: Codes) -> Tensor:
@@ -176,8 +178,12 @@ def _in_use(weight: Tensor, setting: WeightSetting) -> IntegerWeights:
     found = _codes(weight, setting)
     if found.exact:
         points = _points(found.codes)
-        codes = (found.codes - points.start) // points.step
-        lattice = _shared(found).view(-1, 1) * torch.tensor(points, dtype=torch.float64)
+        codes = ((found.codes - points.start) // points.step).clamp(0, len(points) - 1)
+        steps = _shared(found)
+        if points.step == 2 and not bool(found.codes.flatten(1).any(1).all()):
+            # an output of zeros has no level but 0
+            steps = found.step * (found.codes != 0).flatten(1).any(1)
+        lattice = steps.view(-1, 1) * torch.tensor(points, dtype=torch.float64)
         return IntegerWeights(codes.to(torch.int32), _as_they_are(weight, codes, lattice))
     rows = _grouped(weight, setting)
     each = [row.unique(return_inverse=True) for row in rows]

@@ -17,6 +17,8 @@ _ENOUGH = 8
 _TRIED = 16
 # twice the rounding of origin + step * k in float32
 _ROUNDING = 2.0**-22
+# by which share of itself that may move the least point of 16 bits
+_KEPT = 2.0**-6
 
 
 class Codes(NamedTuple):
@@ -54,9 +56,10 @@ def codes_of(weight: Tensor, bits: int, one_step: bool = False, known: int | Non
     w = weight.detach().double().cpu()
     whole = _lattice(w, known)
     if whole is not None:
-        return Codes(
-            _divided(w, torch.full(w.shape[:1], whole).double()), torch.full(w.shape[:1], whole).double(), True
-        )
+        steps = torch.full(w.shape[:1], whole, dtype=torch.float64)
+        codes = _divided(w, steps)
+        if _keeps_each_output(w, codes * whole):
+            return Codes(codes, steps, True)
     if not one_step:
         each = []
         for row in w:
@@ -74,6 +77,12 @@ def codes_of(weight: Tensor, bits: int, one_step: bool = False, known: int | Non
 
 def _divided(w: Tensor, steps: Tensor) -> Tensor:
     return (w / steps.view(-1, *(1,) * (w.ndim - 1))).round().to(torch.int64)
+
+
+def _keeps_each_output(w: Tensor, found: Tensor) -> bool:
+    """Whether outputs of far smaller weights than others, which the largest one's rounding would hide, are kept too."""
+    noise = w.abs().flatten(1).amax(1).view(-1, *(1,) * (w.ndim - 1)) * _ROUNDING
+    return bool((((w - found).abs() <= w.abs() * _KEPT) | (w.abs() <= noise)).all())
 
 
 def _lattice(w: Tensor, known: int | None) -> float | None:
