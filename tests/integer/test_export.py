@@ -171,6 +171,26 @@ def test_the_header_says_how_much_memory_it_takes(kind: str, tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_specks_arithmetic_has_a_c_program(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+
+    def neurons() -> IF:
+        return IF(v_reset=None, several=True, v_floor=-1.0, v_threshold=0.5)
+
+    net = nn.Sequential(
+        PerStep(nn.Conv2d(1, 4, 3, bias=False)), neurons(), PerStep(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(36, 5)),
+        neurons(),
+    ).eval()  # fmt: skip
+    x = torch.randint(0, 3, (8, 4, 1, 8, 8)).float()
+    network = lower(net, x, hardware="speck2f", approximate=True)
+    assert all(spikes.max() > 1 for spikes in network.run(network.codes(x)).spikes.values())
+    folder = write_c(tmp_path / "speck", network, network.codes(x))
+    strict = ["cc", "-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror", "-fsanitize=undefined"]
+    subprocess.run([*strict, "network.c", "network_test.c", "-o", "run"], cwd=folder, check=True)
+    assert subprocess.run([str(folder / "run")], capture_output=True, text=True, check=True).stdout == "equal\n"
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 def test_a_changed_weight_is_seen_by_the_golden_vectors(tmp_path: Path) -> None:
     network = NETWORKS["lif"]()
     folder = write_c(tmp_path / "net", network, network.codes(images()[:4]), "digits")

@@ -119,7 +119,10 @@ def _check_rules(name: str, rules: NeuronRules) -> None:
     plain = rules.increment == "whole" and rules.deliver == "sum"
     held = rules.overflow == rules.current_overflow == "refuse"
     if not (plain and held) or rules.compare != ">=" or rules.threshold_shift:
-        raise ModelError(f"a C program is written of lowered networks; {name!r} has the rules of a chip")
+        raise ModelError(
+            f"a C program adds a step's spikes up and refuses what leaves a state's width; {name!r} has the rules of a "
+            "chip that does otherwise. Lower the network without hardware, or write a bundle"
+        )
     for rule in (rules.decay, rules.synapse_decay):
         if rule is not None and rule.rounding != "nearest":
             raise ModelError(f"the decay of {name!r} rounds by {rule.rounding!r}, not to the nearest")
