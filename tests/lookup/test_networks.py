@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from scripts.look_ups.count import definition
 from torch import Tensor, nn
 
 import isofire
@@ -34,15 +35,6 @@ def _network(**options: Any) -> SEWResNet:
 
 def _quantized(spec: isofire.QuantSpec = W4, **options: Any) -> nn.Module:
     return isofire.quantize_(_network(**options), spec, torch.randn(16, 3, 12, 12))
-
-
-def _reference(model: nn.Module) -> nn.Module:
-    """The definition: sums of codes by torch, neurons step by step."""
-    made = isofire.fast(model, path="torch")
-    for module in made.modules():
-        if isinstance(module, Neuron):
-            module.backend = "reference"
-    return made
 
 
 def _spikes(model: nn.Module, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
@@ -79,7 +71,7 @@ def test_every_way_of_joining_gives_the_reference_s_spikes(connect: str, path: A
     quick = isofire.fast(model, path=path)
     found = _spikes(quick, x)
     assert _by_tables(quick) == 8
-    assert _equal(found, _spikes(_reference(model), x))
+    assert _equal(found, _spikes(definition(model), x))
     assert all(0.0 < float(spikes.mean()) < 1.0 for spikes in found[0].values())
 
 
@@ -90,7 +82,7 @@ def test_all_bits(bits: int) -> None:
     model = _quantized(isofire.QuantSpec(weights={"method": method, "bits": bits}, first_layer="quantize"))
     x = torch.randn(33, 3, 12, 12)
     quick = isofire.fast(model)
-    assert _equal(_spikes(quick, x), _spikes(_reference(model), x))
+    assert _equal(_spikes(quick, x), _spikes(definition(model), x))
     assert _by_tables(quick) == 8
 
 
@@ -104,7 +96,7 @@ def test_quantized_membranes_of_every_neuron(neuron: str, placement: str) -> Non
     model = _quantized(spec, neuron=neuron)
     x = torch.randn(32, 3, 12, 12)
     quick = isofire.fast(model)
-    assert _equal(_spikes(quick, x), _spikes(_reference(model), x))
+    assert _equal(_spikes(quick, x), _spikes(definition(model), x))
     assert _by_tables(quick) == 8
 
 
@@ -128,7 +120,7 @@ def test_spikes_do_not_depend_on_batch_or_threads() -> None:
 def test_frames_are_taken_as_images_are() -> None:
     model = _quantized()
     frames = torch.randn(3, 20, 3, 12, 12)
-    assert _equal(_spikes(isofire.fast(model), frames), _spikes(_reference(model), frames))
+    assert _equal(_spikes(isofire.fast(model), frames), _spikes(definition(model), frames))
 
 
 @compiled
@@ -146,7 +138,7 @@ def test_pools_and_flat_layers_in_a_sequence(pool: nn.Module) -> None:
         model(x)
     model = isofire.quantize_(model.eval(), W4, x)
     quick = isofire.fast(model)
-    assert _equal(_spikes(quick, x), _spikes(_reference(model), x))
+    assert _equal(_spikes(quick, x), _spikes(definition(model), x))
     assert _by_tables(quick) == 2
 
 
@@ -156,7 +148,7 @@ def test_recorders_and_comparisons_find_the_layers() -> None:
     quantized = isofire.quantize_(copy.deepcopy(model), W4, torch.randn(16, 3, 12, 12))
     quick, x = isofire.fast(quantized), torch.randn(40, 3, 12, 12)
     counts = []
-    for network in (quick, _reference(quantized)):
+    for network in (quick, definition(quantized)):
         with FiringRecorder(network) as recorder:
             network(x)
         counts.append(recorder.counts)
@@ -164,7 +156,7 @@ def test_recorders_and_comparisons_find_the_layers() -> None:
     assert names == list(counts[1].layers)
     assert all(torch.equal(counts[0].counts[name], counts[1].counts[name]) for name in names)
     data = (x, torch.zeros(40, dtype=torch.int64))
-    drifts = isofire.compare(model, quick, data).layers, isofire.compare(model, _reference(quantized), data).layers
+    drifts = isofire.compare(model, quick, data).layers, isofire.compare(model, definition(quantized), data).layers
     assert [(drift.layer, drift.emd) for drift in drifts[0]] == [(drift.layer, drift.emd) for drift in drifts[1]]
 
 
@@ -213,12 +205,12 @@ def test_who_follows_each_operation_sees_the_quantized_network() -> None:
 def test_inputs_that_are_not_finite_go_the_reference_s_way(value: float) -> None:
     model, x = _quantized(), torch.randn(9, 3, 12, 12)
     x[2, 1, 5, 5] = value
-    assert _equal(_spikes(isofire.fast(model), x), _spikes(_reference(model), x))
+    assert _equal(_spikes(isofire.fast(model), x), _spikes(definition(model), x))
 
 
 def test_without_compiled_look_ups_the_spikes_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = _quantized(), torch.randn(10, 3, 12, 12)
-    expected = _spikes(_reference(model), x)
+    expected = _spikes(definition(model), x)
     monkeypatch.setattr(native, "library", lambda: None)
     quick = isofire.fast(model)
     assert _equal(_spikes(quick, x), expected)
@@ -259,7 +251,7 @@ def test_a_changed_tensor_is_a_tensor_like_any_other() -> None:
         model.second.weight.copy_(torch.randint(-7, 8, (4, 4, 1, 1)) / 8)
         x = torch.randn(9, 1, 6, 6) * 3
         quick = isofire.fast(model)
-        assert torch.equal(quick(x), _reference(model)(x))
+        assert torch.equal(quick(x), definition(model)(x))
         assert float((quick(x) != model(x)).float().mean()) < 0.01
         assert type(quick(x)) is Tensor
 
@@ -319,7 +311,7 @@ def test_neurons_with_a_forward_of_their_own_keep_it() -> None:
     with torch.no_grad():
         model[3][0].weight.copy_(torch.randint(-7, 8, (4, 4, 3, 3)) / 8)  # type: ignore[index, operator]
         x = torch.randn(9, 1, 8, 8) * 3
-        assert torch.equal(isofire.fast(model)(x), _reference(model)(x))
+        assert torch.equal(isofire.fast(model)(x), definition(model)(x))
 
 
 @compiled

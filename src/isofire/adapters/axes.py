@@ -21,7 +21,7 @@ from isofire.adapters.compiled import original
 from isofire.adapters.registry import batch_first, find_neurons, from_rest
 from isofire.errors import DataError
 from isofire.quantizers import RangeObserver
-from isofire.running import device_of, evaluating, forward
+from isofire.running import device_of, evaluating, forked, forward
 
 _KNOWN: WeakKeyDictionary[nn.Module, dict[int, int]] = WeakKeyDictionary()
 """Network -> number of axes of its inputs -> the one that holds the images."""
@@ -112,13 +112,12 @@ def _images_seen(net: nn.Module, neurons: dict[str, tuple[nn.Module, Adapter]], 
 
     membranes = [found for neuron, adapter in neurons.values() if (found := adapter.membrane(neuron)) is not None]
     kept = [membrane.observer for membrane in membranes]
-    cuda = [inputs.device] if inputs.device.type == "cuda" else []
     with (
         unheard(net),
         evaluating(net),
         from_rest(net),
         torch.no_grad(),
-        torch.random.fork_rng(cuda),
+        forked(inputs.device),
         ExitStack() as end,
     ):
         for neuron, adapter in neurons.values():

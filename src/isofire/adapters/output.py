@@ -22,7 +22,7 @@ from isofire.adapters.logits_of import LogitsOf
 from isofire.adapters.over_time import OverTime
 from isofire.adapters.registry import batch_first, find_neurons, from_rest
 from isofire.errors import ModelError
-from isofire.running import device_of, evaluating, forward
+from isofire.running import device_of, evaluating, forked, forward
 
 _AXES: WeakKeyDictionary[nn.Module, dict[int, int]] = WeakKeyDictionary()
 """Network -> number of axes of its logits -> the axis of the images, once known."""
@@ -245,8 +245,7 @@ def _calls(net: nn.Module, inputs: Tensor, images: int) -> dict[nn.Module, list[
 def _run(net: nn.Module, inputs: Tensor, images: int, some: int) -> Any:
     """What the network returns for `some` of the images; None if it fails on them. It draws no random numbers."""
     part = inputs.narrow(input_axis(net, inputs, images), 0, some).to(device_of(net, inputs.device))
-    cuda = [part.device] if part.device.type == "cuda" else []
-    with torch.random.fork_rng(cuda), torch.no_grad(), evaluating(net), from_rest(net):
+    with forked(part.device), torch.no_grad(), evaluating(net), from_rest(net):
         try:
             return forward(net, part)
         except ModelError:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
-from isofire.cli.named import ModelChoice
+from isofire.cli.named import FullPrecision, ModelChoice
 from isofire.cli.options import Machine, Output, QuantChoice
 from isofire.cli.quantizing import Quantizing
 from isofire.cli.screen import Report
@@ -19,7 +18,7 @@ _KIB = 1024.0
 
 
 def allocate(
-    baseline: Path | None = None,
+    baseline: FullPrecision = None,
     /,
     *,
     asked: QuantChoice | None = None,
@@ -53,9 +52,6 @@ def allocate(
 
     Parameters
     ----------
-    baseline
-        The full-precision network: a model.safetensors that isofire wrote, a pretrained one's name, or a FILE.nir; or
-        --model names one of yours.
     bits
         Numbers of bits to choose from.
     weight_kib, state_kib, total_kib

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 from cyclopts import Group, Parameter
 
 from isofire.cli.floors import FloorChoice
-from isofire.cli.named import ModelChoice
+from isofire.cli.named import Against, ModelChoice
 from isofire.cli.options import BatchSize, DataChoice, Machine, Output
 from isofire.cli.screen import Report
 from isofire.errors import SpecError
@@ -34,7 +34,7 @@ _Limit = Annotated[float | None, Parameter(group=_LIMITS, show_default=False)]
 
 
 def check(
-    baseline: Path,
+    baseline: Against,
     quantized: Path | None = None,
     /,
     *,
@@ -66,8 +66,6 @@ def check(
 
     Parameters
     ----------
-    baseline
-        The network to measure against, usually in full precision; with --model it may be left to --weights.
     quantized
         The network that is to be shipped.
     max_accuracy_drop

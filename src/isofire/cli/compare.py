@@ -12,7 +12,7 @@ import msgspec
 from isofire.cli.earlier import CONFIG, Force, keep_earlier
 from isofire.cli.figures import save_figure
 from isofire.cli.floors import FloorChoice
-from isofire.cli.named import ModelChoice
+from isofire.cli.named import Against, ModelChoice
 from isofire.cli.options import BatchSize, DataChoice, Machine, MarginChoice, Out, Output
 from isofire.cli.screen import Log, Report, open_folder
 from isofire.files import write_text
@@ -27,7 +27,7 @@ from isofire.study.cell import name_of_data
 
 
 def compare(
-    baseline: Path,
+    baseline: Against,
     quantized: Path | None = None,
     integers: Path | None = None,
     /,
@@ -59,8 +59,6 @@ def compare(
 
     Parameters
     ----------
-    baseline
-        The network to measure against, usually in full precision; with --model it may be left to --weights.
     quantized
         The network to measure; also a bundle of integers (isofire export --to bundle).
     integers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from isofire.cli.named import ModelChoice
+from isofire.cli.named import ModelChoice, Network
 from isofire.cli.options import DataChoice, Machine, Output
 from isofire.cli.screen import Report
 from isofire.firing.compare import require_order
@@ -13,7 +13,7 @@ from isofire.study import environment
 
 
 def cost(
-    model: Path | None = None,
+    model: Network = None,
     quantized: Path | None = None,
     /,
     *,
@@ -36,8 +36,6 @@ def cost(
 
     Parameters
     ----------
-    model
-        A file that isofire wrote (model.safetensors); with --model, weights for it.
     quantized
         A second network to show beside the first, its quantized version.
     batch_size

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 
-from isofire.cli.named import ModelChoice
+from isofire.cli.named import ModelChoice, Network
 from isofire.cli.options import BatchSize, DataChoice, Machine, Output
 from isofire.cli.screen import Report
 from isofire.firing import observe
@@ -15,7 +13,7 @@ from isofire.training import evaluate as measure
 
 
 def evaluate(
-    model: Path | None = None,
+    model: Network = None,
     /,
     *,
     batch_size: BatchSize = 256,
@@ -31,11 +29,6 @@ def evaluate(
     isofire eval --model nets:build --weights weights.safetensors --data nets:load
     isofire eval sew_resnet8-digits --data digits
     ```
-
-    Parameters
-    ----------
-    model
-        A file that isofire wrote (model.safetensors); with --model, weights for it.
     """
     place = (machine or Machine()).claim()
     opened, _ = (network or ModelChoice()).open(model)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from torch import nn
 
-from isofire.cli.named import ModelChoice
+from isofire.cli.named import ModelChoice, Network
 from isofire.cli.options import DataChoice, Output, batch_of
 from isofire.cli.screen import Report
 from isofire.errors import SpecError
@@ -26,7 +26,7 @@ _CHECKED = 16
 
 
 def export(
-    model: Path | None = None,
+    model: Network = None,
     /,
     *,
     out: Annotated[Path, Parameter(name=["--out", "-o"], help="The file to write; a folder for bundle and c.")],
@@ -60,8 +60,6 @@ def export(
 
     Parameters
     ----------
-    model
-        A file that isofire wrote (model.safetensors); with --model, weights for it.
     to
         nir, the Neuromorphic Intermediate Representation (extra `nir`); bundle, a folder of packed codes and a JSON
         manifest that numpy reads; c, a folder with a C99 program; onnx, an ONNX file (extra `onnx`).

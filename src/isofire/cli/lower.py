@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from isofire.cli.named import ModelChoice
+from isofire.cli.named import ModelChoice, Network
 from isofire.cli.options import DataChoice, Out, Output, batch_of
 from isofire.cli.screen import Report
 
@@ -18,7 +17,7 @@ EXAMPLES = 64
 
 
 def lower(
-    model: Path | None = None,
+    model: Network = None,
     /,
     *,
     hardware: Annotated[str, Parameter(help="A preset, such as xylo-a2, speck2f or loihi1, or a chip's TOML file.")],
@@ -44,8 +43,6 @@ def lower(
 
     Parameters
     ----------
-    model
-        A file that isofire wrote (model.safetensors); with --model, weights for it.
     shift_by
         Of bit shifts: factor, the nearest to the share that is lost in a step; log2, Rockpool's rule.
     gain

@@ -15,6 +15,15 @@ from isofire.models import build_named, fill_named, open_model, open_named
 from isofire.quantization import spec_of
 
 _MODEL = Group("Model")
+_NETWORK = "A file that isofire wrote (model.safetensors); with --model, weights for it."
+Network = Annotated[Path | None, Parameter(help=_NETWORK)]
+_FULL = (
+    "The full-precision network: a model.safetensors that isofire wrote, a pretrained one's name, or a FILE.nir; or "
+    "--model names one of yours."
+)
+FullPrecision = Annotated[Path | None, Parameter(help=_FULL)]
+_AGAINST = "The network to measure against, usually in full precision; with --model it may be left to --weights."
+Against = Annotated[Path, Parameter(help=_AGAINST)]
 
 
 @Parameter(name="*")

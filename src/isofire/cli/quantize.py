@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -12,7 +11,7 @@ from torch import nn
 
 from isofire.cli.compare import keep_comparison
 from isofire.cli.earlier import CONFIG, Force, keep_earlier
-from isofire.cli.named import ModelChoice
+from isofire.cli.named import FullPrecision, ModelChoice
 from isofire.cli.options import Machine, Out, Output, QuantChoice, deciding, out_folder, refuse_processes
 from isofire.cli.progress import LayersTold
 from isofire.cli.screen import Log, Report, open_folder
@@ -30,7 +29,7 @@ from isofire.training.progress import line
 
 
 def quantize(
-    baseline: Path | None = None,
+    baseline: FullPrecision = None,
     /,
     *,
     asked: QuantChoice | None = None,
@@ -59,9 +58,6 @@ def quantize(
 
     Parameters
     ----------
-    baseline
-        The full-precision network: a model.safetensors that isofire wrote, a pretrained one's name, or a FILE.nir; or
-        --model names one of yours.
     mode
         ptq: quantize after training. qat: then train on with the quantizers in place, as the table [qat] says; the
         weights of the last epoch are kept.

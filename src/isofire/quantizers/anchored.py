@@ -11,6 +11,7 @@ from torch import Tensor
 
 from isofire.errors import SpecError
 from isofire.quantizers.neuron_facts import NeuronFacts
+from isofire.quantizers.setting import MembraneSetting
 from isofire.quantizers.table import Table
 
 
@@ -42,9 +43,19 @@ def split(count: int, above: int | None, stored: str) -> tuple[int, int]:
     return count - 1 - k, k
 
 
-def stored_levels(bits: int, placement: str) -> int:
-    """How many of 2^bits codes hold a state: at `pre_fire` one stands for "fires"."""
-    return 2**bits - (placement == "pre_fire")
+def placed(setting: MembraneSetting, neuron: NeuronFacts, above: int | None = None) -> tuple[int, int, bool]:
+    """Levels below and above the rest for a setting with `bits`, and whether a further code stands for "fires".
+
+    Raises
+    ------
+    SpecError
+        If the neurons have several thresholds or, at `pre_fire`, several spikes a step; else as `split`.
+    """
+    bits, fires = setting.bits, setting.placement == "pre_fire"  # pyright: ignore[reportAttributeAccessIssue]
+    neuron.require_one_threshold()
+    if fires:
+        neuron.require_one_spike(setting.method)
+    return (*split(2**bits - fires, above, f"{bits} bits at {setting.placement}"), fires)
 
 
 def anchored_table(below: int, above: int, neuron: NeuronFacts, *, fires: bool) -> Table:

@@ -47,6 +47,8 @@ class Setting(Struct, metaclass=NamedKeys, frozen=True, kw_only=True, forbid_unk
     own_range: ClassVar[str] = "own levels"
     """What a column `range` says of a method without one: its levels are given or calibrated; "learned": they move in
     training; or what they follow from, such as "threshold"."""
+    numbers_a_group: ClassVar[int | None] = None
+    """How many float32 numbers are stored for each set of levels, such as a step; None: all of its levels."""
     in_columns: ClassVar[frozenset[str]] = frozenset(
         {"bits", "grid", "range", "clip", "granularity", "placement", "signed"}
     )
@@ -90,9 +92,8 @@ class Setting(Struct, metaclass=NamedKeys, frozen=True, kw_only=True, forbid_unk
         return math.ceil(self.nominal_bits)
 
     def table_numbers(self, groups: int) -> int:
-        """How many float32 numbers are stored beside the codes: here the levels of each group; fewer where a step, an
-        offset or a basis gives them."""
-        return groups * 2**self.stored_bits
+        """How many float32 numbers are stored beside the codes."""
+        return groups * (2**self.stored_bits if self.numbers_a_group is None else self.numbers_a_group)
 
     def groups(self, channels: int) -> int:
         """How many sets of levels a tensor of so many channels has."""

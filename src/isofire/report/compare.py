@@ -11,7 +11,7 @@ from isofire.firing.evidence.kept import LAYER_MEAN
 from isofire.firing.evidence.outcome import HEADLINE
 from isofire.firing.measures import Measure
 from isofire.report.axes import Axis, linear_axis, log_axis
-from isofire.report.entries import entries_of, title_of
+from isofire.report.entries import LABELS, entries_of, title_of
 from isofire.report.html import embedded_json, render
 from isofire.report.markdown import escaped, table
 from isofire.report.matching import Matched, Pair, match, what_differs
@@ -27,8 +27,7 @@ from isofire.study import to_csv
 
 _EDGE, _FAR, _TOP, _LOW = 56, 350, 10, 304
 _SCORES = ("accuracy", "accuracy_fp", HEADLINE, LAYER_MEAN)
-_LABELS = ("baseline", "model", "data", "target", "method", "bits", "range", "granularity", "placement", "options",
-           "mode", "seed", "spec")  # fmt: skip
+_LABELS = (*LABELS[:-1], "seed", LABELS[-1])
 
 
 def write_comparison(a: ResultsView, b: ResultsView, out: str | os.PathLike[str]) -> list[Path]:
@@ -194,7 +193,7 @@ def _line(number: int, pair: Pair, palette: Palette, measures: Sequence[Measure]
     for measure in measures:
         for side, row in (("a", pair.a), ("b", pair.b)):
             numbers[f"{measure.headline}_{side}"] = row.get(measure.headline)
-    labels = {key: "–" if pair.a.get(key) is None else str(pair.a[key]) for key in (*_LABELS, "seed")}
+    labels = {key: "–" if pair.a.get(key) is None else str(pair.a[key]) for key in _LABELS}
     return {
         "number": number,
         "title": title_of(pair.a),

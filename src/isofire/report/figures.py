@@ -39,7 +39,7 @@ def write_figures(study: Study, page: Path, form: FigureFormat) -> list[Path]:
     """
     written = []
     for number, name in enumerate(study.baselines):
-        found = [entry for entry in study.entries if str(entry.label("baseline")) == name]
+        found = study.of_baseline(name)
         rows, heading = [row for row in study.rows if row["baseline"] == name], _heading(found)
         drawn = {"scatter": scatter_figure(rows, title=heading, width=COLUMN, margins=found[0].margins)}
         palette = Palette(rows)

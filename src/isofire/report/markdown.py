@@ -62,7 +62,7 @@ def sweep_markdown(study: Study) -> str:
         body.append((*labels, bits_text(entry.label("bits")), *values, *gained, entry.n))
     lines += [*table(head, body, text=3), ""]
     for name in study.baselines:
-        front = pareto_front([e for e in entries if str(e.label("baseline")) == name])
+        front = pareto_front(study.of_baseline(name))
         told = "; ".join(title_of(e.rows[0]) for e in front) or "none"
         lines.append(f"Pareto front of {escaped(name)}, from the least drift on: {escaped(told)}.")
     lines += ["", *_how(study)]

@@ -11,7 +11,7 @@ from isofire.firing.evidence.outcome import FLOOR_IMAGES
 from isofire.firing.evidence.summary import RESAMPLES
 from isofire.report.entries import Entry, Row
 from isofire.report.latex import escaped
-from isofire.report.numbers import percent
+from isofire.report.numbers import percent, span, whole
 from isofire.report.palette import bits_order, bits_text
 from isofire.report.scope import listed, scope
 from isofire.report.study import Study
@@ -57,7 +57,7 @@ def _networks(study: Study) -> Iterator[str]:
         yield (
             f"The full-precision network {rows[0].get('model')} has {counts.n_neurons():,} spiking neurons in {layers} "
             f"layer{'s' if layers > 1 else ''}, runs for {rows[0]['T']} time steps, and is right on {accuracy} of "
-            f"{_span(int(row['n_images']) for row in rows)} test images of {rows[0].get('data')}."
+            f"{span(whole, (int(row['n_images']) for row in rows))} test images of {rows[0].get('data')}."
         )
 
 
@@ -81,13 +81,13 @@ def _settings(entries: Sequence[Entry]) -> Iterator[str]:
         if not entry.is_control:
             keys = ("target", "method", "range", "granularity", "placement", "options", "mode")
             groups.setdefault(tuple(entry.label(key) for key in keys), []).append(entry)
-    for (target, method, span, per, placement, options, mode), found in groups.items():
+    for (target, method, bounds, per, placement, options, mode), found in groups.items():
         bits = sorted(
             {bits_text(e.label("bits")): e.label("bits") for e in found}.items(), key=lambda i: bits_order(i[1])
         )
         what = {"both": "weights and membranes", "membrane": "membranes"}.get(str(target), str(target))
-        parts = [None if span is None else f"range {span}", None if per is None else f"per {per}", placement, options,
-                 {"ptq": "after training", "qat": "with training"}.get(str(mode), mode)]  # fmt: skip
+        parts = [None if bounds is None else f"range {bounds}", None if per is None else f"per {per}", placement,
+                 options, {"ptq": "after training", "qat": "with training"}.get(str(mode), mode)]  # fmt: skip
         more = ", ".join(str(part).replace(" | ", " and ") for part in parts if part is not None)
         ending = "bit" if [text for text, _ in bits] == ["1"] else "bits"
         by = str(method).replace(" | ", " and ")
@@ -97,20 +97,23 @@ def _settings(entries: Sequence[Entry]) -> Iterator[str]:
 def _calibration(study: Study) -> Iterator[str]:
     """On how many images, and what happened to batch norm."""
     quantized = [row for row in study.rows if study.spec(row)]
-    images = sorted({int(row["calibration_images"]) for row in quantized if row.get("calibration_images")})
+    images = {int(row["calibration_images"]) for row in quantized if row.get("calibration_images")}
     seeds = listed(study.seeds)
     drawn = f"anew by each of the seeds {seeds}" if len(study.seeds) > 1 else f"by seed {seeds}"
     if images:
-        yield f"Quantizers were calibrated on {_span(images)} training images, drawn {drawn}."
+        yield f"Quantizers were calibrated on {span(whole, images)} training images, drawn {drawn}."
     policies = {_policy(study.spec(row) or {}) for row in quantized if row.get("mode") == "ptq"}
     if policies == {"never"}:
         yield "Batch-norm statistics were left as they were."
     elif policies:
         where = "" if policies == {"always"} else " where weights were quantized"
         yield f"Statistics of batch norm, where the network has any, were measured anew on these images{where}."
-    epochs = sorted({int(row["epochs"]) for row in study.rows if row.get("mode") == "qat" and row.get("epochs")})
+    epochs = {int(row["epochs"]) for row in study.rows if row.get("mode") == "qat" and row.get("epochs")}
     if epochs:
-        yield f"With training means {_span(epochs)} epochs with quantizers in place, from the full-precision network."
+        yield (
+            f"With training means {span(whole, epochs)} epochs with quantizers in place, from the full-precision "
+            "network."
+        )
 
 
 def _policy(spec: Mapping[str, Any]) -> str:
@@ -123,18 +126,18 @@ def _drift(study: Study) -> Iterator[str]:
     blocks = {int((study.view.baseline_counts(str(row["cell"])).images_per_block > 0).sum()) for row in _first(rows)}
     yield (
         "Drift is the earth mover's distance (EMD) of the neurons' firing rates before and after"
-        f"[[smith2026quantization]], {drift_name(entries)}; its 95 % intervals are of {_span(sorted(blocks))} "
+        f"[[smith2026quantization]], {drift_name(entries)}; its 95 % intervals are of {span(whole, blocks)} "
         f"blocks of test images (jackknife, and bootstrap of {RESAMPLES} draws), those of accuracy of the images lost "
         "and won (mid-P)."
     )
-    seeds = sorted({entry.n for entry in entries if entry.n > 1})
+    seeds = {entry.n for entry in entries if entry.n > 1}
     if seeds:
         yield (
-            f"A setting is the mean of {_span(seeds)} seeds; its interval adds the variance between seeds, pooled over "
-            "the settings of a baseline, to that of images."
+            f"A setting is the mean of {span(whole, seeds)} seeds; its interval adds the variance between seeds, "
+            "pooled over the settings of a baseline, to that of images."
         )
     kinds = {reference.kind for entry in entries for reference in entry.references if reference is not None}
-    images = _span(sorted({int(row["n_images"]) for row in rows}))
+    images = span(whole, (int(row["n_images"]) for row in rows))
     texts = {
         "image floor": "the drift of the full-precision network from itself between two sets of "
         f"{FLOOR_IMAGES:,} images, drawn by blocks with replacement from the {images} test images ({DRAWS} draws)",
@@ -164,8 +167,3 @@ def _rule(study: Study) -> Iterator[str]:
 def _first(rows: Sequence[Row]) -> list[Row]:
     """A row of each baseline."""
     return list({row["baseline"]: row for row in reversed(rows)}.values())
-
-
-def _span(values: Any) -> str:
-    found = sorted(set(values))
-    return f"{found[0]:,}" if len(found) == 1 else f"{found[0]:,} to {found[-1]:,}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 
 from isofire.firing.evidence.interval import Interval
 
@@ -81,6 +82,19 @@ def multiple_text(found: Interval) -> str:
 def with_spread(mean: str, spread: str | None) -> str:
     """Mean and standard deviation; the mean alone where there is no spread."""
     return mean if spread is None else f"{mean} ± {spread}"
+
+
+def span(form: Callable[[float], str], values: Iterable[float]) -> str:
+    """The least and the largest, such as "500 to 2,000"; one number where they read alike.
+
+    Examples
+    --------
+    >>> span(whole, [2000, 500]), span(whole, [500])
+    ('500 to 2,000', '500')
+    """
+    known = list(values)
+    low, high = form(min(known)), form(max(known))
+    return low if low == high else f"{low} to {high}"
 
 
 def whole(value: float | None) -> str:

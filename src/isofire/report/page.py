@@ -11,7 +11,7 @@ from isofire.report.entries import ORDER, Entry, reference_name, title_of
 from isofire.report.gained import Gain, gains_of, memory_figure
 from isofire.report.heat import heat_maps
 from isofire.report.html import embedded_json, render
-from isofire.report.numbers import percent, significant
+from isofire.report.numbers import percent, significant, span
 from isofire.report.overview import overview
 from isofire.report.palette import Palette, bits_order, bits_text
 from isofire.report.provenance import baseline_lines, config_text, environment_lines, failed_lines
@@ -53,11 +53,11 @@ def sweep_page(study: Study) -> str:
         lines=[_line(entry, palette, gains, places) for entry in entries],
         measures=beside_drift(study.rows),
         gains=gains,
-        memories=[found for found in _memories(study, palette) if found is not None],
-        filters=[*filters(entries), *_kept_filter(entries)],
-        scatters=[
-            scatter(name, [e for e in entries if str(e.label("baseline")) == name], palette) for name in study.baselines
+        memories=[
+            found for name in study.baselines if (found := memory_figure(name, study.of_baseline(name), palette))
         ],
+        filters=[*filters(entries), *_kept_filter(entries)],
+        scatters=[scatter(name, study.of_baseline(name), palette) for name in study.baselines],
         legend=palette.legend(),
         modes=list(dict.fromkeys(row.get("mode") for row in study.rows)),
         heat=heat_maps(entries),
@@ -84,12 +84,6 @@ def sweep_page(study: Study) -> str:
         dagger=any(entry.multiple is not None and not entry.same_steps for entry in entries),
         several_baselines=len(study.baselines) > 1,
     )
-
-
-def _memories(study: Study, palette: Palette) -> list[dict[str, Any] | None]:
-    """A figure for each baseline; None where memory is not known."""
-    of_baselines = ((name, [e for e in study.entries if str(e.label("baseline")) == name]) for name in study.baselines)
-    return [memory_figure(name, found, palette) for name, found in of_baselines]
 
 
 def filters(entries: Sequence[Entry]) -> list[dict[str, Any]]:
@@ -175,22 +169,17 @@ def _facts(study: Study) -> list[tuple[str, str, str]]:
     facts = [("cells finished", f"{len(rows)} of {missing.planned}", missing.reasons)]
     if rows:
         images = sample_text(rows).partition(", T")[0]
-        facts.append(("baseline accuracy", f"{_range(percent, [row['accuracy_fp'] for row in rows])} %", images))
-        rate = _range(significant, [row["mfr_fp"] for row in rows])
+        facts.append(("baseline accuracy", f"{span(percent, [row['accuracy_fp'] for row in rows])} %", images))
+        rate = span(significant, [row["mfr_fp"] for row in rows])
         facts.append(("baseline rate", rate, "spikes per neuron per step"))
-        dead = _range(lambda value: percent(value, 1), [row["dead_05_fp"] for row in rows])
+        dead = span(lambda value: percent(value, 1), [row["dead_05_fp"] for row in rows])
         facts.append(("baseline dead", f"{dead} %", "rate below 0.05"))
     if sizes := reference_sizes(study.entries):
         shares, values, _ = zip(*sizes, strict=True)
-        share = _range(lambda value: percent(value, 1), shares)
-        facts.append(("reference drift", _range(significant, values), f"{share} % of the baseline's rate"))
+        share = span(lambda value: percent(value, 1), shares)
+        facts.append(("reference drift", span(significant, values), f"{share} % of the baseline's rate"))
     if len(study.seeds) == 1:
         facts.append(("seeds", "1", "no spread: do not rank close settings"))
     else:
         facts.append(("seeds", str(len(study.seeds)), "± is one standard deviation" if study.seeds else ""))
     return facts
-
-
-def _range(form: Callable[[float], str], values: Sequence[float]) -> str:
-    low, high = form(min(values)), form(max(values))
-    return low if low == high else f"{low} to {high}"

@@ -58,7 +58,7 @@ def latex_table(study: Study) -> str:
             *(escaped(heading) for heading, _ in scaled), "kept"]  # fmt: skip
     lines = []
     for name in study.baselines:
-        of_name = [entry for entry in study.entries if str(entry.label("baseline")) == name]
+        of_name = study.of_baseline(name)
         lines += _group(f"full precision: {name}" if len(study.baselines) > 1 else None, len(head))
         lines.append(_line(_baseline(of_name, scaled)))
         lines += [_line(_cells(entry, of_name, scaled)) for entry in of_name if entry.is_control]

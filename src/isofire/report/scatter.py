@@ -9,7 +9,7 @@ from typing import Any
 from isofire.firing.evidence.kept import drift_of
 from isofire.report.axes import BOTTOM, LEFT, RIGHT, TOP, Axis, accuracy_ticks, error_axis, far_below, log_axis
 from isofire.report.entries import Entry, Row, title_of
-from isofire.report.numbers import percent, points, significant, times
+from isofire.report.numbers import percent, points, significant, span, times, whole
 from isofire.report.palette import Palette
 from isofire.report.summary import drift_name, pareto_front
 
@@ -80,20 +80,15 @@ def _hidden(marks: Sequence[dict[str, Any]], edge: float, label: str, end: float
 
 def sample_text(rows: Sequence[Row]) -> str:
     """How many images, steps and seeds."""
-    images = sorted({int(row["n_images"]) for row in rows})
-    steps = sorted({int(row["T"]) for row in rows})
+    images, steps = (span(whole, [int(row[key]) for row in rows]) for key in ("n_images", "T"))
     seeds = sorted({row.get("seed") for row in rows}, key=str)
     shown = ", ".join(str(seed) for seed in seeds[:6]) + (", ..." if len(seeds) > 6 else "")
     count = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({shown})"
-    return f"n = {_span(images)} test images, T = {_span(steps)}, {count}"
+    return f"n = {images} test images, T = {steps}, {count}"
 
 
 _FOOT = 9
 """Where marks of cells that lie below the axis stand above its end."""
-
-
-def _span(values: Sequence[int]) -> str:
-    return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
 
 
 def _height(y: Axis, accuracy: float) -> float:

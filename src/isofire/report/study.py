@@ -53,6 +53,10 @@ class Study:
         """Names of the baselines that have a finished cell, in their order."""
         return list(dict.fromkeys(str(row["baseline"]) for row in self.rows))
 
+    def of_baseline(self, name: str) -> list[Entry]:
+        """The settings of one baseline, controls included."""
+        return [entry for entry in self.entries if str(entry.label("baseline")) == name]
+
     @property
     def seeds(self) -> list[Any]:
         """Seeds of the finished cells."""

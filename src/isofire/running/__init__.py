@@ -4,7 +4,7 @@ from isofire.running.call import forward, unchanged
 from isofire.running.composite import by_parts
 from isofire.running.device import device_of, placed
 from isofire.running.finite import require_finite, require_shapes
-from isofire.running.modes import drawing, evaluating, hooked
+from isofire.running.modes import drawing, evaluating, forked, hooked
 from isofire.running.own_code import own_code_of, refuse_own_code
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "device_of",
     "drawing",
     "evaluating",
+    "forked",
     "forward",
     "hooked",
     "own_code_of",

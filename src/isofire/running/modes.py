@@ -43,12 +43,19 @@ def evaluating(*models: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def forked(device: torch.device) -> Iterator[None]:
+    """torch's generators, the CPU's and the device's, go on afterwards as if nobody had drawn or seeded inside."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
+
+
+@contextmanager
 def drawing(batch: int, device: torch.device) -> Iterator[None]:
     """Random numbers of a network's own (Poisson encoding) that are the same in every pass over a batch.
 
-    They follow from the seed of torch's generator and the batch's place; the generators go on as if nobody had drawn.
+    They follow from the seed of torch's generator and the batch's place.
     """
     seed = (torch.initial_seed() + batch) % 2**63
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with forked(device):
         torch.manual_seed(seed)
         yield

@@ -20,7 +20,7 @@ from isofire.errors import ModelError, OutputError, SpecError
 from isofire.files import writable_folder
 from isofire.quantization import make_plan, require_trainable, spec_of
 from isofire.quantization.contract import try_gradients
-from isofire.running import unchanged
+from isofire.running import forked, unchanged
 from isofire.training.checkpoint import load_training, read_note, save_training, save_weights
 from isofire.training.distributed import Group, alone_in, join
 from isofire.training.evaluation import evaluate_feed
@@ -33,7 +33,7 @@ from isofire.training.recipe import Recipe
 from isofire.training.records import EpochRecord, TrainingResult, best_of
 from isofire.training.resume import Position, RunNote, identity, position_of
 from isofire.training.schedule import learning_rate
-from isofire.training.seeds import augment_generator, epoch_order, own_random_state, seed_model
+from isofire.training.seeds import augment_generator, epoch_order, seed_model
 from isofire.training.silence import SilenceWatch
 from isofire.training.sums import EpochSums, Means
 
@@ -108,7 +108,7 @@ def train(
     group = join(device)
     place = None if out is None else Path(out)
     run = _Run(model, train_set, valid_set, recipe, teacher, group, place, checkpoint_every)
-    with alone_in(place, group), own_random_state(group.device):
+    with alone_in(place, group), forked(group.device):
         run.open_folder(resume)
         return run.train(reporter(progress and group.leads, recipe.epochs, run.steps, run.steps_done), on_epoch)
 

@@ -6,9 +6,6 @@ the uninterrupted run would have drawn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -36,13 +33,6 @@ def seed_model(seed: int, epoch: int, step: int, rank: int, device: torch.device
         torch.manual_seed(value)
     # torch.manual_seed would seed every device there is, at ten times the cost
     torch.default_generator.manual_seed(value)
-
-
-@contextmanager
-def own_random_state(device: torch.device) -> Iterator[None]:
-    """Give torch's global generators back as they were, since every step seeds them."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        yield
 
 
 def _mix(*path: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from isofire.quantizers.anchored import anchored_table, split, stored_levels
+from isofire.quantizers.anchored import anchored_table, placed
 from isofire.quantizers.base import Granularity
 from isofire.quantizers.levels import Levels, Ste
 from isofire.quantizers.neuron_facts import NeuronFacts
@@ -44,11 +44,7 @@ class AnchoredMembrane(MembraneSetting, frozen=True, kw_only=True, tag="anchored
         return False
 
     def build_for(self, channels: int, neuron: NeuronFacts) -> Levels:
-        fires = self.placement == "pre_fire"
-        if fires:
-            neuron.require_one_spike(self.method)
-        where = f"{self.bits} bits at {self.placement}"
-        below, above = split(stored_levels(self.bits, self.placement), self.above, where)
+        below, above, fires = placed(self, neuron, self.above)
         levels = Levels(2**self.bits, granularity=self.granularity, channel_axis=1, ste=self.ste)
         # the same for any number of channels, as given levels are
         levels.set_table(anchored_table(below, above, neuron, fires=fires))

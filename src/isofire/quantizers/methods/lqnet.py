@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from isofire.quantizers.anchored import split, stored_levels
+from isofire.quantizers.anchored import placed
 from isofire.quantizers.base import Granularity
 from isofire.quantizers.lqnet import LQNet
 from isofire.quantizers.neuron_facts import NeuronFacts
@@ -70,11 +70,7 @@ class LQNetMembrane(MembraneSetting, frozen=True, kw_only=True, tag="lqnet"):
     statistics: Statistics = "moments"
 
     def build_for(self, channels: int, neuron: NeuronFacts) -> StateLQNet:
-        fires = self.placement == "pre_fire"
-        neuron.require_one_threshold()
-        if fires:
-            neuron.require_one_spike(self.method)
-        split(stored_levels(self.bits, self.placement), None, f"{self.bits} bits at {self.placement}")
+        _, _, fires = placed(self, neuron)
         return StateLQNet(
             self.bits,
             neuron,

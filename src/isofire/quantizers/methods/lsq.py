@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from isofire.quantizers.anchored import split, stored_levels
+from isofire.quantizers.anchored import placed
 from isofire.quantizers.base import Granularity
 from isofire.quantizers.lsq import LSQ
 from isofire.quantizers.neuron_facts import NeuronFacts
@@ -22,6 +22,7 @@ class LSQWeights(WeightSetting, frozen=True, kw_only=True, tag="lsq"):
     """
 
     own_range: ClassVar[str] = "learned"
+    numbers_a_group: ClassVar[int] = 1
 
     bits: int
     granularity: Granularity = "channel"
@@ -29,9 +30,6 @@ class LSQWeights(WeightSetting, frozen=True, kw_only=True, tag="lsq"):
 
     def build(self, channels: int) -> LSQ:
         return LSQ(self.bits, granularity=self.granularity, channels=self.groups(channels), init=self.init)
-
-    def table_numbers(self, groups: int) -> int:
-        return groups
 
 
 @register_membrane
@@ -53,6 +51,7 @@ class LSQMembrane(MembraneSetting, frozen=True, kw_only=True, tag="lsq"):
 
     max_bits: ClassVar[int] = 8
     own_range: ClassVar[str] = "learned"
+    numbers_a_group: ClassVar[int] = 1
 
     bits: int
     placement: Placement = "post_reset"
@@ -60,14 +59,6 @@ class LSQMembrane(MembraneSetting, frozen=True, kw_only=True, tag="lsq"):
     granularity: Granularity = "tensor"
 
     def build_for(self, channels: int, neuron: NeuronFacts) -> StateLSQ:
-        fires = self.placement == "pre_fire"
-        neuron.require_one_threshold()
-        if fires:
-            neuron.require_one_spike(self.method)
-        where = f"{self.bits} bits at {self.placement}"
-        below, above = split(stored_levels(self.bits, self.placement), self.above, where)
+        below, above, fires = placed(self, neuron, self.above)
         grid = StateGrid(below, above, neuron, fires)
         return StateLSQ(grid, granularity=self.granularity, channels=self.groups(channels))
-
-    def table_numbers(self, groups: int) -> int:
-        return groups

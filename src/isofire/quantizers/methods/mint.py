@@ -31,6 +31,7 @@ class MintMembrane(MembraneSetting, frozen=True, kw_only=True, tag="mint"):
     """
 
     max_bits: ClassVar[int] = 8
+    numbers_a_group: ClassVar[int] = 1
     own_range: ClassVar[str] = "weights"
 
     bits: int
@@ -49,6 +50,3 @@ class MintMembrane(MembraneSetting, frozen=True, kw_only=True, tag="mint"):
     def take_scale(self, quantizer: Quantizer, scale: WeightScale) -> None:
         assert isinstance(quantizer, SquashedLevels)
         quantizer.set_largest(scale.step * scale.largest / scale.unit, scale.unit)
-
-    def table_numbers(self, groups: int) -> int:
-        return groups

@@ -41,6 +41,7 @@ class PTQ4SNNMembrane(MembraneSetting, frozen=True, kw_only=True, tag="ptq4snn")
     """
 
     max_bits: ClassVar[int] = 8
+    numbers_a_group: ClassVar[int] = 1
     own_range: ClassVar[str] = "weights"
 
     bits: int
@@ -63,6 +64,3 @@ class PTQ4SNNMembrane(MembraneSetting, frozen=True, kw_only=True, tag="ptq4snn")
         places = torch.arange(-half, half, dtype=torch.float64, device=step.device)
         rest = quantizer.neuron.rest
         quantizer.set_table(Table((rest + step * (places[:-1] + 0.5)).float(), (rest + step * places).float()))
-
-    def table_numbers(self, groups: int) -> int:
-        return groups

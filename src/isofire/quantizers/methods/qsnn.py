@@ -24,6 +24,7 @@ class QSNNMembrane(MembraneSetting, frozen=True, kw_only=True, tag="qsnn"):
     """
 
     max_bits: ClassVar[int] = 8
+    numbers_a_group: ClassVar[int] = 1
     own_range: ClassVar[str] = "minmax"
 
     bits: int
@@ -33,6 +34,3 @@ class QSNNMembrane(MembraneSetting, frozen=True, kw_only=True, tag="qsnn"):
     def build_for(self, channels: int, neuron: NeuronFacts) -> SquashedLevels:
         check_bits(self.method, self.bits)
         return SquashedLevels(self.bits, neuron, granularity=self.granularity, channels=self.groups(channels))
-
-    def table_numbers(self, groups: int) -> int:
-        return groups

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -20,6 +20,9 @@ MembraneRange = Literal["minmax", "percentile", "ksigma", "mse"]
 @register_weights
 class UniformWeights(WeightSetting, frozen=True, kw_only=True, tag="uniform"):
     """Uniform grid; see `isofire.quantizers.Uniform`. `range` is fixed [low, high] or estimated from the weights."""
+
+    numbers_a_group: ClassVar[int] = 2
+    """A step and an offset."""
 
     bits: int
     grid: Grid = "endpoint"
@@ -47,10 +50,6 @@ class UniformWeights(WeightSetting, frozen=True, kw_only=True, tag="uniform"):
             refresh=self.refresh,
         )
 
-    def table_numbers(self, groups: int) -> int:
-        # a step and an offset
-        return 2 * groups
-
 
 @register_membrane
 class UniformMembrane(MembraneSetting, frozen=True, kw_only=True, tag="uniform"):
@@ -59,6 +58,8 @@ class UniformMembrane(MembraneSetting, frozen=True, kw_only=True, tag="uniform")
     `range` is fixed [low, high], or estimated from the states of calibration data: [-c, c] if `signed`, else [0, c].
     `granularity` "tensor" is one range a layer, "channel" one a channel. The range stays as calibrated in training.
     """
+
+    numbers_a_group: ClassVar[int] = 2
 
     bits: int
     placement: Placement = "pre_fire"
@@ -89,9 +90,6 @@ class UniformMembrane(MembraneSetting, frozen=True, kw_only=True, tag="uniform")
             ste=self.ste,
             refresh=0,
         )
-
-    def table_numbers(self, groups: int) -> int:
-        return 2 * groups
 
 
 @register_constant
