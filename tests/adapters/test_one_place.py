@@ -177,3 +177,49 @@ def test_steps_are_no_places(run: Any, keep: tuple[str, ...]) -> None:
             model(torch.rand(8, 6))
     assert recorder.counts.steps == T
     assert recorder.counts.n_images == 16
+
+
+class Handed(Step):
+    """Is handed its state, and hands it on."""
+
+    def forward(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        v = v + x
+        spikes = (v >= 1).to(x.dtype)
+        return spikes, v - spikes
+
+
+class Bare(nn.Module):
+    """Layers that are parameters, between which no module runs, and one neuron for all of them or one each."""
+
+    def __init__(self, layers: int, shared: bool, by_name: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.weights = nn.ParameterList(torch.rand(6, 6) for _ in range(layers))
+        self.by_name, one = by_name, Handed()
+        self.neurons = nn.ModuleDict({str(place): one if shared else Handed() for place in range(layers)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        states, out = [torch.zeros_like(x) for _ in self.weights], []
+        for _ in range(T):
+            spikes = x
+            for place, weight in enumerate(self.weights):
+                neuron, current = self.neurons[str(place)], spikes @ weight
+                spikes, states[place] = (
+                    neuron(current, v=states[place]) if self.by_name else neuron(current, states[place])
+                )
+            out.append(spikes)
+        return torch.stack(out)
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_states_that_are_handed_over_apart_are_two_places(layers: int, by_name: bool) -> None:
+    images, labels = torch.rand(5, 6), torch.zeros(5, dtype=torch.int64)
+    counts = isofire.firing.observe(Bare(layers, False, by_name), (images, labels)).counts
+    assert (counts.steps, len(counts.layers)) == (T, layers)
+    shared = Bare(layers, True, by_name)
+    if layers == 1:
+        assert isofire.firing.observe(shared, (images, labels)).counts.steps == T
+        return
+    with pytest.raises(ModelError, match=r"'neurons\.0' sees single steps and was given states that it gave before"):
+        isofire.firing.observe(shared, (images, labels))

@@ -1,7 +1,8 @@
 """A neuron that sees single steps must stand at one place of its network, or two layers are taken for one.
 
 How many steps there are is only known from how often it is called. What tells two places from two steps is where the
-calls come from: the lines and modules that lead to them, and the layer that ran just before.
+calls come from: the lines and modules that lead to them, and the layer that ran just before. Where states are handed
+over, each step is given the state that the step before gave; that of an earlier one belongs to another place.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._pytree import tree_leaves
 
 from isofire.adapters.base import Adapter, Layout
 from isofire.errors import ModelError
@@ -27,8 +31,9 @@ Place = tuple[tuple[Any, ...], int]
 def at_one_place(model: nn.Module, neurons: Mapping[str, tuple[nn.Module, Adapter]]) -> Iterator[None]:
     """Raises, at the end of each forward of the model inside, if a neuron of single steps was called at two places.
 
-    Two places are two lines of code, two ways through the model's modules, or one line that runs behind several layers,
-    each of them equally often. Steps that are written out one by one look the same and are refused with them.
+    Two places are two lines of code, two ways through the model's modules, one line that runs behind several layers,
+    each of them equally often, or two states that are handed over apart. Steps that are written out one by one look the
+    same and are refused with them.
 
     Raises
     ------
@@ -40,6 +45,8 @@ def at_one_place(model: nn.Module, neurons: Mapping[str, tuple[nn.Module, Adapte
         yield
         return
     seen: dict[str, list[Place]] = {name: [] for name in watched}
+    states: dict[str, dict[int, tuple[StorageWeakRef, int]]] = {name: {} for name in watched}
+    apart: set[str] = set()
     last = [0]
     inside = {part for neuron in watched.values() for part in neuron.modules()}
     layers = [part for part in model.modules() if part not in inside and not part._modules]
@@ -47,17 +54,30 @@ def at_one_place(model: nn.Module, neurons: Mapping[str, tuple[nn.Module, Adapte
     def passed(layer: nn.Module, _: Any) -> None:
         last[0] = id(layer)
 
-    def called(name: str, _module: nn.Module, _inputs: Any) -> None:
+    def called(name: str, _module: nn.Module, inputs: Any, named: Any) -> None:
         seen[name].append((_way(model), last[0]))
+        own = states[name]
+        before = {own[place][1] for x in _tensors((inputs[1:], named)) if (place := _place(x)) in own
+                  and not own[place][0].expired()}  # fmt: skip
+        if before and max(before) < len(seen[name]) - 2:
+            apart.add(name)
+
+    def gave(name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        states[name] |= {
+            _place(x): (StorageWeakRef(x.untyped_storage()), len(seen[name]) - 1) for x in _tensors(output)
+        }
 
     def begin(_module: nn.Module, _inputs: Any) -> None:
         last[0] = 0
-        for places in seen.values():
+        for places in (*seen.values(), *states.values()):
             places.clear()
+        apart.clear()
 
     def end(_module: nn.Module, _inputs: Any, _output: Any) -> None:
         for name, places in seen.items():
             _check(name, places)
+        for name in apart:
+            raise _two_places(name, "was given states that it gave before its last call")
 
     for name, neuron in watched.items():
         _check_lists(model, name, neuron)
@@ -65,11 +85,20 @@ def at_one_place(model: nn.Module, neurons: Mapping[str, tuple[nn.Module, Adapte
         for layer in layers:
             stack.callback(layer.register_forward_pre_hook(passed).remove)
         for name, neuron in watched.items():
-            stack.callback(neuron.register_forward_pre_hook(partial(called, name)).remove)
+            stack.callback(neuron.register_forward_pre_hook(partial(called, name), with_kwargs=True).remove)
+            stack.callback(neuron.register_forward_hook(partial(gave, name)).remove)
         if model not in inside:
             stack.callback(model.register_forward_pre_hook(begin, prepend=True).remove)
             stack.callback(model.register_forward_hook(end).remove)
         yield
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [x for x in tree_leaves(values) if isinstance(x, Tensor) and x.layout is torch.strided]
+
+
+def _place(x: Tensor) -> int:
+    return x.untyped_storage()._cdata
 
 
 def _way(model: nn.Module) -> tuple[Any, ...]:
