@@ -175,7 +175,7 @@ def test_specks_arithmetic_has_a_c_program(tmp_path: Path) -> None:
     torch.manual_seed(0)
 
     def neurons() -> IF:
-        return IF(v_reset=None, several=True, v_floor=-1.0, v_threshold=0.5)
+        return IF(v_reset=None, several=True, v_floor=-1.0, v_threshold=0.1)
 
     net = nn.Sequential(
         PerStep(nn.Conv2d(1, 4, 3, bias=False)), neurons(), PerStep(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(36, 5)),
