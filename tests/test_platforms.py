@@ -50,3 +50,6 @@ def test_every_file_of_the_package_goes_into_the_wheel() -> None:
     missing = [str(path.relative_to(package)) for path in missing if path not in packed]
     assert missing == [], "name them in [tool.setuptools.package-data]"
     assert package / "configs" / "digits-demo.toml" in packed
+    # examples: the three ways in, which other tests run
+    with_it = {path for pattern in patterns["data-files"]["share/doc/isofire"] for path in ROOT.glob(pattern)}
+    assert with_it == {ROOT / "README.md", *(ROOT / "docs" / "tutorials").glob("*.md")}

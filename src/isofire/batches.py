@@ -109,7 +109,10 @@ def as_batches(data: Any, batch_size: int, place: str = "data") -> Iterable[Any]
 
 def is_pair(data: Any) -> bool:
     """Whether data are meant as one pair (inputs, labels), and not as two batches."""
-    return isinstance(data, tuple) and len(data) == 2 and not all(_holds_two(part) for part in data)
+    if not isinstance(data, tuple) or all(_holds_two(part) for part in data):
+        return False
+    # tensors side by side are no batches, however many they are
+    return len(data) == 2 or any(isinstance(part, Tensor) for part in data)
 
 
 def _holds_two(part: Any) -> bool:
@@ -173,8 +176,12 @@ def check_batch(batch: Any, place: str) -> tuple[Tensor, Tensor]:
     return inputs, labels
 
 
+_NAMED = 4
+"""Parts of a batch that an error names."""
+
+
 def _shown(batch: Any) -> str:
-    if isinstance(batch, tuple | list) and len(batch) == 2:
+    if isinstance(batch, tuple | list) and 2 <= len(batch) <= _NAMED:
         return f"({', '.join(type(part).__name__ for part in batch)})"
     return type(batch).__name__
 
@@ -182,6 +189,8 @@ def _shown(batch: Any) -> str:
 def _cure_of(batch: Any) -> str:
     """What makes a pair of tensors of it."""
     kinds = {type(part).__name__ for part in (batch if isinstance(batch, tuple | list) else [batch])}
+    if isinstance(batch, tuple) and len(batch) > 2 and isinstance(batch[0], Tensor):
+        return "; return two of them"
     if "ndarray" in kinds:
         return "; make tensors of arrays, (torch.from_numpy(inputs), torch.from_numpy(labels).long())"
     if kinds & {"Tensor", "list", "int", "float"}:

@@ -125,6 +125,9 @@ def test_integers_are_written_with_what_differs(run, files, to: str) -> None:
         {"manifest.json"} if to == "bundle" else {"network.c", "network.h", "network_test.c"}
     )
     again = run("export", files["quantized"], "--to", to, "--data", "digits", "--out", "net")
+    assert ("./check" in run("export", files["quantized"], "--to", to, "--data", "digits", "--out", "b").out) is (
+        to == "c"
+    )
     assert (again.code, "is there already" in again.err) == (2, True), again.err
 
 

@@ -61,6 +61,9 @@ def fewer(split):
     inputs, labels = load(split)
     return inputs, labels[:-3]
 
+def three(split):
+    return (*load(split), 3)
+
 def without():
     return load("test")
 """
@@ -71,6 +74,7 @@ DATA = ("--data", "first_nets:load")
 @pytest.fixture
 def here(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     (tmp_path / "first_nets.py").write_text(CODE)
+    (tmp_path / "first_folder").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
     sys.modules.pop("first_nets", None)
     import first_nets  # pyright: ignore[reportMissingImports]
@@ -94,6 +98,8 @@ def here(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     (("cost", "--model", "first_nets:needs", *DATA), "it is called without arguments: give them defaults"),
     (("cost", *MODEL, "--data", "first_nets:without"), "it is called with the split, as in def load(split)"),
     (("cost", *MODEL, "--data", "first_nets:images"), "got Tensor; give the labels too, (inputs, labels)"),
+    (("cost", *MODEL, "--data", "first_nets:three"), "(inputs, labels), got (Tensor, Tensor, int); return two of them"),
+    (("cost", "--model", "first_folder:build", *DATA), "first_folder, which has no __init__.py"),
     (("cost", *MODEL, "--data", "first_nets:samples"), "batch 0 of what the loader first_nets:samples gives"),
     (("cost", *MODEL, "--data", "first_nets:samples"), "that is a single sample: give them stacked"),
     (("cost", *MODEL, "--data", "first_nets:arrays"), "got (ndarray, ndarray); make tensors of arrays"),

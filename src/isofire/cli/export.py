@@ -151,4 +151,5 @@ def _to_integers(
         f"wrote {out}: {len(found.layers)} layers of neurons in integers, golden vectors of {codes.shape[1]} images\n"
         f"spikes that differ from the float network's on {found.images} images: {found.total:,} of {places:,}\n"
     )
-    return Report(document, text + found.table())
+    check = f"\n\ncheck: cc -std=c99 -O2 {out / 'network.c'} {out / 'network_test.c'} -o check && ./check"
+    return Report(document, text + found.table() + check * (to == "c"))

@@ -266,6 +266,8 @@ def _function(text: str, option: str) -> Callable[..., Any]:
         known = [key for key, value in vars(sys.modules[module]).items() if callable(value)]
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {module}:{close[0]}?" if close else ""
+        if getattr(sys.modules[module], "__file__", None) is None and hasattr(sys.modules[module], "__path__"):
+            hint = f"; it is the folder {next(iter(sys.modules[module].__path__))}, which has no __init__.py"
         raise SpecError(f"{option} {text}: {module} has no function {name!r}{hint}")
     return found
 
