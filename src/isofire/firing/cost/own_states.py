@@ -41,7 +41,9 @@ class OwnStates:
         if call.name in _MEETING:
             place = call.place, *_line()
             before = found.get(place)
-            found[place] = self._seen(call.place, before if before and before.changed else None)
+            if before is None or sum(map(call.depends, call.tensors())) > 1:
+                # nothing new meets what was kept in an offset
+                found[place] = self._seen(call.place, before if before and before.changed else None)
         return found
 
     def through(self, site: str, module: str, given: Iterable[Ways]) -> Ways:
