@@ -344,6 +344,33 @@ def test_outputs_of_very_unlike_weights_keep_their_levels(net, images, weights) 
     assert bool((levels.diff(dim=1) >= 0).all())
 
 
+class Growing(nn.Module):
+    """Makes its last layers when it sees how many features there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Sequential(Repeat(4), PerStep(nn.Flatten(), nn.LazyLinear(8)), LIF()), None
+
+    def forward(self, x):
+        h = self.first(x)
+        if self.last is None:
+            self.last = nn.Sequential(nn.Linear(h.shape[-1], 6), LIF(), nn.Linear(6, 3))
+        return self.last(h)
+
+
+def test_layers_that_the_first_forward_makes_are_not_taken_for_quantized(images) -> None:
+    model = Growing()
+    model.first(images[0])
+    spec = QuantSpec(weights={"method": "lsq", "bits": 4}, first_layer="quantize", last_layer="quantize")
+    with pytest.raises(
+        ModelError, match=r"Growing made its layers last\.0, last\.1, last\.2 in its first forward pass"
+    ):
+        isofire.quantize_(model, spec, images)
+    assert spec_of(model) is None
+    isofire.quantize_(model, spec, images)
+    assert all(len(row.unique()) <= 16 for row in model.last[0].weight)
+
+
 def test_integer_weights_are_those_of_a_quantized_network(net, images) -> None:
     with pytest.raises(ModelError, match="in full precision"):
         isofire.integer_weights(net)

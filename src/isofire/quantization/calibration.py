@@ -124,6 +124,19 @@ def calibrate_model_(
                 model.__dict__[_CALIBRATED_ON] = work.images
             else:
                 _calibrate_on_data_(model, spec, plan, membranes, data, max_images)
+        _refuse_grown(model, spec, plan)
+
+
+def _refuse_grown(model: nn.Module, spec: QuantSpec, plan: QuantPlan) -> None:
+    """Raise ModelError for layers that the network has made in its first forward pass: they have no quantizer, and
+    would be told of as if they had."""
+    known = {(choice.name, choice.target) for choice in plan.choices}
+    grown = [choice.name for choice in make_plan(model, spec).choices if (choice.name, choice.target) not in known]
+    if grown:
+        raise ModelError(
+            f"{type(model).__name__} made its layers {', '.join(dict.fromkeys(grown))} in its first forward pass, when "
+            "the spec had been resolved; they are there now, so quantize it once more"
+        )
 
 
 def _calibrate_on_data_(
@@ -259,7 +272,10 @@ def unchanged_on_failure(modules: Iterable[nn.Module]) -> Iterator[None]:
     except BaseException:
         with torch.no_grad():
             for module, attributes, tensors in kept:
-                module.__dict__.update(attributes)
+                # what was None and is a layer now stays one
+                module.__dict__.update(
+                    {name: value for name, value in attributes.items() if name not in module._modules}
+                )
                 for group, name, tensor, value in tensors:
                     getattr(module, group)[name] = tensor
                     tensor.data.copy_(value)
