@@ -189,8 +189,11 @@ def _shown(batch: Any) -> str:
 def _cure_of(batch: Any) -> str:
     """What makes a pair of tensors of it."""
     kinds = {type(part).__name__ for part in (batch if isinstance(batch, tuple | list) else [batch])}
-    if isinstance(batch, tuple) and len(batch) > 2 and isinstance(batch[0], Tensor):
-        return "; return two of them"
+    if isinstance(batch, dict):
+        keys = ", ".join(map(repr, batch))
+        return f" of {keys}; give [(batch[INPUTS], batch[LABELS]) for batch in data], with two of these keys"
+    if isinstance(batch, tuple | list) and len(batch) > 2 and isinstance(batch[0], Tensor):
+        return "; return two of them, or give [(inputs, labels) for inputs, labels, *_ in data]"
     if "ndarray" in kinds:
         return "; make tensors of arrays, (torch.from_numpy(inputs), torch.from_numpy(labels).long())"
     if kinds & {"Tensor", "list", "int", "float"}:

@@ -215,6 +215,11 @@ def test_bad_data_is_refused(echo: type[nn.Module], data: tuple[Tensor, Tensor])
         ((inputs[:0], labels[:0]), "at least one image"),
         ([], "at least one image, got none"),
         ([inputs], "batch 0 must be a pair of tensors"),
+        (
+            [{"x": inputs, "y": labels}],
+            r"got dict of 'x', 'y'; give \[\(batch\[INPUTS\], batch\[LABELS\]\) for batch in data\]",
+        ),
+        ([[inputs, labels, labels]], r"give \[\(inputs, labels\) for inputs, labels, \*_ in data\]"),
         ([(inputs, labels), (inputs, labels[:5])], "batch 1 must hold"),
         (inputs, "got Tensor"),
         (3, "got int"),
