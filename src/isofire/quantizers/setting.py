@@ -148,10 +148,8 @@ class Setting(Struct, metaclass=NamedKeys, frozen=True, kw_only=True, forbid_unk
 class WeightSetting(Setting, frozen=True, kw_only=True):
     """How the weights of a layer are quantized."""
 
-    @property
-    def compensates(self) -> bool:
-        """Whether weights are rounded together, by what the layer is given; then the setting has `round`."""
-        return False
+    compensates: ClassVar[bool] = False
+    """Whether weights are rounded together, by what the layer is given; then the setting has `round`."""
 
     def round(self, weight: Tensor, quantizer: Quantizer, moments: Tensor, rows: int, *, normed: bool) -> Tensor:
         """Levels of `quantizer` for every weight, by the second moments of the layer's inputs; see `compensates`.
@@ -192,6 +190,11 @@ class MembraneSetting(Setting, frozen=True, kw_only=True):
         "tensor": one set of levels a layer. "channel": one for each channel.
     """
 
+    chosen_by_firing: ClassVar[bool] = False
+    """Whether its levels are searched for by how the layer then fires; its quantizer is then `Levels`."""
+    shares_scale: ClassVar[bool] = False
+    """Whether its levels are given by the weights before the neurons, through `take_scale`, not by `calibrate`."""
+
     if TYPE_CHECKING:
         placement: Placement
         granularity: Granularity
@@ -200,11 +203,6 @@ class MembraneSetting(Setting, frozen=True, kw_only=True):
     def is_estimated(self) -> bool:
         """Whether something is chosen from the states that calibration data evoke."""
         return True
-
-    @property
-    def chosen_by_firing(self) -> bool:
-        """Whether its levels are searched for by how the layer then fires; its quantizer is then `Levels`."""
-        return False
 
     def build(self, channels: int) -> Quantizer:
         return self.build_for(channels, STANDARD)
@@ -226,11 +224,6 @@ class MembraneSetting(Setting, frozen=True, kw_only=True):
     def calibrate(self, quantizer: Quantizer, observer: RangeObserver) -> None:
         """Choose the quantizer's levels from the full-precision states that `observer` saw."""
         quantizer.calibrate_from(observer)
-
-    @property
-    def shares_scale(self) -> bool:
-        """Whether its levels are given by the weights before the neurons, through `take_scale`, not by `calibrate`."""
-        return False
 
     def take_scale(self, quantizer: Quantizer, scale: WeightScale) -> None:
         """Set the quantizer's levels by the scale of the weights; see `shares_scale`."""

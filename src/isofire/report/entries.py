@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from isofire.firing.evidence.kept import Kept, Spreads, drift_of, kept, measure_of
+from isofire.firing.evidence.kept import Kept, Spreads, drift_of, kept, measure_of, number
 from isofire.firing.evidence.outcome import MARKS, Margins, Outcome
 from isofire.report.palette import Row, bits_text
 from isofire.study import is_control
@@ -68,11 +68,11 @@ class Entry:
 
     def mean(self, key: str) -> float:
         """Mean over seeds; NaN where a row has no value."""
-        return statistics.fmean(_number(row.get(key)) for row in self.rows)
+        return statistics.fmean(number(row.get(key)) for row in self.rows)
 
     def spread(self, key: str) -> float | None:
         """Standard deviation over seeds (divided by n - 1); None for one seed."""
-        values = [_number(row.get(key)) for row in self.rows]
+        values = [number(row.get(key)) for row in self.rows]
         return statistics.stdev(values) if len(values) > 1 else None
 
     @property
@@ -146,14 +146,14 @@ def entries_of(rows: Sequence[Row], margins: Margins | None = None) -> tuple[Ent
     spreads = {key: Spreads.of(settings, measure) for key, settings in procedures.items()}
     return tuple(
         Entry(
-            number=number,
+            number=place,
             rows=tuple(found),
             references=tuple(reference_of(row, controls, measure) for row in found),
             measure=measure,
             margins=allowed,
             spreads=spreads[_procedure(found[0])],
         )
-        for number, found in enumerate(groups.values())
+        for place, found in enumerate(groups.values())
     )
 
 
@@ -182,10 +182,6 @@ def range_of(row: Row) -> str:
     """Range, and the placement and options that tell settings of one range apart."""
     parts = [row.get("range"), row.get("placement"), row.get("options")]
     return " ".join(str(part) for part in parts if part is not None) or "none"
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
 
 
 def _one_name(kinds: Set[str | None]) -> str | None:

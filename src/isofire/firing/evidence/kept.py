@@ -234,7 +234,7 @@ def drift_of(row: Row, measure: str) -> Interval:
     estimate less the bias, so from it the standard errors themselves are known again.
     """
     stem = measure if measure != LAYER_MEAN else "emd"
-    estimate, low, high = (_number(row.get(key)) for key in (measure, f"{stem}_low", f"{stem}_high"))
+    estimate, low, high = (number(row.get(key)) for key in (measure, f"{stem}_low", f"{stem}_high"))
     if stem == "emd" and row.get("emd_bias") is not None:
         half = high - estimate + row["emd_bias"]
         low, high = max(estimate - half, 0.0), estimate + half
@@ -260,7 +260,8 @@ def own_floor(row: Row, measure: str) -> FloorValue | None:
     return of_image_floor(value * math.sqrt(n / FLOOR_IMAGES), min(n, _BLOCKS))
 
 
-def _number(value: Any) -> float:
+def number(value: Any) -> float:
+    """A row's value; NaN where it has none."""
     return math.nan if value is None else float(value)
 
 

@@ -24,16 +24,13 @@ class FiringMembrane(MembraneSetting, frozen=True, kw_only=True, tag="firing"):
     """
 
     max_bits: ClassVar[int] = 8
+    chosen_by_firing: ClassVar[bool] = True
     own_range: ClassVar[str] = "learned"
 
     bits: int
     placement: Placement = "post_reset"
     granularity: Granularity = "tensor"
     objective: Literal["paired", "emd"] = "paired"
-
-    @property
-    def chosen_by_firing(self) -> bool:
-        return True
 
     def build(self, channels: int) -> Levels:
         own = channels if self.granularity == "channel" else 1

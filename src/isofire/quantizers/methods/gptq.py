@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 from torch import Tensor
@@ -37,6 +37,8 @@ class GPTQWeights(WeightSetting, frozen=True, kw_only=True, tag="gptq"):
         Passes of coordinate descent after GPTQ; 0 for GPTQ alone.
     """
 
+    compensates: ClassVar[bool] = True
+
     bits: int
     granularity: Granularity = "channel"
     levels: str = "uniform"
@@ -65,10 +67,6 @@ class GPTQWeights(WeightSetting, frozen=True, kw_only=True, tag="gptq"):
         if setting.time_steps is not None:
             raise SpecError(f"gptq rounds weights that stay the same from step to step, {self.levels!r} changes them")
         return setting
-
-    @property
-    def compensates(self) -> bool:
-        return True
 
     def build(self, channels: int) -> Quantizer:
         return self.base.build(channels)

@@ -31,6 +31,7 @@ class MintMembrane(MembraneSetting, frozen=True, kw_only=True, tag="mint"):
     """
 
     max_bits: ClassVar[int] = 8
+    shares_scale: ClassVar[bool] = True
     numbers_a_group: ClassVar[int] = 1
     own_range: ClassVar[str] = "weights"
 
@@ -38,10 +39,6 @@ class MintMembrane(MembraneSetting, frozen=True, kw_only=True, tag="mint"):
     placement: PostReset = "post_reset"
     squash: bool = True
     granularity: Literal["channel"] = "channel"
-
-    @property
-    def shares_scale(self) -> bool:
-        return True
 
     def build_for(self, channels: int, neuron: NeuronFacts) -> SquashedLevels:
         check_bits(self.method, self.bits)

@@ -41,16 +41,13 @@ class PTQ4SNNMembrane(MembraneSetting, frozen=True, kw_only=True, tag="ptq4snn")
     """
 
     max_bits: ClassVar[int] = 8
+    shares_scale: ClassVar[bool] = True
     numbers_a_group: ClassVar[int] = 1
     own_range: ClassVar[str] = "weights"
 
     bits: int
     placement: PostReset = "post_reset"
     granularity: Literal["channel"] = "channel"
-
-    @property
-    def shares_scale(self) -> bool:
-        return True
 
     def build_for(self, channels: int, neuron: NeuronFacts) -> Levels:
         check_bits(self.method, self.bits)
