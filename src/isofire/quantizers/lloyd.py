@@ -9,9 +9,11 @@ from isofire.quantizers.bins import SortedRows
 from isofire.quantizers.qem import midpoints
 
 _CONVERGED = 1e-7
+_MOST = 300
+"""Alternations from one start."""
 
 
-def lloyd(rows: Tensor, count: int, *, iterations: int = 300) -> Tensor:
+def lloyd(rows: Tensor, count: int) -> Tensor:
     """Return `count` ascending levels a row, `[G, L]` float32: a local minimum of the squared error.
 
     Alternates the nearest level of every value and the mean of every bin, from two starts, and keeps each row's better
@@ -35,16 +37,16 @@ def lloyd(rows: Tensor, count: int, *, iterations: int = 300) -> Tensor:
     quantiles = data.at((share * data.n).long().clamp(max=data.n - 1))
     low, high = data.at(torch.tensor([0, data.n - 1])).double().unbind(1)
     even = torch.lerp(low[:, None], high[:, None], share)
-    results = [_converge(data, start.double(), iterations) for start in (quantiles, even)]
+    results = [_converge(data, start.double()) for start in (quantiles, even)]
     first, second = (_error(data, levels) for levels in results)
     best = torch.where((second < first).unsqueeze(1), results[1], results[0])
     return best.to(rows.device)
 
 
-def _converge(data: SortedRows, levels: Tensor, iterations: int) -> Tensor:
+def _converge(data: SortedRows, levels: Tensor) -> Tensor:
     result = levels.float()
     active = torch.arange(result.shape[0])
-    for _ in range(iterations):
+    for _ in range(_MOST):
         now = result[active]
         counts, sums = data.cells(midpoints(now))
         moved = torch.where(counts > 0, sums / counts.clamp(min=1), now.double())

@@ -21,9 +21,9 @@ def points(share: float | None, digits: int = 2) -> str:
     return DASH if _absent(share) else _minus(f"{100 * share:+z.{digits}f}")  # type: ignore[operator]
 
 
-def signed(value: float | None, digits: int = 3) -> str:
+def signed(value: float | None) -> str:
     """As `significant`, with the sign of positive values."""
-    return f"+{significant(value, digits)}" if value is not None and value > 0 else significant(value, digits)
+    return f"+{significant(value)}" if value is not None and value > 0 else significant(value)
 
 
 def significant(value: float | None, digits: int = 3) -> str:

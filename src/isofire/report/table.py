@@ -65,9 +65,9 @@ def beside_drift(rows: Iterable[Mapping[str, Any]]) -> list[Measure]:
     return [m for m in shown_in("report") if m.name != "emd" and m.headline in present]
 
 
-def measure_text(measure: Measure, value: float | None, digits: int = 3) -> str:
+def measure_text(measure: Measure, value: float | None) -> str:
     """A measure's value as a report writes it."""
-    return percent(value, 1) if measure.percent else significant(value, digits)
+    return percent(value, 1) if measure.percent else significant(value)
 
 
 def _cell(entry: Entry, measure: Measure, places: Places) -> str:

@@ -1,4 +1,4 @@
-"""Checks that more than one room needs."""
+"""Whether a network's weights have their shapes, and are finite."""
 
 from __future__ import annotations
 

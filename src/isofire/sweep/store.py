@@ -100,9 +100,9 @@ class Store:
         except OSError as error:
             raise OutputError(f"cannot read {folder / name}: {error.strerror or error}; mend that") from error
 
-    def appears(self, kind: Kind, key: str, seconds: float = VISIBLE) -> bool:
+    def appears(self, kind: Kind, key: str) -> bool:
         """Wait for a part that another machine finished; network file systems show it late."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + VISIBLE
         while not self.exists(kind, key):
             if time.monotonic() > end:
                 return False
