@@ -561,6 +561,16 @@ Isa best_isa() {
 #endif
 }
 
+// Threads for about so many nanoseconds of work: to wake others, which then wait for more beside this one, costs what a small layer takes.
+int32_t threads_for(int32_t threads, int64_t nanoseconds) { return nanoseconds < 200000 ? 1 : threads; }
+
+int64_t look_ups(const Layer &p) {
+  int64_t count = 0;
+  for (const Run *run = p.runs; run < p.runs + p.pass_runs[p.passes]; ++run)
+    count += (run->end - run->first) * (run->end_stream - run->first_stream);
+  return count;
+}
+
 // Offsets of the taps of every place of an output row, -1 outside of the map: [out_width][taps]
 void fill_taps(const Layer &p, int64_t block, int64_t y, std::vector<int64_t> &taps) {
   const int64_t place = p.steps * p.in_groups * LANES;
@@ -649,22 +659,31 @@ void direct_row(const Direct &p, const Leak &leak, int64_t block, int64_t y) {
 template <bool TO_TILES>
 void tile(const Tiling &p) {
   const int64_t count = p.images * p.rows * p.columns, blocks = (count + LANES - 1) / LANES, inner = p.steps * p.groups;
-  for (int64_t block = 0; block < blocks; ++block)
+  for (int64_t block = 0; block < blocks; ++block) {
+    const int64_t here = count - block * LANES < LANES ? count - block * LANES : LANES;
+    int64_t first_y[LANES], first_x[LANES], images[LANES];
+    for (int64_t i = 0; i < here; ++i) {
+      const int64_t tile = block * LANES + i, place = tile % (p.rows * p.columns);
+      images[i] = tile / (p.rows * p.columns);
+      first_y[i] = place / p.columns * p.step_y + p.from_y;
+      first_x[i] = place % p.columns * p.step_x + p.from_x;
+    }
     for (int64_t y = 0; y < p.tile_height; ++y)
       for (int64_t x = 0; x < p.tile_width; ++x) {
-        uint8_t *tiles = p.tiles + ((block * p.tile_height + y) * p.tile_width + x) * inner * LANES, *whole[LANES];
-        for (int64_t i = 0; i < LANES; ++i) {
-          const int64_t tile = block * LANES + i, image = tile / (p.rows * p.columns), place = tile % (p.rows * p.columns);
-          const int64_t at_y = place / p.columns * p.step_y + p.from_y + y, at_x = place % p.columns * p.step_x + p.from_x + x;
-          const bool inside = tile < count && at_y >= 0 && at_y < p.height && at_x >= 0 && at_x < p.width;
-          whole[i] = inside ? p.whole + (at_y * p.width + at_x) * inner * LANES + image : nullptr;
+        uint8_t *tiles = p.tiles + ((block * p.tile_height + y) * p.tile_width + x) * inner * LANES;
+        if (TO_TILES) std::memset(tiles, 0, static_cast<size_t>(inner * LANES));
+        for (int64_t i = 0; i < here; ++i) {
+          const int64_t at_y = first_y[i] + y, at_x = first_x[i] + x;
+          if (at_y < 0 || at_y >= p.height || at_x < 0 || at_x >= p.width) continue;
+          uint8_t *whole = p.whole + (at_y * p.width + at_x) * inner * LANES + images[i], *tile = tiles + i;
+          for (int64_t k = 0; k < inner; ++k)
+            if (TO_TILES)
+              tile[k * LANES] = whole[k * LANES];
+            else
+              whole[k * LANES] = tile[k * LANES];
         }
-        for (int64_t k = 0; k < inner; ++k)
-          for (int64_t i = 0; i < LANES; ++i) {
-            if (TO_TILES) tiles[k * LANES + i] = whole[i] ? whole[i][k * LANES] : 0;
-            if (!TO_TILES && whole[i]) whole[i][k * LANES] = tiles[k * LANES + i];
-          }
       }
+  }
 }
 
 // Nibbles of one row of one block from a float map, or back.
@@ -724,7 +743,8 @@ void total_of(const Map &m, int64_t block, int64_t t) {
 template <bool PACK>
 void convert(const Map &m) {
   const int64_t blocks = (m.images + LANES - 1) / LANES;
-  parallel(blocks * m.height, m.threads, [&](int64_t task) { convert_row<PACK>(m, task / m.height, task % m.height); });
+  const int64_t nibbles = blocks * m.height * m.width * m.steps * ((m.channels + 3) / 4);
+  parallel(blocks * m.height, threads_for(m.threads, 40 * nibbles), [&](int64_t task) { convert_row<PACK>(m, task / m.height, task % m.height); });
 }
 
 }  // namespace
@@ -742,15 +762,19 @@ void isofire_lookup_layer(const Layer *layer) {
   Layer p = *layer;
   p.isa = p.isa < best_isa() ? p.isa : best_isa();
   const Leak leak(p.neurons);
-  parallel(p.blocks * p.out_height, p.threads, [&](int64_t task) { row_of(p, leak, task / p.out_height, task % p.out_height); });
+  const int64_t places = p.blocks * p.out_height * p.out_width * p.steps;
+  const int32_t threads = threads_for(p.threads, places * (look_ups(p) + 8 * p.out_channels));
+  parallel(p.blocks * p.out_height, threads, [&](int64_t task) { row_of(p, leak, task / p.out_height, task % p.out_height); });
 }
 
 void isofire_lookup_direct(const Direct *direct) {
   Direct p = *direct;
   p.isa = p.isa < best_isa() ? p.isa : best_isa();
   const Leak leak(p.neurons);
-  const int64_t blocks = (p.images + LANES - 1) / LANES;
-  parallel(blocks * p.out_height, p.threads, [&](int64_t task) { direct_row(p, leak, task / p.out_height, task % p.out_height); });
+  const int64_t blocks = (p.images + LANES - 1) / LANES, count = p.channels * p.kernel_height * p.kernel_width;
+  const int64_t neurons = blocks * p.out_height * p.out_width * p.out_channels;
+  const int32_t threads = threads_for(p.threads, neurons * (4 * p.maps * count + 8 * p.steps));
+  parallel(blocks * p.out_height, threads, [&](int64_t task) { direct_row(p, leak, task / p.out_height, task % p.out_height); });
 }
 
 // At most 32 images.
@@ -761,7 +785,7 @@ void isofire_lookup_from_tiles(const Tiling *tiling) { tile<false>(*tiling); }
 // Spikes of each neuron over all steps: uint8 [blocks][places][channels][32].
 void isofire_lookup_over_time(const uint8_t *spikes, int64_t places, int64_t steps, int64_t channels, int32_t threads, uint8_t *counts) {
   const int64_t groups = (channels + 3) / 4;
-  parallel(places, threads, [&](int64_t place) {
+  parallel(places, threads_for(threads, 5 * places * channels * steps), [&](int64_t place) {
     for (int64_t c = 0; c < channels; ++c) {
       uint8_t *to = counts + (place * channels + c) * LANES;
       std::memset(to, 0, LANES);
@@ -776,7 +800,8 @@ void isofire_lookup_over_time(const uint8_t *spikes, int64_t places, int64_t ste
 void isofire_lookup_totals(const Map *map) {
   const Map m = *map;
   const int64_t blocks = (m.images + LANES - 1) / LANES;
-  parallel(blocks * m.steps, m.threads, [&](int64_t task) { total_of(m, task / m.steps, task % m.steps); });
+  const int64_t nibbles = blocks * m.height * m.width * m.steps * ((m.channels + 3) / 4);
+  parallel(blocks * m.steps, threads_for(m.threads, 40 * nibbles), [&](int64_t task) { total_of(m, task / m.steps, task % m.steps); });
 }
 
 // Floats [T, N, C, H, W] (whole numbers 0 to `streams`) to spikes, a stream each: stream s has those above s.
