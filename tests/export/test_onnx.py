@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from isofire import QuantSpec, data, quantize_
 from isofire.errors import ModelError, SpecError
 from isofire.models import build
+from isofire.neurons import IF, PerStep, Repeat
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -88,3 +89,23 @@ def test_too_few_images_and_other_outputs_are_refused_and_leave_no_file(network,
     with pytest.raises(ModelError, match="one tensor"):
         write_onnx(tmp_path / "net.onnx", Pair(), IMAGES)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("options", [{"ceil_mode": True}, {"padding": 1, "count_include_pad": False}])
+def test_average_pools_give_the_same_output_and_a_divisor_of_ones_own_is_refused(options: dict, tmp_path) -> None:
+    def pooled(**more: object) -> nn.Module:
+        torch.manual_seed(0)
+        pool = nn.AvgPool2d(3, 2, **options, **more)  # type: ignore[arg-type]
+        layers = PerStep(nn.Conv2d(1, 4, 2)), IF(v_threshold=0.3), PerStep(pool, nn.Flatten(), nn.LazyLinear(3))
+        return nn.Sequential(Repeat(2), *layers).eval()
+
+    images = torch.rand(4, 1, 7, 7, generator=torch.Generator().manual_seed(0)) * 2
+    for network, said in ((pooled(), None), (pooled(divisor_override=3), "no average pool with a divisor_override")):
+        network(images)
+        if said is None:
+            found = write_onnx(tmp_path / "net.onnx", network, images)
+            assert found.logits_error is not None
+            assert found.logits_error < 1e-5
+        else:
+            with pytest.raises(ModelError, match=said):
+                write_onnx(tmp_path / "other.onnx", network, images)

@@ -190,6 +190,14 @@ def _traced(network: _WithSpikes, images: Tensor, axis: int) -> Any:
             "on shapes alone, and T on no value"
         ) from error
     assert program is not None
+    assert program.exported_program is not None
+    for node in program.exported_program.graph.nodes:
+        # torch's exporter leaves it out
+        if "avg_pool" in str(node.target) and (node.args[6:] or node.kwargs.get("divisor_override")):
+            raise ModelError(
+                "ONNX knows no average pool with a divisor_override; pool without it, and multiply by the window's "
+                "size over the divisor"
+            )
     return program
 
 
