@@ -4,39 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.firing.cost.fires import Fires, fires  # noqa: F401
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter, Layout, register, unregister
 from isofire.errors import ModelError
 from isofire.firing.cost import SynapseCost, measure_cost, reach
 from isofire.neurons import IF, PerStep, Repeat
 
 LABELS = torch.zeros(5, dtype=torch.int64)
-
-
-class Fires(nn.Module):
-    """One step a call, and no state."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x > 0.5).float()
-
-
-class FiresAdapter(Adapter):
-    def layout(self, neuron: nn.Module) -> Layout:
-        return Layout.STEP
-
-    def threshold(self, neuron: nn.Module) -> Tensor:
-        return torch.full((), 0.5)
-
-    def host(self, neuron: nn.Module) -> type:
-        raise NotImplementedError
-
-
-@pytest.fixture(autouse=True)
-def _fires():  # type: ignore[no-untyped-def]
-    register(Fires, FiresAdapter())
-    yield
-    unregister(Fires)
 
 
 def places(model: nn.Module, images: Tensor) -> dict[str, SynapseCost]:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tests.firing.cost.fires import Fires, FiresAdapter, fires  # noqa: F401
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter, Layout, OverTime, register, unregister
+from isofire.adapters import OverTime, register, unregister
 from isofire.firing.cost import Cost, SynapseCost, measure_cost, reach
 from isofire.neurons import IF, LIF
 
@@ -155,43 +156,18 @@ class Stepped(nn.Module):
         return self.head(v / T if self.kind == "mean at the end" else v)
 
 
-class Fires(nn.Module):
-    """One step a call, and no state."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x > 0.7).float()
-
-
-class FiresAdapter(Adapter):
-    def layout(self, neuron: nn.Module) -> Layout:
-        return Layout.STEP
-
-    def threshold(self, neuron: nn.Module) -> Tensor:
-        return torch.full((), 0.7)
-
-    def host(self, neuron: nn.Module) -> type:
-        raise NotImplementedError
-
-
-@pytest.fixture(autouse=True)
-def _fires():  # type: ignore[no-untyped-def]
-    register(Fires, FiresAdapter())
-    yield
-    unregister(Fires)
-
-
 @pytest.mark.parametrize("stepped", [False, True])
 @pytest.mark.parametrize("kind", ["trace", "scaled running sum", "running mean"])
 def test_weights_that_see_a_trace_step_by_step_multiply(kind: str, stepped: bool) -> None:
     """Also at the first step, where a trace is nothing but the spikes."""
-    head = head_of(Stepped(kind, Fires() if stepped else None))
+    head = head_of(Stepped(kind, Fires(0.7) if stepped else None))
     assert (head.synops.max, head.macs_once, head.macs_every_step) == (0, T * F * CLASSES, T * F * CLASSES)
 
 
 @pytest.mark.parametrize("stepped", [False, True])
 @pytest.mark.parametrize("kind", ["mean at the end", "mean of the scaled"])
 def test_a_mean_over_time_passes_each_spike_on_once(kind: str, stepped: bool) -> None:
-    model = Stepped(kind, Fires() if stepped else None)
+    model = Stepped(kind, Fires(0.7) if stepped else None)
     with torch.no_grad():
         model(FRAMES)
     expected = model.spikes * CLASSES / N
@@ -358,6 +334,8 @@ def test_graded_spikes_that_are_scaled_are_one_event_each() -> None:
 
 
 class Ternary(nn.Module):
+    at = 1.0
+
     def forward(self, x: Tensor) -> Tensor:
         return (x > 2).float() - (x < 1).float()
 
