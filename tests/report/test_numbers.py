@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isofire.firing.evidence.interval import Interval
-from isofire.report.axes import accuracy_ticks, error_axis, linear_axis, log_axis, nice, tick_text
+from isofire.report.axes import accuracy_ticks, error_axis, far_below, linear_axis, log_axis, nice, tick_text
 from isofire.report.numbers import fixed, multiple_text, percent, points, signed, significant, times, whole, with_spread
 
 
@@ -105,6 +105,15 @@ def test_error_axis_keeps_good_accuracies_apart():
     assert fair - good == pytest.approx((bad - fair) * math.log(2) / math.log(12.5), abs=0.5)
     assert [label for _, label in accuracy_ticks(axis)] == ["98", "95", "90", "80", "70", "50"]
     assert len(accuracy_ticks(error_axis([0.91, 0.915], 1000, 300, 10))) >= 3
+
+
+def test_an_error_axis_of_accuracies_close_together_is_mostly_theirs():
+    axis = error_axis([0.40, 0.453], 10_000, 300, 10)
+    places = axis.at(54.7), axis.at(60)
+    assert places[1] - places[0] > 0.5 * 290
+    assert 10 < places[0] < places[1] < 300
+    # and none of them is far below the others
+    assert far_below([0.40, 0.411, 0.427, *(0.44 + k / 1000 for k in range(12))], [0.44, 0.453], 10_000) is None
 
 
 def test_log_axis_without_a_positive_value():

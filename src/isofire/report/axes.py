@@ -69,7 +69,9 @@ def error_axis(shares: Sequence[float], images: int, start: float, end: float) -
     """
     least = 50 / images
     errors = [max(least, 100 * (1 - share)) for share in shares] or [10.0]
-    low, high = min(errors) / 1.1, min(100.0, max(errors) * 1.08)
+    # where all lie close together, room around them would be most of the figure
+    room = min(0.1, 0.35 * (max(errors) / min(errors) - 1))
+    low, high = min(errors) / (1 + room), min(100.0, max(errors) * (1 + 0.8 * room))
     if high - low < 1:
         low, high = max(least / 2, low - 0.5), min(100.0, high + 0.5)
     return Axis(low, high, end, start, log=True)
@@ -87,6 +89,9 @@ def far_below(shares: Sequence[float], anchors: Sequence[float], images: int) ->
         axis = error_axis([*found[first:], *anchors], images, 1, 0)
         return math.log(axis.high / axis.low)
 
+    if length(0) < math.log(2):
+        # errors within a factor of two squeeze nothing
+        return None
     for count in range(1, len(found) // 4 + 1):
         if found[count - 1] < min(found[count], *anchors) and length(0) >= 2 * length(count):
             return found[count - 1]
