@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from typing import cast
 
 import torch
@@ -66,9 +65,9 @@ def run_tables(neuron: Neuron, isa: str, x: Sums, counts: PackedCounts) -> Tenso
     problem.high_factor, problem.threads = tables.high_factor, torch.get_num_threads()
     problem.isa, problem.together = native.ISAS.index(isa), tables.together
     problem.inputs = native.pointers(seen)
-    problem.tables = ctypes.cast(tables.memory.data_ptr(), ctypes.POINTER(ctypes.c_int8))
+    problem.tables = tables.memory.data_ptr()
     problem.runs = tables.runs.data_ptr()
-    problem.pass_runs = ctypes.cast(tables.pass_runs.data_ptr(), ctypes.POINTER(ctypes.c_int64))
+    problem.pass_runs = tables.pass_runs.data_ptr()
     problem.spikes = native.bytes_(spikes)
     kept = _describe(problem.neurons, neuron, x.affine.floats(x.spikes.divisor), tuple(x.shape[1:]))
     native.run(problem)

@@ -17,7 +17,8 @@ LANES = 32
 ISAS = ("portable", "avx2", "avx512")
 """Instruction sets, by their numbers in _tables.cpp; each processor that knows one knows those before."""
 
-_F, _B = ctypes.POINTER(ctypes.c_float), ctypes.POINTER(ctypes.c_uint8)
+_P = ctypes.c_void_p
+"""Pointers are given as addresses: making one of a type takes a microsecond, and a layer has ten."""
 
 
 class Neurons(ctypes.Structure):
@@ -26,7 +27,7 @@ class Neurons(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("charge", "hard_reset", "placement", "state_rows", "level_count", "pad")),
         *((name, ctypes.c_float) for name in ("tau", "threshold", "reset", "k_min", "k_max", "spare")),
-        *((name, _F) for name in ("scale", "shift", "origin", "step", "edges", "levels")),
+        *((name, _P) for name in ("scale", "shift", "origin", "step", "edges", "levels")),
     )
 
 
@@ -39,12 +40,12 @@ class Layer(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("kernel_height", "kernel_width", "stride_y", "stride_x")),
         *((name, ctypes.c_int64) for name in ("pad_y", "pad_x", "dilation_y", "dilation_x", "streams", "passes")),
         *((name, ctypes.c_int32) for name in ("high_factor", "threads", "isa", "together")),
-        ("inputs", ctypes.POINTER(_B)),
-        ("tables", ctypes.POINTER(ctypes.c_int8)),
-        ("runs", ctypes.c_void_p),
-        ("pass_runs", ctypes.POINTER(ctypes.c_int64)),
+        ("inputs", ctypes.POINTER(_P)),
+        ("tables", _P),
+        ("runs", _P),
+        ("pass_runs", _P),
         ("neurons", Neurons),
-        ("spikes", _B),
+        ("spikes", _P),
     )
 
 
@@ -58,9 +59,9 @@ class Direct(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("kernel_height", "kernel_width", "stride_y", "stride_x")),
         *((name, ctypes.c_int64) for name in ("pad_y", "pad_x", "dilation_y", "dilation_x")),
         *((name, ctypes.c_int32) for name in ("threads", "isa")),
-        *((name, _F) for name in ("inputs", "weights")),
+        *((name, _P) for name in ("inputs", "weights")),
         ("neurons", Neurons),
-        ("spikes", _B),
+        ("spikes", _P),
     )
 
 
@@ -70,7 +71,7 @@ class Tiling(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("steps", "groups", "images", "height", "width", "rows", "columns")),
         *((name, ctypes.c_int64) for name in ("tile_height", "tile_width", "step_y", "step_x", "from_y", "from_x")),
-        *((name, _B) for name in ("whole", "tiles")),
+        *((name, _P) for name in ("whole", "tiles")),
     )
 
 
@@ -81,8 +82,8 @@ class Map(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("steps", "images", "channels", "height", "width")),
         *((name, ctypes.c_int64) for name in ("step_t", "step_n", "step_c", "step_y", "step_x")),
         *((name, ctypes.c_int32) for name in ("streams", "threads")),
-        ("values", _F),
-        ("packed", ctypes.POINTER(_B)),
+        ("values", _P),
+        ("packed", ctypes.POINTER(_P)),
     )
 
 
@@ -151,7 +152,7 @@ def over_time(spikes: Tensor, images: int, channels: int) -> Tensor:
     assert lib is not None
     places, threads = ctypes.c_int64(blocks * height * width), ctypes.c_int32(torch.get_num_threads())
     sizes = ctypes.c_int64(steps), ctypes.c_int64(channels)
-    lib.isofire_lookup_over_time(bytes_(spikes), places, *sizes, threads, bytes_(counts))
+    lib.isofire_lookup_over_time(_P(bytes_(spikes)), places, *sizes, threads, _P(bytes_(counts)))
     return counts.permute(0, 4, 3, 1, 2).reshape(blocks * LANES, channels, height, width)[:images]
 
 
@@ -164,17 +165,19 @@ def convert_tiles(tiling: Tiling, *, to_tiles: bool) -> None:
 
 def pointers(maps: tuple[Tensor, ...]) -> ctypes.Array:
     """An array of pointers to the maps' bytes; the caller keeps the maps alive."""
-    return (_B * len(maps))(*(ctypes.cast(each.data_ptr(), _B) for each in maps))
+    return (_P * len(maps))(*(each.data_ptr() for each in maps))
 
 
-def floats(x: Tensor) -> ctypes._Pointer:
-    """Pointer to a float32 tensor's memory; the caller keeps the tensor alive."""
-    return ctypes.cast(x.data_ptr(), _F)
+def floats(x: Tensor) -> int:
+    """Address of a float32 tensor's memory; the caller keeps the tensor alive."""
+    assert x.dtype == torch.float32
+    return x.data_ptr()
 
 
-def bytes_(x: Tensor) -> ctypes._Pointer:
-    """Pointer to a uint8 tensor's memory; the caller keeps the tensor alive."""
-    return ctypes.cast(x.data_ptr(), _B)
+def bytes_(x: Tensor) -> int:
+    """Address of a uint8 tensor's memory; the caller keeps the tensor alive."""
+    assert x.dtype == torch.uint8
+    return x.data_ptr()
 
 
 def _convert(name: str, values: Tensor, packed: tuple[Tensor, ...], size: tuple[int, ...] = ()) -> None:
@@ -184,6 +187,6 @@ def _convert(name: str, values: Tensor, packed: tuple[Tensor, ...], size: tuple[
     m.steps, m.images, m.channels, m.height, m.width = *values.shape[:3], *(size or values.shape[3:])
     m.step_t, m.step_n, m.step_c, m.step_y, m.step_x = values.stride()
     m.streams, m.threads = len(packed), torch.get_num_threads()
-    m.values = ctypes.cast(values.data_ptr(), _F)
+    m.values = floats(values)
     m.packed = pointers(packed)
     getattr(lib, name)(ctypes.byref(m))
