@@ -47,7 +47,7 @@ def blame(
 
     With --hardware CHIP, or a bundle of integers, it makes each rounding of the integers alone in the float network
     that they come from, quantized or not, and all but each: weights, decays, thresholds and biases of each layer; and
-    the states, on top of all others. Nothing is quantized then.
+    the states, and biases that act before spikes arrive, on top of all others. Nothing is quantized then.
 
     Parameters
     ----------

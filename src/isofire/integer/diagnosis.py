@@ -149,8 +149,10 @@ def _cause(row: dict[str, float], steps: Steps, layer: str) -> str:
     sign = 1 if row["chip"] > row["float"] else -1
     alone = {name: sign * (row[name] - row["float"]) for name in steps.alone}
     place = [item.layer for item in steps.states.layers].index(layer)
-    states = steps.states.layers[place]
-    alone[STATES] = sign * (states.mfr - states.mfr_fp)
+    for name, found in ((STATES, steps.states), ("biases", steps.early)):
+        if found is not None:
+            by = sign * (found.layers[place].mfr - found.layers[place].mfr_fp)
+            alone[name] = max(by, alone.get(name, by))
     return max(alone, key=lambda name: alone[name])
 
 

@@ -254,11 +254,7 @@ def _charged(model: nn.Module, stages: list[Stage], example: Tensor, frames: boo
             continue
 
         def note(neuron: Neuron, args: Any, kwargs: Any, name: str = stage.target) -> None:
-            given = dict(zip(("x", "norm", "repeat"), args, strict=False)) | kwargs
-            x, norm, repeat = given["x"], given.get("norm"), given.get("repeat")
-            if norm is not None:
-                x = norm(x) if repeat is not None else apply_per_step(norm, x)
-            found[name] = x if repeat is None else x.unsqueeze(0).expand(repeat, *x.shape)
+            found[name] = charge_of(args, kwargs)
 
         handles.append(stage.neuron.register_forward_pre_hook(note, with_kwargs=True))
     try:
@@ -267,3 +263,12 @@ def _charged(model: nn.Module, stages: list[Stage], example: Tensor, frames: boo
         for handle in handles:
             handle.remove()
     return found
+
+
+def charge_of(args: Any, kwargs: Any) -> Tensor:
+    """What a call of isofire's neurons charges them by, [T, N, ...]: a batch norm applied, an image repeated."""
+    given = dict(zip(("x", "norm", "repeat"), args, strict=False)) | kwargs
+    x, norm, repeat = given["x"], given.get("norm"), given.get("repeat")
+    if norm is not None:
+        x = norm(x) if repeat is not None else apply_per_step(norm, x)
+    return x if repeat is None else x.unsqueeze(0).expand(repeat, *x.shape)

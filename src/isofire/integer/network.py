@@ -103,6 +103,9 @@ class IntegerNetwork(nn.Module):
     ----------
     mapping
         How it was lowered onto a chip: what was approximated, and what it takes of the chip; None for others.
+    rest
+        Layer -> steps for which it rests at the beginning, whatever reaches it. Chips have none: with it, what biases
+        do while the first spikes are on their way is seen (`isofire.integer.steps_of`).
     gives_steps_first
         That the first axis of what it gives is time, which nobody need find out by changing its spikes.
 
@@ -130,6 +133,7 @@ class IntegerNetwork(nn.Module):
         self.most_steps = most_steps
         self.order = tuple(populations)
         self.mapping: ChipMapping | None = None
+        self.rest: dict[str, int] = {}
         if most_steps is not None and most_steps < 1:
             raise SpecError(f"most_steps must be at least 1, or None, got {most_steps}")
         if unknown := sorted({*(latency or {}), *(notes or {})} - {*self.order, READOUT}):
@@ -199,7 +203,10 @@ class IntegerNetwork(nn.Module):
         for t in range(len(codes)):
             for name, population in self.populations.items():
                 arriving = _Arriving(self._to(name), fired_by, t, population)
-                now[name], fired = population.step(now[name], arriving, name)
+                if t < self.rest.get(name, 0):
+                    fired = torch.zeros_like(now[name].v)
+                else:
+                    now[name], fired = population.step(now[name], arriving, name)
                 spikes[name].append(fired)
                 if states:
                     kept[name].append(now[name])

@@ -15,7 +15,7 @@ from isofire.errors import SpecError
 from isofire.firing import Comparison
 from isofire.firing.compare import observe_together
 from isofire.integer.chip_layer import ChipLayer
-from isofire.integer.mapping import ChipMapping
+from isofire.integer.mapping import ChipMapping, charge_of
 from isofire.integer.network import IntegerNetwork
 from isofire.integer.neuron_form import NeuronForm
 from isofire.integer.stages import Stage
@@ -24,8 +24,12 @@ from isofire.quantization import convert, is_converted, spec_of
 from isofire.text_table import TableShown, TextTable
 
 FLOAT_STEPS = ("weights", "decays", "thresholds", "biases", "synapse", "reset", "spikes", "floor")
-"""Changes that a float network can make too. What is left are the states, and biases that act elsewhere."""
+"""Changes that a float network can make too. What is left are biases that act early, and the states."""
+EARLY = "biases, early"
+"""What biases do while the first spikes are on their way to a layer."""
 STATES = "states"
+_NEVER = 1e-30
+"""A share of a current that is kept, in place of 0: thresholds divided by it are never reached."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,11 @@ class Steps(TableShown):
     alone
         Change -> the float network with nothing else changed, against the float network.
     states
-        The chip against the float network with all of those changes: what its rounded and saturating states do.
+        The chip against the float network with all of those changes: what its rounded and saturating states do. Its
+        layers rest until the first spikes can reach them.
+    early
+        The chip as it runs, its biases acting from the first step on, against the chip whose layers rest; None where
+        that is the same.
     everything
         The chip against the float network.
     mapping
@@ -46,6 +54,7 @@ class Steps(TableShown):
 
     alone: dict[str, Comparison]
     states: Comparison
+    early: Comparison | None
     everything: Comparison
     mapping: ChipMapping
 
@@ -59,14 +68,17 @@ class Steps(TableShown):
         return found
 
     def changes(self) -> dict[str, Comparison]:
-        """Change -> comparison: each alone, the states, and "all"."""
-        return {**self.alone, STATES: self.states, "all": self.everything}
+        """Change -> comparison: each alone, the states, biases that act early, and "all"."""
+        early = {} if self.early is None else {EARLY: self.early}
+        return {**self.alone, STATES: self.states, **early, "all": self.everything}
 
     def table(self) -> str:
         """A line a change: drift, accuracy, and every layer's rate against that of the float network."""
         names = [layer.layer for layer in self.everything.layers]
         rows = [_row(f"{name} alone", found) for name, found in self.alone.items()]
-        rows += [_row("states, on top of all these", self.states), _row("all (the chip)", self.everything)]
+        rows.append(_row("states, on top of all these", self.states))
+        rows += [] if self.early is None else [_row("biases before spikes arrive, on top", self.early)]
+        rows.append(_row("all (the chip)", self.everything))
         titles = ("change", "EMD", "accuracy", "agree %", *names)
         first = (
             "float",
@@ -129,11 +141,25 @@ def steps_of(
     mapping = network.mapping
     names = [name for name in FLOAT_STEPS if name in mapping.rules]
     twins = [with_changes(model, mapping, {name}) for name in names]
-    together = with_changes(model, mapping, names)
-    models = [plain(model), *twins, together, network]
+    together, rested = with_changes(model, mapping, names), resting(network)
+    models = [plain(model), *twins, together, *([] if rested is None else [rested]), network]
     seen = observe_together(models, data, max_images=max_images, batch_size=batch_size).observations
-    alone = {name: Comparison.observed(seen[0], found) for name, found in zip(names, seen[1:-2], strict=True)}
-    return Steps(alone, Comparison.observed(seen[-2], seen[-1]), Comparison.observed(seen[0], seen[-1]), mapping)
+    alone = {name: Comparison.observed(seen[0], found) for name, found in zip(names, seen[1:], strict=False)}
+    changed = len(names) + 1
+    states = Comparison.observed(seen[changed], seen[changed + 1])
+    early = None if rested is None else Comparison.observed(seen[-2], seen[-1])
+    return Steps(alone, states, early, Comparison.observed(seen[0], seen[-1]), mapping)
+
+
+def resting(network: IntegerNetwork) -> IntegerNetwork | None:
+    """A chip's network whose layers rest until the first spikes can reach them; None where that is the same."""
+    layers = () if network.mapping is None else network.mapping.layers
+    rest = {layer.name: layer.latency + layer.neuron.early for layer in layers}
+    if not any(rest[layer.name] > 0 and bool((layer.biases != 0).any()) for layer in layers):
+        return None
+    twin = copy.deepcopy(network)
+    twin.rest = rest
+    return twin
 
 
 def with_changes(
@@ -151,13 +177,14 @@ def with_changes(
             _set_weights(weighted, layer)
             if layer.back_codes is not None:
                 _set_back(twin.get_submodule(layer.name), layer, layer.back_codes)
-        if "biases" in names:
-            _shift_bias(twin, layer)
         form = _form(layer, mapping, names)
         if form is not None:
             old: Any = twin.get_submodule(layer.name)
             made = form.neuron()
             twin.set_submodule(layer.name, made if layer.back is None else Recurrent(made, old.weight))
+        if "biases" in names:
+            changed = _shift_bias(twin, layer)
+            _settle(twin, layer, changed, layer.neuron.exact if form is None else form)
     return twin
 
 
@@ -181,12 +208,28 @@ def _set_back(recurrent: Any, layer: ChipLayer, codes: Tensor) -> None:
     recurrent.weight.weight = nn.Parameter(value.to(recurrent.weight.weight))
 
 
-def _shift_bias(twin: nn.Module, layer: ChipLayer) -> None:
-    """Change what the layer adds by as much as the chip's rounding does."""
+def _shift_bias(twin: nn.Module, layer: ChipLayer) -> Tensor:
+    """Change what the layer adds by as much as the chip's rounding does; gives what it adds then [out]."""
     wanted = layer.steady() * layer.per_neuron(layer.unit)
     steady = layer.neuron.changed.synapse_gain if layer.neuron.changed.has_synapse else torch.ones(())
     changed = (layer.biases - wanted) / (steady * layer.per_neuron(layer.unit)) * layer.per_neuron(layer.gain)
-    shift_bias(twin, layer.stage, changed.expand(layer.shape).reshape(len(layer.weight), -1).mean(1))
+    by = changed.expand(layer.shape).reshape(len(layer.weight), -1).mean(1)
+    shift_bias(twin, layer.stage, by)
+    return layer.bias * layer.gain + by
+
+
+def _settle(twin: nn.Module, layer: ChipLayer, bias: Tensor, form: NeuronForm) -> None:
+    """Bring the current that a constant `bias` [out] leads to in time into the first step, as where the chip adds it
+    behind the current: I = bias * tau then, of which each step loses what the bias adds."""
+    if not (layer.neuron.changed.has_synapse and form.has_synapse) or not bool((bias != 0).any()):
+        return
+    first = layer.per_neuron(bias) * (form.tau_synapse - 1.0)
+
+    def settled(_: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        x = charge_of(args, kwargs)
+        return (torch.cat([x[:1] + first.to(x), x[1:]]),), {}
+
+    twin.get_submodule(layer.name).register_forward_pre_hook(settled, with_kwargs=True)
 
 
 def shift_bias(twin: nn.Module, stage: Stage, change: Tensor) -> None:
@@ -229,4 +272,18 @@ def _form(layer: ChipLayer, mapping: ChipMapping, names: Collection[str]) -> Neu
     if "thresholds" in names:
         unit = layer.thresholds() * layer.per_neuron(layer.unit)
         form = replace(form, threshold=form.threshold * layer.effective_threshold(mapping.spec) / unit)
-    return None if form is before else form
+    return None if form is before else _as_late(form, layer)
+
+
+def _as_late(form: NeuronForm, layer: ChipLayer) -> NeuronForm:
+    """What the chip's neuron does, in the steps in which the float network's does it.
+
+    Where that uses a current a step later, the chip's neurons fire a step earlier, of which its delays make up.
+    """
+    if not layer.neuron.early or form.synapse == "before_input":
+        return form
+    if form.synapse == "after_decay":
+        kept = (1.0 - 1.0 / form.tau_synapse).clamp(min=_NEVER)
+        floor = None if form.floor is None else form.floor / float(kept.flatten()[0])
+        form = replace(form.scaled(1.0 / kept), floor=floor)
+    return replace(form, synapse="before_input")

@@ -1,0 +1,109 @@
+"""Biases on chips, behind currents and before spikes arrive, and currents used a step later: measured apart."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from isofire.integer import diagnose, lower, steps_of, with_changes
+from isofire.integer.steps import FLOAT_STEPS, resting
+from isofire.neurons import CubaLIF, PerStep, Recurrent
+from isofire.study import blame
+
+
+def network(
+    last: Literal["before_decay", "after_decay", "before_input"], *, bias: bool
+) -> tuple[nn.Sequential, Tensor]:
+    """Three layers of current-based neurons, the middle one recurrent, and spikes for them."""
+    torch.manual_seed(11)
+
+    def linear(inputs: int, outputs: int) -> nn.Linear:
+        layer = nn.Linear(inputs, outputs, bias=bias)
+        layer.weight.data.mul_(2.5)
+        return layer
+
+    net = nn.Sequential(
+        PerStep(linear(8, 12)), CubaLIF(4.0, 2.0),
+        PerStep(linear(12, 12)), Recurrent(CubaLIF(8.0, 4.0), linear(12, 12)),
+        PerStep(linear(12, 4)), CubaLIF(4.0, 2.0, synapse=last),
+    ).eval()  # fmt: skip
+    return net, (torch.rand(14, 6, 8) < 0.3).float()
+
+
+@pytest.mark.parametrize("last", ["before_decay", "after_decay", "before_input"])
+@pytest.mark.parametrize("bias", [False, True])
+def test_float_networks_with_all_changes_fire_as_a_chip_of_fine_states_that_waits_for_its_spikes(
+    last: Any, bias: bool
+) -> None:
+    net, x = network(last, bias=bias)
+    chip = lower(net, x, hardware="loihi1", approximate=True)
+    assert chip.mapping is not None
+    together = with_changes(net, chip.mapping, FLOAT_STEPS)
+    whole = resting(chip) or chip
+    assert torch.equal(together(x), whole(x))
+    assert float(whole(x).sum()) > 0
+    steps = steps_of(net, chip, [(x, torch.zeros(6, dtype=torch.int64))])
+    # states of 24 bits do nothing, so that whatever moves the firing has another name
+    assert steps.states.overall["emd_layer_mean"] == 0.0
+    assert (steps.early is None) == (not bias)
+    assert ("before spikes arrive" in steps.table()) == bias
+
+
+@pytest.mark.parametrize(("chip", "several"), [("loihi1", False), ("xylo-a2", True)])
+def test_changes_leave_a_neuron_that_uses_its_current_a_step_later_as_late_as_it_is(chip: str, several: bool) -> None:
+    """Chips have none and fire a step earlier; that is no change's doing, since delays make up for it."""
+
+    def neuron() -> CubaLIF:
+        common: dict[str, Any] = {"v_reset": None, "several": True} if several else {}
+        return CubaLIF(4.0, 3.0, synapse="before_input", v_threshold=2.01, **common)
+
+    net = nn.Sequential(PerStep(nn.Linear(1, 1, bias=False)), neuron(), PerStep(nn.Linear(1, 1, bias=False)), neuron())
+    for layer in (net[0][0], net[2][0]):
+        layer.weight = nn.Parameter(torch.full((1, 1), 3.001))
+    x = torch.zeros(8, 1, 1)
+    x[0] = 1.0
+    made = lower(net, x, hardware=chip, approximate=True)
+    assert made.mapping is not None
+    assert net(x).flatten().nonzero()[0].item() == 2
+    for name in set(FLOAT_STEPS) & set(made.mapping.rules) - {"spikes"}:
+        assert with_changes(net, made.mapping, {name})(x).flatten().nonzero()[0].item() == 2, name
+    assert made(x).flatten().nonzero()[0].item() == 2
+
+
+def test_constant_inputs_that_come_behind_the_current_are_worked_out_by_hand() -> None:
+    """V + b tau from the first step on, where the float network's current takes its time."""
+    net = nn.Sequential(
+        PerStep(nn.Linear(1, 1)), CubaLIF(8.0, 4.0, v_threshold=100.0), PerStep(nn.Linear(1, 1)), CubaLIF(8.0, 4.0)
+    )
+    net[0][0].bias = nn.Parameter(torch.tensor([0.5]))
+    x = torch.zeros(6, 1, 1)
+    x[0] = 1.0
+    chip = lower(net, x, hardware="loihi1", approximate=True)
+    assert chip.mapping is not None
+    twin = with_changes(net, chip.mapping, {"biases"})
+    given: list[Tensor] = []
+    twin[1].register_forward_pre_hook(lambda _, args: given.append(args[0]))
+    plain: list[Tensor] = []
+    net[1].register_forward_pre_hook(lambda _, args: plain.append(args[0]))
+    twin(x), net(x)
+    by = (given[0] - plain[0]).flatten()
+    # the current of 0.5 * 4, less the 0.5 that the first step brings anyway
+    assert by.tolist() == pytest.approx([0.5 * (4.0 - 1.0), 0.0, 0.0, 0.0, 0.0, 0.0], abs=2e-3)
+
+
+def test_biases_that_move_a_layer_are_named_and_not_its_states() -> None:
+    net, x = network("before_input", bias=True)
+    data = [(x, torch.zeros(6, dtype=torch.int64))]
+    chip = lower(net, x, hardware="loihi1", approximate=True)
+    found = diagnose(net, chip, steps_of(net, chip, data), x, data, options={"shift_by": "factor", "gain": "keep"})
+    assert found is not None
+    assert found.cause == "biases"
+    lines = {
+        (item.name, item.target): item.alone.overall["emd_layer_mean"]
+        for item in blame(net, chip, None, data).quantizers
+    }
+    assert lines["all layers", "states"] == 0.0
+    assert lines["all layers", "biases, early"] > 0.0
