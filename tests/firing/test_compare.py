@@ -168,7 +168,7 @@ def test_models_that_do_not_match_are_refused(
     with pytest.raises(ModelError, match="Linear without any"):
         compare(echo(), nn.Linear(3, 2), data)
     renamed = nn.Sequential(echo())
-    with pytest.raises(ModelError, match=r"same neurons .* 'first' is only in the first"):
+    with pytest.raises(ModelError, match=r"same neurons, .* 'first' is only in the first"):
         compare(echo(), renamed, data)
 
 

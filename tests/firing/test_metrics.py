@@ -250,7 +250,7 @@ def test_every_measure_is_a_metric(ks: object) -> None:
     rank = RankCorrelation()
     rank.update(before, after)
     assert float(rank.compute()) == pytest.approx(overall["spearman"])
-    with pytest.raises(ModelError, match="same neurons and see the same images"):
+    with pytest.raises(ModelError, match="same neurons, under the same names, and see the same images"):
         rank.update(before, SpikeCounts(after.counts, after.images_per_block, 8))
 
 
