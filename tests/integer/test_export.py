@@ -232,6 +232,8 @@ def test_numpy_alone_reads_the_codes(tmp_path: Path) -> None:
     bits = np.unpackbits(packed)[: 72 * about["bits"]].reshape(72, about["bits"])
     values = bits @ (1 << np.arange(about["bits"])[::-1]) + about["least"]
     assert values.tolist() == network.connections[0].weight.flatten().tolist()
+    # those of the readout too, whose outputs have steps of their own
+    assert manifest["connections"][-1]["weight"]["bits"] <= 4
 
 
 def test_a_damaged_bundle_is_refused(tmp_path: Path) -> None:

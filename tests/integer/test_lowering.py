@@ -489,3 +489,27 @@ def test_a_decay_that_is_no_binary_fraction_is_told_in_numbers_that_can_be_read(
         for what in ("a current's decay", "a decay")
     ]
     assert any("real inputs: 32 bits, step 2^-31" in note for note in notes["1"])
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_a_readout_keeps_the_few_bits_of_outputs_with_steps_of_their_own(norm: bool) -> None:
+    """Codes of 4 bits, each output's step as a factor; one output is tiny, one without weights."""
+    torch.manual_seed(6)
+    layers = [nn.Linear(20, 5), *([nn.BatchNorm1d(5)] if norm else [])]
+    model = nn.Sequential(PerStep(nn.Linear(9, 20)), IF(), PerStep(*layers)).eval()
+    with torch.no_grad():
+        model[0][0].weight.mul_(3.0)
+        model[2][0].weight *= torch.tensor([1.0, 0.3, 2e-4, 0.0, 1.7]).unsqueeze(1)
+        if norm:
+            model[2][1].weight.uniform_(-1.0, 1.5)
+            model[2][1].bias.uniform_(-1.0, 1.0)
+    x = (torch.rand(6, 8, 9) < 0.4).float()
+    spec = isofire.QuantSpec(weights={"method": "lsq", "bits": 4}, last_layer="quantize", reestimate_bn="never")
+    made = isofire.quantize_(model, spec, x)
+    integers = lower(made, x)
+    (link,) = (link for link in integers.connections if link.target == "readout")
+    assert int(link.weight.abs().max()) <= 8
+    assert "readout" not in integers.notes
+    wanted = copy.deepcopy(isofire.convert(made)).double()(x.double()).detach()
+    assert float(integers.run(integers.codes(x)).spikes["1"].double().mean()) > 0.05
+    assert float((integers(x).double() - wanted).abs().max() / wanted.abs().max()) < 2e-7

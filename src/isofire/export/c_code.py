@@ -131,6 +131,7 @@ def _arriving(layer: Layer) -> str:
     """What arrives at a neuron, without its bias."""
     k = layer.index
     sums = f"joined(high, low, shift{k}[c])" if layer.to.is_rounded else f"sum * ((int64_t)1 << shift{k}[c])"
+    sums += "" if layer.to.factor is None else f" * factor{k}[c]"
     back = "" if layer.back is None else f" + back * factor{k}[c]"
     return f"{sums}{back}"
 

@@ -92,7 +92,8 @@ def layer_of(network: IntegerNetwork, index: int, name: str, part: Population | 
     """
     links = [link for link in network.connections if link.target == name and not link.delay]
     late = [link for link in network.connections if link.target == name and link.delay]
-    if len(links) != 1 or links[0].factor is not None or len(late) > 1 or not all(map(_is_back, late)):
+    has_factor = part is not None and any(link.factor is not None for link in links)
+    if len(links) != 1 or has_factor or len(late) > 1 or not all(map(_is_back, late)):
         raise ModelError(
             "a C program takes one connection without delay to each layer, and one from its own spikes of the step "
             f"before; {name!r} has others"
@@ -107,6 +108,12 @@ def layer_of(network: IntegerNetwork, index: int, name: str, part: Population | 
     layer = Layer(index, name, part, links[0], tuple(shapes[source] for source in links[0].sources), back, most)
     _check_sums(network, layer)
     return layer
+
+
+def _factors(layer: Layer) -> Tensor:
+    """What sums of each output are multiplied by."""
+    factor = layer.to.factor
+    return torch.ones(len(layer.to.weight), dtype=torch.int64) if factor is None else factor
 
 
 def _is_back(link: Connection) -> bool:
@@ -135,7 +142,8 @@ def _check_sums(network: IntegerNetwork, layer: Layer) -> None:
     shifts = _each(link.shift, len(fans), layer.name).tolist()
     # halves of wide sums, and what they become
     reach = [max(fan * (arrives // 65536 + 1 if link.is_rounded else arrives), fan * 65536) for fan in fans]
-    whole = [fan * arrives * 2.0**shift for fan, shift in zip(fans, shifts, strict=True)]
+    factors = _factors(layer).tolist()
+    whole = [fan * arrives * 2.0**s * f for fan, s, f in zip(fans, shifts, factors, strict=True)]
     if layer.back is not None and layer.part is not None:
         assert layer.back.factor is not None
         most = most_spikes(network, layer.name)
@@ -255,6 +263,8 @@ def constants(layer: Layer, network: IntegerNetwork) -> str:
     found = [array(f"w{k}", layer.to.weight), array(f"shift{k}", _each(layer.to.shift, channels, layer.name))]
     if part is None:
         assert network.readout is not None
+        if layer.to.factor is not None:
+            found.append(array(f"factor{k}", layer.to.factor))
         return "".join([*found, array(f"bias{k}", _each(network.readout.bias, channels, layer.name))])
     if layer.back is not None:
         assert layer.back.factor is not None

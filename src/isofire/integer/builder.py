@@ -32,6 +32,8 @@ from isofire.running import forward, hooked
 _MOST_POINT = 20
 _LEAST_POINT = {"zero": 12, "subtract": 20}
 """Binary digits after the point for which 32-bit states are taken; a subtracted threshold's rounding adds up."""
+_FACTOR = 30
+"""Binary digits of what a readout's sums are multiplied by where each output has a step of its own."""
 _MOST_LEVELS = 4096
 _NEVER = 1 << 61
 _TOLD = 2.0**-40
@@ -76,29 +78,32 @@ class Builder:
         back = None if stage.back is None else BackWeights.of(stage, self.weight_bits, notes)
         if back is not None:
             bias, most = bias + back.bias, most + back.reach / gain
+        factor = None
         if stage.neuron is None:
-            unit, point = self._read_out(gain, bias, most)
+            unit, point, factor = self._read_out(gain, bias, most)
         else:
             more = 0 if back is None else back.digits
             units = self._neurons(stage.target, stage.neuron, gain, bias, most, notes, more)
             unit, point = units.sums, units.point
             weight = weight * units.odd.view(-1, *(1,) * (weight.ndim - 1))
-        self._connect(stage, weight, point, unit)
+        self._connect(stage, weight, point, unit, factor)
         if back is not None:
             self.connections.append(back.connection(stage.target, unit))
 
     def _weights(self, stage: Stage, notes: list[str]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Codes, the float value of one [out] (> 0), biases [out], and the largest sum of each output [out]."""
-        found = codes_of(stage.layer.weight, self.weight_bits, one_step=stage.neuron is None)
+        found = codes_of(stage.layer.weight, self.weight_bits)
         if not found.exact:
+            # outputs are read in one unit
+            found = codes_of(stage.layer.weight, self.weight_bits, one_step=stage.neuron is None)
             notes.append(
                 f"weights of {stage.layer_name!r} are in full precision or on uneven levels: {self.weight_bits} bits"
             )
         if INPUT in stage.sources and not self.encoder.counts:
             notes.append(f"real inputs: {self.encoder.bits} bits, step 2^{round(math.log2(self.encoder.step))}")
         gain, bias = folded(stage, found)
-        if stage.neuron is None and bool((gain != gain[0]).any()):
-            # outputs are read in one unit, so that what a norm multiplies each of them by goes into its weights
+        if stage.neuron is None and not found.exact and bool((gain != gain[0]).any()):
+            # so that what a norm multiplies each of them by goes into its weights
             found = codes_of(
                 found.codes * gain.view(-1, *(1,) * (found.codes.ndim - 1)), self.weight_bits, one_step=True
             )
@@ -124,12 +129,20 @@ class Builder:
             most *= size[0] * size[1]
         return most
 
-    def _read_out(self, gain: Tensor, bias: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
-        bound = float((most + bias.abs() / gain).max())
-        point = min(_MOST_POINT, (30 if bound < 2**22 else 50) - bits_of(bound))
-        unit = float(gain[0]) / 2.0**point
+    def _read_out(self, gain: Tensor, bias: Tensor, most: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """One unit of all outputs, the shift of their sums, and what sums are multiplied by where steps differ."""
+        # outputs without weights have any unit
+        largest = float((gain * (most > 0)).max()) or 1.0
+        gain = torch.where(most > 0, gain, torch.full_like(gain, largest))
+        bound = float((most + bias.abs() / largest).max())
+        if bool((gain == gain[0]).all()):
+            point, factor = min(_MOST_POINT, (30 if bound < 2**22 else 50) - bits_of(bound)), None
+            unit = largest / 2.0**point
+        else:
+            unit = largest / 2.0 ** min(_FACTOR, WIDEST - 1 - bits_of(bound))
+            point, factor = 0, (gain / unit).round().to(torch.int64)
         self.readout = Readout((bias / unit).round().to(torch.int64), unit)
-        return torch.full_like(bias, unit), torch.full(bias.shape, point, dtype=torch.int64)
+        return torch.full_like(bias, unit), torch.full(bias.shape, point, dtype=torch.int64), factor
 
     def _neurons(
         self, name: str, neuron: Neuron, gain: Tensor, bias: Tensor, most: Tensor, notes: list[str], more: int
@@ -183,11 +196,19 @@ class Builder:
         largest = own.threshold if own.subtract is None else own.threshold.maximum(own.subtract)
         return reach.maximum(largest / gain) + 1.0
 
-    def _connect(self, stage: Stage, weight: Tensor, point: Tensor, unit: Tensor) -> None:
-        layer, pools, step = stage.layer, tuple(pool.sum for pool in stage.pools), unit * 2.0**point
+    def _connect(self, stage: Stage, weight: Tensor, point: Tensor, unit: Tensor, factor: Tensor | None) -> None:
+        layer, pools = stage.layer, tuple(pool.sum for pool in stage.pools)
+        step = unit * (2.0**point if factor is None else factor)
         geometry = stage.geometry() if isinstance(layer, nn.Conv2d) else {}
         connection = Connection(
-            sources=stage.sources, target=stage.target, weight=weight, pools=pools, shift=point, step=step, **geometry
+            sources=stage.sources,
+            target=stage.target,
+            weight=weight,
+            pools=pools,
+            shift=point,
+            step=step,
+            factor=factor,
+            **geometry,
         )
         fan = int(weight.abs().flatten(1).sum(1).max())
         if connection.is_rounded and fan * max(2.0**HALF, self._most(stage) / 2.0**HALF) >= 2.0**WIDEST:
