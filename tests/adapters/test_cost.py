@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from isofire.adapters import Adapter, Layout, MembraneMixin, OverTime, register, unregister
 from isofire.firing import FiringRecorder
 from isofire.firing.cost import measure_cost, memory_of, reach, synops
+from isofire.firing.limits import Limits
+from isofire.firing.verdict import check
 from isofire.neurons import LIF
 
 IMAGES = torch.rand(16, 6, generator=torch.Generator().manual_seed(0)) * 2
@@ -226,6 +228,21 @@ def keepers() -> list[Any]:
         (f"{jelly}.layer", lambda lib: lib.SynapseFilter(tau=3.0, step_mode="m"), 1),
         (f"{jelly}.layer", lambda lib: lib.SynapseFilter(tau=3.0), 1),
     ]
+
+
+def test_dropout_and_norms_for_each_step_keep_no_state() -> None:
+    """SpikingJelly's memories that are a mask of training, or a counter of steps."""
+    layer, neuron = (pytest.importorskip(f"spikingjelly.activation_based.{name}") for name in ("layer", "neuron"))
+    net = nn.Sequential(
+        layer.Linear(6, 7), layer.Dropout(0.5), neuron.IFNode(), layer.Dropout2d(0.5), layer.DropConnectLinear(7, 3)
+    )
+    if hasattr(layer, "BatchNormThroughTime1d"):
+        net.insert(1, layer.BatchNormThroughTime1d(5, 7))
+    model = OverTime(net, 5).eval()
+    data = (torch.rand(16, 6, generator=torch.Generator().manual_seed(0)), torch.arange(16) % 3)
+    assert measure_cost(model, data).memory.state_bits == 7 * 32
+    (finding,) = check(model, model, data, Limits(state_bytes=28.0)).findings
+    assert (finding.outcome, finding.value) == ("keeps", 28.0)
 
 
 @pytest.mark.parametrize(("library", "make", "states"), keepers())

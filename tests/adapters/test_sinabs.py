@@ -79,3 +79,81 @@ def test_batches_of_another_size_than_a_layer_was_built_for_are_told() -> None:
     batches = [(images[:12], labels[:12]), (images[12:24], labels[12:24])]
     assert isofire.compare(model, isofire.quantize_(copy.deepcopy(model), spec, batches), batches).n_images == 24
     assert not model.first._forward_pre_hooks
+
+
+def test_networks_for_one_batch_size_are_quantized_without_labels_too() -> None:
+    torch.manual_seed(0)
+    model = Squeezed()
+    model.conv = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))  # type: ignore[assignment]
+    images = 3 + torch.randn(12, 1, 8, 8)
+    spec = isofire.QuantSpec(weights={"method": "lsq", "bits": 8}, first_layer="quantize")
+    quantized = isofire.quantize_(copy.deepcopy(model), spec, images)
+    with torch.no_grad():
+        mapped = quantized.conv[0](images)
+    assert quantized.conv[1].running_mean is not None
+    assert torch.allclose(quantized.conv[1].running_mean, mapped.mean((0, 2, 3)), atol=1e-5)
+
+
+class Adaptive(nn.Module):
+    """An adaptive neuron that takes its input whole, which is not Sinabs' default."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(6, 8)
+        self.lif = layers.ALIF(tau_mem=8.0, tau_adapt=12.0, norm_input=False)
+        self.out = nn.Linear(8, 3)
+        self.leak = layers.ExpLeak(tau_mem=10.0).requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.leak(self.out(self.lif(2 * self.fc(x))))
+
+
+FRAMES = torch.rand(12, 7, 6, generator=torch.Generator().manual_seed(1))
+
+
+def spikes_by_hand(net: Adaptive) -> torch.Tensor:
+    """Sinabs' equations of ALIF, step by step, [N, T, 8]."""
+    keeps, slower = torch.exp(torch.tensor(-1 / 8.0)), torch.exp(torch.tensor(-1 / 12.0))
+    v = raised = torch.zeros(len(FRAMES), 8)
+    fired = []
+    for current in (2 * net.fc(FRAMES)).detach().unbind(1):
+        v, threshold = keeps * v + current, 1 + 1.8 * raised
+        spike = (v >= threshold).float()
+        v, raised = v - spike * threshold, slower * raised + (1 - slower) * spike
+        fired.append(spike)
+    return torch.stack(fired, 1)
+
+
+@pytest.mark.parametrize("placement", [None, "post_reset"])
+def test_copies_keep_what_sinabs_own_deep_copy_forgets(placement: Any) -> None:
+    torch.manual_seed(2)
+    net, data = Adaptive(), (FRAMES, torch.arange(12) % 3)
+    assert copy.deepcopy(net.lif).norm_input, "Sinabs copies it by now: lost_in_copies is not needed any more"
+    membrane = None if placement is None else {"bits": 16, "placement": placement, "range": [-20, 20]}
+    spec = isofire.QuantSpec(weights={"method": "uniform", "bits": 16}, membrane=membrane, first_layer="quantize")
+    prepared = isofire.prepare(net, spec)
+    # by the in-place verbs no copy is made; by `convert` and `calibrate` each makes another
+    for made in (isofire.adapters.copy_of(net), isofire.convert(isofire.calibrate(prepared, data))):
+        expected = spikes_by_hand(made)
+        assert expected.sum() > 20
+        with isofire.FiringRecorder(made) as recorder, torch.no_grad():
+            made(FRAMES)
+        assert abs(recorder.counts.total("lif") - int(expected.sum())) <= (0 if placement is None else 2)
+    assert copy.deepcopy(prepared).lif.norm_input is (placement is None)
+    assert [p.requires_grad for p in prepared.leak.parameters()] == [False] * len(list(net.leak.parameters()))
+
+
+def test_a_network_that_lost_a_constant_in_a_copy_is_no_counterpart() -> None:
+    torch.manual_seed(2)
+    net, data = Adaptive(), (FRAMES, torch.arange(12) % 3)
+    spec = isofire.QuantSpec(weights={"method": "uniform", "bits": 8}, first_layer="quantize")
+    by_deepcopy = isofire.quantize_(copy.deepcopy(net), spec, data)
+    by_isofire = isofire.quantize_(isofire.adapters.copy_of(net), spec, data)
+    assert isofire.compare(net, by_isofire, data).agreement > 0.8
+    for measure in (
+        lambda: isofire.compare(net, by_deepcopy, data),
+        lambda: isofire.quantization.diagnose(by_deepcopy, data, baseline=net),
+        lambda: isofire.quantization.repair_(by_deepcopy, net, data),
+    ):
+        with pytest.raises(ModelError, match=r"norm_input of neuron 'lif'.*False and True.*copy_of"):
+            measure()

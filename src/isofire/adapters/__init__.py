@@ -5,6 +5,7 @@ from isofire.adapters.axes import axis_by, input_axis
 from isofire.adapters.base import Adapter, Layout, MembraneMixin
 from isofire.adapters.charge import Charge, charge_of
 from isofire.adapters.compiled import original, original_name, refuse_compiled, uncompiled
+from isofire.adapters.copies import copy_of, require_kept
 from isofire.adapters.framework import Framework, register_framework
 from isofire.adapters.keepers import find_keepers, states_after
 from isofire.adapters.logits_of import LogitsOf
@@ -15,7 +16,6 @@ from isofire.adapters.registry import (
     adapter_of,
     batch_first,
     check_batches,
-    copy_of,
     find_neurons,
     framework_of,
     from_rest,
@@ -60,6 +60,7 @@ __all__ = [
     "refuse_integers",
     "register",
     "register_framework",
+    "require_kept",
     "reset_",
     "run_self_test",
     "states_after",

@@ -66,7 +66,11 @@ def _probed(net: nn.Module, inputs: Tensor) -> int:
     neurons = find_neurons(net)
     if not neurons:
         return 0
-    unit = max((size for neuron, kind in neurons.values() if (size := kind.batch_size(neuron))), default=1)
+    built = {size for neuron, kind in neurons.values() if (size := kind.batch_size(neuron))}
+    if len(sized := [axis for axis in (0, 1) if inputs.shape[axis] in built]) == 1:
+        # neurons that were built for so many images take no other number, so that there is nothing to probe
+        return sized[0]
+    unit = max(built, default=1)
     place = device_of(net, inputs.device)
     for limit in (_MOST, max(inputs.shape[:2])):
         found = []

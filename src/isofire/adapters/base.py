@@ -143,6 +143,10 @@ class Adapter(ABC):
         adaptation; for its memory."""
         return ("membrane",)
 
+    def lost_in_copies(self, neuron: nn.Module) -> tuple[str, ...]:
+        """Constants, by attribute, that a `__deepcopy__` of the library's own sets back to what a new neuron has."""
+        return ()
+
     def begin_counting(self, neuron: nn.Module) -> None:
         """A recorder starts to listen."""
         return None

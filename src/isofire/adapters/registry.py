@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -13,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from isofire.adapters import libraries  # noqa: F401  registers what it holds
 from isofire.adapters.base import Adapter, Layout
-from isofire.adapters.compiled import refuse_compiled, uncompiled
+from isofire.adapters.compiled import uncompiled
 from isofire.adapters.framework import FRAMEWORKS, Framework, loaded_frameworks
 from isofire.adapters.own import OwnAdapter
 from isofire.errors import ModelError, SpecError
@@ -143,50 +142,6 @@ def reset_(model: nn.Module) -> None:
             adapter.reset(module)
     for framework in frameworks:
         framework.reset_others(model)
-
-
-def copy_of(model: nn.Module) -> nn.Module:
-    """A deep copy, at rest and known to its libraries; the model is brought to rest too.
-
-    Raises
-    ------
-    ModelError
-        If it cannot be copied, or a part of it is compiled.
-    """
-    refuse_compiled(model)
-    # a state from a forward pass with gradients cannot be copied
-    reset_(model)
-    computed, kept = _with_graphs(model)
-    try:
-        twin = copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in kept})
-    except (RuntimeError, AttributeError) as error:
-        if computed is not None:
-            raise ModelError(
-                f"cannot copy {type(model).__name__}: {computed!r} is computed from other parameters, as by pruning or "
-                "the old weight norm; make that lasting first, with torch.nn.utils.prune.remove(layer, 'weight') or "
-                "torch.nn.utils.remove_weight_norm(layer)"
-            ) from error
-        raise ModelError(
-            f"cannot copy {type(model).__name__}: {error}; use the in-place verb on a fresh model"
-        ) from error
-    for framework in loaded_frameworks():
-        framework.adopt(twin)
-    return twin
-
-
-def _with_graphs(model: nn.Module) -> tuple[str | None, list[Tensor]]:
-    """Tensor attributes that carry a graph, which torch does not copy: the name of the first that is computed from
-    parameters, as a pruned weight is, and all that a forward pass left behind, such as a layer's last output."""
-    computed, kept = None, []
-    for name, module in model.named_modules():
-        for attribute, value in vars(module).items():
-            if not isinstance(value, Tensor) or value.is_leaf:
-                continue
-            if any(own.startswith(f"{attribute}_") for own in module._parameters):
-                computed = computed or (f"{name}.{attribute}" if name else attribute)
-            else:
-                kept.append(value)
-    return computed, kept
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import axis_by, from_rest, read_logits
+from isofire.adapters import axis_by, from_rest, read_logits, require_kept
 from isofire.batches import Data, count_images, read_batches
 from isofire.errors import DataError, ModelError
 from isofire.firing.comparison import Comparison
@@ -180,6 +180,7 @@ def observe_together(
     """`observe` for several networks in one pass over the data; with `probe`, also `Together.reached`."""
     for model in models:
         require_finite(model)
+    require_kept(models)
     axis = axis_by(models[0])
     batches = read_batches(data, batch_size, max_images, axis)
     if run is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from isofire.adapters import require_kept
 from isofire.batches import Data
 from isofire.errors import ModelError, SpecError
 from isofire.quantization.by_firing.images import first_that_fit
@@ -100,6 +101,7 @@ def repair_(
     """
     if max_images < 1:
         raise SpecError(f"max_images must be at least 1, got {max_images}")
+    require_kept((baseline, model))
     batches, _ = first_that_fit(model, list(calibration_batches(model, data, max_images)))
     targets, before = firing_of(baseline, batches).counts, firing_of(model, batches).counts
     require_same_layers(targets, before)

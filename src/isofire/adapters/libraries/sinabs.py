@@ -117,6 +117,10 @@ class SinabsAdapter(Adapter):
         held = [name for name, _ in neuron.named_buffers(recurse=False)]
         return ("v_mem", *(name for name in ("i_syn", "b") if name in held))
 
+    def lost_in_copies(self, neuron: Any) -> tuple[str, ...]:
+        # a layer is built anew from its `_param_dict`, in which ALIF's lacks it
+        return ("norm_input",) if _is_kind(neuron, "ALIF") else ()
+
     def shape(self, neuron: Any) -> tuple[int, ...]:
         return common_shape(neuron.parameters(recurse=False))
 
@@ -179,6 +183,8 @@ class SpikeFnHost(MembraneMixin):
         finally:
             self.__class__ = kind
             self.membrane = membrane
+        for name in SinabsAdapter().lost_in_copies(self):
+            setattr(twin, name, getattr(self, name))
         twin.training = self.training
         twin.__class__ = kind
         twin.membrane = copy.deepcopy(membrane, memo)

@@ -20,6 +20,7 @@ QUANTIZABLE = {
     *("KLIFNode", "CUBALIFNode", "SimpleBaseNode", "SimpleIFNode", "SimpleLIFNode"),
 }
 """Kinds with a boundary between charge and fire and one stored potential `v` that the reset alone changes."""
+_NO_STATE = {"StatefulEncoder", "Dropout", "DropConnectLinear", "_BatchNormThroughTimeBase"}
 COUNTED = (
     *("PSN", "MaskedPSN", "SlidingPSN", "GatedLIFNode", "DSRIFNode", "DSRLIFNode", "STBIFNode", "FlexSN"),
     *("ActivationAwareIFNode", "FewSpikeNode", "ILCBaseNode", "NoisyBaseNode"),
@@ -182,13 +183,14 @@ def _reset(neuron: Any, h: Tensor, spike: Tensor) -> Tensor:
 
 
 def _kept_by(module: Any, output: Any, memory: type) -> tuple[Tensor, ...] | None:
-    """States of a filter, or of a recurrent cell whose gates spike; containers hold spikes, encoders the image's."""
+    """States of a filter, or of a recurrent cell whose gates spike; containers hold spikes, encoders the image's,
+    dropout the mask of a training step, and norms of their own for each step count the steps."""
     kinds = {kind.__name__ for kind in type(module).__mro__ if kind.__module__.startswith("spikingjelly.")}
     if kinds & {"SpikingLSTMCell", "SpikingGRUCell"}:
         # of (hidden, cell) the first are spikes
         held = output[1:] if isinstance(output, tuple) else (output,)
         return tuple(x for x in held if isinstance(x, Tensor))
-    if not isinstance(module, memory) or "StatefulEncoder" in kinds or any(True for _ in module.children()):
+    if not isinstance(module, memory) or kinds & _NO_STATE or any(True for _ in module.children()):
         return None
     states = module._memories  # pyright: ignore[reportAttributeAccessIssue]
     return tuple(x for x in states.values() if isinstance(x, Tensor)) if states else None

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter, find_neurons, input_axis, no_neurons
+from isofire.adapters import Adapter, find_neurons, input_axis, no_neurons, require_kept
 from isofire.batches import Data
 from isofire.errors import SpecError
 from isofire.quantization.by_firing.sequence import firing_of
@@ -77,6 +77,7 @@ def diagnose(
         fired = firing_of(quantized, batches)
     targets: Mapping[str, Tensor] | None = None
     if baseline is not None:
+        require_kept((baseline, quantized))
         targets = firing_of(baseline, batches).counts
         require_same_layers(targets, fired.counts)
     silent = _silent(quantized, fired.counts, targets, batches)
