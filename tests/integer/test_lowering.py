@@ -443,7 +443,7 @@ def test_padding_by_name_is_that_many_zeros(given: dict[str, Any], meant: dict[s
         (torch.zeros(10, 0, 6), r"one at least, got \[10, 0, 6\]"),
         (torch.zeros(10, 4, 6).numpy(), "got ndarray"),
         (torch.ones(10, 4, 7), "fails on inputs .* layer '0.0', Linear"),
-        (torch.full((10, 4, 6), math.nan), "a largest of nan"),
+        (torch.full((10, 4, 6), math.nan), "infinite or none"),
     ],
 )
 def test_examples_that_tell_nothing_are_refused(example: Any, said: str) -> None:
@@ -513,3 +513,12 @@ def test_a_readout_keeps_the_few_bits_of_outputs_with_steps_of_their_own(norm: b
     wanted = copy.deepcopy(isofire.convert(made)).double()(x.double()).detach()
     assert float(integers.run(integers.codes(x)).spikes["1"].double().mean()) > 0.05
     assert float((integers(x).double() - wanted).abs().max() / wanted.abs().max()) < 2e-7
+
+
+def test_bits_are_refused_beside_a_chip_which_has_its_own() -> None:
+    model, x = nn.Sequential(PerStep(nn.Linear(4, 3, bias=False)), IF()), torch.ones(3, 2, 4)
+    for given in ({"input_bits": 4}, {"weight_bits": 4}):
+        with pytest.raises(SpecError, match="a chip has its own"):
+            lower(model, x, hardware="loihi1", **given)  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="infinite or none"):
+        lower(model, x * math.nan, hardware="loihi1", approximate=True)

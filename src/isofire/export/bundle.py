@@ -86,7 +86,10 @@ def read_bundle(path: str | os.PathLike[str]) -> IntegerNetwork:
         note_spec_(network, (spec := manifest.get("spec")) and _spec(spec, folder))
         _check_golden(network, manifest["golden"], reader, folder)
     except OSError as error:
-        raise DataError(f"cannot read {folder}: {error.strerror or error}") from error
+        raise DataError(
+            f"cannot read {error.filename or folder}: {error.strerror or error}; a bundle is a folder with "
+            "manifest.json and every file that this names"
+        ) from error
     except (ArithmeticError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, DataError):
             raise

@@ -86,11 +86,17 @@ def lower(
     if not isinstance(example, Tensor) or not example.numel():
         got = list(example.shape) if isinstance(example, Tensor) else type(example).__name__
         raise ModelError(f"example must be a tensor of inputs as the network takes them, one at least, got {got}")
+    if not bool(torch.isfinite(example).all()):
+        raise ModelError("example holds numbers that are infinite or none (nan); give inputs as the network takes them")
     require_finite(model)
     for name, given, known in (("shift_by", shift_by, get_args(ShiftBy)), ("gain", gain, get_args(Gain))):
         if given not in known:
             raise SpecError(f"{name} must be one of {', '.join(known)}, got {given!r}")
     names = allowed(approximate)
+    if hardware is not None and (input_bits is not None or weight_bits != _MOST_BITS):
+        raise SpecError(
+            "input_bits and weight_bits are of a network's own integers; a chip has its own, leave them out"
+        )
     if hardware is None and (names or shift_by != "factor" or gain != "keep"):
         raise SpecError("approximate, shift_by and gain are of a chip; give hardware=")
     if spec_of(model) is not None and not is_converted(model):
