@@ -20,12 +20,14 @@ def page(study: Study) -> str:
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, keep_trailing_newline=True
     )
     groups = stored(study.folder)
+    earlier = {} if study.before is None else stored(study.before)
     rows = [row for group in groups.values() for row in group.rows]
     return environment.get_template(f"{study.config}.md.j2").render(
         first=rows[0],
         seeds={row["seed"] for row in rows},
         goals=[(goal, goal.best(groups)) for goal in study.goals],
         groups=groups,
+        beside=[(group, earlier[key]) for key, group in groups.items() if key in earlier],
         losses=by_loss(groups),
         named=named,
         commits=commits(study.folder),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from scripts.keep_firing.run import Group
@@ -81,6 +81,8 @@ AFTER_TRAINING = (
     Goal("2-bit weights, 2-bit states", {**_POST, "target": "both", "bits": 2}, points=1.5, times=2.5, of="control"),
     Goal("4-bit weights, 1-bit states", {**_POST, "target": "both", "bits": "4 | 1"}),
 )
+# the control stands for the floor, which other versions measure on other numbers of images
+COMPENSATED = (*AFTER_TRAINING[4:6], replace(AFTER_TRAINING[6], of="control"))
 
 _QAT: dict[str, Any] = {"mode": "qat", "placement": "post_reset"}
 _CONTROL: dict[str, Any] = {"of": "control", "lost_to": "control"}

@@ -55,6 +55,11 @@ class Group:
         return mean(row["accuracy_fp"] for row in self.rows)
 
     @property
+    def agreement(self) -> float:
+        """Share of the test images that get the baseline's class, mean over seeds."""
+        return mean(row["agreement"] for row in self.rows)
+
+    @property
     def emd(self) -> float:
         """Mean over seeds."""
         return mean(row["emd_layer_mean"] for row in self.rows)

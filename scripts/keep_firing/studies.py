@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.keep_firing.goals import AFTER_TRAINING, ONE_EPOCH, Goal
+from scripts.keep_firing.goals import AFTER_TRAINING, COMPENSATED, ONE_EPOCH, Goal
 
 RESULTS = Path(__file__).parents[2] / "results"
 
@@ -22,15 +22,19 @@ class Study:
         Where its rows lie, below results/.
     goals
         What it was to reach.
+    before
+        The stored study that holds the same settings from before.
     """
 
     config: str
     folder: Path
     goals: tuple[Goal, ...]
+    before: Path | None = None
 
 
 STUDIES = (
     Study("keep-firing", RESULTS / "2026-11-28_keep-firing", AFTER_TRAINING),
     Study("one-epoch", RESULTS / "2026-11-28_one-epoch", ONE_EPOCH),
     Study("digits-losses", RESULTS / "2026-11-28_digits-losses", ()),
+    Study("gptq", RESULTS / "2026-11-29_gptq", COMPENSATED, RESULTS / "2026-11-28_keep-firing"),
 )
