@@ -125,6 +125,11 @@ SHIFT = {"kind": "shift", "bits": 4, "rounding": "floor"}
         ("xylo-a2", {"bias.bits": 1}, r"bias\.bits: must lie in 2\.\.32, got 1"),
         ("xylo-a2", {"neuron.threshold_bits": 40}, r"threshold_bits: 40, .* state_bits = 16.*may be 16 bits, not 40"),
         ("loihi1", {"neuron.threshold_shift": 9}, r"threshold_bits: 18, shifted by 9, .* not 27"),
+        ("speck2f", {"bias.bits": 20}, r"bias\.bits: 20 is wider than neuron\.state_bits = 16"),
+        (
+            "speck2f", {"weights.bits": 12, "neuron.state_bits": 10, "neuron.threshold_bits": 10},
+            r"weights\.bits: 12 is wider than neuron\.state_bits = 10, .* may be 10",
+        ),
         ("xylo-a2", {"neuron.compare": ">"}, r"neuron\.spikes: several .* '>=' alone, got '>'"),
         ("loihi1", {"neuron.output_spikes": 2}, r"neuron\.output_spikes: several"),
         ("xylo-a2", {"neuron.input_spikes": 0}, r"neuron\.input_spikes: must be at least 1, got 0; leave"),

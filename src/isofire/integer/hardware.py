@@ -201,6 +201,13 @@ class HardwareSpec(_Rules, frozen=True):
                 f"{self.neuron.state_bits}: no membrane reaches such a threshold",
                 f"; with the shift it may be {self.neuron.state_bits} bits, not {needed}",
             )
+        for name, bits in (("weights.bits", self.weights.bits), ("bias.bits", self.bias.bits)):
+            if bits > self.neuron.state_bits:
+                raise MisfitError(
+                    name,
+                    f"{bits} is wider than neuron.state_bits = {self.neuron.state_bits}, to which it is added",
+                    f"; it may be {self.neuron.state_bits}",
+                )
         check_names(self.limits)
         self._check_sources()
 
