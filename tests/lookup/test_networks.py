@@ -231,6 +231,20 @@ def test_what_cannot_be_looked_up_is_said() -> None:
     assert "full precision" in repr(isofire.fast(_quantized()))
 
 
+class OtherLinear(nn.Linear):
+    """A class of its own, as SpikingJelly's layers are."""
+
+
+def test_layers_of_classes_of_their_own_are_told_as_that() -> None:
+    """Their weights may be quantized, so that quantizing them is no cure."""
+    torch.manual_seed(0)
+    net = nn.Sequential(Repeat(2), PerStep(OtherLinear(6, 5)), IF(), PerStep(OtherLinear(5, 3)))
+    spec = isofire.QuantSpec(weights={"method": "lsq", "bits": 4}, first_layer="quantize")
+    quantized = isofire.quantize_(net, spec, (torch.rand(8, 6), torch.arange(8) % 3))
+    with pytest.raises(ModelError, match=r"none is torch's own .*; run the network as it is"):
+        isofire.fast(quantized)
+
+
 def test_a_changed_tensor_is_a_tensor_like_any_other() -> None:
     """In-place operations and views of spikes, in a network that does to them what nobody foresaw."""
 

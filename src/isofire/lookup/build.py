@@ -67,7 +67,7 @@ def fast(model: nn.Module, *, path: Path = "auto") -> nn.Module:
     Raises
     ------
     ModelError
-        If no layer has quantized weights.
+        If no layer has quantized weights, or none is of torch's own classes.
     SpecError
         If the path cannot be taken here.
 
@@ -95,9 +95,13 @@ def fast(model: nn.Module, *, path: Path = "auto") -> nn.Module:
 def _require_codes(made: nn.Module) -> None:
     """Raise ModelError if no layer can be looked up."""
     reasons = [module.found() for module in made.modules() if isinstance(module, TableLayer)]
-    if not any(not isinstance(reason, str) for reason in reasons):
-        why = reasons[0] if reasons else "there is no convolution or linear layer of torch's own"
-        raise ModelError(f"no layer of this network can be looked up ({why}); quantize its weights first")
+    if not reasons:
+        raise ModelError(
+            "no layer of this network can be looked up: none is torch's own nn.Conv2d or nn.Linear, and derived "
+            "classes (SpikingJelly's layer.Conv2d) may do otherwise; run the network as it is"
+        )
+    if all(isinstance(reason, str) for reason in reasons):
+        raise ModelError(f"no layer of this network can be looked up ({reasons[0]}); quantize its weights first")
 
 
 def _isa(path: Path) -> str | None:
