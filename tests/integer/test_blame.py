@@ -180,3 +180,28 @@ def test_on_the_command_line(tmp_path: Path, capsys: Any) -> None:
         assert main(["blame", str(file), str(bundle), "--data", "digits", *words]) == 2
         assert said in " ".join(capsys.readouterr().err.split())
     assert main(["blame", str(file), "--hardware", "none-such", "--data", "digits", "--n", "20"]) == 2
+
+
+def test_a_bundle_may_stand_alone_beside_a_network_that_is_built(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    from isofire.cli import main
+
+    code = """
+import torch
+from torch import nn
+from isofire.neurons import LIF, PerStep
+def build():
+    torch.manual_seed(0)
+    return nn.Sequential(PerStep(nn.Linear(6, 8)), LIF(3.0), PerStep(nn.Linear(8, 3)), LIF(3.0))
+def load(split):
+    return torch.ones(5, 4, 6), torch.zeros(4, dtype=torch.int64)
+"""
+    (tmp_path / "blamed_nets.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    import blamed_nets  # type: ignore[import-not-found]
+
+    integers = lower(blamed_nets.build(), torch.ones(5, 4, 6))
+    bundle = write_bundle(tmp_path / "codes", integers, torch.ones(5, 1, 6, dtype=torch.int64))
+    words = ["--model", "blamed_nets:build", "--data", "blamed_nets:load", "--json"]
+    assert main(["blame", str(bundle), *words]) == 0
+    found = json.loads(capsys.readouterr().out)["quantizers"]
+    assert [(item["name"], item["target"]) for item in found][-1] == ("all layers", "states")

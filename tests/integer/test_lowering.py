@@ -201,6 +201,7 @@ def test_states_are_as_narrow_as_their_bound_says() -> None:
         (lambda: nn.Sequential(Repeat(2), LIF(), PerStep(nn.Flatten(), nn.Linear(64, 10))), "must follow"),
         (lambda: isofire.models.sew_resnet8(connect="and", in_channels=1), "joins by 'and'"),
         (lambda: nn.ModuleList([LIF()]), "SEWResNet, nn\\.Sequential"),
+        (lambda: lower(net(LIF), digits()), "one of integers already; lower the network that it was lowered from"),
     ],
 )
 def test_what_has_no_integers_is_refused(model: Any, said: str) -> None:

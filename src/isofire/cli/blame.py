@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from isofire.cli.lower import EXAMPLES
-from isofire.cli.named import ModelChoice
+from isofire.cli.named import ModelChoice, is_bundle
 from isofire.cli.options import DataChoice, Machine, Output, QuantChoice, batch_of
 from isofire.cli.progress import networks_shown
 from isofire.cli.quantizing import Quantizing
@@ -63,6 +63,9 @@ def blame(
     n
         How many test images; by default all.
     """
+    if integers is None and baseline is not None and is_bundle(baseline):
+        # beside what --model builds
+        baseline, integers = None, baseline
     if hardware is not None or integers is not None:
         choice = asked or QuantChoice()
         if choice.preset is not None:

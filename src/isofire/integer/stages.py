@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from isofire.adapters import adapter_of, find_neurons
 from isofire.errors import ModelError
 from isofire.integer.connection import INPUT, SumPool
-from isofire.integer.network import READOUT
+from isofire.integer.network import READOUT, IntegerNetwork
 from isofire.models import SEWResNet
 from isofire.models.sew_resnet import SEWBlock
 from isofire.neurons import IF, LIF, CubaLIF, Neuron, ParametricLIF, PerStep, Recurrent, Repeat
@@ -65,6 +65,11 @@ def stages_of(model: nn.Module) -> tuple[list[Stage], int | None]:
         If the network is no `SEWResNet` that adds, and no `nn.Sequential` or chain of a NIR graph of layers that have
         integers.
     """
+    if isinstance(model, IntegerNetwork):
+        raise ModelError(
+            "this network is one of integers already; lower the network that it was lowered from, and write these in "
+            "other formats by isofire.export.write_c and write_bundle"
+        )
     names = {id(module): name for name, module in model.named_modules()}
     refuse_own_code(model, _AS_THEY_ARE, "integers")
 
