@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from isofire.integer import diagnose, lower, steps_of, with_changes
-from isofire.integer.steps import FLOAT_STEPS, resting
-from isofire.neurons import CubaLIF, PerStep, Recurrent
+from isofire.integer import RefusedError, diagnose, lower, steps_of, with_changes
+from isofire.integer.steps import FLOAT_STEPS, firing_once, resting
+from isofire.neurons import IF, CubaLIF, PerStep, Recurrent
 from isofire.study import blame
 
 
@@ -107,3 +107,35 @@ def test_biases_that_move_a_layer_are_named_and_not_its_states() -> None:
     }
     assert lines["all layers", "states"] == 0.0
     assert lines["all layers", "biases, early"] > 0.0
+
+
+def test_several_spikes_before_a_reset_to_0_are_named_spikes_and_not_states() -> None:
+    """Speck's neurons fire as often as the threshold fits below their membrane, whatever the reset."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        PerStep(nn.Linear(6, 8, bias=False)), IF(v_floor=-1.0), PerStep(nn.Linear(8, 3, bias=False)), IF()
+    )
+    net[0][0].weight.data.mul_(8.0)
+    x = (torch.rand(9, 5, 6) < 0.5).float()
+    data = [(x, torch.zeros(5, dtype=torch.int64))]
+    chip = lower(net, x, hardware="speck2f", approximate=True)
+    assert int(chip.run(chip.codes(x)).spikes["1"].max()) > 1
+    once = firing_once(chip)
+    assert once is not None
+    assert torch.equal(once(x), with_changes(net, chip.mapping, FLOAT_STEPS)(x))  # type: ignore[arg-type]
+    steps = steps_of(net, chip, data)
+    assert steps.states.overall["emd_layer_mean"] == 0.0
+    assert steps.several is not None
+    assert steps.several.overall["emd_layer_mean"] > 0.0
+    found = diagnose(net, chip, steps, x, data, options={"shift_by": "factor", "gain": "keep"})
+    assert found is not None
+    assert found.cause == "spikes"
+    lines = {(item.name, item.target): item for item in blame(net, chip, None, data).quantizers}
+    assert lines["all layers", "spikes, several"].alone.overall == steps.several.overall
+
+
+def test_currents_that_are_wiped_are_refused_by_a_chip_without_currents() -> None:
+    neuron = CubaLIF(3.0, 1.0, synapse="after_decay", v_reset=None)
+    net = nn.Sequential(PerStep(nn.Linear(4, 3, bias=False)), neuron)
+    with pytest.raises(RefusedError, match="no input reaches its membranes; give every neuron tau_syn > 1"):
+        lower(net, torch.ones(5, 2, 4), hardware="speck2f", approximate=True)

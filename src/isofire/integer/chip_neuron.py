@@ -122,6 +122,10 @@ def _with_synapse(name: str, exact: NeuronForm, rules: NeuronRules, refused: lis
     if exact.has_synapse and rules.synapse == "none":
         says = "its neurons have a synaptic current, the chip's have none"
         refused.append(Refusal(name, "synapse", says, "train with LIF or IF neurons"))
+        if bool((exact.synapse_gain == 0.0).any()):
+            says = "its currents are wiped before they are used (tau_syn = 1): no input reaches its membranes"
+            refused.append(Refusal(name, "synapses", says, "give every neuron tau_syn > 1"))
+            return replace(exact, tau_synapse=one, synapse="before_decay")
         # the charge that one input brings in all
         return replace(exact.scaled(1.0 / exact.synapse_gain), tau_synapse=one, synapse="before_decay")
     if not exact.has_synapse and rules.synapse == "after":

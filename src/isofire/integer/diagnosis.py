@@ -149,7 +149,7 @@ def _cause(row: dict[str, float], steps: Steps, layer: str) -> str:
     sign = 1 if row["chip"] > row["float"] else -1
     alone = {name: sign * (row[name] - row["float"]) for name in steps.alone}
     place = [item.layer for item in steps.states.layers].index(layer)
-    for name, found in ((STATES, steps.states), ("biases", steps.early)):
+    for name, found in ((STATES, steps.states), ("biases", steps.early), ("spikes", steps.several)):
         if found is not None:
             by = sign * (found.layers[place].mfr - found.layers[place].mfr_fp)
             alone[name] = max(by, alone.get(name, by))

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +29,8 @@ FLOAT_STEPS = ("weights", "decays", "thresholds", "biases", "synapse", "reset", 
 EARLY = "biases, early"
 """What biases do while the first spikes are on their way to a layer."""
 STATES = "states"
+SEVERAL = "spikes, several"
+"""What spikes beside the first do that a neuron fires in a step before it is reset to 0, which no float one does."""
 _NEVER = 1e-30
 """A share of a current that is kept, in place of 0: thresholds divided by it are never reached."""
 
@@ -46,6 +49,9 @@ class Steps(TableShown):
     early
         The chip as it runs, its biases acting from the first step on, against the chip whose layers rest; None where
         that is the same.
+    several
+        The chip, whose neurons may fire several times before they are reset to 0, against the chip whose neurons fire
+        once; None where they do, or subtract.
     everything
         The chip against the float network.
     mapping
@@ -55,6 +61,7 @@ class Steps(TableShown):
     alone: dict[str, Comparison]
     states: Comparison
     early: Comparison | None
+    several: Comparison | None
     everything: Comparison
     mapping: ChipMapping
 
@@ -68,9 +75,10 @@ class Steps(TableShown):
         return found
 
     def changes(self) -> dict[str, Comparison]:
-        """Change -> comparison: each alone, the states, biases that act early, and "all"."""
-        early = {} if self.early is None else {EARLY: self.early}
-        return {**self.alone, STATES: self.states, **early, "all": self.everything}
+        """Change -> comparison: each alone, what no float network does, each on top of all before, and "all"."""
+        on_top = {STATES: self.states, EARLY: self.early, SEVERAL: self.several}
+        found = {name: comparison for name, comparison in on_top.items() if comparison is not None}
+        return {**self.alone, **found, "all": self.everything}
 
     def table(self) -> str:
         """A line a change: drift, accuracy, and every layer's rate against that of the float network."""
@@ -78,6 +86,7 @@ class Steps(TableShown):
         rows = [_row(f"{name} alone", found) for name, found in self.alone.items()]
         rows.append(_row("states, on top of all these", self.states))
         rows += [] if self.early is None else [_row("biases before spikes arrive, on top", self.early)]
+        rows += [] if self.several is None else [_row("several spikes before a reset to 0, on top", self.several)]
         rows.append(_row("all (the chip)", self.everything))
         titles = ("change", "EMD", "accuracy", "agree %", *names)
         first = (
@@ -141,14 +150,25 @@ def steps_of(
     mapping = network.mapping
     names = [name for name in FLOAT_STEPS if name in mapping.rules]
     twins = [with_changes(model, mapping, {name}) for name in names]
-    together, rested = with_changes(model, mapping, names), resting(network)
-    models = [plain(model), *twins, together, *([] if rested is None else [rested]), network]
+    together, single = with_changes(model, mapping, names), firing_once(network)
+    rested = resting(single or network)
+    models = [plain(model), *twins, together, *(found for found in (rested, single) if found is not None), network]
     seen = observe_together(models, data, max_images=max_images, batch_size=batch_size).observations
     alone = {name: Comparison.observed(seen[0], found) for name, found in zip(names, seen[1:], strict=False)}
     changed = len(names) + 1
     states = Comparison.observed(seen[changed], seen[changed + 1])
-    early = None if rested is None else Comparison.observed(seen[-2], seen[-1])
-    return Steps(alone, states, early, Comparison.observed(seen[0], seen[-1]), mapping)
+    early = None if rested is None else Comparison.observed(seen[changed + 1], seen[changed + 2])
+    several = None if single is None else Comparison.observed(seen[-2], seen[-1])
+    return Steps(alone, states, early, several, Comparison.observed(seen[0], seen[-1]), mapping)
+
+
+def firing_once(network: IntegerNetwork) -> IntegerNetwork | None:
+    """A network whose neurons fire once a step before they are reset to 0; None where they do already."""
+    twin = copy.deepcopy(network)
+    many = [part for part in twin.populations.values() if part.reset_to == "zero" and part.most_spikes != 1]
+    for part in many:
+        part.rules = msgspec.structs.replace(part.rules, spikes=1, output_spikes=1)
+    return twin if many else None
 
 
 def resting(network: IntegerNetwork) -> IntegerNetwork | None:

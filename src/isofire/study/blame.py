@@ -15,7 +15,7 @@ from isofire.errors import SpecError
 from isofire.firing import Comparison, Observation, observe
 from isofire.firing.evidence.outcome import HEADLINE
 from isofire.integer import Change, Changes, IntegerNetwork
-from isofire.integer.steps import EARLY, STATES, resting
+from isofire.integer.steps import EARLY, SEVERAL, STATES, firing_once, resting
 from isofire.models import NamedData
 from isofire.quantization import CALIBRATION_IMAGES, LayerAssignment, make_plan, reestimates
 from isofire.spec import TARGETS, QuantSpec, Rule
@@ -249,10 +249,11 @@ def _of_integers(
     batch_size: int,
     on_step: Callable[[int, int], None] | None,
 ) -> Blame:
-    """Each change of an integer network alone, and all but each; last what no float network has: states, and
-    biases that act before spikes arrive."""
-    changes, rested = Changes(model, network), resting(network)
-    total, done = 2 + (rested is not None) + len(changes.all) * (1 + (len(changes.all) > 1)), 0
+    """Each change of an integer network alone, and all but each; last what no float network has: states, biases that
+    act before spikes arrive, and several spikes before a reset to 0."""
+    changes, single = Changes(model, network), firing_once(network)
+    rested = resting(single or network)
+    total, done = 2 + (rested is not None) + (single is not None) + len(changes.all) * (1 + (len(changes.all) > 1)), 0
 
     def seen(made: nn.Module) -> Observation:
         nonlocal done
@@ -272,12 +273,16 @@ def _of_integers(
         return Blamed(change.layer, change.kind, alone, apart(*others) if others else None)
 
     together = seen(changes.make(changes.all))
-    whole = integers if rested is None else seen(rested)
+    once = integers if single is None else seen(single)
+    whole = once if rested is None else seen(rested)
     rest = Comparison.observed(baseline, together) if changes.all else None
     found = [*map(blamed, changes.all), Blamed("all layers", STATES, Comparison.observed(together, whole), rest)]
     if rested is not None:
         without = Comparison.observed(baseline, whole)
-        found.append(Blamed("all layers", EARLY, Comparison.observed(whole, integers), without))
+        found.append(Blamed("all layers", EARLY, Comparison.observed(whole, once), without))
+    if single is not None:
+        without = Comparison.observed(baseline, once)
+        found.append(Blamed("all layers", SEVERAL, Comparison.observed(once, integers), without))
     return Blame(Comparison.observed(baseline, integers), tuple(found), None, True)
 
 
