@@ -139,3 +139,24 @@ def test_currents_that_are_wiped_are_refused_by_a_chip_without_currents() -> Non
     net = nn.Sequential(PerStep(nn.Linear(4, 3, bias=False)), neuron)
     with pytest.raises(RefusedError, match="no input reaches its membranes; give every neuron tau_syn > 1"):
         lower(net, torch.ones(5, 2, 4), hardware="speck2f", approximate=True)
+
+
+@pytest.mark.parametrize(
+    ("chip", "place", "said"),
+    [
+        # the input of step 0 reaches the first layer in the chip's step 1, and charges the float network's in step 1
+        ("loihi1", 0, "0.0: biases: its bias acts 1 steps before the first spikes arrive"),
+        # without delays the second layer is a step early with the first, and its bias is not
+        ("speck2f", 2, "2.0: biases: its bias acts 1 steps after the float network's"),
+    ],
+)
+def test_the_steps_by_which_a_bias_is_early_count_the_one_that_a_current_waits(
+    chip: str, place: int, said: str
+) -> None:
+    net = nn.Sequential(
+        PerStep(nn.Linear(2, 2, bias=False)), CubaLIF(4.0, 2.0, synapse="before_input"),
+        PerStep(nn.Linear(2, 2, bias=False)), CubaLIF(4.0, 2.0),
+    ).eval()  # fmt: skip
+    net[place][0].bias = nn.Parameter(torch.tensor([0.25, 0.5]))
+    made = lower(net, torch.ones(6, 1, 2), hardware=chip, approximate=True)
+    assert said in [str(found).partition(";")[0] for found in made.mapping.refusals]  # type: ignore[union-attr]

@@ -250,8 +250,9 @@ class ChipLayer:
         if self.neuron.changed.has_synapse:
             says = "a constant input goes through the synapse, the chip adds its bias behind it: the first steps differ"
             self.refusals.append(Refusal(layer, "biases", says, "train without bias and batch norm"))
-        if self.latency > 0:
-            says = f"its bias acts {self.latency} steps before the first spikes arrive"
+        if arrive := self.latency + self.neuron.early:
+            when = "before the first spikes arrive" if arrive > 0 else "after the float network's"
+            says = f"its bias acts {abs(arrive)} steps {when}"
             self.refusals.append(Refusal(layer, "biases", says, "train without bias and batch norm"))
         if spec.bias.when == "clock":
             says = "the chip adds biases by a clock of its own, here they are added every step"
