@@ -157,3 +157,49 @@ def test_a_network_that_lost_a_constant_in_a_copy_is_no_counterpart() -> None:
     ):
         with pytest.raises(ModelError, match=r"norm_input of neuron 'lif'.*False and True.*copy_of"):
             measure()
+
+
+class _Unfolded(nn.Module):
+    """IAF on [N, T, ...] between layers that have steps and images on one axis."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps, self.neuron = steps, layers.IAF()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.neuron(x.unflatten(0, (-1, self.steps))).flatten(0, 1)
+
+
+def _convolutional(neuron: nn.Module, channels: int) -> nn.Module:
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.conv, self.neuron = nn.Conv2d(2, channels, 3, padding=1), neuron
+            self.head = nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(channels * 16, 4))
+            self.conv.weight.data *= 3
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.neuron(self.conv(x.flatten(0, 1)))).unflatten(0, (-1, 4))
+
+    return Network()
+
+
+@pytest.mark.parametrize("channels", [6, 8])
+def test_rates_are_corrected_along_the_channels_of_folded_steps(channels: int):
+    """IAFSqueeze takes steps and images on one axis; with 8 channels on 8 rows a wrong axis would fit too."""
+    x = (torch.rand(24, 4, 2, 8, 8, generator=torch.Generator().manual_seed(1)) < 0.3).float()
+    spec = isofire.QuantSpec(weights={"method": "uniform", "bits": 2}, correct="bias", first_layer="quantize")
+    made = []
+    for neuron in (layers.IAFSqueeze(num_timesteps=4), _Unfolded(4)):
+        network = _convolutional(neuron, channels)
+        quantized = isofire.quantize_(isofire.adapters.copy_of(network), spec, x)
+        repaired = isofire.quantization.prepare(
+            network, isofire.QuantSpec(weights=spec.weights, first_layer="quantize")
+        )
+        repaired = isofire.quantization.calibrate(repaired, x)
+        isofire.quantization.repair_(repaired, network, x)
+        assert not torch.equal(quantized.conv.bias, network.conv.bias)
+        made.append((quantized.conv.bias, repaired.conv.bias))
+    for folded, unfolded in zip(*made, strict=True):
+        torch.testing.assert_close(folded, unfolded, rtol=0, atol=0)

@@ -36,6 +36,7 @@ from isofire.firing.cost.events import (
 from isofire.firing.cost.operations import KNOWN, PLACED
 from isofire.firing.cost.own_states import OwnStates
 from isofire.firing.cost.propagation import propagate
+from isofire.firing.cost.same_padding import SamePadding
 from isofire.firing.cost.uses import Leaving, Uses, work_not_counted
 from isofire.firing.cost.ways import Ways
 from isofire.firing.cost.written_out import WrittenOut
@@ -93,6 +94,7 @@ class Trace(TorchDispatchMode):
         self._parameters: dict[int, list[str]] = {}
         self._stored: list[tuple[str, Tensor]] = []
         self._written_out = WrittenOut()
+        self._same_padding = SamePadding()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -155,7 +157,7 @@ class Trace(TorchDispatchMode):
             own = frozenset((name,)) if id(tensor) in registered else frozenset[str]()
             self._memory.write(tensor, Source.WEIGHTS, made_of=own)
         self._memory.write(inputs, Source.INPUT, counted(inputs, LEVELS))
-        with torch.no_grad(), Leaving(self._left), self:
+        with torch.no_grad(), Leaving(self._left), self._same_padding, self:
             return forward(self.model, inputs)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -169,6 +171,7 @@ class Trace(TorchDispatchMode):
         name = name[:-1] if writes and name.endswith("_") else name
         if self._inside:
             output = func(*args, **options)
+            self._same_padding.see(name, args, output)
             with _differentiable():
                 self._arrive(name, args, output, self._source_inside)
             return output
@@ -180,6 +183,7 @@ class Trace(TorchDispatchMode):
         before = self._copies(args, placed) if writes and (placed or torch.Tag.pointwise in func.tags) else args
         source = self._source(name, writes, args, options)
         output = func(*args, **options)
+        self._same_padding.see(name, args, output)
         tensors = [x for x in tree_leaves(output) if isinstance(x, Tensor)]
         if (writes and name not in _TURNS) or not all(map(self._memory.known, tensors)):
             with _differentiable():
@@ -265,7 +269,9 @@ class Trace(TorchDispatchMode):
         else:
             found = arrivals(name, args, output, source) or self._written_out.summed_up(name, args)
         # a weight made of two is no layer
-        found = [item for item in found or () if not item.perhaps or self.is_stored(item.weight)]
+        found = [
+            self._same_padding.within(item) for item in found or () if not item.perhaps or self.is_stored(item.weight)
+        ]
         for item in found:
             events = NONE if item.x is None else self._memory.events(item.x)
             origin = Source.SPIKES if item.x is None else source(item.x)

@@ -40,8 +40,19 @@ class Replay:
         self.neuron, self.adapter, self.batches = neuron, adapter, batches
         first = batches[0][0]
         stepped = adapter.layout(neuron) is Layout.STEP or first.kwargs.get("repeat") is not None
-        self.channel_axis = 1 if stepped else 2
         self.norm: _BatchNorm | None = first.kwargs.get("norm")
+        self.channel_axis = 1 if stepped or self._folded(first) else 2
+
+    @torch.no_grad()
+    def _folded(self, call: Call) -> bool:
+        """Whether images and steps lie on one axis of what the neuron takes, as with Sinabs' Squeeze forms: its spikes
+        have an axis more."""
+        self.adapter.reset(self.neuron)
+        try:
+            spikes = self.adapter.spikes(self.neuron, self.neuron(*call.args, **call.kwargs))
+        finally:
+            self.adapter.reset(self.neuron)
+        return call.input.ndim < spikes.ndim
 
     @property
     def unit(self) -> float:
