@@ -42,8 +42,8 @@ def copy_of(model: nn.Module) -> nn.Module:
         put_back(neuron, copied, adapter)
     parameters = dict(twin.named_parameters())
     for name, value in model.named_parameters():
-        # Sinabs builds its layers anew, and so all of them are trained
-        if name in parameters:
+        # Sinabs builds its layers anew, and so all of them are trained; parameters without a shape yet take no change
+        if name in parameters and parameters[name].requires_grad != value.requires_grad:
             parameters[name].requires_grad_(value.requires_grad)
     for framework in loaded_frameworks():
         framework.adopt(twin)

@@ -69,6 +69,8 @@ def round_compensated(
 
 # of finer and wider ones the step above 1 matters most: compensated weights want a somewhat wider grid
 FACTORS = (1.0, 0.8, 0.9, 1.1, 1.2, 1.35)
+_NUMBERS = 1 << 22
+"""Weights rounded at a time, over factors."""
 
 
 @torch.no_grad()
@@ -92,12 +94,17 @@ def round_up_to_a_factor(
     """
     best = torch.full((len(weight),), -torch.inf, dtype=torch.float64, device=weight.device)
     kept = torch.empty_like(weight, dtype=torch.float32)
-    for factor in FACTORS:
-        rounded = round_compensated(weight / factor, moment, table, damping=damping, sweeps=sweeps)
-        explained = _explained(weight, rounded, moment)
-        better = explained > best
-        best = torch.where(better, explained, best)
-        kept = torch.where(better.unsqueeze(1), rounded, kept)
+    # rows do not see each other, and a pass over the columns costs hardly more for many rows than for few
+    together = max(1, _NUMBERS // max(1, weight.numel()))
+    for start in range(0, len(FACTORS), together):
+        some = FACTORS[start : start + together]
+        rows = Table(*(part.repeat(len(some), 1) if len(part) > 1 else part for part in table))
+        scaled = torch.cat([weight / factor for factor in some])
+        for rounded in round_compensated(scaled, moment, rows, damping=damping, sweeps=sweeps).split(len(weight)):
+            explained = _explained(weight, rounded, moment)
+            better = explained > best
+            best = torch.where(better, explained, best)
+            kept = torch.where(better.unsqueeze(1), rounded, kept)
     return kept
 
 
@@ -154,10 +161,11 @@ def _descend(values: Tensor, rounded: Tensor, matrix: Tensor, table: Table, swee
             nearest = levels.gather(1, (levels - wanted.unsqueeze(1)).abs().argmin(1, keepdim=True)).squeeze(1)
             step = nearest - rounded[:, column]
             better = (step != 0) & ((wanted - nearest).abs() < (wanted - rounded[:, column]).abs())
-            if bool(better.any()):
-                step = torch.where(better, step, torch.zeros_like(step))
-                gradient -= step.unsqueeze(1) * matrix[column]
-                rounded[:, column] += step
+            # of many rows, few move
+            rows = better.nonzero().squeeze(1)
+            if len(rows):
+                gradient[rows] -= step[rows].unsqueeze(1) * matrix[column]
+                rounded[rows, column] += step[rows]
                 moved = True
         if not moved:
             break
