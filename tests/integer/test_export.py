@@ -264,6 +264,20 @@ def test_a_damaged_bundle_is_refused(tmp_path: Path) -> None:
         read_bundle(folder)
 
 
+def _with_another(place: tuple[Any, ...], value: Any, tmp_path: Path, *, sealed: bool) -> Path:
+    """A bundle whose manifest holds another value at a place; sealed, its sha256 is that of the changed manifest."""
+    network = NETWORKS["lif"]()
+    folder = write_bundle(tmp_path / "net", network, network.codes(images()[:1]))
+    manifest = at = json.loads((folder / "manifest.json").read_text())
+    for key in place[:-1]:
+        at = at[key]
+    at[place[-1]] = value
+    if sealed:
+        manifest["sha256"] = sum_of(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
 @pytest.mark.parametrize(
     ("place", "value"),
     [
@@ -275,13 +289,7 @@ def test_a_damaged_bundle_is_refused(tmp_path: Path) -> None:
 )
 def test_no_number_of_a_manifest_can_change_unseen(place: tuple[Any, ...], value: Any, tmp_path: Path) -> None:
     """What golden vectors do not reach: how inputs become codes, and what outputs count."""
-    network = NETWORKS["lif"]()
-    folder = write_bundle(tmp_path / "net", network, network.codes(images()[:1]))
-    manifest = at = json.loads((folder / "manifest.json").read_text())
-    for key in place[:-1]:
-        at = at[key]
-    at[place[-1]] = value
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    folder = _with_another(place, value, tmp_path, sealed=False)
     with pytest.raises(DataError, match="its sha256 is another"):
         read_bundle(folder)
 
@@ -356,14 +364,7 @@ def test_a_file_signed_anew_that_is_no_array_is_refused(content: bytes, tmp_path
 def test_values_that_no_number_can_be_are_refused_by_name(
     place: tuple[Any, ...], value: Any, said: str, tmp_path: Path
 ) -> None:
-    network = NETWORKS["lif"]()
-    folder = write_bundle(tmp_path / "net", network, network.codes(images()[:1]))
-    manifest = at = json.loads((folder / "manifest.json").read_text())
-    for key in place[:-1]:
-        at = at[key]
-    at[place[-1]] = value
-    manifest["sha256"] = sum_of(manifest)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    folder = _with_another(place, value, tmp_path, sealed=True)
     with pytest.raises(DataError, match=said):
         read_bundle(folder)
 

@@ -147,6 +147,11 @@ class Adapter(ABC):
         """Constants, by attribute, that a `__deepcopy__` of the library's own sets back to what a new neuron has."""
         return ()
 
+    def put_back(self, neuron: nn.Module, twin: nn.Module) -> None:
+        """Give a deep copy of the neuron what the library's own has lost."""
+        for name in self.lost_in_copies(neuron):
+            setattr(twin, name, getattr(neuron, name))
+
     def begin_counting(self, neuron: nn.Module) -> None:
         """A recorder starts to listen."""
         return None

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from isofire.adapters.base import Adapter
 from isofire.adapters.compiled import refuse_compiled
 from isofire.adapters.framework import loaded_frameworks
 from isofire.adapters.registry import find_neurons, reset_
@@ -39,7 +38,7 @@ def copy_of(model: nn.Module) -> nn.Module:
             f"cannot copy {type(model).__name__}: {error}; use the in-place verb on a fresh model"
         ) from error
     for (neuron, adapter), (copied, _) in zip(find_neurons(model).values(), find_neurons(twin).values(), strict=True):
-        put_back(neuron, copied, adapter)
+        adapter.put_back(neuron, copied)
     parameters = dict(twin.named_parameters())
     for name, value in model.named_parameters():
         # Sinabs builds its layers anew, and so all of them are trained; parameters without a shape yet take no change
@@ -48,12 +47,6 @@ def copy_of(model: nn.Module) -> nn.Module:
     for framework in loaded_frameworks():
         framework.adopt(twin)
     return twin
-
-
-def put_back(neuron: nn.Module, twin: nn.Module, adapter: Adapter) -> None:
-    """Give a copy the constants that the library's own deep copy has forgotten."""
-    for name in adapter.lost_in_copies(neuron):
-        setattr(twin, name, getattr(neuron, name))
 
 
 def require_kept(models: Sequence[nn.Module]) -> None:

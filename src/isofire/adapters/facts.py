@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from isofire.adapters.base import Adapter, Layout, MembraneMixin
-from isofire.adapters.copies import put_back
 from isofire.errors import ModelError
 from isofire.neurons import MembraneQuantizer
 from isofire.neurons.membrane import Placement
@@ -54,7 +53,7 @@ def twin_of(name: str, neuron: nn.Module, adapter: Adapter) -> nn.Module:
         twin = copy.deepcopy(neuron)
     except (RuntimeError, AttributeError) as error:
         raise ModelError(f"cannot copy the neuron {name!r} for its self-test: {error}; use a fresh model") from error
-    put_back(neuron, twin, adapter)
+    adapter.put_back(neuron, twin)
     for module in twin.modules():
         # a recorder or monitor listens to the original only
         module._forward_hooks.clear()

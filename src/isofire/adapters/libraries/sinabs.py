@@ -183,8 +183,7 @@ class SpikeFnHost(MembraneMixin):
         finally:
             self.__class__ = kind
             self.membrane = membrane
-        for name in SinabsAdapter().lost_in_copies(self):
-            setattr(twin, name, getattr(self, name))
+        SinabsAdapter().put_back(self, twin)
         twin.training = self.training
         twin.__class__ = kind
         twin.membrane = copy.deepcopy(membrane, memo)
