@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from isofire.errors import ModelError
 from isofire.firing.cost import SynapseCost, measure_cost
 from isofire.firing.cost.frames import holds_steps
 from isofire.neurons import IF, LIF
@@ -95,3 +98,60 @@ def test_an_image_of_as_many_rows_as_steps_holds_no_steps(whole: bool) -> None:
 
     assert not holds_steps(Static().eval(), images, 0)
     assert holds_steps(Recording("at once").eval(), images.float(), 0)
+
+
+class Picky(nn.Module):
+    """Another network's forward, on inputs that pass a check of its own alone."""
+
+    def __init__(self, inner: nn.Module, takes: Callable[[Tensor], bool]) -> None:
+        super().__init__()
+        self.inner, self.takes = inner, takes
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.takes(x):
+            raise ValueError("not such inputs")
+        return self.inner(x)
+
+
+def _one_of_each_row(x: Tensor) -> bool:
+    return bool((x.sum(-1) == 1).all())
+
+
+def test_a_network_that_takes_some_inputs_alone_has_its_frames_told() -> None:
+    torch.manual_seed(0)
+    of_all = nn.functional.one_hot(torch.randint(6, (IMAGES, STEPS)), 6)
+    frames = 0.75 * of_all + 0.25 * of_all.roll(1, 2)
+    for inner in (Recording("at once"), Recording("loop")):
+        place = first_place(Picky(inner, _one_of_each_row), frames)
+        assert place.macs_once == place.macs_every_step == first_place(inner, frames).macs_once == STEPS * 6 * 8
+
+
+def test_a_network_that_takes_its_own_data_alone_is_refused() -> None:
+    torch.manual_seed(0)
+    frames = torch.rand(IMAGES, STEPS, 6)
+    known = {tuple(row.flatten().tolist()) for row in frames}
+    model = Picky(Recording("at once"), lambda x: all(tuple(row.flatten().tolist()) in known for row in x))
+    with pytest.raises(ModelError, match=r"last 1 along axis 1, on which Picky fails.* not such inputs"):
+        measure_cost(model.eval(), (frames, LABELS))
+
+
+def test_a_network_that_fails_on_the_inputs_themselves_says_so() -> None:
+    with pytest.raises(ModelError, match="not such inputs"):
+        holds_steps(Picky(Recording("at once"), lambda x: False).eval(), torch.rand(IMAGES, STEPS, 6), 0)
+
+
+def test_a_recording_that_is_left_early_holds_steps() -> None:
+    class Early(Recording):
+        """Stops when the current of a step is small."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            spikes = []
+            for step in range(STEPS):
+                spikes.append(self.neuron(self.first(x[:, step]).unsqueeze(0)))
+                if step and x[:, step].sum() > 5:
+                    break
+            return self.last(torch.cat(spikes))
+
+    frames = torch.full((IMAGES, STEPS, 6), 0.1)
+    frames[:, -1] = 1.0
+    assert holds_steps(Early("loop").eval(), frames, 0)
