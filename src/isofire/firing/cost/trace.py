@@ -35,6 +35,7 @@ from isofire.firing.cost.events import (
 )  # fmt: skip
 from isofire.firing.cost.operations import KNOWN, PLACED
 from isofire.firing.cost.own_states import OwnStates
+from isofire.firing.cost.position import Position
 from isofire.firing.cost.propagation import propagate
 from isofire.firing.cost.same_padding import SamePadding
 from isofire.firing.cost.uses import Leaving, Uses, work_not_counted
@@ -87,10 +88,7 @@ class Trace(TorchDispatchMode):
         self.neuron_calls = 0
         self._memory = EventMemory()
         self._paused = False
-        self._inside: list[str] = []
-        self._modules: list[str] = []
-        self._leads: list[tuple[int, ...]] = []
-        self._names = {id(module): name for name, module in model.named_modules()}
+        self._position = Position(model)
         self._parameters: dict[int, list[str]] = {}
         self._stored: list[tuple[str, Tensor]] = []
         self._written_out = WrittenOut()
@@ -118,8 +116,8 @@ class Trace(TorchDispatchMode):
                 # a hooked batch norm would not be fused into its neuron, which rounds otherwise; scripts take no hooks
                 if isinstance(module, _BatchNorm | torch.jit.ScriptModule) or id(module) in neurons:
                     continue
-                stack.callback(module.register_forward_pre_hook(self._push).remove)
-                stack.callback(module.register_forward_hook(self._pop, always_call=True).remove)
+                stack.callback(module.register_forward_pre_hook(self._position.enter).remove)
+                stack.callback(module.register_forward_hook(self._position.leave, always_call=True).remove)
             # the fused encoder layer hides its products
             torch.backends.mha.set_fastpath_enabled(False)
             stack.callback(torch.backends.mha.set_fastpath_enabled, fast)
@@ -148,8 +146,7 @@ class Trace(TorchDispatchMode):
         """One forward pass."""
         self._memory, self.neuron_calls = EventMemory(), 0
         self._paused = False
-        for stack in (self._inside, self._modules, self._leads):
-            stack.clear()
+        self._position.clear()
         self._written_out.clear()
         self.uses.clear()
         registered = {id(item) for item in self.model.parameters()}
@@ -169,7 +166,7 @@ class Trace(TorchDispatchMode):
             return parts
         name, writes = func._schema.name.split("::")[-1], func._schema.is_mutable
         name = name[:-1] if writes and name.endswith("_") else name
-        if self._inside:
+        if self._position.neuron is not None:
             output = func(*args, **options)
             self._same_padding.see(name, args, output)
             with _differentiable():
@@ -187,7 +184,7 @@ class Trace(TorchDispatchMode):
         tensors = [x for x in tree_leaves(output) if isinstance(x, Tensor)]
         if (writes and name not in _TURNS) or not all(map(self._memory.known, tensors)):
             with _differentiable():
-                known = self._memory.events, self._memory.source, self._module()
+                known = self._memory.events, self._memory.source, self._position.module
                 self._follow(Call(name, func, before, options, output, *known), source, tensors)
         return output
 
@@ -241,16 +238,16 @@ class Trace(TorchDispatchMode):
             name += " of sparse tensors"
         elif torch.Tag.pointwise in func.tags or (func.namespace == "aten" and call.name in KNOWN):
             return True
-        self.unknown[self._module(), name] = None
+        self.unknown[self._position.module, name] = None
         return False
 
     def _left(self, x: Tensor, how: str) -> None:
-        if self._paused or self._inside:
+        if self._paused or self._position.neuron is not None:
             return
         if self._memory.source(x) == Source.WEIGHTS:
             self.uses.lose(self._memory.made_of(x), f"{how}(), outside of torch")
         elif self._memory.source(x) >= Source.INPUT:
-            self.uses.leave(self._module(), how)
+            self.uses.leave(self._position.module, how)
 
     def _see_what_enters(self, args: Any, options: Any) -> None:
         """What no operation made, after values have left torch, may be made of them."""
@@ -261,8 +258,10 @@ class Trace(TorchDispatchMode):
 
     def _arrive(self, name: str, args: Any, output: Any, source: Callable[[Tensor], Source]) -> list[str]:
         """The weights that the operation multiplies with, "" for activations; tells of it."""
-        if self._inside and name == "mul":
-            own = self._module().startswith(self._inside[-1] + ".")
+        neuron = self._position.neuron
+        if neuron is not None and name == "mul":
+            module = self._position.module
+            own = module != neuron and module.startswith(f"{neuron}." if neuron else "")
             found = one_to_one(args, output, lambda x: own and self.is_stored(x))
         elif any(isinstance(x, Tensor) and x.layout is not torch.strided for x in args):
             found = None
@@ -275,7 +274,7 @@ class Trace(TorchDispatchMode):
         for item in found:
             events = NONE if item.x is None else self._memory.events(item.x)
             origin = Source.SPIKES if item.x is None else source(item.x)
-            state = self._inside and origin == Source.SPIKES
+            state = neuron is not None and origin == Source.SPIKES
             if state and item.x is not None and events.count is None and is_whole(item.x):
                 events = Events(item.x.detach().double(), True, frozenset((RECURRENCE,)))
             self._contact(
@@ -285,8 +284,8 @@ class Trace(TorchDispatchMode):
                     events,
                     max(origin, Source.INPUT),
                     self.neuron_calls,
-                    self._leads[-1] if self._leads else (),
-                    self._inside[-1] if self._inside else None,
+                    self._position.lead,
+                    neuron,
                     item.x is not None and origin < Source.INPUT,
                 )
             )
@@ -298,7 +297,7 @@ class Trace(TorchDispatchMode):
         return found if found in (Source.WEIGHTS, Source.INPUT) else Source.SPIKES
 
     def _site(self, weight: Tensor | None) -> str:
-        module = self._module()
+        module = self._position.module
         if weight is None:
             return f"{module} {ACTIVATIONS}".strip()
         names = self._parameters.get(storage_of(weight)._cdata)
@@ -308,25 +307,9 @@ class Trace(TorchDispatchMode):
         owner, _, own = name.rpartition(".")
         return owner if own == "weight" and owner else name
 
-    def _module(self) -> str:
-        return self._modules[-1] if self._modules else ""
-
-    def _push(self, module: nn.Module, inputs: Any) -> None:
-        self._modules.append(self._names[id(module)])
-        first = next((x for x in tree_leaves(inputs) if isinstance(x, Tensor)), None)
-        # what holds other modules, and attention and recurrent layers, turn axes before they multiply
-        hidden = module is self.model or isinstance(module, nn.RNNBase) or any(True for _ in module.children())
-        self._leads.append(() if hidden or first is None else tuple(first.shape))
-
-    def _pop(self, _module: nn.Module, _inputs: Any, _output: Any) -> None:
-        self._modules.pop()
-        self._leads.pop()
-
     def _entering(self, name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any) -> None:
-            self._inside.append(name)
-            self._modules.append(name)
-            self._leads.append(())
+            self._position.enter_neuron(name)
 
         return hook
 
@@ -342,9 +325,7 @@ class Trace(TorchDispatchMode):
                     self._memory.write(tensor, Source.SPIKES)
                 self._memory.write(spikes, Source.SPIKES, events)
             self._paused = False
-            self._inside.pop()
-            self._modules.pop()
-            self._leads.pop()
+            self._position.leave_neuron()
             self.neuron_calls += 1
 
         return hook
