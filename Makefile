@@ -53,10 +53,11 @@ test-adapters: $(LIBRARIES:%=.venvs/%/.installed)
 		ISOFIRE_LIBRARIES=$$set .venvs/$$set/bin/python -m pytest -q tests/adapters tests/nir || exit 1; done
 
 # networks of chance, and recurrent ones, through the chips' own simulators, which have environments of their own
-test-chips: $(STAMP) .venvs/xylosim/.installed .venvs/nengo-loihi/.installed
+test-chips: $(STAMP) .venvs/xylosim/.installed .venvs/nengo-loihi/.installed .venvs/sinabs/.installed
 	mkdir -p build/chips
 	.venvs/xylosim/bin/python scripts/chips/xylo.py build/chips/xylo.json $$(( $(NETWORKS) / 2 ))
 	.venvs/nengo-loihi/bin/python -W ignore scripts/chips/loihi.py build/chips/loihi.json $(NETWORKS)
+	.venvs/sinabs/bin/python -W ignore scripts/chips/speck.py build/chips/speck.json $(NETWORKS)
 	$(BIN)/python -m scripts.chips.recurrent build/chips/recurrent.json
 	ISOFIRE_CHIPS=build/chips $(BIN)/python -m pytest -q tests/integer/test_oracles.py tests/integer/test_recurrent.py
 

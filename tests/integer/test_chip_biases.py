@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from isofire.integer import RefusedError, diagnose, lower, steps_of, with_changes
-from isofire.integer.steps import FLOAT_STEPS, firing_once, resting
+from isofire.integer.steps import firing_once, resting
+from isofire.integer.twin import FLOAT_STEPS
 from isofire.neurons import IF, CubaLIF, PerStep, Recurrent
 from isofire.study import blame
 

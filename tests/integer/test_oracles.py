@@ -12,19 +12,20 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
-from tests.integer.nets import LOIHI, XYLO, XYLO_V1
+from tests.integer.nets import LOIHI, SPECK, XYLO, XYLO_V1
 
-from isofire.integer import INPUT, Connection, IntegerNetwork, Population, Trace
+from isofire.integer import INPUT, Connection, IntegerNetwork, Population, SumPool, Trace
 
 STORED = Path(__file__).parent / "golden"
 
 
-def cases(chip: str, *, anew: bool = True) -> list[dict[str, Any]]:
+def cases(chip: str) -> list[dict[str, Any]]:
     folder = os.environ.get("ISOFIRE_CHIPS")
-    if folder and anew:
-        return json.loads((Path(folder) / f"{chip}.json").read_text())
+    if folder and (made := Path(folder) / f"{chip}.json").exists():
+        return json.loads(made.read_text())
     return json.loads(gzip.decompress((STORED / f"{chip}.json.gz").read_bytes()))
 
 
@@ -76,11 +77,69 @@ def test_a_changed_rule_is_seen_by_xylosims_networks(xylo_cases: list[dict[str, 
     assert any(xylo(case, XYLO_V1).membranes["hidden"][:, 0].tolist() != case["found"]["v"] for case in chosen)
 
 
+def speck(case: dict[str, Any], rules: Any = SPECK) -> Trace:
+    populations, links, before = {}, [], INPUT
+    given = torch.tensor(case["input"])
+    shape = tuple(given.shape[2:])
+    for place, layer in enumerate(case["layers"]):
+        name, weight = str(place), torch.tensor(layer["weight"])
+        pad, stride, pool, kernel = layer["padding"], layer["stride"], layer["pool"], weight.shape[2]
+        size = (shape[1] // pool + 2 * pad - kernel) // stride + 1
+        shape = (len(weight), size, size)
+        populations[name] = Population(
+            rules, shape, threshold=layer["threshold"], reset=layer["reset"], floor=layer["floor"],
+            bias=torch.tensor(layer["bias"]).view(-1, 1, 1),
+        )  # fmt: skip
+        links.append(Connection(
+            sources=(before,), target=name, kind="conv", weight=weight, stride=(stride, stride), padding=(pad, pad),
+            pools=(SumPool((pool, pool), (pool, pool)),) if pool > 1 else (),
+        ))  # fmt: skip
+        before = name
+    return IntegerNetwork(populations, links, tuple(given.shape[2:])).run(given, states=True)
+
+
+def found_by_speck(trace: Trace, case: dict[str, Any]) -> list[bool]:
+    """Of each layer, whether every spike and the last membranes are Sinabs'."""
+    return [
+        trace.spikes[str(place)].flatten(2).tolist() == layer["s"]
+        and trace.membranes[str(place)][-1].flatten(1).tolist() == layer["v"]
+        for place, layer in enumerate(case["layers"])
+    ]
+
+
+def test_speck_is_sinabs_in_every_spike_and_last_membrane() -> None:
+    stored = cases("speck")
+    assert len(stored) >= 40
+    spikes = several = 0
+    for index, case in enumerate(stored):
+        trace = speck(case)
+        assert all(found_by_speck(trace, case)), index
+        spikes += sum(int(fired.sum()) for fired in trace.spikes.values())
+        several += sum(int((fired > 1).any()) for fired in trace.spikes.values())
+    # else nothing was shown
+    assert spikes > 20 * len(stored)
+    assert several > len(stored) / 4
+    kinds = [(layer["reset"], layer["pool"], any(layer["bias"])) for case in stored for layer in case["layers"]]
+    assert len(set(kinds)) == 8
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"spikes": 1, "output_spikes": 1},
+        {"state_bits": 11, "threshold_bits": 11, "overflow": "saturate", "current_overflow": "saturate"},
+    ],
+)
+def test_a_changed_rule_is_seen_by_sinabs_networks(change: dict[str, Any]) -> None:
+    rules = msgspec.structs.replace(SPECK, **change)
+    assert not all(all(found_by_speck(speck(case, rules), case)) for case in cases("speck"))
+
+
 @pytest.mark.parametrize("simulator", ["loihi", "lava"])
 def test_loihi_is_nengo_loihis_emulator_and_lavas_model_in_every_state_and_spike(simulator: str) -> None:
     wrapping = clipping = spikes = 0
-    # lava's numbers are stored ones: it needs another Python
-    for index, case in enumerate(cases(simulator, anew=simulator == "loihi")):
+    # lava's numbers are mostly stored ones: it needs another Python
+    for index, case in enumerate(cases(simulator)):
         neurons = len(case["bias"])
         part = Population(
             LOIHI, (neurons,), threshold=torch.tensor(case["threshold"]), reset="zero", bias=torch.tensor(case["bias"]),
@@ -102,7 +161,7 @@ def test_loihi_is_nengo_loihis_emulator_and_lavas_model_in_every_state_and_spike
 
 def test_loihi_is_brian2_loihi_in_every_membrane_and_spike_synapses_included() -> None:
     spikes = 0
-    for index, case in enumerate(cases("brian2", anew=False)):
+    for index, case in enumerate(cases("brian2")):
         weight = torch.tensor(case["weight"])
         part = Population(
             LOIHI, (len(weight),), threshold=case["threshold"], reset="zero", decay=case["decay_v"],

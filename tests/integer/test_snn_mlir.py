@@ -35,7 +35,7 @@ def network(case: dict[str, Any]) -> tuple[nn.Module, Tensor]:
     return isofire.quantize_(nn.Sequential(PerStep(layer), neuron).eval(), spec, x), x
 
 
-@pytest.mark.parametrize("case", cases("snn_mlir", anew=False))
+@pytest.mark.parametrize("case", cases("snn_mlir"))
 def test_codes_of_graphs_and_of_integers_are_those_of_snn_mlir(case: dict[str, Any]) -> None:
     from isofire.nir import to_graph
 

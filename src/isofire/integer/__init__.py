@@ -15,7 +15,8 @@ from isofire.integer.network import READOUT, Encoder, IntegerNetwork, Readout, T
 from isofire.integer.netx import read_netx
 from isofire.integer.population import Population, State, StateTable
 from isofire.integer.refusals import APPROXIMATIONS, Refusal, RefusedError
-from isofire.integer.steps import Steps, steps_of, with_changes
+from isofire.integer.steps import Steps, steps_of
+from isofire.integer.twin import with_changes
 
 __all__ = [
     "APPROXIMATIONS",

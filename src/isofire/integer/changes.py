@@ -23,7 +23,7 @@ from isofire.integer.network import IntegerNetwork
 from isofire.integer.neuron_form import NeuronForm
 from isofire.integer.population import Population
 from isofire.integer.stages import Stage, stages_of
-from isofire.integer.steps import FLOAT_STEPS, plain, shift_bias, with_changes
+from isofire.integer.twin import FLOAT_STEPS, plain, shift_bias, with_changes
 from isofire.neurons import Neuron, Recurrent
 from isofire.quantization import spec_of
 from isofire.quantizers.lattice import Codes

@@ -132,16 +132,22 @@ def network_of(mapping: ChipMapping, input_shape: tuple[int, ...], steps: int | 
 def _population(spec: HardwareSpec, layer: ChipLayer) -> Population:
     neuron, form = layer.neuron, layer.neuron.changed
     scale = layer.per_neuron(layer.gain / layer.unit) / form.membrane_gain
-    floor = None
-    if spec.neuron.floor:
-        least = -(2 ** (spec.neuron.state_bits - 1))
-        lowest = torch.tensor(float(least)) if form.floor is None else form.floor / scale
-        floor = lowest.round().clamp(min=least).to(torch.int64)
     return Population(
         spec.neuron, layer.shape, threshold=layer.threshold, reset=neuron.reset, bias=layer.biases,
-        decay=neuron.decay.code, synapse_decay=neuron.synapse_decay.code, floor=floor, output=layer.output,
-        scale=scale.float(),
+        decay=neuron.decay.code, synapse_decay=neuron.synapse_decay.code, floor=floor_of(spec, layer),
+        output=layer.output, scale=scale.float(),
     )  # fmt: skip
+
+
+def floor_of(spec: HardwareSpec, layer: ChipLayer) -> Tensor | None:
+    """The lower bound of a layer's membranes in the chip's units; the least that states hold where it has none."""
+    if not spec.neuron.floor:
+        return None
+    least, floor = -(2 ** (spec.neuron.state_bits - 1)), layer.neuron.changed.floor
+    if floor is None:
+        return torch.tensor(least)
+    wanted = floor * layer.neuron.changed.membrane_gain * layer.per_neuron(layer.unit / layer.gain)
+    return wanted.round().clamp(min=least).to(torch.int64)
 
 
 def _connections(layer: ChipLayer) -> list[Connection]:

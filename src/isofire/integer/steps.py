@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from isofire.batches import Data
 from isofire.errors import SpecError
 from isofire.firing import Comparison
 from isofire.firing.compare import observe_together
-from isofire.integer.chip_layer import ChipLayer
-from isofire.integer.mapping import ChipMapping, charge_of
+from isofire.integer.mapping import ChipMapping
 from isofire.integer.network import IntegerNetwork
-from isofire.integer.neuron_form import NeuronForm
-from isofire.integer.stages import Stage
-from isofire.neurons import Recurrent
-from isofire.quantization import convert, is_converted, spec_of
+from isofire.integer.twin import FLOAT_STEPS, plain, with_changes
 from isofire.text_table import TableShown, TextTable
 
-FLOAT_STEPS = ("weights", "decays", "thresholds", "biases", "synapse", "reset", "spikes", "floor")
-"""Changes that a float network can make too. What is left are biases that act early, and the states."""
 EARLY = "biases, early"
 """What biases do while the first spikes are on their way to a layer."""
 STATES = "states"
 SEVERAL = "spikes, several"
 """What spikes beside the first do that a neuron fires in a step before it is reset to 0, which no float one does."""
-_NEVER = 1e-30
-"""A share of a current that is kept, in place of 0: thresholds divided by it are never reached."""
 
 
 @dataclass(frozen=True)
@@ -180,130 +170,3 @@ def resting(network: IntegerNetwork) -> IntegerNetwork | None:
     twin = copy.deepcopy(network)
     twin.rest = rest
     return twin
-
-
-def with_changes(
-    model: nn.Module, mapping: ChipMapping, changes: Collection[str] | Collection[tuple[str, str]]
-) -> nn.Module:
-    """A copy of the float network in which some changes of a mapping are made, and no others.
-
-    `changes`: names, of all layers, or pairs of a layer of neurons and a name.
-    """
-    twin = copy.deepcopy(plain(model)).eval()
-    for layer in mapping.layers:
-        names = {c if isinstance(c, str) else c[1] for c in changes if isinstance(c, str) or c[0] == layer.name}
-        weighted = twin.get_submodule(layer.stage.layer_name)
-        if "weights" in names:
-            _set_weights(weighted, layer)
-            if layer.back_codes is not None:
-                _set_back(twin.get_submodule(layer.name), layer, layer.back_codes)
-        form = _form(layer, mapping, names)
-        if form is not None:
-            old: Any = twin.get_submodule(layer.name)
-            made = form.neuron()
-            twin.set_submodule(layer.name, made if layer.back is None else Recurrent(made, old.weight))
-        if "biases" in names:
-            changed = _shift_bias(twin, layer)
-            _settle(twin, layer, changed, layer.neuron.exact if form is None else form)
-    return twin
-
-
-def plain(model: nn.Module) -> nn.Module:
-    """The network with the values of its levels as weights."""
-    return convert(model) if spec_of(model) is not None and not is_converted(model) else model
-
-
-def _set_weights(weighted: Any, layer: ChipLayer) -> None:
-    wide = (-1, *(1,) * (layer.weight.ndim - 1))
-    folded = layer.codes.double() * (2.0**layer.shift * layer.gain / layer.unit).view(wide)
-    slope = layer.slope.view(wide)
-    own = weighted.weight.detach().double().cpu()
-    # a channel that the batch norm multiplies by 0 keeps its weights
-    rounded = torch.where(slope == 0, own, folded / torch.where(slope == 0, torch.ones_like(slope), slope))
-    weighted.weight = nn.Parameter(rounded.to(weighted.weight))
-
-
-def _set_back(recurrent: Any, layer: ChipLayer, codes: Tensor) -> None:
-    value = codes.double() * (2.0**layer.shift * layer.gain / layer.unit).view(-1, 1)
-    recurrent.weight.weight = nn.Parameter(value.to(recurrent.weight.weight))
-
-
-def _shift_bias(twin: nn.Module, layer: ChipLayer) -> Tensor:
-    """Change what the layer adds by as much as the chip's rounding does; gives what it adds then [out]."""
-    wanted = layer.steady() * layer.per_neuron(layer.unit)
-    steady = layer.neuron.changed.synapse_gain if layer.neuron.changed.has_synapse else torch.ones(())
-    changed = (layer.biases - wanted) / (steady * layer.per_neuron(layer.unit)) * layer.per_neuron(layer.gain)
-    by = changed.expand(layer.shape).reshape(len(layer.weight), -1).mean(1)
-    shift_bias(twin, layer.stage, by)
-    return layer.bias * layer.gain + by
-
-
-def _settle(twin: nn.Module, layer: ChipLayer, bias: Tensor, form: NeuronForm) -> None:
-    """Bring the current that a constant `bias` [out] leads to in time into the first step, as where the chip adds it
-    behind the current: I = bias * tau then, of which each step loses what the bias adds."""
-    if not (layer.neuron.changed.has_synapse and form.has_synapse) or not bool((bias != 0).any()):
-        return
-    first = layer.per_neuron(bias) * (form.tau_synapse - 1.0)
-
-    def settled(_: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
-        x = charge_of(args, kwargs)
-        return (torch.cat([x[:1] + first.to(x), x[1:]]),), {}
-
-    twin.get_submodule(layer.name).register_forward_pre_hook(settled, with_kwargs=True)
-
-
-def shift_bias(twin: nn.Module, stage: Stage, change: Tensor) -> None:
-    """Change what a stage adds to its outputs, in place, by `change` [out]."""
-    if stage.scale is not None:
-        change = torch.where(stage.scale == 0, 0.0, change / stage.scale)
-    found: Any = None if stage.norm_name is None else twin.get_submodule(stage.norm_name)
-    weighted: Any = twin.get_submodule(stage.layer_name)
-    if found is None:
-        if weighted.bias is None and stage.back is not None:
-            weighted = cast(Any, twin.get_submodule(stage.target)).weight
-        if weighted.bias is not None:
-            weighted.bias = nn.Parameter((weighted.bias.detach().double() + change).to(weighted.bias))
-        return
-    if found.bias is not None:
-        found.bias = nn.Parameter((found.bias.detach().double() + change).to(found.bias))
-    else:
-        assert found.running_mean is not None
-        found.running_mean -= (change * (found.running_var.double() + found.eps).sqrt()).to(found.running_mean)
-
-
-def _form(layer: ChipLayer, mapping: ChipMapping, names: Collection[str]) -> NeuronForm | None:
-    """The layer's neurons with the named changes; None if they are as they were."""
-    before, after = layer.neuron.exact, layer.neuron.changed
-    form = before
-    if "decays" in names:
-        form = replace(form.scaled(layer.neuron.correction), tau=after.tau)
-        if before.has_synapse and after.has_synapse:
-            form = replace(form, tau_synapse=after.tau_synapse)
-    if "synapse" in names and before.has_synapse != after.has_synapse:
-        form = form.scaled(1.0 / before.synapse_gain) if before.has_synapse else form
-        form = replace(form, synapse=after.synapse, tau_synapse=after.tau_synapse)
-    if "reset" in names and (before.soft != after.soft or before.subtract is not None):
-        form = replace(form, soft=after.soft, several=form.several and after.soft, subtract=None)
-    if "spikes" in names and form.soft:
-        # several spikes a step can only subtract the threshold each
-        form = replace(form, several=after.several, subtract=None if after.several else form.subtract)
-    if "floor" in names:
-        form = replace(form, floor=after.floor)
-    if "thresholds" in names:
-        unit = layer.thresholds() * layer.per_neuron(layer.unit)
-        form = replace(form, threshold=form.threshold * layer.effective_threshold(mapping.spec) / unit)
-    return None if form is before else _as_late(form, layer)
-
-
-def _as_late(form: NeuronForm, layer: ChipLayer) -> NeuronForm:
-    """What the chip's neuron does, in the steps in which the float network's does it.
-
-    Where that uses a current a step later, the chip's neurons fire a step earlier, of which its delays make up.
-    """
-    if not layer.neuron.early or form.synapse == "before_input":
-        return form
-    if form.synapse == "after_decay":
-        kept = (1.0 - 1.0 / form.tau_synapse).clamp(min=_NEVER)
-        floor = None if form.floor is None else form.floor / float(kept.flatten()[0])
-        form = replace(form.scaled(1.0 / kept), floor=floor)
-    return replace(form, synapse="before_input")
