@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import tomllib
+from typing import Any
 
 import pytest
+import torch
+from torch import Tensor, nn
 
+import isofire
 from isofire.cli import main
 from isofire.config.sweep import read_sweep
 
-pytest.importorskip("snntorch", reason="snntorch is not installed", exc_type=ImportError)
+snntorch: Any = pytest.importorskip("snntorch", reason="snntorch is not installed", exc_type=ImportError)
 
 NETS = """
 import snntorch as snn, torch
@@ -43,3 +48,39 @@ def test_membranes_are_quantized_where_these_neurons_store_them(tmp_path, monkey
     run = ["quantize", "--model", "late_nets:build", "-c", "start/quantize.toml", "--allow-code", "-o", "q"]
     assert main(run) == 0
     assert "firing" in capsys.readouterr().out
+
+
+class Loop(nn.Module):
+    """As snnTorch's tutorials write it: the loop carries the membrane; or the neuron keeps it."""
+
+    def __init__(self, *, hidden: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc, self.lif = nn.Linear(64, 24), snntorch.Leaky(beta=0.9, init_hidden=hidden)
+        self.hidden = hidden
+
+    def forward(self, x: Tensor) -> Tensor:
+        mem, spikes = self.lif.reset_mem(), []
+        for _ in range(6):
+            current = self.fc(x.flatten(1))
+            if self.hidden:
+                fired = self.lif(current)
+            else:
+                fired, mem = self.lif(current, mem)
+            spikes.append(fired)
+        return torch.stack(spikes)
+
+
+def test_levels_of_a_state_that_the_loop_carries_are_those_of_one_that_the_neuron_keeps() -> None:
+    data = isofire.data.load("digits", "train").first(64)
+    spec = isofire.QuantSpec(membrane={"method": "firing", "bits": 3, "placement": "pre_fire"})
+    found = []
+    for hidden in (True, False):
+        model, steps = Loop(hidden=hidden), []
+        quantized = isofire.quantize_(copy.deepcopy(model), spec, data, on_step=steps.append)
+        (chosen,) = (step for step in steps if step.done == "levels chosen")
+        found.append((quantized.lif.membrane.quantizer.levels(), chosen.before, chosen.after))
+    (kept, *of_kept), (carried, *of_carried) = found
+    assert torch.equal(carried, kept)
+    assert of_carried == of_kept
+    assert of_carried[0] != of_carried[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -79,8 +80,9 @@ class Replay:
             for calls in self.batches:
                 self.adapter.reset(self.neuron)
                 with _shifted(self.norm, shift):
+                    output = None
                     for call in calls:
-                        found = self._run(call, None if self.norm is not None else shift)
+                        found, output = self._run(call, None if self.norm is not None else shift, output)
                         total = found if total is None else total + found
         finally:
             self.adapter.end_counting(self.neuron)
@@ -88,19 +90,21 @@ class Replay:
         assert total is not None
         return total
 
-    def _run(self, call: Call, shift: Tensor | None) -> Tensor:
-        args = call.args
+    def _run(self, call: Call, shift: Tensor | None, before: Any) -> tuple[Tensor, Any]:
+        """Spikes of each neuron, and what the neuron returned; `before`: what it returned in the call before."""
+        args, kwargs = call.after(before)
         if shift is not None:
             args = (self._moved(call.input, shift), *args[1:])
-        spikes = self.adapter.spikes(self.neuron, self.neuron(*args, **call.kwargs))
+        output = self.neuron(*args, **kwargs)
+        spikes = self.adapter.spikes(self.neuron, output)
         self.samples += spikes.shape[0] * spikes.shape[1]
         summed = self.adapter.summed(self.neuron)
-        return spikes_per_neuron(spikes) if summed is None else _of_images(summed)
+        return (spikes_per_neuron(spikes) if summed is None else _of_images(summed)), output
 
     def shift_(self, shift: Tensor) -> None:
         """Have the currents of the stored calls larger by `shift` [C], as a bias before them makes them."""
         self.batches = [
-            [Call((self._moved(call.input, shift), *call.args[1:]), call.kwargs) for call in calls]
+            [call._replace(args=(self._moved(call.input, shift), *call.args[1:])) for call in calls]
             for calls in self.batches
         ]
 

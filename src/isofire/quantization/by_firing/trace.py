@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from isofire.adapters import find_neurons, from_rest
 from isofire.errors import ModelError
@@ -16,15 +18,34 @@ from isofire.running import evaluating, forward, hooked
 
 
 class Call(NamedTuple):
-    """One call of a module: its arguments, detached."""
+    """One call of a module: its arguments, detached.
+
+    Parameters
+    ----------
+    handed_on
+        Of the tensors among the arguments, by their place in the flattened tree, those that the call before returned,
+        by their place in what it returned: a state that the network carries from step to step, as snnTorch's and
+        Norse's loops do. Run anew, the module gets the state that it then has.
+    """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    handed_on: Mapping[int, int] = MappingProxyType({})
 
     @property
     def input(self) -> Tensor:
         """The first argument."""
         return self.args[0]
+
+    def after(self, returned: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments and keywords, where the call before has returned this."""
+        if returned is None or not self.handed_on:
+            return self.args, self.kwargs
+        leaves, form = tree_flatten((self.args, self.kwargs))
+        now = tree_leaves(returned)
+        for place, source in self.handed_on.items():
+            leaves[place] = now[source]
+        return tree_unflatten(leaves, form)
 
 
 class Trace(NamedTuple):
@@ -111,21 +132,43 @@ def calls_of(model: nn.Module, name: str, batches: Iterable[Tensor], expected: i
     """
     module = model.get_submodule(name)
     found: list[list[Call]] = []
+    returned: list[Any] = []
 
     def note(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        found[-1].append(Call(tuple(_detached(arg) for arg in args), {k: _detached(v) for k, v in kwargs.items()}))
+        handed_on = _handed_on((args, kwargs), returned[0]) if returned else {}
+        kept = tuple(_detached(arg) for arg in args), {k: _detached(v) for k, v in kwargs.items()}
+        found[-1].append(Call(*kept, handed_on))
         if len(found[-1]) == expected:
             raise _Enough
 
-    listening = module.register_forward_pre_hook(note, with_kwargs=True)
-    with listening, torch.no_grad(), evaluating(model), from_rest(model):
+    def keep(_module: nn.Module, _args: object, output: Any) -> None:
+        returned[:] = [output]
+
+    listening = (module.register_forward_pre_hook(note, with_kwargs=True), module.register_forward_hook(keep))
+    with hooked(listening), torch.no_grad(), evaluating(model), from_rest(model):
         for inputs in batches:
             found.append([])
+            returned.clear()
             with suppress(_Enough):
                 forward(model, inputs)
     if not all(found) or not found:
         raise ModelError(f"{name!r} is not called in a forward pass of {type(model).__name__}; leave it float")
     return found
+
+
+def _handed_on(arguments: Any, returned: Any) -> dict[int, int]:
+    """Which tensors of these arguments, the input aside, lie where one lies that was returned."""
+    sources = {_where(leaf): place for place, leaf in enumerate(tree_leaves(returned)) if isinstance(leaf, Tensor)}
+    return {
+        place: sources[_where(leaf)]
+        for place, leaf in enumerate(tree_leaves(arguments))
+        if place and isinstance(leaf, Tensor) and _where(leaf) in sources
+    }
+
+
+def _where(tensor: Tensor) -> tuple[Any, ...]:
+    # a loop may detach what it hands on, which makes another object of the same memory
+    return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
 
 
 def _detached(value: Any) -> Any:
