@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 TORCH ?= torch==2.13.0
 STAMP = $(VENV)/.installed
 # what is compiled; a change of one needs the package installed again
-SOURCES = src/isofire/neurons/_kernels.cpp src/isofire/lookup/_tables.cpp
+SOURCES = $(wildcard src/isofire/*/_*.cpp src/isofire/*/_*.h)
 
 # spiking libraries that cannot share an environment; one each, see tests/adapters/environments
 LIBRARIES = peers spikingjelly0 sinabs
@@ -20,7 +20,7 @@ NETWORKS ?= 1000
 # inputs of a quick reader; together several thousand
 EXAMPLES ?= 450
 
-.PHONY: demo docs test search fuzz kills test-adapters test-chips lint format bench clean
+.PHONY: demo docs test search fuzz kills test-neon test-adapters test-chips lint format bench clean
 
 demo: $(STAMP)
 	$(BIN)/isofire demo --out demo-output
@@ -47,6 +47,10 @@ fuzz: $(STAMP)
 
 kills: $(STAMP)
 	ISOFIRE_KILLS=100 $(BIN)/python -m pytest -q tests/sweep/test_kill.py
+
+# the look-ups' paths without Python, and ARM's in an emulator; on Debian: g++-aarch64-linux-gnu qemu-user
+test-neon: $(STAMP)
+	ISOFIRE_CASES=3000 ISOFIRE_TOOLS="aarch64-linux-gnu-g++ qemu-aarch64" $(BIN)/python -m pytest -q tests/lookup/test_paths.py
 
 test-adapters: $(LIBRARIES:%=.venvs/%/.installed)
 	for set in $(LIBRARIES); do \

@@ -1,6 +1,7 @@
 """The compiled kernels: optional, so that an install without a C++ compiler still works (slower)."""
 
 import sys
+from glob import glob
 
 from setuptools import Extension, setup
 
@@ -26,7 +27,7 @@ def kernels(module: str, source: str) -> Extension:
     return Extension(
         module,
         [source],
-        depends=["src/isofire/neurons/_parallel.h"],
+        depends=glob("src/isofire/*/_*.h"),
         extra_compile_args=FLAGS,
         libraries=LIBRARIES,
         optional=True,

@@ -58,6 +58,27 @@ def test_missing_look_ups_are_worth_a_note_only(run, monkeypatch):
     assert "isofire.fast sums by torch" in result.out
 
 
+@pytest.mark.parametrize(
+    ("number", "known", "words"),
+    [
+        (0, ("portable",), "no AVX2 or NEON"),
+        (1, ("portable", "avx2"), "avx2, the best"),
+        (2, ("portable", "avx2", "avx512"), "avx512, the best"),
+        (3, ("portable", "neon"), "neon, the best"),
+    ],
+)
+def test_look_ups_say_which_and_why(monkeypatch, number, known, words):
+    class Elsewhere:
+        @staticmethod
+        def isofire_lookup_isa() -> int:
+            return number
+
+    monkeypatch.setattr(lookup, "library", lambda: Elsewhere)
+    check = {found.name: found for found in examine()}["look-ups"]
+    assert words in f"{check.found} {check.cure}"
+    assert lookup.known() == known
+
+
 def test_kernels_without_the_thread_pool(monkeypatch):
     class Alone:
         @staticmethod

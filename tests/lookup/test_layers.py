@@ -16,7 +16,7 @@ from isofire.neurons import IF, LIF, MembraneQuantizer, Neuron, ParametricLIF
 from isofire.quantizers import Levels, Table, Uniform
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="the look-ups were not compiled")
-ISAS = native.ISAS[: 1 + native.ISAS.index(native.best() or "portable")]
+ISAS = native.known()
 
 
 def _codes(shape: tuple[int, ...], bits: int, how: str) -> Tensor:

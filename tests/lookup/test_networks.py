@@ -20,7 +20,7 @@ from isofire.neurons import IF, LIF, CubaLIF, Neuron, ParametricLIF, PerStep, Re
 from isofire.running import evaluating
 
 compiled = pytest.mark.skipif(native.library() is None, reason="the look-ups were not compiled")
-KNOWN = native.ISAS[: 1 + native.ISAS.index(native.best() or "portable")]
+KNOWN = native.known()
 W4 = isofire.QuantSpec(weights={"method": "uniform", "bits": 4})
 
 

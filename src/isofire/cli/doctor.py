@@ -196,7 +196,7 @@ def _lookups() -> Check:
         return Check("look-ups", "note", "not compiled; isofire.fast sums by torch", _COMPILE)
     if best == "portable":
         return Check(
-            "look-ups", "note", "portable C++; isofire.fast is slow", "this processor (or compiler) has no AVX2"
+            "look-ups", "note", "portable C++; isofire.fast is slow", "this processor (or compiler) has no AVX2 or NEON"
         )
     return Check("look-ups", "ok", f"{best}, the best that processor and compiler know")
 

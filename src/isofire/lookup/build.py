@@ -18,7 +18,7 @@ from isofire.neurons import Neuron
 from isofire.quantization import convert, is_converted, spec_of
 from isofire.text_table import TextTable
 
-Path = Literal["auto", "avx512", "avx2", "portable", "torch"]
+Path = Literal["auto", "avx512", "avx2", "neon", "portable", "torch"]
 
 
 class FastNetwork(nn.Module):
@@ -61,8 +61,8 @@ def fast(model: nn.Module, *, path: Path = "auto") -> nn.Module:
     model
         A network with quantized weights, prepared and calibrated or converted, or from elsewhere. It is left as it is.
     path
-        "auto" takes the best that the processor knows; "avx512", "avx2", "portable" and "torch" force one. All give
-        the same spikes.
+        "auto" takes the best that the processor knows; "avx512", "avx2", "neon", "portable" and "torch" force one.
+        All give the same spikes.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def _isa(path: Path) -> str | None:
         return None
     if path not in native.ISAS:
         raise SpecError(f"path must be one of auto, torch, {', '.join(native.ISAS)}, got {path!r}")
-    if best is None or native.ISAS.index(path) > native.ISAS.index(best):
+    if path not in native.known():
         raise SpecError(f"path {path!r} is not to be had here ({best or 'look-ups were not compiled'}); use 'auto'")
     return path
 

@@ -14,15 +14,15 @@ from isofire.neurons.native import compiled, require_version
 
 LANES = 32
 """Images that are looked up at once."""
-ISAS = ("portable", "avx2", "avx512")
-"""Instruction sets, by their numbers in _tables.cpp; each processor that knows one knows those before."""
+ISAS = ("portable", "avx2", "avx512", "neon")
+"""Instruction sets, by their numbers in _layout.h."""
 
 _P = ctypes.c_void_p
 """Pointers are given as addresses: making one of a type takes a microsecond, and a layer has ten."""
 
 
 class Neurons(ctypes.Structure):
-    """Mirrors `struct Neurons` of _tables.cpp, field by field."""
+    """Mirrors `struct Neurons` of _layout.h, field by field."""
 
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("charge", "hard_reset", "placement", "state_rows", "level_count", "pad")),
@@ -66,7 +66,7 @@ class Direct(ctypes.Structure):
 
 
 class Tiling(ctypes.Structure):
-    """Mirrors `struct Tiling`."""
+    """Mirrors `struct Tiling` of _maps.h."""
 
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("steps", "groups", "images", "height", "width", "rows", "columns")),
@@ -76,7 +76,7 @@ class Tiling(ctypes.Structure):
 
 
 class Map(ctypes.Structure):
-    """Mirrors `struct Map`."""
+    """Mirrors `struct Map` of _maps.h."""
 
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("steps", "images", "channels", "height", "width")),
@@ -103,6 +103,14 @@ def best() -> str | None:
     """The instruction set that is taken: the best that library and processor know; None without a library."""
     lib = library()
     return None if lib is None else ISAS[lib.isofire_lookup_isa()]
+
+
+def known() -> tuple[str, ...]:
+    """The instruction sets that library and processor know, the best last; none without a library."""
+    found = best()
+    if found is None:
+        return ()
+    return ("portable", found) if found == "neon" else ISAS[: 1 + ISAS.index(found)]
 
 
 def run(layer: Layer | Direct) -> None:

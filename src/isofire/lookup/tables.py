@@ -20,7 +20,7 @@ RUN = np.dtype(
     [("tap", "i4"), ("first", "i4"), ("end", "i4"), ("first_stream", "i4"), ("end_stream", "i4"), ("widen", "i4"),
      ("spill", "i4"), ("pad", "i4"), ("table", "i8")]
 )  # fmt: skip
-"""Mirrors `struct Run` of _tables.cpp."""
+"""Mirrors `struct Run` of _layout.h."""
 
 
 @dataclass(frozen=True)
