@@ -369,3 +369,55 @@ def test_a_leak_that_a_chip_does_not_have_is_told_as_one_that_never_forgets() ->
         SpecError, match=r"becomes inf .* keep every input for ever; train with neurons that do not leak"
     ):
         lower(net, x, hardware="speck2f")
+
+
+def weights_refused(model: nn.Sequential, hardware: str, x: Tensor | None = None) -> str:
+    with pytest.raises(RefusedError) as caught:
+        lower(model, spikes(8, 4, 8) if x is None else x, hardware=hardware)
+    return str(next(refusal for refusal in caught.value.refusals if refusal.rule == "weights"))
+
+
+def test_why_weights_on_levels_are_rounded_is_told_with_a_cure_that_helps() -> None:
+    # one step an output, where a population has one unit
+    model = dense(8, 6, neuron=IF)
+    with torch.no_grad():
+        model[0][0].weight.mul_(torch.linspace(0.31, 1.0, 6).sqrt().view(-1, 1))
+    said = weights_refused(model, "loihi1")
+    assert "each of its outputs has levels of its own, a population of the chip has one unit" in said
+    # of 9 bits with sign the even codes are 8 bits of levels
+    assert "quantize them to at most 8 bits in training (method lsq, granularity tensor)" in said
+    lower(dense(8, 6, neuron=IF, levels=127), spikes(8, 4, 8), hardware="loihi1")
+    said = weights_refused(dense(8, 6, neuron=IF, levels=150), "loihi1")
+    assert "codes up to 300, the chip's up to 254; quantize them to at most 8 bits" in said
+
+
+def test_one_output_without_room_leaves_the_codes_of_the_others() -> None:
+    model = dense(8, 6, 4, neuron=lambda: CubaLIF(4.0, 4.0, **CHIP), levels=90)
+    with torch.no_grad():
+        model[0][0].weight[2] *= 1e-5
+    said = weights_refused(model, "xylo-a2")
+    assert "their levels would fit, but thresholds have no room beside them in 1 of 6 outputs" in said
+    chip = lower(model, spikes(8, 4, 8), hardware="xylo-a2", approximate=True)
+    step = chip.connections[0].step
+    assert step is not None
+    values, own = chip.connections[0].weight * step.view(-1, 1), model[0][0].weight.detach().double()
+    apart = (values - own).abs().amax(1) / own.abs().amax(1)
+    assert apart[[0, 1, 3, 4, 5]].max() < 1e-6
+    assert apart[2] > 0.001
+
+
+def test_states_and_biases_that_leave_weights_no_room_are_named() -> None:
+    model = dense(8, 6, 4, neuron=lambda: CubaLIF(64.0, 32.0, **CHIP), levels=90, scale=1.0)
+    x = 15 * torch.ones(20, 2, 8)
+    with torch.no_grad():
+        model[0][0].weight.abs_()
+        model[0][0].weight[:, ::2] *= -1 / 90
+        model[0][0].weight.copy_(model[0][0].weight.round())
+    said = weights_refused(model, "xylo-a2", x)
+    assert "states have no room beside them" in said
+    assert "times the threshold; train with smaller inputs and weights beside the threshold" in said
+    model = dense(8, 6, neuron=lambda: IF(v_reset=None, several=True, v_floor=-1.0), levels=90)
+    model[0][0].bias = nn.Parameter(torch.full((6,), 40.0))
+    assert "biases have no room beside them in 6 of 6 outputs; train with smaller biases" in weights_refused(
+        model, "speck2f"
+    )

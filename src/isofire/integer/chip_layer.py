@@ -13,14 +13,13 @@ from isofire.integer.chip_neuron import ChipNeuron
 from isofire.integer.hardware import HardwareSpec
 from isofire.integer.refusals import Refusal
 from isofire.integer.stages import Stage
+from isofire.integer.weight_rounding import Rounded
 from isofire.quantizers.lattice import Codes, codes_of
 
 _SPARE = 2.0
 """A wider shift is taken where states stay so many times below their largest."""
 _EQUAL = 1e-6
 _KEPT = 0.999
-_LOST = 0.1
-"""From this share of weights that become 0 on, one that is far larger than the others is looked for."""
 
 
 @dataclass
@@ -168,15 +167,19 @@ class ChipLayer:
 
     def _bounded(self, spec: HardwareSpec, spare: float) -> Tensor:
         """The finest units [out] in which states, thresholds and biases fit."""
+        return torch.stack([*self.bounds(spec, spare).values()]).amin(0)
+
+    def bounds(self, spec: HardwareSpec, spare: float = 1.0) -> dict[str, Tensor]:
+        """What asks for room beside the weights -> the finest units [out] in which it fits."""
         rules, out = spec.neuron, len(self.weight)
-        threshold = ((2 ** (rules.threshold_bits - 1) - 1) << rules.threshold_shift) / self._largest(
-            self.thresholds(), out
-        )
-        state = (2 ** (rules.state_bits - 1) - 1) / (spare * self.largest.clamp(min=1e-30))
-        found = threshold.minimum(state)
+        threshold = (2 ** (rules.threshold_bits - 1) - 1) << rules.threshold_shift
+        found = {
+            "thresholds": threshold / self._largest(self.thresholds(), out),
+            "states": (2 ** (rules.state_bits - 1) - 1) / (spare * self.largest.clamp(min=1e-30)),
+        }
         if spec.bias.bits and bool((self.bias != 0).any()):
             top = (2 ** (spec.bias.bits - 1) - 1) << spec.bias.shift[1]
-            found = found.minimum(top / self._largest(self.steady(), out).clamp(min=1e-30))
+            found["biases"] = top / self._largest(self.steady(), out).clamp(min=1e-30)
         return found
 
     def _largest(self, values: Tensor, out: int) -> Tensor:
@@ -202,25 +205,17 @@ class ChipLayer:
             times = times.minimum((self._bounded(spec, 1.0) * found.step / 2.0**self.shift / grid).floor())
             if spec.weights.scale != "neuron":
                 times = times.min().expand_as(times)
+            # an output with hardly a weight leaves those of the others as they are
+            self.unit = torch.where(times >= 1, times * grid * 2.0**self.shift / found.step, self.unit)
             if bool((times >= 1).all()):
-                self.unit = times * grid * 2.0**self.shift / found.step
                 self._set_codes(found.codes * (times * grid).to(torch.int64).view(-1, 1))
                 return True
         scaled = fan * (self.unit / 2.0**self.shift).view(-1, 1)
         codes = ((scaled / grid).round() * grid).clamp(-(2 ** (spec.weights.bits - 1)), top).to(torch.int64)
         self._set_codes(codes)
-        error = float((codes - scaled).square().mean().sqrt() / scaled.square().mean().sqrt().clamp(min=1e-30))
-        says = f"weights are rounded to codes of {spec.weights.bits} bits, by {error:.2%} of their root mean square"
-        cure = f"quantize them to at most {spec.weights.bits} bits in training (method lsq, grid midtread)"
-        # a root mean square is that of the largest; the others may all be gone
-        lost, there = int(((codes == 0) & (fan != 0)).sum()), int((fan != 0).sum())
-        if lost:
-            says += f"; {lost:,} of {there:,} become 0"
-        ratio = float(fan.abs().max() / fan[fan != 0].abs().median().clamp(min=1e-30)) if there else 1.0
-        if lost > _LOST * there and int(codes.abs().max()) >= top // 2:
-            cure = f"make the largest weights smaller, or clip them: the largest is {ratio:,.0f} times the median"
-            cure += f", and a {spec.weights.scale} has one unit of weights"
-        self.refusals.append(Refusal(self.stage.layer_name, "weights", says, cure))
+        reached = float((self.largest / self._largest(self.thresholds(), len(fan))).max())
+        rounded = Rounded(fan, scaled, codes, grid, top, found, self.bounds(spec), reached)
+        self.refusals.append(rounded.refusal(self.stage.layer_name, spec))
         return False
 
     def _set_codes(self, fan: Tensor) -> None:
