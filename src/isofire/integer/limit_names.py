@@ -9,14 +9,16 @@ from isofire.conversion import MisfitError, unknown_key
 Limit = int | tuple[int, ...]
 
 _MAY_BE_NONE = {"padding", "bias_memory", "recurrent_weights"}
-_OF_EACH_CORE = ("kernel_memory", "neuron_memory")
+CORE_MEMORIES = ("kernel_memory", "neuron_memory")
 """Cores of different sizes, which take a layer each."""
+_ONE_OF = ("stride", "pool")
+"""One number, the largest there is, or a list of those that there are."""
 _SHARED_OUT = ("neurons_a_core", "synapse_bytes_a_core", "axons_in")
 """Of cores of one size, over which a layer is spread."""
 LIMITS = (
     "inputs", "hidden", "outputs", "synapses", "fan_out", "hidden_reached", "hidden_read", "recurrent_weights", "cores",
-    "destinations", "input_size", "output_size", "channels", "kernel", "padding", "stride", "bias_memory",
-    *_OF_EACH_CORE, *_SHARED_OUT, "axons_out", "thresholds_a_core",
+    "destinations", "input_size", "output_size", "channels", "kernel", "square", "padding", "stride",
+    "pool", "groups", "dilation", "bias_memory", *CORE_MEMORIES, *_SHARED_OUT, "axons_out", "thresholds_a_core",
 )  # fmt: skip
 
 
@@ -31,8 +33,8 @@ def check_names(limits: Mapping[str, Limit]) -> None:
     for name, value in limits.items():
         if name not in LIMITS:
             raise unknown_key(name, LIMITS, "limits")
-        if isinstance(value, int) == (name in _OF_EACH_CORE):
-            wanted = "a list, a number for each core" if name in _OF_EACH_CORE else "one number"
+        if name not in _ONE_OF and isinstance(value, int) == (name in CORE_MEMORIES):
+            wanted = "a list, a number for each core" if name in CORE_MEMORIES else "one number"
             raise MisfitError(f"limits.{name}", f"must be {wanted}, got {_shown(value)}")
         least = 0 if name in _MAY_BE_NONE else 1
         if min(_numbers(value), default=-1) < least:
@@ -43,10 +45,10 @@ def check_names(limits: Mapping[str, Limit]) -> None:
 
 
 def _check_cores(limits: Mapping[str, Limit]) -> None:
-    given = [name for name in _OF_EACH_CORE if name in limits]
+    given = [name for name in CORE_MEMORIES if name in limits]
     shared = [name for name in _SHARED_OUT if name in limits]
     if len(given) == 1:
-        (other,) = set(_OF_EACH_CORE) - set(given)
+        (other,) = set(CORE_MEMORIES) - set(given)
         raise MisfitError(f"limits.{given[0]}", "says nothing alone", f"; give limits.{other} too, or leave both out")
     sizes = {name: len(_numbers(limits[name])) for name in given}
     if len(set(sizes.values())) > 1:

@@ -7,14 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import nn
 
 from isofire.integer.chip_layer import ChipLayer
 from isofire.integer.connection import INPUT
+from isofire.integer.forms import other_forms
 from isofire.integer.hardware import HardwareSpec
+from isofire.integer.limit_names import CORE_MEMORIES
+from isofire.integer.placement import Spot, place
 from isofire.integer.refusals import Refusal
 from isofire.text_table import TableShown, TextTable
 
@@ -62,6 +63,13 @@ class _Network:
     input_shape: tuple[int, ...]
 
     @property
+    def placed(self) -> list[Spot]:
+        """Of chips whose cores take a layer each, where layers lie; none of others."""
+        if "kernel_memory" not in self.spec.limits:
+            return []
+        return place(self.spec, {x.name: (_kernel_need(x, self), _neuron_need(x)) for x in self.layers})
+
+    @property
     def hidden(self) -> list[ChipLayer]:
         return [layer for layer in self.layers if not layer.output]
 
@@ -80,16 +88,33 @@ def check_limits(
 ) -> tuple[Resources, list[Refusal]]:
     """What of the chip is used, and a refusal for each limit that is not kept."""
     network = _Network(spec, layers, input_shape)
-    rows = [row for name in spec.limits for row in _CHECKS[name](network, name)]
+    found = [(name, row) for name in spec.limits for row in _CHECKS[name](network, name)]
+    rows = [row for _, row in found]
     breaches = [
-        Refusal(row.layer or "network", "limits", f"{row.name}: {row.used:,} are needed, {row.there:,} there", _CURE)
-        for row in rows
-        if row.used > row.there
-    ]
-    return Resources(spec.title, tuple(rows)), breaches
+        Refusal(
+            row.layer or "network", "limits", f"{row.name}: {row.used:,} are needed, {row.there:,} there",
+            _CURES.get(name, _CURE),
+        )
+        for name, row in found
+        if row.used > row.there and name not in CORE_MEMORIES
+    ]  # fmt: skip
+    breaches += [Refusal(x.layer, "limits", x.why, _CURES["kernel_memory"]) for x in network.placed if x.why]
+    maps = {layer.name: network.shape(layer.stage.sources[0]) for layer in layers}
+    kernels = {layer.name: _kernel_size(layer, network) for layer in layers}
+    return Resources(spec.title, tuple(rows)), [*breaches, *other_forms(spec, layers, maps, kernels)]
 
 
 _CURE = "train a smaller network, or take a larger chip"
+_CURES = {
+    "inputs": "bring inputs together on fewer channels, or take a chip with more",
+    "fan_out": "set weights to 0 (prune), or make the layers behind it smaller",
+    "axons_in": "set weights to 0 (prune), or make the layers before it smaller",
+    "recurrent_weights": "set weights to 0 (prune), or train a smaller network",
+    "destinations": "let fewer layers take its spikes, such as by shortcuts over one layer alone",
+    "input_size": "pool or cut inputs before they enter",
+    "kernel_memory": "train it with fewer channels, a smaller kernel, or on a smaller map",
+    "thresholds_a_core": "train with one threshold a layer",
+}
 _Check = Callable[[_Network, str], list[Resource]]
 
 
@@ -189,16 +214,24 @@ def _kernel(n: _Network, name: str) -> list[Resource]:
     )
 
 
-def _of_conv(setting: str, title: str) -> _Check:
-    def check(n: _Network, name: str) -> list[Resource]:
-        used = {
-            layer.stage.layer_name: max(layer.stage.geometry()[setting])
-            for layer in n.layers
-            if isinstance(layer.stage.layer, nn.Conv2d)
-        }
-        return _row(n, name, used, title)
+def _padding(n: _Network, name: str) -> list[Resource]:
+    used = {
+        layer.stage.layer_name: max(layer.stage.geometry()["padding"])
+        for layer in n.layers
+        if isinstance(layer.stage.layer, nn.Conv2d)
+    }
+    return _row(n, name, used, "padding")
 
-    return check
+
+def _form(n: _Network, name: str) -> list[Resource]:
+    # what of it there is not is refused by `other_forms`, and nothing is used up
+    return []
+
+
+def _fan_in(n: _Network, name: str) -> list[Resource]:
+    """Of one neuron, whose weights lie on one core: more neurons go to another, more inputs cannot."""
+    used = {layer.name: int((layer.fan_codes != 0).sum(1).max()) * len(layer.stage.sources) for layer in n.layers}
+    return _row(n, name, used, "inputs of a neuron")
 
 
 def _bias_memory(n: _Network, name: str) -> list[Resource]:
@@ -250,25 +283,11 @@ def _power(x: int) -> int:
 
 
 def _memory(n: _Network, name: str) -> list[Resource]:
-    """Kernel and neuron memory together: every layer needs a core that has enough of both."""
-    kernels, neurons = n.spec.limits["kernel_memory"], n.spec.limits["neuron_memory"]
-    assert isinstance(kernels, tuple)
-    assert isinstance(neurons, tuple)
-    needs = [(_kernel_need(layer, n), _neuron_need(layer)) for layer in n.layers]
-    fits = np.array([[k <= a and v <= b for a, b in zip(kernels, neurons, strict=True)] for k, v in needs])
-    rows, cores = linear_sum_assignment(~fits)
-    placed = dict(zip(rows.tolist(), cores.tolist(), strict=True))
-    found = []
-    for place, (layer, need) in enumerate(zip(n.layers, needs, strict=True)):
-        core = placed.get(place)
-        good = core is not None and bool(fits[place, core])
-        there = (kernels[core], neurons[core]) if good and core is not None else (max(kernels), max(neurons))
-        on = f"core {core}" if good else "no free core has both"
-        found.append(
-            Resource(f"kernel memory, {on}", need[0], there[0] if good else min(there[0], need[0] - 1), layer.name)
-        )
-        found.append(Resource(f"neuron memory, {on}", need[1], there[1], layer.name))
-    return found
+    return [
+        Resource(f"{kind} memory, {spot.where}", spot.needs[place], spot.there[place], spot.layer)
+        for spot in n.placed
+        for place, kind in enumerate(("kernel", "neuron"))
+    ]
 
 
 def _kernel_need(layer: ChipLayer, n: _Network) -> int:
@@ -296,13 +315,17 @@ _CHECKS: dict[str, _Check] = {
     "output_size": _output_size,
     "channels": _channels,
     "kernel": _kernel,
-    "padding": _of_conv("padding", "padding"),
-    "stride": _of_conv("stride", "stride"),
+    "padding": _padding,
+    "square": _form,
+    "stride": _form,
+    "pool": _form,
+    "groups": _form,
+    "dilation": _form,
     "bias_memory": _bias_memory,
     "kernel_memory": _memory,
     "neuron_memory": _a_core,
     "neurons_a_core": _a_core,
-    "axons_in": _a_core,
+    "axons_in": _fan_in,
     "axons_out": _axons_out,
     "thresholds_a_core": _thresholds,
     "synapse_bytes_a_core": _a_core,
