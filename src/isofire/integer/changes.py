@@ -135,7 +135,12 @@ def _of_weights(stage: Stage, links: list[Connection], unit: Tensor) -> list[tup
         # a channel that the batch norm multiplies by 0 keeps its weights
         value = torch.where(by == 0, own, link.weight.double() * link.step.view(wide) / torch.where(by == 0, 1.0, by))
         if _moved(own, value):
-            found.append((Change(name, "weights"), partial(_set_weight, name, value)))
+            set_ = (
+                partial(_set_weight, name, value)
+                if link.delay or not stage.within
+                else partial(_set_both, stage, value)
+            )
+            found.append((Change(name, "weights"), set_))
     return found
 
 
@@ -182,6 +187,19 @@ def _moved(before: Tensor, after: Tensor) -> bool:
 def _set_weight(name: str, value: Tensor, twin: nn.Module) -> None:
     layer: Any = twin.get_submodule(name)
     layer.weight = nn.Parameter(value.to(layer.weight))
+
+
+def _set_both(stage: Stage, value: Tensor, twin: nn.Module) -> None:
+    """Give a convolution and the pools behind it the weights of their one convolution."""
+    old: Any = twin.get_submodule(stage.layer_name)
+    layer: Any = copy.deepcopy(stage.layer).to(old.weight)
+    layer.weight = nn.Parameter(value.to(old.weight))
+    if old.bias is not None:
+        # another change may have moved it already
+        layer.bias = nn.Parameter(old.bias.detach().clone())
+    twin.set_submodule(stage.layer_name, layer)
+    for name in stage.within:
+        twin.set_submodule(name, nn.Identity())
 
 
 def _set_form(name: str, fields: dict[str, Any], twin: nn.Module) -> None:

@@ -152,6 +152,12 @@ def _on_chip(
 ) -> IntegerNetwork:
     stages, steps = stages_of(model)
     check_neurons(model, stages)
+    for stage in stages:
+        if stage.within:
+            raise ModelError(
+                f"the pool {stage.within[0]!r} stands between the convolution {stage.layer_name!r} and its neurons, "
+                "where no chip has one; put it behind the neurons and train again, or give the convolution its stride"
+            )
     frames = steps is None or example.ndim == 5
     with torch.no_grad(), evaluating(model):
         shapes, _ = shapes_of(model, example)

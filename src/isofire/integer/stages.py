@@ -12,6 +12,7 @@ from isofire.adapters import adapter_of, find_neurons
 from isofire.errors import ModelError
 from isofire.integer.connection import INPUT, SumPool
 from isofire.integer.network import READOUT, IntegerNetwork
+from isofire.integer.one_convolution import with_pool
 from isofire.models import SEWResNet
 from isofire.models.sew_resnet import SEWBlock
 from isofire.neurons import IF, LIF, CubaLIF, Neuron, ParametricLIF, PerStep, Recurrent, Repeat
@@ -30,7 +31,8 @@ class Pool:
 class Stage:
     """What leads to a layer of neurons, or to the readout (`neuron` None).
 
-    `scale`: float64 factors of each output behind the layer and its norm, or None.
+    `scale`: float64 factors of each output behind the layer and its norm, or None. `within`: names of average pools
+    between a convolution and its neurons, which `layer` holds too, see `isofire.integer.one_convolution`.
     """
 
     target: str
@@ -42,6 +44,7 @@ class Stage:
     sources: tuple[str, ...]
     norm_name: str | None = None
     scale: Tensor | None = None
+    within: tuple[str, ...] = ()
 
     @property
     def back(self) -> nn.Linear | None:
@@ -129,6 +132,7 @@ class _Chain:
         self.layer: tuple[str, nn.Conv2d | nn.Linear] | None = None
         self.norm: nn.BatchNorm1d | nn.BatchNorm2d | None = None
         self.scale: Tensor | None = None
+        self.within: tuple[str, ...] = ()
 
     def walk(self, name: str, module: nn.Module) -> None:
         match module:
@@ -176,10 +180,12 @@ class _Chain:
 
     def _pool(self, name: str, pool: Pool) -> None:
         if self.layer is not None:
-            raise ModelError(
-                f"the pool {name!r} must come before weights, not between them and neurons; a convolution and an "
-                "average pool behind it are one larger convolution with a stride"
-            )
+            before, layer = self.layer
+            padding = padding_of(layer) if isinstance(layer, nn.Conv2d) else None
+            factor = 0.0 if pool.factor is None else pool.factor
+            self.layer = before, with_pool((before, name), layer, padding, pool.sum, factor)
+            self.within = (*self.within, name)
+            return
         self.pools.append(pool)
 
     def _multiply(self, name: str, factors: Any) -> None:
@@ -209,9 +215,12 @@ class _Chain:
                 f"the neurons {target!r} must follow a convolution or linear layer; put one before them, such as a "
                 "convolution 1x1"
             )
-        stage = Stage(target, neuron, *self.layer, self.norm, tuple(self.pools), self.sources, scale=self.scale)
+        stage = Stage(
+            target, neuron, *self.layer, self.norm, tuple(self.pools), self.sources, scale=self.scale,
+            within=self.within,
+        )  # fmt: skip
         self.stages.append(check_stage(stage))
-        self.sources, self.pools, self.layer, self.norm, self.scale = (target,), [], None, None, None
+        self.sources, self.pools, self.layer, self.norm, self.scale, self.within = (target,), [], None, None, None, ()
 
 
 def _average(name: str, pool: nn.AvgPool2d) -> Pool:
