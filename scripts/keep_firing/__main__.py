@@ -27,7 +27,7 @@ def page(study: Study) -> str:
         seeds={row["seed"] for row in rows},
         goals=[(goal, goal.best(groups)) for goal in study.goals],
         groups=groups,
-        beside=[(group, earlier[key]) for key, group in groups.items() if key in earlier],
+        beside=[(group, earlier.get(key)) for key, group in groups.items()],
         losses=by_loss(groups),
         named=named,
         commits=commits(study.folder),

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from isofire.running import by_place
+
 _FEW_CHANNELS = 8
 _CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -97,11 +99,14 @@ def guard_(model: nn.Module) -> list[RemovableHandle]:
     for module in model.modules():
         of_the_kind = isinstance(module, _LAYERS) and overruns(module.weight, module.stride)
         if of_the_kind and _before not in module._forward_pre_hooks.values():
-            handles.append(module.register_forward_pre_hook(_before))
+            handles.append(module.register_forward_pre_hook(_before, with_kwargs=True))
     return handles
 
 
-def _before(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+def _before(
+    layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    inputs, others = by_place(layer, args, kwargs)
     x = inputs[0]
     if not (isinstance(x, Tensor) and x.device.type == "cpu" and torch.is_grad_enabled()):
         return None
@@ -110,4 +115,4 @@ def _before(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None
         # (`.data` is not touched for nothing: torch.export does not trace it)
         if parameter.ndim > 2 and not _is_plain(parameter):
             parameter.data = plain(parameter.data)
-    return plain(x), *inputs[1:]
+    return (plain(x), *inputs[1:]), others

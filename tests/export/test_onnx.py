@@ -109,3 +109,13 @@ def test_average_pools_give_the_same_output_and_a_divisor_of_ones_own_is_refused
         else:
             with pytest.raises(ModelError, match=said):
                 write_onnx(tmp_path / "other.onnx", network, images)
+
+
+@pytest.mark.parametrize("method", ["lsq", "mint", "qsnn", "spquant"])
+def test_states_of_methods_that_learn_are_written_while_gradients_are_on(method: str, network, tmp_path) -> None:
+    membrane = {"method": method} | ({} if method == "spquant" else {"bits": 4})
+    spec = QuantSpec(weights={"method": "lsq", "bits": 4}, membrane=membrane, first_layer="quantize")
+    quantized = quantize_(copy.deepcopy(network), spec, data.load("digits", "train").first(64))
+    assert torch.is_grad_enabled()
+    found = write_onnx(tmp_path / "net.onnx", quantized, IMAGES)
+    assert sum(found.differing.values()) == 0

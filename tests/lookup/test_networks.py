@@ -143,6 +143,21 @@ def test_pools_and_flat_layers_in_a_sequence(pool: nn.Module) -> None:
 
 
 @compiled
+@pytest.mark.parametrize("axes", [(1, 2), (2, 3), (1, 3)])
+def test_axes_are_joined_behind_an_average_pool(axes: tuple[int, int]) -> None:
+    model = nn.Sequential(
+        Repeat(2), PerStep(nn.Conv2d(2, 4, 3)), IF(v_threshold=0.3), PerStep(nn.AvgPool2d(3)),
+        PerStep(nn.Flatten(*axes)), PerStep(nn.Flatten(), nn.Linear(16, 4)),
+    )  # fmt: skip
+    x = torch.rand(8, 2, 9, 9)
+    spec = isofire.QuantSpec(weights=W4.weights, first_layer="quantize", last_layer="quantize")
+    model = isofire.quantize_(model.eval(), spec, x)
+    quick = isofire.fast(model)
+    assert _equal(_spikes(quick, x), _spikes(model, x))
+    assert torch.allclose(quick(x), model(x), atol=1e-5)
+
+
+@compiled
 def test_recorders_and_comparisons_find_the_layers() -> None:
     model = _network()
     quantized = isofire.quantize_(copy.deepcopy(model), W4, torch.randn(16, 3, 12, 12))

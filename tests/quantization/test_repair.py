@@ -80,3 +80,18 @@ def test_networks_that_do_not_go_together_are_refused():
         repair_(network()[:4], network(), images())
     with pytest.raises(SpecError, match="max_images must be at least 1, got 0"):
         repair_(network(), network(), images(), max_images=0)
+
+
+def test_biases_that_are_quantized_themselves_stay_and_are_named():
+    spec = isofire.QuantSpec(
+        weights={"method": "uniform", "bits": 2},
+        first_layer="quantize",
+        rules=[{"match": "3.0", "biases": {"method": "fixed", "bits": 6, "fraction": 3}}],
+    )
+    model = isofire.quantize_(network(), spec, images())
+    before = copy.deepcopy(model.state_dict())
+    first, second = repair_(model, network(), images())
+    assert first.note is None
+    assert second.note == "the bias that reaches this layer's currents is quantized itself"
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"1.0.bias"}

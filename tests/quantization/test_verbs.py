@@ -460,3 +460,16 @@ def test_own_models_are_saved_and_loaded_converted(net, images, tmp_path) -> Non
     restored = restore_(fresh, spec, converted=True)
     load_weights(tmp_path / "own.safetensors", restored)
     assert torch.equal(model(images[0]), restored(images[0]))
+
+
+def test_given_levels_of_a_prepared_model_are_read_again() -> None:
+    def network() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(Repeat(4), PerStep(nn.Linear(12, 20)), LIF(), PerStep(nn.Linear(20, 4)))
+
+    images = torch.randn(24, 12)
+    spec = QuantSpec(weights={"method": "levels", "levels": [-0.3, 0.0, 0.2]}, last_layer="quantize")
+    prepared = isofire.calibrate(isofire.prepare(network(), spec), images)
+    again = restore_(network(), spec, converted=False)
+    again.load_state_dict(prepared.state_dict())
+    assert torch.equal(again.eval()(images), prepared.eval()(images))

@@ -166,7 +166,9 @@ def _plain(model: nn.Module) -> _WithSpikes:
             module.backend = "reference"
         for name, child in list(module.named_children()):
             if isinstance(child, MembraneQuantizer):
-                setattr(module, name, _States(child.fixed_state(_state_like(child))))
+                # a quantizer that learns is a fixed map without gradients
+                with torch.no_grad():
+                    setattr(module, name, _States(child.fixed_state(_state_like(child))))
     return _WithSpikes(network, find_neurons(network)).eval()
 
 

@@ -59,7 +59,8 @@ class Lazy(Tensor):
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         for argument, given in zip(func._schema.arguments, args, strict=False):
             if argument.alias_info is not None and isinstance(given, Lazy) and given.own is None:
-                given.own = given.work_out().clone()
+                # laid out as this tensor says it is, which decides what can be a view
+                given.own = given.work_out().clone(memory_format=torch.contiguous_format)
         args, kwargs = tree_map(plain, (args, kwargs or {}))
         return func(*args, **kwargs)
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from isofire.adapters import from_rest, input_axis
 from isofire.errors import DataError
-from isofire.running import evaluating, forward
+from isofire.running import by_place, evaluating, forward
 
 _LOG = logging.getLogger(__name__)
 
@@ -75,8 +76,8 @@ def reestimate_batch_norm(
     with torch.no_grad(), evaluating(model), from_rest(model), _measuring(layers) as called, ExitStack() as hooks:
         for name, layer in named.items():
             calls = _AllCalls(name, layer)
-            hooks.callback(layer.register_forward_pre_hook(calls.before).remove)
-            hooks.callback(layer.register_forward_hook(calls.after).remove)
+            hooks.callback(layer.register_forward_pre_hook(calls.before, with_kwargs=True).remove)
+            hooks.callback(layer.register_forward_hook(calls.after, with_kwargs=True).remove)
         for inputs in feed:
             forward(model, inputs)
         for layer in layers:
@@ -128,7 +129,8 @@ class _AllCalls:
         self.name, self.seen = name, 0
         self.mean, self.variance = (buffer.clone() for buffer in _statistics(layer))
 
-    def before(self, layer: _BatchNorm, inputs: tuple[Tensor, ...]) -> None:
+    def before(self, layer: _BatchNorm, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        inputs, _ = by_place(layer, args, kwargs)
         if inputs[0].numel() == layer.num_features:
             raise DataError(
                 f"the batch norm {self.name!r} cannot be measured on one value a channel, got inputs "
@@ -137,7 +139,8 @@ class _AllCalls:
         # the buffers get those of this call alone
         layer.momentum = 1.0
 
-    def after(self, layer: _BatchNorm, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
+    def after(self, layer: _BatchNorm, args: tuple[Any, ...], kwargs: dict[str, Any], _output: Tensor) -> None:
+        inputs, _ = by_place(layer, args, kwargs)
         count = inputs[0].numel() // layer.num_features
         former, self.seen = self.seen, self.seen + count
         mean, variance = _statistics(layer)

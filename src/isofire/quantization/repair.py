@@ -14,6 +14,8 @@ from isofire.errors import ModelError, SpecError
 from isofire.quantization.by_firing.images import first_that_fit
 from isofire.quantization.by_firing.sequence import ByLayer, firing_of
 from isofire.quantization.calibration import calibration_batches
+from isofire.quantization.plan import make_plan
+from isofire.quantization.verbs import spec_of
 from isofire.running import evaluating
 
 IMAGES = 256
@@ -67,9 +69,9 @@ def repair_(
     """Bring a quantized network's firing back to its baseline's, in place, layer by layer from input to output.
 
     Each channel's bias (a norm's, or a convolution or linear layer's) is moved to where the neurons' rates are
-    nearest to the baseline's on the same images, after the layers before it were repaired. Weights, levels and
-    thresholds stay. Works on networks that other tools quantized too, as long as their layers of neurons have the
-    baseline's names.
+    nearest to the baseline's on the same images, after the layers before it were repaired. Weights, levels,
+    thresholds and biases that are quantized themselves stay. Works on networks that other tools quantized too, as long
+    as their layers of neurons have the baseline's names.
 
     Parameters
     ----------
@@ -106,6 +108,9 @@ def repair_(
     targets, before = firing_of(baseline, batches).counts, firing_of(model, batches).counts
     require_same_layers(targets, before)
     work = ByLayer(model, (), batches, correct=True, reestimate=False)
+    spec = spec_of(model)
+    if spec is not None:
+        work.kept = frozenset(choice.name for choice in make_plan(model, spec).chosen("biases"))
     found: list[Repaired] = []
     with torch.no_grad(), evaluating(model):
         work.look(targets)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from isofire.errors import ModelError
 from isofire.quantization.fake_weights import original, weight_quantizers
+from isofire.quantization.on_levels import require_levels_of, rows_of_levels
 from isofire.quantization.plan import make_plan
 from isofire.quantization.verbs import spec_of
 from isofire.quantizers import WeightSetting
@@ -129,24 +130,8 @@ def _weights(model: nn.Module) -> Iterator[tuple[str, Tensor, WeightSetting]]:
         assert isinstance(weight, Tensor)
         if setting.time_steps is not None:
             raise ModelError(f"{choice.name!r} ({setting.describe()}) has weights of its own for each step")
-        _require_levels(choice.name, weight.detach(), setting)
+        require_levels_of(choice.name, weight.detach(), setting)
         yield choice.name, weight.detach(), setting
-
-
-def _require_levels(name: str, weight: Tensor, setting: WeightSetting) -> None:
-    """Raise ModelError if there are more values than levels, as after training on converted weights."""
-    most = max(int((row.sort().values.diff() != 0).sum()) + 1 for row in _grouped(weight, setting))
-    if most > 2**setting.stored_bits:
-        raise ModelError(
-            f"the weights of {name!r} have {most} values where {setting.describe()} has {2**setting.stored_bits} "
-            "levels at most: they were changed after they were quantized, as by training; train the prepared network, "
-            "and convert it then"
-        )
-
-
-def _grouped(weight: Tensor, setting: WeightSetting) -> Tensor:
-    """Rows of weights that share levels."""
-    return weight.flatten(1) if setting.level_granularity == "channel" else weight.reshape(1, -1)
 
 
 def _codes(weight: Tensor, setting: WeightSetting) -> Codes:
@@ -185,7 +170,7 @@ def _in_use(weight: Tensor, setting: WeightSetting) -> IntegerWeights:
             steps = found.step * (found.codes != 0).flatten(1).any(1)
         lattice = steps.view(-1, 1) * torch.tensor(points, dtype=torch.float64)
         return IntegerWeights(codes.to(torch.int32), _as_they_are(weight, codes, lattice))
-    rows = _grouped(weight, setting)
+    rows = rows_of_levels(weight, setting)
     each = [row.unique(return_inverse=True) for row in rows]
     count = max(values.numel() for values, _ in each)
     # rows that use fewer levels repeat their largest

@@ -1,5 +1,6 @@
 """Running a network that may be the user's: modes, hooks, where it lives, whether its weights are finite, failures."""
 
+from isofire.running.arguments import by_place
 from isofire.running.call import forward, unchanged
 from isofire.running.composite import by_parts
 from isofire.running.device import device_of, placed
@@ -9,6 +10,7 @@ from isofire.running.own_code import own_code_of, refuse_own_code
 
 __all__ = [
     "by_parts",
+    "by_place",
     "device_of",
     "drawing",
     "evaluating",

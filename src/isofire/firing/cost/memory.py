@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from isofire.adapters import refuse_integers
 from isofire.firing.record import spiking_adapters
 from isofire.quantization import make_plan, spec_of
+from isofire.quantization.on_levels import require_levels
 from isofire.quantization.temporal import TemporalLayer
 from isofire.quantizers import Setting, WeightSetting
 from isofire.spec import CONSTANT_TARGETS
@@ -123,8 +124,14 @@ def memory_of(
     fixed
         Place with weights that are no parameters (buffers, tensors of the model's own), which only a forward pass tells
         from other buffers -> shape -> their number, and that of those that are not 0.
+
+    Raises
+    ------
+    ModelError
+        If its weights or biases were changed since they were quantized: they take more bits than its spec says.
     """
     refuse_integers(model)
+    require_levels(model)
     spec = spec_of(model)
     plan = () if spec is None else make_plan(model, spec).choices
     choices = {choice.name: choice.setting for choice in plan if choice.target not in CONSTANT_TARGETS}

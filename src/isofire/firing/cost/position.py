@@ -43,10 +43,10 @@ class Position:
         """Shape of what the innermost module was given; () where its axes may be turned before they are multiplied."""
         return self._leads[-1] if self._leads else ()
 
-    def enter(self, module: nn.Module, inputs: Any) -> None:
+    def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A forward pre-hook of any module but neurons."""
         self._modules.append(self._names[id(module)])
-        first = next((x for x in tree_leaves(inputs) if isinstance(x, Tensor)), None)
+        first = next((x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)), None)
         # what holds other modules, and attention and recurrent layers, turn axes before they multiply
         hidden = module is self._model or isinstance(module, nn.RNNBase) or any(True for _ in module.children())
         self._leads.append(() if hidden or first is None else tuple(first.shape))

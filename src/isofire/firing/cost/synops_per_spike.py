@@ -187,7 +187,9 @@ class _Probe:
             adapter.spikes(module, torch.zeros_like(leaf) if grad is None else grad) * height
             for leaf, height, grad in parts
         ]
-        rows = torch.cat([steps.flatten(0, 1).flatten(1) for steps in shaped]).double().cpu()
+        # [T, N] of a single neuron has no axis of neurons
+        rows = torch.cat([steps.flatten(0, 1).reshape(steps.shape[0] * steps.shape[1], -1) for steps in shaped])
+        rows = rows.double().cpu()
         # sums of fractions in another order
         rows = torch.where((rows - rows.round()).abs() < 1e-9 * rows.abs().clamp(min=1), rows.round(), rows)
         if bool((rows == rows[:1]).all()):

@@ -116,7 +116,7 @@ class Trace(TorchDispatchMode):
                 # a hooked batch norm would not be fused into its neuron, which rounds otherwise; scripts take no hooks
                 if isinstance(module, _BatchNorm | torch.jit.ScriptModule) or id(module) in neurons:
                     continue
-                stack.callback(module.register_forward_pre_hook(self._position.enter).remove)
+                stack.callback(module.register_forward_pre_hook(self._position.enter, with_kwargs=True).remove)
                 stack.callback(module.register_forward_hook(self._position.leave, always_call=True).remove)
             # the fused encoder layer hides its products
             torch.backends.mha.set_fastpath_enabled(False)

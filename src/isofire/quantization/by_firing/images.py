@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from isofire.adapters import batch_first, find_neurons, from_rest, input_axis
 from isofire.quantization.by_firing.patches import KINDS
-from isofire.running import evaluating, forward, hooked
+from isofire.running import by_place, evaluating, forward, hooked
 
 MOST_BYTES = 512 * 2**20
 """What the inputs that are kept of a layer may take."""
@@ -25,12 +25,13 @@ def first_that_fit(model: nn.Module, batches: Sequence[Tensor]) -> tuple[list[Te
     """
     given: dict[nn.Module, int] = defaultdict(int)
 
-    def note(module: nn.Module, args: tuple[Any, ...]) -> None:
+    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        args, _ = by_place(module, args, kwargs)
         given[module] += sum(x.numel() * x.element_size() for x in args[:1] if isinstance(x, Tensor))
 
     watched = {neuron for neuron, _ in find_neurons(model).values()}
     watched |= {module for module in model.modules() if isinstance(module, KINDS)}
-    handles = (module.register_forward_pre_hook(note) for module in watched)
+    handles = (module.register_forward_pre_hook(note, with_kwargs=True) for module in watched)
     with hooked(handles), torch.no_grad(), evaluating(model), from_rest(model):
         forward(model, batches[0])
     axis = input_axis(model, batches[0])

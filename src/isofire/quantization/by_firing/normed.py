@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from isofire.adapters import from_rest
-from isofire.running import by_parts, evaluating, forward, hooked
+from isofire.running import by_parts, by_place, evaluating, forward, hooked
 
 
 def normed_layers(model: nn.Module, inputs: Tensor, layers: Iterable[str]) -> frozenset[str]:
@@ -34,7 +34,7 @@ def normed_layers(model: nn.Module, inputs: Tensor, layers: Iterable[str]) -> fr
     norms = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
     handles = chain(
         (module.register_forward_hook(readers.made(name)) for name, module in watched.items()),
-        (module.register_forward_pre_hook(readers.entered(name)) for name, module in norms.items()),
+        (module.register_forward_pre_hook(readers.entered(name), with_kwargs=True) for name, module in norms.items()),
         (module.register_forward_hook(readers.left, always_call=True) for module in norms.values()),
     )
     with hooked(handles), torch.no_grad(), evaluating(model), from_rest(model), readers:
@@ -80,7 +80,8 @@ class _Readers(TorchDispatchMode):
     def entered(self, norm: str) -> Any:
         """The hook that takes down what this norm is given."""
 
-        def note(_module: nn.Module, args: tuple[Any, ...]) -> None:
+        def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            args, _ = by_place(module, args, kwargs)
             given = args[0] if args and isinstance(args[0], Tensor) else None
             self._given.setdefault(norm, set()).add(None if given is None else self._maker.get(_place(given)))
             self._inside.append(norm)

@@ -93,6 +93,8 @@ class ByLayer:
     ----------
     images
         How many `run` looked at: those of the batches that fit, see `first_that_fit`.
+    kept
+        Layers whose biases may not be moved, as those that are quantized themselves.
     """
 
     images = 0
@@ -112,6 +114,7 @@ class ByLayer:
         self.model, self.batches = model, batches
         self.correct, self.reestimate = correct, reestimate
         self.neurons = find_neurons(model)
+        self.kept: frozenset[str] = frozenset()
         self.silent: list[str] = []
 
     def run(self, on_step: OnStep | None = None) -> list[Step]:
@@ -251,6 +254,8 @@ class ByLayer:
         holder = self.holder(name, replay)
         if holder is None:
             return Step(name, "rates corrected", note="no bias of its own reaches this layer's currents")
+        if any(holder is self.model.get_submodule(other) for other in self.kept):
+            return Step(name, "rates corrected", note="the bias that reaches this layer's currents is quantized itself")
         shift, before, after = search_shift(replay.counts, self.targets[name], replay.unit)
         add_bias_(holder, shift)
         if replay.norm is None:

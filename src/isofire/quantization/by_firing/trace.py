@@ -14,11 +14,11 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from isofire.adapters import find_neurons, from_rest
 from isofire.errors import ModelError
-from isofire.running import evaluating, forward, hooked
+from isofire.running import by_place, evaluating, forward, hooked
 
 
 class Call(NamedTuple):
-    """One call of a module: its arguments, detached.
+    """One call of a module: its arguments, detached, the first of them by its place.
 
     Parameters
     ----------
@@ -134,7 +134,8 @@ def calls_of(model: nn.Module, name: str, batches: Iterable[Tensor], expected: i
     found: list[list[Call]] = []
     returned: list[Any] = []
 
-    def note(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        args, kwargs = by_place(module, args, kwargs)
         handed_on = _handed_on((args, kwargs), returned[0]) if returned else {}
         kept = tuple(_detached(arg) for arg in args), {k: _detached(v) for k, v in kwargs.items()}
         found[-1].append(Call(*kept, handed_on))

@@ -36,11 +36,15 @@ class _Levels:
         return 2**self.bits
 
     def made(self, channels: int, channel_axis: int, ste: Ste = "plain") -> Levels:
-        """The quantizer; given levels are the same for any number of channels."""
-        given = self.given()
-        own = channels if self.granularity == "channel" and isinstance(given, int) else 1
+        """The quantizer."""
+        own = channels if self.granularity == "channel" else 1
         return Levels(
-            given, edges=self.edges, granularity=self.granularity, channels=own, channel_axis=channel_axis, ste=ste
+            self.given(),
+            edges=self.edges,
+            granularity=self.granularity,
+            channels=own,
+            channel_axis=channel_axis,
+            ste=ste,
         )
 
     def table_numbers(self, groups: int) -> int:
