@@ -131,6 +131,24 @@ def test_integers_are_written_with_what_differs(run, files, to: str) -> None:
     assert (again.code, "is there already" in again.err) == (2, True), again.err
 
 
+def test_a_bundle_becomes_the_c_program_that_its_network_becomes(run, files) -> None:
+    given = ("--data", "digits")
+    for to, out in (("bundle", "codes"), ("c", "net")):
+        assert run("export", files["quantized"], "--to", to, *given, "--out", out).code == 0
+    for out, options in (("again", ()), ("of-data", given)):
+        done = run("export", "codes", "--to", "c", *options, "--out", out)
+        assert (done.code, "./check" in done.out) == (0, True), done.err
+        for name in ("network.h", "network.c", "network_test.c"):
+            assert (Path(out) / name).read_bytes() == (Path("net") / name).read_bytes()
+    assert run("export", "codes", "--to", "c", "--data", "none", "--out", "other").code == 2
+    for options in (("--to", "nir"), ("--to", "onnx"), ("--to", "bundle"), ("--to", "c", "--weight-bits", "4")):
+        done = run("export", "codes", *options, *given, "--out", "other")
+        assert done.code == 2
+        assert "codes is a bundle of integers" in done.err
+        assert "name the network that it was lowered from" in " ".join(done.err.split())
+        assert not Path("other").exists()
+
+
 def test_a_network_without_integers_leaves_no_folder(run, files) -> None:
     done = run("export", files["iand"], "--to", "c", "--data", "digits", "--out", "net")
     assert (done.code, "joins by 'iand'" in done.err) == (2, True), done.err

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from torch import nn
 
-from isofire.cli.named import ModelChoice, Network
+from isofire.cli.named import ModelChoice, Network, is_bundle
 from isofire.cli.options import DataChoice, Output, batch_of
 from isofire.cli.screen import Report
 from isofire.errors import SpecError
@@ -53,7 +53,7 @@ def export(
 
     bundle and c: the network in integers (docs/chips.md), batch norms folded, with golden vectors of two images. The
     data give shapes, the range of inputs, and 16 images on which spikes that differ from the float network's are
-    counted.
+    counted. Of a bundle c is written as it is, without data.
 
     onnx: steps unrolled, any number of images, weights as int4 or int8 codes where their levels have one step a
     channel. Where onnxruntime is installed, the file is run on 16 images and compared with the network, spike by spike.
@@ -77,6 +77,8 @@ def export(
     for given in (model, chosen.weights):
         if given is not None and is_same_file(out, given):
             raise SpecError(f"--out {out} is the network itself, which would be replaced; name another file")
+    if model is not None and is_bundle(model):
+        return _of_bundle(out, to, model, (input_bits, weight_bits), choice)
     if to == "nir":
         return _to_nir(out, chosen, model, choice or DataChoice())
     opened, _ = chosen.open(model)
@@ -151,5 +153,32 @@ def _to_integers(
         f"wrote {out}: {len(found.layers)} layers of neurons in integers, golden vectors of {codes.shape[1]} images\n"
         f"spikes that differ from the float network's on {found.images} images: {found.total:,} of {places:,}\n"
     )
-    check = f"\n\ncheck: cc -std=c99 -O2 {out / 'network.c'} {out / 'network_test.c'} -o check && ./check"
-    return Report(document, text + found.table() + check * (to == "c"))
+    return Report(document, text + found.table() + f"\n\n{_check_of(out)}" * (to == "c"))
+
+
+def _check_of(out: Path) -> str:
+    return f"check: cc -std=c99 -O2 {out / 'network.c'} {out / 'network_test.c'} -o check && ./check"
+
+
+def _of_bundle(
+    out: Path, to: str, bundle: Path, bits: tuple[int | None, int | None], choice: DataChoice | None
+) -> Report:
+    """A C program of integers that are there, with the golden vectors that they have, or of two images of the data."""
+    from isofire.export import golden_codes, read_bundle, write_c
+
+    if to != "c" or any(given is not None for given in bits):
+        what = f"--to {to}" if to != "c" else "--input-bits and --weight-bits"
+        raise SpecError(
+            f"{bundle} is a bundle of integers, of which --to c is made as they are; for {what} name the network that "
+            "it was lowered from"
+        )
+    integers = read_bundle(bundle)
+    given = choice is not None and (choice.data is not None or choice.config is not None)
+    codes = integers.codes(batch_of(choice.load(), _EXAMPLES)) if choice and given else golden_codes(bundle)
+    write_c(out, integers, codes)
+    size = sum(file.stat().st_size for file in out.iterdir())
+    document = {"folder": str(out), "format": to, "layers": len(integers.order), "bytes": size, "bundle": str(bundle)}
+    text = (
+        f"wrote {out}: {len(integers.order)} layers of neurons in integers, golden vectors of {codes.shape[1]} images"
+    )
+    return Report(document, f"{text}\n\n{_check_of(out)}")

@@ -73,6 +73,16 @@ def read_bundle(path: str | os.PathLike[str]) -> IntegerNetwork:
     DataError
         If a file is missing, damaged, or not what the manifest says.
     """
+    return _read(path)[0]
+
+
+def golden_codes(path: str | os.PathLike[str]) -> Tensor:
+    """Input codes [T, N, ...] of a bundle's golden vectors; errors as `read_bundle`."""
+    return _read(path)[1]
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[IntegerNetwork, Tensor]:
+    """The network, and the codes that its golden vectors begin with."""
     folder = Path(path)
     try:
         manifest = read_json(folder / "manifest.json")
@@ -84,7 +94,7 @@ def read_bundle(path: str | os.PathLike[str]) -> IntegerNetwork:
         network = _network(manifest, reader)
         # bundles of earlier versions do not say it
         note_spec_(network, (spec := manifest.get("spec")) and _spec(spec, folder))
-        _check_golden(network, manifest["golden"], reader, folder)
+        codes = _check_golden(network, manifest["golden"], reader, folder)
     except OSError as error:
         raise DataError(
             f"cannot read {error.filename or folder}: {error.strerror or error}; a bundle is a folder with "
@@ -94,7 +104,7 @@ def read_bundle(path: str | os.PathLike[str]) -> IntegerNetwork:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{folder} is damaged: {error!r}; write it again") from error
-    return network
+    return network, codes
 
 
 def sum_of(manifest: dict[str, Any]) -> str:
@@ -240,8 +250,11 @@ def _currents(network: IntegerNetwork, trace: Trace, name: str) -> Tensor | None
     return trace.currents[name] if network.populations[name].rules.synapse != "none" else None
 
 
-def _check_golden(network: IntegerNetwork, golden: dict[str, Any], reader: _Reader, folder: Path) -> None:
-    trace = network.run(reader.get(golden["inputs"]), states=True)
+def _check_golden(network: IntegerNetwork, golden: dict[str, Any], reader: _Reader, folder: Path) -> Tensor:
+    """The codes that go in, once what comes out is what it was."""
+    codes = reader.get(golden["inputs"])
+    assert codes is not None
+    trace = network.run(codes, states=True)
     if golden["layers"].keys() != set(network.order):
         raise DataError(f"{folder}: its golden vectors are of other layers than the network's; write it again")
     pairs: list[tuple[str, Tensor | None, Tensor | None]] = [("readout", reader.get(golden["readout"]), trace.readout)]
@@ -257,6 +270,7 @@ def _check_golden(network: IntegerNetwork, golden: dict[str, Any], reader: _Read
         )
         if not same:
             raise DataError(f"{folder}: the network does not give its golden vectors ({what}); write it again")
+    return codes
 
 
 def _network(manifest: dict[str, Any], reader: _Reader) -> IntegerNetwork:

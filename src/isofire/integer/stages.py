@@ -71,7 +71,7 @@ def stages_of(model: nn.Module) -> tuple[list[Stage], int | None]:
     if isinstance(model, IntegerNetwork):
         raise ModelError(
             "this network is one of integers already; lower the network that it was lowered from, and write these in "
-            "other formats by isofire.export.write_c and write_bundle"
+            "other formats by isofire.export.write_c and write_bundle (isofire export BUNDLE --to c)"
         )
     names = {id(module): name for name, module in model.named_modules()}
     refuse_own_code(model, _AS_THEY_ARE, "integers")
