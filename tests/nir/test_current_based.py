@@ -236,3 +236,33 @@ def test_snntorch_recurrent_graphs_are_read() -> None:
     found = nirs.read(export.export_to_nir(net, torch.rand(12)), nirs.Convention(reset="subtract"))
     (layer,) = [module for module in found.modules() if isinstance(module, Recurrent)]
     assert torch.allclose(layer.weight.weight, cell.recurrent.weight, rtol=1e-5)
+
+
+def test_numbers_for_a_whole_layer_are_read_as_those_of_each_neuron() -> None:
+    """Norse writes a LIFCell with one number for each constant."""
+    wanted = {
+        "tau_mem": 0.008,
+        "tau_syn": 0.004,
+        "r": 1.0,
+        "v_leak": 0.0,
+        "v_threshold": 0.3,
+        "v_reset": 0.0,
+        "w_in": 1.0,
+    }
+    weight = np.random.default_rng(0).standard_normal((5, 12)).astype(np.float32)
+
+    def net(made: Any) -> Any:
+        nodes = {
+            "input": nir.Input(input_type={"input": np.array([12])}), "fc": nir.Linear(weight=8 * weight),
+            "n": nir.CubaLIF(**{key: made(value) for key, value in wanted.items()}),
+            "output": nir.Output(output_type={"output": np.array([5])}),
+        }  # fmt: skip
+        edges = [("input", "fc"), ("fc", "n"), ("n", "output")]
+        return isofire.nir.read(
+            nir.NIRGraph(nodes=nodes, edges=edges, type_check=False), isofire.nir.Convention(dt=DT, reset="value")
+        )
+
+    x = torch.randint(0, 2, (30, 4, 12), generator=torch.Generator().manual_seed(1)).float()
+    many = net(lambda value: np.full(5, value, dtype=np.float32))(x)
+    assert torch.equal(net(lambda value: np.array(value, dtype=np.float32))(x), many)
+    assert 0.02 < float(many.detach().mean()) < 0.9

@@ -43,7 +43,8 @@ def cuba_gain(node: Any, c: Convention) -> Tensor | None:
         gain = gain / (1.0 - c.dt / tau_syn)
     if np.allclose(gain, 1.0, rtol=1e-5):
         return None
-    return torch.from_numpy(gain.astype(np.float32))
+    # of numbers for a whole layer numpy makes a scalar
+    return torch.from_numpy(np.array(gain, dtype=np.float32))
 
 
 def write_cuba(name: str, module: Any, shape: tuple[int, ...], dt: float, about: dict[str, Any]) -> Any:
