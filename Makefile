@@ -20,7 +20,7 @@ NETWORKS ?= 1000
 # inputs of a quick reader; together several thousand
 EXAMPLES ?= 450
 
-.PHONY: demo docs test search fuzz kills test-neon test-adapters test-chips lint format bench clean
+.PHONY: demo docs test search fuzz kills test-neon test-adapters test-triton test-chips lint format bench clean
 
 demo: $(STAMP)
 	$(BIN)/isofire demo --out demo-output
@@ -55,6 +55,10 @@ test-neon: $(STAMP)
 test-adapters: $(LIBRARIES:%=.venvs/%/.installed)
 	for set in $(LIBRARIES); do \
 		ISOFIRE_LIBRARIES=$$set .venvs/$$set/bin/python -m pytest -q tests/adapters tests/nir || exit 1; done
+
+# the GPU's kernels in Triton's interpreter, on CPU tensors, against the reference; and compiled for GPUs, which needs none
+test-triton: .venvs/triton/.installed
+	TRITON_INTERPRET=1 .venvs/triton/bin/python -m pytest -q tests/neurons -k "triton or any_neuron or tails"
 
 # networks of chance, and recurrent ones, through the chips' own simulators, which have environments of their own
 test-chips: $(STAMP) .venvs/xylosim/.installed .venvs/nengo-loihi/.installed .venvs/sinabs/.installed
@@ -93,6 +97,12 @@ $(STAMP): pyproject.toml setup.py constraints.txt $(SOURCES)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt loguru tqdm
 	$(BIN)/python -m pip install --quiet --no-deps spikingjelly==2.0.0
 	touch $(STAMP)
+
+.venvs/triton/.installed: pyproject.toml setup.py constraints.txt $(SOURCES)
+	$(PYTHON) -m venv .venvs/triton
+	.venvs/triton/bin/python -m pip install --quiet "$(TORCH)"
+	.venvs/triton/bin/python -m pip install --quiet --constraint constraints.txt --editable . pytest hypothesis triton==3.9.0
+	touch $@
 
 .venvs/xylosim/.installed:
 	$(PYTHON) -m venv .venvs/xylosim

@@ -26,7 +26,10 @@ for name in hidden:
 sys.meta_path.insert(0, Hide())
 import isofire
 
-skipped = ("isofire.__main__", "isofire.adapters.neurobench", "isofire.neurons._kernels", "isofire.lookup._tables")
+skipped = (
+    "isofire.__main__", "isofire.adapters.neurobench", "isofire.neurons._kernels", "isofire.lookup._tables",
+    "isofire.neurons.triton_kernels",
+)
 for module in pkgutil.walk_packages(isofire.__path__, "isofire."):
     if module.name not in skipped:
         importlib.import_module(module.name)

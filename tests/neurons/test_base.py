@@ -31,7 +31,7 @@ class TestBadInput:
 
 
 def test_unknown_backend() -> None:
-    with pytest.raises(SpecError, match="backend must be one of auto, native, torch, reference, got 'cuda'"):
+    with pytest.raises(SpecError, match="backend must be one of auto, native, triton, torch, reference, got 'cuda'"):
         LIF(backend="cuda")  # type: ignore[arg-type]
 
 

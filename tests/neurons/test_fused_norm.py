@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from tests.neurons.which import KERNELS
+from tests.neurons.which import NO_KERNELS as needs_kernels
 from torch import Tensor, nn
 
 from isofire.errors import ModelError
 from isofire.neurons import IF, LIF, MembraneQuantizer, Neuron, ParametricLIF, apply_per_step, native
 from isofire.quantizers import Uniform
-
-needs_kernels = pytest.mark.skipif(native.library() is None, reason="kernels not built")
 
 
 def states64(neuron: Neuron, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,14 +119,14 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Sequence[int], bool, bool, int |
 }
 
 
-@needs_kernels
+@pytest.mark.parametrize("path", KERNELS)
 @pytest.mark.parametrize("case", CASES)
 def test_fused_norm_equals_norm_then_neuron_in_float64(
-    case: str, currents: Any, assert_close: Callable[..., None]
+    case: str, path: Any, currents: Any, assert_close: Callable[..., None]
 ) -> None:
     make_norm, shape, channels_last, training, repeat = CASES[case]
     norm = randomise(make_norm()).train(training)
-    neuron = LIF(1.5, backend="native")
+    neuron = LIF(1.5, backend=path)
     exact_norm, exact_neuron = copy.deepcopy(norm).double(), LIF(1.5, backend="reference")
     own_forwards = spy(norm)
     call = {} if repeat is None else {"repeat": repeat}
@@ -162,10 +162,10 @@ def test_spikes_of_many_neurons_differ_only_at_the_threshold(
     assert max(apart, fused) <= 5e-5
 
 
-@needs_kernels
-def test_a_learned_tau_under_a_fused_norm(currents: Any, assert_close: Callable[..., None]) -> None:
+@pytest.mark.parametrize("path", KERNELS)
+def test_a_learned_tau_under_a_fused_norm(path: Any, currents: Any, assert_close: Callable[..., None]) -> None:
     norm = randomise(nn.BatchNorm2d(5))
-    neuron, exact_neuron = ParametricLIF(1.5, backend="native"), ParametricLIF(1.5, backend="reference").double()
+    neuron, exact_neuron = ParametricLIF(1.5, backend=path), ParametricLIF(1.5, backend="reference").double()
     x = safe_input(LIF(1.5), norm, (3, 4, 5, 6, 7), True, None, currents)
     expected, exact = run_normed(exact_neuron, copy.deepcopy(norm).double(), x.double())
     spikes, got = run_normed(neuron, norm, x)
@@ -174,12 +174,12 @@ def test_a_learned_tau_under_a_fused_norm(currents: Any, assert_close: Callable[
         assert_close(a, b, 2e-5)
 
 
-@needs_kernels
+@pytest.mark.parametrize("path", KERNELS)
 @pytest.mark.parametrize("placement", ["pre_fire", "post_reset"])
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
 @pytest.mark.parametrize("repeat", [None, 3])
 def test_fused_norm_and_membrane_quantizer(
-    placement: Any, granularity: Any, repeat: int | None, currents: Any, assert_close: Callable[..., None]
+    placement: Any, granularity: Any, repeat: int | None, path: Any, currents: Any, assert_close: Callable[..., None]
 ) -> None:
     # every number is a multiple of 1/128 of moderate size, so that both orders of computing the norm are exact
     norm = nn.BatchNorm2d(4, eps=0.0).eval()
@@ -194,8 +194,8 @@ def test_fused_norm_and_membrane_quantizer(
     quantizer = Uniform(3, range="minmax", granularity=granularity, channels=channels, channel_axis=1, refresh=0)
     quantizer.calibrate(torch.tensor([[0.75, 1.0, 1.75, 3.5]]))
     results = []
-    for backend in ("reference", "native"):
-        neuron = LIF(2.0, backend=backend)  # type: ignore[arg-type]
+    for backend in ("reference", path):
+        neuron = LIF(2.0, backend=backend)
         neuron.membrane = MembraneQuantizer(quantizer, placement)
         results.append(run_normed(neuron, norm, x, **({} if repeat is None else {"repeat": repeat})))
     (expected, gradients), (spikes, got) = results

@@ -10,16 +10,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.neurons.which import FAST, KERNELS
 from torch import Tensor, nn
 
 from isofire.errors import ModelError
-from isofire.neurons import IF, LIF, MembraneQuantizer, native
+from isofire.neurons import IF, LIF, MembraneQuantizer
 from isofire.neurons.state_quantizer import COMPARED_BITS, TableState
 from isofire.quantizers import Levels, LQNet, Quantizer, Table, Uniform, ste
 
-NO_KERNELS = pytest.mark.skipif(native.library() is None, reason="kernels not built")
-PATHS = ["reference", "torch", pytest.param("native", marks=NO_KERNELS)]
-FAST = PATHS[1:]
+PATHS = ["reference", *FAST]
 COUNTS = [2, 3, 4, 5, 8, 9, 16, 17, 33, 64, 65, 255, 256]
 
 
@@ -89,12 +88,12 @@ def test_tables_equal_the_reference(path: Any, count: int, currents: Any, run: A
             assert 0.01 < spikes.mean() < 0.95
 
 
-@NO_KERNELS
+@pytest.mark.parametrize("path", KERNELS)
 @pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("count", [4, 40])
 def test_with_a_batch_norm_in_the_kernel(
-    count: int, channels_last: bool, groups: int, currents: Any, run: Any, assert_close: Any
+    count: int, channels_last: bool, groups: int, path: Any, currents: Any
 ) -> None:
     x = currents(4, 3, 4, 5, 6, channels_last=channels_last)
     neuron, norm = LIF(), nn.BatchNorm2d(4)
@@ -102,7 +101,7 @@ def test_with_a_batch_norm_in_the_kernel(
     normed = norm(x.flatten(0, 1)).detach().unflatten(0, (4, 3))
     neuron.backend = "reference"
     expected = neuron(normed)
-    neuron.backend = "native"
+    neuron.backend = path
     assert (neuron(x, norm=norm) != expected).float().mean() < 0.002  # the norm rounds otherwise in the kernel
     assert torch.equal(neuron(normed), expected)
 

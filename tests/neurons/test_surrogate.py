@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from tests.neurons.which import FAST_NAMES
 from torch import Tensor
 
 from isofire.errors import SpecError
-from isofire.neurons import IF, ATan, Sigmoid, Surrogate, Triangle, native, surrogate
+from isofire.neurons import IF, ATan, Sigmoid, Surrogate, Triangle, surrogate
 
 
 def sigmoid_primitive(x: Tensor, alpha: float) -> Tensor:
@@ -97,6 +98,6 @@ def test_tails_keep_their_digits_on_every_path(kind: Any, density: Any, alpha: f
     # rounding alpha * distance costs digits: relative ones in an exponential tail, of the peak at a triangle's foot
     bound = 2e-7 * peak if kind is Triangle else 2e-5 * exact + 2e-38 * alpha
     assert (np.abs(reference.numpy() - exact) <= bound).all()
-    for path in ("torch", "native") if native.library() is not None else ("torch",):
+    for path in FAST_NAMES:
         got = slopes_at(kind(alpha), path, x).double()
         assert ((got - reference).abs() <= 1e-6 * reference + 2e-38 * alpha).all(), path

@@ -21,7 +21,7 @@ from isofire.data.registry import is_there
 from isofire.errors import SpecError
 from isofire.lookup import native as lookup
 from isofire.models import is_named
-from isofire.neurons import LIF, MembraneQuantizer, native
+from isofire.neurons import LIF, MembraneQuantizer, gpu, native
 from isofire.quantization import diagnose
 from isofire.quantization.diagnosis.diagnose import IMAGES
 from isofire.quantizers import Uniform
@@ -216,7 +216,10 @@ def _cuda() -> Check:
     if not torch.cuda.is_available():
         return Check("cuda", "ok", "none; work runs on the CPU")
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return Check("cuda", "ok", f"{torch.version.cuda}: {', '.join(names)}")
+    found = f"{torch.version.cuda}: {', '.join(names)}"
+    if (reason := gpu.missing("cuda", 0)) is not None:
+        return Check("cuda", "note", f"{found}; neurons by torch's operations", f"backend 'triton' {reason}")
+    return Check("cuda", "ok", f"{found}; neurons by Triton")
 
 
 def _extra(extra: str) -> Check:

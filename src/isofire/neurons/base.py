@@ -18,7 +18,7 @@ from isofire.neurons.fold import apply_per_step
 from isofire.neurons.membrane import MembraneQuantizer
 from isofire.neurons.state_quantizer import StateQuantizer
 
-Backend = Literal["auto", "native", "torch", "reference"]
+Backend = Literal["auto", "native", "triton", "torch", "reference"]
 _LOW = (torch.bfloat16, torch.float16)
 
 
@@ -35,12 +35,12 @@ class Neuron(nn.Module):
     membrane
         None, or the quantizer of the membrane potential and its place in the step.
     backend
-        "auto" takes the fastest path that computes the same; "native" (compiled, CPU, float32), "torch" and
-        "reference" force one and raise ModelError where it cannot run.
+        "auto" takes the fastest path that computes the same; "native" (compiled, CPU, float32), "triton" (CUDA,
+        float32), "torch" and "reference" force one and raise ModelError where it cannot run.
     counting, spike_counts
-        While `counting` is set, the native path leaves each neuron's spikes of the last forward, summed over T, in
-        `spike_counts`: uint8 [N, ...], valid until the next forward. None where another path ran or T > 255; count
-        the output then. For recorders.
+        While `counting` is set, the native and Triton paths leave each neuron's spikes of the last forward, summed over
+        T, in `spike_counts`: uint8 [N, ...], valid until the next forward. None where another path ran or T > 255;
+        count the output then. For recorders.
     """
 
     fast_paths: ClassVar[tuple[FastPath, ...]] = ()

@@ -73,17 +73,17 @@ def add_image_counts(accumulator: Tensor, counts: Tensor, block_ids: Tensor) -> 
     accumulator
         As in `add_counts`.
     counts
-        uint8 [N, *neuron_shape] on the CPU: `Neuron.spike_counts`.
+        uint8 [N, *neuron_shape] on the accumulator's device: `Neuron.spike_counts`.
     block_ids
         int64 [N].
     """
     order = _memory_order(counts.unsqueeze(0))
     ordered = counts.permute(0, *(1 + dim for dim in order))
     target = accumulator.permute(0, *(1 + dim for dim in order))
-    if ordered.is_contiguous() and target.is_contiguous():
+    if counts.device.type == "cpu" and ordered.is_contiguous() and target.is_contiguous():
         native.tally_(target, ordered, block_ids.contiguous())
     else:
-        accumulator.index_add_(0, block_ids, counts.to(torch.int32))
+        accumulator.index_add_(0, block_ids.to(counts.device), counts.to(torch.int32))
 
 
 def _sum_by_vector(ordered: Tensor, runs: list[tuple[int, int, int]]) -> Tensor:

@@ -1,13 +1,14 @@
 """The fast paths: one autograd node over all T steps, the membrane recomputed in backward instead of stored.
 
-`run_native` uses the compiled CPU kernels and can take a batch norm with it; `run_torch` works on any device. Both
-equal `isofire.neurons.reference` in spikes, and in gradients up to rounding.
+`run_kernels` uses kernels, those compiled for the CPU or others like them, and can take a batch norm with it;
+`run_torch` works on any device. Both equal `isofire.neurons.reference` in spikes, and in gradients up to rounding.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,7 +39,21 @@ class Plan:
     norm: Norm | None = None
     counts: Tensor | None = None
     """If given, receives the spikes of each neuron summed over T <= 255: uint8 [N, ...], in the input's memory
-    order; native path only."""
+    order; kernels only."""
+
+
+class Kernels(NamedTuple):
+    """What runs a `Plan` on dense float32 inputs, and the sums of a batch norm.
+
+    forward, backward
+        As `native_forward` and `native_backward`.
+    moments
+        As `native.moments`.
+    """
+
+    forward: Callable[..., Tensor]
+    backward: Callable[..., tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]]
+    moments: Callable[[Tensor, native.MemoryLayout], tuple[Tensor, Tensor]]
 
 
 def run_torch(x: Tensor, decay: Tensor | None, plan: Plan) -> Tensor:
@@ -46,12 +61,14 @@ def run_torch(x: Tensor, decay: Tensor | None, plan: Plan) -> Tensor:
     return _TorchFire.apply(x, decay, plan)  # type: ignore[return-value]
 
 
-def run_native(x: Tensor, gamma: Tensor | None, beta: Tensor | None, decay: Tensor | None, plan: Plan) -> Tensor:
-    """Spikes [T, N, ...] for float32 CPU inputs [T, N, ...], or [N, ...] with `plan.repeat` (the same at every step).
+def run_kernels(
+    x: Tensor, gamma: Tensor | None, beta: Tensor | None, decay: Tensor | None, plan: Plan, kernels: Kernels
+) -> Tensor:
+    """Spikes [T, N, ...] for float32 inputs [T, N, ...], or [N, ...] with `plan.repeat` (the same at every step).
 
     With `plan.norm`, inputs are normalised first: x * (gamma * invstd) + (beta - mean * gamma * invstd).
     """
-    return _NativeFire.apply(x, gamma, beta, decay, plan)  # type: ignore[return-value]
+    return _KernelFire.apply(x, gamma, beta, decay, plan, kernels)  # type: ignore[return-value]
 
 
 class _TorchFire(torch.autograd.Function):
@@ -116,21 +133,22 @@ def _through_reset(d: MembraneDynamics, h: Tensor, gs: Tensor, g: Tensor) -> Ten
     return kept + (gs if d.detach_reset else gs + g * (d.v_reset - h)) * slope
 
 
-class _NativeFire(torch.autograd.Function):
+class _KernelFire(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, gamma: Tensor | None, beta: Tensor | None, decay: Tensor | None, plan: Plan
-    ) -> Tensor:
+        ctx: Any, x: Tensor, gamma: Tensor | None, beta: Tensor | None, decay: Tensor | None, plan: Plan,
+        kernels: Kernels,
+    ) -> Tensor:  # fmt: skip
         x = native.dense(x, 1 if plan.repeat else 2)
         ctx.save_for_backward(x, gamma, beta, decay)
-        ctx.plan = plan
-        return native_forward(x, gamma, beta, decay, plan)
+        ctx.plan, ctx.kernels = plan, kernels
+        return kernels.forward(x, gamma, beta, decay, plan)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, gamma, beta, decay = ctx.saved_tensors
-        return *native_backward(grads[0], x, gamma, beta, decay, ctx.plan), None
+        return *ctx.kernels.backward(grads[0], x, gamma, beta, decay, ctx.plan), None, None
 
 
 def native_forward(x: Tensor, gamma: Tensor | None, beta: Tensor | None, decay: Tensor | None, plan: Plan) -> Tensor:
@@ -161,7 +179,7 @@ def native_backward(
     del kept
     grad_gamma, grad_beta = None, None
     if plan.norm is not None and sums is not None:
-        grad_gamma, grad_beta = _norm_backward(plan.norm, grad_in, x, gamma, sums.sum(0), plan.repeat)
+        grad_gamma, grad_beta = norm_backward(plan, grad_in, x, gamma, sums.sum(0), native.combine_)
     return (
         grad_in,
         grad_gamma if gamma is not None else None,
@@ -170,16 +188,25 @@ def native_backward(
     )
 
 
+NATIVE_KERNELS = Kernels(native_forward, native_backward, native.moments)
+
+
+def layouts(x: Tensor, plan: Plan) -> tuple[native.MemoryLayout, native.MemoryLayout]:
+    """Layout of one step's images of a dense `x`, and the simplest one in which a kernel may see it: one channel where
+    all channels are treated alike."""
+    layout = native.MemoryLayout.of(x, 1 if plan.repeat else 2)
+    images = layout.images if plan.repeat else layout.images // plan.steps
+    layout = native.MemoryLayout(images, layout.channels, layout.plane, layout.channels_last)
+    if plan.norm is None and (plan.state is None or plan.state.groups == 1):
+        return layout, native.MemoryLayout(images, 1, layout.channels * layout.plane, False)
+    return layout, layout
+
+
 def _problem(
     plan: Plan, x: Tensor, gamma: Tensor | None, beta: Tensor | None, decay: Tensor | None
 ) -> tuple[native.Problem, native.MemoryLayout, list[Tensor]]:
     """The kernel's view of a call, with the tensors that it points to (keep them until the kernel has run)."""
-    flat = plan.norm is None and (plan.state is None or plan.state.groups == 1)
-    batch_dims = 1 if plan.repeat else 2
-    layout = native.MemoryLayout.of(x, batch_dims)
-    images = layout.images if plan.repeat else layout.images // plan.steps
-    layout = native.MemoryLayout(images, layout.channels, layout.plane, layout.channels_last)
-    seen = native.MemoryLayout(images, 1, layout.channels * layout.plane, False) if flat else layout
+    layout, seen = layouts(x, plan)
     p = native.problem(plan.dynamics, seen, plan.steps)
     p.repeat, p.charge = plan.repeat, plan.dynamics.kernel
     p.tau = plan.dynamics.kernel_tau if decay is None else float(decay)
@@ -226,11 +253,15 @@ def affine_of(norm: Norm, gamma: Tensor | None, beta: Tensor | None) -> tuple[Te
     return scale.float().contiguous(), shift.float().contiguous()
 
 
-def _norm_backward(
-    norm: Norm, grad: Tensor, x: Tensor, gamma: Tensor | None, sums: Tensor, repeat: bool
+def norm_backward(
+    plan: Plan, grad: Tensor, x: Tensor, gamma: Tensor | None, sums: Tensor, combine_: Callable[..., None]
 ) -> tuple[Tensor, Tensor]:
-    """Turn the gradient at the norm's output into that at its input, in place; returns those of gamma and beta."""
-    layout = native.MemoryLayout.of(x, 1 if repeat else 2)
+    """Turn the gradient at the norm's output into that at its input, in place; returns those of gamma and beta.
+
+    `sums`: float64 [2, C], of the gradient and of its products with the input less the mean. `combine_` as in `native`.
+    """
+    assert plan.norm is not None
+    norm, layout = plan.norm, native.MemoryLayout.of(x, 1 if plan.repeat else 2)
     total, cross = sums
     invstd = norm.invstd.double()
     grad_gamma = invstd * cross
@@ -240,5 +271,5 @@ def _norm_backward(
         count = layout.images * layout.plane
         b = -a * invstd * grad_gamma / count
         c = -a * total / count - b * norm.mean.double()
-    native.combine_(grad, x, a.float().contiguous(), b.float().contiguous(), c.float().contiguous(), layout)
+    combine_(grad, x, a.float().contiguous(), b.float().contiguous(), c.float().contiguous(), layout)
     return grad_gamma.float(), total.float()

@@ -123,7 +123,11 @@ def _is_channels_last(x: Tensor) -> bool:
 
 
 def empty(
-    shape: torch.Size | tuple[int, ...], layout: MemoryLayout, batch_dims: int, dtype: torch.dtype = torch.float32
+    shape: torch.Size | tuple[int, ...],
+    layout: MemoryLayout,
+    batch_dims: int,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | None = None,
 ) -> Tensor:
     """Uninitialised tensor [*batch, C, ...] in the memory order of `layout`."""
     lead = 1
@@ -131,9 +135,8 @@ def empty(
         lead *= n
     last = layout.channels_last and len(shape) - batch_dims == 3
     order = torch.channels_last if last else torch.contiguous_format
-    return torch.empty((lead, *shape[batch_dims:]), dtype=dtype, memory_format=order).unflatten(
-        0, tuple(shape[:batch_dims])
-    )
+    flat = torch.empty((lead, *shape[batch_dims:]), dtype=dtype, memory_format=order, device=device)
+    return flat.unflatten(0, tuple(shape[:batch_dims]))
 
 
 def floats(x: Tensor | None) -> ctypes._Pointer | None:

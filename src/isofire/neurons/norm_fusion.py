@@ -8,7 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from isofire.errors import ModelError
 from isofire.neurons import native
-from isofire.neurons.fused import Norm
+from isofire.neurons.fused import Kernels, Norm
 
 _AXES: dict[type, tuple[int, ...]] = {nn.BatchNorm1d: (2, 3), nn.BatchNorm2d: (4,), nn.BatchNorm3d: (5,)}
 
@@ -20,7 +20,7 @@ def can_fuse(norm: _BatchNorm, ndim: int) -> bool:
     return plain and not hooked and (norm.weight is None or norm.weight.dtype == torch.float32)
 
 
-def normalise(norm: _BatchNorm, x: Tensor, repeat: bool) -> Norm:
+def normalise(norm: _BatchNorm, x: Tensor, repeat: bool, kernels: Kernels) -> Norm:
     """Statistics for this call; in training, from the batch, and the running ones are updated."""
     layout = native.MemoryLayout.of(x, 1 if repeat else 2)
     if layout.channels != norm.num_features:
@@ -30,7 +30,7 @@ def normalise(norm: _BatchNorm, x: Tensor, repeat: bool) -> Norm:
     count = layout.images * layout.plane
     if count < 2:
         raise ModelError(f"batch norm in training needs more than one value per channel, got input {tuple(x.shape)}")
-    mean, var = native.moments(x.detach(), layout)
+    mean, var = kernels.moments(x.detach(), layout)
     if norm.training and norm.running_mean is not None and norm.running_var is not None:
         with torch.no_grad():
             assert norm.num_batches_tracked is not None

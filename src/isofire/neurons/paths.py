@@ -1,13 +1,14 @@
-"""The two fast paths of neurons whose only variable is their membrane."""
+"""The fast paths of neurons whose only variable is their membrane."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
 
-from isofire.neurons import fused, native, traced
+from isofire.neurons import fused, gpu, native, traced
 from isofire.neurons.fast_path import Call, FastPath
 from isofire.neurons.norm_fusion import can_fuse, normalise
 from isofire.neurons.single_state import MembraneDynamics
@@ -39,6 +40,11 @@ def native_refuses(neuron: Neuron, call: Call) -> str | None:
             f"needs the compiled kernels and float32 on a CPU, got {call.x.dtype} on {call.x.device}"
             f"{'' if native.library() else ' and no kernels'}; use 'auto'"
         )
+    return _unknown(neuron, call)
+
+
+def _unknown(neuron: Neuron, call: Call) -> str | None:
+    """What of the call kernels do not know."""
     if neuron.dynamics.surrogate.code is None:
         return f"does not know the surrogate {type(neuron.dynamics.surrogate).__name__}; use 'auto'"
     if call.state is not None and not call.state.is_native:
@@ -59,15 +65,22 @@ class TorchPath(FastPath):
         return fused.run_torch(call.x, _decay(neuron), fused.Plan(_dynamics(neuron), call.steps, state=call.state))
 
 
-class NativePath(FastPath):
-    """The compiled kernels; they take a batch norm and a static input with them, and count spikes."""
+class KernelPath(FastPath):
+    """Kernels; they take a batch norm and a static input with them, and count spikes."""
 
-    name = "native"
+    @property
+    @abstractmethod
+    def kernels(self) -> fused.Kernels:
+        """What runs."""
+
+    @abstractmethod
+    def missing(self, neuron: Neuron, call: Call) -> str | None:
+        """Why they do not run this call; None if they do."""
 
     def refuses(self, neuron: Neuron, call: Call) -> str | None:
         if torch.compiler.is_compiling() and not traced.knows(neuron.dynamics):
             return f"does not know {type(neuron.dynamics).__name__} in a compiled graph; use 'auto'"
-        return native_refuses(neuron, call)
+        return self.missing(neuron, call)
 
     def takes(self, call: Call) -> bool:
         return call.norm is None or can_fuse(call.norm, call.x.ndim - (not call.repeat))
@@ -75,17 +88,53 @@ class NativePath(FastPath):
     def run(self, neuron: Neuron, call: Call) -> Tensor:
         if torch.compiler.is_compiling():
             return traced.run(_dynamics(neuron), _decay(neuron), call)
-        x = native.dense(call.x, 1 if call.repeat else 2)
+        x, kernels = native.dense(call.x, 1 if call.repeat else 2), self.kernels
         gamma, beta, affine = None, None, None
         if call.norm is not None:
-            affine, gamma, beta = normalise(call.norm, x, call.repeat), call.norm.weight, call.norm.bias
+            affine = normalise(call.norm, x, call.repeat, kernels)
+            gamma, beta = call.norm.weight, call.norm.bias
         counts = None
         if neuron.counting and call.steps <= native.MOST_COUNTED:
             counts = neuron.count_buffer(x if call.repeat else x[0])
         plan = fused.Plan(_dynamics(neuron), call.steps, call.repeat, call.state, affine, counts)
-        spikes = fused.run_native(x, gamma, beta, _decay(neuron), plan)
+        spikes = fused.run_kernels(x, gamma, beta, _decay(neuron), plan, kernels)
         neuron.spike_counts = counts
         return spikes
 
 
-NATIVE, TORCH = NativePath(), TorchPath()
+class NativePath(KernelPath):
+    """The compiled kernels, for the CPU."""
+
+    name = "native"
+
+    @property
+    def kernels(self) -> fused.Kernels:
+        return fused.NATIVE_KERNELS
+
+    def missing(self, neuron: Neuron, call: Call) -> str | None:
+        return native_refuses(neuron, call)
+
+
+class TritonPath(KernelPath):
+    """Triton kernels, for CUDA; where forced also on a CPU, through Triton's interpreter."""
+
+    name = "triton"
+
+    @property
+    def kernels(self) -> fused.Kernels:
+        return gpu.TRITON_KERNELS
+
+    def missing(self, neuron: Neuron, call: Call) -> str | None:
+        if (reason := _refuses(neuron) or _unknown(neuron, call)) is not None:
+            return reason
+        x = call.x
+        if x.dtype != torch.float32 or not x.numel():
+            return f"needs float32 and at least one neuron, got {x.dtype} of shape {tuple(x.shape)}; use 'auto'"
+        if torch.is_grad_enabled() and call.steps > gpu.MOST_STEPS:
+            return f"takes gradients through at most {gpu.MOST_STEPS} steps, got {call.steps}; use 'auto'"
+        if x.device.type == "cpu" and neuron.backend == "auto":
+            return "is for CUDA"
+        return gpu.missing(x.device.type, x.device.index)
+
+
+NATIVE, TRITON, TORCH = NativePath(), TritonPath(), TorchPath()

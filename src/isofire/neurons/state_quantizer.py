@@ -96,18 +96,18 @@ class TableState(StateQuantizer):
     def quantize(self, v: Tensor) -> Tensor:
         return self.table.quantize(v, None if self.groups == 1 else 1).to(v.dtype)
 
-    def padded(self) -> tuple[Tensor, Tensor]:
-        """Edges and levels of a table of 2^bits levels that is the same map, as the kernels read them.
-
-        Up to COMPARED_BITS a row an edge or level, [2^bits - 1 or 2^bits, G]; beyond a row a group, [G, ...].
-        """
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """Edges [G, 2^bits - 1] and levels [G, 2^bits], float32, of a table of 2^bits levels that is the same map."""
         edges, levels = self.table
         more = (1 << self.bits) - levels.shape[1]
         edges = torch.cat([edges, edges.new_full((self.groups, more), torch.inf)], 1)
         levels = torch.cat([levels, levels[:, -1:].expand(-1, more)], 1)
-        if self.bits <= COMPARED_BITS:
-            edges, levels = edges.T, levels.T
         return edges.float().contiguous(), levels.float().contiguous()
+
+    def padded(self) -> tuple[Tensor, Tensor]:
+        """`rows` as the compiled kernels read them: up to COMPARED_BITS a row an edge or level, else a row a group."""
+        edges, levels = self.rows()
+        return (edges.T.contiguous(), levels.T.contiguous()) if self.bits <= COMPARED_BITS else (edges, levels)
 
 
 def _per_channel(values: Tensor, state: Tensor) -> Tensor:

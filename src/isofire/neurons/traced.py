@@ -1,6 +1,7 @@
 """The neuron as one operator of a traced graph: `torch.compile` and `torch.export` see `isofire::fire` and go on.
 
-The operators run the same kernels as an eager call, which does not pass through here.
+The operators run the same kernels as an eager call, which does not pass through here: compiled ones on the CPU,
+Triton's on CUDA.
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from isofire.errors import ModelError
-from isofire.neurons import native
+from isofire.neurons import gpu, native
 from isofire.neurons.dynamics import Dynamics
 from isofire.neurons.fast_path import Call
-from isofire.neurons.fused import Norm, Plan, native_backward, native_forward
+from isofire.neurons.fused import NATIVE_KERNELS, Kernels, Norm, Plan
 from isofire.neurons.single_state import MembraneDynamics
 from isofire.neurons.state_quantizer import AffineState, StateQuantizer, TableState
 from isofire.neurons.surrogate import SURROGATES
 from isofire.quantizers import Affine, Table
 
 _PLACEMENTS = ("", "pre_fire", "post_reset")
+_DEVICES = ("cpu", "cuda")
 
 
 class _Constants(MembraneDynamics):
@@ -115,20 +117,24 @@ def _statistics(norm: _BatchNorm, x: Tensor, repeat: bool) -> tuple[list[Tensor]
     return [mean, torch.rsqrt(var + norm.eps)], True
 
 
+def _kernels(x: Tensor) -> Kernels:
+    return NATIVE_KERNELS if x.device.type == "cpu" else gpu.TRITON_KERNELS
+
+
 def _plan(norm: list[Tensor], fresh: bool, tensors: list[Tensor], about: list[int], ks: list[float], steps: int,
           repeat: bool, codes: list[int], values: list[float]) -> Plan:  # fmt: skip
     statistics = Norm(norm[0], norm[1], fresh) if norm else None
     return Plan(_Constants(codes, values), steps, repeat, _state(tensors, about, ks), statistics)
 
 
-@torch.library.custom_op("isofire::fire", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("isofire::fire", mutates_args=(), device_types=_DEVICES)
 def _fire(
     x: Tensor, gamma: Tensor | None, beta: Tensor | None, decay: Tensor | None, norm: list[Tensor], fresh: bool,
     tensors: list[Tensor], about: list[int], ks: list[float], steps: int, repeat: bool, codes: list[int],
     values: list[float],
 ) -> Tensor:  # fmt: skip
     plan = _plan(norm, fresh, tensors, about, ks, steps, repeat, codes, values)
-    return native_forward(native.dense(x, 1 if repeat else 2), gamma, beta, decay, plan)
+    return _kernels(x).forward(native.dense(x, 1 if repeat else 2), gamma, beta, decay, plan)
 
 
 @_fire.register_fake
@@ -137,14 +143,14 @@ def _(x, gamma, beta, decay, norm, fresh, tensors, about, ks, steps, repeat, cod
     return _empty(x, shape, 1 if repeat else 2, 2)
 
 
-@torch.library.custom_op("isofire::fire_backward", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("isofire::fire_backward", mutates_args=(), device_types=_DEVICES)
 def _fire_backward(
     grad: Tensor, x: Tensor, gamma: Tensor | None, beta: Tensor | None, decay: Tensor | None, norm: list[Tensor],
     fresh: bool, tensors: list[Tensor], about: list[int], ks: list[float], steps: int, repeat: bool, codes: list[int],
     values: list[float],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     plan = _plan(norm, fresh, tensors, about, ks, steps, repeat, codes, values)
-    found = native_backward(grad, native.dense(x, 1 if repeat else 2), gamma, beta, decay, plan)
+    found = _kernels(x).backward(grad, native.dense(x, 1 if repeat else 2), gamma, beta, decay, plan)
     return tuple(x.new_empty(0) if value is None else value for value in found)  # type: ignore[return-value]
 
 
@@ -155,10 +161,10 @@ def _(grad, x, gamma, beta, decay, norm, fresh, tensors, about, ks, steps, repea
     return _empty(x, tuple(x.shape), dims, dims), *like
 
 
-@torch.library.custom_op("isofire::moments", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("isofire::moments", mutates_args=(), device_types=_DEVICES)
 def _moments(x: Tensor, repeat: bool) -> tuple[Tensor, Tensor]:
     x = native.dense(x, 1 if repeat else 2)
-    return native.moments(x, native.MemoryLayout.of(x, 1 if repeat else 2))
+    return _kernels(x).moments(x, native.MemoryLayout.of(x, 1 if repeat else 2))
 
 
 @_moments.register_fake

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from isofire.errors import SpecError
 from isofire.neurons.base import Backend, Neuron
 from isofire.neurons.dynamics import Common, State
-from isofire.neurons.paths import NATIVE, TORCH
+from isofire.neurons.paths import NATIVE, TORCH, TRITON
 from isofire.neurons.registry import register_neuron
 from isofire.neurons.response import response
 from isofire.neurons.single_state import MembraneDynamics
@@ -96,7 +96,7 @@ class _MembraneNeuron(Neuron):
 
     dynamics: MembraneDynamics
 
-    fast_paths = (NATIVE, TORCH)
+    fast_paths = (NATIVE, TRITON, TORCH)
 
 
 class IF(_MembraneNeuron):
