@@ -48,9 +48,9 @@ fuzz: $(STAMP)
 kills: $(STAMP)
 	ISOFIRE_KILLS=100 $(BIN)/python -m pytest -q tests/sweep/test_kill.py
 
-# the look-ups' paths without Python, and ARM's in an emulator; on Debian: g++-aarch64-linux-gnu qemu-user
+# the compiled code without Python, on this processor and for ARM in an emulator; on Debian: g++-aarch64-linux-gnu qemu-user
 test-neon: $(STAMP)
-	ISOFIRE_CASES=3000 ISOFIRE_TOOLS="aarch64-linux-gnu-g++ qemu-aarch64" $(BIN)/python -m pytest -q tests/lookup/test_paths.py
+	ISOFIRE_CASES=3000 ISOFIRE_TOOLS="aarch64-linux-gnu-g++ qemu-aarch64" $(BIN)/python -m pytest -q tests/compiled
 
 test-adapters: $(LIBRARIES:%=.venvs/%/.installed)
 	for set in $(LIBRARIES); do \

@@ -1,7 +1,7 @@
 // Every path that is compiled here, beside what layers and maps are by definition: `paths CASES` prints what it ran and a digest of all
 // spikes, which is the same on every machine. Needs neither Python nor torch, so that it also runs in an emulator.
 
-#include "../../../src/isofire/lookup/_tables.cpp"
+#include "../../src/isofire/lookup/_tables.cpp"
 
 #include <cstdio>
 #include <string>

@@ -2,7 +2,51 @@
 
 #pragma once
 
+#include <vector>
+
 #include "random.h"
+
+// Neurons of chance and the memory that they point to.
+struct SomeNeurons {
+  Neurons n{};
+  std::vector<float> scale, shift, origin, step, edges, levels;
+
+  // `typical`: about how large a sum is
+  SomeNeurons(Random &random, int64_t channels, float typical) {
+    n.charge = random.pick<int32_t>({IF, LIF_DECAY, LIF_UNDECAYED, PLIF_DECAY, PLIF_UNDECAYED});
+    const bool learned = n.charge == PLIF_DECAY || n.charge == PLIF_UNDECAYED;
+    n.tau = learned ? random.real(0.1f, 0.9f) : random.pick({2.0f, 2.0f, 3.0f, 1.7f, 16.0f});
+    n.hard_reset = random.chance(60);
+    n.reset = n.hard_reset ? random.pick({0.0f, 0.0f, -0.25f}) : 0.0f;
+    n.threshold = random.pick({1.0f, 1.0f, 0.7f});
+    // powers of two make membranes that are exactly the threshold
+    const bool exact = random.chance(30);
+    for (int64_t c = 0; c < channels; ++c) {
+      scale.push_back(exact ? std::ldexp(1.0f, -std::ilogb(typical)) : random.real(-1.0f, 3.0f) / typical);
+      shift.push_back(exact ? 0.0f : random.real(-0.5f, 0.8f));
+    }
+    n.scale = scale.data(), n.shift = shift.data();
+    n.placement = random.pick<int32_t>({NONE, NONE, PRE_FIRE, POST_RESET});
+    if (n.placement != NONE) membranes(random, channels);
+  }
+
+ private:
+  void membranes(Random &random, int64_t channels) {
+    n.state_rows = static_cast<int32_t>(random.chance(50) ? 1 : channels);
+    n.level_count = random.pick<int32_t>({0, 3, 9});
+    n.k_min = 0.0f, n.k_max = random.pick({3.0f, 15.0f});
+    for (int32_t row = 0; row < n.state_rows; ++row) {
+      origin.push_back(random.real(-1.5f, -0.5f));
+      step.push_back(random.pick({0.125f, random.real(0.1f, 0.3f)}));
+      float edge = random.real(-1.5f, -0.5f), level = edge - random.real(0.0f, 0.2f);
+      for (int32_t k = 0; k < n.level_count; ++k) {
+        levels.push_back(level += random.real(0.0f, 0.4f));
+        if (k) edges.push_back(edge += random.real(0.0f, 0.4f));
+      }
+    }
+    n.origin = origin.data(), n.step = step.data(), n.edges = edges.data(), n.levels = levels.data();
+  }
+};
 
 inline float quantized(const Neurons &n, int64_t channel, float v) {
   const int64_t row = n.state_rows > 1 ? channel : 0;
