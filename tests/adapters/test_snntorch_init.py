@@ -34,7 +34,7 @@ def load(split):
 """
 
 
-def test_membranes_are_quantized_where_these_neurons_store_them(tmp_path, monkeypatch, capsys) -> None:
+def test_membranes_are_quantized_where_these_neurons_store_them(tmp_path, monkeypatch, capsys, caplog) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "late_nets.py").write_text(NETS)
@@ -48,6 +48,12 @@ def test_membranes_are_quantized_where_these_neurons_store_them(tmp_path, monkey
     run = ["quantize", "--model", "late_nets:build", "-c", "start/quantize.toml", "--allow-code", "-o", "q"]
     assert main(run) == 0
     assert "firing" in capsys.readouterr().out
+    preset = ["quantize", *network, "--preset", "keep-firing", "-o", "p", "--json"]
+    # of two layers with weights nothing would be quantized
+    preset += ["--set", "quant.first_layer=quantize", "--set", "quant.last_layer=quantize"]
+    assert main(preset) == 0
+    assert "--preset keep-firing: states are rounded at pre_fire" in caplog.text
+    assert '"pre_fire"' in capsys.readouterr().out
 
 
 class Loop(nn.Module):

@@ -21,6 +21,7 @@ _EXAMPLES = 2
 """Images that shapes are taken from, and on which the graph must compute what the network does; golden vectors."""
 _RANGE = 256
 """Images whose largest value is the largest that an integer network takes."""
+_NAMES = {"nir": "net.nir", "onnx": "net.onnx", "bundle": "codes", "c": "c-program"}
 _CHECKED = 16
 """Images on which the spikes of the integer network are compared with the float network's."""
 
@@ -29,7 +30,9 @@ def export(
     model: Network = None,
     /,
     *,
-    out: Annotated[Path, Parameter(name=["--out", "-o"], help="The file to write; a folder for bundle and c.")],
+    out: Annotated[
+        Path | None, Parameter(name=["--out", "-o"], help="The file to write; a folder for bundle and c. Required.")
+    ] = None,
     to: Literal["nir", "bundle", "c", "onnx"] = "nir",
     input_bits: int | None = None,
     weight_bits: int | None = None,
@@ -73,6 +76,8 @@ def export(
             raise SpecError(
                 f"{option} {bits} is of --to bundle and c, and --to {to} writes numbers as they are; {cure}"
             )
+    if out is None:
+        raise SpecError(f"export writes a {'file' if to in ('nir', 'onnx') else 'folder'}; give --out {_NAMES[to]}")
     chosen = network or ModelChoice()
     for given in (model, chosen.weights):
         if given is not None and is_same_file(out, given):

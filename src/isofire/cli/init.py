@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ import torch
 from cyclopts import Parameter
 from torch import nn
 
-from isofire.adapters import Adapter, find_neurons, framework_of, no_neurons
+from isofire.adapters import find_neurons, framework_of, no_neurons
 from isofire.cli.earlier import Force
 from isofire.cli.named import ModelChoice, is_nir
 from isofire.cli.options import Output, SetChoice
@@ -25,6 +24,7 @@ from isofire.firing.evidence.chance import Chance
 from isofire.models import is_named
 from isofire.models.pretrained import REGISTER
 from isofire.quantization import make_plan
+from isofire.quantization.presets import where_stored
 from isofire.quantizers.setting import Placement
 from isofire.spec import QuantSpec
 from isofire.study import load_split
@@ -140,21 +140,8 @@ def _look(model: nn.Module, settings: DataSettings) -> _Found:
     with torch.inference_mode():
         seen = observe(model, load_split(settings, "test"), max_images=_LOOK, batch_size=_LOOK)
     sizes = {name: seen.counts.n_neurons(name) for name in seen.counts.layers}
-    placement, refused = _place(neurons)
+    placement, refused = where_stored(neurons)
     return _Found(" and ".join(titles), kinds, sizes, weights, seen.counts.steps, seen.chance, placement, refused)
-
-
-def _place(neurons: Mapping[str, tuple[nn.Module, Adapter]]) -> tuple[Placement | None, dict[str, str]]:
-    """Where most membranes can be quantized, and which cannot."""
-    best: tuple[Placement | None, dict[str, str]] = None, {}
-    said: dict[str, str | None] = {}
-    places: tuple[Placement, ...] = ("post_reset", "pre_fire")
-    for placement in places:
-        said = {name: adapter.refusal(neuron, placement) for name, (neuron, adapter) in neurons.items()}
-        refused = {name: why for name, why in said.items() if why is not None}
-        if len(refused) < len(neurons) and (best[0] is None or len(refused) < len(best[1])):
-            best = placement, refused
-    return best if best[0] is not None else (None, {name: why or "" for name, why in said.items()})
 
 
 def _header(found: _Found, what: str, run: str) -> str:

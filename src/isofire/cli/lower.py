@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from isofire.cli.named import ModelChoice, Network
 from isofire.cli.options import DataChoice, Out, Output, batch_of
 from isofire.cli.screen import Report
+from isofire.errors import SpecError
 
 _GOLDEN = 2
 """Images of the golden vectors."""
@@ -20,7 +21,9 @@ def lower(
     model: Network = None,
     /,
     *,
-    hardware: Annotated[str, Parameter(help="A preset, such as xylo-a2, speck2f or loihi1, or a chip's TOML file.")],
+    hardware: Annotated[
+        str | None, Parameter(help="A preset, such as xylo-a2, speck2f or loihi1, or a chip's TOML file. Required.")
+    ] = None,
     shift_by: Literal["factor", "log2"] = "factor",
     gain: Literal["keep", "l2"] = "keep",
     out: Out = None,
@@ -53,7 +56,13 @@ def lower(
     from isofire.export import write_bundle
     from isofire.integer import HardwareSpec, RefusedError
     from isofire.integer import lower as lower_network
+    from isofire.integer.hardware import PRESETS
 
+    if hardware is None:
+        raise SpecError(
+            f"lower shows what becomes of a network on a chip; give --hardware {', '.join(PRESETS)} or a .toml file. "
+            "Integers of the network's own, without a chip, are written by isofire export --to c and --to bundle"
+        )
     opened, _ = (network or ModelChoice()).open(model)
     data = (choice or DataChoice()).load()
     spec = HardwareSpec.load(hardware)

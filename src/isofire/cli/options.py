@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,14 @@ import msgspec
 import torch
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
+from torch import nn
 
 from isofire.config import DataSettings, RunConfig, read_config, require
 from isofire.errors import SpecError
 from isofire.firing.evidence.outcome import Margins, check_drop
 from isofire.limits import MOST_THREADS
 from isofire.models import NamedData, load_named
+from isofire.quantization.presets import fitted
 from isofire.study import AnySet, is_uncut_loader, load_split
 from isofire.training.distributed import pick_device
 
@@ -32,6 +35,7 @@ _FILE = "TOML file; the package has some that run as they are, such as configs/d
 ConfigFile = Annotated[Path, Parameter(name=["--config", "-c"], help=_FILE)]
 _SET = "Change one setting, e.g. train.epochs=2; may be repeated."
 Settings = Annotated[tuple[str, ...], Parameter(name="--set", help=_SET, negative=(), show_default=False)]
+_LOG = logging.getLogger(__name__)
 _CODE = "Let the configuration name code of yours, package.module:function, which is then imported and run."
 AllowCode = Annotated[bool, Parameter(name="--allow-code", negative=(), show_default=False, help=_CODE)]
 Seed = Annotated[int | None, Parameter(name="--seed", help="Replaces the configuration's seed.")]
@@ -180,6 +184,17 @@ class QuantChoice(SetChoice):
         found = read_config(self.config, self.set, self.seed, self.allow_code, self.preset, self.given())
         require(found, *parts)
         return found
+
+    def fit(self, settings: RunConfig, model: nn.Module) -> RunConfig:
+        """A preset's membranes where the network's neurons store them, unless --set says where; what is changed is
+        told."""
+        said = any(text.replace(" ", "").startswith("quant.membrane.placement=") for text in self.set)
+        if self.preset is None or said or settings.quant is None:
+            return settings
+        spec, told = fitted(settings.quant, model)
+        if told is not None:
+            _LOG.warning("--preset %s: %s", self.preset, told)
+        return msgspec.structs.replace(settings, quant=spec)
 
     @property
     def source(self) -> str:

@@ -84,6 +84,7 @@ def quantize(
     place = (machine or Machine()).claim()
     model, chosen = (network or ModelChoice()).open_baseline(baseline)
     told = chosen.model or str(baseline)
+    settings = choice.fit(settings, model)
     if from_scratch and chosen.model is None:
         require(settings, "model")
     start = _start(model, settings, chosen, choice.source, told, from_scratch)

@@ -46,10 +46,12 @@ class Quantizing:
         refuse_processes(command)
         settings = (asked or QuantChoice()).read("data", "quant")
         assert settings.data is not None
-        assert settings.quant is not None
-        self.spec: QuantSpec = settings.quant
         place = (machine or Machine()).claim()
         self.model: nn.Module = (network or ModelChoice()).open_baseline(baseline)[0]
+        settings = (asked or QuantChoice()).fit(settings, self.model)
+        assert settings.quant is not None
+        self.spec: QuantSpec = settings.quant
+        assert settings.data is not None
         splits = load(settings.data)
         self.train: Any = splits.train
         self.test: Any = first(splits.test, n)

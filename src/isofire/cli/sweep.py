@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -171,12 +174,31 @@ def _planned(config: Path, asked: Sweep, out: Path, device: str) -> Plan:
         raise SpecError(f"{error} ({config})" if "cells[" in str(error) else str(error)) from error
 
 
+def _timing_told() -> Callable[[int, int], None]:
+    """Tells on stderr how far the timings are, first after 5 seconds."""
+    began = last = time.monotonic()
+
+    def tell(done: int, kinds: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last > _SILENT and done < kinds:
+            last = now
+            left = clock((now - began) / done * (kinds - done))
+            print(f"timing: {done} of {kinds} kinds of cell, about {left} left", file=sys.stderr, flush=True)
+
+    return tell
+
+
+_SILENT = 5.0
+"""Seconds after which a command says how far it is."""
+
+
 def _listed(plan: Plan, workers: int) -> Report:
     """What a sweep would do."""
     store = Store(plan.cells[0].folder)
     waiting = [task for task in plan.cells if not store.exists("cells", task.key)]
     made = {task.key for task in plan.baselines if store.exists("baselines", task.key)}
-    found = estimate(plan, waiting, made)
+    found = estimate(plan, waiting, made, _timing_told())
     lines = [f"{task.key}  {'finished' if task not in waiting else '        '}  {task.title}" for task in plan.cells]
     lines += [
         "",

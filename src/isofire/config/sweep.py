@@ -217,6 +217,11 @@ def _located(item: BaselineSettings, folder: Path) -> BaselineSettings:
     """A file is meant relative to the folder of the TOML that names it."""
     if item.file is None:
         return item
+    if item.file in REGISTER and not (folder / item.file).exists():
+        raise SpecError(
+            f"baselines {item.name!r}: there is no file {item.file}, that is a pretrained network: write pretrained = "
+            f'"{item.file}" in place of file'
+        )
     return msgspec.structs.replace(item, file=os.path.abspath(folder / item.file))
 
 

@@ -111,8 +111,10 @@ def synops_lines(found: SynOpsDrifts) -> str:
     if total.baseline and found.ratio is not None:
         low, high = found.ratio.low - 1, found.ratio.high - 1
         share = f" ({total.change / total.baseline:+.1%}, 95 % {low:+.1%} .. {high:+.1%})"
+    part = ", of a part of the network (isofire cost counts all)" if found.left_out else ""
     lines = [
-        f"SynOps an inference: {total.quantized:,.0f} (fp {total.baseline:,.0f}), change {total.change:+,.0f}{share}",
+        f"SynOps an inference{part}: {total.quantized:,.0f} (fp {total.baseline:,.0f}), "
+        f"change {total.change:+,.0f}{share}",
         f"with these EMDs it could have been at most +-{total.bound:,.0f}",
     ]
     for item in (*found.left_out, *found.by_input):
@@ -143,7 +145,7 @@ def kept_lines(found: Kept, margins: Margins, doubt: str | None = None) -> list[
     """The verdict in words, with what it was taken from, below why the baseline is no reference, if it is none."""
     accuracy, firing = found.told
     doubts = [] if doubt is None else textwrap.wrap(f"! baseline {doubt}", 100, subsequent_indent="    ")
-    lines = [*doubts, f"{MARKS[found.accuracy]} {accuracy}, allowed {100 * margins.accuracy:g}"]
+    lines = [*doubts, f"{MARKS[found.accuracy]} {accuracy}, {found.allowed(margins)}"]
     allowed = "" if found.firing is None else f", allowed {margins.firing:g}"
     return [*lines, f"{MARKS[found.firing or 'undecided']} {firing}{allowed}"]
 

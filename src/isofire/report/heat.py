@@ -13,7 +13,7 @@ from isofire.report.numbers import points
 from isofire.report.palette import bits_order, bits_text
 from isofire.report.table import measure_text
 
-CELL_WIDTH, CELL_HEIGHT, _CHARACTER, _WIDEST = 54, 30, 6.1, 142
+CELL_WIDTH, CELL_HEIGHT, _CHARACTER, _WIDEST = 68, 30, 6.1, 142
 
 
 @dataclass(frozen=True)

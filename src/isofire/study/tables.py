@@ -82,6 +82,8 @@ _NOTES = {
     "accuracy": "acc: accuracy",
     "agreement": "agree: same class as the baseline",
     _OVER_FLOOR: "÷floor: drift (EMD) as a multiple of its noise floor",
+    "reference": "floor: the larger of the image floor (the baseline beside itself on other images) and the control (a "
+    "cell that quantizes nothing)",
     _KEPT: "kept: by the 95 % intervals of accuracy lost and of drift ÷ floor, ✓ within the margins, ✗ beyond them, "
     "? not to be told from so many images",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +24,7 @@ from isofire.training.distributed import pick_device
 
 ONCE = 1.0
 """Seconds of a cell that is timed once; of shorter ones the faster of two counts, since noise only ever adds."""
-ENOUGH = 0.5
+ENOUGH = 0.1
 """Seconds of a forward pass that is long enough to time; small batches cost more an image than those of the sweep."""
 
 Kind = tuple[str, str, str | None, str | float | None]
@@ -66,7 +66,9 @@ class Estimate:
         return max([self.total / workers, *chains])
 
 
-def estimate(plan: Plan, cells: Iterable[Task], made: Container[str] = ()) -> Estimate:
+def estimate(
+    plan: Plan, cells: Sequence[Task], made: Container[str] = (), on_kind: Callable[[int, int], None] | None = None
+) -> Estimate:
     """Time a few images of every kind of cell, and scale by the images of the sweep.
 
     Parameters
@@ -75,10 +77,12 @@ def estimate(plan: Plan, cells: Iterable[Task], made: Container[str] = ()) -> Es
         Of the plan, those that are still to run.
     made
         Keys of finished baselines.
+    on_kind
+        Told how many kinds of cell are timed, and of how many.
     """
     torch.set_num_threads(plan.sweep.threads)
     with _quiet():
-        return _timed(cells, made)
+        return _timed(cells, made, on_kind)
 
 
 @contextmanager
@@ -92,7 +96,8 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _timed(cells: Iterable[Task], made: Container[str]) -> Estimate:
+def _timed(cells: Sequence[Task], made: Container[str], on_kind: Callable[[int, int], None] | None) -> Estimate:
+    kinds = len({_kind(task) for task in cells})
     samples: dict[str, _Sample] = {}
     costs: dict[Kind, CellSeconds] = {}
     found: dict[Kind, tuple[int, float]] = {}
@@ -105,6 +110,8 @@ def _timed(cells: Iterable[Task], made: Container[str]) -> Estimate:
         kind = _kind(task)
         if kind not in costs:
             costs[kind] = sample.cost(task.cell)
+            if on_kind is not None:
+                on_kind(len(costs), kinds)
         number, _ = found.get(kind, (0, 0.0))
         found[kind] = (number + 1, sample.of_cell(costs[kind], task.cell))
         if task.baseline.key not in needed and task.baseline.key not in made:

@@ -233,10 +233,11 @@ def _check_model(path: str | os.PathLike[str], model: nn.Module, tensors: dict[s
     if unlike := [name for name in sorted(own.keys() & stored.keys()) if _form(own[name]) != _form(stored[name])]:
         differences.append(_some(f"{name} is {_form(stored[name])} there, {_form(own[name])} here" for name in unlike))
     if differences:
-        raise CheckpointError(
-            f"{path} belongs to another architecture: {'; '.join(differences)}; "
-            f"{_states(model, [*surplus, *unlike]) or 'build the model as it was when the file was written'}"
+        cure = _states(model, [*surplus, *unlike]) or (
+            "build the model as it was when the file was written; a builder that converts a trained network "
+            "(as_isofire) loads its weights itself, without --weights"
         )
+        raise CheckpointError(f"{path} belongs to another architecture: {'; '.join(differences)}; {cure}")
 
 
 def _states(model: nn.Module, names: list[str]) -> str | None:

@@ -66,11 +66,18 @@ class Kept:
     def told(self) -> tuple[str, str]:
         """Of accuracy and of firing, in words with their numbers."""
         drop, multiple = self.drop, self.multiple
-        lost = f"lost {100 * drop.estimate:.2f} points ({100 * drop.low:.2f} .. {100 * drop.high:.2f})"
+        sign, word = (-100.0, "gained") if drop.estimate < 0 else (100.0, "lost")
+        low, high = sorted((sign * drop.low, sign * drop.high))
+        lost = f"{word} {sign * drop.estimate:.2f} points ({low:.2f} .. {high:.2f})"
         drift = "drift has no noise floor"
         if multiple is not None:
             drift = f"{multiple.estimate:.1f} times the noise floor ({multiple.low:.1f} .. {multiple.high:.1f})"
         return f"accuracy {self.accuracy}: {lost}", f"firing {self.firing or 'undecided'}: {drift}"
+
+    def allowed(self, margins: Margins) -> str:
+        """What may be lost, behind what was lost or gained."""
+        loss = " loss" if self.drop.estimate < 0 else ""
+        return f"allowed{loss} {100 * margins.accuracy:g}"
 
     def __str__(self) -> str:
         return "; ".join(self.told)
