@@ -32,6 +32,10 @@ round by round (above 1: faster than the base): median [least, largest]. "÷ bes
 fastest row that is not isofire's. CPU time counts the work of all threads. Minor faults are pages that the system had
 to hand out during a run. A run in which others used more than 5 % of the machine's CPU time is called busy: its
 ratios by CPU time mean something, its wall times little.
+
+**On a GPU nothing was measured.** `python -m benchmarks.gpu` times the Triton kernels there beside SpikingJelly (its
+own kernels for CUDA, and CuPy where its release has that), `torch.compile` and CUDA graphs: a layer both ways,
+inference and a training step. It was prepared without a GPU and has not run on one.
 """
 
 

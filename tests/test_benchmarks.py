@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks import page, run
+from benchmarks import gpu, page, run
 from benchmarks.cases.base import Case
 from benchmarks.machine import Moment, others
 from benchmarks.measure import Rows, interleaved, ratio
@@ -164,3 +164,12 @@ def test_slopes_are_those_of_a_power_law() -> None:
     times = {f"n {n}": {"wall_ms": [5.0 * n**1.5] * 3, "cpu_ms": [7.0 * n] * 3, "faults": [0.0] * 3} for n in (1, 2, 4)}
     lines = page._slopes({"notes": {"axes": {"n": {"fast": {f"n {n}": n for n in (1, 2, 4)}}}}, "times": times})
     assert lines[-1] == "| n | 1, 2, 4 | fast | 5.00, 14.1, 40.0 | 1.50 | 1.00 |"
+
+
+def test_without_a_gpu_its_benchmark_measures_nothing_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert gpu.main(["--out", str(tmp_path / "gpu.json")]) == 2
+    assert "needs a CUDA device, and torch finds none: nothing was measured" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

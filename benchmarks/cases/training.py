@@ -26,11 +26,11 @@ def training_step(given: Given) -> Rows:
     """SpikingJelly beside isofire, in full precision."""
     model, rows = trained().train(), Rows()
     images, labels = given.labelled(BATCH, "train")
-    rows.add("spikingjelly", lambda: _step(peer_of(model), images, labels), same=False)
-    rows.add("spikingjelly, channels_last", lambda: _step(last(peer_of(model)), last(images), labels), same=False)
+    rows.add("spikingjelly", lambda: step(peer_of(model), images, labels), same=False)
+    rows.add("spikingjelly, channels_last", lambda: step(last(peer_of(model)), last(images), labels), same=False)
     rows.add(COMPILED, lambda: _compiled(last(peer_of(model)), last(images), labels), same=False)
     for name, path in (("isofire, torch operations", "torch"), ("isofire", "auto")):
-        rows.add(name, lambda path=path: _step(backend(model, path), last(images), labels), same=False)
+        rows.add(name, lambda path=path: step(backend(model, path), last(images), labels), same=False)
     return rows
 
 
@@ -45,11 +45,11 @@ def qat_step(given: Given) -> Rows:
         "states of 4 bits, pre_fire": {"membrane": {"bits": 4}},
         "states of 4 bits, post_reset": {"membrane": {"bits": 4, "placement": "post_reset"}},
     }
-    rows.add("full precision", lambda: _step(backend(model, "auto"), last(images), labels), same=False)
+    rows.add("full precision", lambda: step(backend(model, "auto"), last(images), labels), same=False)
     for name, spec in specs.items():
         prepared = prepare(model, isofire.QuantSpec(**spec))
         calibrate_(prepared, images)
-        rows.add(name, lambda net=prepared: _step(net.train(), last(images), labels), same=False)
+        rows.add(name, lambda net=prepared: step(net.train(), last(images), labels), same=False)
     return rows
 
 
@@ -78,10 +78,10 @@ def firing_losses(given: Given) -> Rows:
 
 
 def _compiled(model: nn.Module, images: Tensor, labels: Tensor) -> Row:
-    return _step(torch.compile(model), images, labels)  # type: ignore[arg-type]
+    return step(torch.compile(model), images, labels)  # type: ignore[arg-type]
 
 
-def _step(model: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], None]:
+def step(model: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], None]:
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, nesterov=True)
 
     def run() -> None:

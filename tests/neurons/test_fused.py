@@ -68,6 +68,24 @@ def test_every_option(kind: str, path: str, make_neuron: Any, currents: Any, run
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("kind", KINDS)
+def test_membranes_are_the_reference_s_to_the_last_bit(kind: str, path: Any, make_neuron: Any, currents: Any) -> None:
+    # a threshold put at a membrane and just above it tells a difference of one bit, which spikes seldom show
+    x = currents(3, 1, 40)
+    quiet = make_neuron(kind, v_threshold=1e6, v_reset=-0.3)
+    *before, membranes = quiet.states(x)[0][:, 0].detach()
+    # those that have not been as high before, nor at rest
+    rising = torch.nonzero(membranes > torch.stack(before).amax(0).clamp(min=-0.3)).flatten().tolist()
+    assert len(rising) >= 8
+    for place in rising:
+        at, above = membranes[place].item(), torch.nextafter(membranes[place], torch.tensor(torch.inf)).item()
+        for threshold, expected in ((at, 1.0), (above, 0.0)):
+            neuron = make_neuron(kind, v_threshold=threshold, v_reset=-0.3, backend=path)
+            with torch.no_grad():
+                assert neuron(x[:, :, place : place + 1])[-1].item() == expected, (place, threshold)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_membrane_quantizer(
     kind: str, path: str, make_neuron: Any, currents: Any, run: Run, assert_close: Any
 ) -> None:
