@@ -1,8 +1,8 @@
 """The packaged CIFAR-10 network in integers of its own, and in C: `python -m scripts.chips.packaged --root DATA`.
 
 Weights of 4 bits (LSQ); stem and readout stay in full precision. Every layer's spikes of N test images are compared:
-integers with the float32 and the float64 network, and the compiled C program with the integers. About 20 minutes on a
-core for 1,000 images; what it found is stored in results/ (`FILE`).
+integers with the float32 and the float64 network, and the compiled C program with the integers. Some minutes on a core
+for 1,000 images; what it found is stored in results/ (`FILE`).
 """
 
 from __future__ import annotations
