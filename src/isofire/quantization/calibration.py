@@ -17,7 +17,8 @@ from isofire.errors import ModelError, SpecError
 from isofire.neurons import MembraneQuantizer
 from isofire.quantization.attach import check_can_fire
 from isofire.quantization.by_firing.bypass import Bypass
-from isofire.quantization.by_firing.sequence import ByLayer, OnStep, firing_of
+from isofire.quantization.by_firing.fired import firing_of
+from isofire.quantization.by_firing.sequence import ByLayer, OnStep
 from isofire.quantization.contract import own_code, try_states, try_weights
 from isofire.quantization.diagnosis.fault import LEAST_SPIKES
 from isofire.quantization.diagnosis.silence import why_silent

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from isofire.adapters import require_kept
 from isofire.batches import Data
 from isofire.errors import ModelError, SpecError
+from isofire.quantization.by_firing.fired import firing_of
 from isofire.quantization.by_firing.images import first_that_fit
-from isofire.quantization.by_firing.sequence import ByLayer, firing_of
+from isofire.quantization.by_firing.sequence import ByLayer
 from isofire.quantization.calibration import calibration_batches
 from isofire.quantization.plan import make_plan
 from isofire.quantization.verbs import spec_of
@@ -36,7 +37,7 @@ class Repaired:
     drift_before, drift_after
         Mean |change| of the neurons' rates against the baseline.
     note
-        Why nothing could be done; None if something could.
+        Why nothing could be done, or what is wrong with what was; None if all is well.
     """
 
     layer: str
@@ -51,7 +52,8 @@ class Repaired:
     note: str | None
 
     def __str__(self) -> str:
-        said = self.note or f"drift {self.drift_before:.5f} -> {self.drift_after:.5f}"
+        said = f"drift {self.drift_before:.5f} -> {self.drift_after:.5f}"
+        said = said if self.note is None else f"{said}; {self.note}"
         return (
             f"{self.layer}: rate {self.rate_before:.4f} -> {self.rate_after:.4f} (full precision {self.rate:.4f}), "
             f"silent {self.dead_before:.1%} -> {self.dead_after:.1%} ({self.dead:.1%}); {said}"
@@ -117,8 +119,11 @@ def repair_(
         for name in (name for name in work.trace.order if name in work.neurons):
             replay = work.replay(name)
             step = work.bring_back(name, replay)
-            now = replay.counts()
-            finding = _finding(name, targets[name], before[name], now, replay.samples, step.note)
+            now, note = replay.counts(), step.note or work.unlike(name, replay)
+            samples = replay.samples
+            if note is not None:
+                now = firing_of(model, batches).counts[name]
+            finding = _finding(name, targets[name], before[name], now, samples, note)
             found.append(finding)
             if on_layer is not None:
                 on_layer(finding)

@@ -14,7 +14,7 @@ from isofire.models import sew_resnet8
 from isofire.neurons import LIF, PerStep, Repeat
 from isofire.quantization import calibrate, convert, integer_weights, prepare, quantize_
 from isofire.quantization.by_firing.bypass import Bypass
-from isofire.quantization.by_firing.sequence import firing_of
+from isofire.quantization.by_firing.fired import firing_of
 from isofire.quantization.by_firing.trace import calls_of, trace
 
 W2 = {"method": "gptq", "bits": 2}

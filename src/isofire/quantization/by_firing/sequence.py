@@ -14,18 +14,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from isofire.adapters import find_neurons, from_rest, heard
+from isofire.adapters import find_neurons
 from isofire.errors import ModelError, SpecError
 from isofire.neurons import MembraneQuantizer
 from isofire.quantization.attach import check_can_fire
+from isofire.quantization.by_firing.alone import unlike
 from isofire.quantization.by_firing.bypass import Bypass
 from isofire.quantization.by_firing.correction import search_shift
+from isofire.quantization.by_firing.fired import firing_of
 from isofire.quantization.by_firing.images import first_that_fit
 from isofire.quantization.by_firing.membrane import fit_membrane_
 from isofire.quantization.by_firing.normed import normed_layers
 from isofire.quantization.by_firing.objective import Objective, firing_error
 from isofire.quantization.by_firing.patches import KINDS, moments
-from isofire.quantization.by_firing.replay import Replay, spikes_per_neuron
+from isofire.quantization.by_firing.replay import Replay
 from isofire.quantization.by_firing.trace import Call, calls_of, trace
 from isofire.quantization.contract import own_code, try_states
 from isofire.quantization.diagnosis.fault import LEAST_SPIKES
@@ -35,7 +37,6 @@ from isofire.quantization.reestimate import reestimate_batch_norm
 from isofire.quantization.shared_scale import weight_scale
 from isofire.quantizers.observer import RangeObserver
 from isofire.quantizers.setting import MembraneSetting, WeightSetting
-from isofire.running import evaluating, forward
 
 _LOG = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class Step(NamedTuple):
     layer
         Its name.
     done
-        "weights rounded", "norm measured", "rates corrected", "levels chosen" or "gone silent".
+        "weights rounded", "norm measured", "rates corrected", "levels chosen", "tried alone" or "gone silent".
     before, after
         Mean |change| of its neurons' rates against full precision, in spikes per neuron per step; None where it is not
         looked at.
@@ -232,11 +233,18 @@ class ByLayer:
             yield Step(name, "levels chosen", replay.as_rate(before), replay.as_rate(after))
             if self.correct:
                 yield self.bring_back(name, replay)
+        if (note := self.unlike(name, replay)) is not None:
+            _LOG.warning("calibration: %r: %s", name, note)
+            yield Step(name, "tried alone", note=note)
         if int(self.targets[name].sum()) >= LEAST_SPIKES and not bool(replay.counts().any()):
             fault = reason(name, replay, self.silent)
             self.silent.append(name)
             _LOG.warning("calibration: %s", fault)
             yield Step(name, "gone silent", note=f"{fault.found}; {fault.cure}")
+
+    def unlike(self, name: str, replay: Replay) -> str | None:
+        """What is to be said where the layer fires otherwise in the network; see `alone.unlike`."""
+        return unlike(self.model, name, self.neurons[name], replay, self.batches)
 
     def share(self, choice: LayerAssignment, membrane: MembraneQuantizer, setting: MembraneSetting) -> None:
         """Give a layer's membranes the scale of the weights before them."""
@@ -304,36 +312,6 @@ class ByLayer:
 
     def error(self, name: str, counts: Tensor, objective: Objective = "paired") -> Tensor:
         return firing_error(counts, self.targets[name], objective)
-
-
-class Fired(NamedTuple):
-    """How often each neuron of a network fired.
-
-    Parameters
-    ----------
-    counts
-        Layer of neurons -> `[C, P]` int64, over all images and steps.
-    samples
-        Layer of neurons -> images times steps that it saw.
-    """
-
-    counts: dict[str, Tensor]
-    samples: dict[str, int]
-
-
-def firing_of(model: nn.Module, batches: Iterable[Tensor]) -> Fired:
-    """How often each neuron fires over all batches; layers that are not called are not in it."""
-    found = Fired({}, {})
-
-    def add(name: str, fired: Tensor) -> None:
-        spikes = spikes_per_neuron(fired)
-        found.counts[name] = found.counts[name] + spikes if name in found.counts else spikes
-        found.samples[name] = found.samples.get(name, 0) + fired.shape[0] * fired.shape[1]
-
-    with heard(find_neurons(model), add), torch.no_grad(), evaluating(model), from_rest(model):
-        for inputs in batches:
-            forward(model, inputs)
-    return found
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from isofire.adapters import Adapter, find_neurons, input_axis, no_neurons, require_kept
 from isofire.batches import Data
 from isofire.errors import SpecError
-from isofire.quantization.by_firing.sequence import firing_of
+from isofire.quantization.by_firing.fired import firing_of
 from isofire.quantization.calibration import calibration_batches
 from isofire.quantization.diagnosis.fault import LEAST_SPIKES, Fault
 from isofire.quantization.diagnosis.record import Diagnosis, LayerDiagnosis, span
