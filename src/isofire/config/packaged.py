@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from isofire.errors import SpecError
+from isofire.toml_json import read_toml
 
 FOLDER = Path(__file__).parents[1] / "configs"
 """Networks, sweeps and studies that run as they are."""
@@ -13,11 +15,6 @@ FOLDER = Path(__file__).parents[1] / "configs"
 
 def located(path: str | os.PathLike[str]) -> Path:
     """The file of this name, or where there is none and it begins with configs/ the package's.
-
-    Raises
-    ------
-    SpecError
-        If there is none, and the package has one of that name in a folder.
 
     Examples
     --------
@@ -31,8 +28,19 @@ def located(path: str | os.PathLike[str]) -> Path:
         inside = FOLDER.joinpath(*path.parts[1:])
         if inside.is_file():
             return inside
-    if found := sorted(
-        file.relative_to(FOLDER.parent).as_posix() for file in FOLDER.rglob("*.toml") if file.name == path.name
-    ):
-        raise SpecError(f"there is no file {path}; the package has {', '.join(found)}: name that")
     return path
+
+
+def read_located(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The TOML file of this name, see `located`.
+
+    Raises
+    ------
+    SpecError
+        If it cannot be read, as `read_toml`; where the package has one of that name in a folder, names that.
+    """
+    file = located(path)
+    same = (own for own in FOLDER.rglob("*.toml") if own.name == file.name)
+    if not file.exists() and (found := sorted(own.relative_to(FOLDER.parent).as_posix() for own in same)):
+        raise SpecError(f"there is no file {file}; the package has {', '.join(found)}: name that")
+    return read_toml(file)

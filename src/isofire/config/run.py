@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from isofire.config.data import DataSettings
-from isofire.config.packaged import located
+from isofire.config.packaged import read_located
 from isofire.config.source import merge_settings
 from isofire.config.tables import lay_data, read_recipe, read_table
 from isofire.errors import SpecError
@@ -18,7 +18,6 @@ from isofire.limits import Count, Seed
 from isofire.quantization import CALIBRATION_IMAGES
 from isofire.quantization.presets import preset as spec_of_preset
 from isofire.spec import QuantSpec
-from isofire.toml_json import read_toml
 from isofire.training import Recipe
 
 
@@ -93,7 +92,7 @@ def read_config(
     SpecError
         If the file cannot be read, or a key or value is not valid; says where and what is meant.
     """
-    values = {} if path is None else read_toml(located(path))
+    values = {} if path is None else read_located(path)
     if preset is not None:
         if "quant" in values:
             raise SpecError(f"--preset {preset} and the table [quant] of {path} both say what to quantize; drop one")

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from isofire.config.cells import CellGroup, Exclusion
 from isofire.config.data import DataSettings
-from isofire.config.packaged import located
+from isofire.config.packaged import located, read_located
 from isofire.config.source import ConfigSource, merge_settings
 from isofire.config.tables import lay_data, read_table
 from isofire.errors import SpecError
@@ -20,7 +20,6 @@ from isofire.firing.evidence.outcome import Margins
 from isofire.limits import Count, Seed, Threads
 from isofire.models.pretrained import REGISTER
 from isofire.quantization import CALIBRATION_IMAGES
-from isofire.toml_json import read_toml
 from isofire.training import Recipe
 
 
@@ -138,7 +137,7 @@ def read_sweep(
         If a key is unknown, a value out of range, an exclusion matches nothing; says where.
     """
     file = located(path)
-    merged, places = merge_settings(read_toml(file), settings, str(path), allow_code)
+    merged, places = merge_settings(read_located(path), settings, str(path), allow_code)
     lay_data(merged, data or {}, places)
     if baseline is not None or builder is not None:
         merged["baselines"] = [_given(merged.get("baselines", [{}]), baseline, builder, places)]
