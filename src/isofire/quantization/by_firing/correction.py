@@ -5,6 +5,8 @@ a layer's bias holds at no cost, takes most of it back (layer-wise bias calibrat
 matched by running the layer, not by a formula). All channels are searched at once. More current never lowers a
 channel's mean rate, so halving finds where that is right, even for a channel that does not fire at all; small steps
 from there, or from no shift at all, whichever is nearer, then bring each neuron's rate as near as one constant can.
+Where channels act on each other, as those of recurrent neurons, what each found by itself is tried together, and as
+much of it is kept as brings the layer nearer.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ REACH = 16.0
 _HALVINGS = 14
 _STEPS = (0.1, 0.05, 0.025, 0.0125, 0.00625)
 _PASSES = 3
+_SHARES = (1.0, 0.75, 0.5, 0.25, 0.1)
 
 
 class Correction(NamedTuple):
@@ -54,7 +57,21 @@ def search_shift(counts: Callable[[Tensor], Tensor], target: Tensor, unit: float
                 shift, best = _better(shift, best, shift + sign * step * unit, counts, target)
             if torch.equal(start, best):
                 break
-    return Correction(shift, before, best)
+    return _together(Correction(shift, before, best), counts, target)
+
+
+def _together(found: Correction, counts: Callable[[Tensor], Tensor], target: Tensor) -> Correction:
+    """What is left of it, and its error, when all channels are shifted at once."""
+    error = firing_error(counts(found.shift), target)
+    if torch.equal(error, found.after):
+        return found
+    kept = Correction(torch.zeros_like(found.shift), found.before, found.before)
+    for share in _SHARES:
+        shift = share * found.shift
+        error = firing_error(counts(shift), target)
+        if error.mean() < kept.after.mean():
+            kept = Correction(shift, found.before, error)
+    return kept
 
 
 def _halve(counts: Callable[[Tensor], Tensor], target: Tensor, reach: float) -> Tensor:

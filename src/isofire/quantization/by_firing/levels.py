@@ -83,7 +83,12 @@ def search(errors: Callable[[Table], Tensor], count: int, states: States, channe
         for _ in range(_PASSES):
             if not _improve(best, step * (states.threshold - states.rest), states):
                 break
-    return best.table
+    if channels == 1 or torch.equal(real := errors(best.table), best.error):
+        return best.table
+    # channels that act on each other, as those of recurrent neurons, are not chosen each by itself: all take the same
+    alike = search(errors, count, states, 1)
+    shared = Table(*(part.expand(channels, -1).clone() for part in alike))
+    return min((best.table, real), (shared, errors(shared)), key=lambda tried: float(tried[1].mean()))[0]
 
 
 class _Best:

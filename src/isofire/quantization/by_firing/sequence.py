@@ -275,7 +275,8 @@ class ByLayer:
         if replay.norm is not None:
             own = self.trace.calls[self.trace.norms[name]] == self.trace.calls[name]
             return replay.norm if own and replay.norm.bias is not None else None
-        before = self.trace.order[: self.trace.order.index(name)]
+        order = self.trace.order
+        before = [other for other in order[: order.index(name)] if not other.startswith(f"{name}.")]
         for other in reversed(before):
             if other in self.neurons:
                 return None

@@ -54,7 +54,8 @@ class Trace(NamedTuple):
     Parameters
     ----------
     order
-        Names of the layers that were asked for, of every norm, and of every layer of neurons.
+        Names of the layers that were asked for, of every norm, and of every layer of neurons; those inside a neuron
+        before it.
     calls
         How often each was called in one forward pass.
     norms
@@ -114,7 +115,18 @@ def trace(model: nn.Module, inputs: Tensor, layers: Sequence[str]) -> Trace:
     with hooked(handles), torch.no_grad(), evaluating(model), from_rest(model):
         forward(model, inputs)
     own = frozenset(norms.values()) - frozenset(taken.values())
-    return Trace(tuple(dict.fromkeys(order)), {name: n for name, n in calls.items() if n}, taken, own)
+    return Trace(_inner_first(dict.fromkeys(order), neurons), {name: n for name, n in calls.items() if n}, taken, own)
+
+
+def _inner_first(order: Iterable[str], neurons: Iterable[str]) -> tuple[str, ...]:
+    """Layers that neurons call themselves, as recurrent weights, stand before them: neurons fire by what these are."""
+    known = set(neurons)
+    found: list[str] = []
+    for name in order:
+        inside = (other for other in known if name != other and name.startswith(f"{other}." if other else ""))
+        owner = next(inside, None)
+        found.insert(len(found) if owner is None or owner not in found else found.index(owner), name)
+    return tuple(found)
 
 
 def calls_of(model: nn.Module, name: str, batches: Iterable[Tensor], expected: int = 0) -> list[list[Call]]:
