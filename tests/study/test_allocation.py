@@ -275,3 +275,16 @@ def test_salience_is_that_of_the_formula():
     # spikes (-1/2, 1/4); the change of each spike is -1; both images together: d = (1, -1/2)
     first = torch.tensor([1.0, -0.5], dtype=torch.float64)
     assert found.tolist() == pytest.approx((first + first**2 / 2).abs().tolist())
+
+
+def test_pairs_of_images_and_labels_are_taken_as_sets_of_them():
+    torch.manual_seed(0)
+    layers = PerStep(nn.Linear(6, 8)), IF(v_threshold=0.4), PerStep(nn.Linear(8, 8)), IF(v_threshold=0.4)
+    model = nn.Sequential(Repeat(3), *layers, PerStep(nn.Linear(8, 2))).eval()
+    pair = torch.rand(40, 6), torch.arange(40) % 2
+    spec = isofire.QuantSpec(weights={"method": "uniform", "bits": 4})
+    found = [
+        allocate(model, spec, [2, 4], Budget(weight_bytes=400.0), some, some)
+        for some in (pair, isofire.data.TensorSet.of(pair, "data", "train"))
+    ]
+    assert found[0].chosen.made.spec == found[1].chosen.made.spec

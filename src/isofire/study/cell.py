@@ -16,7 +16,6 @@ from torch import nn
 from isofire.adapters import copy_of
 from isofire.batches import BatchSource, Data, count_images
 from isofire.config import Mode
-from isofire.data import EventSet, ImageSet, TensorSet
 from isofire.errors import ModelError, SpecError
 from isofire.firing import Comparison, Observation, compare
 from isofire.firing.cost import Cost, CostComparison, measure_cost
@@ -35,7 +34,7 @@ from isofire.quantization import (
 )
 from isofire.spec import QuantSpec
 from isofire.study.quick import is_wanted, looked_up, quickened
-from isofire.study.splits import AnySet, sample
+from isofire.study.splits import AnySet, as_set, sample
 from isofire.training import EpochRecord, Recipe, train
 from isofire.training.distributed import pick_device
 
@@ -248,7 +247,7 @@ def _control_labels(mode: Mode) -> dict[str, Any]:
 
 
 def _set_of(data: AnySet | NamedData | Data, split: str) -> AnySet | NamedData:
-    return data if isinstance(data, ImageSet | EventSet | TensorSet | NamedData) else TensorSet.of(data, "data", split)
+    return data if isinstance(data, NamedData) else as_set(data, split)
 
 
 def _calibration(train_set: AnySet | NamedData, images: int, seed: int, place: torch.device) -> tuple[Data, int]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from isofire.batches import is_pair
+from isofire.batches import Data, is_pair
 from isofire.config import DataSettings
 from isofire.data import NAMES, EventSet, ImageSet, TensorSet, check_options, hold_out, load
 from isofire.data.split import stratified_sample
@@ -110,6 +110,11 @@ def load_split(settings: DataSettings, split: str) -> AnySet:
     return found
 
 
+def as_set(data: AnySet | Data, split: str, name: str = "data") -> AnySet:
+    """Images and labels of any form as a set, which can be cut, shuffled, and told from others by its contents."""
+    return data if isinstance(data, AnySet) else TensorSet.of(data, name, split)
+
+
 def _load(settings: DataSettings, split: str) -> AnySet:
     if not is_named(settings.name):
         if settings.name not in NAMES:
@@ -122,8 +127,7 @@ def _load(settings: DataSettings, split: str) -> AnySet:
             "them out"
         )
     found = load_named(settings.name, split).data
-    # a set can be cut, shuffled, and told from others by its contents
-    return found if isinstance(found, AnySet) else TensorSet.of(found, settings.name, split)
+    return as_set(found, split, settings.name)
 
 
 def unknown_set(name: str) -> SpecError:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from isofire.adapters import copy_of
+from isofire.batches import Data
 from isofire.errors import DataError, SpecError
 from isofire.firing import Observation
 from isofire.firing.evidence.noise_floor import image_floor
@@ -21,7 +22,7 @@ from isofire.study.allocation.budget import Budget, Tolerance
 from isofire.study.allocation.measure import MEASURE, Bits, Made, Option, Workshop
 from isofire.study.allocation.record import Allocation, Candidate
 from isofire.study.allocation.solve import Limit, least, limits_of
-from isofire.study.splits import AnySet
+from isofire.study.splits import AnySet, as_set
 
 ROUNDS = 4
 """Networks that are made at most until one keeps, as measured, to limits that sums only estimate."""
@@ -33,10 +34,10 @@ def allocate(
     spec: QuantSpec,
     bits: Sequence[int],
     limits: Budget | Tolerance,
-    train_set: AnySet,
-    test_set: AnySet,
+    train_set: AnySet | Data,
+    test_set: AnySet | Data,
     *,
-    choose_on: AnySet | None = None,
+    choose_on: AnySet | Data | None = None,
     seed: int = 0,
     calibration_images: int = CALIBRATION_IMAGES,
     batch_size: int = 128,
@@ -92,6 +93,7 @@ def allocate(
         if on_step is not None:
             on_step(done, total)
 
+    train_set, test_set = as_set(train_set, "train"), as_set(test_set, "test")
     costs = isinstance(limits, Budget) and limits.costs
     work = Workshop(
         model, spec, train_set, costs=costs, step=step, seed=seed, calibration_images=calibration_images,
@@ -100,7 +102,7 @@ def allocate(
     if not work.layers or not choices:
         raise SpecError("there is nothing to choose: the spec quantizes no layer, or no bits are given")
     total = len(work.layers) * len(choices) + 2 + ROUNDS + 4
-    images = choose_on if choose_on is not None else train_set.first(min(len(train_set), len(test_set)))
+    images = train_set.first(min(len(train_set), len(test_set))) if choose_on is None else as_set(choose_on, "choose")
     choice = _Choice(work, limits, choices, images)
     chosen = choice.best()
     seen = work.observe(test_set)
