@@ -7,7 +7,7 @@ import time
 import pytest
 
 from isofire.errors import SpecError
-from isofire.quantization.patterns import compile_pattern
+from isofire.quantization.patterns import MOST_REPEATS, compile_pattern, matches
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,17 @@ def test_the_worst_that_is_taken_ends() -> None:
     start = time.perf_counter()
     assert pattern.fullmatch("a" * 60) is None
     assert time.perf_counter() - start < 10
+
+
+@pytest.mark.parametrize("repeats", range(1, MOST_REPEATS + 1))
+def test_a_long_name_cannot_take_long(repeats: int) -> None:
+    text = "a*" * repeats + "b"
+    for length in (60, 100, 316, 1000, 5000):
+        began = time.process_time()
+        try:
+            assert not matches(text, "a" * length, "here")
+        except SpecError as error:
+            assert length**repeats > 10**9
+            assert f"with {length} characters" in str(error)  # noqa: PT017
+        assert time.process_time() - began < 5
+    assert matches(text, "a" * 60 + "b", "here")

@@ -13,7 +13,9 @@ LONGEST = 500
 """Characters of a pattern."""
 MOST_REPEATS = 5
 """Parts of a pattern that may match any number of characters: the time to match a name of n characters grows with at
-most the power of their number, for names of 60 characters some 5 million steps."""
+most the power of their number."""
+MOST_STEPS = 10**10
+"""That power, at most: five such parts and a name of 100 characters, a third of a second."""
 
 _REPEATS = (codes.MAX_REPEAT, codes.MIN_REPEAT)
 
@@ -45,6 +47,24 @@ def compile_pattern(text: str, place: str) -> re.Pattern[str]:
             "several rules"
         )
     return pattern
+
+
+def matches(text: str, name: str, place: str) -> bool:
+    """Whether the whole name is matched.
+
+    Raises
+    ------
+    SpecError
+        As `compile_pattern`, or if the name is so long that matching it could take long.
+    """
+    pattern = compile_pattern(text, place)
+    count = _repeats(parser.parse(text), False, place)
+    if len(name) ** count > MOST_STEPS:
+        raise SpecError(
+            f"matching {count} parts of any length against the name of a layer with {len(name)} characters, "
+            f"{name[:40]!r}..., could take for ever ({place}); write fewer such parts, several rules, or the name"
+        )
+    return pattern.fullmatch(name) is not None
 
 
 def _repeats(tree: Any, repeated: bool, place: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from torch import nn
 from isofire.adapters import find_neurons, no_neurons, refuse_compiled, refuse_integers
 from isofire.errors import SpecError
 from isofire.neurons import Neuron
-from isofire.quantization.patterns import compile_pattern
+from isofire.quantization.patterns import compile_pattern, matches
 from isofire.quantization.temporal import TemporalLayer, check_temporal
 from isofire.quantizers import ConstantSetting, MembraneSetting, Setting, WeightSetting
 from isofire.spec import TARGETS, QuantSpec, Rule
@@ -195,7 +194,7 @@ def _rule_for(name: str, target: str, rules: Sequence[Rule]) -> Rule | None:
 
 
 def _matches(match: str, name: str) -> bool:
-    return re.fullmatch(match[3:], name) is not None if match.startswith("re:") else match == name
+    return matches(match[3:], name, f"match {match!r}") if match.startswith("re:") else match == name
 
 
 def _check_rules(rules: Sequence[Rule], weighted: Sequence[str], neurons: Sequence[str]) -> None:
