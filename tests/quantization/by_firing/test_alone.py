@@ -53,7 +53,7 @@ def test_calibration_names_the_layer(how: dict[str, float], caplog: pytest.LogCa
     steps = []
     with caplog.at_level(logging.WARNING):
         isofire.quantize_(Loop(**how).eval(), SPEC, (IMAGES, LABELS), on_step=steps.append)
-    named = [step.layer for step in steps if step.done == "tried alone"]
+    named = [step.layer for step in steps if step.done == "compared with the network"]
     assert named == (["second"] if how else [])
     assert ("tried alone it gives" in caplog.text) == bool(how)
 

@@ -14,7 +14,7 @@ from isofire.adapters import Adapter
 from isofire.quantization.by_firing.fired import firing_of
 from isofire.quantization.by_firing.replay import Replay
 
-_SHARE = 0.01
+_SHARE = 0.001
 """Of the spikes, that may differ: a bias is added to stored currents in another order than a network adds it."""
 
 

@@ -49,7 +49,8 @@ class Step(NamedTuple):
     layer
         Its name.
     done
-        "weights rounded", "norm measured", "rates corrected", "levels chosen", "tried alone" or "gone silent".
+        "weights rounded", "norm measured", "rates corrected", "levels chosen", "compared with the network" or "gone
+        silent".
     before, after
         Mean |change| of its neurons' rates against full precision, in spikes per neuron per step; None where it is not
         looked at.
@@ -235,7 +236,7 @@ class ByLayer:
                 yield self.bring_back(name, replay)
         if (note := self.unlike(name, replay)) is not None:
             _LOG.warning("calibration: %r: %s", name, note)
-            yield Step(name, "tried alone", note=note)
+            yield Step(name, "compared with the network", note=note)
         if int(self.targets[name].sum()) >= LEAST_SPIKES and not bool(replay.counts().any()):
             fault = reason(name, replay, self.silent)
             self.silent.append(name)
