@@ -95,3 +95,44 @@ def test_biases_that_are_quantized_themselves_stay_and_are_named():
     assert second.note == "the bias that reaches this layer's currents is quantized itself"
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"1.0.bias"}
+
+
+class Skip(nn.Module):
+    """The first layer's currents feed its neurons and, through other weights, the neurons behind those too."""
+
+    def __init__(self, joined: bool):
+        super().__init__()
+        torch.manual_seed(3)
+        self.a, self.n = nn.Linear(16, 24), LIF(v_threshold=0.4)
+        self.b, self.k = nn.Linear(24, 20, bias=False), nn.Linear(24, 20, bias=False)
+        self.m, self.out, self.joined = LIF(v_threshold=0.3), nn.Linear(20, 4), joined
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        currents = self.a(x).expand(6, -1, -1)
+        behind = self.b(self.n(currents))
+        return self.out(self.m(behind + self.k(currents) if self.joined else behind))
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_bias_that_reaches_other_neurons_too_stays(joined: bool):
+    model, baseline = Skip(joined).eval(), Skip(joined).eval()
+    with torch.no_grad():
+        model.a.weight.mul_(0.8)
+    before = model.a.bias.detach().clone()
+    first, _ = repair_(model, baseline, images())
+    assert torch.equal(model.a.bias, before) == joined
+    assert (first.note == "no bias of its own reaches this layer's currents") == joined
+
+
+def test_neurons_without_a_threshold_are_named():
+    neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
+
+    def made() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(Repeat(6), nn.Linear(16, 24), neuron.PSN(T=6), nn.Linear(24, 4)).eval()
+
+    spec = isofire.QuantSpec(weights={"method": "gptq", "bits": 3}, correct="bias", first_layer="quantize")
+    with pytest.raises(ModelError, match=r"'2' \(PSN\) has no threshold .*correct = 'never'"):
+        isofire.quantize_(made(), spec, images())
+    with pytest.raises(ModelError, match=r"'2' \(PSN\) has no threshold"):
+        repair_(made(), made(), images())

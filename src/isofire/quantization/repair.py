@@ -118,6 +118,7 @@ def repair_(
         work.look(targets)
         for name in (name for name in work.trace.order if name in work.neurons):
             replay = work.replay(name)
+            replay.require_threshold(name)
             step = work.bring_back(name, replay)
             now, note = replay.counts(), step.note or work.unlike(name, replay)
             samples = replay.samples

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from isofire.adapters import Adapter, Layout
+from isofire.errors import ModelError
 from isofire.neurons.counting import add_counts, add_image_counts, zero_counts
 from isofire.quantization.by_firing.trace import Call
 
@@ -59,6 +60,16 @@ class Replay:
     def unit(self) -> float:
         """The threshold, which shifts and levels are measured by: where thresholds differ, the largest."""
         return float(self.adapter.threshold(self.neuron).abs().max()) or 1.0
+
+    def require_threshold(self, name: str) -> None:
+        """Raise ModelError if these neurons have no threshold, which shifts and levels are measured by."""
+        try:
+            self.adapter.threshold(self.neuron)
+        except AttributeError as error:
+            raise ModelError(
+                f"{name!r} ({type(self.neuron).__name__}) has no threshold that biases and levels could be measured "
+                f"by: {error}; leave its membranes float by a rule, and set correct = 'never'"
+            ) from error
 
     def as_rate(self, errors: Tensor) -> float:
         """Mean over channels of errors in spikes, as spikes per neuron per step."""

@@ -18,7 +18,7 @@ from isofire.adapters import find_neurons
 from isofire.errors import ModelError, SpecError
 from isofire.neurons import MembraneQuantizer
 from isofire.quantization.attach import check_can_fire
-from isofire.quantization.by_firing.alone import unlike
+from isofire.quantization.by_firing.alone import Elsewhere, unlike
 from isofire.quantization.by_firing.bypass import Bypass
 from isofire.quantization.by_firing.correction import search_shift
 from isofire.quantization.by_firing.fired import firing_of
@@ -215,6 +215,8 @@ class ByLayer:
         if self.reestimate and (norm := self.trace.norms.get(name)) is not None:
             inputs = [call.input for calls in replay.batches for call in calls]
             yield self.measure(norm, inputs if replay.channel_axis == 1 else [x.flatten(0, 1) for x in inputs])
+        if self.correct or name in self.membranes:
+            replay.require_threshold(name)
         if self.correct:
             yield self.bring_back(name, replay)
         if name in self.membranes:
@@ -287,20 +289,25 @@ class ByLayer:
         return None
 
     def reaches(self, holder: nn.Module, name: str, replay: Replay) -> bool:
-        """Whether a change of this bias arrives in the layer's currents as it is."""
-        unit = replay.unit
+        """Whether a change of this bias arrives in the layer's currents as it is, and nowhere else."""
+        unit, elsewhere = replay.unit, Elsewhere(self.model, name, self.batches[0])
         bias = holder.bias
         assert isinstance(bias, Tensor)
         kept = bias.detach().clone()
         bias.add_(unit / 8)
         try:
             (moved,) = calls_of(self.model, name, self.batches[:1], self.trace.calls[name])
+            alone = elsewhere.is_unmoved()
         finally:
             bias.copy_(kept)
         was = replay.batches[0]
-        return len(moved) == len(was) and all(
-            bool(torch.allclose(new.input, old.input + unit / 8, atol=1e-4 * unit, rtol=1e-5))
-            for new, old in zip(moved, was, strict=True)
+        return (
+            alone
+            and len(moved) == len(was)
+            and all(
+                bool(torch.allclose(new.input, old.input + unit / 8, atol=1e-4 * unit, rtol=1e-5))
+                for new, old in zip(moved, was, strict=True)
+            )
         )
 
     # -- what both need ----------------------------------------------------------------------------------------------
