@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from isofire.firing.cost.call import Call
-from isofire.firing.cost.events import NONE, Events, counted, is_whole
+from isofire.firing.cost.events import NONE, Events, Source, counted, is_whole
 from isofire.firing.cost.operations import CHOOSING, ROUNDING, SCATTERING, SUMS_OF_TWO
 from isofire.firing.cost.picked import picked
 
@@ -21,8 +21,13 @@ def unchanged(call: Call) -> Events:
             continue
         found = call.events(x)
         if found.count is not None and x.shape == call.output.shape and torch.equal(x, call.output):
-            return found
+            # a mask that the image makes drops nothing of some images alone
+            return NONE if call.name in CHOOSING and _masked_by_the_image(call, x) else found
     return NONE
+
+
+def _masked_by_the_image(call: Call, x: Tensor) -> bool:
+    return any(other is not x and call.source(other) == Source.INPUT for other in call.tensors())
 
 
 def counted_anew(call: Call) -> Events:
