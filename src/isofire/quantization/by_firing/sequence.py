@@ -247,7 +247,7 @@ class ByLayer:
 
     def unlike(self, name: str, replay: Replay) -> str | None:
         """What is to be said where the layer fires otherwise in the network; see `alone.unlike`."""
-        return unlike(self.model, name, self.neurons[name], replay, self.batches)
+        return unlike(self.model, name, replay, self.batches)
 
     def share(self, choice: LayerAssignment, membrane: MembraneQuantizer, setting: MembraneSetting) -> None:
         """Give a layer's membranes the scale of the weights before them."""
