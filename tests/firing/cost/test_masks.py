@@ -28,6 +28,8 @@ class Padded(nn.Module):
         spikes = self.n(self.a(x.transpose(0, 1)))
         if self.how == "where":
             self.kept = torch.where(mask, spikes, torch.zeros_like(spikes))
+        elif self.how == "least":
+            self.kept = torch.minimum(spikes, mask.float())
         elif self.how == "fill":
             self.kept = spikes.masked_fill(~mask, 0)
         else:
@@ -43,7 +45,7 @@ def _data() -> tuple[Tensor, Tensor]:
     return x * (torch.arange(STEPS) < length[:, None]).unsqueeze(-1), torch.arange(IMAGES) % 4
 
 
-@pytest.mark.parametrize("how", ["mul", "where", "fill"])
+@pytest.mark.parametrize("how", ["mul", "where", "fill", "least"])
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_mask_is_none_the_less_where_it_keeps_all_of_the_first_images(how: str, turned: bool) -> None:
     x, labels = _data()
@@ -57,3 +59,9 @@ def test_a_mask_is_none_the_less_where_it_keeps_all_of_the_first_images(how: str
     row = isofire.compare(model, copy.deepcopy(model), (x, labels)).row()
     assert row["synops"] is None
     assert str(row["synops_left_out"]).startswith("b: behind")
+
+
+def test_images_that_depend_on_those_beside_them_have_no_cost_of_their_own() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8, track_running_stats=False), LIF()).eval()
+    with pytest.raises(isofire.ModelError, match=r"'1' normalises by the batch it is given"):
+        measure_cost(model, (torch.rand(8, 6), torch.zeros(8, dtype=torch.int64)))

@@ -22,7 +22,7 @@ def unchanged(call: Call) -> Events:
         found = call.events(x)
         if found.count is not None and x.shape == call.output.shape and torch.equal(x, call.output):
             # a mask that the image makes drops nothing of some images alone
-            return NONE if call.name in CHOOSING and _masked_by_the_image(call, x) else found
+            return NONE if _masked_by_the_image(call, x) else found
     return NONE
 
 
