@@ -15,7 +15,7 @@ from scripts.cases.store import ROOT, store
 from isofire.data.nmnist import load_nmnist_small
 from isofire.nir import read
 
-FOLDER = ROOT / "results" / "2026-11-28_nmnist-bits"
+FOLDER = ROOT / "results" / "2026-11-29_nmnist-bits"
 FIXED: dict[str, Any] = {"method": "uniform", "placement": "post_reset", "range": [-1.0, 1.0]}
 ABOUT = """The network of [../2026-11-25_nmnist-nir-scnn](../2026-11-25_nmnist-nir-scnn) (300 steps of 1 ms, several
 spikes a step, reset by subtraction, no membrane below -1), its states stored in two bits and in one: levels that are
