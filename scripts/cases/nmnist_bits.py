@@ -33,7 +33,6 @@ def main(root: Path) -> None:
         {**FIXED, "grid": "midtread"},  # the only level of one bit would be 0
         {"method": "anchored", "placement": "post_reset"},
         {"method": "firing"},
-        {"method": "firing", "granularity": "channel"},
     )
     store(
         FOLDER,
