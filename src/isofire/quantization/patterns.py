@@ -34,6 +34,28 @@ def compile_pattern(text: str, place: str) -> re.Pattern[str]:
         If it is no regular expression, too long, or could take exponential time: a repeat inside a repeat, a repeated
         choice, a reference to an earlier group.
     """
+    return _checked(text, place)[0]
+
+
+def matches(text: str, name: str, place: str) -> bool:
+    """Whether the whole name is matched.
+
+    Raises
+    ------
+    SpecError
+        As `compile_pattern`, or if the name is so long that matching it could take long.
+    """
+    pattern, count = _checked(text, place)
+    if len(name) ** count > MOST_STEPS:
+        raise SpecError(
+            f"matching {count} parts of any length against the name of a layer with {len(name)} characters, "
+            f"{name[:40]!r}..., could take for ever ({place}); write fewer such parts, several rules, or the name"
+        )
+    return pattern.fullmatch(name) is not None
+
+
+def _checked(text: str, place: str) -> tuple[re.Pattern[str], int]:
+    """The pattern, and how many of its parts have no fixed length."""
     if len(text) > LONGEST:
         raise SpecError(f"a pattern may have {LONGEST} characters, got {len(text)} ({place}); write several rules")
     try:
@@ -46,25 +68,7 @@ def compile_pattern(text: str, place: str) -> re.Pattern[str]:
             f"a pattern may have {MOST_REPEATS} parts of any length, such as .* or \\d+, got {count} ({place}); write "
             "several rules"
         )
-    return pattern
-
-
-def matches(text: str, name: str, place: str) -> bool:
-    """Whether the whole name is matched.
-
-    Raises
-    ------
-    SpecError
-        As `compile_pattern`, or if the name is so long that matching it could take long.
-    """
-    pattern = compile_pattern(text, place)
-    count = _repeats(parser.parse(text), False, place)
-    if len(name) ** count > MOST_STEPS:
-        raise SpecError(
-            f"matching {count} parts of any length against the name of a layer with {len(name)} characters, "
-            f"{name[:40]!r}..., could take for ever ({place}); write fewer such parts, several rules, or the name"
-        )
-    return pattern.fullmatch(name) is not None
+    return pattern, count
 
 
 def _repeats(tree: Any, repeated: bool, place: str) -> int:
