@@ -216,6 +216,8 @@ class QuantSpec(Struct, metaclass=NamedKeys, frozen=True, kw_only=True, forbid_u
                 # specs from before they could be rounded keep their content, and so their hash
                 if table[target] is None:
                     del table[target]
+            if isinstance(table["membrane"], dict) and table["membrane"].get("levels", "") is None:
+                del table["membrane"]["levels"]  # for the same reason
         return content
 
     def hash(self) -> str:

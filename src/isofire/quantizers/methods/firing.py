@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from isofire.errors import SpecError
 from isofire.quantizers.base import Granularity
 from isofire.quantizers.levels import Levels
 from isofire.quantizers.registry import register_membrane
@@ -16,7 +17,8 @@ class FiringMembrane(MembraneSetting, frozen=True, kw_only=True, tag="firing"):
 
     The rates are held against full precision's on the same images; `objective` "paired" compares neuron by neuron,
     "emd" the layer's (or channel's) distributions. Up to 8 stored levels are free, and so are the edges between them;
-    of more the two ends of an even grid are searched. See `isofire.quantization.by_firing`.
+    of more the two ends of an even grid are searched. See `isofire.quantization.by_firing`. With `levels` fewer are
+    kept than `bits` can tell apart: 3 with 2 bits are log2 3 = 1.58 bits.
 
     Hardware: charge and comparison see the full sum; `bits` are stored from step to step (`post_reset`). With
     `pre_fire` the threshold is a bin's edge, so decisions are exact, and one code means "fires", or with a soft reset,
@@ -31,7 +33,13 @@ class FiringMembrane(MembraneSetting, frozen=True, kw_only=True, tag="firing"):
     placement: Placement = "post_reset"
     granularity: Granularity = "tensor"
     objective: Literal["paired", "emd"] = "paired"
+    levels: int | None = None
 
     def build(self, channels: int) -> Levels:
         own = channels if self.granularity == "channel" else 1
-        return Levels(2**self.bits, granularity=self.granularity, channels=own, channel_axis=1)
+        if self.levels is not None and not 2 ** (self.bits - 1) < self.levels < 2**self.bits:
+            raise SpecError(
+                f"levels must be more than {self.bits - 1} bits and fewer than {self.bits} bits tell apart, "
+                f"{2 ** (self.bits - 1) + 1} to {2**self.bits - 1}, got {self.levels}; leave it out for all of them"
+            )
+        return Levels(self.levels or 2**self.bits, granularity=self.granularity, channels=own, channel_axis=1)
