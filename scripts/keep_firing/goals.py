@@ -88,6 +88,7 @@ _QAT: dict[str, Any] = {"mode": "qat", "placement": "post_reset"}
 _CONTROL: dict[str, Any] = {"of": "control", "lost_to": "control"}
 ONE_EPOCH = (
     Goal("1-bit states", {**_QAT, "target": "membrane", "bits": 1}, **_CONTROL),
+    Goal("1.58-bit states", {**_QAT, "target": "membrane", "bits": 1.585}, **_CONTROL),
     Goal("2-bit weights, 2-bit states", {**_QAT, "target": "both", "bits": 2}, points=0.7, times=1.5, **_CONTROL),
     Goal("2-bit weights, 1-bit states", {**_QAT, "target": "both", "bits": "2 | 1"}, points=1.0, times=1.5, **_CONTROL),
     Goal("1-bit weights, 1-bit states", {**_QAT, "target": "both", "bits": 1}, points=3.0, **_CONTROL),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from isofire import QuantSpec
 from isofire.adapters import adapter_of
 from isofire.errors import SpecError
 from isofire.neurons import IF, LIF, MembraneQuantizer, Neuron
@@ -52,6 +53,23 @@ def test_many_levels_stay_an_even_grid_about_the_rest():
     steps = found.levels.diff(dim=1)[0]
     assert float(errors(found)) < 0.06
     assert float(steps.max() / steps.min()) < 3
+
+
+def test_three_levels_are_1_58_bits():
+    setting = FiringMembrane(bits=2, levels=3)
+    assert setting.nominal_bits == 1.585
+    assert setting.build(1).values.shape == (1, 3)
+    assert QuantSpec(membrane=setting).hash() != QuantSpec(membrane=FiringMembrane(bits=2)).hash()
+
+
+@pytest.mark.parametrize("levels", [1, 2, 4, 5])
+def test_levels_that_bits_alone_say_or_cannot_tell_apart_are_refused(levels):
+    with pytest.raises(SpecError, match=f"3 to 3, got {levels}; leave it out"):
+        FiringMembrane(bits=2, levels=levels)
+
+
+def test_specs_from_before_levels_could_be_fewer_keep_their_hash():
+    assert QuantSpec(membrane=FiringMembrane(bits=2)).hash() == "d9c85035e8728808"
 
 
 def layer(neuron: Neuron, seed: int = 0) -> tuple[Replay, torch.Tensor]:
