@@ -54,7 +54,8 @@ def compare(
     max_images
         Stop after this many images; None takes all.
     batch_size
-        Images per batch, unless `data` comes in batches. The result does not depend on it.
+        Images per batch, unless `data` comes in batches. The result does not depend on it: networks whose numbers do,
+        as with norms by the batch, are refused.
     device
         Where to run; both models go there and come back. None leaves each model where it is.
     progress

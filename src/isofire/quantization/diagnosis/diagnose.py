@@ -20,6 +20,7 @@ from isofire.quantization.diagnosis.silence import unreachable, why_silent
 from isofire.quantization.diagnosis.states import StateTally, counting_states
 from isofire.quantization.diagnosis.thresholds import fires_from, table_of
 from isofire.quantization.repair import require_same_layers
+from isofire.running import evaluating, refuse_statistics_of_the_batch
 
 IMAGES = 256
 _MOVED = 0.01
@@ -72,6 +73,8 @@ def diagnose(
             raise SpecError("a baseline is compared on images; pass data too")
         layers = tuple(_static(name, *found) for name, found in neurons.items())
         return Diagnosis(layers=layers, n_images=0, T=0)
+    with evaluating(quantized):
+        refuse_statistics_of_the_batch(quantized)
     batches = list(calibration_batches(quantized, data, max_images))
     with counting_states(quantized) as tallies:
         fired = firing_of(quantized, batches)
