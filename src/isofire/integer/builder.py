@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import find_neurons
+from isofire.adapters import find_neurons, heard
 from isofire.errors import ModelError
 from isofire.integer.arithmetic import WIDEST
 from isofire.integer.back_weights import BackWeights
@@ -27,7 +27,7 @@ from isofire.integer.population import Population, StateTable
 from isofire.integer.stages import Stage
 from isofire.neurons import Neuron
 from isofire.quantizers.lattice import Codes, codes_of
-from isofire.running import forward, hooked
+from isofire.running import forward
 
 _MOST_POINT = 20
 _LEAST_POINT = {"zero": 12, "subtract": 20}
@@ -298,16 +298,13 @@ def shapes_of(model: nn.Module, example: Tensor) -> tuple[dict[str, tuple[int, .
     """Shape of every layer of neurons for one image, and T."""
     shapes: dict[str, tuple[int, ...]] = {}
     steps: list[int] = []
-    handles = []
-    for name, (neuron, _) in find_neurons(model).items():
 
-        def note(_module: nn.Module, _inputs: object, output: Tensor, name: str = name) -> None:
-            shapes[name] = tuple(output.shape[2:])
-            steps.append(output.shape[0])
+    def note(name: str, spikes: Tensor) -> None:
+        shapes[name] = tuple(spikes.shape[2:])
+        steps.append(len(spikes))
 
-        handles.append(neuron.register_forward_hook(note))
-    if not handles:
+    if not (neurons := find_neurons(model)):
         raise ModelError("the network has no neurons; integers are of networks that spike")
-    with hooked(handles):
+    with heard(neurons, note):
         forward(model, example)
     return shapes, steps[0]
