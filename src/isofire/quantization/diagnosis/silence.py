@@ -77,8 +77,10 @@ def reason(name: str, replay: Replay, silent_before: Collection[str], *, cure: s
     if silent_before and _says_nothing(replay):
         found = f"no neuron fires: nothing arrives, since {', '.join(silent_before)} before it is silent"
         return Fault(layer=name, state="broken", found=found, cure="mend that layer first")
-    threshold = float(adapter.threshold(neuron).min())
-    reached = "" if highest is None else f", the highest potential is {highest:.3g} of a threshold of {threshold:.3g}"
+    reached = ""
+    if highest is not None:
+        threshold = float(adapter.threshold(neuron).min())
+        reached = f", the highest potential is {highest:.3g} of a threshold of {threshold:.3g}"
     return Fault(layer=name, state="broken", found=f"no neuron fires: its currents are too weak{reached}", cure=cure)
 
 
