@@ -34,13 +34,16 @@ class Replay:
         The norm that the neuron applies itself, if it was given one.
     samples
         Images times steps behind the last `counts`.
+    reached
+        Number of the first batch that reaches the layer.
     """
 
     samples = 0
 
     def __init__(self, neuron: nn.Module, adapter: Adapter, batches: Sequence[Sequence[Call]]) -> None:
         self.neuron, self.adapter, self.batches = neuron, adapter, batches
-        first = batches[0][0]
+        self.reached = next(number for number, calls in enumerate(batches) if calls)
+        first = batches[self.reached][0]
         stepped = adapter.layout(neuron) is Layout.STEP or first.kwargs.get("repeat") is not None
         self.norm: _BatchNorm | None = first.kwargs.get("norm")
         self.channel_axis = 1 if stepped or self._folded(first) else 2
