@@ -108,19 +108,13 @@ class Builder:
                 found.codes * gain.view(-1, *(1,) * (found.codes.ndim - 1)), self.weight_bits, one_step=True
             )
             gain = found.step
-        gain = gain * self._input_unit(stage)
+        unit = self.encoder.step if INPUT in stage.sources else 1.0
+        gain = gain * stage.pooled(self.sources[stage.sources[0]].shape, unit)
         weight = found.codes * gain.sign().to(torch.int64).view(-1, *(1,) * (found.codes.ndim - 1))
         most = weight.abs().flatten(1).sum(1).double() * self._most(stage)
         # a channel that sees nothing of its input has a bias alone
         gain = torch.where(gain == 0, torch.ones_like(gain), gain.abs())
         return weight, gain, bias, most
-
-    def _input_unit(self, stage: Stage) -> float:
-        unit = self.encoder.step if INPUT in stage.sources else 1.0
-        for pool in stage.pools:
-            height, width = self.sources[stage.sources[0]].shape[-2:]
-            unit *= 1.0 / (height * width) if pool.factor is None else pool.factor
-        return unit
 
     def _most(self, stage: Stage) -> float:
         most = float(sum(self.sources[source].most for source in stage.sources))

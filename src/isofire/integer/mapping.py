@@ -94,7 +94,7 @@ def map_onto(
             neuron,
             charged[stage.target],
             spec,
-            pooled=pooled(stage, sizes),
+            pooled=stage.pooled(sizes[stage.sources[0]]),
             output=output,
         )
         refused += _arrive(spec, layer, latency)
@@ -241,15 +241,6 @@ def _choose(spec: HardwareSpec, layers: list[ChipLayer]) -> None:
         shift = min(layer.shift for layer in group)
         for layer in group:
             layer.choose(spec, shift)
-
-
-def pooled(stage: Stage, sizes: dict[str, tuple[int, ...]]) -> float:
-    """What average pools multiply sums by."""
-    factor = 1.0
-    for pool in stage.pools:
-        height, width = sizes[stage.sources[0]][-2:]
-        factor *= 1.0 / (height * width) if pool.factor is None else pool.factor
-    return factor
 
 
 def _charged(model: nn.Module, stages: list[Stage], example: Tensor, frames: bool) -> dict[str, Tensor]:

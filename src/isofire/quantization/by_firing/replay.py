@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from isofire.adapters import Adapter, Layout
 from isofire.errors import ModelError
-from isofire.neurons.counting import add_counts, add_image_counts, zero_counts
+from isofire.neurons.counting import add_counts, over_images, zero_counts
 from isofire.quantization.by_firing.trace import Call
 
 
@@ -111,7 +111,7 @@ class Replay:
         spikes = self.adapter.spikes(self.neuron, output)
         self.samples += spikes.shape[0] * spikes.shape[1]
         summed = self.adapter.summed(self.neuron)
-        return (spikes_per_neuron(spikes) if summed is None else _of_images(summed)), output
+        return (spikes_per_neuron(spikes) if summed is None else _by_channel(over_images(summed))), output
 
     def shift_(self, shift: Tensor) -> None:
         """Have the currents of the stored calls larger by `shift` [C], as a bias before them makes them."""
@@ -130,13 +130,6 @@ def spikes_per_neuron(spikes: Tensor) -> Tensor:
     exact = add_counts(total, spikes, torch.zeros(spikes.shape[1], dtype=torch.int64))
     whole = total[0] if exact else spikes.sum((0, 1), dtype=torch.float64).round_()
     return _by_channel(whole)
-
-
-def _of_images(counts: Tensor) -> Tensor:
-    """`[N, C, ...]` uint8, summed over steps already, to `[C, P]` int64."""
-    total = zero_counts(1, counts.unsqueeze(0))
-    add_image_counts(total, counts, torch.zeros(len(counts), dtype=torch.int64))
-    return _by_channel(total[0])
 
 
 def _by_channel(total: Tensor) -> Tensor:

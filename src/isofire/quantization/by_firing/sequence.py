@@ -163,8 +163,7 @@ class ByLayer:
     def round(self, name: str) -> Step:
         """Quantize a layer's weights; compensated, if its setting says so."""
         choice, layer = self.weights[name], self.model.get_submodule(name)
-        setting = choice.setting
-        assert isinstance(setting, WeightSetting)
+        setting = choice.of(WeightSetting)
         if setting.compensates:
             calls = [call for calls in self.calls(name) for call in calls]
             seen, normed = moments(layer, calls), name in self.normed
@@ -224,8 +223,7 @@ class ByLayer:
             before = self.error(name, replay.counts())
             self.bypass.on_membrane(name)
             choice = self.membranes[name]
-            setting = choice.setting
-            assert isinstance(setting, MembraneSetting)
+            setting = choice.of(MembraneSetting)
             objective: Objective = getattr(setting, "objective", "paired")
             if setting.shares_scale:
                 self.share(choice, membrane, setting, self.batches[replay.reached])
