@@ -103,6 +103,14 @@ def guard_(model: nn.Module) -> list[RemovableHandle]:
     return handles
 
 
+def unguard_(model: nn.Module) -> None:
+    """Take that off a network whose forwards are all without gradients."""
+    for module in model.modules():
+        for place, hook in list(module._forward_pre_hooks.items()):
+            if hook is _before:
+                del module._forward_pre_hooks[place], module._forward_pre_hooks_with_kwargs[place]
+
+
 def _before(
     layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:

@@ -203,3 +203,20 @@ def test_rates_are_corrected_along_the_channels_of_folded_steps(channels: int):
         made.append((quantized.conv.bias, repaired.conv.bias))
     for folded, unfolded in zip(*made, strict=True):
         torch.testing.assert_close(folded, unfolded, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("method", ["lsq", "firing", "uniform"])
+@pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
+def test_sinabs_own_reset_brings_quantized_layers_to_rest(method: str, without: Any) -> None:
+    torch.manual_seed(0)
+    fire = layers.LIF(tau_mem=10.0)
+    model = nn.Sequential(nn.Linear(6, 8), fire, nn.Linear(8, 3))
+    x = torch.rand(5, 4, 6) * 4
+    spec = isofire.QuantSpec(membrane={"method": method, "bits": 4, "placement": "post_reset"})
+    isofire.quantize_(model, spec, (x, torch.arange(5) % 3))
+    with without():
+        first = model(x)
+        assert fire.v_mem.any()
+        fire.reset_states()
+        assert not fire.v_mem.any()
+        assert torch.equal(model(x), first)

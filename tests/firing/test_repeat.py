@@ -1,15 +1,24 @@
-"""A network that keeps something from one batch to the next is told, for its numbers depend on the order of batches."""
+"""A network that keeps something from one batch to the next is told, for its numbers depend on the order of batches;
+one that gives an image other numbers beside other images is refused."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from isofire.firing import compare
+from isofire.data import TensorSet
+from isofire.errors import ModelError
+from isofire.firing import FiringRecorder, compare
+from isofire.firing.cost import measure_cost
+from isofire.firing.timing import compare_timing
 from isofire.models import sew_resnet8
 from isofire.neurons import LIF
+from isofire.quantization import diagnose, reestimate_batch_norm, repair_
+from isofire.training import evaluate
 
 X, Y = torch.rand(20, 6, generator=torch.Generator().manual_seed(0)) * 4, torch.arange(20) % 3
 TOLD = "gives other numbers when the same images are shown again"
@@ -64,6 +73,11 @@ class DrawsByTorch(Net):
         return self.logits((torch.rand(x.shape) < x / 4).float() * 4)
 
 
+class DrawsAsManyAsImagesSay(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.logits(torch.poisson(x))
+
+
 class Masked(Net):
     """With numbers that are equal to nothing, or to themselves only."""
 
@@ -78,7 +92,7 @@ def test_what_is_kept_from_batch_to_batch_is_told(kind: type[Net], caplog: pytes
     assert caplog.text.count(f"{kind.__name__} {TOLD}") == 2
 
 
-@pytest.mark.parametrize("kind", [Net, BringsItselfToRest, DrawsByTorch, Masked])
+@pytest.mark.parametrize("kind", [Net, BringsItselfToRest, DrawsByTorch, DrawsAsManyAsImagesSay, Masked])
 def test_networks_that_begin_at_rest_are_not(kind: type[Net], caplog: pytest.LogCaptureFixture) -> None:
     found = compare(kind(), kind(), (X, Y), batch_size=10)
     assert found.agreement == 1
@@ -92,3 +106,97 @@ def test_looking_twice_changes_nothing(caplog: pytest.LogCaptureFixture) -> None
     compare(model, model, (images, torch.arange(6) % 3), batch_size=3)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert TOLD not in caplog.text
+
+
+class Normed(Net):
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def logits(self, x: Tensor) -> Tensor:
+        return self.b(self.n(self.norm(self.a(x)).unsqueeze(0).repeat(4, 1, 1)))
+
+
+class ByTheBatch(nn.Module):
+    """A norm of one's own, of the mean alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x - x.mean(0) / 2
+
+
+class StaysInTrainMode(nn.BatchNorm1d):
+    def train(self, mode: bool = True) -> StaysInTrainMode:
+        return super().train()
+
+
+class SharesOut(Net):
+    """A softmax over the wrong axis."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.logits(x).mean(0).softmax(0)
+
+
+class UntilAllAreDone(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        steps = int(x[:, 2].ceil().max()) + 1
+        return self.b(self.n(self.a(x.unsqueeze(0).repeat(steps, 1, 1))))
+
+
+def _all(model: nn.Module) -> list[Callable[[], object]]:
+    return [
+        lambda: compare(model, model, (X, Y), batch_size=10),
+        lambda: measure_cost(model, (X, Y)),
+        lambda: compare_timing(model, model, (X, Y)),
+    ]
+
+
+@pytest.mark.parametrize("kind", [lambda: Normed(ByTheBatch()), SharesOut, UntilAllAreDone])
+def test_images_that_depend_on_those_beside_them_are_refused(kind: type[Net]) -> None:
+    for measured in _all(kind().eval()):
+        with pytest.raises(ModelError, match="gives an image other numbers beside other images"):
+            measured()
+
+
+@pytest.mark.parametrize(
+    ("norm", "why"),
+    [
+        (nn.BatchNorm1d(8, track_running_stats=False), "track_running_stats=False"),
+        (StaysInTrainMode(8), "it stays in train mode"),
+    ],
+)
+def test_norms_by_the_batch_are_named_with_a_cure(norm: nn.Module, why: str) -> None:
+    model = Normed(norm).eval()
+    others = [
+        lambda: FiringRecorder(model).__enter__(),
+        lambda: diagnose(model, X),
+        lambda: repair_(model, model, X),
+        lambda: evaluate(model, TensorSet.of((X, Y), "mine", "test")),
+    ]
+    for measured in (*_all(model), *others):
+        with pytest.raises(ModelError, match=rf"'norm' .* normalises by the batch .* \({why}\)"):
+            measured()
+
+
+def test_running_statistics_are_the_cure() -> None:
+    model = Normed(nn.BatchNorm1d(8)).eval()
+    assert reestimate_batch_norm(model, [X]) == 1
+    other = Normed(ByTheBatch())
+    other.load_state_dict(model.state_dict(), strict=False)
+    apart = [compare(model, model, (X, Y), batch_size=size).overall for size in (20, 3)]
+    assert apart[0] == apart[1]
+    # shown alone, an image has the numbers of a batch of one
+    alone = compare(other, other, (X, Y), batch_size=1)
+    with torch.no_grad():
+        spikes = torch.cat([other.n((other.a(x[None]) / 2).repeat(4, 1, 1)) for x in X], 1)
+    assert 0.05 < alone.overall["mfr"] == pytest.approx(float(spikes.mean()), abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.BatchNorm1d(8, momentum=None), nn.InstanceNorm1d(8), nn.LayerNorm(8), nn.GroupNorm(2, 8)]
+)
+def test_norms_of_each_image_are_taken(norm: nn.Module) -> None:
+    model = Normed(norm)
+    if isinstance(norm, nn.InstanceNorm1d):
+        model.norm = nn.Sequential(nn.Unflatten(1, (4, 2)), nn.InstanceNorm1d(4), nn.Flatten())
+    apart = [compare(model, model, (X, Y), batch_size=size).overall for size in (20, 3)]
+    assert apart[0] == apart[1]

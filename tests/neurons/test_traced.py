@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -122,3 +123,15 @@ def test_other_paths_are_traced_step_by_step(kind: Any, currents: Any) -> None:
     neuron = LIF(backend=kind)
     with torch.no_grad():
         assert torch.equal(whole(neuron)(x), neuron(x))
+
+
+@pytest.mark.parametrize("membrane", [None, {"bits": 3}, {"method": "firing", "bits": 3}, {"method": "lsq", "bits": 3}])
+def test_graphs_of_the_tracer_are_saved_and_fire_alike_on_other_images(membrane: dict | None, tmp_path: Path) -> None:
+    model, labels = network().eval(), torch.arange(len(IMAGES)) % 4
+    if membrane is not None:
+        isofire.quantize_(model, isofire.QuantSpec(membrane={**membrane, "placement": "post_reset"}), (IMAGES, labels))
+    with torch.no_grad():
+        torch.jit.save(torch.jit.trace(model, IMAGES), tmp_path / "net.pt")
+        found = torch.jit.load(tmp_path / "net.pt")
+        for images in (IMAGES, 2 * IMAGES.flip(0), IMAGES[:2]):
+            assert torch.equal(found(images), model(images))

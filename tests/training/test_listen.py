@@ -65,7 +65,7 @@ def test_rates_are_the_recorders_and_their_gradient_is_that_of_a_plain_mean(back
 def test_the_compiled_neurons_own_sums_are_taken_also_while_silence_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     model = sew_resnet8(T=4).eval()
     listener, found = Listener(model), []
-    monkeypatch.setattr(listen, "_over_images", lambda counts: found.append(len(counts)) or counts.int().sum(0))
+    monkeypatch.setattr(listen, "over_images", lambda counts: found.append(len(counts)) or counts.int().sum(0))
     with SilenceWatch(model).looking(0), listener.listening({"rates"}):
         model(torch.randn(3, 3, 32, 32))
     # the sum over steps and images outside of the kernels costs more than the whole step

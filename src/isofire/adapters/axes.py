@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from isofire.adapters.base import Adapter
 from isofire.adapters.compiled import original
-from isofire.adapters.registry import batch_first, find_neurons, from_rest
+from isofire.adapters.registry import batch_first, find_neurons, from_rest, heard
 from isofire.errors import DataError
 from isofire.quantizers import RangeObserver
 from isofire.running import device_of, evaluating, forked, forward
@@ -106,26 +106,13 @@ def _images_seen(net: nn.Module, neurons: dict[str, tuple[nn.Module, Adapter]], 
     """How many images the first neuron that runs is given; None if the network does not take such inputs."""
     seen: list[int] = []
 
-    def note(adapter: Adapter) -> Callable[..., None]:
-        def hook(neuron: nn.Module, _inputs: Any, output: Any) -> None:
-            spikes = adapter.spikes(neuron, output)
-            if isinstance(spikes, Tensor) and spikes.ndim > 1:
-                seen.append(spikes.shape[1])
-
-        return hook
+    def note(_name: str, spikes: Any) -> None:
+        if isinstance(spikes, Tensor) and spikes.ndim > 1:
+            seen.append(spikes.shape[1])
 
     membranes = [found for neuron, adapter in neurons.values() if (found := adapter.membrane(neuron)) is not None]
     kept = [membrane.observer for membrane in membranes]
-    with (
-        unheard(net),
-        evaluating(net),
-        from_rest(net),
-        torch.no_grad(),
-        forked(inputs.device),
-        ExitStack() as end,
-    ):
-        for neuron, adapter in neurons.values():
-            end.callback(neuron.register_forward_hook(note(adapter)).remove)
+    with unheard(net), evaluating(net), from_rest(net), torch.no_grad(), forked(inputs.device), heard(neurons, note):
         for membrane in membranes:
             # a membrane that is not calibrated yet, or is being calibrated, passes states on
             membrane.observer = RangeObserver(membrane.quantizer.granularity, channel_axis=1)

@@ -61,6 +61,14 @@ class Adapter(ABC):
     def threshold(self, neuron: nn.Module) -> Tensor:
         """Firing threshold in the units of the membrane, of any shape."""
 
+    def has_threshold(self, neuron: nn.Module) -> bool:
+        """Whether there is one: what weighs all steps at once and fires above 0, as SpikingJelly's PSN, has none."""
+        try:
+            self.threshold(neuron)
+        except AttributeError:
+            return False
+        return True
+
     @abstractmethod
     def host(self, neuron: nn.Module) -> type[MembraneMixin]:
         """A mixin of `MembraneMixin` whose methods replace those of the neuron's class and pass the membrane potential

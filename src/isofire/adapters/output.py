@@ -9,7 +9,6 @@ as the neurons have steps, and where that leaves steps and classes open, the las
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -20,9 +19,9 @@ from isofire.adapters.axes import input_axis, unheard
 from isofire.adapters.compiled import original
 from isofire.adapters.logits_of import LogitsOf
 from isofire.adapters.over_time import OverTime
-from isofire.adapters.registry import batch_first, find_neurons, from_rest
+from isofire.adapters.registry import batch_first, find_neurons, from_rest, heard
 from isofire.errors import ModelError
-from isofire.running import device_of, evaluating, forked, forward
+from isofire.running import device_of, evaluating, forked, forward, hooked
 
 _AXES: WeakKeyDictionary[nn.Module, dict[int, int]] = WeakKeyDictionary()
 """Network -> number of axes of its logits -> the axis of the images, once known."""
@@ -193,8 +192,9 @@ def _changed_by_last_step(net: nn.Module, inputs: Tensor, images: int) -> list[b
 
 def _with_last_step_turned(net: nn.Module, inputs: Tensor, images: int) -> tuple[Any, Any] | None:
     """What the network returns, and what it does if every neuron fires in the last step where it did not."""
-    neurons = dict(find_neurons(net).values())
-    steps = {neuron: sum(lengths) for neuron, lengths in _calls(net, inputs, images).items()}
+    named = find_neurons(net)
+    neurons = dict(named.values())
+    steps = {named[name][0]: sum(lengths) for name, lengths in _calls(net, inputs, images).items()}
     done = dict.fromkeys(neurons, 0)
 
     def turn(neuron: nn.Module, _: Any, output: Any) -> Any:
@@ -209,11 +209,10 @@ def _with_last_step_turned(net: nn.Module, inputs: Tensor, images: int) -> tuple
         place.copy_(place == 0)
         return (turned, *output[1:]) if isinstance(output, tuple) else turned
 
-    with unheard(net), ExitStack() as stack:
+    with unheard(net):
         plain = _run(net, inputs, images, images)
-        for neuron in neurons:
-            stack.callback(neuron.register_forward_hook(turn).remove)
-        other = _run(net, inputs, images, images)
+        with hooked(neuron.register_forward_hook(turn) for neuron in neurons):
+            other = _run(net, inputs, images, images)
     return None if plain is None or other is None else (plain, other)
 
 
@@ -223,19 +222,16 @@ def _lengths(net: nn.Module, inputs: Tensor, images: int) -> set[int]:
     return {sum(lengths) for lengths in calls} | {n for lengths in calls for n in lengths if n > 1}
 
 
-def _calls(net: nn.Module, inputs: Tensor, images: int) -> dict[nn.Module, list[int]]:
+def _calls(net: nn.Module, inputs: Tensor, images: int) -> dict[str, list[int]]:
     """Steps of each call of each neuron in one forward."""
-    seen: dict[nn.Module, list[int]] = {}
-    neurons = dict(find_neurons(net).values())
+    seen: dict[str, list[int]] = {}
 
-    def note(neuron: nn.Module, _: Any, output: Any) -> None:
-        seen.setdefault(neuron, []).append(len(neurons[neuron].spikes(neuron, output)))
+    def note(name: str, spikes: Any) -> None:
+        seen.setdefault(name, []).append(len(spikes))
 
     # a network with a batch's size built in needs all images; to others a few show as many steps
     few = images if batch_first(net) else min(2, images)
-    with unheard(net), ExitStack() as stack:
-        for neuron in neurons:
-            stack.callback(neuron.register_forward_hook(note).remove)
+    with unheard(net), heard(find_neurons(net), note):
         if _run(net, inputs, images, few) is None and few < images:
             seen.clear()
             _run(net, inputs, images, images)

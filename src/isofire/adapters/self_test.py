@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -49,32 +50,24 @@ def run_self_test(name: str, neuron: nn.Module, adapter: Adapter, placement: Pla
     watching.observer = counter
     currents = trial_currents(plain, adapter)
     adapter.attach(watched, watching.to(currents.device))
+    told, failure = partial(_told, name, neuron, placement), partial(_failure, name, neuron, placement)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         for training in (True, False):
-            with _told(name, neuron, placement, training, "without a quantizer too"):
+            with told(training, "without a quantizer too"):
                 expected = _run(plain, adapter, currents, training)
             counter.calls = 0
-            with _told(name, neuron, placement, training, "with a quantizer, though not without"):
+            with told(training, "with a quantizer, though not without"):
                 spikes = _run(watched, adapter, currents, training)
             if counter.calls != STEPS:
-                raise _failure(
-                    name,
-                    neuron,
-                    placement,
-                    training,
-                    f"the quantizer was called {counter.calls} times in {STEPS} steps",
-                    adapter,
-                )
+                what = f"the quantizer was called {counter.calls} times in {STEPS} steps"
+                raise failure(training, what, adapter)
             if not torch.equal(spikes, expected):
-                what = "a quantizer that changes nothing changes its spikes"
-                raise _failure(name, neuron, placement, training, what, adapter)
-            with _told(name, neuron, placement, training, "with a quantizer, though not without"):
+                raise failure(training, "a quantizer that changes nothing changes its spikes", adapter)
+            with told(training, "with a quantizer, though not without"):
                 ways = (_held(held, adapter, currents, training, placement, hold) for hold in HOLDS)
                 silent = all(torch.equal(spikes, expected) for spikes in ways)
             if silent:
-                raise _failure(
-                    name, neuron, placement, training, "what the quantizer returns has no effect on spikes", adapter
-                )
+                raise failure(training, "what the quantizer returns has no effect on spikes", adapter)
     if not is_isofires(adapter):
         check_threshold(name, neuron, adapter)
         check_reset(name, neuron, adapter)

@@ -62,25 +62,15 @@ def explain(
     if model is not None and is_nir(model) and chosen.model is None:
         model, chosen = None, replace(chosen, model=str(model))
     if chosen.model is not None:
-        return _named(chosen, model, planned)
-    architecture, spec = _of_file(model) if model is not None else (settings.model if settings else None, None)
+        known, spec = chosen.model, spec_of(chosen.open(model)[0])
+    else:
+        known, spec = _of_file(model) if model is not None else (settings.model if settings else None, None)
     spec = planned or spec
     if spec is None:
-        raise SpecError(f"{model} is in full precision, nothing in it is quantized; {_PLAN}")
-    assert architecture is not None
-    plan = make_plan(build(architecture), spec)
-    return Report({"model": architecture, "quant": spec.to_dict(), "modules": _modules(plan)}, str(plan))
-
-
-def _named(choice: ModelChoice, path: Path | None, planned: QuantSpec | None) -> Report:
-    """The plan for a network of the user's own code, in full precision; a quantized one's own spec without --config."""
-    assert choice.model is not None
-    opened, _ = choice.open(path)
-    spec = planned or spec_of(opened)
-    if spec is None:
-        raise SpecError(f"{choice.model} is in full precision, nothing in it is quantized; {_PLAN}")
-    plan = make_plan(choice.fresh(), spec)
-    return Report({"model": choice.model, "quant": spec.to_dict(), "modules": _modules(plan)}, str(plan))
+        raise SpecError(f"{chosen.model or model} is in full precision, nothing in it is quantized; {_PLAN}")
+    assert known is not None
+    plan = make_plan(chosen.fresh() if isinstance(known, str) else build(known), spec)
+    return Report({"model": known, "quant": spec.to_dict(), "modules": _modules(plan)}, str(plan))
 
 
 _PLAN = "give --config FILE or --preset keep-firing for a plan"

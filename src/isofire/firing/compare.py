@@ -20,7 +20,7 @@ from isofire.firing.observation import Observation, fingerprints
 from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN, FiringRecorder, run_for
 from isofire.firing.repeat import tell_unlike
 from isofire.quantization import is_quantized
-from isofire.running import device_of, drawing, evaluating, forward, placed, require_finite
+from isofire.running import device_of, drawing, evaluating, forked, forward, placed, require_finite
 
 
 def compare(
@@ -54,7 +54,8 @@ def compare(
     max_images
         Stop after this many images; None takes all.
     batch_size
-        Images per batch, unless `data` comes in batches. The result does not depend on it.
+        Images per batch, unless `data` comes in batches. The result does not depend on it: networks whose numbers do,
+        as with norms by the batch, are refused.
     device
         Where to run; both models go there and come back. None leaves each model where it is.
     progress
@@ -250,7 +251,7 @@ def _ways(models: Sequence[nn.Module], inputs: Tensor, images: int) -> tuple[Syn
     ways: list[_Way | None] = []
     device = device_of(models[-1], inputs.device)
     # networks that draw random numbers go on as if nobody had looked
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with forked(device):
         few = [few_of(model, inputs, images) for model in models]
         last = Routes(models[-1])
         try:

@@ -27,6 +27,7 @@ from isofire.adapters.own import only_looks
 from isofire.errors import DataError, ModelError, SpecError
 from isofire.firing.counts import SpikeCounts, no_counts
 from isofire.neurons.counting import add_counts, add_image_counts, zero_counts
+from isofire.running import refuse_statistics_of_the_batch
 
 DEFAULT_BLOCKS = 40
 DEFAULT_RUN = 25
@@ -104,7 +105,8 @@ class FiringRecorder:
     Raises
     ------
     ModelError
-        At once if the model has no spiking neuron; in a forward pass if a neuron is not called, is called more than
+        At once if the model has no spiking neuron; at the context's beginning if, in eval mode, a batch norm takes the
+        statistics of the batch; in a forward pass if a neuron is not called, is called more than
         once a step (a shared neuron's layers could not be told apart), changes its shape or T, gives no [T, N, ...], or
         is called outside of the model's own forward; after it if a value is no spike count.
     SpecError
@@ -141,6 +143,8 @@ class FiringRecorder:
     def __enter__(self) -> FiringRecorder:
         if self._open is not None:
             raise ModelError("this recorder is already recording; leave its context first or make a second one")
+        if not self._model.training:
+            refuse_statistics_of_the_batch(self._model)
         with ExitStack() as stack:
             stack.enter_context(uncompiled())
             stack.callback(reset_, self._model)

@@ -1,21 +1,21 @@
-"""Whether a network gives the same for the same images again. What it keeps from one batch to the next, isofire brings
-to rest in neurons that it knows; a readout that adds up by itself, or a counter, makes every number depend on what was
-shown before."""
+"""Whether a network gives the same for the same images again, and whatever images are beside them. What it keeps from
+one batch to the next, isofire brings to rest in neurons that it knows; a readout that adds up by itself, or a counter,
+makes every number depend on what was shown before, and a norm by the batch on what is shown with it."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from isofire.adapters import from_rest
+from isofire.adapters import find_neurons, from_rest, heard, input_axis
 from isofire.adapters.axes import unheard
 from isofire.errors import ModelError
 from isofire.firing.cost.synops_per_spike import few_of
-from isofire.running import device_of, drawing, forward
+from isofire.running import device_of, drawing, forward, refuse_statistics_of_the_batch
 
 _LOG = logging.getLogger(__name__)
 _RTOL = 1e-3
@@ -23,24 +23,30 @@ _RTOL = 1e-3
 
 
 def tell_unlike(model: nn.Module, inputs: Tensor, images: int) -> None:
-    """Show a network a few images twice, each time from rest, and log a warning if it gives something else.
+    """Show a network, in eval mode, a few images twice, each time from rest, and log a warning if it gives something
+    else; then the first of them beside itself.
 
     Parameters
     ----------
     inputs
         A batch of so many images, as the model takes them.
+
+    Raises
+    ------
+    ModelError
+        If what it gives for an image depends on the images beside it.
     """
-    part, _ = few_of(model, inputs, images)
-    outputs = []
+    refuse_statistics_of_the_batch(model)
+    part, count = few_of(model, inputs, images)
+    axis = input_axis(model, inputs, images)
+    alone = part.index_select(axis, torch.zeros(count, dtype=torch.int64, device=part.device))
     try:
         with unheard(model), from_rest(model), torch.inference_mode():
-            for _ in range(2):
-                with drawing(0, device_of(model, inputs.device)):
-                    outputs.append(_copied(forward(model, part)))
+            first, again, beside = (_show(model, x) for x in (part, part, alone))
     except ModelError:
         # told with the inputs that were given, once it is shown all of them
         return
-    if not _alike(*outputs):
+    if not _alike(first.output, again.output):
         _LOG.warning(
             "%s gives other numbers when the same images are shown again: it keeps something from one batch to the "
             "next (a state of its own, a counter), or draws random numbers by another generator than torch's, so that "
@@ -48,10 +54,51 @@ def tell_unlike(model: nn.Module, inputs: Tensor, images: int) -> None:
             "class that keeps it (isofire.adapters.register)",
             type(model).__name__,
         )
+    elif count > 1 and not first.drew and _alike(first.spikes, again.spikes) and not _is_alike(first, beside, count):
+        raise ModelError(
+            f"{type(model).__name__} gives an image other numbers beside other images (a norm or a softmax over the "
+            "batch, a loop that ends when all images are done), so that what is measured depends on the batch size, "
+            "and no number is the network's own; let each image have its own, or running statistics in eval mode, or "
+            "show images one by one (batch_size = 1)"
+        )
+
+
+class _Given(NamedTuple):
+    """What a network returned, the spikes of the first image, and whether it drew random numbers: how many it draws may
+    depend on the images before."""
+
+    output: list[Tensor]
+    spikes: list[Tensor]
+    drew: bool
+
+
+def _show(model: nn.Module, inputs: Tensor) -> _Given:
+    fired: list[Tensor] = []
+    # both may be worked on further
+    listening = heard(find_neurons(model), lambda _, spikes: fired.append(spikes[:, 0].to(torch.float32, copy=True)))
+    device = device_of(model, inputs.device)
+    with drawing(0, device), listening:
+        state = _random_state(device)
+        output = _copied(forward(model, inputs))
+        return _Given(output, fired, not torch.equal(state, _random_state(device)))
+
+
+def _random_state(device: torch.device) -> Tensor:
+    """Of torch's generators, the CPU's and the device's."""
+    states = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+    return torch.cat(states)
+
+
+def _is_alike(first: _Given, beside: _Given, images: int) -> bool:
+    """Whether the first image has the same spikes and outputs: whichever axis holds images there, on one at least."""
+    return _alike(first.spikes, beside.spikes) and all(
+        any(_close(a.select(axis, 0), b.select(axis, 0)) for axis in axes)
+        for a, b in zip(first.output, beside.output, strict=True)
+        if a.shape == b.shape and (axes := [axis for axis, size in enumerate(a.shape) if size == images])
+    )
 
 
 def _copied(output: Any) -> list[Tensor]:
-    # a state that is handed out may be worked on further
     return [x.detach().clone() for x in tree_leaves(output) if isinstance(x, Tensor)]
 
 

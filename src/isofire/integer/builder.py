@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import find_neurons
+from isofire.adapters import find_neurons, heard
 from isofire.errors import ModelError
 from isofire.integer.arithmetic import WIDEST
 from isofire.integer.back_weights import BackWeights
@@ -27,7 +27,7 @@ from isofire.integer.population import Population, StateTable
 from isofire.integer.stages import Stage
 from isofire.neurons import Neuron
 from isofire.quantizers.lattice import Codes, codes_of
-from isofire.running import forward, hooked
+from isofire.running import forward
 
 _MOST_POINT = 20
 _LEAST_POINT = {"zero": 12, "subtract": 20}
@@ -108,19 +108,13 @@ class Builder:
                 found.codes * gain.view(-1, *(1,) * (found.codes.ndim - 1)), self.weight_bits, one_step=True
             )
             gain = found.step
-        gain = gain * self._input_unit(stage)
+        unit = self.encoder.step if INPUT in stage.sources else 1.0
+        gain = gain * stage.pooled(self.sources[stage.sources[0]].shape, unit)
         weight = found.codes * gain.sign().to(torch.int64).view(-1, *(1,) * (found.codes.ndim - 1))
         most = weight.abs().flatten(1).sum(1).double() * self._most(stage)
         # a channel that sees nothing of its input has a bias alone
         gain = torch.where(gain == 0, torch.ones_like(gain), gain.abs())
         return weight, gain, bias, most
-
-    def _input_unit(self, stage: Stage) -> float:
-        unit = self.encoder.step if INPUT in stage.sources else 1.0
-        for pool in stage.pools:
-            height, width = self.sources[stage.sources[0]].shape[-2:]
-            unit *= 1.0 / (height * width) if pool.factor is None else pool.factor
-        return unit
 
     def _most(self, stage: Stage) -> float:
         most = float(sum(self.sources[source].most for source in stage.sources))
@@ -298,16 +292,13 @@ def shapes_of(model: nn.Module, example: Tensor) -> tuple[dict[str, tuple[int, .
     """Shape of every layer of neurons for one image, and T."""
     shapes: dict[str, tuple[int, ...]] = {}
     steps: list[int] = []
-    handles = []
-    for name, (neuron, _) in find_neurons(model).items():
 
-        def note(_module: nn.Module, _inputs: object, output: Tensor, name: str = name) -> None:
-            shapes[name] = tuple(output.shape[2:])
-            steps.append(output.shape[0])
+    def note(name: str, spikes: Tensor) -> None:
+        shapes[name] = tuple(spikes.shape[2:])
+        steps.append(len(spikes))
 
-        handles.append(neuron.register_forward_hook(note))
-    if not handles:
+    if not (neurons := find_neurons(model)):
         raise ModelError("the network has no neurons; integers are of networks that spike")
-    with hooked(handles):
+    with heard(neurons, note):
         forward(model, example)
     return shapes, steps[0]

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from isofire.errors import ModelError, SpecError
 from isofire.integer.builder import folded
 from isofire.integer.connection import INPUT, Connection
-from isofire.integer.mapping import pooled
 from isofire.integer.network import IntegerNetwork
 from isofire.integer.neuron_form import NeuronForm
 from isofire.integer.population import Population
@@ -114,7 +113,8 @@ def _edits(model: nn.Module, network: IntegerNetwork) -> list[tuple[Change, Edit
     for stage in stages_of(model)[0]:
         links = [link for link in network.connections if link.target == stage.target]
         slope, bias = folded(stage, Codes(torch.zeros(()), torch.ones(len(links[0].weight), dtype=torch.float64), True))
-        unit = slope * pooled(stage, sizes) * (encoder.step if encoder is not None and INPUT in stage.sources else 1.0)
+        unit = slope * stage.pooled(sizes[stage.sources[0]])
+        unit = unit * encoder.step if encoder is not None and INPUT in stage.sources else unit
         found += _of_weights(stage, links, unit)
         if stage.neuron is not None:
             found += _of_neurons(stage, stage.neuron, network.populations[stage.target], bias)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import find_neurons, is_integer
+from isofire.adapters import find_neurons, heard, is_integer
 from isofire.errors import ModelError
 from isofire.integer.network import IntegerNetwork
 from isofire.neurons import Neuron
@@ -138,17 +138,10 @@ def _whole(
 
 def _spikes(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
     kept: dict[str, Tensor] = {}
-    handles = []
-    for name, (neuron, adapter) in find_neurons(model).items():
 
-        def note(module: nn.Module, _inputs: object, output: Tensor, name: str = name, adapter=adapter) -> None:
-            kept[name] = adapter.spikes(module, output).to(torch.int64)
+    def note(name: str, spikes: Tensor) -> None:
+        kept[name] = spikes.to(torch.int64)
 
-        handles.append(neuron.register_forward_hook(note))
-    try:
-        with evaluating(model):
-            model(inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with heard(find_neurons(model), note), evaluating(model):
+        model(inputs)
     return kept

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from isofire.integer.chip_layer import ChipLayer
 from isofire.integer.connection import INPUT
@@ -88,7 +88,7 @@ def check_limits(
 ) -> tuple[Resources, list[Refusal]]:
     """What of the chip is used, and a refusal for each limit that is not kept."""
     network = _Network(spec, layers, input_shape)
-    found = [(name, row) for name in spec.limits for row in _CHECKS[name](network, name)]
+    found = [(name, row) for name in spec.limits for row in _used(network, name)]
     rows = [row for _, row in found]
     breaches = [
         Refusal(
@@ -115,7 +115,22 @@ _CURES = {
     "kernel_memory": "train it with fewer channels, a smaller kernel, or on a smaller map",
     "thresholds_a_core": "train with one threshold a layer",
 }
-_Check = Callable[[_Network, str], list[Resource]]
+
+
+def _used(n: _Network, name: str) -> list[Resource]:
+    """What a network uses of the chip by a limit's count: in all, or in the layer that uses most."""
+    if name in CORE_MEMORIES:
+        # of both at once, core by core
+        return _memories(n) if name == CORE_MEMORIES[0] else []
+    title, count = _CHECKS[name]
+    if name == "cores" and CORE_MEMORIES[0] not in n.spec.limits:
+        title += ", at the least"
+    used = count(n)
+    by_layer = {"": used} if isinstance(used, int) else used
+    if not by_layer:
+        return []
+    most = max(by_layer, key=lambda key: by_layer[key])
+    return [Resource(title, by_layer[most], _limit(n, name), most)]
 
 
 def _limit(network: _Network, name: str) -> int:
@@ -124,69 +139,22 @@ def _limit(network: _Network, name: str) -> int:
     return value
 
 
-def _row(network: _Network, name: str, used: dict[str, int], title: str) -> list[Resource]:
-    """The largest of what layers use."""
-    if not used:
-        return []
-    most = max(used, key=lambda key: used[key])
-    return [Resource(title, used[most], _limit(network, name), most)]
+def _size(layer: ChipLayer) -> int:
+    return math.prod(layer.shape)
 
 
-def _inputs(n: _Network, name: str) -> list[Resource]:
-    return [Resource("input channels", math.prod(n.input_shape), _limit(n, name))]
+def _nonzero(codes: Tensor | None) -> int:
+    return 0 if codes is None else int((codes != 0).sum())
 
 
-def _hidden(n: _Network, name: str) -> list[Resource]:
-    return [Resource("hidden neurons", sum(math.prod(layer.shape) for layer in n.hidden), _limit(n, name))]
+def _recurrent(n: _Network) -> int:
+    between = sum(_nonzero(layer.codes) for layer in n.hidden if INPUT not in layer.stage.sources)
+    return between + sum(_nonzero(layer.back_codes) for layer in n.hidden)
 
 
-def _outputs(n: _Network, name: str) -> list[Resource]:
-    return _row(n, name, {layer.name: math.prod(layer.shape) for layer in n.layers if layer.output}, "output neurons")
-
-
-def _synapses(n: _Network, name: str) -> list[Resource]:
-    # every neuron here has one current
-    return [Resource("synaptic currents a neuron", 1, _limit(n, name))]
-
-
-def _fan_out(n: _Network, name: str) -> list[Resource]:
-    return _row(n, name, {layer.name: n.fan_out(layer.name) for layer in n.hidden}, "fan-out of a hidden neuron")
-
-
-def _reached(n: _Network, name: str) -> list[Resource]:
-    used = {layer.name: math.prod(layer.shape) for layer in n.hidden if INPUT in layer.stage.sources}
-    return _row(n, name, used, "hidden neurons that inputs reach")
-
-
-def _read(n: _Network, name: str) -> list[Resource]:
+def _read(n: _Network) -> dict[str, int]:
     read = [s for layer in n.layers if layer.output for s in layer.stage.sources if s != INPUT]
-    used = {s: math.prod(n.shape(s)) for s in read}
-    return _row(n, name, used, "hidden neurons that outputs read")
-
-
-def _recurrent(n: _Network, name: str) -> list[Resource]:
-    between = [layer for layer in n.hidden if INPUT not in layer.stage.sources]
-    used = sum(int((layer.codes != 0).sum()) for layer in between)
-    used += sum(int((layer.back_codes != 0).sum()) for layer in n.hidden if layer.back_codes is not None)
-    return [Resource("weights between hidden neurons", used, _limit(n, name))]
-
-
-def _destinations(n: _Network, name: str) -> list[Resource]:
-    used = {source: sum(source in layer.stage.sources for layer in n.layers) for source in [x.name for x in n.layers]}
-    return _row(n, name, used, "destinations of a layer")
-
-
-def _input_size(n: _Network, name: str) -> list[Resource]:
-    return [Resource("height and width of the input", max(n.input_shape[-2:]), _limit(n, name))]
-
-
-def _output_size(n: _Network, name: str) -> list[Resource]:
-    used = {layer.name: max(layer.shape[-2:]) for layer in n.layers if len(layer.shape) == 3}
-    return _row(n, name, used, "height and width of a map")
-
-
-def _channels(n: _Network, name: str) -> list[Resource]:
-    return _row(n, name, {layer.name: layer.shape[0] for layer in n.layers}, "channels")
+    return {s: math.prod(n.shape(s)) for s in read}
 
 
 def _kernel_size(layer: ChipLayer, n: _Network) -> tuple[int, int]:
@@ -208,81 +176,42 @@ def _arriving(layer: ChipLayer, n: _Network) -> tuple[int, ...]:
     return shape
 
 
-def _kernel(n: _Network, name: str) -> list[Resource]:
-    return _row(
-        n, name, {layer.stage.layer_name: max(_kernel_size(layer, n)) for layer in n.layers}, "size of a kernel"
-    )
+def _paddings(n: _Network) -> dict[str, int]:
+    stages = [layer.stage for layer in n.layers if isinstance(layer.stage.layer, nn.Conv2d)]
+    return {stage.layer_name: max(stage.geometry()["padding"]) for stage in stages}
 
 
-def _padding(n: _Network, name: str) -> list[Resource]:
-    used = {
-        layer.stage.layer_name: max(layer.stage.geometry()["padding"])
-        for layer in n.layers
-        if isinstance(layer.stage.layer, nn.Conv2d)
-    }
-    return _row(n, name, used, "padding")
-
-
-def _form(n: _Network, name: str) -> list[Resource]:
-    # what of it there is not is refused by `other_forms`, and nothing is used up
-    return []
-
-
-def _fan_in(n: _Network, name: str) -> list[Resource]:
+def _fan_in(n: _Network) -> dict[str, int]:
     """Of one neuron, whose weights lie on one core: more neurons go to another, more inputs cannot."""
-    used = {layer.name: int((layer.fan_codes != 0).sum(1).max()) * len(layer.stage.sources) for layer in n.layers}
-    return _row(n, name, used, "inputs of a neuron")
-
-
-def _bias_memory(n: _Network, name: str) -> list[Resource]:
-    used = {layer.name: layer.shape[0] for layer in n.layers if bool((layer.biases != 0).any())}
-    return _row(n, name, used, "biases of a core")
-
-
-def _cores(n: _Network, name: str) -> list[Resource]:
-    """Cores of different sizes take a layer each; cores of one size share layers out."""
-    if "kernel_memory" in n.spec.limits:
-        return [Resource("cores", len(n.layers), _limit(n, name))]
-    return [Resource("cores, at the least", sum(_shares(layer, n) for layer in n.layers), _limit(n, name))]
+    return {layer.name: int((layer.fan_codes != 0).sum(1).max()) * len(layer.stage.sources) for layer in n.layers}
 
 
 def _shares(layer: ChipLayer, n: _Network) -> int:
     """Cores over which a layer is spread, for neurons, weights and axons."""
-    limits, neurons = n.spec.limits, math.prod(layer.shape)
-    weights = int((layer.codes != 0).sum())
+    limits, weights = n.spec.limits, _nonzero(layer.codes)
     if layer.codes.ndim == 4:
         weights *= math.prod(layer.shape[1:])
     sources = layer.stage.sources
     if layer.back_codes is not None:
-        weights, sources = weights + int((layer.back_codes != 0).sum()), (*sources, layer.name)
+        weights, sources = weights + _nonzero(layer.back_codes), (*sources, layer.name)
     needs = {
-        "neurons_a_core": neurons,
+        "neurons_a_core": _size(layer),
         "synapse_bytes_a_core": weights,
         "axons_in": sum(math.prod(n.shape(source)) for source in sources),
     }
     return max(math.ceil(need / _limit(n, key)) for key, need in needs.items() if key in limits)
 
 
-def _a_core(n: _Network, name: str) -> list[Resource]:
-    # more than a core has goes to another, and is counted as cores
-    return []
-
-
-def _axons_out(n: _Network, name: str) -> list[Resource]:
-    return _row(
-        n, name, {layer.name: min(math.prod(layer.shape), 1024) for layer in n.layers}, "output axons of a core"
-    )
-
-
-def _thresholds(n: _Network, name: str) -> list[Resource]:
-    return _row(n, name, {layer.name: layer.threshold.unique().numel() for layer in n.layers}, "thresholds of a core")
+def _cores(n: _Network) -> int:
+    """Cores of different sizes take a layer each; cores of one size share layers out."""
+    return len(n.layers) if CORE_MEMORIES[0] in n.spec.limits else sum(_shares(layer, n) for layer in n.layers)
 
 
 def _power(x: int) -> int:
     return 1 << max(0, math.ceil(math.log2(x)))
 
 
-def _memory(n: _Network, name: str) -> list[Resource]:
+def _memories(n: _Network) -> list[Resource]:
     return [
         Resource(f"{kind} memory, {spot.where}", spot.needs[place], spot.there[place], spot.layer)
         for spot in n.placed
@@ -300,33 +229,44 @@ def _neuron_need(layer: ChipLayer) -> int:
     return layer.shape[0] * _power(height) * _power(width)
 
 
-_CHECKS: dict[str, _Check] = {
-    "inputs": _inputs,
-    "hidden": _hidden,
-    "outputs": _outputs,
-    "synapses": _synapses,
-    "fan_out": _fan_out,
-    "hidden_reached": _reached,
-    "hidden_read": _read,
-    "recurrent_weights": _recurrent,
-    "cores": _cores,
-    "destinations": _destinations,
-    "input_size": _input_size,
-    "output_size": _output_size,
-    "channels": _channels,
-    "kernel": _kernel,
-    "padding": _padding,
-    "square": _form,
-    "stride": _form,
-    "pool": _form,
-    "groups": _form,
-    "dilation": _form,
-    "bias_memory": _bias_memory,
-    "kernel_memory": _memory,
-    "neuron_memory": _a_core,
-    "neurons_a_core": _a_core,
-    "axons_in": _fan_in,
-    "axons_out": _axons_out,
-    "thresholds_a_core": _thresholds,
-    "synapse_bytes_a_core": _a_core,
+_Check = Callable[[_Network], int | dict[str, int]]
+# `other_forms` refuses what there is not of a form, and more than a core has goes to another, which counts as a core
+_NO_COUNT = ("square", "stride", "pool", "groups", "dilation", "neurons_a_core", "synapse_bytes_a_core")
+_CHECKS: dict[str, tuple[str, _Check]] = {
+    "inputs": ("input channels", lambda n: math.prod(n.input_shape)),
+    "hidden": ("hidden neurons", lambda n: sum(map(_size, n.hidden))),
+    "outputs": ("output neurons", lambda n: {x.name: _size(x) for x in n.layers if x.output}),
+    # every neuron here has one current
+    "synapses": ("synaptic currents a neuron", lambda n: 1),
+    "fan_out": ("fan-out of a hidden neuron", lambda n: {x.name: n.fan_out(x.name) for x in n.hidden}),
+    "hidden_reached": (
+        "hidden neurons that inputs reach",
+        lambda n: {x.name: _size(x) for x in n.hidden if INPUT in x.stage.sources},
+    ),
+    "hidden_read": ("hidden neurons that outputs read", _read),
+    "recurrent_weights": ("weights between hidden neurons", _recurrent),
+    "cores": ("cores", _cores),
+    "destinations": (
+        "destinations of a layer",
+        lambda n: {x.name: sum(x.name in layer.stage.sources for layer in n.layers) for x in n.layers},
+    ),
+    "input_size": ("height and width of the input", lambda n: max(n.input_shape[-2:])),
+    "output_size": (
+        "height and width of a map",
+        lambda n: {x.name: max(x.shape[-2:]) for x in n.layers if len(x.shape) == 3},
+    ),
+    "channels": ("channels", lambda n: {x.name: x.shape[0] for x in n.layers}),
+    "kernel": ("size of a kernel", lambda n: {x.stage.layer_name: max(_kernel_size(x, n)) for x in n.layers}),
+    "padding": ("padding", _paddings),
+    "bias_memory": (
+        "biases of a core",
+        lambda n: {x.name: x.shape[0] for x in n.layers if bool((x.biases != 0).any())},
+    ),
+    "axons_in": ("inputs of a neuron", _fan_in),
+    "axons_out": ("output axons of a core", lambda n: {x.name: min(_size(x), 1024) for x in n.layers}),
+    "thresholds_a_core": (
+        "thresholds of a core",
+        lambda n: {x.name: x.threshold.unique().numel() for x in n.layers},
+    ),
+    **dict.fromkeys((*_NO_COUNT, *CORE_MEMORIES), ("", lambda n: {})),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,8 +20,8 @@ from isofire.integer.neuron_form import NeuronForm
 from isofire.integer.population import Population
 from isofire.integer.refusals import Refusal
 from isofire.integer.stages import Stage
-from isofire.neurons import Neuron
 from isofire.neurons.fold import apply_per_step
+from isofire.running import hooked
 
 _EXAMPLES = 64
 """Images of the example on which states are looked at."""
@@ -93,7 +94,7 @@ def map_onto(
             neuron,
             charged[stage.target],
             spec,
-            pooled=pooled(stage, sizes),
+            pooled=stage.pooled(sizes[stage.sources[0]]),
             output=output,
         )
         refused += _arrive(spec, layer, latency)
@@ -242,32 +243,16 @@ def _choose(spec: HardwareSpec, layers: list[ChipLayer]) -> None:
             layer.choose(spec, shift)
 
 
-def pooled(stage: Stage, sizes: dict[str, tuple[int, ...]]) -> float:
-    """What average pools multiply sums by."""
-    factor = 1.0
-    for pool in stage.pools:
-        height, width = sizes[stage.sources[0]][-2:]
-        factor *= 1.0 / (height * width) if pool.factor is None else pool.factor
-    return factor
-
-
 def _charged(model: nn.Module, stages: list[Stage], example: Tensor, frames: bool) -> dict[str, Tensor]:
     """Inputs [T, N, ...] of every layer of neurons, batch norms applied."""
     found: dict[str, Tensor] = {}
-    handles = []
-    for stage in stages:
-        if stage.neuron is None:
-            continue
+    neurons = [(stage.target, stage.neuron) for stage in stages if stage.neuron is not None]
 
-        def note(neuron: Neuron, args: Any, kwargs: Any, name: str = stage.target) -> None:
-            found[name] = charge_of(args, kwargs)
+    def note(name: str, _neuron: nn.Module, args: Any, kwargs: Any) -> None:
+        found[name] = charge_of(args, kwargs)
 
-        handles.append(stage.neuron.register_forward_pre_hook(note, with_kwargs=True))
-    try:
+    with hooked(neuron.register_forward_pre_hook(partial(note, name), with_kwargs=True) for name, neuron in neurons):
         model(example[:, :_EXAMPLES] if frames else example[:_EXAMPLES])
-    finally:
-        for handle in handles:
-            handle.remove()
     return found
 
 

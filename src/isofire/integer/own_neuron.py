@@ -93,10 +93,6 @@ class OwnNeuron:
         """Binary digits of the finest decay."""
         return max(1, *(rule.bits for rule in (self.decay, self.synapse_decay) if rule is not None), 1)
 
-    def inside(self, v: Tensor | float) -> Tensor:
-        """A membrane potential, counted so."""
-        return self.gain * (v - self.rest)
-
     def numbers(self, neuron: Neuron, bias: Tensor) -> Tensor:
         """What must keep its ratios where it lies on one grid, [k, out]: threshold, what is subtracted, floor, biases.
 

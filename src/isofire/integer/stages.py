@@ -51,6 +51,12 @@ class Stage:
         """Weights from the neurons' own spikes of the step before."""
         return self.neuron.weight if isinstance(self.neuron, Recurrent) else None  # type: ignore[return-value]
 
+    def pooled(self, shape: tuple[int, ...], unit: float = 1.0) -> float:
+        """`unit` times what average pools of maps of this shape multiply sums by."""
+        for pool in self.pools:
+            unit *= 1.0 / (shape[-2] * shape[-1]) if pool.factor is None else pool.factor
+        return unit
+
     def geometry(self) -> dict[str, Any]:
         """Of a convolution, as `Connection` takes it."""
         layer = self.layer

@@ -9,10 +9,12 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from isofire.adapters import copy_of
+from isofire.convolution import unguard_
 from isofire.errors import ModelError, SpecError
 from isofire.lookup import native
 from isofire.lookup.layers import KINDS, TableLayer
 from isofire.lookup.neurons import TableNeuron
+from isofire.lookup.plan import Plans
 from isofire.lookup.tensors import plain
 from isofire.neurons import Neuron
 from isofire.quantization import convert, is_converted, spec_of
@@ -24,12 +26,16 @@ Path = Literal["auto", "avx512", "avx2", "neon", "portable", "torch"]
 class FastNetwork(nn.Module):
     """Mixed into the class of a network that `fast` has made: same inputs, same outputs, no gradients."""
 
+    _plans: Plans
+
     def forward(self, *inputs: Any, **options: Any) -> Any:
         """As the network's own class, by tables where there are some."""
         if self.training:
             raise ModelError("a fast network is for inference alone; train the one it is made from, or call eval()")
         with torch.no_grad():
-            return tree_map(plain, super().forward(*inputs, **options))
+            if torch.compiler.is_compiling():
+                return tree_map(plain, super().forward(*inputs, **options))
+            return self._plans.run(self, super().forward, inputs, options)
 
     def paths(self) -> list[tuple[str, str, str]]:
         """Every layer and population: name, how the last forward ran it, and why not by tables."""
@@ -46,10 +52,11 @@ class FastNetwork(nn.Module):
 
     def __repr__(self) -> str:
         table = TextTable(("layer", "path", "why"), self.paths(), frozenset({0, 1, 2}))
-        return f"{type(self).__name__}, fast:\n{table.text()}"
+        plans = [f"{list(shape)}: {why or 'run from a plan'}" for shape, why in self._plans.said()]
+        return "\n".join([f"{type(self).__name__}, fast:", table.text(), *plans])
 
 
-def fast(model: nn.Module, *, path: Path = "auto") -> nn.Module:
+def fast(model: nn.Module, *, path: Path = "auto", plan: bool | None = None) -> nn.Module:
     """The quantized network with the same inputs and outputs, several times faster on a CPU.
 
     Layers with 1- to 8-bit weights that are multiples of a step are looked up in tables, with the batch norm, neurons
@@ -63,6 +70,11 @@ def fast(model: nn.Module, *, path: Path = "auto") -> nn.Module:
     path
         "auto" takes the best that the processor knows; "avx512", "avx2", "neon", "portable" and "torch" force one.
         All give the same spikes.
+    plan
+        Whether forwards of a shape that has come before are run from what was written down of one of them, without the
+        network's Python, which takes most of the time of a single image; the outputs are the same. None: where all
+        modules are of classes whose forwards are known to do no more than their output shows. True: also where they
+        are your own, of which you say so; see docs/fast.md. False: nowhere.
 
     Raises
     ------
@@ -81,6 +93,7 @@ def fast(model: nn.Module, *, path: Path = "auto") -> nn.Module:
         raise ModelError("this network is fast already")
     made = convert(model) if spec_of(model) is not None and not is_converted(model) else copy_of(model)
     made.eval().requires_grad_(False)
+    unguard_(made)
     for module in list(made.modules()):
         if isinstance(module, Neuron) and type(module).forward is Neuron.forward and "forward" not in vars(module):
             mix(module, TableNeuron)
@@ -88,6 +101,7 @@ def fast(model: nn.Module, *, path: Path = "auto") -> nn.Module:
         elif type(module) in KINDS and "forward" not in vars(module):
             mix(module, KINDS[type(module)])
     mix(made, FastNetwork)
+    made.__dict__["_plans"] = Plans(plan)
     _require_codes(made)
     return made
 

@@ -37,11 +37,9 @@ def run_direct(neuron: Neuron, isa: str, x: Products, repeat: int | None) -> Ten
     problem.out_height, problem.out_width, problem.out_channels = *size, out
     _describe_geometry(problem, inner)
     problem.threads, problem.isa = torch.get_num_threads(), native.ISAS.index(isa)
-    problem.inputs, problem.weights = native.floats(seen), native.floats(weight)
-    problem.spikes = native.bytes_(spikes)
+    problem.weights = native.floats(weight)
     kept = _describe(problem.neurons, neuron, x.affine.floats(1), (images, out, height, width))
-    native.run(problem)
-    del kept
+    native.run(problem, (seen,), spikes, [weight, *kept])
     return spikes if tiles is None else joined(spikes, images, tiles, height, width)
 
 
@@ -64,14 +62,11 @@ def run_tables(neuron: Neuron, isa: str, x: Sums, counts: PackedCounts) -> Tenso
     problem.streams, problem.passes = len(seen), tables.passes
     problem.high_factor, problem.threads = tables.high_factor, torch.get_num_threads()
     problem.isa, problem.together = native.ISAS.index(isa), tables.together
-    problem.inputs = native.pointers(seen)
     problem.tables = tables.memory.data_ptr()
     problem.runs = tables.runs.data_ptr()
     problem.pass_runs = tables.pass_runs.data_ptr()
-    problem.spikes = native.bytes_(spikes)
     kept = _describe(problem.neurons, neuron, x.affine.floats(x.spikes.divisor), tuple(x.shape[1:]))
-    native.run(problem)
-    del kept
+    native.run(problem, seen, spikes, [tables.memory, tables.runs, tables.pass_runs, *kept])
     return spikes if tiles is None else joined(spikes, images, tiles, height, width)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from isofire.lookup.tables import RUN
 from isofire.neurons.native import compiled, require_version
@@ -113,12 +116,59 @@ def known() -> tuple[str, ...]:
     return ("portable", found) if found == "neon" else ISAS[: 1 + ISAS.index(found)]
 
 
-def run(layer: Layer | Direct) -> None:
-    """Fill `layer.spikes`."""
+Reads = Sequence[tuple[str, int | None, Tensor]]
+"""Fields of a description, the place in them if they are arrays of pointers, and the tensors that they point to."""
+
+
+class Tape(TorchDispatchMode):
+    """Is told of all calls of the look-ups while it is entered, and of what torch does between them."""
+
+    def called(
+        self, run: Callable, problem: Any, reads: Reads, written: Sequence[Tensor], kept: Sequence[Tensor]
+    ) -> None:
+        """Of `run(problem)`, which filled `written`; `kept` is the memory of constants."""
+        raise NotImplementedError
+
+    def finite(self, x: Tensor) -> bool:
+        """As `finite`."""
+        raise NotImplementedError
+
+    def refuse(self, reason: str) -> None:
+        """Of what it cannot be told."""
+        raise NotImplementedError
+
+
+def tape() -> Tape | None:
+    """The tape that is entered, if it alone is."""
+    if torch._C._len_torch_dispatch_stack() != 1:
+        return None
+    mode = torch._C._get_dispatch_stack_at(0)
+    return mode if isinstance(mode, Tape) else None
+
+
+def finite(x: Tensor) -> bool:
+    """Whether all values are finite."""
+    listening = tape()
+    return bool(x.isfinite().all()) if listening is None else listening.finite(x)
+
+
+def run(layer: Layer | Direct, reads: Sequence[Tensor], spikes: Tensor, kept: Sequence[Tensor]) -> None:
+    """Fill `spikes`, to which `layer` points as it does to what it reads and to constants that are `kept`."""
     lib = library()
     assert lib is not None
-    call = lib.isofire_lookup_layer if isinstance(layer, Layer) else lib.isofire_lookup_direct
-    call(ctypes.byref(layer))
+    if isinstance(layer, Layer):
+        layer.inputs, call = pointers(reads), lib.isofire_lookup_layer
+    else:
+        layer.inputs, call = floats(reads[0]), lib.isofire_lookup_direct
+    layer.spikes = bytes_(spikes)
+    places = range(len(reads)) if isinstance(layer, Layer) else (None,)
+    _call(call, layer, [("inputs", *each) for each in zip(places, reads, strict=True)], (spikes,), kept)
+
+
+def _call(run: Callable, problem: Any, reads: Reads, written: Sequence[Tensor], kept: Sequence[Tensor] = ()) -> None:
+    run(ctypes.byref(problem))
+    if (listening := tape()) is not None:
+        listening.called(run, problem, reads, written, kept)
 
 
 def maps(images: int, height: int, width: int, steps: int, channels: int) -> Tensor:
@@ -164,14 +214,18 @@ def over_time(spikes: Tensor, images: int, channels: int) -> Tensor:
     return counts.permute(0, 4, 3, 1, 2).reshape(blocks * LANES, channels, height, width)[:images]
 
 
-def convert_tiles(tiling: Tiling, *, to_tiles: bool) -> None:
-    """Fill `tiling.tiles`, or `tiling.whole` from them."""
+def convert_tiles(tiling: Tiling, whole: Tensor, tiles: Tensor, *, to_tiles: bool) -> None:
+    """Fill `tiles`, or `whole` from them."""
     lib = library()
     assert lib is not None
-    (lib.isofire_lookup_to_tiles if to_tiles else lib.isofire_lookup_from_tiles)(ctypes.byref(tiling))
+    tiling.whole, tiling.tiles = bytes_(whole), bytes_(tiles)
+    if to_tiles:
+        _call(lib.isofire_lookup_to_tiles, tiling, [("whole", None, whole)], (tiles,))
+    else:
+        _call(lib.isofire_lookup_from_tiles, tiling, [("tiles", None, tiles)], (whole,))
 
 
-def pointers(maps: tuple[Tensor, ...]) -> ctypes.Array:
+def pointers(maps: Sequence[Tensor]) -> ctypes.Array:
     """An array of pointers to the maps' bytes; the caller keeps the maps alive."""
     return (_P * len(maps))(*(each.data_ptr() for each in maps))
 
@@ -197,4 +251,7 @@ def _convert(name: str, values: Tensor, packed: tuple[Tensor, ...], size: tuple[
     m.streams, m.threads = len(packed), torch.get_num_threads()
     m.values = floats(values)
     m.packed = pointers(packed)
-    getattr(lib, name)(ctypes.byref(m))
+    if name == "isofire_lookup_pack":
+        _call(getattr(lib, name), m, [("values", None, values)], packed)
+    else:
+        _call(getattr(lib, name), m, [("packed", *each) for each in enumerate(packed)], (values,))

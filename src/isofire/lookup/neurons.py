@@ -57,7 +57,7 @@ class TableNeuron(_Base):
         reason = "its batch norm is in training or a second one" if norm is not None else self._refuses(x)
         self.spike_counts = None
         if isinstance(x, Products):
-            if not reason and not bool(x.inputs.isfinite().all()):
+            if not reason and not native.finite(x.inputs):
                 reason = "inputs are not finite"
             if reason:
                 self.__dict__["said"] = "torch, in order", reason
@@ -99,6 +99,8 @@ class TableNeuron(_Base):
 
     def _wrapped(self, spikes: Tensor) -> Tensor:
         """Spikes for later layers to pack; counts whose largest is not known stay as they are."""
+        if (listening := native.tape()) is not None:
+            listening.refuse(f"neurons run {self.said[0]}: {self.said[1]}")
         if not self.dynamics.is_plain or spikes.dtype != torch.float32 or spikes.ndim not in (3, 5):
             return spikes
         maps = spikes if spikes.ndim == 5 else spikes[..., None, None]

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.overrides import handle_torch_function
 from torch.utils._pytree import tree_map
 
-from isofire.lookup import direct
+from isofire.lookup import direct, native
 from isofire.lookup.affine import Geometry
 from isofire.lookup.counts import Counts, Window
 
@@ -71,7 +71,8 @@ class Lazy(Tensor):
 def watched() -> bool:
     """Whether somebody follows each operation (a cost's trace, torch.compile, torch.export), who is to see ordinary
     ones."""
-    return torch._C._len_torch_dispatch_stack() > 0 or torch.compiler.is_compiling()
+    followed = torch._C._len_torch_dispatch_stack() > 0 and native.tape() is None
+    return followed or torch.compiler.is_compiling()
 
 
 def told(product: Callable[..., Tensor], made: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ def cut(spikes: Tensor, images: int, tiles: Tiles, geometry: Geometry) -> Tensor
     """What each tile's outputs see of a map [1, H, W, T, groups, 32], as images of their own, zeros beyond the map."""
     made = spikes.new_empty(_shape(images, tiles, tiles.seen(geometry), spikes))
     step = tiles.height * geometry.stride[0], tiles.width * geometry.stride[1]
-    native.convert_tiles(_tiling(spikes, made, images, tiles, step, geometry.pad), to_tiles=True)
+    native.convert_tiles(_tiling(spikes, made, images, tiles, step, geometry.pad), spikes, made, to_tiles=True)
     return made
 
 
@@ -62,7 +62,7 @@ def joined(parts: Tensor, images: int, tiles: Tiles, height: int, width: int) ->
     """The map [1, H, W, T, groups, 32] whose tiles these are."""
     whole = parts.new_empty((1, height, width, *parts.shape[3:]))
     tiling = _tiling(whole, parts, images, tiles, (tiles.height, tiles.width), (0, 0))
-    native.convert_tiles(tiling, to_tiles=False)
+    native.convert_tiles(tiling, whole, parts, to_tiles=False)
     return whole
 
 
@@ -90,5 +90,4 @@ def _tiling(
     tiling.images, tiling.rows, tiling.columns = images, tiles.rows, tiles.columns
     tiling.tile_height, tiling.tile_width = parts.shape[1:3]
     (tiling.step_y, tiling.step_x), (tiling.from_y, tiling.from_x) = step, (-pad[0], -pad[1])
-    tiling.whole, tiling.tiles = native.bytes_(whole), native.bytes_(parts)
     return tiling

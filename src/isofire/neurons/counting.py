@@ -86,6 +86,13 @@ def add_image_counts(accumulator: Tensor, counts: Tensor, block_ids: Tensor) -> 
         accumulator.index_add_(0, block_ids.to(counts.device), counts.to(torch.int32))
 
 
+def over_images(counts: Tensor) -> Tensor:
+    """The sum over images of counts uint8 [N, *neuron_shape]: int32 [*neuron_shape]."""
+    total = zero_counts(1, counts.unsqueeze(0))
+    add_image_counts(total, counts, torch.zeros(len(counts), dtype=torch.int64))
+    return total[0]
+
+
 def _sum_by_vector(ordered: Tensor, runs: list[tuple[int, int, int]]) -> Tensor:
     """Float32 [runs, n]: per run and step, the images' rows times a vector of ones."""
     steps, images = ordered.shape[:2]

@@ -78,7 +78,11 @@ class MembraneQuantizer(nn.Module):
         if self.observer is not None:
             self.observer.observe(state.detach())
             return state
-        return state if self.passes else self.quantizer(state)
+        if self.passes:
+            return state
+        quantized = self.quantizer(state)
+        # no view of other memory: libraries detach the states that they keep in place, which views do not allow
+        return quantized if quantized.requires_grad else quantized.data
 
     def extra_repr(self) -> str:
         return f"placement={self.placement!r}"

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from isofire.neurons.base import Neuron
 
 
+def _in_a_graph() -> bool:
+    """Whether the call is written into a graph, where the kernels are one operator."""
+    return torch.compiler.is_compiling() or torch._C._is_tracing()
+
+
 def _dynamics(neuron: Neuron) -> MembraneDynamics:
     return cast(MembraneDynamics, neuron.dynamics)
 
@@ -78,7 +83,7 @@ class KernelPath(FastPath):
         """Why they do not run this call; None if they do."""
 
     def refuses(self, neuron: Neuron, call: Call) -> str | None:
-        if torch.compiler.is_compiling() and not traced.knows(neuron.dynamics):
+        if _in_a_graph() and not traced.knows(neuron.dynamics):
             return f"does not know {type(neuron.dynamics).__name__} in a compiled graph; use 'auto'"
         return self.missing(neuron, call)
 
@@ -86,7 +91,7 @@ class KernelPath(FastPath):
         return call.norm is None or can_fuse(call.norm, call.x.ndim - (not call.repeat))
 
     def run(self, neuron: Neuron, call: Call) -> Tensor:
-        if torch.compiler.is_compiling():
+        if _in_a_graph():
             return traced.run(_dynamics(neuron), _decay(neuron), call)
         x, kernels = native.dense(call.x, 1 if call.repeat else 2), self.kernels
         gamma, beta, affine = None, None, None

@@ -87,7 +87,7 @@ class TableState(StateQuantizer):
     @property
     def bits(self) -> int:
         """Smallest b with 2^b levels or more, at least 1."""
-        return max(1, (self.table.levels.shape[1] - 1).bit_length())
+        return max(1, (int(self.table.levels.shape[1]) - 1).bit_length())
 
     @property
     def is_native(self) -> bool:

@@ -55,7 +55,7 @@ def attach_(model: nn.Module, plan: QuantPlan) -> ExitStack:
             undo.callback(handle.remove)
         for choice, quantizer in weights:
             layer = model.get_submodule(choice.name)
-            if _weights_of(choice).time_steps is not None:
+            if choice.of(WeightSetting).time_steps is not None:
                 undo.callback(model.set_submodule, choice.name, layer)
                 layer = make_temporal_(model, choice.name)
             undo.callback(remove_quantizer_, layer, list(layer._parameters))
@@ -86,7 +86,7 @@ def attach_converted_(model: nn.Module, plan: QuantPlan) -> None:
     membranes = _membranes(model, plan)
     own: dict[tuple[int, Setting], nn.Parameter] = {}
     for choice in plan.chosen("weights"):
-        setting, layer = _weights_of(choice), model.get_submodule(choice.name)
+        setting, layer = choice.of(WeightSetting), model.get_submodule(choice.name)
         weight = _plain_weight(choice, layer)
         shape = weight.shape
         if setting.time_steps is not None:
@@ -119,8 +119,7 @@ def check_can_fire(
     largest
         Largest full-precision state of each group: a group that does not fire by itself is no fault of its levels.
     """
-    setting = choice.setting
-    assert isinstance(setting, MembraneSetting)
+    setting = choice.of(MembraneSetting)
     if setting.placement != "pre_fire":
         return
     adapter = _adapter(model, choice.name)
@@ -149,17 +148,12 @@ def _fires(membrane: float, threshold: float, adapter: Adapter) -> bool:
     return bool(fires(value, limit, adapter))
 
 
-def _weights_of(choice: LayerAssignment) -> WeightSetting:
-    assert isinstance(choice.setting, WeightSetting)
-    return choice.setting
-
-
 def _weight_quantizers(model: nn.Module, plan: QuantPlan) -> list[tuple[LayerAssignment, Quantizer]]:
     """One for each layer; layers that share a weight and a setting share it too, and so stay equal in training."""
     made: dict[tuple[int, Setting], Quantizer] = {}
     found = []
     for choice in plan.chosen("weights"):
-        layer, setting = model.get_submodule(choice.name), _weights_of(choice)
+        layer, setting = model.get_submodule(choice.name), choice.of(WeightSetting)
         weight = _plain_weight(choice, layer)
         check_uses_its_weight(choice.name, layer)
         key = id(weight), setting
@@ -203,8 +197,7 @@ def _membranes(model: nn.Module, plan: QuantPlan) -> Membranes:
 
 
 def _membrane(model: nn.Module, choice: LayerAssignment) -> MembraneQuantizer:
-    setting = choice.setting
-    assert isinstance(setting, MembraneSetting)
+    setting = choice.of(MembraneSetting)
     neuron, adapter = model.get_submodule(choice.name), _adapter(model, choice.name)
     run_self_test(choice.name, neuron, adapter, setting.placement)
     # calibration, or the file that is loaded, knows the channels

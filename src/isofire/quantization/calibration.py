@@ -29,7 +29,7 @@ from isofire.quantization.plan import LayerAssignment, QuantPlan, make_plan
 from isofire.quantization.reestimate import reestimate_batch_norm
 from isofire.quantization.shared_scale import weight_scale
 from isofire.quantizers import MembraneSetting, RangeObserver, WeightSetting
-from isofire.running import device_of, evaluating, forward
+from isofire.running import device_of, evaluating, forked, forward
 from isofire.spec import QuantSpec
 
 CALIBRATION_IMAGES = 1024
@@ -233,8 +233,7 @@ def _silent_on_few(model: nn.Module, inputs: Tensor) -> bool:
 
 def _try_(model: nn.Module, data: Data | Tensor, max_images: int) -> None:
     """Forward passes; they draw no random numbers, nor do the data."""
-    device = device_of(model)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with forked(device_of(model)):
         for inputs in calibration_batches(model, data, max_images):
             forward(model, inputs)
 
@@ -244,8 +243,7 @@ def _shares_scale(choice: LayerAssignment) -> bool:
 
 
 def _fit_membrane_(model: nn.Module, choice: LayerAssignment, inputs: Tensor) -> None:
-    membrane, setting = _membrane_of(model, choice), choice.setting
-    assert isinstance(setting, MembraneSetting)
+    membrane, setting = _membrane_of(model, choice), choice.of(MembraneSetting)
     assert membrane.observer is not None
     if not membrane.observer.count:
         raise ModelError(

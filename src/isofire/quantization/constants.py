@@ -66,7 +66,7 @@ def attach_biases_(model: nn.Module, plan: QuantPlan, undo: ExitStack) -> None:
             raise ModelError(f"the bias of {choice.name!r} is computed from others; make that lasting first")
         try_round(choice, bias.detach())
         _tell_cut(choice, bias.detach())
-        parametrize.register_parametrization(layer, "bias", RoundedBias(_setting(choice)), unsafe=True)
+        parametrize.register_parametrization(layer, "bias", RoundedBias(choice.of(ConstantSetting)), unsafe=True)
         undo.callback(parametrize.remove_parametrizations, layer, "bias", leave_parametrized=False)
 
 
@@ -79,13 +79,8 @@ def rounded_biases(model: nn.Module) -> Iterator[str]:
                 yield name
 
 
-def _setting(choice: LayerAssignment) -> ConstantSetting:
-    assert isinstance(choice.setting, ConstantSetting)
-    return choice.setting
-
-
 def _round_decays_(choice: LayerAssignment, neuron: Neuron) -> None:
-    setting = _setting(choice)
+    setting = choice.of(ConstantSetting)
     before = neuron.response()
     if setting.corrects_gain and before is None:
         raise SpecError(
@@ -110,10 +105,11 @@ def _rounded(setting: ConstantSetting, state: str, share: Tensor) -> Tensor:
 
 
 def _round_threshold_(choice: LayerAssignment, neuron: Neuron) -> None:
-    threshold, reach, rest = neuron.threshold.detach(), _setting(choice).reach, neuron.dynamics.rest
+    setting, threshold, rest = choice.of(ConstantSetting), neuron.threshold.detach(), neuron.dynamics.rest
+    reach = setting.reach
     if reach is not None and float(threshold.abs().max()) > reach:
         raise SpecError(
-            f"a threshold of {float(threshold.abs().max()):g} lies beyond what {choice.setting.describe()} holds, "  # type: ignore[union-attr]
+            f"a threshold of {float(threshold.abs().max()):g} lies beyond what {setting.describe()} holds, "
             f"less than {reach:g}, and would be cut off; give more bits, or fewer of them to the fraction"
         )
     rounded = try_round(choice, threshold)
@@ -127,11 +123,11 @@ def _round_threshold_(choice: LayerAssignment, neuron: Neuron) -> None:
 
 def _tell_cut(choice: LayerAssignment, bias: Tensor) -> None:
     """Warn of biases that are cut off and not rounded."""
-    reach = _setting(choice).reach
+    reach = choice.of(ConstantSetting).reach
     if reach is not None and (beyond := int((bias.abs() > reach).sum())):
         warnings.warn(
             f"{beyond} of {bias.numel()} biases of {choice.name!r} (rule {choice.rule!r}) lie beyond what "
-            f"{_setting(choice).describe()} holds, less than {reach:g}, and are cut off, the largest of them "
+            f"{choice.of(ConstantSetting).describe()} holds, less than {reach:g}, and are cut off, the largest of them "
             f"{float(bias.abs().max()):g}; give more bits, or fewer of them to the fraction",
             stacklevel=2,
         )

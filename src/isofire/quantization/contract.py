@@ -29,7 +29,7 @@ from isofire.quantizers import (
     WeightSetting,
 )
 from isofire.quantizers.setting import built
-from isofire.running import evaluating
+from isofire.running import evaluating, forked
 from isofire.running.call import is_lacking
 
 _FORWARD = "forward must return one tensor, each element at its level, with the shape, dtype and device of its input"
@@ -44,8 +44,7 @@ def build(choice: LayerAssignment, make: Callable[[Setting], object]) -> Quantiz
     SpecError
         If it makes none, or one that does not fit what it is for; the layer and the rule are named.
     """
-    setting = choice.setting
-    assert isinstance(setting, Setting)
+    setting = choice.of(Setting)
     try:
         quantizer = built(setting, lambda: make(setting))
         _require_fit(setting, quantizer)
@@ -95,8 +94,7 @@ def try_round(choice: LayerAssignment, values: Tensor, **about: bool) -> Tensor:
     ModelError
         If that fails, is of another shape, dtype or device, or not finite.
     """
-    setting = choice.setting
-    assert isinstance(setting, ConstantSetting)
+    setting = choice.of(ConstantSetting)
     with torch.no_grad(), own_code(choice, setting, "round"):
         found = setting.round(values, **about)
     alike = isinstance(found, Tensor) and (found.shape, found.dtype, found.device) == _kind(values)
@@ -196,7 +194,7 @@ class _Trial:
     @torch.no_grad()
     def on(self, x: Tensor, q: Tensor | None = None) -> None:
         self.require_ready()
-        with evaluating(self.quantizer), _same_random(x.device):
+        with evaluating(self.quantizer), forked(x.device):
             q = self.call("forward", x) if q is None else q
             like = self.like(q, x)
             assert q is not None
@@ -220,7 +218,7 @@ class _Trial:
         if not isinstance(levels, Tensor) or levels.dtype != torch.float32 or levels.ndim != 2 + timed:
             raise self.broken("levels", f"gives {_about(levels)}", _LEVELS)
         levels = levels.detach().flatten(0, -2)
-        own, most = self.quantizer.granularity == "channel", 2 ** _setting(self.choice).stored_bits
+        own, most = self.quantizer.granularity == "channel", 2 ** self.choice.of(Setting).stored_bits
         if not own and len(levels) != 1:
             raise self.broken("levels", f"gives {len(levels)} rows with granularity 'tensor'", _LEVELS)
         if not 2 <= levels.shape[1] <= most:
@@ -278,7 +276,7 @@ class _Trial:
     def gradient(self, x: Tensor) -> None:
         """Refuse a training forward through which no gradient reaches `x`."""
         twin, x = copy.deepcopy(self.quantizer).train(), x.clone().requires_grad_()
-        with torch.enable_grad(), _same_random(x.device):
+        with torch.enable_grad(), forked(x.device):
             with own_code(self.choice, self.quantizer, "forward"):
                 q = twin(x)
             self.like(q, x)
@@ -291,11 +289,6 @@ class _Trial:
                 "return isofire.quantizers.ste.plain(x, levels) for a straight-through gradient, or use the method "
                 "after training only",
             )
-
-
-def _setting(choice: LayerAssignment) -> Setting:
-    assert isinstance(choice.setting, Setting)
-    return choice.setting
 
 
 def _grouped(quantizer: Quantizer, x: Tensor, q: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -313,13 +306,6 @@ def _around(levels: Tensor) -> Tensor:
     share = torch.linspace(-0.25, 1.25, 64, device=levels.device)
     states = torch.cat([levels, low + (high - low) * share], 1).T
     return states.expand(-1, max(2, states.shape[1])).contiguous()
-
-
-@contextmanager
-def _same_random(device: torch.device) -> Iterator[None]:
-    """Random numbers go on afterwards as if nobody had drawn."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        yield
 
 
 def _about(value: object) -> str:

@@ -32,8 +32,7 @@ def require_levels(model: nn.Module) -> None:
         return
     plan = make_plan(model, spec)
     for choice in plan.chosen("weights"):
-        weight, setting = model.get_submodule(choice.name).weight, choice.setting
-        assert isinstance(setting, WeightSetting)
+        weight, setting = model.get_submodule(choice.name).weight, choice.of(WeightSetting)
         assert isinstance(weight, Tensor)
         for step in (weight,) if setting.time_steps is None else weight:
             require_levels_of(choice.name, step.detach(), setting)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from torch import nn
 
@@ -18,6 +19,7 @@ from isofire.text_table import TextTable, total
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 NOT_SUPPORTED = "kind not supported"
+S = TypeVar("S", bound=Setting)
 UNSUPPORTED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.RNNBase, nn.Bilinear, nn.Embedding)
 
 
@@ -30,6 +32,11 @@ class LayerAssignment:
     target: str
     setting: WeightSetting | MembraneSetting | ConstantSetting | None
     rule: str
+
+    def of(self, kind: type[S]) -> S:
+        """The setting, which is of this kind for the choice's target."""
+        assert isinstance(self.setting, kind)
+        return self.setting
 
 
 @dataclass(frozen=True, repr=False)

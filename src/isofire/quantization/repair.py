@@ -17,7 +17,7 @@ from isofire.quantization.by_firing.sequence import ByLayer
 from isofire.quantization.calibration import calibration_batches
 from isofire.quantization.plan import make_plan
 from isofire.quantization.verbs import spec_of
-from isofire.running import evaluating
+from isofire.running import evaluating, refuse_statistics_of_the_batch
 
 IMAGES = 256
 
@@ -106,6 +106,9 @@ def repair_(
     if max_images < 1:
         raise SpecError(f"max_images must be at least 1, got {max_images}")
     require_kept((baseline, model))
+    with evaluating(baseline, model):
+        refuse_statistics_of_the_batch(baseline)
+        refuse_statistics_of_the_batch(model)
     batches, _ = first_that_fit(model, list(calibration_batches(model, data, max_images)))
     targets, before = firing_of(baseline, batches).counts, firing_of(model, batches).counts
     require_same_layers(targets, before)

@@ -46,7 +46,7 @@ def weight_scale(model: nn.Module, name: str, inputs: Tensor) -> WeightScale:
     inputs = _first_images(model, inputs, _IMAGES)
     charge = charge_of(name, neuron, adapter)
     layers = [own for own, module in model.named_modules() if isinstance(module, KINDS)]
-    seen = trace(model, inputs, layers)
+    seen = trace(model, [inputs], layers)
     layer, gains = _layer_before(model, name, seen, layers, inputs)
     quantizer = dict(weight_quantizers(model)).get(layer)
     if quantizer is None:

@@ -125,8 +125,7 @@ def _weights(model: nn.Module) -> Iterator[tuple[str, Tensor, WeightSetting]]:
     if not chosen:
         raise ModelError("this network's weights are in full precision; its spec quantizes other things")
     for choice in chosen:
-        setting, weight = choice.setting, model.get_submodule(choice.name).weight
-        assert isinstance(setting, WeightSetting)
+        setting, weight = choice.of(WeightSetting), model.get_submodule(choice.name).weight
         assert isinstance(weight, Tensor)
         if setting.time_steps is not None:
             raise ModelError(f"{choice.name!r} ({setting.describe()}) has weights of its own for each step")

@@ -86,8 +86,8 @@ def comparison_markdown(a: Study, b: Study, found: Matched) -> str:
     shown = (*_SHOWN, *(f"{measure.headline}_{side}" for measure in found.measures for side in "ab"))
     body = []
     for pair in found.pairs:
-        text = _texts(pair, found.measures)
-        body.append((pair.a["baseline"], _told(pair.a), *(text[key] for key in shown)))
+        values = _values(pair, found.measures)
+        body.append((pair.a["baseline"], _told(pair.a), *(values[key][1] for key in shown)))
     lines += [*table(head, body, text=2), ""]
     for name, rows in (("A", found.only_a), ("B", found.only_b)):
         lines += [f"Only in {name}: {escaped('; '.join(map(_told, rows)) or 'none')}.", ""]
@@ -169,38 +169,30 @@ def _compared(found: Matched) -> tuple[str, ...]:
     return (*_SCORES, *(measure.headline for measure in found.measures))
 
 
-def _texts(pair: Pair, measures: Sequence[Measure]) -> dict[str, str]:
+def _values(pair: Pair, measures: Sequence[Measure]) -> dict[str, tuple[Any, str]]:
+    """What is shown of a pair, by its column: a number, and how it is written."""
     ratio = pair.b[HEADLINE] / pair.a[HEADLINE] if pair.a[HEADLINE] else None
-    return {
-        "accuracy_a": percent(pair.a["accuracy"]), "accuracy_b": percent(pair.b["accuracy"]),
-        "accuracy": points(pair.difference("accuracy")),
-        "emd_a": significant(pair.a[HEADLINE]), "emd_b": significant(pair.b[HEADLINE]),
-        "emd": signed(pair.difference(HEADLINE)), "ratio": times(ratio),
-        **{
-            f"{measure.headline}_{side}": measure_text(measure, row.get(measure.headline))
-            for measure in measures
-            for side, row in (("a", pair.a), ("b", pair.b))
-        },
-    }  # fmt: skip
+    change, drift = pair.difference("accuracy"), pair.difference(HEADLINE)
+    found = {"accuracy": (change, points(change)), "emd": (drift, signed(drift)), "ratio": (ratio, times(ratio))}
+    for side, row in (("a", pair.a), ("b", pair.b)):
+        found[f"accuracy_{side}"] = row["accuracy"], percent(row["accuracy"])
+        found[f"emd_{side}"] = row[HEADLINE], significant(row[HEADLINE])
+        for measure in measures:
+            value = row.get(measure.headline)
+            found[f"{measure.headline}_{side}"] = value, measure_text(measure, value)
+    return found
 
 
 def _line(number: int, pair: Pair, palette: Palette, measures: Sequence[Measure]) -> dict[str, Any]:
-    numbers = {
-        "accuracy_a": pair.a["accuracy"], "accuracy_b": pair.b["accuracy"], "accuracy": pair.difference("accuracy"),
-        "emd_a": pair.a[HEADLINE], "emd_b": pair.b[HEADLINE], "emd": pair.difference(HEADLINE),
-        "ratio": pair.b[HEADLINE] / pair.a[HEADLINE] if pair.a[HEADLINE] else None,
-    }  # fmt: skip
-    for measure in measures:
-        for side, row in (("a", pair.a), ("b", pair.b)):
-            numbers[f"{measure.headline}_{side}"] = row.get(measure.headline)
+    values = _values(pair, measures)
     labels = {key: "–" if pair.a.get(key) is None else str(pair.a[key]) for key in _LABELS}
     return {
         "number": number,
         "title": title_of(pair.a),
         "labels": labels | {"bits": bits_text(pair.a.get("bits"))},
         "order": bits_order(pair.a.get("bits"))[0],
-        "text": _texts(pair, measures),
-        "sort": {key: "" if value is None else repr(float(value)) for key, value in numbers.items()},
+        "text": {key: text for key, (_, text) in values.items()},
+        "sort": {key: "" if value is None else repr(float(value)) for key, (value, _) in values.items()},
         **palette.mark(pair.a),
     }
 

@@ -6,6 +6,7 @@ from isofire.running.composite import by_parts
 from isofire.running.device import device_of, placed
 from isofire.running.finite import require_finite, require_shapes
 from isofire.running.modes import drawing, evaluating, forked, hooked
+from isofire.running.norms import refuse_statistics_of_the_batch, statistics_of
 from isofire.running.own_code import own_code_of, refuse_own_code
 
 __all__ = [
@@ -20,7 +21,9 @@ __all__ = [
     "own_code_of",
     "placed",
     "refuse_own_code",
+    "refuse_statistics_of_the_batch",
     "require_finite",
     "require_shapes",
+    "statistics_of",
     "unchanged",
 ]

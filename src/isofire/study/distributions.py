@@ -161,8 +161,7 @@ def _common(levels: Tensor) -> tuple[Tensor, list[str]]:
 
 def _levels(choice: LayerAssignment, weight: Tensor, quantized: nn.Module) -> tuple[Tensor, list[str]]:
     """Levels [G, L] of a weight quantizer; after conversion they are found again, else read off the stored weights."""
-    setting = choice.setting
-    assert isinstance(setting, WeightSetting)
+    setting = choice.of(WeightSetting)
     temporal = setting.time_steps is not None
     notes = ["levels of the first step"] if temporal else []
     quantizer = dict(weight_quantizers(quantized)).get(choice.name)

@@ -223,11 +223,7 @@ class _Run:
         while self.ready and free > 0:
             task = self.ready.popleft()
             if self._attempts(task) > self.attempts[task.key]:
-                reason = str((self.store.failure(task.key) or {}).get("reason"))
-                if task.cell is None:
-                    self._release(task, Outcome(kind="failed", reason=reason))
-                else:
-                    self._failed(task, reason)
+                self._failed(task, str((self.store.failure(task.key) or {}).get("reason")))
                 continue
             self.active[task.key] = task
             self.executor.submit(task)
@@ -250,10 +246,10 @@ class _Run:
             self.resting[task.key] = (time.perf_counter() + _REST, task)
         elif outcome.kind == "lost":
             self._lost(task, outcome.reason)
-        elif task.cell is None:
-            self._release(task, outcome)
         elif outcome.kind == "failed":
             self._failed(task, outcome.reason)
+        elif task.cell is None:
+            self.ready.extend(self.blocked.pop(task.key))
         else:
             self._done(task, outcome)
 
@@ -271,28 +267,22 @@ class _Run:
             return
         reason = f"{reason}, {LIVES} times"
         self.store.fail(task.key, {"title": task.title, "type": "WorkerLost", "reason": reason, "traceback": ""})
-        if task.cell is None:
-            self._release(task, Outcome(kind="failed", reason=reason))
-        else:
-            self._failed(task, reason)
+        self._failed(task, reason)
 
-    def _release(self, task: Task, outcome: Outcome) -> None:
-        """What waited for a baseline can run, or can never."""
-        cells = self.blocked.pop(task.key)
-        if outcome.kind == "done":
-            self.ready.extend(cells)
+    def _failed(self, task: Task, reason: str) -> None:
+        """A cell, or all that wait for a baseline."""
+        if task.cell is not None:
+            self.state.failed += 1
+            self.state.last = f"{task.title}: failed, {reason}"
             return
+        cells = self.blocked.pop(task.key)
         if not cells:
-            self.unmade.append(f"{task.baseline.name} cannot be made again: {outcome.reason}")
+            self.unmade.append(f"{task.baseline.name} cannot be made again: {reason}")
+        reason = f"its baseline {task.baseline.name} failed: {reason}"
         for cell in cells:
-            reason = f"its baseline {task.baseline.name} failed: {outcome.reason}"
             trace = (self.store.failure(task.key) or {}).get("traceback", "")
             self.store.fail(cell.key, {"title": cell.title, "type": "Baseline", "reason": reason, "traceback": trace})
             self._failed(cell, reason)
-
-    def _failed(self, task: Task, reason: str) -> None:
-        self.state.failed += 1
-        self.state.last = f"{task.title}: failed, {reason}"
 
     def _done(self, task: Task, outcome: Outcome) -> None:
         self.state.done += 1

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from isofire.adapters import from_rest, read_logits
-from isofire.running import device_of, evaluating, forward, require_finite
+from isofire.running import device_of, evaluating, forward, refuse_statistics_of_the_batch, require_finite
 from isofire.training.distributed import Group, pick_device
 from isofire.training.feed import AnySet, Feed
 from isofire.training.losses import check_classes, hits, mean_logit
@@ -61,6 +61,7 @@ def evaluate_feed(model: nn.Module, feed: Feed, batch_size: int, precision: str,
     exact = torch.float32 if group.device.type == "mps" else torch.float64
     sums = torch.zeros(2, dtype=exact, device=group.device)
     with torch.no_grad(), evaluating(model), from_rest(model):
+        refuse_statistics_of_the_batch(model)
         for index in feed.place(torch.arange(group.rank, len(feed), group.world)).split(batch_size):
             sums += _sums(model, *feed.cut(index), classes=len(feed.data.classes), precision=precision).to(sums)
     loss, right = group.gather(sums).sum(0).tolist()

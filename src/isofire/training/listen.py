@@ -14,7 +14,7 @@ from isofire.adapters.own import only_looks
 from isofire.errors import ModelError
 from isofire.firing.record import spiking_adapters
 from isofire.neurons import MembraneQuantizer, Neuron
-from isofire.neurons.counting import add_image_counts, zero_counts
+from isofire.neurons.counting import over_images, zero_counts
 from isofire.training.step import Pass
 
 
@@ -97,7 +97,7 @@ class Listener:
             summed = adapter.summed(neuron)
             if summed is not None:
                 # before the next call writes over it
-                self._summed.setdefault(name, []).append(_over_images(summed))
+                self._summed.setdefault(name, []).append(over_images(summed))
 
         return hook
 
@@ -181,10 +181,3 @@ class _Sum(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         laid_out = torch.empty_strided(ctx.shape[2:], ctx.strides, dtype=ctx.dtype, device=grads[0].device)
         return laid_out.copy_(grads[0]).expand(ctx.shape), None
-
-
-def _over_images(counts: Tensor) -> Tensor:
-    """Counts uint8 [N, ...] -> int32 [...]."""
-    total = zero_counts(1, counts.unsqueeze(0))
-    add_image_counts(total, counts, torch.zeros(len(counts), dtype=torch.int64))
-    return total[0]

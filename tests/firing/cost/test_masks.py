@@ -59,9 +59,3 @@ def test_a_mask_is_none_the_less_where_it_keeps_all_of_the_first_images(how: str
     row = isofire.compare(model, copy.deepcopy(model), (x, labels)).row()
     assert row["synops"] is None
     assert str(row["synops_left_out"]).startswith("b: behind")
-
-
-def test_images_that_depend_on_those_beside_them_have_no_cost_of_their_own() -> None:
-    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8, track_running_stats=False), LIF()).eval()
-    with pytest.raises(isofire.ModelError, match=r"'1' normalises by the batch it is given"):
-        measure_cost(model, (torch.rand(8, 6), torch.zeros(8, dtype=torch.int64)))

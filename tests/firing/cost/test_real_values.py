@@ -86,7 +86,7 @@ REAL = {
     "scaled cumulative sum": lambda z: 0.1 * z.cumsum(0),
     "centred": lambda z: z - z.mean(-1, keepdim=True),
     "with its mean": lambda z: z + z.mean(-1, keepdim=True),
-    "with the map's mean": lambda z: z + 0.5 * z.mean((1, 2), keepdim=True),
+    "with the map's mean": lambda z: z + 0.5 * z.mean((0, 2), keepdim=True),
     "standardised": lambda z: (z - z.mean(-1, keepdim=True)) / z.std(-1, keepdim=True).add(0.1),
     "its mean everywhere": lambda z: z.mean(-1, keepdim=True).expand_as(z),
     "its mean everywhere, copied": lambda z: z.mean(-1, keepdim=True).repeat(1, 1, F),

@@ -80,7 +80,7 @@ def test_a_scale_is_taken_back_where_a_norm_alone_reads(kind: type[_Network], wa
     torch.manual_seed(0)
     model = kind()
     x = torch.rand(2, 1, 4, 4)
-    found = normed_layers(model, x, ["a", "b", "head"])
+    found = normed_layers(model, [x], ["a", "b", "head"])
     assert found == wanted
     # what it is for: a factor on an output changes nothing once the norms are measured anew, and something elsewhere
     for name in ("a", "b"):

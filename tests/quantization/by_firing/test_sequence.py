@@ -107,7 +107,7 @@ def test_too_few_images_for_the_inverse_are_told_and_nothing_is_left_half_done(n
 
 
 def test_the_trace_has_the_order_of_the_calls(network: nn.Module, images: Tensor):
-    found = trace(network, images[:2], ["stem", "fc", "stages.0.0.conv1"])
+    found = trace(network, [images[:2]], ["stem", "fc", "stages.0.0.conv1"])
     order = [name for name in found.order if name in ("stem", "stem_bn", "stem_sn", "stages.0.0.conv1", "fc")]
     assert order == ["stem", "stem_bn", "stem_sn", "stages.0.0.conv1", "fc"]
     assert found.norms["stem_sn"] == "stem_bn"

@@ -88,8 +88,6 @@ class Contact:
         Calls of neurons before it in this forward pass.
     lead
         First axes of what the module was given in which it happens; empty where rows are known to lie otherwise.
-    inside
-        Name of the neuron whose recurrent weights these are; None for all others.
     constant
         Whether what arrived depends on nothing: a state at rest, a bias unit.
     """
@@ -100,7 +98,6 @@ class Contact:
     source: Source
     neuron_calls: int
     lead: tuple[int, ...]
-    inside: str | None = None
     constant: bool = False
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from isofire.adapters import axis_by, input_axis
 from isofire.batches import Data, read_batches
@@ -25,6 +24,7 @@ from isofire.firing.cost.percentiles import Percentiles
 from isofire.firing.cost.report import Cost, NeuronCost, SynapseCost
 from isofire.firing.cost.synops_per_spike import few_of
 from isofire.firing.record import spiking_adapters
+from isofire.firing.repeat import tell_unlike
 from isofire.running import device_of, evaluating, forward, require_finite
 
 _TOGETHER = 32
@@ -54,11 +54,11 @@ def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None,
     >>> cost.synops.p99, cost.energy().total  # doctest: +SKIP
     """
     require_finite(model)
-    _refuse_statistics_of_the_batch(model)
     device = device_of(model)
     with evaluating(model):
         batches = read_batches(data, min(batch_size, _TOGETHER), max_images, axis_by(model))
         first = next(batches)
+        tell_unlike(model, first[0], len(first[1]))
         axis = input_axis(model, first[0], len(first[1]))
         frames = axis == 1 or holds_steps(model, few_of(model, first[0], len(first[1]))[0], axis)
         way = _way_for(model, first[0].to(device), axis)
@@ -67,16 +67,6 @@ def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None,
             for inputs, labels in itertools.chain([first], batches):
                 way.run(meter, inputs.to(device), input_axis(model, inputs, len(labels)))
     return _cost(model, meter, frames)
-
-
-def _refuse_statistics_of_the_batch(model: nn.Module) -> None:
-    """Raise ModelError if what an image costs depends on the images beside it."""
-    for name, module in model.named_modules():
-        if isinstance(module, _BatchNorm) and module.running_mean is None:
-            raise ModelError(
-                f"{name!r} normalises by the batch it is given, in eval mode too (track_running_stats=False), so that "
-                "no image has a cost of its own; let it keep running statistics"
-            )
 
 
 @dataclass(frozen=True)

@@ -285,7 +285,6 @@ class Trace(TorchDispatchMode):
                     max(origin, Source.INPUT),
                     self.neuron_calls,
                     self._position.lead,
-                    neuron,
                     item.x is not None and origin < Source.INPUT,
                 )
             )

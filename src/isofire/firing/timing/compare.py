@@ -13,6 +13,7 @@ from isofire.adapters import at_one_place, axis_by, from_rest, heard, read_logit
 from isofire.batches import Data, read_batches
 from isofire.errors import ModelError
 from isofire.firing.record import spiking_adapters
+from isofire.firing.repeat import tell_unlike
 from isofire.firing.timing.similarity import StreamedCKA, logit_kl
 from isofire.firing.timing.trains import first_spikes, flips, mean_over_pairs, table_of
 from isofire.firing.timing.words import joint_words, spike_words, total_variation, trains, word_counts
@@ -147,6 +148,9 @@ def compare_timing(
     divergence, images, steps = 0.0, 0, 0
     with evaluating(*models), torch.no_grad():
         for inputs, labels in read_batches(data, batch_size, max_images, axis_by(baseline)):
+            if not images:
+                for model in models:
+                    tell_unlike(model, inputs, len(labels))
             runs = []
             for model in models:
                 with drawing(images, device_of(model, inputs.device)):

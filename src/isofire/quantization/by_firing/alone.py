@@ -24,7 +24,7 @@ _SHARE = 0.001
 
 def unlike(model: nn.Module, name: str, replay: Replay, batches: Sequence[Tensor]) -> str | None:
     """What is to be said of a layer that fires otherwise in its network than tried alone; None if it does not."""
-    if len(replay.batches[0]) == 1:
+    if max(map(len, replay.batches)) == 1:
         # all steps at once: nothing comes back between them
         return None
     alone, really = replay.counts(), firing_of(model, batches).counts[name]

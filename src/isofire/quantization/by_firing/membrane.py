@@ -46,8 +46,7 @@ def fit_membrane_(
     ModelError
         If the quantizer does not do what quantizers promise; see `isofire.quantization.contract`.
     """
-    setting = choice.setting
-    assert isinstance(setting, MembraneSetting)
+    setting = choice.of(MembraneSetting)
     if not setting.is_estimated:
         return None
     observer, counts = observed(membrane, replay)

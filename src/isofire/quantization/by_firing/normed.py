@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -16,7 +16,7 @@ from isofire.adapters import from_rest
 from isofire.running import by_parts, by_place, evaluating, forward, hooked
 
 
-def normed_layers(model: nn.Module, inputs: Tensor, layers: Iterable[str]) -> frozenset[str]:
+def normed_layers(model: nn.Module, batches: Iterable[Tensor], layers: Sequence[str]) -> frozenset[str]:
     """Those of the layers whose every output is read once, by a batch norm that is given nothing else.
 
     A sum, an activation in between, a second reader (the shortcut of a residual block) or a norm that several layers
@@ -24,12 +24,23 @@ def normed_layers(model: nn.Module, inputs: Tensor, layers: Iterable[str]) -> fr
 
     Parameters
     ----------
-    inputs
-        A batch to run the network on.
+    batches
+        Inputs to run the network on; each may reach other layers.
     layers
         Names of convolution and linear layers.
     """
-    readers = _Readers()
+    normed: set[str] = set()
+    otherwise: set[str] = set()
+    for inputs in batches:
+        readers = _Readers()
+        found = readers.found(_result(model, inputs, layers, readers))
+        normed |= found
+        otherwise |= readers.all - found
+    return frozenset(normed - otherwise)
+
+
+def _result(model: nn.Module, inputs: Tensor, layers: Sequence[str], readers: _Readers) -> Any:
+    """What the network returns, read along."""
     watched = {name: model.get_submodule(name) for name in layers}
     norms = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
     handles = chain(
@@ -38,8 +49,7 @@ def normed_layers(model: nn.Module, inputs: Tensor, layers: Iterable[str]) -> fr
         (module.register_forward_hook(readers.left, always_call=True) for module in norms.values()),
     )
     with hooked(handles), torch.no_grad(), evaluating(model), from_rest(model), readers:
-        result = forward(model, inputs)
-    return readers.found(result)
+        return forward(model, inputs)
 
 
 class _Readers(TorchDispatchMode):
@@ -100,6 +110,11 @@ class _Readers(TorchDispatchMode):
                 if isinstance(value, Tensor) and (place := _place(value)) in self._maker:
                     self._read(place)
         return func(*args, **(kwargs or {}))
+
+    @property
+    def all(self) -> set[str]:
+        """The watched layers that were called."""
+        return {*self._maker.values(), *self._elsewhere}
 
     def _read(self, place: int) -> None:
         if not self._inside or place not in self._unread:

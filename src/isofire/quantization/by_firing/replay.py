@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from isofire.adapters import Adapter, Layout
 from isofire.errors import ModelError
-from isofire.neurons.counting import add_counts, add_image_counts, zero_counts
+from isofire.neurons.counting import add_counts, over_images, zero_counts
 from isofire.quantization.by_firing.trace import Call
 
 
@@ -34,13 +34,16 @@ class Replay:
         The norm that the neuron applies itself, if it was given one.
     samples
         Images times steps behind the last `counts`.
+    reached
+        Number of the first batch that reaches the layer.
     """
 
     samples = 0
 
     def __init__(self, neuron: nn.Module, adapter: Adapter, batches: Sequence[Sequence[Call]]) -> None:
         self.neuron, self.adapter, self.batches = neuron, adapter, batches
-        first = batches[0][0]
+        self.reached = next(number for number, calls in enumerate(batches) if calls)
+        first = batches[self.reached][0]
         stepped = adapter.layout(neuron) is Layout.STEP or first.kwargs.get("repeat") is not None
         self.norm: _BatchNorm | None = first.kwargs.get("norm")
         self.channel_axis = 1 if stepped or self._folded(first) else 2
@@ -63,13 +66,11 @@ class Replay:
 
     def require_threshold(self, name: str) -> None:
         """Raise ModelError if these neurons have no threshold, which shifts and levels are measured by."""
-        try:
-            self.adapter.threshold(self.neuron)
-        except AttributeError as error:
+        if not self.adapter.has_threshold(self.neuron):
             raise ModelError(
                 f"{name!r} ({type(self.neuron).__name__}) has no threshold that biases and levels could be measured "
-                f"by: {error}; leave its membranes float by a rule, and set correct = 'never'"
-            ) from error
+                "by; leave its membranes float by a rule, and set correct = 'never'"
+            )
 
     def as_rate(self, errors: Tensor) -> float:
         """Mean over channels of errors in spikes, as spikes per neuron per step."""
@@ -110,7 +111,7 @@ class Replay:
         spikes = self.adapter.spikes(self.neuron, output)
         self.samples += spikes.shape[0] * spikes.shape[1]
         summed = self.adapter.summed(self.neuron)
-        return (spikes_per_neuron(spikes) if summed is None else _of_images(summed)), output
+        return (spikes_per_neuron(spikes) if summed is None else _by_channel(over_images(summed))), output
 
     def shift_(self, shift: Tensor) -> None:
         """Have the currents of the stored calls larger by `shift` [C], as a bias before them makes them."""
@@ -129,13 +130,6 @@ def spikes_per_neuron(spikes: Tensor) -> Tensor:
     exact = add_counts(total, spikes, torch.zeros(spikes.shape[1], dtype=torch.int64))
     whole = total[0] if exact else spikes.sum((0, 1), dtype=torch.float64).round_()
     return _by_channel(whole)
-
-
-def _of_images(counts: Tensor) -> Tensor:
-    """`[N, C, ...]` uint8, summed over steps already, to `[C, P]` int64."""
-    total = zero_counts(1, counts.unsqueeze(0))
-    add_image_counts(total, counts, torch.zeros(len(counts), dtype=torch.int64))
-    return _by_channel(total[0])
 
 
 def _by_channel(total: Tensor) -> Tensor:

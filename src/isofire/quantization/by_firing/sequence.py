@@ -146,8 +146,8 @@ class ByLayer:
     def look(self, targets: dict[str, Tensor]) -> None:
         """See in which order the network runs, and take these spikes `[C, P]` of each layer as what it should do."""
         layers = [name for name, module in self.model.named_modules() if isinstance(module, KINDS)]
-        self.trace, self.targets = trace(self.model, self.batches[0], layers), targets
-        self.normed = normed_layers(self.model, self.batches[0], layers) if self.reestimate else frozenset()
+        self.trace, self.targets = trace(self.model, self.batches, layers), targets
+        self.normed = normed_layers(self.model, self.batches, layers) if self.reestimate else frozenset()
 
     def layer(self, name: str) -> Iterable[Step]:
         """Do what this layer needs."""
@@ -163,8 +163,7 @@ class ByLayer:
     def round(self, name: str) -> Step:
         """Quantize a layer's weights; compensated, if its setting says so."""
         choice, layer = self.weights[name], self.model.get_submodule(name)
-        setting = choice.setting
-        assert isinstance(setting, WeightSetting)
+        setting = choice.of(WeightSetting)
         if setting.compensates:
             calls = [call for calls in self.calls(name) for call in calls]
             seen, normed = moments(layer, calls), name in self.normed
@@ -224,11 +223,10 @@ class ByLayer:
             before = self.error(name, replay.counts())
             self.bypass.on_membrane(name)
             choice = self.membranes[name]
-            setting = choice.setting
-            assert isinstance(setting, MembraneSetting)
+            setting = choice.of(MembraneSetting)
             objective: Objective = getattr(setting, "objective", "paired")
             if setting.shares_scale:
-                self.share(choice, membrane, setting)
+                self.share(choice, membrane, setting, self.batches[replay.reached])
             else:
                 largest = fit_membrane_(membrane, choice, replay, lambda counts: self.error(name, counts, objective))
                 check_can_fire(self.model, choice, membrane.quantizer, largest)
@@ -249,11 +247,13 @@ class ByLayer:
         """What is to be said where the layer fires otherwise in the network; see `alone.unlike`."""
         return unlike(self.model, name, replay, self.batches)
 
-    def share(self, choice: LayerAssignment, membrane: MembraneQuantizer, setting: MembraneSetting) -> None:
-        """Give a layer's membranes the scale of the weights before them."""
+    def share(
+        self, choice: LayerAssignment, membrane: MembraneQuantizer, setting: MembraneSetting, inputs: Tensor
+    ) -> None:
+        """Give a layer's membranes the scale of the weights before them, as these inputs tell it."""
         membrane.observer = observer = RangeObserver()
         try:
-            scale = weight_scale(self.model, choice.name, self.batches[0])
+            scale = weight_scale(self.model, choice.name, inputs)
         finally:
             membrane.observer = None
         with own_code(choice, setting, "take_scale"):
@@ -290,17 +290,18 @@ class ByLayer:
 
     def reaches(self, holder: nn.Module, name: str, replay: Replay) -> bool:
         """Whether a change of this bias arrives in the layer's currents as it is, and nowhere else."""
-        unit, elsewhere = replay.unit, Elsewhere(self.model, name, self.batches[0])
+        unit, inputs = replay.unit, self.batches[replay.reached]
+        elsewhere = Elsewhere(self.model, name, inputs)
         bias = holder.bias
         assert isinstance(bias, Tensor)
         kept = bias.detach().clone()
         bias.add_(unit / 8)
         try:
-            (moved,) = calls_of(self.model, name, self.batches[:1], self.trace.calls[name])
+            (moved,) = calls_of(self.model, name, [inputs], self.trace.calls[name])
             alone = elsewhere.is_unmoved()
         finally:
             bias.copy_(kept)
-        was = replay.batches[0]
+        was = replay.batches[replay.reached]
         return (
             alone
             and len(moved) == len(was)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
@@ -57,7 +58,7 @@ class Trace(NamedTuple):
         Names of the layers that were asked for, of every norm, and of every layer of neurons; those inside a neuron
         before it.
     calls
-        How often each was called in one forward pass.
+        How often each was called in one forward pass: in that with the most calls.
     norms
         Neuron -> the norm that it was given and applies itself.
     """
@@ -73,8 +74,8 @@ class _Enough(Exception):
     """The calls that were waited for have been made."""
 
 
-def trace(model: nn.Module, inputs: Tensor, layers: Sequence[str]) -> Trace:
-    """Run `inputs` through the model and note what is called when.
+def trace(model: nn.Module, batches: Iterable[Tensor], layers: Sequence[str]) -> Trace:
+    """Run inputs through the model and note what is called when; what some batches alone reach stands where they do.
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ def trace(model: nn.Module, inputs: Tensor, layers: Sequence[str]) -> Trace:
     Raises
     ------
     ModelError
-        If the network fails on these inputs.
+        If the network fails on one of them.
     """
     watched = {name: model.get_submodule(name) for name in layers}
     neurons = find_neurons(model)
@@ -93,7 +94,9 @@ def trace(model: nn.Module, inputs: Tensor, layers: Sequence[str]) -> Trace:
     watched |= {name: module for module, name in norms.items()}
     order: list[str] = []
     taken: dict[str, str] = {}
-    calls: dict[str, int] = dict.fromkeys(watched, 0)
+    calls: Counter[str] = Counter()
+    known: list[str] = []
+    most: Counter[str] = Counter()
 
     def note(name: str, kwargs: dict[str, Any]) -> None:
         if name in taken.values():
@@ -113,9 +116,16 @@ def trace(model: nn.Module, inputs: Tensor, layers: Sequence[str]) -> Trace:
         for name, module in watched.items()
     )
     with hooked(handles), torch.no_grad(), evaluating(model), from_rest(model):
-        forward(model, inputs)
+        for inputs in batches:
+            order.clear()
+            calls.clear()
+            forward(model, inputs)
+            most |= calls
+            for before, name in zip([None, *order], order, strict=False):
+                if name not in known:
+                    known.insert(0 if before is None else known.index(before) + 1, name)
     own = frozenset(norms.values()) - frozenset(taken.values())
-    return Trace(_inner_first(dict.fromkeys(order), neurons), {name: n for name, n in calls.items() if n}, taken, own)
+    return Trace(_inner_first(known, neurons), dict(most), taken, own)
 
 
 def _inner_first(order: Iterable[str], neurons: Iterable[str]) -> tuple[str, ...]:
@@ -130,7 +140,8 @@ def _inner_first(order: Iterable[str], neurons: Iterable[str]) -> tuple[str, ...
 
 
 def calls_of(model: nn.Module, name: str, batches: Iterable[Tensor], expected: int = 0) -> list[list[Call]]:
-    """What a forward pass of each batch gives the module `name`: one list of calls per batch.
+    """What a forward pass of each batch gives the module `name`: one list of calls per batch, empty where a batch does
+    not reach it.
 
     Parameters
     ----------
@@ -140,7 +151,7 @@ def calls_of(model: nn.Module, name: str, batches: Iterable[Tensor], expected: i
     Raises
     ------
     ModelError
-        If it is not called.
+        If no batch reaches it.
     """
     module = model.get_submodule(name)
     found: list[list[Call]] = []
@@ -164,7 +175,7 @@ def calls_of(model: nn.Module, name: str, batches: Iterable[Tensor], expected: i
             returned.clear()
             with suppress(_Enough):
                 forward(model, inputs)
-    if not all(found) or not found:
+    if not any(found):
         raise ModelError(f"{name!r} is not called in a forward pass of {type(model).__name__}; leave it float")
     return found
 

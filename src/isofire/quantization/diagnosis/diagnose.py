@@ -20,6 +20,7 @@ from isofire.quantization.diagnosis.silence import unreachable, why_silent
 from isofire.quantization.diagnosis.states import StateTally, counting_states
 from isofire.quantization.diagnosis.thresholds import fires_from, table_of
 from isofire.quantization.repair import require_same_layers
+from isofire.running import evaluating, refuse_statistics_of_the_batch
 
 IMAGES = 256
 _MOVED = 0.01
@@ -72,6 +73,8 @@ def diagnose(
             raise SpecError("a baseline is compared on images; pass data too")
         layers = tuple(_static(name, *found) for name, found in neurons.items())
         return Diagnosis(layers=layers, n_images=0, T=0)
+    with evaluating(quantized):
+        refuse_statistics_of_the_batch(quantized)
     batches = list(calibration_batches(quantized, data, max_images))
     with counting_states(quantized) as tallies:
         fired = firing_of(quantized, batches)
@@ -95,6 +98,8 @@ def diagnose(
 
 def _static(name: str, neuron: nn.Module, adapter: Adapter) -> LayerDiagnosis:
     """What levels and thresholds alone tell."""
+    if not adapter.has_threshold(neuron):
+        return LayerDiagnosis(layer=name or ROOT, placement=None, faults=(_without_threshold(name or ROOT, neuron),))
     membrane, threshold = adapter.membrane(neuron), adapter.threshold(neuron).detach().double().cpu()
     starts = fires_from(membrane, threshold, adapter)
     layer = LayerDiagnosis(
@@ -116,6 +121,7 @@ def _moved(layer: LayerDiagnosis, starts: Tensor) -> Fault | None:
         found = "a neuron fires at every step, whatever it is given: at pre_fire its lowest level reaches the threshold"
         cure = "move the levels so that one lies below the threshold, or use placement 'post_reset'"
         return Fault(layer=layer.layer, state="broken", found=found, cure=cure)
+    assert layer.threshold is not None
     reached = starts[starts.isfinite()]
     low, high = layer.threshold
     if not len(reached) or (reached.min() - low).abs() <= _MOVED * abs(low) >= (reached.max() - high).abs():
@@ -177,6 +183,11 @@ def _silent(
     ]
     found = why_silent(model, names, batches) if names else []
     return {fault.layer or ROOT: replace(fault, layer=fault.layer or ROOT) for fault in found}
+
+
+def _without_threshold(layer: str, neuron: nn.Module) -> Fault:
+    found = f"{type(neuron).__name__} has no threshold, and no levels: how often it fires is all that is looked at"
+    return Fault(layer=layer, state="note", found=found, cure="nothing to do")
 
 
 def _uncalled(layer: str) -> Fault:

@@ -21,10 +21,10 @@ class LayerDiagnosis:
     placement
         Where its membrane is quantized, "pre_fire" or "post_reset"; None where it is not.
     threshold
-        The firing threshold; lowest and highest, where neurons differ.
+        The firing threshold; lowest and highest, where neurons differ. None for neurons that have none.
     fires_from
         The potential above which a neuron does fire, since a level is compared in its place; lowest and highest over
-        channels. inf: never. The threshold itself at post_reset and in full precision.
+        channels. inf: never. The threshold itself at post_reset and in full precision. None without one.
     levels, levels_used
         How many levels the membrane has, and how many any state took: the mean over channels where each has its own.
         None without a quantizer; `levels_used` without data.
@@ -44,8 +44,8 @@ class LayerDiagnosis:
 
     layer: str
     placement: str | None
-    threshold: tuple[float, float]
-    fires_from: tuple[float, float]
+    threshold: tuple[float, float] | None = None
+    fires_from: tuple[float, float] | None = None
     levels: int | None = None
     levels_used: float | None = None
     below: float | None = None
@@ -131,8 +131,8 @@ def _columns(layers: Sequence[LayerDiagnosis]) -> dict[str, list[str]]:
     columns = {
         "layer": [layer.layer for layer in layers],
         "neurons": ["" if layer.neurons is None else f"{layer.neurons:,}" for layer in layers],
-        "V_th": [span(layer.threshold) for layer in layers],
-        "fires from": [span(layer.fires_from) for layer in layers],
+        "V_th": ["" if layer.threshold is None else span(layer.threshold) for layer in layers],
+        "fires from": ["" if layer.fires_from is None else span(layer.fires_from) for layer in layers],
         "levels": ["" if layer.levels is None else f"{layer.levels}" for layer in layers],
         "used": ["" if layer.levels_used is None else f"{layer.levels_used:.4g}" for layer in layers],
         "below %": [share(layer.below) for layer in layers],

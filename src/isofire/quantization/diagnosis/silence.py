@@ -43,7 +43,7 @@ def why_silent(
     found: list[Fault] = []
     # a norm that a neuron applies itself would else be measured
     with evaluating(model):
-        neurons, seen = find_neurons(model), trace(model, batches[0], ())
+        neurons, seen = find_neurons(model), trace(model, batches, ())
         for name in (name for name in seen.order if name in names):
             neuron, adapter = neurons[name]
             replay = Replay(neuron, adapter, calls_of(model, name, batches, seen.calls[name]))
@@ -77,8 +77,10 @@ def reason(name: str, replay: Replay, silent_before: Collection[str], *, cure: s
     if silent_before and _says_nothing(replay):
         found = f"no neuron fires: nothing arrives, since {', '.join(silent_before)} before it is silent"
         return Fault(layer=name, state="broken", found=found, cure="mend that layer first")
-    threshold = float(adapter.threshold(neuron).min())
-    reached = "" if highest is None else f", the highest potential is {highest:.3g} of a threshold of {threshold:.3g}"
+    reached = ""
+    if highest is not None:
+        threshold = float(adapter.threshold(neuron).min())
+        reached = f", the highest potential is {highest:.3g} of a threshold of {threshold:.3g}"
     return Fault(layer=name, state="broken", found=f"no neuron fires: its currents are too weak{reached}", cure=cure)
 
 
@@ -123,7 +125,7 @@ def _in_full_precision(replay: Replay) -> tuple[int, float | None]:
     neuron, adapter = replay.neuron, replay.adapter
     if adapter.refusal(neuron, "pre_fire") is not None:
         return int(replay.counts().sum()), None
-    probe = MembraneQuantizer(Uniform(8), "pre_fire").to(replay.batches[0][0].input.device)
+    probe = MembraneQuantizer(Uniform(8), "pre_fire").to(replay.batches[replay.reached][0].input.device)
     probe.observer = RangeObserver()
     adapter.attach(neuron, probe)
     backend = neuron.backend if isinstance(neuron, Neuron) else None
@@ -141,7 +143,7 @@ def _in_full_precision(replay: Replay) -> tuple[int, float | None]:
 def _says_nothing(replay: Replay) -> bool:
     """Whether every image gives the layer the same currents, in all calls."""
     axis = 0 if replay.adapter.layout(replay.neuron) is Layout.BATCH_FIRST else replay.channel_axis - 1
-    firsts = [call.input.narrow(axis, 0, 1) for call in replay.batches[0]]
+    firsts = [call.input.narrow(axis, 0, 1) for call in replay.batches[replay.reached]]
     return all(
         bool((call.input == first).all())
         for calls in replay.batches

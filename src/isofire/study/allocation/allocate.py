@@ -237,7 +237,7 @@ class _Choice:
         scores = ptq4snn.scores(baseline, quantized, self.seen, self.images)
         weights = [name for target, name in work.layers if target == "weights"]
         inputs, _ = next(iter(self.images.first(1).batches(1, device=work.place)))
-        order = trace(baseline, inputs, weights).order
+        order = trace(baseline, [inputs], weights).order
         return ptq4snn.assign(scores, list(work.layers), order, self.seen.counts.layers, self.bits)
 
     def _fits(self, bits: Bits, chosen: Made) -> bool:
