@@ -76,7 +76,7 @@ def main(root: str, out: str) -> None:
         order = torch.randperm(len(train), generator=generator)
         for index in order[: len(order) // BATCH * BATCH].split(BATCH):
             images, labels = next(iter(train.take(index).batches(BATCH)))
-            loss = nn.functional.cross_entropy(network(images), labels)
+            loss = nn.functional.mse_loss(network(images), nn.functional.one_hot(labels, 10).float())
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
