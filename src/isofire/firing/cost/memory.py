@@ -15,6 +15,7 @@ from isofire.quantization import make_plan, spec_of
 from isofire.quantization.on_levels import require_levels
 from isofire.quantization.temporal import TemporalLayer
 from isofire.quantizers import Setting, WeightSetting
+from isofire.running import in_common
 from isofire.spec import CONSTANT_TARGETS
 
 Weighted = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear | TemporalLayer
@@ -136,7 +137,7 @@ def memory_of(
     plan = () if spec is None else make_plan(model, spec).choices
     choices = {choice.name: choice.setting for choice in plan if choice.target not in CONSTANT_TARGETS}
     biases = {choice.name: choice.setting for choice in plan if choice.target == "biases"}
-    stored: dict[int, str] = {}
+    stored = _Stored()
     weights = {}
     for name, layer in model.named_modules():
         if not isinstance(layer, Weighted):
@@ -151,7 +152,7 @@ def memory_of(
             table_bits=0 if setting is None else FLOAT_BITS * setting.table_numbers(setting.groups(channels)),
             bias_bits=_bias_bits(biases.get(name), _own_biases(layer, stored)),
             nonzero=float((weight != 0).double().mean()),
-            stored_in=_owner(stored, name, _held(layer)),
+            stored_in=stored.owner(name, _held(layer)),
         )
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     others, vectors = _others(model, weights, norms, stored)
@@ -176,7 +177,7 @@ def memory_of(
 
 
 def _others(
-    model: nn.Module, layers: Mapping[str, WeightMemory], norms: list[_BatchNorm], stored: dict[int, str]
+    model: nn.Module, layers: Mapping[str, WeightMemory], norms: list[_BatchNorm], stored: _Stored
 ) -> tuple[dict[str, WeightMemory], int]:
     """Parameters that belong to no convolution, linear layer or batch norm: those with axes by name, and how many
     numbers the rest holds."""
@@ -197,7 +198,7 @@ def _others(
             table_bits=0,
             bias_bits=0,
             nonzero=float((parameter.detach() != 0).double().mean()),
-            stored_in=_owner(stored, place, parameter),
+            stored_in=stored.owner(place, parameter),
         )
     return found, vectors
 
@@ -211,13 +212,10 @@ def _bias_bits(setting: Setting | None, own: int) -> int:
     return _bits(setting) * own + (FLOAT_BITS * setting.table_numbers(1) if setting is not None and own else 0)
 
 
-def _own_biases(layer: Weighted, stored: dict[int, str]) -> int:
+def _own_biases(layer: Weighted, stored: _Stored) -> int:
     """How many numbers its bias holds that no layer before it stores."""
-    bias = _held(layer, "bias")
-    if layer.bias is None or (bias is not None and bias.untyped_storage()._cdata in stored):
+    if layer.bias is None or stored.owner("", _held(layer, "bias")) is not None:
         return 0
-    if bias is not None:
-        stored[bias.untyped_storage()._cdata] = ""
     return layer.bias.numel()
 
 
@@ -227,12 +225,22 @@ def _held(layer: nn.Module, which: str = "weight") -> Tensor | None:
     return next((item for name, item in named if name == which or name.startswith(f"parametrizations.{which}.")), None)
 
 
-def _owner(stored: dict[int, str], name: str, weight: Tensor | None) -> str | None:
-    """The layer that was first to hold this memory; None if it is this one."""
-    if weight is None:
+class _Stored:
+    """What layers were found to hold, one after the other."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, list[tuple[str, Tensor]]] = {}
+
+    def owner(self, name: str, weight: Tensor | None) -> str | None:
+        """The layer before that holds all numbers of this one; None if it is the first."""
+        if weight is None:
+            return None
+        found = self._found.setdefault(weight.untyped_storage()._cdata, [])
+        for first, tensor in found:
+            if tensor is weight or in_common(weight, tensor) == weight.numel():
+                return first
+        found.append((name, weight))
         return None
-    first = stored.setdefault(weight.untyped_storage()._cdata, name)
-    return None if first == name else first
 
 
 def _kept(sizes: Sequence[int]) -> StateMemory:
