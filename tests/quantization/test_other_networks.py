@@ -291,7 +291,7 @@ def test_one_value_a_channel_is_no_batch_to_measure_a_norm_on() -> None:
     model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), Repeat(4), LIF(), PerStep(nn.Linear(8, 3)))
     spec = QuantSpec(weights={"method": "lsq", "bits": 3}, first_layer="quantize")
     before = copy.deepcopy(model.state_dict())
-    told = r"batch norm '1' cannot be measured on one value a channel, got inputs \[1, 8\]; give more images"
+    told = r"the norm '1' cannot be measured on one value a channel, got inputs \[1, 8\]; give more images"
     with pytest.raises(DataError, match=told):
         isofire.quantize_(model, spec, (X[:1], Y[:1]))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

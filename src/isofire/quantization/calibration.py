@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 
 from isofire.adapters import adapter_of, axis_by, from_rest, input_axis
 from isofire.batches import Data, read_batches
@@ -29,7 +29,7 @@ from isofire.quantization.plan import LayerAssignment, QuantPlan, make_plan
 from isofire.quantization.reestimate import reestimate_batch_norm
 from isofire.quantization.shared_scale import weight_scale
 from isofire.quantizers import MembraneSetting, RangeObserver, WeightSetting
-from isofire.running import device_of, evaluating, forked, forward
+from isofire.running import device_of, evaluating, forked, forward, statistics_of
 from isofire.spec import QuantSpec
 
 CALIBRATION_IMAGES = 1024
@@ -90,7 +90,7 @@ def calibrate_model_(
     membranes = [module for module in model.modules() if isinstance(module, MembraneQuantizer)]
     quantizers = [quantizer for _, quantizer in weight_quantizers(model)] + [m.quantizer for m in membranes]
     touched = [part for item in quantizers for part in item.modules()]
-    touched += [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    touched += [module for module in model.modules() if isinstance(module, _NormBase)]
     by_layer = calibrates_by_layer(spec, plan)
     chosen = {choice.name: choice for choice in plan.chosen("weights")}
     model.__dict__.pop(_CALIBRATED_ON, None)
@@ -297,9 +297,10 @@ def reestimates(model: nn.Module, spec: QuantSpec) -> bool:
 
 
 def _reestimates(model: nn.Module, spec: QuantSpec, plan: QuantPlan) -> bool:
-    norms = any(isinstance(module, _BatchNorm) and module.running_mean is not None for module in model.modules())
     weights = bool(plan.chosen("weights"))
-    return norms and (spec.reestimate_bn == "always" or (spec.reestimate_bn == "weights" and weights))
+    return bool(statistics_of(model)) and (
+        spec.reestimate_bn == "always" or (spec.reestimate_bn == "weights" and weights)
+    )
 
 
 def _estimated(plan: QuantPlan) -> list[LayerAssignment]:

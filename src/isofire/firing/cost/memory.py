@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from isofire.adapters import refuse_integers
 from isofire.firing.record import spiking_adapters
@@ -15,7 +15,7 @@ from isofire.quantization import make_plan, spec_of
 from isofire.quantization.on_levels import require_levels
 from isofire.quantization.temporal import TemporalLayer
 from isofire.quantizers import Setting, WeightSetting
-from isofire.running import in_common
+from isofire.running import in_common, statistics_of
 from isofire.spec import CONSTANT_TARGETS
 
 Weighted = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear | TemporalLayer
@@ -87,7 +87,8 @@ class Memory:
         (attention, recurrent weights, a class of one's own), at 32 bits as far as nothing quantizes it. So are weights
         that are no parameters, where a forward pass has shown them.
     norm_bits
-        Batch norms, folded into one factor and one offset of 32 bits a channel.
+        Batch norms, and other norms with running statistics, folded into one factor and one offset of 32 bits a
+        channel.
     other_bits
         Parameters of one axis that are no bias of a layer in `weights` and no batch norm: 32 bits each.
     """
@@ -154,7 +155,8 @@ def memory_of(
             nonzero=float((weight != 0).double().mean()),
             stored_in=stored.owner(name, _held(layer)),
         )
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    batch_norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    norms = list(dict.fromkeys([*batch_norms, *statistics_of(model).values()]))
     others, vectors = _others(model, weights, norms, stored)
     for name, shapes in (fixed or {}).items():
         place = f"{name} (fixed)" if name in weights | others else name
@@ -177,7 +179,7 @@ def memory_of(
 
 
 def _others(
-    model: nn.Module, layers: Mapping[str, WeightMemory], norms: list[_BatchNorm], stored: _Stored
+    model: nn.Module, layers: Mapping[str, WeightMemory], norms: Sequence[_NormBase], stored: _Stored
 ) -> tuple[dict[str, WeightMemory], int]:
     """Parameters that belong to no convolution, linear layer or batch norm: those with axes by name, and how many
     numbers the rest holds."""

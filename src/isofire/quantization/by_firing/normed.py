@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -17,7 +17,7 @@ from isofire.running import by_parts, by_place, evaluating, forward, hooked
 
 
 def normed_layers(model: nn.Module, batches: Iterable[Tensor], layers: Sequence[str]) -> frozenset[str]:
-    """Those of the layers whose every output is read once, by a batch norm that is given nothing else.
+    """Those of the layers whose every output is read once, by a batch or instance norm that is given nothing else.
 
     A sum, an activation in between, a second reader (the shortcut of a residual block) or a norm that several layers
     share make the scale of an output matter: such layers are not among them.
@@ -42,7 +42,7 @@ def normed_layers(model: nn.Module, batches: Iterable[Tensor], layers: Sequence[
 def _result(model: nn.Module, inputs: Tensor, layers: Sequence[str], readers: _Readers) -> Any:
     """What the network returns, read along."""
     watched = {name: model.get_submodule(name) for name in layers}
-    norms = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
+    norms = {name: module for name, module in model.named_modules() if isinstance(module, _NormBase)}
     handles = chain(
         (module.register_forward_hook(readers.made(name)) for name, module in watched.items()),
         (module.register_forward_pre_hook(readers.entered(name), with_kwargs=True) for name, module in norms.items()),

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from isofire.adapters import find_neurons, from_rest
 from isofire.errors import ModelError
-from isofire.running import by_place, evaluating, forward, hooked
+from isofire.running import by_place, evaluating, forward, hooked, statistics_of
 
 
 class Call(NamedTuple):
@@ -67,7 +67,7 @@ class Trace(NamedTuple):
     calls: dict[str, int]
     norms: dict[str, str]
     standing_norms: frozenset[str] = frozenset()
-    """Norms that are called themselves."""
+    """Norms with running statistics that are called themselves."""
 
 
 class _Enough(Exception):
@@ -90,7 +90,7 @@ def trace(model: nn.Module, batches: Iterable[Tensor], layers: Sequence[str]) ->
     watched = {name: model.get_submodule(name) for name in layers}
     neurons = find_neurons(model)
     watched |= {name: neuron for name, (neuron, _) in neurons.items()}
-    norms = {module: name for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
+    norms = {module: name for name, module in model.named_modules() if isinstance(module, _NormBase)}
     watched |= {name: module for module, name in norms.items()}
     order: list[str] = []
     taken: dict[str, str] = {}
@@ -124,7 +124,7 @@ def trace(model: nn.Module, batches: Iterable[Tensor], layers: Sequence[str]) ->
             for before, name in zip([None, *order], order, strict=False):
                 if name not in known:
                     known.insert(0 if before is None else known.index(before) + 1, name)
-    own = frozenset(norms.values()) - frozenset(taken.values())
+    own = frozenset(statistics_of(model)) - frozenset(taken.values())
     return Trace(_inner_first(known, neurons), dict(most), taken, own)
 
 
