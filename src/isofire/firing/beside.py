@@ -109,7 +109,7 @@ def compare_several(
         require_order(networks[first], networks[name], (first, name))
     seen = observe_together(
         list(networks.values()), data, max_images=max_images, batch_size=batch_size, device=device, progress=progress
-    ).observations
+    )
     return Beside.of(dict(zip(networks, seen, strict=True)), floor=floor)
 
 

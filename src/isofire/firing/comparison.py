@@ -50,9 +50,9 @@ class Comparison:
         Drift of the network: accuracy, accuracy_fp, agreement, and what `overall_drift` explains key by key.
     floor
         What drift is shown beside; None takes the baseline on other images, see `isofire.firing.evidence.noise_floor`.
-    reached
-        Synaptic operations that a spike of each neuron causes, see `isofire.firing.cost.synops_per_spike`, or why they
-        are not known; None where they were not looked for.
+    reached, reached_fp
+        Synaptic operations that a spike of each neuron causes in each network, see
+        `isofire.firing.cost.synops_per_spike`, or why they are not known; None where they were not looked for.
     decisions
         On how many images the classes changed, with intervals; None if only the scores are known.
     chance
@@ -68,18 +68,12 @@ class Comparison:
     overall: dict[str, float | int]
     floor: NoiseFloor | None = None
     reached: SynopsPerSpike | str | None = None
+    reached_fp: SynopsPerSpike | str | None = None
     decisions: Decisions | None = None
     chance: Chance | None = None
 
     @classmethod
-    def observed(
-        cls,
-        before: Observation,
-        after: Observation,
-        *,
-        floor: NoiseFloor | None = None,
-        reached: SynopsPerSpike | str | None = None,
-    ) -> Comparison:
+    def observed(cls, before: Observation, after: Observation, *, floor: NoiseFloor | None = None) -> Comparison:
         """Compare what two networks did on the same images.
 
         Raises
@@ -98,7 +92,8 @@ class Comparison:
             accuracy_fp=before.accuracy,
             agreement=found.agreeing / found.images,
             floor=floor,
-            reached=reached,
+            reached=after.reached,
+            reached_fp=before.reached,
             decisions=found,
             chance=before.chance,
         )
@@ -114,6 +109,7 @@ class Comparison:
         agreement: float,
         floor: NoiseFloor | None = None,
         reached: SynopsPerSpike | str | None = None,
+        reached_fp: SynopsPerSpike | str | None = None,
         decisions: Decisions | None = None,
         chance: Chance | None = None,
     ) -> Comparison:
@@ -136,6 +132,7 @@ class Comparison:
             overall=overall,
             floor=floor,
             reached=reached,
+            reached_fp=reached_fp,
             decisions=decisions,
             chance=chance,
         )
@@ -166,10 +163,23 @@ class Comparison:
 
     @cached_property
     def synops(self) -> SynOpsDrifts | None:
-        """Synaptic operations of both networks, and how far drift could have moved them; None without `reached`."""
-        if self.reached is None or isinstance(self.reached, str):
+        """Synaptic operations of both networks, and how far drift could have moved them; None where they are not known
+        of both."""
+        if not (isinstance(self.reached, SynopsPerSpike) and isinstance(self.reached_fp, SynopsPerSpike)):
             return None
-        return synops_drift(self.baseline, self.quantized, self.reached)
+        return synops_drift(self.baseline, self.quantized, self.reached_fp, self.reached)
+
+    @property
+    def unknown_synops(self) -> str | None:
+        """Why there are no `synops`; None where there are, or nobody looked for them."""
+        found = {"the quantized network": self.reached, "the baseline": self.reached_fp}
+        told = {network: reached for network, reached in found.items() if isinstance(reached, str)}
+        if len(told) == 1 or len(set(told.values())) > 1:
+            return "; ".join(f"of {network}, {why}" for network, why in told.items())
+        if told:
+            return next(iter(told.values()))
+        missing = [network for network, reached in found.items() if reached is None]
+        return None if len(missing) != 1 else f"what a spike costs in {missing[0]} was not found; observe it anew"
 
     def __repr__(self) -> str:
         drift = f"EMD {self.overall[HEADLINE]:.5f} over {len(self.layers)} layers"
@@ -198,8 +208,8 @@ class Comparison:
         parts = ["\n".join(kept_lines(self.kept(allowed), allowed, self.doubt)), drift, noise]
         if self.synops is not None:
             parts.append(synops_lines(self.synops))
-        elif self.reached is not None:
-            parts.append(textwrap.fill(f"SynOps: not known, {self.reached}", 100))
+        elif self.unknown_synops is not None:
+            parts.append(textwrap.fill(f"SynOps: not known, {self.unknown_synops}", 100))
         return "\n\n".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
@@ -282,8 +292,7 @@ class Comparison:
             "synops": None if total is None else total.quantized,
             "synops_fp": None if total is None else total.baseline,
             "synops_bound": None if total is None else total.bound,
-            "synops_left_out": "; ".join(map(str, missing))
-            or (self.reached if isinstance(self.reached, str) else None),
+            "synops_left_out": "; ".join(map(str, missing)) or self.unknown_synops,
             "synops_by_input": None if self.synops is None else "; ".join(map(str, self.synops.by_input)) or None,
         }
 

@@ -115,8 +115,12 @@ def synops_lines(found: SynOpsDrifts) -> str:
     lines = [
         f"SynOps an inference{part}: {total.quantized:,.0f} (fp {total.baseline:,.0f}), "
         f"change {total.change:+,.0f}{share}",
-        f"with these EMDs it could have been at most +-{total.bound:,.0f}",
     ]
+    if others := [name for name, layer in found.layers.items() if layer.structure]:
+        told = f"of it {total.structure:+,.0f} by structure: spikes of {', '.join(others)} come to other synapses"
+        lines += textwrap.wrap(told, 100, subsequent_indent="    ")
+    with_it = " and this structure" if others else ""
+    lines.append(f"with these EMDs{with_it} it could have been at most +-{total.bound:,.0f}")
     for item in (*found.left_out, *found.by_input):
         lines += textwrap.wrap(f"NOT IN THESE SynOps: {item}", 100, subsequent_indent="    ")
     return "\n".join(lines)

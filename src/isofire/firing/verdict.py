@@ -156,12 +156,11 @@ def check(
     'keeps'
     """
     require_order(baseline, quantized)
-    seen = observe_together(
+    first, second = observe_together(
         (baseline, quantized), data, max_images=max_images, batch_size=batch_size, device=device, blocks=blocks,
         run=run, probe=limits.of_cost,
     )  # fmt: skip
-    first, second = seen.observations
-    return judge(first, second, limits, floor=floor, reached=seen.reached, quantized=quantized)
+    return judge(first, second, limits, floor=floor, quantized=quantized)
 
 
 def judge(
@@ -171,20 +170,17 @@ def judge(
     *,
     quantized: nn.Module,
     floor: NoiseFloor | None = None,
-    reached: SynopsPerSpike | str | None = None,
 ) -> Verdict:
     """`check` for two observations of the same images.
 
     Parameters
     ----------
     baseline, quantized_seen
-        What `observe` saw of each network.
+        What `observe` saw of each network; `limits.synops` and `limits.state_bytes` need their `reached`.
     quantized
         The network itself, for the bits of its states.
-    reached
-        For `limits.synops` and `limits.state_bytes`, see `isofire.firing.cost.synops_per_spike`.
     """
-    found = Comparison.observed(baseline, quantized_seen, floor=floor, reached=reached)
+    found = Comparison.observed(baseline, quantized_seen, floor=floor)
     makers = {
         "accuracy_drop": lambda limit: _accuracy(found, limit),
         "drift": lambda limit: _multiple(found, "drift", HEADLINE, limit),
@@ -283,13 +279,15 @@ def _value(found: Comparison, key: str) -> float:
 
 def _synops(found: Comparison, limit: float) -> Finding:
     if found.synops is None:
-        why = found.reached or "the synapses that spikes come to were not looked for"
+        why = found.unknown_synops or "the synapses that spikes come to were not looked for"
         return _unknown("synops", limit, f"undecided: {why}")
     total, ratio = found.synops.overall, found.synops.ratio
     if ratio is None:
         about = "the baseline causes no operation" if total.baseline == 0 else "too few images for an interval"
         return _unknown("synops", limit, about)
     about = f"{total.quantized:,.0f} an inference against {total.baseline:,.0f}"
+    if total.structure:
+        about += f", of which the structure, which is another one, makes {total.structure:+,.0f}"
     if found.synops.by_input:
         about += "; of spikes alone, beside " + "; ".join(map(str, found.synops.by_input))
     if found.synops.left_out:
