@@ -70,10 +70,10 @@ def repair_(
 ) -> list[Repaired]:
     """Bring a quantized network's firing back to its baseline's, in place, layer by layer from input to output.
 
-    Each channel's bias (a norm's, or a convolution or linear layer's) is moved to where the neurons' rates are
-    nearest to the baseline's on the same images, after the layers before it were repaired. Weights, levels,
-    thresholds and biases that are quantized themselves stay. Works on networks that other tools quantized too, as long
-    as their layers of neurons have the baseline's names.
+    Each number of a bias (a norm's, or a convolution or linear layer's) is moved to where the rates of the neurons that
+    it reaches are nearest to the baseline's on the same images, after the layers before it were repaired. Weights,
+    levels, thresholds and biases that are quantized themselves stay. Works on networks that other tools quantized too,
+    as long as their layers of neurons have the baseline's names.
 
     Parameters
     ----------

@@ -83,7 +83,8 @@ class Replay:
         Parameters
         ----------
         shift
-            `[C]`, added to the input currents; behind the norm, if the neuron applies one itself.
+            Added to the input currents of each image's neurons, `[C, ...]`; of a neuron that applies a norm itself
+            `[C]`, added behind the norm.
         """
         total: Tensor | None = None
         self.samples = 0
@@ -106,7 +107,7 @@ class Replay:
         """Spikes of each neuron, and what the neuron returned; `before`: what it returned in the call before."""
         args, kwargs = call.after(before)
         if shift is not None:
-            args = (self._moved(call.input, shift), *args[1:])
+            args = (call.input + shift.to(call.input), *args[1:])
         output = self.neuron(*args, **kwargs)
         spikes = self.adapter.spikes(self.neuron, output)
         self.samples += spikes.shape[0] * spikes.shape[1]
@@ -114,14 +115,11 @@ class Replay:
         return (spikes_per_neuron(spikes) if summed is None else _by_channel(over_images(summed))), output
 
     def shift_(self, shift: Tensor) -> None:
-        """Have the currents of the stored calls larger by `shift` [C], as a bias before them makes them."""
+        """Have the currents of the stored calls larger by `shift` `[C, ...]`, as a bias before them makes them."""
         self.batches = [
-            [call._replace(args=(self._moved(call.input, shift), *call.args[1:])) for call in calls]
+            [call._replace(args=(call.input + shift.to(call.input), *call.args[1:])) for call in calls]
             for calls in self.batches
         ]
-
-    def _moved(self, x: Tensor, shift: Tensor) -> Tensor:
-        return x + shift.to(x).view(-1, *(1,) * (x.ndim - 1 - self.channel_axis))
 
 
 def spikes_per_neuron(spikes: Tensor) -> Tensor:
