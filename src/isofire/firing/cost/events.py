@@ -8,6 +8,7 @@ view of its events, and what is written into a part of it is written there too.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
@@ -118,12 +119,20 @@ def named_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
 
 
 def lies_within(x: Tensor, whole: Tensor) -> bool:
-    """Whether a tensor is a view of another, or of a part of it."""
-    if x.untyped_storage()._cdata != whole.untyped_storage()._cdata or not whole.is_contiguous() or not x.numel():
+    """Whether a tensor is a view of another, or of a part of it; not where the two only share a storage."""
+    if not (x.layout is whole.layout is torch.strided) or x.dtype != whole.dtype or not x.numel():
         return False
     first = x.storage_offset() - whole.storage_offset()
     last = first + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
-    return x.dtype == whole.dtype and first >= 0 and last < whole.numel()
+    return storage_of(x)._cdata == storage_of(whole)._cdata and _holds(whole, first) and _holds(whole, last)
+
+
+def _holds(whole: Tensor, place: int) -> bool:
+    """Whether one of the tensor's elements is so many places behind its first."""
+    for stride, size in sorted(zip(whole.stride(), whole.shape, strict=True), reverse=True):
+        if stride:
+            place -= stride * max(0, min(place // stride, size - 1))
+    return place == 0
 
 
 class EventMemory:
@@ -131,6 +140,7 @@ class EventMemory:
 
     def __init__(self) -> None:
         self._known: dict[int, _Memory] = {}
+        self._inside: dict[int, StorageWeakRef] = {}
         self._writes = 0
 
     def source(self, x: Tensor) -> Source:
@@ -195,6 +205,18 @@ class EventMemory:
             return
         flat = self._unknown(x, before).expand(size).clone() if held is None else held
         found.flat = _written(flat, x, self._unknown(x, source) if events.count is None else events.count)
+
+    def see_inside(self, given: Iterable[Tensor], made: Iterable[Tensor]) -> None:
+        """An operation in a neuron: what it makes of what depends on the input does so too."""
+        if any(self.source(x) >= Source.INPUT or storage_of(x)._cdata in self._inside for x in given):
+            self._inside |= {memory._cdata: StorageWeakRef(memory) for memory in map(storage_of, made)}
+
+    def leave_neuron(self) -> None:
+        """What a neuron made and keeps, such as its membrane, is real numbers to whoever reads it outside."""
+        for place, alive in self._inside.items():
+            if not alive.expired() and (place not in self._known or self._known[place].source < Source.INPUT):
+                self._known[place] = _Memory(alive, Source.SPIKES, None, NONE)
+        self._inside.clear()
 
     @staticmethod
     def _unknown(x: Tensor, source: Source) -> Tensor:

@@ -89,7 +89,7 @@ class Trace(TorchDispatchMode):
         self._memory = EventMemory()
         self._paused = False
         self._position = Position(model)
-        self._parameters: dict[int, list[str]] = {}
+        self._parameters: dict[int, list[tuple[str, Tensor]]] = {}
         self._stored: list[tuple[str, Tensor]] = []
         self._written_out = WrittenOut()
         self._same_padding = SamePadding()
@@ -105,7 +105,7 @@ class Trace(TorchDispatchMode):
         self._parameters.clear()
         self._stored = named_tensors(self.model)
         for name, tensor in self._stored:
-            self._parameters.setdefault(storage_of(tensor)._cdata, []).append(name)
+            self._parameters.setdefault(storage_of(tensor)._cdata, []).append((name, tensor))
         fast = torch.backends.mha.get_fastpath_enabled()
         with ExitStack() as stack:
             for name, (neuron, adapter) in self.neurons.items():
@@ -136,11 +136,19 @@ class Trace(TorchDispatchMode):
     def fixed(self, weight: Tensor) -> Tensor | None:
         """All of the weights that a contact's are part of, where none of them is a parameter: a buffer, a tensor of the
         model's own, or one made of these; None for weights made of parameters, and for a state at rest."""
-        if self._memory.made_of(weight):
+        if self._made_of(weight):
             return None
-        place = storage_of(weight)._cdata
-        whole = next((tensor for _, tensor in self._stored if storage_of(tensor)._cdata == place), weight)
+        whole = next((tensor for _, tensor in self._holders(weight)), weight)
         return whole if bool(whole.any()) else None
+
+    def _holders(self, x: Tensor) -> list[tuple[str, Tensor]]:
+        """The model's tensors that a view is of, by name; several may share a storage, each with its own part of it."""
+        sharing = self._parameters.get(storage_of(x)._cdata, [])
+        return [item for item in sharing if lies_within(x, item[1])] or sharing
+
+    def _made_of(self, x: Tensor) -> frozenset[str]:
+        found = self._memory.made_of(x)
+        return found & {name for name, _ in self._holders(x)} or found if len(found) > 1 else found
 
     def run(self, inputs: Tensor, forward: Callable[[nn.Module, Tensor], Any]) -> Any:
         """One forward pass."""
@@ -171,6 +179,8 @@ class Trace(TorchDispatchMode):
             self._same_padding.see(name, args, output)
             with _differentiable():
                 self._arrive(name, args, output, self._source_inside)
+            self._memory.see_inside(*([x for x in tree_leaves(part) if isinstance(x, Tensor)]
+                                      for part in ((args, options), output)))  # fmt: skip
             return output
         if self.uses.waiting:
             self._see_what_enters(args, options)
@@ -211,7 +221,7 @@ class Trace(TorchDispatchMode):
     def _follow(self, call: Call, source: Source, outputs: list[Tensor]) -> None:
         found: Events | list[Events] = NONE
         given = [x for x in tree_leaves((call.args, call.options)) if isinstance(x, Tensor)]
-        made_of = frozenset[str]().union(*map(self._memory.made_of, given))
+        made_of = frozenset[str]().union(*map(self._made_of, given))
         ways: Ways | None = None
         if sites := self._arrive(call.name, call.args, call.output, self._memory.source):
             self.uses.counted |= made_of
@@ -245,7 +255,7 @@ class Trace(TorchDispatchMode):
         if self._paused or self._position.neuron is not None:
             return
         if self._memory.source(x) == Source.WEIGHTS:
-            self.uses.lose(self._memory.made_of(x), f"{how}(), outside of torch")
+            self.uses.lose(self._made_of(x), f"{how}(), outside of torch")
         elif self._memory.source(x) >= Source.INPUT:
             self.uses.leave(self._position.module, how)
 
@@ -299,8 +309,8 @@ class Trace(TorchDispatchMode):
         module = self._position.module
         if weight is None:
             return f"{module} {ACTIVATIONS}".strip()
-        names = self._parameters.get(storage_of(weight)._cdata)
-        if names is None:
+        names = [name for name, _ in self._holders(weight)]
+        if not names:
             return module or "(model)"
         name = next((item for item in names if item.rpartition(".")[0] == module), names[0])
         owner, _, own = name.rpartition(".")
@@ -319,6 +329,7 @@ class Trace(TorchDispatchMode):
                 events = self._fired(name, module, adapter, output)
                 tensors = [x for x in tree_leaves(output) if isinstance(x, Tensor)]
                 spikes, *others = tensors
+                self._memory.leave_neuron()
                 # a state may hold the spikes themselves, or a step of them
                 for tensor in (x for x in others if not lies_within(x, spikes)):
                     self._memory.write(tensor, Source.SPIKES)
