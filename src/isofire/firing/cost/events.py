@@ -122,9 +122,9 @@ def lies_within(x: Tensor, whole: Tensor) -> bool:
     """Whether a tensor is a view of another, or of a part of it; not where the two only share a storage."""
     if not (x.layout is whole.layout is torch.strided) or x.dtype != whole.dtype or not x.numel():
         return False
-    first = x.storage_offset() - whole.storage_offset()
+    first = int(x.storage_offset() - whole.storage_offset())
     last = first + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
-    return storage_of(x)._cdata == storage_of(whole)._cdata and _holds(whole, first) and _holds(whole, last)
+    return storage_of(x)._cdata == storage_of(whole)._cdata and _holds(whole, first) and _holds(whole, int(last))
 
 
 def _holds(whole: Tensor, place: int) -> bool:
