@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from isofire.adapters import adapter_of, axis_by, from_rest, input_axis
-from isofire.batches import Data, read_batches
+from isofire.batches import Data, read_batches, require_count
 from isofire.errors import ModelError, SpecError
 from isofire.neurons import MembraneQuantizer
 from isofire.quantization.attach import check_can_fire
@@ -87,6 +87,7 @@ def calibrate_model_(
 
     Where the spec asks for it, all of that layer by layer, see `isofire.quantization.by_firing`.
     """
+    require_count("max_images", max_images)
     membranes = [module for module in model.modules() if isinstance(module, MembraneQuantizer)]
     quantizers = [quantizer for _, quantizer in weight_quantizers(model)] + [m.quantizer for m in membranes]
     touched = [part for item in quantizers for part in item.modules()]
@@ -169,7 +170,7 @@ def _calibrate_on_data_(
                 reestimate_batch_norm(model, first.of(model, data, max_images))
             if estimated:
                 for choice in estimated:
-                    _observe_(_membrane_of(model, choice))
+                    _observe_(membrane_of(model, choice))
                 inputs = torch.empty(0)
                 for inputs in first.of(model, data, max_images):
                     forward(model, inputs)
@@ -243,7 +244,7 @@ def _shares_scale(choice: LayerAssignment) -> bool:
 
 
 def _fit_membrane_(model: nn.Module, choice: LayerAssignment, inputs: Tensor) -> None:
-    membrane, setting = _membrane_of(model, choice), choice.of(MembraneSetting)
+    membrane, setting = membrane_of(model, choice), choice.of(MembraneSetting)
     assert membrane.observer is not None
     if not membrane.observer.count:
         raise ModelError(
@@ -312,7 +313,7 @@ def _estimated(plan: QuantPlan) -> list[LayerAssignment]:
     ]
 
 
-def _membrane_of(model: nn.Module, choice: LayerAssignment) -> MembraneQuantizer:
+def membrane_of(model: nn.Module, choice: LayerAssignment) -> MembraneQuantizer:
     neuron = model.get_submodule(choice.name)
     adapter = adapter_of(neuron)
     membrane = None if adapter is None else adapter.membrane(neuron)
