@@ -13,11 +13,10 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._pytree import tree_flatten_with_path
 
-from isofire.adapters import find_neurons
+from isofire.firing.cost.axes import Axes, Digits, axes_of, digits_beside, digits_of, forms_of
 from isofire.firing.cost.forms import Form, Forms, beside, mixed, uneven
 from isofire.firing.cost.ways import Ways, together
 
@@ -48,12 +47,15 @@ class Events:
         Operations on the way that are not linear, after which events were counted anew from the values.
     forms
         In which form each layer's spikes are in it; of real numbers, of which layers they are made.
+    axes
+        Along which the factor differs by which a layer's spikes are in it.
     """
 
     count: Tensor | None
     whole: bool = False
     through: frozenset[str] = frozenset()
     forms: Forms = field(default_factory=dict)
+    axes: Axes = frozenset()
 
 
 NONE = Events(None)
@@ -93,6 +95,7 @@ class _Memory:
     events: Events
     made_of: frozenset[str] = frozenset()
     ways: Ways = field(default_factory=dict)
+    digits: Digits = frozenset()
 
 
 def storage_of(x: Tensor) -> torch.UntypedStorage:
@@ -100,39 +103,6 @@ def storage_of(x: Tensor) -> torch.UntypedStorage:
     if x.layout is torch.strided:
         return x.untyped_storage()
     return (x._values() if x.layout is torch.sparse_coo else x.values()).untyped_storage()
-
-
-def named_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """Parameters, buffers, and tensors that modules hold as they are or in lists; one that two share under both names.
-
-    What neurons hold that way are states.
-    """
-    found = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-    inside = {part for neuron in find_neurons(model).values() for part in neuron[0].modules()}
-    for owner, module in model.named_modules():
-        for own, held in () if module in inside else vars(module).items():
-            if own not in ("_parameters", "_buffers", "_modules"):
-                name = f"{owner}.{own}" if owner else own
-                found += [(name + "".join(map(str, path)), x) for path, x in tree_flatten_with_path(held)[0]
-                          if isinstance(x, Tensor)]  # fmt: skip
-    return [(name, tensor) for name, tensor in found if tensor.numel()]
-
-
-def lies_within(x: Tensor, whole: Tensor) -> bool:
-    """Whether a tensor is a view of another, or of a part of it; not where the two only share a storage."""
-    if not (x.layout is whole.layout is torch.strided) or x.dtype != whole.dtype or not x.numel():
-        return False
-    first = int(x.storage_offset() - whole.storage_offset())
-    last = first + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
-    return storage_of(x)._cdata == storage_of(whole)._cdata and _holds(whole, first) and _holds(whole, int(last))
-
-
-def _holds(whole: Tensor, place: int) -> bool:
-    """Whether one of the tensor's elements is so many places behind its first."""
-    for stride, size in sorted(zip(whole.stride(), whole.shape, strict=True), reverse=True):
-        if stride:
-            place -= stride * max(0, min(place // stride, size - 1))
-    return place == 0
 
 
 class EventMemory:
@@ -166,7 +136,8 @@ class EventMemory:
             return found.events
         about, stride = found.events, x.stride()
         count = found.flat.as_strided(x.shape, stride, x.storage_offset())
-        events = Events(count, about.whole, about.through, about.forms)
+        forms = forms_of(x, found.digits, about.forms)
+        events = Events(count, about.whole, about.through, forms, axes_of(x, found.digits))
         laid_over = 0 in stride and any(size > 1 for size, apart in zip(x.shape, stride, strict=True) if not apart)
         return spread(events) if laid_over else events
 
@@ -189,15 +160,18 @@ class EventMemory:
         storage = storage_of(x)
         size = storage.nbytes() // max(x.element_size(), 1)
         found = self._known.get(storage._cdata)
-        about = events if events.count is None else replace(events, count=None)
+        about, digits = replace(events, count=None, axes=frozenset()), digits_of(x, events.axes)
         if found is None or x.numel() >= size:
             flat = None if events.count is None else _laid_out(x, events.count, size)
-            self._known[storage._cdata] = _Memory(StorageWeakRef(storage), source, flat, about, made_of, ways)
+            self._known[storage._cdata] = _Memory(StorageWeakRef(storage), source, flat, about, made_of, ways, digits)
             return
         before, held = found.source, found.flat
         found.source, found.made_of = max(before, source), found.made_of | made_of
         found.ways = together((found.ways, ways))
         forms = beside([found.events.forms, events.forms], rows=True)
+        if any(found.events.forms.get(layer, form).factor != form.factor for layer, form in events.forms.items()):
+            digits |= digits_beside(x, size)
+        found.digits |= digits
         whole = events.whole and (found.events.whole if held is not None else before < Source.INPUT)
         found.events = Events(None, whole, found.events.through | events.through, forms)
         if (held is None and events.count is None) or (uneven(forms) and not whole):

@@ -29,15 +29,13 @@ from isofire.firing.cost.events import (
     Source,
     counted,
     is_whole,
-    lies_within,
-    named_tensors,
-    storage_of,
 )  # fmt: skip
 from isofire.firing.cost.operations import KNOWN, PLACED
 from isofire.firing.cost.own_states import OwnStates
 from isofire.firing.cost.position import Position
 from isofire.firing.cost.propagation import propagate
 from isofire.firing.cost.same_padding import SamePadding
+from isofire.firing.cost.stored import Stored, lies_within
 from isofire.firing.cost.uses import Leaving, Uses, work_not_counted
 from isofire.firing.cost.ways import Ways
 from isofire.firing.cost.written_out import WrittenOut
@@ -89,8 +87,7 @@ class Trace(TorchDispatchMode):
         self._memory = EventMemory()
         self._paused = False
         self._position = Position(model)
-        self._parameters: dict[int, list[tuple[str, Tensor]]] = {}
-        self._stored: list[tuple[str, Tensor]] = []
+        self._stored = Stored(model)
         self._written_out = WrittenOut()
         self._same_padding = SamePadding()
 
@@ -102,10 +99,7 @@ class Trace(TorchDispatchMode):
     @contextmanager
     def following(self) -> Iterator[Trace]:
         """Hooks on the model, and none left behind; forward passes belong into `run`."""
-        self._parameters.clear()
-        self._stored = named_tensors(self.model)
-        for name, tensor in self._stored:
-            self._parameters.setdefault(storage_of(tensor)._cdata, []).append((name, tensor))
+        self._stored = Stored(self.model)
         fast = torch.backends.mha.get_fastpath_enabled()
         with ExitStack() as stack:
             for name, (neuron, adapter) in self.neurons.items():
@@ -131,24 +125,18 @@ class Trace(TorchDispatchMode):
 
     def is_stored(self, weight: Tensor | None) -> bool:
         """Whether it is a parameter or buffer of the model, or a view of one."""
-        return weight is not None and storage_of(weight)._cdata in self._parameters
+        return weight is not None and self._stored.has(weight)
 
     def fixed(self, weight: Tensor) -> Tensor | None:
         """All of the weights that a contact's are part of, where none of them is a parameter: a buffer, a tensor of the
         model's own, or one made of these; None for weights made of parameters, and for a state at rest."""
         if self._made_of(weight):
             return None
-        whole = next((tensor for _, tensor in self._holders(weight)), weight)
+        whole = next((tensor for _, tensor in self._stored.holders(weight)), weight)
         return whole if bool(whole.any()) else None
 
-    def _holders(self, x: Tensor) -> list[tuple[str, Tensor]]:
-        """The model's tensors that a view is of, by name; several may share a storage, each with its own part of it."""
-        sharing = self._parameters.get(storage_of(x)._cdata, [])
-        return [item for item in sharing if lies_within(x, item[1])] or sharing
-
     def _made_of(self, x: Tensor) -> frozenset[str]:
-        found = self._memory.made_of(x)
-        return found & {name for name, _ in self._holders(x)} or found if len(found) > 1 else found
+        return self._stored.names(x, self._memory.made_of(x))
 
     def run(self, inputs: Tensor, forward: Callable[[nn.Module, Tensor], Any]) -> Any:
         """One forward pass."""
@@ -158,7 +146,7 @@ class Trace(TorchDispatchMode):
         self._written_out.clear()
         self.uses.clear()
         registered = {id(item) for item in self.model.parameters()}
-        for name, tensor in self._stored:
+        for name, tensor in self._stored.named:
             own = frozenset((name,)) if id(tensor) in registered else frozenset[str]()
             self._memory.write(tensor, Source.WEIGHTS, made_of=own)
         self._memory.write(inputs, Source.INPUT, counted(inputs, LEVELS))
@@ -232,9 +220,11 @@ class Trace(TorchDispatchMode):
             known = self._look_up(call)
             if known and made_of and work_not_counted(call):
                 self.uses.lose(made_of, call.name)
+            if (weight := self._written_out.added_up(call, found)) is not None:
+                self.uses.lose(self._made_of(weight), "a weighted sum")
             self._written_out.keep(call)
         elif source == Source.WEIGHTS:
-            self.uses.see_parts(call, self._stored)
+            self.uses.see_parts(call, self._stored.named)
         events = found if isinstance(found, list) else [found, *[NONE] * len(outputs)]
         for tensor, item in zip(outputs, events, strict=False):
             self._memory.write(tensor, source, item, made_of if source == Source.WEIGHTS else frozenset(), ways)
@@ -309,7 +299,7 @@ class Trace(TorchDispatchMode):
         module = self._position.module
         if weight is None:
             return f"{module} {ACTIVATIONS}".strip()
-        names = [name for name, _ in self._holders(weight)]
+        names = [name for name, _ in self._stored.holders(weight)]
         if not names:
             return module or "(model)"
         name = next((item for item in names if item.rpartition(".")[0] == module), names[0])

@@ -16,8 +16,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from isofire.firing.cost.call import Call
-from isofire.firing.cost.events import Source, lies_within
+from isofire.firing.cost.events import Source
 from isofire.firing.cost.operations import MEANS, NORMS, SUMS
+from isofire.firing.cost.stored import lies_within
 
 _ADDED = frozenset(("add", "sub", "rsub"))
 _PUT_BESIDE = frozenset((
