@@ -48,11 +48,11 @@ def forms_of(x: Tensor, digits: Digits, forms: Forms) -> Forms:
     """Forms in a view: a part along an axis on which factors differ has other factors than the whole."""
     part = []
     for low, count in sorted(digits):
-        start = x.storage_offset() // low % count
+        start = int(x.storage_offset()) // low % count
         along = [axis for axis in range(x.ndim) if _crosses(x, axis, (low, count))]
         length = 1 + sum((x.shape[axis] - 1) * x.stride(axis) // low for axis in along)
         if start or length < count:
-            part.append((low, count, int(start), int(length)))
+            part.append((low, count, start, int(length)))
     return keyed(forms, tuple(part)) if part else forms
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from isofire.firing.cost.call import Call
 from isofire.firing.cost.contacts import Arrival
@@ -39,7 +40,7 @@ class WrittenOut:
         given = [x for x in call.tensors() if call.depends(x)]
         passes = call.name in MOVES or (call.name in SUMS_OF_TWO and len(given) == 1)
         if passes and given and (held := self._gained.get(storage_of(given[0])._cdata)):
-            for output in call.output if isinstance(call.output, tuple | list) else [call.output]:
+            for output in tree_leaves(call.output):
                 self._gained[storage_of(output)._cdata] = output, held[1]
         a, b = _both(call)
         if a is None or b is None or call.func._schema.is_mutable:
