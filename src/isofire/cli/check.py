@@ -112,7 +112,9 @@ def check(
     (first, _), (second, _) = chosen.open_pair("check", baseline, quantized)
     require_order(first, second, chosen.names_of_pair(baseline, quantized))
     data = (choice or DataChoice()).load()
-    before, after = observe_together((first, second), data, batch_size=batch_size, device=place, probe=limits.of_cost)
+    before, after = observe_together(
+        (first, second), data, batch_size=batch_size, device=place, probe=limits.needs_probe
+    )
     against = beside.of(before, data, batch_size, place, chosen.open)
     verdict = judge(before, after, limits, quantized=second, floor=against)
     if junit is not None:

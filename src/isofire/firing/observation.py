@@ -136,14 +136,16 @@ class _Beside(msgspec.Struct, frozen=True):
     driven: float
     input_synapses: dict[str, float]
     own_states: tuple[str, ...]
+    unknown_neurons: tuple[LeftOut, ...] = ()
 
     @classmethod
     def of(cls, found: SynopsPerSpike) -> _Beside:
-        return cls(found.left_out, found.driven, found.input_synapses, found.own_states)
+        return cls(found.left_out, found.driven, found.input_synapses, found.own_states, found.unknown_neurons)
 
     def with_tensors(self, stored: Mapping[str, Tensor]) -> SynopsPerSpike:
         own = {name.removeprefix(_REACHED): item for name, item in stored.items() if name.startswith(_REACHED)}
-        return SynopsPerSpike(own, self.left_out, self.driven, self.input_synapses, self.own_states)
+        about = self.left_out, self.driven, self.input_synapses, self.own_states, self.unknown_neurons
+        return SynopsPerSpike(own, *about)
 
 
 def fingerprints(inputs: Tensor, axis: int) -> Tensor:

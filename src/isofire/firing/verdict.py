@@ -158,7 +158,7 @@ def check(
     require_order(baseline, quantized)
     first, second = observe_together(
         (baseline, quantized), data, max_images=max_images, batch_size=batch_size, device=device, blocks=blocks,
-        run=run, probe=limits.of_cost,
+        run=run, probe=limits.needs_probe,
     )  # fmt: skip
     return judge(first, second, limits, floor=floor, quantized=quantized)
 
@@ -183,16 +183,16 @@ def judge(
     found = Comparison.observed(baseline, quantized_seen, floor=floor)
     makers = {
         "accuracy_drop": lambda limit: _accuracy(found, limit),
-        "drift": lambda limit: _multiple(found, "drift", HEADLINE, limit),
-        "dead_share": lambda limit: _measure(found, "dead_share", "dead_05", limit, "most"),
+        "drift": lambda limit: _of_all(found, _multiple(found, "drift", HEADLINE, limit)),
+        "dead_share": lambda limit: _of_all(found, _measure(found, "dead_share", "dead_05", limit, "most")),
         "synops": lambda limit: _synops(found, limit),
         "state_bytes": lambda limit: _state(quantized, found, limit),
     }
     findings = [makers[name](limit) for name, limit in limits.named.items()]
-    findings += [_measure(found, name, quantity(name)[0], limit, "most") for name, limit in limits.most.items()]
-    findings += [_measure(found, name, quantity(name)[0], limit, "least") for name, limit in limits.least.items()]
-    findings += [_multiple(found, name, quantity(name)[0], limit) for name, limit in limits.multiples.items()]
-    findings += _baseline(found, limits)
+    more = [_measure(found, name, quantity(name)[0], limit, "most") for name, limit in limits.most.items()]
+    more += [_measure(found, name, quantity(name)[0], limit, "least") for name, limit in limits.least.items()]
+    more += [_multiple(found, name, quantity(name)[0], limit) for name, limit in limits.multiples.items()]
+    findings += [*(_of_all(found, finding) for finding in more), *_baseline(found, limits)]
     return Verdict(findings=tuple(findings), comparison=found)
 
 
@@ -214,6 +214,14 @@ def _baseline(found: Comparison, limits: Limits) -> list[Finding]:
 def _unknown(name: str, limit: float, about: str, value: float = math.nan) -> Finding:
     """A limit of which nothing can be said."""
     return Finding(name=name, limit=limit, value=value, low=math.nan, high=math.nan, about=about)
+
+
+def _of_all(found: Comparison, finding: Finding) -> Finding:
+    """Nothing is kept of a network's firing where spikes are in no rate."""
+    if finding.outcome != "keeps" or not found.unknown_neurons:
+        return finding
+    about = f"{finding.about}; undecided, since this leaves out {'; '.join(map(str, found.unknown_neurons))}"
+    return replace(_unknown(finding.name, finding.limit, about, finding.value), at=finding.at)
 
 
 def _finding(name: str, limit: float, interval: Interval, n: int, about: str, at: At = "most") -> Finding:

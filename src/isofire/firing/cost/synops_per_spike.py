@@ -32,6 +32,8 @@ class SynopsPerSpike(Mapping[str, Tensor]):
         Place to which events of the input come -> synapses that they come to there.
     own_states
         Modules whose own code keeps numbers from step to step, which are in no state memory.
+    unknown_neurons
+        Modules that give spikes and are no neurons that isofire knows, so that no rate holds them.
     """
 
     def __init__(
@@ -41,9 +43,11 @@ class SynopsPerSpike(Mapping[str, Tensor]):
         driven: float = 0.0,
         input_synapses: Mapping[str, float] | None = None,
         own_states: tuple[str, ...] = (),
+        unknown_neurons: tuple[LeftOut, ...] = (),
     ) -> None:
         self._weights, self.left_out, self.driven = dict(weights), left_out, driven
         self.input_synapses, self.own_states = dict(input_synapses or {}), own_states
+        self.unknown_neurons = unknown_neurons
 
     @property
     def by_input(self) -> tuple[LeftOut, ...]:
@@ -160,11 +164,31 @@ class _Probe:
         others = left_out(self.model, self.trace, self._steps(), find_keepers(self.model))
         unknown = [item for item in others if item.of != "states"]
         states = tuple(item.name for item in others if item.of == "states")
-        return SynopsPerSpike(found, (*missing, *unknown), driven, self.input_synapses, states)
+        strangers = self._unknown_neurons(sum(map(len, found.values())))
+        return SynopsPerSpike(found, (*missing, *unknown), driven, self.input_synapses, states, strangers)
 
     def _steps(self) -> int:
+        return sum(steps for steps, _ in self._sizes())
+
+    def _sizes(self) -> list[tuple[int, int]]:
+        """Steps and images of each call of the first neuron."""
         (module, adapter), kept = next(zip(self.trace.neurons.values(), self.leaves.values(), strict=True))
-        return sum(len(adapter.spikes(module, leaf.detach())) for leaf, _ in kept)
+        return [tuple(adapter.spikes(module, leaf.detach()).shape[:2]) for leaf, _ in kept]
+
+    def _unknown_neurons(self, known: int) -> tuple[LeftOut, ...]:
+        modules, calls = dict(self.model.named_modules()), sum(steps * images for steps, images in self._sizes())
+        found = {name: (how, size / calls) for name, (how, size) in self.trace.unknown_spikes.found().items()}
+        total = known + sum(size for _, size in found.values())
+        return tuple(
+            LeftOut(
+                name=name or "(model)",
+                reason=f"{type(modules[name]).__name__} gives spikes ({how}) that are in no rate, since isofire knows "
+                "no such neuron (see isofire.adapters.register)",
+                share=size / total,
+                of="neurons",
+            )
+            for name, (how, size) in found.items()
+        )
 
     def _differentiate(self, found: dict[str, Tensor], site: str, total: Tensor) -> None:
         flat = [(name, leaf, height) for name, kept in self.leaves.items() for leaf, height in kept]

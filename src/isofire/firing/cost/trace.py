@@ -36,6 +36,7 @@ from isofire.firing.cost.position import Position
 from isofire.firing.cost.propagation import propagate
 from isofire.firing.cost.same_padding import SamePadding
 from isofire.firing.cost.stored import Stored, lies_within
+from isofire.firing.cost.unknown_spikes import UnknownSpikes
 from isofire.firing.cost.uses import Leaving, Uses, work_not_counted
 from isofire.firing.cost.ways import Ways
 from isofire.firing.cost.written_out import WrittenOut
@@ -83,6 +84,7 @@ class Trace(TorchDispatchMode):
         """(module, operation) of what no rule knows."""
         self.uses = Uses()
         self.own_states = OwnStates()
+        self.unknown_spikes = UnknownSpikes()
         self.neuron_calls = 0
         self._memory = EventMemory()
         self._paused = False
@@ -145,6 +147,7 @@ class Trace(TorchDispatchMode):
         self._position.clear()
         self._written_out.clear()
         self.uses.clear()
+        self.unknown_spikes = UnknownSpikes()
         registered = {id(item) for item in self.model.parameters()}
         for name, tensor in self._stored.named:
             own = frozenset((name,)) if id(tensor) in registered else frozenset[str]()
@@ -216,6 +219,7 @@ class Trace(TorchDispatchMode):
             ways = self.own_states.through(sites[0], call.place, map(self._memory.ways, given))
         elif source >= Source.INPUT:
             found = self._written_out.straight_through(call) or propagate(call)
+            self.unknown_spikes.see(call, found, map(self._memory.ways, given))
             ways = self.own_states.after(call, map(self._memory.ways, given))
             known = self._look_up(call)
             if known and made_of and work_not_counted(call):
@@ -273,6 +277,7 @@ class Trace(TorchDispatchMode):
         ]
         for item in found:
             events = NONE if item.x is None else self._memory.events(item.x)
+            self.unknown_spikes.arrive(events)
             origin = Source.SPIKES if item.x is None else source(item.x)
             state = neuron is not None and origin == Source.SPIKES
             if state and item.x is not None and events.count is None and is_whole(item.x):
