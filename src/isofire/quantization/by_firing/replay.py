@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -134,18 +135,15 @@ def _by_channel(total: Tensor) -> Tensor:
     return total.long().reshape(total.shape[0] if total.ndim else 1, -1)
 
 
-class _shifted:
+@contextmanager
+def _shifted(norm: _BatchNorm | None, shift: Tensor | None) -> Iterator[None]:
     """A norm whose bias is larger by `shift` inside."""
-
-    def __init__(self, norm: _BatchNorm | None, shift: Tensor | None) -> None:
-        self.bias = None if norm is None or shift is None else norm.bias
-        self.shift = shift
-
-    def __enter__(self) -> None:
-        if self.bias is not None and self.shift is not None:
-            self.kept = self.bias.detach().clone()
-            self.bias.data.add_(self.shift)
-
-    def __exit__(self, *error: object) -> None:
-        if self.bias is not None:
-            self.bias.data.copy_(self.kept)
+    if norm is None or norm.bias is None or shift is None:
+        yield
+        return
+    kept = norm.bias.detach().clone()
+    norm.bias.data.add_(shift)
+    try:
+        yield
+    finally:
+        norm.bias.data.copy_(kept)
