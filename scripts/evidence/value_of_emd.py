@@ -118,7 +118,7 @@ def measured(
     """
     found = {**row, "peak_events": _peak(quantized), "peak_events_fp": _peak(baseline)}
     if row.get("synops") is None and reached is not None:
-        total = synops_drift(baseline, quantized, reached).overall
+        total = synops_drift(baseline, quantized, reached, reached).overall
         found |= {"synops": total.quantized, "synops_fp": total.baseline, "synops_bound": total.bound}
     return found
 

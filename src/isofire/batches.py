@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, SupportsIndex, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -44,15 +44,23 @@ def read_batches(
     Raises
     ------
     SpecError
-        If `batch_size` or `max_images` is below 1.
+        If `batch_size` or `max_images` is below 1 or no whole number.
     DataError
         If there is no image, a batch is not a pair of inputs and as many integer labels, or an input is not finite.
     """
-    for name, value in (("batch_size", batch_size), ("max_images", max_images)):
-        if value is not None and not 1 <= value < 2**63:
-            raise SpecError(f"{name} must be at least 1 and fit 63 bits, got {value}")
+    require_count("batch_size", batch_size)
+    if max_images is not None:
+        require_count("max_images", max_images)
     axis = image_axis if axis is None else axis
     return _limited(_open(data, batch_size, axis), max_images, axis)
+
+
+def require_count(name: str, value: object) -> None:
+    """Raise SpecError unless the argument `name` is a number of images."""
+    if not isinstance(value, SupportsIndex) or isinstance(value, bool):
+        raise SpecError(f"{name} must be a whole number, got {value!r}")
+    if not 1 <= value.__index__() < 2**63:
+        raise SpecError(f"{name} must be at least 1 and fit 63 bits, got {value}")
 
 
 def count_images(data: Data, max_images: int | None = None) -> int | None:

@@ -207,7 +207,7 @@ void map_case(int64_t number, Totals &totals) {
   isofire_lookup_unpack(&m);
   const auto bytes = [](const Memory<float> &x) { return reinterpret_cast<const uint8_t *>(x.data()); };
   totals.compare("unpack", "any", number, bytes(back), bytes(values), values.bytes());
-  m.values = sums.data(), m.step_c = 1, m.step_n = m.channels, m.step_t = m.images * m.channels;
+  m.values = sums.data(), m.step_c = 1, m.step_n = m.channels, m.step_t = m.images * m.channels, m.share = 1;
   isofire_lookup_totals(&m);
   totals.compare("totals", "any", number, bytes(sums), bytes(right_sums), sums.bytes());
 }

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from isofire import QuantSpec, quantize_
 from isofire.batches import count_images
-from isofire.errors import DataError, ModelError, SpecError
+from isofire.errors import CheckpointError, DataError, ModelError, SpecError
 from isofire.firing import Observation, compare, emd, observe
-from isofire.firing.cost import measure_cost, reach
+from isofire.firing.cost import measure_cost
 from isofire.firing.cost.routes import Routes
 from isofire.firing.evidence import drift_intervals
 from isofire.firing.limits import Limits
@@ -364,6 +365,109 @@ def test_the_change_in_synaptic_operations_is_that_of_the_measured_cost() -> Non
     assert found.row()["synops_bound"] == total.bound
 
 
+class Residual(nn.Module):
+    """The second of two layers of neurons is fed by one layer, by two of low rank, by groups, or past them too."""
+
+    def __init__(self, middle: nn.Module, shortcut: bool = False, events: bool = False) -> None:
+        super().__init__()
+        self.first, self.neuron, self.last = nn.Linear(6, 12), LIF(v_threshold=0.3), nn.Linear(12, 3)
+        self.middle, self.next, self.shortcut, self.events = middle, LIF(v_threshold=0.1), shortcut, events
+
+    def forward(self, x: Tensor) -> Tensor:
+        spikes = self.neuron(self.first((x > 0).float() if self.events else x).expand(4, -1, -1))
+        out = self.next(self.middle(spikes))
+        return self.last(out + spikes if self.shortcut else out)
+
+
+class Grouped(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(12, 12, 1, groups=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x.flatten(0, 1).unsqueeze(2)).view(x.shape)
+
+
+BUILT = {
+    # operations of a spike of the first and of the second layer of neurons, by hand
+    "dense": (lambda: Residual(nn.Linear(12, 12)), 12, 3),
+    "low rank": (lambda: Residual(nn.Sequential(nn.Linear(12, 2, bias=False), nn.Linear(2, 12))), 2, 3),
+    "groups": (lambda: Residual(Grouped()), 4, 3),
+    "shortcut": (lambda: Residual(nn.Linear(12, 12), True), 12 + 3, 3),
+}
+
+
+@pytest.mark.parametrize(("first", "second"), [(a, b) for a in BUILT for b in BUILT if a != b])
+@pytest.mark.parametrize("stored", [False, True])
+def test_synops_of_each_network_are_those_of_its_own_structure(
+    first: str, second: str, stored: bool, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    nets, data = [BUILT[name][0]().eval() for name in (first, second)], (torch.randn(200, 6) * 3, torch.arange(200) % 3)
+    if stored:
+        observe(nets[0], data).save(tmp_path)
+        found = compare(Observation.load(tmp_path), nets[1], data)
+    else:
+        found = compare(*nets, data)
+    assert found.synops is not None
+    by_hand = [
+        sum(
+            int(counts.counts[layer].sum()) * fan
+            for layer, fan in zip(("neuron", "next"), BUILT[name][1:], strict=True)
+        )
+        / 200
+        for name, counts in ((first, found.baseline), (second, found.quantized))
+    ]
+    total = found.synops.overall
+    assert [total.baseline, total.quantized] == pytest.approx(by_hand)
+    assert by_hand == pytest.approx([measure_cost(net, data).synops.mean for net in nets])
+    assert found.synops.ratio is not None
+    assert found.synops.ratio.estimate == pytest.approx(by_hand[1] / by_hand[0])
+    assert "by structure: spikes of neuron come to other synapses" in found.table()
+    verdict = check(*nets, data, Limits(synops=1.0)).findings[0]
+    assert verdict.value == pytest.approx(by_hand[1] / by_hand[0])
+    assert verdict.outcome == ("keeps" if by_hand[1] < by_hand[0] else "fails")
+
+
+def test_layers_that_the_input_drives_are_the_same_in_both_networks_or_named() -> None:
+    torch.manual_seed(0)
+    nets, data = (
+        [Residual(nn.Linear(12, 12), events=True) for _ in range(2)],
+        (torch.randn(40, 6), torch.arange(40) % 3),
+    )
+    found = compare(*nets, data).synops
+    assert found is not None
+    assert ([item.name for item in found.by_input], found.left_out) == (["first"], ())
+    nets[1].first = nn.Sequential(nn.Linear(6, 2), nn.Linear(2, 12))  # type: ignore[assignment]
+    other = compare(*nets, data)
+    assert other.synops is not None
+    assert {item.name for item in other.synops.left_out} == {"first", "first.0"}
+    assert other.row()["synops_fp"] is None
+    assert "other synapses in each" in other.row()["synops_left_out"]
+    assert check(*nets, data, Limits(synops=9)).outcome == "undecided"
+
+
+def test_a_baseline_whose_synapses_are_not_known_leaves_synops_out_by_name(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, data = Residual(nn.Linear(12, 12)), (torch.randn(40, 6), torch.arange(40) % 3)
+    seen = dataclasses.replace(observe(model, data), reached=None)
+    seen.save(tmp_path)
+    found = compare(Observation.load(tmp_path), model, data)
+    assert found.synops is None
+    assert found.row()["synops_left_out"] == "what a spike costs in the baseline was not found; observe it anew"
+    assert "SynOps: not known, what a spike costs in the baseline" in found.table()
+    why = dataclasses.replace(seen, reached="its spikes cannot be followed")
+    why.save(tmp_path)
+    again = compare(Observation.load(tmp_path), model, data)
+    assert again.row()["synops_left_out"] == "of the baseline, its spikes cannot be followed"
+    for text in ("[1]", '{"left_out": 3}', "{"):
+        save_file(
+            load_file(tmp_path / "predictions.safetensors"), tmp_path / "predictions.safetensors", {"isofire": text}
+        )
+        with pytest.raises(CheckpointError, match="cannot be read as predictions"):
+            Observation.load(tmp_path)
+
+
 @pytest.mark.parametrize("connect", ["add", "and"])
 def test_what_is_no_sum_over_spikes_is_named_beside_the_synops(connect: str) -> None:
     model = build({"builder": "sew_resnet8", "width": 0.25, "T": 2, "in_channels": 1, "connect": connect})
@@ -380,7 +484,7 @@ def test_what_is_no_sum_over_spikes_is_named_beside_the_synops(connect: str) -> 
     seen = observe(model, (images, torch.zeros(60, dtype=torch.int64)))
     # a network that is right, so that it is a reference
     seen = dataclasses.replace(seen, labels=seen.predictions)
-    verdict = judge(seen, seen, Limits(synops=1.1), quantized=model, reached=reach(model, images[:2]))
+    verdict = judge(seen, seen, Limits(synops=1.1), quantized=model)
     assert verdict.outcome == ("keeps" if connect == "add" else "undecided")
     assert all(name in verdict.findings[0].about for name in names)
 

@@ -88,7 +88,9 @@ def test_a_row_is_labels_and_values() -> None:
     row = result.row(method="lq", bits=2)
     assert list(row)[:2] == ["method", "bits"]
     noise = dict.fromkeys(EMD_NOISE) | result.kept().columns()
-    noise |= dict.fromkeys(("synops", "synops_fp", "synops_bound", "synops_left_out", "synops_by_input"))
+    noise |= dict.fromkeys(
+        ("firing_left_out", "synops", "synops_fp", "synops_bound", "synops_left_out", "synops_by_input")
+    )
     assert row == {"method": "lq", "bits": 2, **result.overall, **noise}
     with pytest.raises(SpecError, match="got 'shape'"):
         result.row(shape="round")

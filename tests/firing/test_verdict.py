@@ -12,7 +12,7 @@ from torch import nn
 from isofire import QuantSpec, quantize_
 from isofire.errors import SpecError
 from isofire.firing import Observation, SpikeCounts
-from isofire.firing.cost import measure_cost
+from isofire.firing.cost import SynopsPerSpike, measure_cost
 from isofire.firing.evidence.noise_floor import FloorValue, NoiseFloor
 from isofire.firing.limits import Limits
 from isofire.firing.verdict import Finding, check, judge
@@ -26,11 +26,12 @@ def seen(right: np.ndarray, scale: float = 1.0, seed: int = 0) -> Observation:
     """Images that are right or wrong, and Bernoulli neurons; 20 blocks of 10 images."""
     draws = np.random.default_rng(seed).binomial(40, np.clip(scale * RATES, 0, 1), (20, RATES.size))
     counts = SpikeCounts({"0": torch.from_numpy(draws.astype(np.int32))}, torch.full((20,), len(right) // 20), 4)
-    return Observation(counts, torch.from_numpy(right.astype(np.int64)), torch.ones(len(right), dtype=torch.int64))
+    labels, reached = torch.ones(len(right), dtype=torch.int64), SynopsPerSpike({"0": torch.full((100,), 9.0).double()})
+    return Observation(counts, torch.from_numpy(right.astype(np.int64)), labels, reached=reached)
 
 
 def judged(before: Observation, after: Observation, **limits: float) -> Finding:
-    verdict = judge(before, after, Limits(**limits), quantized=NET, reached={"0": torch.full((100,), 9.0).double()})
+    verdict = judge(before, after, Limits(**limits), quantized=NET)
     return verdict.findings[0]
 
 
@@ -115,8 +116,7 @@ def test_drift_is_held_against_a_floor_that_is_not_exact() -> None:
 
 def test_one_failure_decides() -> None:
     right = np.ones(200)
-    verdict = judge(seen(right), seen(right, 1.3, 1), Limits(synops=1.1, dead_share=0.9), quantized=NET,
-                    reached={"0": torch.full((100,), 9.0).double()})  # fmt: skip
+    verdict = judge(seen(right), seen(right, 1.3, 1), Limits(synops=1.1, dead_share=0.9), quantized=NET)
     assert [item.outcome for item in verdict.findings] == ["keeps", "fails"]
     assert verdict.outcome == "fails"
     text = verdict.table()

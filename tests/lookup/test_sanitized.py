@@ -40,6 +40,9 @@ _check(_large())
 from tests.lookup import test_networks as nets
 nets.test_frames_are_taken_as_images_are()
 nets.test_recorders_and_comparisons_find_the_layers()
+from tests.lookup import test_plans as plans, test_tiles as tiles
+tiles.test_tiles_of_tiles_are_those_of_the_map()
+plans.test_sequences_with_pools(torch.nn.MaxPool2d(2))
 print("clean")
 """
 

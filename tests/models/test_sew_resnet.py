@@ -10,10 +10,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from isofire.adapters import find_neurons, heard
 from isofire.errors import ModelError, SpecError
-from isofire.models import SEWBlock, SEWResNet, build, count_neurons, sew_resnet8, sew_resnet18
+from isofire.models import SEWBlock, SEWResNet, build, sew_resnet8, sew_resnet18
 from isofire.models.sew_resnet import CONNECT
 from isofire.neurons import IF, LIF, Neuron
+from isofire.running import evaluating
+
+
+def count_neurons(model: nn.Module, image: Tensor) -> int:
+    """Spiking neurons that one image [C, H, W] meets, over all layers."""
+    sizes: list[int] = []
+    neurons = find_neurons(model)
+    with heard(neurons, lambda _, spikes: sizes.append(spikes[0, 0].numel())), torch.no_grad(), evaluating(model):
+        model(image.unsqueeze(0))
+    return sum(sizes)
 
 
 def test_neurons_of_sew_resnet8(spikes_of: Any, images: Any) -> None:

@@ -21,7 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from isofire.errors import ModelError
 from isofire.firing import FiringRecorder
-from isofire.neurons import IF, LIF, MembraneQuantizer, ParametricLIF, gpu, native, traced
+from isofire.neurons import IF, LIF, MembraneQuantizer, ParametricLIF, gpu, native, paths, traced
 from isofire.neurons.counting import add_image_counts
 from isofire.neurons.fused import NATIVE_KERNELS
 from isofire.quantizers import Uniform
@@ -79,7 +79,7 @@ def test_more_steps_run_without_gradient(currents: Any) -> None:
 @interpreted
 def test_only_who_asks_gets_the_interpreter(currents: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "usable", lambda x: False)
-    monkeypatch.setattr(gpu, "TRITON_KERNELS", None)
+    monkeypatch.setattr(paths.TRITON, "kernels", None)
     LIF()(currents(3, 2, 4))
     with pytest.raises(AttributeError):
         LIF(backend="triton")(currents(3, 2, 4))

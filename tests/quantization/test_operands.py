@@ -15,6 +15,7 @@ from isofire.errors import ModelError
 from isofire.models import sew_resnet8
 from isofire.neurons import IF, LIF, PerStep, Repeat
 from isofire.quantization import calibrate_, integer_weights, prepare_, quantize_
+from isofire.quantization.operands import Operands
 from isofire.spec import QuantSpec
 
 X = torch.rand(32, 6, generator=torch.Generator().manual_seed(0)) * 4
@@ -261,7 +262,7 @@ class Moved(Around):
         state = torch.zeros(len(x), 8)
         for _ in range(2):
             # weights that see a state at rest make no weights of it
-            state = torch.sigmoid(F.linear(state, joined)) * self.h(x)
+            state = torch.sigmoid(F.linear(state, joined, self.h.bias)) * self.h(x)
         return first + state
 
 
@@ -275,6 +276,68 @@ def test_a_weight_that_is_moved_stays_what_it_is(spec: str) -> None:
     weight = quantized[3][0].h.weight
     assert torch.equal(weight, levels.gather(1, codes.long()) if len(levels) > 1 else levels[0][codes.long()])
     assert not torch.equal(weight, model[3][0].h.weight)
+
+
+BIAS, STATE = torch.rand(8), torch.zeros(4, 8)
+PRODUCTS = {
+    "linear": lambda w, x: F.linear(x, w, BIAS),
+    "linear of many axes": lambda w, x: F.linear(x.unsqueeze(1), w, BIAS),
+    "addmm": lambda w, x: torch.addmm(BIAS, x, w.T),
+    "addmv": lambda w, x: torch.addmv(BIAS, w, x[0]),
+    "baddbmm": lambda w, x: torch.baddbmm(BIAS, x.unsqueeze(0), w.T.unsqueeze(0)),
+    "convolution": lambda w, x: F.conv1d(x.unsqueeze(2), w.unsqueeze(2), BIAS),
+}
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_a_product_with_a_state_at_rest_and_a_bias_makes_no_weights(product: str, stored: bool) -> None:
+    """One with what the network stores does: an adapter's two matrices make another weight."""
+    weight, other = nn.Parameter(torch.rand(8, 8)), STATE.clone()
+    operands = Operands({"h": weight}, [BIAS, *([other] if stored else [])])
+    x = torch.rand(4, 8)
+    with torch.no_grad(), operands.following(x):
+        F.linear(x, PRODUCTS[product](weight, other).reshape(-1, 8))
+    assert (operands.seen["h"].changed is not None) == stored
+
+
+def test_a_weight_that_a_product_is_added_to_is_changed() -> None:
+    weight, down, up = (nn.Parameter(torch.rand(size)) for size in ((8, 8), (8, 2), (2, 8)))
+    operands = Operands({"h": weight}, [down, up])
+    x = torch.rand(4, 8)
+    with torch.no_grad(), operands.following(x):
+        F.linear(x, torch.addmm(weight, down, up))
+    assert operands.seen["h"].changed == "addmm"
+
+
+@pytest.mark.parametrize("method", ["gptq", "uniform"])
+@pytest.mark.parametrize("kind", ["linear", "convolution"])
+def test_recurrent_neurons_start_at_rest_in_every_batch(kind: str, method: str) -> None:
+    snntorch = pytest.importorskip("snntorch")
+    options = {"linear_features": 8} if kind == "linear" else {"conv2d_channels": 8, "kernel_size": 3}
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(6, 8) if kind == "linear" else nn.Conv2d(1, 8, 3, padding=1)
+            self.neuron = snntorch.RLeaky(beta=0.8, **options)
+            self.last = nn.Linear(8 if kind == "linear" else 48, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            spikes, state = self.neuron.init_rleaky()
+            steps = []
+            for _ in range(3):
+                spikes, state = self.neuron(self.first(x), spikes, state)
+                steps.append(self.last(spikes.flatten(1)))
+            return torch.stack(steps)
+
+    torch.manual_seed(0)
+    model = Net().eval()
+    images = torch.randn(120, 6) if kind == "linear" else torch.randn(120, 1, 2, 3)
+    spec = QuantSpec(weights={"method": method, "bits": 4})
+    # batches of one size: what the library keeps of the last one fits the next
+    quantize_(model, spec, [(part, torch.zeros(60, dtype=torch.long)) for part in images.split(60)])
+    assert integer_weights(model)["neuron.recurrent"].levels.shape[1] <= 16
 
 
 @pytest.mark.parametrize("spec", SPECS)

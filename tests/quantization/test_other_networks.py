@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 
 import isofire
-from isofire.adapters import input_axis
+from isofire.adapters import copy_of, input_axis
 from isofire.errors import DataError, ModelError, SpecError
+from isofire.firing.cost import measure_cost
 from isofire.neurons import IF, LIF, PerStep, Repeat
 from isofire.quantization import calibrate_, prepare_, reestimate_batch_norm, restore_, spec_of
 from isofire.quantizers import Uniform
@@ -95,6 +96,75 @@ def test_layers_that_share_a_weight_under_different_rules_part(twin: object, tmp
     again = restore_(Tied(), spec, converted=True)
     load_weights(tmp_path / "parted.safetensors", again)
     assert torch.equal(again(X), converted(X))
+
+
+TIES = {
+    "transposed": lambda a: nn.Parameter(a.weight.detach().T),
+    "a slice": lambda a: nn.Parameter(a.weight.data[:, :8]),
+    "data": lambda a: nn.Parameter(a.weight.data),
+}
+
+
+@pytest.mark.parametrize("how", TIES)
+@pytest.mark.parametrize("rules", [(), ({"match": "b", "weights": "float"},)])
+def test_weights_that_are_views_of_others_are_refused(how: str, rules: tuple) -> None:
+    model = Tied()
+    model.b.weight = TIES[how](model.a)
+    before = model.a.weight.detach().clone()
+    spec = QuantSpec(weights={"method": "uniform", "bits": 3}, rules=rules)
+    with pytest.raises(ModelError, match=r"the weight of 'a' lies in the memory of 'b\.weight'"):
+        isofire.quantize_(model, spec, X)
+    assert torch.equal(model.a.weight, before)
+    # the cure that the error names
+    model.b.weight = nn.Parameter(model.b.weight.detach().clone())
+    assert isofire.quantize_(model, spec, X).a.weight[0].unique().numel() <= 8
+
+
+def test_a_buffer_that_is_a_view_of_a_weight_is_told_and_biases_too() -> None:
+    model = flat()
+    model.register_buffer("kept", model[1][0].weight.data[0])
+    first = {"match": "1.0", "weights": {"method": "uniform", "bits": 3}}
+    with pytest.raises(ModelError, match=r"lies in the memory of 'kept'"):
+        isofire.prepare(model, QuantSpec(rules=(first,)))
+    model = Tied()
+    model.out.bias = nn.Parameter(model.inp.bias.data[2:5])
+    with pytest.raises(ModelError, match=r"the bias of 'inp' lies in the memory of 'out\.bias'"):
+        isofire.prepare(model, QuantSpec(biases={"method": "uniform", "bits": 8}, first_layer="quantize"))
+
+
+def test_copies_keep_views_of_weights_as_views() -> None:
+    model = Tied()
+    model.b.weight = nn.Parameter(model.a.weight.detach().T, requires_grad=False)
+    twin: Tied = copy_of(model)  # type: ignore[assignment]
+    with torch.no_grad():
+        twin.a.weight.add_(1.0)
+    assert torch.equal(twin.b.weight, twin.a.weight.T)
+    assert torch.equal(model.b.weight + 1, twin.b.weight)
+    assert [twin.a.weight.requires_grad, twin.b.weight.requires_grad] == [True, False]
+    with pytest.raises(ModelError, match="lies in the memory of"):
+        isofire.prepare(model, QuantSpec(weights={"method": "uniform", "bits": 3}))
+
+
+def test_parameters_of_one_flat_vector_are_apart() -> None:
+    model, vector = flat(PerStep(nn.Linear(8, 8))).eval(), flat(PerStep(nn.Linear(8, 8))).eval()
+    vector.load_state_dict(model.state_dict())
+    nn.utils.vector_to_parameters(nn.utils.parameters_to_vector(vector.parameters()), vector.parameters())
+    spec = QuantSpec(weights={"method": "uniform", "bits": 3})
+    for net in (model, vector):
+        # 6 x 8, 8 x 8 and 8 x 3 weights, 19 biases
+        memory = measure_cost(net, (X, Y)).memory
+        assert memory.weight_bits == 32 * (48 + 64 + 24 + 19)
+        assert all(layer.stored_in is None for layer in memory.weights.values())
+    plain, found = (isofire.quantize_(net, spec) for net in (model, vector))
+    assert all(map(torch.equal, plain.state_dict().values(), found.state_dict().values()))
+
+
+def test_memory_counts_views_of_a_weight_once() -> None:
+    model = Tied()
+    model.b.weight = nn.Parameter(model.a.weight.detach().T)
+    memory = measure_cost(model.eval(), (X, Y)).memory
+    assert memory.weights["b"].stored_in == "a"
+    assert memory.weight_bits == 32 * (48 + 8 + 64 + 24 + 3)
 
 
 class Standardised(nn.Linear):
@@ -221,7 +291,7 @@ def test_one_value_a_channel_is_no_batch_to_measure_a_norm_on() -> None:
     model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), Repeat(4), LIF(), PerStep(nn.Linear(8, 3)))
     spec = QuantSpec(weights={"method": "lsq", "bits": 3}, first_layer="quantize")
     before = copy.deepcopy(model.state_dict())
-    told = r"batch norm '1' cannot be measured on one value a channel, got inputs \[1, 8\]; give more images"
+    told = r"the norm '1' cannot be measured on one value a channel, got inputs \[1, 8\]; give more images"
     with pytest.raises(DataError, match=told):
         isofire.quantize_(model, spec, (X[:1], Y[:1]))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

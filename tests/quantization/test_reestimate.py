@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+import isofire
 from isofire.errors import DataError, ModelError
+from isofire.neurons import LIF, PerStep, Repeat
 from isofire.quantization import reestimate_batch_norm
 
 
@@ -149,10 +151,101 @@ class _OwnNorm(nn.Module):
         return nn.functional.batch_norm(x, self.running_mean, self.running_var, training=False)
 
 
-@pytest.mark.parametrize("norm", [_OwnNorm(), nn.InstanceNorm2d(3, track_running_stats=True)])
-def test_statistics_that_are_not_measured_anew_are_named(norm: nn.Module, caplog: pytest.LogCaptureFixture) -> None:
+def test_statistics_that_are_not_measured_anew_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    norm = _OwnNorm()
     model = nn.Sequential(nn.BatchNorm2d(3), norm).eval()
-    before = norm.get_buffer("running_mean").clone()
     assert reestimate_batch_norm(model, [torch.randn(8, 3, 4, 4) + 5]) == 1
-    assert torch.equal(norm.get_buffer("running_mean"), before)
+    assert torch.equal(norm.running_mean, torch.zeros(3))
     assert "stay as they are: 1" in caplog.text
+
+
+def _of_images(x: torch.Tensor) -> list[torch.Tensor]:
+    """What an instance norm keeps: means over images of their means and unbiased variances."""
+    rows = x.double().flatten(2)
+    return [rows.mean(2).mean(0).float(), rows.var(2).mean(0).float()]
+
+
+@pytest.mark.parametrize("sizes", [[40], [7, 30, 3], [1] * 4 + [36]])
+def test_instance_norms_have_the_mean_of_their_images(sizes: list[int]) -> None:
+    data = torch.randn(40, 3, 5, 5, generator=torch.Generator().manual_seed(8)) * torch.rand(40, 3, 1, 1) + 5
+    norm = nn.InstanceNorm2d(3, track_running_stats=True, momentum=0.3).eval()
+    assert reestimate_batch_norm(norm, data.split(sizes)) == 1
+    torch.testing.assert_close([norm.running_mean, norm.running_var], _of_images(data))
+    assert (norm.momentum, norm.training) == (0.3, False)
+
+
+@pytest.mark.parametrize("method", ["uniform", "gptq"])
+def test_quantization_measures_instance_norms_anew(method: str) -> None:
+    torch.manual_seed(0)
+    norm = nn.InstanceNorm2d(6, track_running_stats=True)
+    neurons = nn.Sequential(LIF(v_threshold=0.3), PerStep(nn.Flatten(), nn.Linear(54, 3)))
+    model = nn.Sequential(nn.Conv2d(2, 6, 3), norm, Repeat(4), neurons).eval()
+    images = torch.rand(64, 2, 5, 5, generator=torch.Generator().manual_seed(1))
+    spec = isofire.QuantSpec(weights={"method": method, "bits": 2}, first_layer="quantize")
+    isofire.quantize_(model, spec, (images, torch.arange(64) % 3))
+    with torch.no_grad():
+        torch.testing.assert_close([norm.running_mean, norm.running_var], _of_images(model[0](images)))
+
+
+class _Deep(nn.Module):
+    """Norms behind one another, each in front of neurons; one for all where it is shared."""
+
+    def __init__(self, *, shared: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        norms = [nn.BatchNorm1d(16) for _ in range(3)]
+        self.layers = nn.ModuleList(nn.Linear(16, 16) for _ in range(3))
+        self.norms = nn.ModuleList(norms[:1] * 3 if shared else norms)
+        self.neurons = nn.ModuleList(LIF(v_threshold=0.5, backend="torch") for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.unsqueeze(0).repeat(4, 1, 1)
+        for layer, norm, neuron in zip(self.layers, self.norms, self.neurons, strict=True):
+            x = neuron(norm(layer(x).flatten(0, 1)).unflatten(0, (4, -1)))
+        return x
+
+
+def _given(model: _Deep, x: torch.Tensor) -> list[torch.Tensor]:
+    """What each norm is given, float64 [C, n], where each normalises by what it is given; written out."""
+    found, x = [], x.double().unsqueeze(0).repeat(4, 1, 1)
+    for layer in model.layers:
+        y = (x @ layer.weight.double().T + layer.bias.double()).flatten(0, 1)
+        found.append(y.T)
+        v, spikes = torch.zeros_like(x[0]), []
+        for current in ((y - y.mean(0)) / (y.var(0, unbiased=False) + 1e-5).sqrt()).unflatten(0, (4, -1)):
+            v = v + (current - v) / 2
+            spikes.append((v >= 0.5).double())
+            v = v * (v < 0.5)
+        x = torch.stack(spikes)
+    return found
+
+
+@pytest.mark.parametrize("size", [96, 32])
+@pytest.mark.parametrize("shared", [False, True])
+def test_later_norms_see_what_earlier_ones_make_of_the_batch(size: int, shared: bool) -> None:
+    x = torch.rand(96, 16, generator=torch.Generator().manual_seed(2)) * 2
+    model = _Deep(shared=shared).eval()
+    with torch.no_grad():
+        assert reestimate_batch_norm(model, x.split(size)) == (1 if shared else 3)
+        seen = [torch.cat(parts, 1) for parts in zip(*[_given(model, part) for part in x.split(size)], strict=True)]
+        joint = _given(model, x)
+    if shared:
+        seen, joint = [torch.cat(seen, 1)], [torch.cat(joint, 1)]
+    for norm, own, together in zip(model.norms, seen, joint, strict=False):
+        torch.testing.assert_close(norm.running_mean.double(), own.mean(1), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(norm.running_var.double(), own.var(1), rtol=1e-3, atol=1e-4)
+        if size == len(x):
+            torch.testing.assert_close(norm.running_var.double(), together.var(1), rtol=1e-3, atol=1e-4)
+    # the first has nothing before it
+    if not shared:
+        torch.testing.assert_close(model.norms[0].running_var.double(), joint[0].var(1), rtol=1e-5, atol=1e-7)
+
+
+def test_cutting_many_images_into_batches_matters_less_than_which_images_they_are() -> None:
+    x = torch.rand(2048, 16, generator=torch.Generator().manual_seed(2)) * 2
+    model = _Deep(shared=False).eval()
+    with torch.no_grad():
+        first, other = ([rows.var(1) for rows in _given(model, part)] for part in x.split(1024))
+        reestimate_batch_norm(model, x[:1024].split(128))
+    for norm, joint, again in list(zip(model.norms, first, other, strict=True))[1:]:
+        assert (norm.running_var / joint - 1).abs().median() < (again / joint - 1).abs().median()

@@ -329,6 +329,37 @@ def test_integer_weights_of_a_converted_model_give_its_values(net, images, weigh
         assert torch.equal(signed.codes.flatten(1), (ends * (found.codes.flatten(1) - zero)).round().int())
 
 
+@pytest.mark.parametrize("weights", [WEIGHTS[0], WEIGHTS[1], WEIGHTS[3], {"method": "lqnet", "bits": 1}])
+@pytest.mark.parametrize("rows", [[1 / 9] * 6, [-1 / 9] * 6, [0.1, 0.2, -0.3, 0.1, 0.2, 0.5], [0.0, 0.2] * 3])
+def test_outputs_whose_weights_are_one_number_have_a_scale(rows: list[float], weights: dict) -> None:
+    """A mean filter: scale * (codes - zero_point) is the weight, before conversion and after."""
+    layer = nn.Conv2d(6, 6, 3, groups=6, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor(rows).view(6, 1, 1, 1))
+    net = nn.Sequential(Repeat(2), PerStep(layer), LIF(), PerStep(nn.Flatten(), nn.Linear(6, 2)))
+    spec = QuantSpec(weights=weights, first_layer="quantize", last_layer="float")
+    prepared = isofire.calibrate(isofire.prepare(net, spec))
+    for model in (prepared.eval(), isofire.convert(prepared)):
+        found, weight = isofire.integer_weights(model)["1.0"], model[1][0].weight.detach().double().flatten(1)
+        values = found.scale.view(-1, 1) * (found.codes.flatten(1) - found.zero_point.view(-1, 1))
+        torch.testing.assert_close(values, weight, rtol=0, atol=2**-20)
+
+
+@pytest.mark.parametrize("count", [0, -1, 2.5, True, "2", None])
+def test_numbers_of_images_are_whole_and_positive(net, images, count: object) -> None:
+    for membrane in ({"bits": 4}, {"bits": 4, "range": "minmax"}, {"method": "firing", "bits": 2}):
+        with pytest.raises(SpecError, match=r"max_images must be (at least 1|a whole number)"):
+            isofire.quantize_(net, QuantSpec(membrane=membrane), images, max_images=count)  # type: ignore[arg-type]
+    assert spec_of(net) is None
+
+
+@pytest.mark.parametrize("spec", [None, {"weights": {"method": "lsq", "bits": 4}}, "quant.toml"])
+def test_what_is_no_spec_is_told_as_such(net, images, spec: object) -> None:
+    for verb in (isofire.prepare, isofire.quantize_, isofire.explain):
+        with pytest.raises(SpecError, match=r"a spec is an isofire\.QuantSpec, got .*QuantSpec\.from_dict"):
+            verb(net, spec)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("weights", [*WEIGHTS[:4], {"method": "lqnet", "bits": 1}])
 def test_outputs_of_very_unlike_weights_keep_their_levels(net, images, weights) -> None:
     """A pruned output has the level 0 alone, and the rounding of one with huge weights hides no others."""

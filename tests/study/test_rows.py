@@ -30,6 +30,7 @@ KINDS = {
     "within_noise": st.none() | st.booleans(),
     **dict.fromkeys(("images_lost", "images_won"), st.none() | WHOLE),
     **dict.fromkeys(("floor", "reference", "keeps_accuracy", "keeps_firing", "kept"), TEXT),
+    "firing_left_out": TEXT,
     "synops_left_out": TEXT,
     "synops_by_input": TEXT,
     "cost_left_out": TEXT,

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from isofire.adapters.compiled import refuse_compiled
 from isofire.adapters.framework import loaded_frameworks
 from isofire.adapters.registry import find_neurons, reset_
 from isofire.errors import ModelError
+from isofire.running import in_common, same_storage
 
 
 def copy_of(model: nn.Module) -> nn.Module:
@@ -26,7 +30,7 @@ def copy_of(model: nn.Module) -> nn.Module:
     reset_(model)
     computed, kept = _with_graphs(model)
     try:
-        twin = copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in kept})
+        twin = copy.deepcopy(model, _views(model) | {id(tensor): tensor.detach().clone() for tensor in kept})
     except (RuntimeError, AttributeError) as error:
         if computed is not None:
             raise ModelError(
@@ -47,6 +51,21 @@ def copy_of(model: nn.Module) -> nn.Module:
     for framework in loaded_frameworks():
         framework.adopt(twin)
     return twin
+
+
+def _views(model: nn.Module) -> dict[int, Any]:
+    """Copies of what lies in the memory of other parameters or buffers, which do so too: torch's deep copy parts them
+    without a word."""
+    made: dict[int, Any] = {}
+    for group in same_storage(model):
+        if any(in_common(a, b) for (_, a), (_, b) in combinations(group, 2)):
+            storage = group[0][1].untyped_storage().clone()
+            for _, tensor in group:
+                view = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+                view.set_(storage, tensor.storage_offset(), tensor.shape, tensor.stride())
+                own = isinstance(tensor, nn.Parameter)
+                made[id(tensor)] = nn.Parameter(view, tensor.requires_grad) if own else view
+    return made
 
 
 def require_kept(models: Sequence[nn.Module]) -> None:

@@ -112,10 +112,11 @@ def check(
     (first, _), (second, _) = chosen.open_pair("check", baseline, quantized)
     require_order(first, second, chosen.names_of_pair(baseline, quantized))
     data = (choice or DataChoice()).load()
-    seen = observe_together((first, second), data, batch_size=batch_size, device=place, probe=limits.of_cost)
-    before, after = seen.observations
+    before, after = observe_together(
+        (first, second), data, batch_size=batch_size, device=place, probe=limits.needs_probe
+    )
     against = beside.of(before, data, batch_size, place, chosen.open)
-    verdict = judge(before, after, limits, quantized=second, floor=against, reached=seen.reached)
+    verdict = judge(before, after, limits, quantized=second, floor=against)
     if junit is not None:
         write_text(junit, to_junit(verdict, str(quantized or baseline)))
     document = {**verdict.to_dict(), "row": verdict.comparison.row(), "environment": environment(place)}

@@ -177,8 +177,7 @@ def c_name(name: str) -> str:
 
 def width(values: Tensor) -> int:
     """Bits of the narrowest numbers with a sign that hold these."""
-    most = max(abs(int(values.max())), abs(int(values.min()))) if values.numel() else 0
-    return next(bits for bits in (8, 16, 32, 64) if most < 1 << (bits - 1))
+    return signed(max(abs(int(values.max())), abs(int(values.min()))) if values.numel() else 0)
 
 
 def spike_bits(part: Population) -> int:

@@ -18,6 +18,7 @@ from isofire.firing.evidence.kept import words_of
 from isofire.firing.evidence.noise_floor import NoiseFloor
 from isofire.firing.evidence.outcome import HEADLINE, MARKS, Margins
 from isofire.firing.observation import Observation
+from isofire.firing.table import left_out_lines
 from isofire.text_table import TableShown, TextTable
 
 
@@ -69,7 +70,10 @@ class Beside(TableShown):
         text = TextTable(titles, lines, texts=frozenset({0, 1, 7}), rules=frozenset({1, len(lines)})).text(width)
         doubt = "" if start.doubt is None else f"! baseline {start.doubt}\n"
         floor = "" if start.evidence is None else f"; floor: {start.evidence.floor.about}"
-        return f"{doubt}n = {start.n_images:,} images, T = {start.T}{floor}\n\n{text}"
+        unknown = left_out_lines(
+            {item.name: item for found in self.pairs.values() for item in found.unknown_neurons}.values()
+        )
+        return "\n".join([f"{doubt}n = {start.n_images:,} images, T = {start.T}{floor}", *unknown, "", text])
 
 
 def compare_several(
@@ -108,8 +112,9 @@ def compare_several(
     for first, name in _pairs(list(networks)):
         require_order(networks[first], networks[name], (first, name))
     seen = observe_together(
-        list(networks.values()), data, max_images=max_images, batch_size=batch_size, device=device, progress=progress
-    ).observations
+        list(networks.values()), data, max_images=max_images, batch_size=batch_size, device=device, progress=progress,
+        probe=True,
+    )  # fmt: skip
     return Beside.of(dict(zip(networks, seen, strict=True)), floor=floor)
 
 

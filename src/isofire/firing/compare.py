@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import axis_by, from_rest, read_logits, require_kept
+from isofire.adapters import axis_by, read_logits, require_kept
 from isofire.batches import Data, count_images, read_batches
 from isofire.errors import DataError, ModelError
 from isofire.firing.comparison import Comparison
 from isofire.firing.cost.routes import Routes, same_way
-from isofire.firing.cost.synops_per_spike import SynopsPerSpike, few_of, reach_on
+from isofire.firing.cost.synops_per_spike import SynopsPerSpike, few_of, reach
 from isofire.firing.evidence.noise_floor import NoiseFloor
 from isofire.firing.observation import Observation, fingerprints
 from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN, FiringRecorder, run_for
@@ -101,8 +100,8 @@ def compare(
         models, data, max_images=max_images, batch_size=batch_size, device=device, progress=progress, blocks=blocks,
         run=run, layers=layers, probe=layers is None,
     )  # fmt: skip
-    before = baseline if isinstance(baseline, Observation) else seen.observations[0]
-    return Comparison.observed(before, seen.observations[-1], floor=floor, reached=seen.reached)
+    before = baseline if isinstance(baseline, Observation) else seen[0]
+    return Comparison.observed(before, seen[-1], floor=floor)
 
 
 def require_order(
@@ -136,7 +135,8 @@ def observe(
     run: int | None = None,
     layers: Sequence[str] | str | None = None,
 ) -> Observation:
-    """Run one network over images, and keep its spike counts and predictions; for `compare`, which takes the same.
+    """Run one network over images, and keep its spike counts and predictions, and what a spike costs in it; for
+    `compare`, which takes the same.
 
     Raises
     ------
@@ -145,24 +145,8 @@ def observe(
     """
     return observe_together(
         (model,), data, max_images=max_images, batch_size=batch_size, device=device, progress=progress, blocks=blocks,
-        run=run, layers=layers,
-    ).observations[0]  # fmt: skip
-
-
-class Together(NamedTuple):
-    """What several networks did on the same images.
-
-    Parameters
-    ----------
-    observations
-        One a network.
-    reached
-        What a spike of each neuron costs in the last network, see `isofire.firing.cost.synops_per_spike`, or why that
-        is not known; None where it was not asked for.
-    """
-
-    observations: list[Observation]
-    reached: SynopsPerSpike | str | None
+        run=run, layers=layers, probe=layers is None,
+    )[0]  # fmt: skip
 
 
 def observe_together(
@@ -177,8 +161,8 @@ def observe_together(
     run: int | None = None,
     layers: Sequence[str] | str | None = None,
     probe: bool = False,
-) -> Together:
-    """`observe` for several networks in one pass over the data; with `probe`, also `Together.reached`."""
+) -> list[Observation]:
+    """`observe` for several networks in one pass over the data; without `probe` not what a spike costs."""
     for model in models:
         require_finite(model)
     require_kept(models)
@@ -191,7 +175,6 @@ def observe_together(
     recorders = [FiringRecorder(model, blocks, run, layers) for model in models]
     seen: list[Tensor] = []
     prints: list[Tensor] = []
-    reached: SynopsPerSpike | str | None = None
     votes: list[list[Tensor]] = [[] for _ in models]
     ways: list[_Way | None] = [None] * len(models)
     with evaluating(*models), placed(*models, device=device):
@@ -200,7 +183,7 @@ def observe_together(
                 for model in models:
                     tell_unlike(model, inputs, len(labels))
             if probe and not seen:
-                reached, ways = _ways(models, inputs, len(labels))
+                ways = [_Way(model, inputs, len(labels)) for model in models]
             for model, recorder, said, way in zip(models, recorders, votes, ways, strict=True):
                 with drawing(len(seen), device_of(model, inputs.device)):
                     said.append(_predict(model, recorder, inputs, labels, way))
@@ -214,56 +197,49 @@ def observe_together(
             f"baseline saw {counted}"
         )
     images = torch.cat(prints)
-    found = [
-        Observation(recorder.counts, torch.cat(said), labels, images)
-        for recorder, said in zip(recorders, votes, strict=True)
+    return [
+        Observation(recorder.counts, torch.cat(said), labels, images, None if way is None else way.reached)
+        for recorder, said, way in zip(recorders, votes, ways, strict=True)
     ]
-    if any(way is not None and way.differs for way in ways):
-        reached = (
-            "the products of the network are not as many per image in every batch as on the first images (images take "
-            "different ways through the network, or are run one by one or under torch.vmap), so what a spike costs is "
-            "not known to be the same for all; isofire.firing.cost.measure_cost counts each image's own"
-        )
-    return Together(found, reached)
 
 
 class _Way:
-    """The products of a network on a few images, with which those of every batch are compared."""
+    """What a spike costs in a network, found on a few images; their products are compared with those of every batch.
 
-    def __init__(self, routes: Routes, images: int) -> None:
-        self._routes, self._few, self._images = routes, routes.products, images
-        self.differs = False
+    Attributes
+    ----------
+    reached
+        See `isofire.firing.cost.synops_per_spike`, or why that is not known.
+    """
+
+    reached: SynopsPerSpike | str
+
+    def __init__(self, model: nn.Module, inputs: Tensor, images: int) -> None:
+        self._routes = Routes(model)
+        # networks that draw random numbers go on as if nobody had looked
+        with forked(device_of(model, inputs.device)):
+            few, self._images = few_of(model, inputs, images)
+            try:
+                with self._routes.listening():
+                    self.reached = reach(model, few)
+            except ModelError as error:
+                self.reached = str(error)
+        self._few = self._routes.products
 
     @contextmanager
     def watching(self, images: int) -> Iterator[None]:
         """A forward pass of so many images."""
-        if self.differs:
+        if isinstance(self.reached, str):
             yield
             return
         with self._routes.listening():
             yield
-        self.differs = not same_way(self._few, self._images, self._routes.products, images)
-
-
-def _ways(models: Sequence[nn.Module], inputs: Tensor, images: int) -> tuple[SynopsPerSpike | str, list[_Way | None]]:
-    """See `isofire.firing.cost.synops_per_spike`, of the last model, or why not, where spikes cannot be followed; and
-    the way that a few images take through each."""
-    ways: list[_Way | None] = []
-    device = device_of(models[-1], inputs.device)
-    # networks that draw random numbers go on as if nobody had looked
-    with forked(device):
-        few = [few_of(model, inputs, images) for model in models]
-        last = Routes(models[-1])
-        try:
-            reached = reach_on(models[-1], inputs, images, routes=last)
-        except ModelError as error:
-            return str(error), [None] * len(models)
-        for model, (part, count) in zip(models[:-1], few, strict=False):
-            routes = Routes(model)
-            with from_rest(model), routes.listening(), torch.inference_mode():
-                forward(model, part)
-            ways.append(_Way(routes, count))
-    return reached, [*ways, _Way(last, few[-1][1])]
+        if not same_way(self._few, self._images, self._routes.products, images):
+            self.reached = (
+                "the products of the network are not as many per image in every batch as on the first images (images "
+                "take different ways through the network, or are run one by one or under torch.vmap), so what a spike "
+                "costs is not known to be the same for all; isofire.firing.cost.measure_cost counts each image's own"
+            )
 
 
 def _predict(model: nn.Module, recorder: FiringRecorder, inputs: Tensor, labels: Tensor, way: _Way | None) -> Tensor:

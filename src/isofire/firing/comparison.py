@@ -6,7 +6,7 @@ import math
 import os
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from isofire.errors import SpecError
 from isofire.files import write_text
 from isofire.firing.aggregate import overall_drift
 from isofire.firing.cost.bound import SynOpsDrifts, synops_drift
+from isofire.firing.cost.left_out import LeftOut
 from isofire.firing.cost.synops_per_spike import SynopsPerSpike
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.drift import LayerDrift, check_match, layer_drift
@@ -50,9 +51,9 @@ class Comparison:
         Drift of the network: accuracy, accuracy_fp, agreement, and what `overall_drift` explains key by key.
     floor
         What drift is shown beside; None takes the baseline on other images, see `isofire.firing.evidence.noise_floor`.
-    reached
-        Synaptic operations that a spike of each neuron causes, see `isofire.firing.cost.synops_per_spike`, or why they
-        are not known; None where they were not looked for.
+    reached, reached_fp
+        Synaptic operations that a spike of each neuron causes in each network, see
+        `isofire.firing.cost.synops_per_spike`, or why they are not known; None where they were not looked for.
     decisions
         On how many images the classes changed, with intervals; None if only the scores are known.
     chance
@@ -68,18 +69,12 @@ class Comparison:
     overall: dict[str, float | int]
     floor: NoiseFloor | None = None
     reached: SynopsPerSpike | str | None = None
+    reached_fp: SynopsPerSpike | str | None = None
     decisions: Decisions | None = None
     chance: Chance | None = None
 
     @classmethod
-    def observed(
-        cls,
-        before: Observation,
-        after: Observation,
-        *,
-        floor: NoiseFloor | None = None,
-        reached: SynopsPerSpike | str | None = None,
-    ) -> Comparison:
+    def observed(cls, before: Observation, after: Observation, *, floor: NoiseFloor | None = None) -> Comparison:
         """Compare what two networks did on the same images.
 
         Raises
@@ -98,7 +93,8 @@ class Comparison:
             accuracy_fp=before.accuracy,
             agreement=found.agreeing / found.images,
             floor=floor,
-            reached=reached,
+            reached=after.reached,
+            reached_fp=before.reached,
             decisions=found,
             chance=before.chance,
         )
@@ -114,6 +110,7 @@ class Comparison:
         agreement: float,
         floor: NoiseFloor | None = None,
         reached: SynopsPerSpike | str | None = None,
+        reached_fp: SynopsPerSpike | str | None = None,
         decisions: Decisions | None = None,
         chance: Chance | None = None,
     ) -> Comparison:
@@ -136,6 +133,7 @@ class Comparison:
             overall=overall,
             floor=floor,
             reached=reached,
+            reached_fp=reached_fp,
             decisions=decisions,
             chance=chance,
         )
@@ -166,10 +164,29 @@ class Comparison:
 
     @cached_property
     def synops(self) -> SynOpsDrifts | None:
-        """Synaptic operations of both networks, and how far drift could have moved them; None without `reached`."""
-        if self.reached is None or isinstance(self.reached, str):
+        """Synaptic operations of both networks, and how far drift could have moved them; None where they are not known
+        of both."""
+        if not (isinstance(self.reached, SynopsPerSpike) and isinstance(self.reached_fp, SynopsPerSpike)):
             return None
-        return synops_drift(self.baseline, self.quantized, self.reached)
+        return synops_drift(self.baseline, self.quantized, self.reached_fp, self.reached)
+
+    @property
+    def unknown_neurons(self) -> tuple[LeftOut, ...]:
+        """What gives spikes in either network and is in no rate, since isofire does not know it as neurons."""
+        known = [item for item in (self.reached_fp, self.reached) if isinstance(item, SynopsPerSpike)]
+        return tuple({item.name: item for found in known for item in found.unknown_neurons}.values())
+
+    @property
+    def unknown_synops(self) -> str | None:
+        """Why there are no `synops`; None where there are, or nobody looked for them."""
+        found = {"the quantized network": self.reached, "the baseline": self.reached_fp}
+        told = {network: reached for network, reached in found.items() if isinstance(reached, str)}
+        if len(told) == 1 or len(set(told.values())) > 1:
+            return "; ".join(f"of {network}, {why}" for network, why in told.items())
+        if told:
+            return next(iter(told.values()))
+        missing = [network for network, reached in found.items() if reached is None]
+        return None if len(missing) != 1 else f"what a spike costs in {missing[0]} was not found; observe it anew"
 
     def __repr__(self) -> str:
         drift = f"EMD {self.overall[HEADLINE]:.5f} over {len(self.layers)} layers"
@@ -179,7 +196,7 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         noise = "" if self.evidence is None else noise_table(self.evidence, self.layers).html()
-        said = escape("; ".join(kept_lines(self.kept(), Margins(), self.doubt)))
+        said = escape("; ".join(kept_lines(self.kept(), Margins(), self.doubt, self.unknown_neurons)))
         return f"<p>{escape(repr(self))}<br>{said}</p>{drift_table(self.layers, self.overall).html()}{noise}"
 
     def table(self, width: int | None = None, margins: Margins | None = None) -> str:
@@ -195,16 +212,17 @@ class Comparison:
             else textwrap.fill(f"no intervals: {reason}", 100)
         )
         allowed = margins or Margins()
-        parts = ["\n".join(kept_lines(self.kept(allowed), allowed, self.doubt)), drift, noise]
+        verdict = kept_lines(self.kept(allowed), allowed, self.doubt, self.unknown_neurons)
+        parts = ["\n".join(verdict), drift, noise]
         if self.synops is not None:
             parts.append(synops_lines(self.synops))
-        elif self.reached is not None:
-            parts.append(textwrap.fill(f"SynOps: not known, {self.reached}", 100))
+        elif self.unknown_synops is not None:
+            parts.append(textwrap.fill(f"SynOps: not known, {self.unknown_synops}", 100))
         return "\n\n".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values: "overall", "layers", "evidence", "decisions", "chance" and "synops"; what does not exist is NaN
-        or None.
+        """Plain values: "overall", "layers", "evidence", "decisions", "chance", "synops" and "left_out", spikes that
+        are in no rate; what does not exist is NaN or None.
         """
         layers = [layer.to_dict() for layer in self.layers]
         noise = None if self.evidence is None else self.evidence.to_dict()
@@ -212,7 +230,7 @@ class Comparison:
         votes = None if self.decisions is None else self.decisions.to_dict()
         chance = None if self.chance is None else self.chance.to_dict()
         found = {"overall": dict(self.overall), "layers": layers, "evidence": noise, "decisions": votes}
-        return {**found, "chance": chance, "synops": cost}
+        return {**found, "chance": chance, "synops": cost, "left_out": [asdict(item) for item in self.unknown_neurons]}
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """`to_dict` as JSON text, NaN as null; with `path` also written there.
@@ -235,7 +253,8 @@ class Comparison:
         (`_true_low`, `_true_high`) and the noise floor as a unit with its interval (`_floor`, `_floor_low`,
         `_floor_high`), then `floor`, its kind; `images_lost` and `images_won`; `accuracy_chance`, what guessing as the
         baseline does is right on; the verdict by `margins`
-        (None: the default), see `isofire.firing.evidence.kept`; then `synops`, `synops_fp` and `synops_bound`, the most
+        (None: the default), see `isofire.firing.evidence.kept`; `firing_left_out`, what gives spikes that are in no
+        rate; then `synops`, `synops_fp` and `synops_bound`, the most
         that they can differ by, `synops_left_out` and `synops_by_input`. None where there is no `evidence`, or no
         `synops`; the numbers of SynOps are None too where something is left out of them, which is named then. Layers
         that the inputs' own events drive are in none of them and named in the last; both networks have the same there.
@@ -259,6 +278,7 @@ class Comparison:
     def _noise(self) -> dict[str, Any]:
         votes, chance = self.decisions, self.chance
         found: dict[str, Any] = dict.fromkeys(EMD_NOISE)
+        found["firing_left_out"] = "; ".join(map(str, self.unknown_neurons)) or None
         if votes is not None:
             found |= {"images_lost": votes.lost, "images_won": votes.won}
         if chance is not None:
@@ -282,8 +302,7 @@ class Comparison:
             "synops": None if total is None else total.quantized,
             "synops_fp": None if total is None else total.baseline,
             "synops_bound": None if total is None else total.bound,
-            "synops_left_out": "; ".join(map(str, missing))
-            or (self.reached if isinstance(self.reached, str) else None),
+            "synops_left_out": "; ".join(map(str, missing)) or self.unknown_synops,
             "synops_by_input": None if self.synops is None else "; ".join(map(str, self.synops.by_input)) or None,
         }
 

@@ -67,9 +67,10 @@ class Limits(Struct, metaclass=NamedKeys, frozen=True, kw_only=True, forbid_unkn
         return bool(set(self.named) - {"accuracy_drop", "state_bytes"} or self.most or self.least or self.multiples)
 
     @property
-    def of_cost(self) -> bool:
-        """Whether operations of a forward pass have to be followed for it, as `observe_together` does to `probe`."""
-        return self.synops is not None or self.state_bytes is not None
+    def needs_probe(self) -> bool:
+        """Whether operations of a forward pass have to be followed for it, as `observe_together` does to `probe`: of
+        firing too, for spikes that are in no rate."""
+        return self.of_firing or self.state_bytes is not None
 
     @property
     def named(self) -> dict[str, float]:

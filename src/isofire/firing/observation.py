@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from isofire.errors import CheckpointError, DataError
 from isofire.files import check_file, write_atomic
+from isofire.firing.cost.left_out import LeftOut
+from isofire.firing.cost.synops_per_spike import SynopsPerSpike
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.evidence.chance import Chance
+from isofire.toml_json import parse_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,17 +35,21 @@ class Observation:
         int64 [N]: the class that the network gave each image, and the true one, in the order of the images.
     images
         float64 [N, 2]: by what each image is known again, see `fingerprints`; None in observations stored without.
+    reached
+        What a spike of each neuron costs in the network, see `isofire.firing.cost.synops_per_spike`, or why that is not
+        known; None where it was not looked for.
 
     Raises
     ------
     DataError
-        If the numbers of images differ.
+        If the numbers of images differ, or `reached` is of other neurons.
     """
 
     counts: SpikeCounts
     predictions: Tensor
     labels: Tensor
     images: Tensor | None = None
+    reached: SynopsPerSpike | str | None = None
 
     def __post_init__(self) -> None:
         for name, votes in (("predictions", self.predictions), ("labels", self.labels)):
@@ -51,6 +61,10 @@ class Observation:
                 f"an observation needs one prediction and one label an image, got {len(self.predictions)} and "
                 f"{len(self.labels)} for {self.counts.n_images} images"
             )
+        if isinstance(self.reached, SynopsPerSpike):
+            for name in self.counts.layers:
+                if name not in self.reached or self.reached[name].shape != (self.counts.n_neurons(name),):
+                    raise DataError(f"what a spike costs must be that of the counted neurons, layer {name!r} is not")
 
     @property
     def accuracy(self) -> float:
@@ -75,9 +89,14 @@ class Observation:
         votes = {"predictions": self.predictions.contiguous(), "labels": self.labels.contiguous()}
         if self.images is not None:
             votes["images"] = self.images.contiguous()
+        reached: Any = self.reached
+        if isinstance(reached, SynopsPerSpike):
+            votes |= {f"{_REACHED}{name}": tensor.contiguous() for name, tensor in reached.items()}
+            reached = _Beside.of(reached)
+        metadata = {"isofire": msgspec.json.encode(reached).decode()}
         return [
             self.counts.save(place / "counts.safetensors"),
-            write_atomic(place / "predictions.safetensors", lambda part: save_file(votes, part)),
+            write_atomic(place / "predictions.safetensors", lambda part: save_file(votes, part, metadata=metadata)),
         ]
 
     @classmethod
@@ -93,12 +112,40 @@ class Observation:
         counts, path = SpikeCounts.load(place / "counts.safetensors"), place / "predictions.safetensors"
         try:
             check_file(path)
-            votes = load_file(path)
-            return cls(counts, votes["predictions"], votes["labels"], votes.get("images"))
-        except (OSError, SafetensorError, KeyError, DataError) as error:
+            with safe_open(path, framework="pt") as file:
+                metadata, names = file.metadata() or {}, file.keys()
+                votes = {name: file.get_tensor(name) for name in names}
+            # a file of an earlier isofire has no metadata
+            about = msgspec.convert(parse_json(metadata.get("isofire", "null")), _Beside | str | None)
+            found = about.with_tensors(votes) if isinstance(about, _Beside) else about
+            return cls(counts, votes["predictions"], votes["labels"], votes.get("images"), found)
+        except (OSError, SafetensorError, KeyError, DataError, ValueError, msgspec.ValidationError) as error:
             raise CheckpointError(
                 f"{path} cannot be read as predictions ({error}); observe the network anew"
             ) from error
+
+
+_REACHED = "reached/"
+"""Before the name of a layer: what a spike of each of its neurons costs."""
+
+
+class _Beside(msgspec.Struct, frozen=True):
+    """What a `SynopsPerSpike` holds beside its tensors."""
+
+    left_out: tuple[LeftOut, ...]
+    driven: float
+    input_synapses: dict[str, float]
+    own_states: tuple[str, ...]
+    unknown_neurons: tuple[LeftOut, ...] = ()
+
+    @classmethod
+    def of(cls, found: SynopsPerSpike) -> _Beside:
+        return cls(found.left_out, found.driven, found.input_synapses, found.own_states, found.unknown_neurons)
+
+    def with_tensors(self, stored: Mapping[str, Tensor]) -> SynopsPerSpike:
+        own = {name.removeprefix(_REACHED): item for name, item in stored.items() if name.startswith(_REACHED)}
+        about = self.left_out, self.driven, self.input_synapses, self.own_states, self.unknown_neurons
+        return SynopsPerSpike(own, *about)
 
 
 def fingerprints(inputs: Tensor, axis: int) -> Tensor:

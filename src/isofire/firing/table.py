@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from isofire.firing.cost.bound import SynOpsDrifts
+from isofire.firing.cost.left_out import LeftOut
 from isofire.firing.drift import LayerDrift
 from isofire.firing.evidence.decisions import Decisions
 from isofire.firing.evidence.interval import Interval
@@ -115,8 +116,12 @@ def synops_lines(found: SynOpsDrifts) -> str:
     lines = [
         f"SynOps an inference{part}: {total.quantized:,.0f} (fp {total.baseline:,.0f}), "
         f"change {total.change:+,.0f}{share}",
-        f"with these EMDs it could have been at most +-{total.bound:,.0f}",
     ]
+    if others := [name for name, layer in found.layers.items() if layer.structure]:
+        told = f"of it {total.structure:+,.0f} by structure: spikes of {', '.join(others)} come to other synapses"
+        lines += textwrap.wrap(told, 100, subsequent_indent="    ")
+    with_it = " and this structure" if others else ""
+    lines.append(f"with these EMDs{with_it} it could have been at most +-{total.bound:,.0f}")
     for item in (*found.left_out, *found.by_input):
         lines += textwrap.wrap(f"NOT IN THESE SynOps: {item}", 100, subsequent_indent="    ")
     return "\n".join(lines)
@@ -141,13 +146,19 @@ def _noise_line(name: str, against: DriftVsFloor) -> list[str]:
     return [name, f"{interval.estimate:.5f}", f"{interval.low:.5f} .. {interval.high:.5f}", value, ratio, ends]
 
 
-def kept_lines(found: Kept, margins: Margins, doubt: str | None = None) -> list[str]:
-    """The verdict in words, with what it was taken from, below why the baseline is no reference, if it is none."""
+def kept_lines(found: Kept, margins: Margins, doubt: str | None = None, unknown: Sequence[LeftOut] = ()) -> list[str]:
+    """The verdict in words, with what it was taken from, below why the baseline is no reference, if it is none, and
+    above what is in no rate."""
     accuracy, firing = found.told
     doubts = [] if doubt is None else textwrap.wrap(f"! baseline {doubt}", 100, subsequent_indent="    ")
     lines = [*doubts, f"{MARKS[found.accuracy]} {accuracy}, {found.allowed(margins)}"]
     allowed = "" if found.firing is None else f", allowed {margins.firing:g}"
-    return [*lines, f"{MARKS[found.firing or 'undecided']} {firing}{allowed}"]
+    return [*lines, f"{MARKS[found.firing or 'undecided']} {firing}{allowed}", *left_out_lines(unknown)]
+
+
+def left_out_lines(unknown: Iterable[LeftOut]) -> list[str]:
+    """What gives spikes that are in no rate."""
+    return [textwrap.fill(f"NOT IN THE RATES: {item}", 100, subsequent_indent="    ") for item in unknown]
 
 
 def _rounded_up(number: int) -> int:

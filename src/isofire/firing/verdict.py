@@ -156,12 +156,11 @@ def check(
     'keeps'
     """
     require_order(baseline, quantized)
-    seen = observe_together(
+    first, second = observe_together(
         (baseline, quantized), data, max_images=max_images, batch_size=batch_size, device=device, blocks=blocks,
-        run=run, probe=limits.of_cost,
+        run=run, probe=limits.needs_probe,
     )  # fmt: skip
-    first, second = seen.observations
-    return judge(first, second, limits, floor=floor, reached=seen.reached, quantized=quantized)
+    return judge(first, second, limits, floor=floor, quantized=quantized)
 
 
 def judge(
@@ -171,32 +170,29 @@ def judge(
     *,
     quantized: nn.Module,
     floor: NoiseFloor | None = None,
-    reached: SynopsPerSpike | str | None = None,
 ) -> Verdict:
     """`check` for two observations of the same images.
 
     Parameters
     ----------
     baseline, quantized_seen
-        What `observe` saw of each network.
+        What `observe` saw of each network; `limits.synops` and `limits.state_bytes` need their `reached`.
     quantized
         The network itself, for the bits of its states.
-    reached
-        For `limits.synops` and `limits.state_bytes`, see `isofire.firing.cost.synops_per_spike`.
     """
-    found = Comparison.observed(baseline, quantized_seen, floor=floor, reached=reached)
+    found = Comparison.observed(baseline, quantized_seen, floor=floor)
     makers = {
         "accuracy_drop": lambda limit: _accuracy(found, limit),
-        "drift": lambda limit: _multiple(found, "drift", HEADLINE, limit),
-        "dead_share": lambda limit: _measure(found, "dead_share", "dead_05", limit, "most"),
+        "drift": lambda limit: _of_all(found, _multiple(found, "drift", HEADLINE, limit)),
+        "dead_share": lambda limit: _of_all(found, _measure(found, "dead_share", "dead_05", limit, "most")),
         "synops": lambda limit: _synops(found, limit),
         "state_bytes": lambda limit: _state(quantized, found, limit),
     }
     findings = [makers[name](limit) for name, limit in limits.named.items()]
-    findings += [_measure(found, name, quantity(name)[0], limit, "most") for name, limit in limits.most.items()]
-    findings += [_measure(found, name, quantity(name)[0], limit, "least") for name, limit in limits.least.items()]
-    findings += [_multiple(found, name, quantity(name)[0], limit) for name, limit in limits.multiples.items()]
-    findings += _baseline(found, limits)
+    more = [_measure(found, name, quantity(name)[0], limit, "most") for name, limit in limits.most.items()]
+    more += [_measure(found, name, quantity(name)[0], limit, "least") for name, limit in limits.least.items()]
+    more += [_multiple(found, name, quantity(name)[0], limit) for name, limit in limits.multiples.items()]
+    findings += [*(_of_all(found, finding) for finding in more), *_baseline(found, limits)]
     return Verdict(findings=tuple(findings), comparison=found)
 
 
@@ -218,6 +214,14 @@ def _baseline(found: Comparison, limits: Limits) -> list[Finding]:
 def _unknown(name: str, limit: float, about: str, value: float = math.nan) -> Finding:
     """A limit of which nothing can be said."""
     return Finding(name=name, limit=limit, value=value, low=math.nan, high=math.nan, about=about)
+
+
+def _of_all(found: Comparison, finding: Finding) -> Finding:
+    """Nothing is kept of a network's firing where spikes are in no rate."""
+    if finding.outcome != "keeps" or not found.unknown_neurons:
+        return finding
+    about = f"{finding.about}; undecided, since this leaves out {'; '.join(map(str, found.unknown_neurons))}"
+    return replace(_unknown(finding.name, finding.limit, about, finding.value), at=finding.at)
 
 
 def _finding(name: str, limit: float, interval: Interval, n: int, about: str, at: At = "most") -> Finding:
@@ -283,13 +287,15 @@ def _value(found: Comparison, key: str) -> float:
 
 def _synops(found: Comparison, limit: float) -> Finding:
     if found.synops is None:
-        why = found.reached or "the synapses that spikes come to were not looked for"
+        why = found.unknown_synops or "the synapses that spikes come to were not looked for"
         return _unknown("synops", limit, f"undecided: {why}")
     total, ratio = found.synops.overall, found.synops.ratio
     if ratio is None:
         about = "the baseline causes no operation" if total.baseline == 0 else "too few images for an interval"
         return _unknown("synops", limit, about)
     about = f"{total.quantized:,.0f} an inference against {total.baseline:,.0f}"
+    if total.structure:
+        about += f", of which the structure, which is another one, makes {total.structure:+,.0f}"
     if found.synops.by_input:
         about += "; of spikes alone, beside " + "; ".join(map(str, found.synops.by_input))
     if found.synops.left_out:

@@ -164,7 +164,7 @@ def _cures(
     ways = {tuple({**options, **way}.items()): {**options, **way} for way in _WAYS}
     ways.pop(tuple(options.items()), None)
     made = [lower(model, example, hardware=spec, approximate=True, **way) for way in ways.values()]  # type: ignore[arg-type]
-    seen = observe_together([model, *made], data, batch_size=batch_size).observations
+    seen = observe_together([model, *made], data, batch_size=batch_size)
     found = [Comparison.observed(seen[0], observed) for observed in seen[1:]]
     place = [item.layer for item in steps.everything.layers].index(layer)
     cures = [

@@ -143,7 +143,7 @@ def steps_of(
     together, single = with_changes(model, mapping, names), firing_once(network)
     rested = resting(single or network)
     models = [plain(model), *twins, together, *(found for found in (rested, single) if found is not None), network]
-    seen = observe_together(models, data, max_images=max_images, batch_size=batch_size).observations
+    seen = observe_together(models, data, max_images=max_images, batch_size=batch_size)
     alone = {name: Comparison.observed(seen[0], found) for name, found in zip(names, seen[1:], strict=False)}
     changed = len(names) + 1
     states = Comparison.observed(seen[changed], seen[changed + 1])

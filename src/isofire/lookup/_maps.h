@@ -2,23 +2,28 @@
 
 #pragma once
 
+#include <vector>
+
 #include "_path.h"
 
 extern "C" {
 
-// A map of few images beside the same as tiles of it, image by image and tile by tile, as if each were an image of its own. Tile
-// (row, column) begins at (row * step_y + from_y, column * step_x + from_x); it may reach beyond the map. Mirrors
-// isofire.lookup.native.Tiling.
+// A map of few images, cut into tiles that lie side by side as if each were an image of its own, cut otherwise: tile (row, column) of the
+// new ones begins at (row * step_y - top, column * step_x - left) and may reach beyond the map, where it is 0. A whole map is one tile.
+// At most 32 tiles in all, before and after. Mirrors isofire.lookup.native.Tiling.
 struct Tiling {
-  int64_t steps, groups, images, height, width, rows, columns, tile_height, tile_width, step_y, step_x, from_y, from_x;
-  uint8_t *whole, *tiles;
+  int64_t inner, images, height, width;  // inner: steps * channels / 4
+  int64_t from_rows, from_columns, from_height, from_width;
+  int64_t rows, columns, tile_height, tile_width, step_y, step_x, top, left;
+  const uint8_t *from;
+  uint8_t *to;
 };
 
 // A float map as spikes. Mirrors isofire.lookup.native.Map.
 struct Map {
   int64_t steps, images, channels, height, width;
   int64_t step_t, step_n, step_c, step_y, step_x;  // strides of the float tensor, in elements
-  int32_t streams, threads;
+  int32_t streams, threads, share, pad;  // share: tiles of an image that lie side by side, whose totals are one
   float *values;
   uint8_t *const *packed;
 };
@@ -26,34 +31,79 @@ struct Map {
 
 namespace {
 
-// Tiles from the map, zeros beyond it; or the map from tiles.
-template <bool TO_TILES>
-void tile(const Tiling &p) {
-  const int64_t count = p.images * p.rows * p.columns, blocks = (count + LANES - 1) / LANES, inner = p.steps * p.groups;
-  for (int64_t block = 0; block < blocks; ++block) {
-    const int64_t here = count - block * LANES < LANES ? count - block * LANES : LANES;
-    int64_t first_y[LANES], first_x[LANES], images[LANES];
-    for (int64_t i = 0; i < here; ++i) {
-      const int64_t tile = block * LANES + i, place = tile % (p.rows * p.columns);
-      images[i] = tile / (p.rows * p.columns);
-      first_y[i] = place / p.columns * p.step_y + p.from_y;
-      first_x[i] = place % p.columns * p.step_x + p.from_x;
-    }
-    for (int64_t y = 0; y < p.tile_height; ++y)
-      for (int64_t x = 0; x < p.tile_width; ++x) {
-        uint8_t *tiles = p.tiles + ((block * p.tile_height + y) * p.tile_width + x) * inner * LANES;
-        if (TO_TILES) std::memset(tiles, 0, static_cast<size_t>(inner * LANES));
-        for (int64_t i = 0; i < here; ++i) {
-          const int64_t at_y = first_y[i] + y, at_x = first_x[i] + x;
-          if (at_y < 0 || at_y >= p.height || at_x < 0 || at_x >= p.width) continue;
-          uint8_t *whole = p.whole + (at_y * p.width + at_x) * inner * LANES + images[i], *tile = tiles + i;
-          for (int64_t k = 0; k < inner; ++k)
-            if (TO_TILES)
-              tile[k * LANES] = whole[k * LANES];
-            else
-              whole[k * LANES] = tile[k * LANES];
-        }
+// Along one axis of a new cut, for every tile and place in it: the old tile, -1 beyond the map, and the place in that.
+struct Axis {
+  int64_t places;
+  std::vector<int32_t> tile, place;
+  Axis(int64_t tiles, int64_t places, int64_t step, int64_t before, int64_t size, int64_t old) : places(places) {
+    for (int64_t i = 0; i < tiles; ++i)
+      for (int64_t k = 0; k < places; ++k) {
+        const int64_t at = i * step - before + k;
+        tile.push_back(at < 0 || at >= size ? -1 : static_cast<int32_t>(at / old));
+        place.push_back(at < 0 || at >= size ? 0 : static_cast<int32_t>(at % old));
       }
+  }
+};
+
+// Whether place k of every tile lies at the same place of the tile that is `shift` further on, or beyond the map.
+bool is_shift(const Axis &axis, int64_t tiles, int64_t k, int64_t &shift, int64_t &place) {
+  bool found = false;
+  for (int64_t i = 0; i < tiles; ++i) {
+    const int64_t tile = axis.tile[i * axis.places + k], at = axis.place[i * axis.places + k];
+    if (tile < 0) continue;
+    if (found && (tile - i != shift || at != place)) return false;
+    found = true, shift = tile - i, place = at;
+  }
+  if (!found) shift = place = 0;
+  return true;
+}
+
+void retile(const Tiling &p) {
+  const Axis y_axis(p.rows, p.tile_height, p.step_y, p.top, p.height, p.from_height);
+  const Axis x_axis(p.columns, p.tile_width, p.step_x, p.left, p.width, p.from_width);
+  const int64_t count = p.images * p.rows * p.columns, size = p.from_height * p.from_width * p.inner * LANES;
+  int64_t image[LANES], row[LANES], column[LANES];
+  for (int64_t i = 0; i < count; ++i) {
+    image[i] = i / (p.rows * p.columns), row[i] = i / p.columns % p.rows, column[i] = i % p.columns;
+  }
+  std::vector<uint8_t> inside_y(static_cast<size_t>(p.tile_height * LANES)), inside_x(static_cast<size_t>(p.tile_width * LANES));
+  for (int64_t i = 0; i < count; ++i) {
+    for (int64_t y = 0; y < p.tile_height; ++y) inside_y[y * LANES + i] = y_axis.tile[row[i] * p.tile_height + y] < 0 ? 0 : 255;
+    for (int64_t x = 0; x < p.tile_width; ++x) inside_x[x * LANES + i] = x_axis.tile[column[i] * p.tile_width + x] < 0 ? 0 : 255;
+  }
+  const bool alike = p.rows == p.from_rows && p.columns == p.from_columns;
+  for (int64_t y = 0; y < p.tile_height; ++y) {
+    int64_t down = 0, along = 0, cell_y = 0, cell_x = 0;
+    const bool row_alike = alike && is_shift(y_axis, p.rows, y, down, cell_y);
+    for (int64_t x = 0; x < p.tile_width; ++x) {
+      uint8_t *to = p.to + (y * p.tile_width + x) * p.inner * LANES;
+      uint8_t inside[LANES], taken[LANES];
+      for (int64_t i = 0; i < LANES; ++i) inside[i] = inside_y[y * LANES + i] & inside_x[x * LANES + i];
+      if (row_alike && is_shift(x_axis, p.columns, x, along, cell_x)) {
+        // the tiles lie as before, but for a shift: all 32 at once
+        const int64_t first = (cell_y * p.from_width + cell_x) * p.inner * LANES + down * p.columns + along;
+        for (int64_t k = 0; k < p.inner; ++k) {
+          const int64_t at = first + k * LANES;
+          if (at >= 0 && at + LANES <= size) {
+            std::memcpy(taken, p.from + at, LANES);
+            for (int64_t i = 0; i < LANES; ++i) taken[i] &= inside[i];
+          } else {
+            for (int64_t i = 0; i < LANES; ++i) taken[i] = inside[i] ? p.from[at + i] : 0;
+          }
+          std::memcpy(to + k * LANES, taken, LANES);
+        }
+        continue;
+      }
+      std::memset(to, 0, static_cast<size_t>(p.inner * LANES));
+      for (int64_t i = 0; i < count; ++i) {
+        if (!inside[i]) continue;
+        const int64_t at_y = row[i] * p.tile_height + y, at_x = column[i] * p.tile_width + x;
+        const int64_t cell = y_axis.place[at_y] * p.from_width + x_axis.place[at_x];
+        const int64_t tile = (image[i] * p.from_rows + y_axis.tile[at_y]) * p.from_columns + x_axis.tile[at_x];
+        const uint8_t *from = p.from + cell * p.inner * LANES + tile;
+        for (int64_t k = 0; k < p.inner; ++k) to[k * LANES + i] = from[k * LANES];
+      }
+    }
   }
 }
 
@@ -92,18 +142,22 @@ void convert_row(const Map &m, int64_t block, int64_t y) {
 
 // Spikes of each channel over the whole map, [T, N, C] by the strides of m.values.
 void total_of(const Map &m, int64_t block, int64_t t) {
-  const int64_t groups = (m.channels + 3) / 4, first = block * LANES, places = m.height * m.width;
+  const int64_t groups = (m.channels + 3) / 4, first = block * LANES, places = m.height * m.width, left = m.images * m.share - first;
+  const int64_t here = left < LANES ? left : LANES;
   for (int64_t g = 0; g < groups; ++g) {
     int32_t totals[4][LANES] = {{0}};
     for (int32_t s = 0; s < m.streams; ++s)
       for (int64_t place = 0; place < places; ++place) {
         const uint8_t *at = m.packed[s] + (((block * places + place) * m.steps + t) * groups + g) * LANES;
         for (int64_t c = 0; c < 4; ++c)
-          for (int64_t i = 0; i < LANES; ++i) totals[c][i] += (at[i] >> c) & 1;
+          for (int64_t i = 0; i < here; ++i) totals[c][i] += (at[i] >> c) & 1;
       }
     for (int64_t c = 0; c < 4 && 4 * g + c < m.channels; ++c)
-      for (int64_t i = 0; i < LANES && first + i < m.images; ++i)
-        m.values[t * m.step_t + (first + i) * m.step_n + (4 * g + c) * m.step_c] = static_cast<float>(totals[c][i]);
+      for (int64_t i = 0; i < here; i += m.share) {
+        int32_t total = 0;
+        for (int64_t k = i; k < i + m.share; ++k) total += totals[c][k];
+        m.values[t * m.step_t + (first + i) / m.share * m.step_n + (4 * g + c) * m.step_c] = static_cast<float>(total);
+      }
   }
 }
 

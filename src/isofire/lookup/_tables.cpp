@@ -143,10 +143,7 @@ void isofire_lookup_direct(const Direct *direct) {
   parallel(blocks * p.out_height, threads, [&](int64_t task) { direct_row(p, path, leak, task / p.out_height, task % p.out_height); });
 }
 
-// At most 32 images.
-void isofire_lookup_to_tiles(const Tiling *tiling) { tile<true>(*tiling); }
-
-void isofire_lookup_from_tiles(const Tiling *tiling) { tile<false>(*tiling); }
+void isofire_lookup_retile(const Tiling *tiling) { retile(*tiling); }
 
 // Spikes of each neuron over all steps: uint8 [blocks][places][channels][32].
 void isofire_lookup_over_time(const uint8_t *spikes, int64_t places, int64_t steps, int64_t channels, int32_t threads, uint8_t *counts) {

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from isofire.lookup import native
+from isofire.lookup.tiles import SpikeMap, totals
 
 MOST_STREAMS = 16
 """Counts up to this are packed; each stream costs a look-up of its own."""
@@ -85,15 +86,22 @@ class DenseCounts(Counts):
         fits = 1 <= self.most <= MOST_STREAMS and self._values.dtype == torch.float32
         if native.library() is None or not fits or self._values.device.type != "cpu" or not self._values.numel():
             return None
-        return PackedCounts(native.pack(self._values, self.most), self.shape[1], self.shape[2])
+        size, streams = self.shape[3:], native.pack(self._values, self.most)
+        return PackedCounts(tuple(SpikeMap(stream, self.shape[1], size) for stream in streams), self.shape[2])
 
 
 class PackedCounts(Counts):
-    """The sum of `streams`, each uint8 [blocks of 32 images, H, W, T, C / 4, 32]: a bit a channel, lowest first."""
+    """The sum of `maps` of spikes of as many channels."""
 
-    def __init__(self, streams: tuple[Tensor, ...], images: int, channels: int) -> None:
-        _, height, width, steps, *_ = streams[0].shape
-        self.shape, self.most, self.streams = (steps, images, channels, height, width), len(streams), streams
+    def __init__(self, maps: tuple[SpikeMap, ...], channels: int) -> None:
+        first = maps[0]
+        self.shape = first.parts.shape[3], first.images, channels, *first.size
+        self.most, self.maps = len(maps), maps
+
+    @property
+    def streams(self) -> tuple[Tensor, ...]:
+        """Each uint8 [blocks of 32 images, H, W, T, C / 4, 32]: a bit a channel, lowest first."""
+        return tuple(each.whole for each in self.maps)
 
     def dense(self) -> Tensor:
         return self._dense
@@ -109,7 +117,7 @@ class PackedCounts(Counts):
         both = other.packed()
         if both is None or self.most + both.most > MOST_STREAMS:
             return super().plus(other)
-        return self._with((*self.streams, *both.streams))
+        return PackedCounts((*self.maps, *both.maps), self.shape[2])
 
     def times(self, other: Counts) -> Counts:
         both = other.packed()
@@ -136,14 +144,14 @@ class PackedCounts(Counts):
 
     def sum_pool(self, window: Window) -> Counts:
         if window.size == self.shape[3:] and not any(window.pad):
-            totals = native.totals(self.streams, self.shape[1], self.shape[2])
-            return DenseCounts(totals, self.most * window.size[0] * window.size[1])
+            return DenseCounts(totals(self.maps, self.shape[2]), self.most * window.size[0] * window.size[1])
         if self.most * window.size[0] * window.size[1] > MOST_STREAMS:
             return super().sum_pool(window)
         return self._with(tuple(self._windows(window)))
 
     def _with(self, streams: tuple[Tensor, ...]) -> PackedCounts:
-        return PackedCounts(streams, self.shape[1], self.shape[2])
+        size = streams[0].shape[1], streams[0].shape[2]
+        return PackedCounts(tuple(SpikeMap(stream, self.shape[1], size) for stream in streams), self.shape[2])
 
     def _windows(self, window: Window) -> list[Tensor]:
         """A map for each place in the window and each stream, of the size of the pooled one."""

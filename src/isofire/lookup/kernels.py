@@ -12,14 +12,14 @@ from isofire.lookup.affine import Geometry
 from isofire.lookup.counts import PackedCounts
 from isofire.lookup.layers import LayerCodes
 from isofire.lookup.tensors import Products, Sums
-from isofire.lookup.tiles import cut, cut_real, joined, tiles_for
+from isofire.lookup.tiles import SpikeMap, cut_real, tiles_for
 from isofire.neurons import Neuron
 from isofire.neurons.single_state import MembraneDynamics
 from isofire.neurons.state_quantizer import AffineState, StateQuantizer, TableState
 
 
-def run_direct(neuron: Neuron, isa: str, x: Products, repeat: int | None) -> Tensor:
-    """Spikes behind a convolution of real inputs: uint8 [blocks, H, W, T, out / 4, 32]."""
+def run_direct(neuron: Neuron, isa: str, x: Products, repeat: int | None) -> SpikeMap:
+    """Spikes behind a convolution of real inputs."""
     inputs = x.inputs if repeat else x.inputs.unflatten(0, x.shape[:2])
     geometry, weight = Geometry.of(cast(nn.Conv2d, x.layer)), x.layer.weight.detach().contiguous()
     images, (out, height, width) = inputs.shape[-4], x.shape[-3:]
@@ -40,19 +40,20 @@ def run_direct(neuron: Neuron, isa: str, x: Products, repeat: int | None) -> Ten
     problem.weights = native.floats(weight)
     kept = _describe(problem.neurons, neuron, x.affine.floats(1), (images, out, height, width))
     native.run(problem, (seen,), spikes, [weight, *kept])
-    return spikes if tiles is None else joined(spikes, images, tiles, height, width)
+    return SpikeMap(spikes, images, (height, width), tiles)
 
 
-def run_tables(neuron: Neuron, isa: str, x: Sums, counts: PackedCounts) -> Tensor:
-    """Spikes of a layer by the compiled look-ups: uint8 [blocks, H, W, T, out / 4, 32]."""
+def run_tables(neuron: Neuron, isa: str, x: Sums, counts: PackedCounts) -> SpikeMap:
+    """Spikes of a layer by the compiled look-ups."""
     geometry, out = x.layer.geometry(counts), x.layer.weight.shape[0]
     steps, images, channels, *in_size = counts.shape
     height, width = geometry.out_size(*in_size)
-    tables = cast(LayerCodes, x.layer.found()).tables(channels, *geometry.kernel, len(counts.streams))
+    tables = cast(LayerCodes, x.layer.found()).tables(channels, *geometry.kernel, counts.most)
     tiles = tiles_for(images, height, width)
-    seen, size, inner = counts.streams, (height, width), geometry
-    if tiles is not None:
-        seen = tuple(cut(stream, images, tiles, geometry) for stream in counts.streams)
+    if tiles is None:
+        seen, size, inner = counts.streams, (height, width), geometry
+    else:
+        seen = tuple(each.cut(tiles, geometry) for each in counts.maps)
         size, inner = (tiles.height, tiles.width), geometry.without_pad()
     spikes = seen[0].new_empty((seen[0].shape[0], *size, steps, -(-out // 4), native.LANES))
     problem = native.Layer()
@@ -67,7 +68,7 @@ def run_tables(neuron: Neuron, isa: str, x: Sums, counts: PackedCounts) -> Tenso
     problem.pass_runs = tables.pass_runs.data_ptr()
     kept = _describe(problem.neurons, neuron, x.affine.floats(x.spikes.divisor), tuple(x.shape[1:]))
     native.run(problem, seen, spikes, [tables.memory, tables.runs, tables.pass_runs, *kept])
-    return spikes if tiles is None else joined(spikes, images, tiles, height, width)
+    return SpikeMap(spikes, images, (height, width), tiles)
 
 
 def _describe_geometry(problem: native.Layer | native.Direct, geometry: Geometry) -> None:

@@ -72,9 +72,11 @@ class Tiling(ctypes.Structure):
     """Mirrors `struct Tiling` of _maps.h."""
 
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("steps", "groups", "images", "height", "width", "rows", "columns")),
-        *((name, ctypes.c_int64) for name in ("tile_height", "tile_width", "step_y", "step_x", "from_y", "from_x")),
-        *((name, _P) for name in ("whole", "tiles")),
+        *((name, ctypes.c_int64) for name in ("inner", "images", "height", "width")),
+        *((name, ctypes.c_int64) for name in ("from_rows", "from_columns", "from_height", "from_width")),
+        *((name, ctypes.c_int64) for name in ("rows", "columns", "tile_height", "tile_width")),
+        *((name, ctypes.c_int64) for name in ("step_y", "step_x", "top", "left")),
+        *((name, _P) for name in ("source", "to")),
     )
 
 
@@ -84,7 +86,7 @@ class Map(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("steps", "images", "channels", "height", "width")),
         *((name, ctypes.c_int64) for name in ("step_t", "step_n", "step_c", "step_y", "step_x")),
-        *((name, ctypes.c_int32) for name in ("streams", "threads")),
+        *((name, ctypes.c_int32) for name in ("streams", "threads", "share", "pad")),
         ("values", _P),
         ("packed", ctypes.POINTER(_P)),
     )
@@ -195,10 +197,10 @@ def unpack(packed: tuple[Tensor, ...], images: int, channels: int) -> Tensor:
     return values
 
 
-def totals(packed: tuple[Tensor, ...], images: int, channels: int) -> Tensor:
-    """Spikes over each whole map, float32 [T, N, C, 1, 1]."""
+def totals(packed: tuple[Tensor, ...], images: int, channels: int, share: int = 1) -> Tensor:
+    """Spikes over each whole map, float32 [T, N, C, 1, 1]; `share`: tiles of an image, 32 at most of all images."""
     values = torch.empty(packed[0].shape[3], images, channels, 1, 1)
-    _convert("isofire_lookup_totals", values, packed, packed[0].shape[1:3])
+    _convert("isofire_lookup_totals", values, packed, packed[0].shape[1:3], share)
     return values
 
 
@@ -214,15 +216,12 @@ def over_time(spikes: Tensor, images: int, channels: int) -> Tensor:
     return counts.permute(0, 4, 3, 1, 2).reshape(blocks * LANES, channels, height, width)[:images]
 
 
-def convert_tiles(tiling: Tiling, whole: Tensor, tiles: Tensor, *, to_tiles: bool) -> None:
-    """Fill `tiles`, or `whole` from them."""
+def retile(tiling: Tiling, source: Tensor, to: Tensor) -> None:
+    """Fill `to`."""
     lib = library()
     assert lib is not None
-    tiling.whole, tiling.tiles = bytes_(whole), bytes_(tiles)
-    if to_tiles:
-        _call(lib.isofire_lookup_to_tiles, tiling, [("whole", None, whole)], (tiles,))
-    else:
-        _call(lib.isofire_lookup_from_tiles, tiling, [("tiles", None, tiles)], (whole,))
+    tiling.source, tiling.to = bytes_(source), bytes_(to)
+    _call(lib.isofire_lookup_retile, tiling, [("source", None, source)], (to,))
 
 
 def pointers(maps: Sequence[Tensor]) -> ctypes.Array:
@@ -242,13 +241,13 @@ def bytes_(x: Tensor) -> int:
     return x.data_ptr()
 
 
-def _convert(name: str, values: Tensor, packed: tuple[Tensor, ...], size: tuple[int, ...] = ()) -> None:
+def _convert(name: str, values: Tensor, packed: tuple[Tensor, ...], size: tuple[int, ...] = (), share: int = 1) -> None:
     lib = library()
     assert lib is not None
     m = Map()
     m.steps, m.images, m.channels, m.height, m.width = *values.shape[:3], *(size or values.shape[3:])
     m.step_t, m.step_n, m.step_c, m.step_y, m.step_x = values.stride()
-    m.streams, m.threads = len(packed), torch.get_num_threads()
+    m.streams, m.threads, m.share = len(packed), torch.get_num_threads(), share
     m.values = floats(values)
     m.packed = pointers(packed)
     if name == "isofire_lookup_pack":

@@ -12,6 +12,7 @@ from isofire.lookup import native
 from isofire.lookup.counts import DenseCounts, PackedCounts
 from isofire.lookup.kernels import run_direct, run_tables
 from isofire.lookup.tensors import Products, Spikes, Sums, norm_of, plain, watched
+from isofire.lookup.tiles import SpikeMap
 from isofire.neurons import Neuron, apply_per_step
 from isofire.neurons.norm_fusion import can_fuse
 from isofire.neurons.paths import NATIVE
@@ -73,15 +74,15 @@ class TableNeuron(_Base):
         self.__dict__["said"] = f"tables, {self.isa}", ""
         return self._fired(run_tables(self, self.isa, x, counts), x)
 
-    def _fired(self, spikes: Tensor, x: Sums | Products) -> Tensor:
+    def _fired(self, spikes: SpikeMap, x: Sums | Products) -> Tensor:
         """What a kernel gave, counted over T if somebody listens."""
         once = isinstance(x, Products) and x.folded
         images, channels = x.shape[0 if once else 1], x.layer.weight.shape[0]
         features = isinstance(x, Sums) and x.ndim == 3
-        if self.counting and spikes.shape[3] <= MOST_COUNTED:
-            counts = native.over_time(spikes, images, channels)
+        if self.counting and spikes.parts.shape[3] <= MOST_COUNTED:
+            counts = native.over_time(spikes.whole, images, channels)
             self.spike_counts = counts[..., 0, 0].contiguous() if features else counts
-        return Spikes(PackedCounts((spikes,), images, channels), "features" if features else "maps")
+        return Spikes(PackedCounts((spikes,), channels), "features" if features else "maps")
 
     def _refuses(self, x: Sums | Products) -> str | None:
         """Why the kernel cannot run these neurons on this input; None if it can."""

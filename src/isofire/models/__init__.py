@@ -2,7 +2,7 @@
 
 from isofire.models.build import build
 from isofire.models.pretrained import open_model, pretrained
-from isofire.models.sew_resnet import SEWBlock, SEWResNet, count_neurons, sew_resnet8, sew_resnet18
+from isofire.models.sew_resnet import SEWBlock, SEWResNet, sew_resnet8, sew_resnet18
 from isofire.models.store import load_model, save_model
 from isofire.models.user_code import (
     NamedData,
@@ -22,7 +22,6 @@ __all__ = [
     "SEWResNet",
     "build",
     "build_named",
-    "count_neurons",
     "drawn_anew",
     "fill_named",
     "is_named",

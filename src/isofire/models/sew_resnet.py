@@ -6,13 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from isofire.convolution import guard_
 from isofire.errors import ModelError, SpecError
 from isofire.neurons import NEURONS, Neuron, apply_per_step, surrogate
-from isofire.running import evaluating, hooked
 
 CONNECT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "add": lambda out, identity: out + identity,
@@ -256,17 +254,3 @@ def _check(
 def _check_connect(connect: str) -> None:
     if connect not in CONNECT:
         raise SpecError(f"connect must be one of {', '.join(CONNECT)}, got {connect!r}")
-
-
-def count_neurons(model: nn.Module, image: Tensor) -> int:
-    """Spiking neurons that one image [C, H, W] meets, over all layers (a layer's outputs, not its steps)."""
-    total = 0
-
-    def add(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-        nonlocal total
-        total += output[0, 0].numel()
-
-    neurons = (module for module in model.modules() if isinstance(module, Neuron))
-    with hooked(neuron.register_forward_hook(add) for neuron in neurons), torch.no_grad(), evaluating(model):
-        model(image.unsqueeze(0))
-    return total

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -39,7 +39,7 @@ class Call:
 class FastPath(ABC):
     """A way to run a layer over all its steps at once. `name` is the backend that forces it."""
 
-    name: ClassVar[str]
+    name: str
 
     @abstractmethod
     def refuses(self, neuron: Neuron, call: Call) -> str | None:

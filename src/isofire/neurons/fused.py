@@ -177,15 +177,7 @@ def native_backward(
     problem.sums, problem.decay_sum = native.doubles(sums), native.doubles(decay_sums)
     native.run("backward", problem)
     del kept
-    grad_gamma, grad_beta = None, None
-    if plan.norm is not None and sums is not None:
-        grad_gamma, grad_beta = norm_backward(plan, grad_in, x, gamma, sums.sum(0), native.combine_)
-    return (
-        grad_in,
-        grad_gamma if gamma is not None else None,
-        grad_beta if beta is not None else None,
-        None if decay_sums is None else decay_sums.sum().to(torch.float32),
-    )
+    return gradients(plan, grad_in, x, gamma, beta, sums, decay_sums, native.combine_)
 
 
 NATIVE_KERNELS = Kernels(native_forward, native_backward, native.moments)
@@ -253,16 +245,21 @@ def affine_of(norm: Norm, gamma: Tensor | None, beta: Tensor | None) -> tuple[Te
     return scale.float().contiguous(), shift.float().contiguous()
 
 
-def norm_backward(
-    plan: Plan, grad: Tensor, x: Tensor, gamma: Tensor | None, sums: Tensor, combine_: Callable[..., None]
-) -> tuple[Tensor, Tensor]:
-    """Turn the gradient at the norm's output into that at its input, in place; returns those of gamma and beta.
+def gradients(
+    plan: Plan, grad: Tensor, x: Tensor, gamma: Tensor | None, beta: Tensor | None, sums: Tensor | None,
+    decay_sums: Tensor | None, combine_: Callable[..., None],
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
+    """Gradients at `x`, gamma, beta and the decay, from that at the norm's output, which is turned into the first in
+    place.
 
-    `sums`: float64 [2, C], of the gradient and of its products with the input less the mean. `combine_` as in `native`.
+    `sums`, with a norm: float64 [tasks, 2, C], of the gradient and of its products with the input less the mean.
+    `decay_sums`: float64 [tasks]. `combine_` as in `native`.
     """
-    assert plan.norm is not None
+    grad_decay = None if decay_sums is None else decay_sums.sum().to(torch.float32)
+    if plan.norm is None or sums is None:
+        return grad, None, None, grad_decay
     norm, layout = plan.norm, native.MemoryLayout.of(x, 1 if plan.repeat else 2)
-    total, cross = sums
+    total, cross = sums.sum(0)
     invstd = norm.invstd.double()
     grad_gamma = invstd * cross
     a = invstd if gamma is None else invstd * gamma.detach().double()
@@ -272,4 +269,4 @@ def norm_backward(
         b = -a * invstd * grad_gamma / count
         c = -a * total / count - b * norm.mean.double()
     combine_(grad, x, a.float().contiguous(), b.float().contiguous(), c.float().contiguous(), layout)
-    return grad_gamma.float(), total.float()
+    return grad, None if gamma is None else grad_gamma.float(), None if beta is None else total.float(), grad_decay

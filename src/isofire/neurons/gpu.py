@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from isofire.neurons import native
-from isofire.neurons.fused import Kernels, Plan, affine_of, layouts, norm_backward
+from isofire.neurons.fused import Kernels, Plan, affine_of, gradients, layouts
 from isofire.neurons.state_quantizer import AffineState, StateQuantizer, TableState
 
 MOST_STEPS = 32
@@ -117,15 +117,7 @@ def backward(
     tiles.run("fire_backward", x, grad_spikes=incoming, grad_in=grad_in, sums=sums, decay_sums=learned, mean=mean,
               lo=lo, hi=hi, alpha=d.surrogate.alpha, STEPS=plan.steps, DETACH=d.detach_reset, CLIPPED=lo is not None,
               SURROGATE=d.surrogate.code, **_arguments(plan, seen, gamma, beta, decay))  # fmt: skip
-    grad_gamma, grad_beta = None, None
-    if sums is not None:
-        grad_gamma, grad_beta = norm_backward(plan, grad_in, x, gamma, sums.sum(0), _combine)
-    return (
-        grad_in,
-        grad_gamma if gamma is not None else None,
-        grad_beta if beta is not None else None,
-        None if learned is None else learned.sum().to(torch.float32),
-    )
+    return gradients(plan, grad_in, x, gamma, beta, sums, learned, _combine)
 
 
 def moments(x: Tensor, layout: native.MemoryLayout) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -71,16 +71,13 @@ class TorchPath(FastPath):
 
 
 class KernelPath(FastPath):
-    """Kernels; they take a batch norm and a static input with them, and count spikes."""
+    """Kernels; they take a batch norm and a static input with them, and count spikes.
 
-    @property
-    @abstractmethod
-    def kernels(self) -> fused.Kernels:
-        """What runs."""
+    `missing` says why they do not run a call; None if they do.
+    """
 
-    @abstractmethod
-    def missing(self, neuron: Neuron, call: Call) -> str | None:
-        """Why they do not run this call; None if they do."""
+    def __init__(self, name: str, kernels: fused.Kernels, missing: Callable[[Neuron, Call], str | None]) -> None:
+        self.name, self.kernels, self.missing = name, kernels, missing
 
     def refuses(self, neuron: Neuron, call: Call) -> str | None:
         if _in_a_graph() and not traced.knows(neuron.dynamics):
@@ -107,39 +104,22 @@ class KernelPath(FastPath):
         return spikes
 
 
-class NativePath(KernelPath):
-    """The compiled kernels, for the CPU."""
-
-    name = "native"
-
-    @property
-    def kernels(self) -> fused.Kernels:
-        return fused.NATIVE_KERNELS
-
-    def missing(self, neuron: Neuron, call: Call) -> str | None:
-        return native_refuses(neuron, call)
-
-
-class TritonPath(KernelPath):
-    """Triton kernels, for CUDA; where forced also on a CPU, through Triton's interpreter."""
-
-    name = "triton"
-
-    @property
-    def kernels(self) -> fused.Kernels:
-        return gpu.TRITON_KERNELS
-
-    def missing(self, neuron: Neuron, call: Call) -> str | None:
-        if (reason := _refuses(neuron) or _unknown(neuron, call)) is not None:
-            return reason
-        x = call.x
-        if x.dtype != torch.float32 or not x.numel():
-            return f"needs float32 and at least one neuron, got {x.dtype} of shape {tuple(x.shape)}; use 'auto'"
-        if torch.is_grad_enabled() and call.steps > gpu.MOST_STEPS:
-            return f"takes gradients through at most {gpu.MOST_STEPS} steps, got {call.steps}; use 'auto'"
-        if x.device.type == "cpu" and neuron.backend == "auto":
-            return "is for CUDA"
-        return gpu.missing(x.device.type, x.device.index)
+def _triton_refuses(neuron: Neuron, call: Call) -> str | None:
+    """Why no Triton kernel can run the call; None if one can, where forced also on a CPU, by Triton's interpreter."""
+    if (reason := _refuses(neuron) or _unknown(neuron, call)) is not None:
+        return reason
+    x = call.x
+    if x.dtype != torch.float32 or not x.numel():
+        return f"needs float32 and at least one neuron, got {x.dtype} of shape {tuple(x.shape)}; use 'auto'"
+    if torch.is_grad_enabled() and call.steps > gpu.MOST_STEPS:
+        return f"takes gradients through at most {gpu.MOST_STEPS} steps, got {call.steps}; use 'auto'"
+    if x.device.type == "cpu" and neuron.backend == "auto":
+        return "is for CUDA"
+    return gpu.missing(x.device.type, x.device.index)
 
 
-NATIVE, TRITON, TORCH = NativePath(), TritonPath(), TorchPath()
+NATIVE = KernelPath("native", fused.NATIVE_KERNELS, native_refuses)
+"""The compiled kernels, for the CPU."""
+TRITON = KernelPath("triton", gpu.TRITON_KERNELS, _triton_refuses)
+"""Triton kernels, for CUDA."""
+TORCH = TorchPath()

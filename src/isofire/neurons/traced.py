@@ -10,13 +10,12 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from isofire.errors import ModelError
 from isofire.neurons import gpu, native
 from isofire.neurons.dynamics import Dynamics
 from isofire.neurons.fast_path import Call
 from isofire.neurons.fused import NATIVE_KERNELS, Kernels, Norm, Plan
+from isofire.neurons.norm_fusion import statistics
 from isofire.neurons.single_state import MembraneDynamics
 from isofire.neurons.state_quantizer import AffineState, StateQuantizer, TableState
 from isofire.neurons.surrogate import SURROGATES
@@ -65,7 +64,7 @@ def run(d: MembraneDynamics, decay: Tensor | None, call: Call) -> Tensor:
     gamma, beta, norm, fresh = None, None, [], False
     if call.norm is not None:
         gamma, beta = call.norm.weight, call.norm.bias
-        norm, fresh = _statistics(call.norm, call.x, call.repeat)
+        *norm, fresh = statistics(call.norm, call.x, call.repeat, lambda x: _moments(x, call.repeat))
     codes = [d.kernel, int(d.v_reset is not None), int(d.detach_reset), d.surrogate.code or 0]
     values = [d.kernel_tau, d.v_threshold, d.rest, d.surrogate.alpha]
     tensors, about, ks = _flat(call.state)
@@ -94,27 +93,6 @@ def _state(tensors: list[Tensor], about: list[int], ks: list[float]) -> StateQua
     if table:
         return TableState(_PLACEMENTS[placement], span, Table(first, second))
     return AffineState(_PLACEMENTS[placement], span, Affine(first, second, int(ks[0]), int(ks[1])))
-
-
-def _statistics(norm: _BatchNorm, x: Tensor, repeat: bool) -> tuple[list[Tensor], bool]:
-    """Mean and 1 / standard deviation of this call, and whether they are the batch's; updates the running ones."""
-    channels = x.shape[1 if repeat else 2] if x.ndim > (1 if repeat else 2) else 1
-    if channels != norm.num_features:
-        raise ModelError(f"batch norm expects {norm.num_features} channels, got input {tuple(x.shape)}")
-    if not norm.training and norm.running_mean is not None and norm.running_var is not None:
-        return [norm.running_mean.clone(), torch.rsqrt(norm.running_var.double() + norm.eps)], False
-    count = x.numel() // channels
-    if count < 2:
-        raise ModelError(f"batch norm in training needs more than one value per channel, got input {tuple(x.shape)}")
-    mean, var = _moments(x.detach(), repeat)
-    if norm.training and norm.running_mean is not None and norm.running_var is not None:
-        with torch.no_grad():
-            assert norm.num_batches_tracked is not None
-            norm.num_batches_tracked.add_(1)
-            rate = 1.0 / norm.num_batches_tracked.float() if norm.momentum is None else norm.momentum
-            norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), rate)
-            norm.running_var.lerp_((var * (count / (count - 1))).to(norm.running_var.dtype), rate)
-    return [mean, torch.rsqrt(var + norm.eps)], True
 
 
 def _kernels(x: Tensor) -> Kernels:

@@ -22,7 +22,7 @@ from isofire.quantization.own_forward import check_same_in_both_modes, check_use
 from isofire.quantization.plan import LayerAssignment, QuantPlan
 from isofire.quantization.temporal import make_temporal_
 from isofire.quantizers import MembraneSetting, Quantizer, Setting, WeightSetting
-from isofire.running import device_of, require_finite
+from isofire.running import device_of, in_common, require_finite, same_storage
 
 _LOG = logging.getLogger(__name__)
 
@@ -40,11 +40,13 @@ def attach_(model: nn.Module, plan: QuantPlan) -> ExitStack:
     Raises
     ------
     ModelError
-        If a weight is not finite or is already parametrized, or a neuron's membrane cannot be quantized.
+        If a weight is not finite, is already parametrized, or lies in the memory of another; or a neuron's membrane
+        cannot be quantized.
     SpecError
         If a setting does not fit its module.
     """
     require_finite(model)
+    _refuse_views(model, plan)
     with ExitStack() as undo:
         # membranes are tried against the thresholds that there will be
         round_constants_(model, plan, undo)
@@ -162,6 +164,23 @@ def _weight_quantizers(model: nn.Module, plan: QuantPlan) -> list[tuple[LayerAss
         found.append((choice, made[key]))
     check_same_in_both_modes(model, [choice.name for choice, _ in found])
     return found
+
+
+def _refuse_views(model: nn.Module, plan: QuantPlan) -> None:
+    """Raise ModelError for what is to be quantized and lies in the memory of another parameter or buffer: one number
+    now, which would become two."""
+    held = {id(tensor): group for group in same_storage(model) for _, tensor in group}
+    for target, own in (("weights", "weight"), ("biases", "bias")):
+        for choice in plan.chosen(target):
+            mine = model.get_submodule(choice.name)._parameters.get(own)
+            for name, other in held.get(id(mine), []):
+                if mine is not None and other is not mine and in_common(mine, other):
+                    raise ModelError(
+                        f"the {own} of {choice.name!r} lies in the memory of {name!r} (a view of it, as of a "
+                        "transpose or slice), so that both are one now, and would be two with levels of their own; "
+                        f"give it numbers of its own ({own} = nn.Parameter({own}.detach().clone())), share the "
+                        f"parameter itself where it is the same, or leave both float by rules (rule {choice.rule!r})"
+                    )
 
 
 def _plain_weight(choice: LayerAssignment, layer: nn.Module) -> nn.Parameter:

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 
 from isofire.adapters import adapter_of, axis_by, from_rest, input_axis
-from isofire.batches import Data, read_batches
+from isofire.batches import Data, read_batches, require_count
 from isofire.errors import ModelError, SpecError
 from isofire.neurons import MembraneQuantizer
 from isofire.quantization.attach import check_can_fire
@@ -29,7 +29,7 @@ from isofire.quantization.plan import LayerAssignment, QuantPlan, make_plan
 from isofire.quantization.reestimate import reestimate_batch_norm
 from isofire.quantization.shared_scale import weight_scale
 from isofire.quantizers import MembraneSetting, RangeObserver, WeightSetting
-from isofire.running import device_of, evaluating, forked, forward
+from isofire.running import device_of, evaluating, forked, forward, statistics_of
 from isofire.spec import QuantSpec
 
 CALIBRATION_IMAGES = 1024
@@ -87,10 +87,11 @@ def calibrate_model_(
 
     Where the spec asks for it, all of that layer by layer, see `isofire.quantization.by_firing`.
     """
+    require_count("max_images", max_images)
     membranes = [module for module in model.modules() if isinstance(module, MembraneQuantizer)]
     quantizers = [quantizer for _, quantizer in weight_quantizers(model)] + [m.quantizer for m in membranes]
     touched = [part for item in quantizers for part in item.modules()]
-    touched += [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    touched += [module for module in model.modules() if isinstance(module, _NormBase)]
     by_layer = calibrates_by_layer(spec, plan)
     chosen = {choice.name: choice for choice in plan.chosen("weights")}
     model.__dict__.pop(_CALIBRATED_ON, None)
@@ -169,7 +170,7 @@ def _calibrate_on_data_(
                 reestimate_batch_norm(model, first.of(model, data, max_images))
             if estimated:
                 for choice in estimated:
-                    _observe_(_membrane_of(model, choice))
+                    _observe_(membrane_of(model, choice))
                 inputs = torch.empty(0)
                 for inputs in first.of(model, data, max_images):
                     forward(model, inputs)
@@ -243,7 +244,7 @@ def _shares_scale(choice: LayerAssignment) -> bool:
 
 
 def _fit_membrane_(model: nn.Module, choice: LayerAssignment, inputs: Tensor) -> None:
-    membrane, setting = _membrane_of(model, choice), choice.of(MembraneSetting)
+    membrane, setting = membrane_of(model, choice), choice.of(MembraneSetting)
     assert membrane.observer is not None
     if not membrane.observer.count:
         raise ModelError(
@@ -297,9 +298,10 @@ def reestimates(model: nn.Module, spec: QuantSpec) -> bool:
 
 
 def _reestimates(model: nn.Module, spec: QuantSpec, plan: QuantPlan) -> bool:
-    norms = any(isinstance(module, _BatchNorm) and module.running_mean is not None for module in model.modules())
     weights = bool(plan.chosen("weights"))
-    return norms and (spec.reestimate_bn == "always" or (spec.reestimate_bn == "weights" and weights))
+    return bool(statistics_of(model)) and (
+        spec.reestimate_bn == "always" or (spec.reestimate_bn == "weights" and weights)
+    )
 
 
 def _estimated(plan: QuantPlan) -> list[LayerAssignment]:
@@ -311,7 +313,7 @@ def _estimated(plan: QuantPlan) -> list[LayerAssignment]:
     ]
 
 
-def _membrane_of(model: nn.Module, choice: LayerAssignment) -> MembraneQuantizer:
+def membrane_of(model: nn.Module, choice: LayerAssignment) -> MembraneQuantizer:
     neuron = model.get_submodule(choice.name)
     adapter = adapter_of(neuron)
     membrane = None if adapter is None else adapter.membrane(neuron)

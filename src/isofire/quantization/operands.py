@@ -21,30 +21,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from isofire.quantization.operations import CASTS, LEAVES, MOVES, PICKS, PRODUCTS, REREADS, holds
 from isofire.running import by_parts
-
-_MOVES = frozenset((
-    "cat", "stack", "clone", "contiguous", "_to_copy", "copy", "index", "index_select", "gather", "roll", "flip",
-    "repeat", "tile", "constant_pad_nd", "_unsafe_view", "_reshape_copy", "_reshape_alias", "unsafe_split",
-    "split_with_sizes_copy", "lift_fresh_copy", "repeat_interleave", "to_mkldnn", "_to_dense", "_to_sparse",
-    "_to_sparse_csr", "slice_scatter", "select_scatter", "unfold_copy", "alias", "detach", "zero",
-))  # fmt: skip
-"""Operations that give numbers to other places, as they are (in a type that holds them), or zeros."""
-_PRODUCTS = frozenset((
-    "convolution", "_convolution", "convolution_overrideable", "mkldnn_convolution", "linear", "mm", "bmm", "mv", "dot",
-    "vdot", "addmm", "baddbmm", "addbmm", "addmv", "_addmm_activation", "_trilinear", "_sparse_addmm", "_sparse_mm",
-))  # fmt: skip
-_PICKS = frozenset((
-    "mul", "index", "index_select", "gather", "take", "where", "masked_fill", "masked_select", "embedding",
-    "embedding_bag",
-))  # fmt: skip
-"""Operations by which what depends on the input (spikes) multiplies weights, or picks some of them."""
-_REREADS = frozenset(("_conj", "_neg_view"))
-"""Views that read the same memory as other numbers; `view` with a type is one too."""
-_LEAVES = frozenset(("numpy", "tolist", "__array__", "__dlpack__", "data_ptr"))
-"""Methods of tensors that hand numbers to where no operation is seen."""
-_CASTS = frozenset(("to", "type", "type_as", "half", "bfloat16", "float", "double", "copy_"))
-"""Methods by which a network itself asks for another type; any other cast in autocast is autocast's."""
 
 
 @dataclass
@@ -245,7 +223,7 @@ class Operands(TorchDispatchMode):
         driven = any(item is not None and item.driven for item in held)
         if weights:
             self._met(name, weights, driven, driven or None in held)
-        if driven and name in _PRODUCTS:
+        if driven and name in PRODUCTS:
             self._strangers(tensors, held)
         outputs = [x for x in (*tree_leaves(output), *written) if isinstance(x, Tensor) and x.layout is torch.strided]
         for x in outputs:
@@ -255,7 +233,7 @@ class Operands(TorchDispatchMode):
                     self._hold(x, driven=True)
             elif known is None or (written and not known.own and (weights or known.layers)):
                 self._hold(x, **self._made_of(name, x, held, weights))
-            elif weights and (name in _REREADS or (name == "view" and x.dtype != weights[0][0].dtype)):
+            elif weights and (name in REREADS or (name == "view" and x.dtype != weights[0][0].dtype)):
                 self._tell(known.layers, "a view as other numbers")
 
     def _met(self, name: str, weights: list[tuple[Tensor, _Held]], driven: bool, foreign: bool) -> None:
@@ -267,8 +245,8 @@ class Operands(TorchDispatchMode):
                 seen = self.seen[layer]
                 if item.changed is None:
                     seen.used = seen.used or driven
-                    seen.multiplied = seen.multiplied or driven or name in _PRODUCTS
-                elif (foreign and name in _PRODUCTS) or (driven and name in _PICKS and not item.reduced):
+                    seen.multiplied = seen.multiplied or driven or name in PRODUCTS
+                elif (foreign and name in PRODUCTS) or (driven and name in PICKS and not item.reduced):
                     # a mean or norm of the weights that scales what was multiplied is no change of them
                     seen.changed = seen.changed or item.changed
 
@@ -284,20 +262,20 @@ class Operands(TorchDispatchMode):
     ) -> dict[str, Any]:
         """What the result of an operation without driven tensors holds."""
         stored = any(item is not None and item.stored for item in held)
-        others = [item for item in held if item is not None and not item.layers]
-        at_rest = name in _PRODUCTS and len(weights) == 1 and not any(item.stored for item in others)
+        others = [item for item in _multiplied(name, held) if item is not None and not item.layers]
+        at_rest = name in PRODUCTS and len(weights) == 1 and not any(item.stored for item in others)
         if not weights or at_rest or name.endswith("_like") or name.startswith("new_"):
             return {"stored": stored and not at_rest}
-        how = None if name in _MOVES else name
+        how = None if name in MOVES else name
         types = [weight.dtype for weight, _ in weights]
-        if how is None and x.dtype != self._autocast and not all(_holds(x.dtype, kind) for kind in types):
+        if how is None and x.dtype != self._autocast and not all(holds(x.dtype, kind) for kind in types):
             how = f"a cast to {str(x.dtype).removeprefix('torch.')}"
         return {
             "stored": True,
             "layers": frozenset[str]().union(*(item.layers for _, item in weights)),
             "size": max(item.size for _, item in weights),
             "changed": next((item.changed for _, item in weights if item.changed), how),
-            "reduced": all(item.reduced or (name not in _MOVES and x.numel() < w.numel()) for w, item in weights),
+            "reduced": all(item.reduced or (name not in MOVES and x.numel() < w.numel()) for w, item in weights),
         }
 
 
@@ -314,12 +292,20 @@ class _Calls(TorchFunctionMode):
         if args and isinstance(args[0], Tensor):
             if name == "__set__":
                 self._operands.change(args[0], "an assignment to its data")
-            elif name in _LEAVES:
+            elif name in LEAVES:
                 self._operands.leave(args[0], f"{name}()")
-            if name not in _CASTS and torch.is_autocast_enabled(args[0].device.type):
+            if name not in CASTS and torch.is_autocast_enabled(args[0].device.type):
                 autocast = torch.get_autocast_dtype(args[0].device.type)
         with self._operands.calling(autocast):
             return func(*args, **(kwargs or {}))
+
+
+def _multiplied(name: str, held: list[_Held | None]) -> list[_Held | None]:
+    """What a product multiplies: a bias that it adds, if that is no layer's weight, left out."""
+    place = 0 if "addmm" in name or "addbmm" in name or name == "addmv" else 2
+    adds = place < len(held) and (place == 0 or name == "linear" or "convolution" in name)
+    bias = held[place] if adds else None
+    return held if bias is None or bias.layers else held[:place] + held[place + 1 :]
 
 
 def _is_zero(value: Any) -> bool:
@@ -329,17 +315,6 @@ def _is_zero(value: Any) -> bool:
 def _is_whole(x: Tensor) -> bool:
     """Whether it is all of its memory."""
     return x.numel() * x.element_size() == x.untyped_storage().nbytes()
-
-
-def _holds(kind: torch.dtype, other: torch.dtype) -> bool:
-    """Whether a type has every number of another."""
-    if kind == other:
-        return True
-    if not all(item.is_floating_point or item.is_complex for item in (kind, other)):
-        return False
-    wide, narrow = torch.finfo(kind), torch.finfo(other)
-    fits = wide.max >= narrow.max and wide.eps <= narrow.eps and wide.tiny <= narrow.tiny
-    return fits and (kind.is_complex or not other.is_complex)
 
 
 def _place(x: Tensor) -> int:

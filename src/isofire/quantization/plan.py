@@ -9,6 +9,7 @@ from typing import TypeVar
 from torch import nn
 
 from isofire.adapters import find_neurons, no_neurons, refuse_compiled, refuse_integers
+from isofire.conversion import shown
 from isofire.errors import SpecError
 from isofire.neurons import Neuron
 from isofire.quantization.patterns import compile_pattern, matches
@@ -75,9 +76,12 @@ def make_plan(model: nn.Module, spec: QuantSpec) -> QuantPlan:
     ModelError
         If the model has no spiking neuron, or is compiled.
     SpecError
-        If a rule matches nothing, its pattern is not valid, it sets a target that its modules don't have, a default
-        reaches no module, or weights are to change with the step in a layer or network that has no steps for them.
+        If the spec is no `QuantSpec`, a rule matches nothing, its pattern is not valid, it sets a target that its
+        modules don't have, a default reaches no module, or weights are to change with the step in a layer or network
+        that has no steps for them.
     """
+    if not isinstance(spec, QuantSpec):
+        raise SpecError(f"a spec is an isofire.QuantSpec, got {shown(spec)}; of a dict: QuantSpec.from_dict(it)")
     refuse_compiled(model)
     refuse_integers(model)
     weighted = [name for name, module in model.named_modules() if isinstance(module, (*WEIGHTED, TemporalLayer))]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from isofire.adapters import require_kept
-from isofire.batches import Data
-from isofire.errors import ModelError, SpecError
+from isofire.batches import Data, require_count
+from isofire.errors import ModelError
 from isofire.quantization.by_firing.fired import firing_of
 from isofire.quantization.by_firing.images import first_that_fit
 from isofire.quantization.by_firing.sequence import ByLayer
@@ -70,10 +70,10 @@ def repair_(
 ) -> list[Repaired]:
     """Bring a quantized network's firing back to its baseline's, in place, layer by layer from input to output.
 
-    Each channel's bias (a norm's, or a convolution or linear layer's) is moved to where the neurons' rates are
-    nearest to the baseline's on the same images, after the layers before it were repaired. Weights, levels,
-    thresholds and biases that are quantized themselves stay. Works on networks that other tools quantized too, as long
-    as their layers of neurons have the baseline's names.
+    Each number of a bias (a norm's, or a convolution or linear layer's) is moved to where the rates of the neurons that
+    it reaches are nearest to the baseline's on the same images, after the layers before it were repaired. Weights,
+    levels, thresholds and biases that are quantized themselves stay. Works on networks that other tools quantized too,
+    as long as their layers of neurons have the baseline's names.
 
     Parameters
     ----------
@@ -97,14 +97,15 @@ def repair_(
     ------
     ModelError
         If the two networks have not the same layers of neurons, or one fails on the images.
+    SpecError
+        If `max_images` is no whole number of at least 1.
 
     Examples
     --------
     >>> for finding in isofire.quantization.repair_(quantized, model, train_set):  # doctest: +SKIP
     ...     print(finding)
     """
-    if max_images < 1:
-        raise SpecError(f"max_images must be at least 1, got {max_images}")
+    require_count("max_images", max_images)
     require_kept((baseline, model))
     with evaluating(baseline, model):
         refuse_statistics_of_the_batch(baseline)

@@ -24,6 +24,7 @@ from isofire.quantization.calibration import (
 from isofire.quantization.constants import rounded_biases
 from isofire.quantization.contract import try_weights
 from isofire.quantization.fake_weights import original, weight_quantizers
+from isofire.quantization.full_precision import require_full_precision
 from isofire.quantization.plan import QuantPlan, make_plan
 from isofire.running import evaluating
 from isofire.spec import QuantSpec
@@ -92,15 +93,16 @@ def calibrate_(
     Raises
     ------
     ModelError
-        If the model was not prepared.
+        If the model was not prepared; where layers are calibrated one after the other, if it was calibrated before.
     SpecError
-        If data is needed and None was given.
+        If data is needed and None was given, or `max_images` is no whole number of at least 1.
     """
     spec = spec_of(model)
     if spec is None:
         raise ModelError("calibrate needs a prepared model; call prepare(model, spec) first")
     plan = make_plan(model, spec)
     require_data(model, spec, plan, data)
+    require_full_precision(model, spec, plan)
     calibrate_model_(model, spec, plan, data, max_images, on_step)
     return model
 

@@ -33,7 +33,7 @@ class IntegerWeights(NamedTuple):
 
     @property
     def scale(self) -> Tensor:
-        """Distance of two levels, float64 [groups].
+        """Distance of two levels, float64 [groups]; where there is one level alone, how far it is from 0.
 
         Raises
         ------
@@ -45,7 +45,7 @@ class IntegerWeights(NamedTuple):
         mean = (levels[:, -1] - levels[:, 0]) / max(1, levels.shape[1] - 1)
         if bool(((steps - mean.view(-1, 1)).abs() > levels.abs().amax(1, keepdim=True) * _EVEN).any()):
             raise ModelError("these levels have no common step, so no scale gives them; take codes and levels")
-        return mean
+        return torch.where(levels[:, 0] == levels[:, -1], levels[:, 0].abs(), mean)
 
     @property
     def zero_point(self) -> Tensor:

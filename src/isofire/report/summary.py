@@ -184,5 +184,6 @@ _KINDS = {
     "seed floor": "Seed floor: how far baselines of different seeds are apart.",
     "noise floor": "Noise floor: the column of the results that ends in _floor.",
 }
-_WANTED = {"images": "images", "seeds": "seeds", "floor": "a noise floor", "baseline": "a baseline"}
+_WANTED = {"images": "images", "seeds": "seeds", "floor": "a noise floor", "baseline": "a baseline",
+           "neurons": "rates of unknown neurons"}  # fmt: skip
 _TARGETS = {"weights": 0, "membrane": 1, "both": 2}

@@ -5,6 +5,7 @@ from isofire.running.call import forward, unchanged
 from isofire.running.composite import by_parts
 from isofire.running.device import device_of, placed
 from isofire.running.finite import require_finite, require_shapes
+from isofire.running.memory import in_common, same_storage
 from isofire.running.modes import drawing, evaluating, forked, hooked
 from isofire.running.norms import refuse_statistics_of_the_batch, statistics_of
 from isofire.running.own_code import own_code_of, refuse_own_code
@@ -18,12 +19,14 @@ __all__ = [
     "forked",
     "forward",
     "hooked",
+    "in_common",
     "own_code_of",
     "placed",
     "refuse_own_code",
     "refuse_statistics_of_the_batch",
     "require_finite",
     "require_shapes",
+    "same_storage",
     "statistics_of",
     "unchanged",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from isofire.errors import ModelError
 from isofire.neurons import MembraneQuantizer, Neuron
-from isofire.neurons.base import Backend
 from isofire.quantization import make_plan, spec_of, weight_quantizers
 from isofire.quantization.plan import LayerAssignment
 from isofire.quantizers import WeightSetting
 from isofire.quantizers.rows import to_rows
-from isofire.running import device_of, evaluating, hooked
+from isofire.running import device_of, evaluating
 from isofire.spec import CONSTANT_TARGETS
 
 BINS = 64
@@ -231,18 +230,12 @@ def _states(
 def _listening(neurons: dict[str, _Quantized], levels: dict[str, Tensor]) -> Iterator[dict[str, list[Tensor]]]:
     """Keep what reaches each membrane quantizer; only the reference path hands its states to a module."""
     kept: dict[str, list[Tensor]] = {name: [] for name in neurons}
-    backends: dict[str, Backend] = {name: neuron.backend for name, (neuron, _) in neurons.items()}
-    handles = (
-        membrane.register_forward_pre_hook(_keeper(kept[name], levels[name])) for name, (_, membrane) in neurons.items()
-    )
-    try:
-        with hooked(handles):
-            for neuron, _ in neurons.values():
-                neuron.backend = "reference"
-            yield kept
-    finally:
-        for name, (neuron, _) in neurons.items():
-            neuron.backend = backends[name]
+    with ExitStack() as undo:
+        for name, (neuron, membrane) in neurons.items():
+            undo.callback(membrane.register_forward_pre_hook(_keeper(kept[name], levels[name])).remove)
+            undo.callback(setattr, neuron, "backend", neuron.backend)
+            neuron.backend = "reference"
+        yield kept
 
 
 def _keeper(parts: list[Tensor], levels: Tensor) -> Any:

@@ -31,7 +31,7 @@ PROVENANCE = ("epochs", "calibration_images", "seconds", "spec", "forward")
 _WHOLE = {"seed", "n_images", "T", "epochs", "calibration_images", "images_lost", "images_won"}
 _EARLIER = ("emd_bias", "emd_over_floor", "within_noise")
 """Columns that rows of earlier versions have."""
-VERDICT = (*kept.COLUMNS, "reference")
+VERDICT = (*kept.COLUMNS, "firing_left_out", "reference")
 _WORDS = {"floor", "reference", "keeps_accuracy", "keeps_firing", "kept"}
 _TEXT = {
     *LABELS,
@@ -40,6 +40,7 @@ _TEXT = {
     "forward",
     "cell",
     "baseline",
+    "firing_left_out",
     "synops_left_out",
     "synops_by_input",
     "cost_left_out",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -87,9 +88,7 @@ class NorseAdapter(Adapter):
         return torch.stack(spikes)
 
     def states(self, neuron: Any) -> tuple[str, ...]:
-        at_rest = neuron.state_fallback(torch.zeros(1, 1, *self.shape(neuron)))
-        # the last spikes are no state of a neuron but events on their way
-        return tuple(name for name in at_rest._fields if name != "z")
+        return tuple(_names(neuron.state_fallback(torch.zeros(1, 1, *self.shape(neuron)))))
 
     def shape(self, neuron: Any) -> tuple[int, ...]:
         if _is_kind(neuron, "SNNRecurrentCell", "SNNRecurrent"):
@@ -129,6 +128,17 @@ def _reset(p: Any, h: Tensor, z: Tensor) -> Tensor:
     if "reset_method" in p._fields:
         return p.reset_method(z, h, p.v_reset, p.v_th)
     return (1 - z) * h + z * p.v_reset
+
+
+def _names(state: Any) -> Iterator[str]:
+    """Of a state's numbers; a refractory neuron's holds that of the neuron that it delays."""
+    for name in state._fields:
+        held = getattr(state, name)
+        if hasattr(held, "_fields"):
+            yield from (f"{name}.{inner}" for inner in _names(held))
+        elif name != "z":
+            # the last spikes are no state of a neuron but events on their way
+            yield name
 
 
 def _no_sparse(*_: object) -> None:

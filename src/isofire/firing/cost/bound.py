@@ -9,13 +9,16 @@ of equal fan-out are taken together, each group with the EMD of its own rates, a
 
 It is an equality where all neurons of every group move in the same direction. It is loose where some fire more and
 others less: their changes cancel in the cost and add up in EMD; opposite changes of two layers cancel too.
+
+Where the networks are built otherwise (two layers in place of one, a dropped shortcut), f is the baseline's, and what
+other fan-outs f' make of the same spikes, the quantized network's spikes times (f' - f), is told apart and added.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -39,12 +42,16 @@ class SynOpsDrift:
     baseline, quantized
         Operations that the spikes of a layer, or of all layers, cause.
     bound
-        Most that |quantized - baseline| can be, given the EMDs.
+        Most that |quantized - baseline| can be, given the EMDs and `structure`.
+    structure
+        What of the change is another structure's: the quantized network's spikes by how many operations more each
+        causes than in the baseline. 0 where both are built alike.
     """
 
     baseline: float
     quantized: float
     bound: float
+    structure: float = 0.0
 
     @property
     def change(self) -> float:
@@ -66,7 +73,8 @@ class SynOpsDrifts:
     left_out
         Places whose operations are in none of these numbers.
     by_input
-        Places that the input's events drive: not in these numbers either, and the same in both networks.
+        Places that the input's events drive: not in these numbers either, and the same in both networks; where those
+        are built otherwise there, they are in `left_out`.
     """
 
     layers: Mapping[str, SynOpsDrift]
@@ -82,6 +90,7 @@ class SynOpsDrifts:
             baseline=sum(item.baseline for item in items),
             quantized=sum(item.quantized for item in items),
             bound=sum(item.bound for item in items),
+            structure=sum(item.structure for item in items),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -111,15 +120,21 @@ def synops(counts: SpikeCounts, reached: Mapping[str, torch.Tensor]) -> dict[str
             for name in counts.layers}  # fmt: skip
 
 
-def synops_drift(baseline: SpikeCounts, quantized: SpikeCounts, reached: Mapping[str, torch.Tensor]) -> SynOpsDrifts:
+def synops_drift(
+    baseline: SpikeCounts,
+    quantized: SpikeCounts,
+    reached_fp: Mapping[str, torch.Tensor],
+    reached: Mapping[str, torch.Tensor],
+) -> SynOpsDrifts:
     """The change in synaptic operations from one recording to the other, and its bound.
 
     Parameters
     ----------
     baseline, quantized
         Recordings of the same neurons on the same images.
-    reached
-        Of either network, since it depends on their structure alone; see `isofire.firing.cost.synops_per_spike`.
+    reached_fp, reached
+        What a spike costs in the baseline and in the quantized network, see `isofire.firing.cost.synops_per_spike`; the
+        same for both only where they are built alike.
 
     Raises
     ------
@@ -127,23 +142,32 @@ def synops_drift(baseline: SpikeCounts, quantized: SpikeCounts, reached: Mapping
         If the recordings do not belong together.
     """
     check_match(baseline, quantized)
-    before, after = synops(baseline, reached), synops(quantized, reached)
-    return SynOpsDrifts(
-        layers={
-            name: SynOpsDrift(
-                baseline=before[name], quantized=after[name], bound=_bound(baseline, quantized, reached, name)
-            )
-            for name in baseline.layers
-        },
-        ratio=_ratio(baseline, quantized, reached),
-        left_out=reached.left_out if isinstance(reached, SynopsPerSpike) else (),
-        by_input=reached.by_input if isinstance(reached, SynopsPerSpike) else (),
-    )
+    before, after, as_built = synops(baseline, reached_fp), synops(quantized, reached), synops(quantized, reached_fp)
+    layers = {}
+    for name in baseline.layers:
+        alike = torch.allclose(_reached(baseline, reached_fp, name), _reached(quantized, reached, name), rtol=1e-9)
+        structure = 0.0 if alike else after[name] - as_built[name]
+        bound = _bound(baseline, quantized, reached_fp, name) + abs(structure)
+        layers[name] = SynOpsDrift(baseline=before[name], quantized=after[name], bound=bound, structure=structure)
+    left_out, by_input = _beside(reached_fp, reached)
+    first, second = _per_block(baseline, reached_fp), _per_block(quantized, reached)
+    return SynOpsDrifts(layers=layers, ratio=_ratio(first, second), left_out=left_out, by_input=by_input)
 
 
-def _ratio(baseline: SpikeCounts, quantized: SpikeCounts, reached: Mapping[str, torch.Tensor]) -> Interval | None:
+def _beside(*reached: Mapping[str, torch.Tensor]) -> tuple[tuple[LeftOut, ...], tuple[LeftOut, ...]]:
+    """What is in no number of one of the networks, and what the input drives in both alike."""
+    known = [item for item in reached if isinstance(item, SynopsPerSpike)]
+    left_out = {(item.name, item.reason): item for found in known for item in found.left_out}
+    by_input = {item.name: item for found in known for item in found.by_input}
+    alike = all(found.input_synapses == known[0].input_synapses for found in known)
+    if alike:
+        return tuple(left_out.values()), tuple(by_input.values())
+    reason = "driven by the input's events, through other synapses in each of the networks"
+    return (*left_out.values(), *(replace(item, reason=reason) for item in by_input.values())), ()
+
+
+def _ratio(first: torch.Tensor, second: torch.Tensor) -> Interval | None:
     """A ratio of sums over the same blocks: its error is that of what the ratio leaves unexplained in each."""
-    first, second = _per_block(baseline, reached), _per_block(quantized, reached)
     total, blocks = float(first.sum()), len(first)
     if total == 0 or blocks < 2:
         return None

@@ -8,15 +8,15 @@ view of its events, and what is written into a part of it is written there too.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._pytree import tree_flatten_with_path
 
-from isofire.adapters import find_neurons
+from isofire.firing.cost.axes import Axes, Digits, axes_of, digits_beside, digits_of, forms_of
 from isofire.firing.cost.forms import Form, Forms, beside, mixed, uneven
 from isofire.firing.cost.ways import Ways, together
 
@@ -47,12 +47,15 @@ class Events:
         Operations on the way that are not linear, after which events were counted anew from the values.
     forms
         In which form each layer's spikes are in it; of real numbers, of which layers they are made.
+    axes
+        Along which the factor differs by which a layer's spikes are in it.
     """
 
     count: Tensor | None
     whole: bool = False
     through: frozenset[str] = frozenset()
     forms: Forms = field(default_factory=dict)
+    axes: Axes = frozenset()
 
 
 NONE = Events(None)
@@ -92,6 +95,7 @@ class _Memory:
     events: Events
     made_of: frozenset[str] = frozenset()
     ways: Ways = field(default_factory=dict)
+    digits: Digits = frozenset()
 
 
 def storage_of(x: Tensor) -> torch.UntypedStorage:
@@ -101,36 +105,12 @@ def storage_of(x: Tensor) -> torch.UntypedStorage:
     return (x._values() if x.layout is torch.sparse_coo else x.values()).untyped_storage()
 
 
-def named_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """Parameters, buffers, and tensors that modules hold as they are or in lists; one that two share under both names.
-
-    What neurons hold that way are states.
-    """
-    found = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-    inside = {part for neuron in find_neurons(model).values() for part in neuron[0].modules()}
-    for owner, module in model.named_modules():
-        for own, held in () if module in inside else vars(module).items():
-            if own not in ("_parameters", "_buffers", "_modules"):
-                name = f"{owner}.{own}" if owner else own
-                found += [(name + "".join(map(str, path)), x) for path, x in tree_flatten_with_path(held)[0]
-                          if isinstance(x, Tensor)]  # fmt: skip
-    return [(name, tensor) for name, tensor in found if tensor.numel()]
-
-
-def lies_within(x: Tensor, whole: Tensor) -> bool:
-    """Whether a tensor is a view of another, or of a part of it."""
-    if x.untyped_storage()._cdata != whole.untyped_storage()._cdata or not whole.is_contiguous() or not x.numel():
-        return False
-    first = x.storage_offset() - whole.storage_offset()
-    last = first + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
-    return x.dtype == whole.dtype and first >= 0 and last < whole.numel()
-
-
 class EventMemory:
     """Sources and events by memory, for as long as the tensors live."""
 
     def __init__(self) -> None:
         self._known: dict[int, _Memory] = {}
+        self._inside: dict[int, StorageWeakRef] = {}
         self._writes = 0
 
     def source(self, x: Tensor) -> Source:
@@ -156,7 +136,8 @@ class EventMemory:
             return found.events
         about, stride = found.events, x.stride()
         count = found.flat.as_strided(x.shape, stride, x.storage_offset())
-        events = Events(count, about.whole, about.through, about.forms)
+        forms = forms_of(x, found.digits, about.forms)
+        events = Events(count, about.whole, about.through, forms, axes_of(x, found.digits))
         laid_over = 0 in stride and any(size > 1 for size, apart in zip(x.shape, stride, strict=True) if not apart)
         return spread(events) if laid_over else events
 
@@ -179,15 +160,18 @@ class EventMemory:
         storage = storage_of(x)
         size = storage.nbytes() // max(x.element_size(), 1)
         found = self._known.get(storage._cdata)
-        about = events if events.count is None else replace(events, count=None)
+        about, digits = replace(events, count=None, axes=frozenset()), digits_of(x, events.axes)
         if found is None or x.numel() >= size:
             flat = None if events.count is None else _laid_out(x, events.count, size)
-            self._known[storage._cdata] = _Memory(StorageWeakRef(storage), source, flat, about, made_of, ways)
+            self._known[storage._cdata] = _Memory(StorageWeakRef(storage), source, flat, about, made_of, ways, digits)
             return
         before, held = found.source, found.flat
         found.source, found.made_of = max(before, source), found.made_of | made_of
         found.ways = together((found.ways, ways))
         forms = beside([found.events.forms, events.forms], rows=True)
+        if any(found.events.forms.get(layer, form).factor != form.factor for layer, form in events.forms.items()):
+            digits |= digits_beside(x, size)
+        found.digits |= digits
         whole = events.whole and (found.events.whole if held is not None else before < Source.INPUT)
         found.events = Events(None, whole, found.events.through | events.through, forms)
         if (held is None and events.count is None) or (uneven(forms) and not whole):
@@ -195,6 +179,18 @@ class EventMemory:
             return
         flat = self._unknown(x, before).expand(size).clone() if held is None else held
         found.flat = _written(flat, x, self._unknown(x, source) if events.count is None else events.count)
+
+    def see_inside(self, given: Iterable[Tensor], made: Iterable[Tensor]) -> None:
+        """An operation in a neuron: what it makes of what depends on the input does so too."""
+        if any(self.source(x) >= Source.INPUT or storage_of(x)._cdata in self._inside for x in given):
+            self._inside |= {memory._cdata: StorageWeakRef(memory) for memory in map(storage_of, made)}
+
+    def leave_neuron(self) -> None:
+        """What a neuron made and keeps, such as its membrane, is real numbers to whoever reads it outside."""
+        for place, alive in self._inside.items():
+            if not alive.expired() and (place not in self._known or self._known[place].source < Source.INPUT):
+                self._known[place] = _Memory(alive, Source.SPIKES, None, NONE)
+        self._inside.clear()
 
     @staticmethod
     def _unknown(x: Tensor, source: Source) -> Tensor:

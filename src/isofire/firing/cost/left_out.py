@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from isofire.firing.cost.events import named_tensors
+from isofire.firing.cost.stored import named_tensors
 from isofire.firing.cost.trace import Trace
 
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from isofire.adapters import refuse_integers
 from isofire.firing.record import spiking_adapters
@@ -15,6 +16,7 @@ from isofire.quantization import make_plan, spec_of
 from isofire.quantization.on_levels import require_levels
 from isofire.quantization.temporal import TemporalLayer
 from isofire.quantizers import Setting, WeightSetting
+from isofire.running import in_common, statistics_of
 from isofire.spec import CONSTANT_TARGETS
 
 Weighted = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear | TemporalLayer
@@ -37,6 +39,8 @@ class WeightMemory:
         Share of weights that are not 0.
     stored_in
         Name of the layer in which the same weights are stored already; None for a layer with weights of its own.
+    shared
+        How many of its weights layers before it store, where it has others beside them.
     """
 
     weights: int
@@ -45,11 +49,12 @@ class WeightMemory:
     bias_bits: int
     nonzero: float
     stored_in: str | None = None
+    shared: int = 0
 
     @property
     def total(self) -> int:
         """Bits in all; of weights that another layer stores, none."""
-        own = self.weights * self.bits + self.table_bits if self.stored_in is None else 0
+        own = (self.weights - self.shared) * self.bits + self.table_bits if self.stored_in is None else 0
         return own + self.bias_bits
 
 
@@ -86,7 +91,8 @@ class Memory:
         (attention, recurrent weights, a class of one's own), at 32 bits as far as nothing quantizes it. So are weights
         that are no parameters, where a forward pass has shown them.
     norm_bits
-        Batch norms, folded into one factor and one offset of 32 bits a channel.
+        Batch norms, and other norms with running statistics, folded into one factor and one offset of 32 bits a
+        channel.
     other_bits
         Parameters of one axis that are no bias of a layer in `weights` and no batch norm: 32 bits each.
     """
@@ -136,7 +142,7 @@ def memory_of(
     plan = () if spec is None else make_plan(model, spec).choices
     choices = {choice.name: choice.setting for choice in plan if choice.target not in CONSTANT_TARGETS}
     biases = {choice.name: choice.setting for choice in plan if choice.target == "biases"}
-    stored: dict[int, str] = {}
+    stored = _Stored()
     weights = {}
     for name, layer in model.named_modules():
         if not isinstance(layer, Weighted):
@@ -151,9 +157,10 @@ def memory_of(
             table_bits=0 if setting is None else FLOAT_BITS * setting.table_numbers(setting.groups(channels)),
             bias_bits=_bias_bits(biases.get(name), _own_biases(layer, stored)),
             nonzero=float((weight != 0).double().mean()),
-            stored_in=_owner(stored, name, _held(layer)),
+            **stored.put(name, _held(layer, "weight"), weight.numel()),
         )
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    batch_norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    norms = list(dict.fromkeys([*batch_norms, *statistics_of(model).values()]))
     others, vectors = _others(model, weights, norms, stored)
     for name, shapes in (fixed or {}).items():
         place = f"{name} (fixed)" if name in weights | others else name
@@ -176,19 +183,21 @@ def memory_of(
 
 
 def _others(
-    model: nn.Module, layers: Mapping[str, WeightMemory], norms: list[_BatchNorm], stored: dict[int, str]
+    model: nn.Module, layers: Mapping[str, WeightMemory], norms: Sequence[_NormBase], stored: _Stored
 ) -> tuple[dict[str, WeightMemory], int]:
     """Parameters that belong to no convolution, linear layer or batch norm: those with axes by name, and how many
     numbers the rest holds."""
-    counted = {id(item) for norm in norms for item in norm.parameters()}
+    # what a subclass holds beside the weights and the bias of its kind is stored too (low-rank additions, gates)
+    kinds = [*norms, *map(model.get_submodule, layers)]
+    counted = {id(item) for layer in kinds for which in ("weight", "bias")
+               for item in _held(layer, which, with_tables=True)}  # fmt: skip
     found, vectors = {}, 0
     for name, parameter in model.named_parameters():
         owner, _, own = name.rpartition(".")
-        inside = any(owner == layer or owner.startswith(layer + ".") for layer in layers)
-        if inside or id(parameter) in counted:
+        if id(parameter) in counted:
             continue
         if parameter.ndim < 2:
-            vectors += parameter.numel()
+            vectors += parameter.numel() - stored.put(name, [parameter], parameter.numel())["shared"]
             continue
         place = owner if own == "weight" and owner else name
         found[place] = WeightMemory(
@@ -197,7 +206,7 @@ def _others(
             table_bits=0,
             bias_bits=0,
             nonzero=float((parameter.detach() != 0).double().mean()),
-            stored_in=_owner(stored, place, parameter),
+            **stored.put(place, [parameter], parameter.numel()),
         )
     return found, vectors
 
@@ -211,28 +220,61 @@ def _bias_bits(setting: Setting | None, own: int) -> int:
     return _bits(setting) * own + (FLOAT_BITS * setting.table_numbers(1) if setting is not None and own else 0)
 
 
-def _own_biases(layer: Weighted, stored: dict[int, str]) -> int:
+def _own_biases(layer: Weighted, stored: _Stored) -> int:
     """How many numbers its bias holds that no layer before it stores."""
-    bias = _held(layer, "bias")
-    if layer.bias is None or (bias is not None and bias.untyped_storage()._cdata in stored):
+    if layer.bias is None:
         return 0
-    if bias is not None:
-        stored[bias.untyped_storage()._cdata] = ""
-    return layer.bias.numel()
+    return layer.bias.numel() - stored.put("", _held(layer, "bias"), layer.bias.numel())["shared"]
 
 
-def _held(layer: nn.Module, which: str = "weight") -> Tensor | None:
-    """The parameter that the weights or biases are, or are made of."""
-    named = layer.named_parameters()
-    return next((item for name, item in named if name == which or name.startswith(f"parametrizations.{which}.")), None)
+def _held(layer: nn.Module, which: str, *, with_tables: bool = False) -> list[nn.Parameter]:
+    """The parameter that the weights or biases are, or those that they are made of (parametrized, normed, pruned)."""
+    inside = f"parametrizations.{which}."
+    exact = {which, f"{which}_orig", f"{which}_g", f"{which}_v"} if which not in layer._parameters else {which}
+    return [item for name, item in layer.named_parameters()
+            if name in exact or name.startswith(inside if with_tables else f"{inside}original")]  # fmt: skip
 
 
-def _owner(stored: dict[int, str], name: str, weight: Tensor | None) -> str | None:
-    """The layer that was first to hold this memory; None if it is this one."""
-    if weight is None:
-        return None
-    first = stored.setdefault(weight.untyped_storage()._cdata, name)
-    return None if first == name else first
+class _Stored:
+    """What parameters hold, number by number: some share a storage and no number, others are parts of one another."""
+
+    def __init__(self) -> None:
+        self._taken: dict[tuple[int, int], Tensor] = {}
+        self._holders: dict[tuple[int, int], list[tuple[str, Tensor]]] = {}
+
+    def put(self, name: str, parts: Sequence[Tensor], count: int) -> dict[str, Any]:
+        """`stored_in` and `shared` of the layer's `count` weights, which these parameters are, or are made of."""
+        before = [self._holder(x) for x in parts]
+        new = [self._put(name, x) for x in parts]
+        if parts and None not in before:
+            return {"stored_in": before[0], "shared": count}
+        return {"stored_in": None, "shared": count - new[0] if [x.numel() for x in parts] == [count] else 0}
+
+    def _holder(self, x: Tensor) -> str | None:
+        """The first of those before that hold all of its numbers."""
+        return next(
+            (
+                name
+                for name, whole in self._holders.get(_memory(x), ())
+                if x is whole or in_common(x, whole) == x.numel()
+            ),
+            None,
+        )
+
+    def _put(self, name: str, x: Tensor) -> int:
+        """How many of its numbers nothing before held."""
+        self._holders.setdefault(_memory(x), []).append((name, x))
+        size = x.untyped_storage().nbytes() // x.element_size()
+        taken = self._taken.setdefault(_memory(x), torch.zeros(size, dtype=torch.bool))
+        apart = [size if stride else 1 for size, stride in zip(x.shape, x.stride(), strict=True)]
+        places = taken.as_strided(apart, x.stride(), x.storage_offset())
+        found = places.numel() - int(places.sum())
+        places.fill_(True)
+        return found
+
+
+def _memory(x: Tensor) -> tuple[int, int]:
+    return x.untyped_storage()._cdata, x.element_size()
 
 
 def _kept(sizes: Sequence[int]) -> StateMemory:

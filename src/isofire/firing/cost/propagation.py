@@ -31,6 +31,7 @@ from isofire.firing.cost.operations import (
     SUMS,
     SUMS_OF_TWO,
 )  # fmt: skip
+from isofire.firing.cost.varying import varying
 
 
 def propagate(call: Call) -> Events | list[Events]:
@@ -38,10 +39,11 @@ def propagate(call: Call) -> Events | list[Events]:
 
     Whole numbers of the input that are scaled or shifted to real ones are pixels that are normalised, and no events.
     """
-    found = _passed_on(call)
-    if isinstance(found, list):
-        return found
-    if found.count is None:
+    passed = _passed_on(call)
+    if isinstance(passed, list):
+        return [varying(call, item) for item in passed]
+    found = varying(call, passed)
+    if passed.count is None:
         found = counted_anew(call)
     normalised = call.name in NORMALISING and not found.whole and set(found.forms) == {LEVELS}
     if found.count is None or normalised or (uneven(found.forms) and not found.whole):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -16,7 +15,6 @@ from isofire.firing.cost.events import Events, Source
 from isofire.firing.cost.forms import Form
 from isofire.firing.cost.left_out import LeftOut, left_out
 from isofire.firing.cost.meter import height_of
-from isofire.firing.cost.routes import Routes
 from isofire.firing.cost.trace import RECURRENCE, Trace
 from isofire.running import device_of, evaluating, forward
 
@@ -28,21 +26,38 @@ class SynopsPerSpike(Mapping[str, Tensor]):
     ----------
     left_out
         Places with weights whose operations are no such sum over spikes, and are not in it.
-    by_input
-        Places to which events of the input come: their operations are the same whatever fires, and not in it.
+    driven
+        Synapses that spikes come to, of the few images that were looked at.
+    input_synapses
+        Place to which events of the input come -> synapses that they come to there.
     own_states
         Modules whose own code keeps numbers from step to step, which are in no state memory.
+    unknown_neurons
+        Modules that give spikes and are no neurons that isofire knows, so that no rate holds them.
     """
 
     def __init__(
         self,
         weights: Mapping[str, Tensor],
         left_out: tuple[LeftOut, ...] = (),
-        by_input: tuple[LeftOut, ...] = (),
+        driven: float = 0.0,
+        input_synapses: Mapping[str, float] | None = None,
         own_states: tuple[str, ...] = (),
+        unknown_neurons: tuple[LeftOut, ...] = (),
     ) -> None:
-        self._weights, self.left_out, self.by_input = dict(weights), left_out, by_input
-        self.own_states = own_states
+        self._weights, self.left_out, self.driven = dict(weights), left_out, driven
+        self.input_synapses, self.own_states = dict(input_synapses or {}), own_states
+        self.unknown_neurons = unknown_neurons
+
+    @property
+    def by_input(self) -> tuple[LeftOut, ...]:
+        """Places to which events of the input come: their operations are the same whatever fires, and not in it."""
+        total = max(self.driven + sum(self.input_synapses.values()), 1)
+        reason = "driven by the input's events, whatever fires"
+        return tuple(
+            LeftOut(name=name, reason=reason, share=size / total, of="the synapses that events come to")
+            for name, size in self.input_synapses.items()
+        )
 
     def __getitem__(self, name: str) -> Tensor:
         return self._weights[name]
@@ -88,9 +103,7 @@ def reach(model: nn.Module, inputs: Tensor) -> SynopsPerSpike:
         return probe.run(inputs.detach().clone())
 
 
-def reach_on(
-    model: nn.Module, inputs: Tensor, images: int | None = None, *, routes: Routes | None = None
-) -> SynopsPerSpike:
+def reach_on(model: nn.Module, inputs: Tensor, images: int | None = None) -> SynopsPerSpike:
     """`reach`, on as few images of a batch as the model takes, where the model is.
 
     Parameters
@@ -99,17 +112,13 @@ def reach_on(
         A batch, as the model takes it.
     images
         How many it holds, where that is known.
-    routes
-        Lists the products of the model on those images.
 
     Raises
     ------
     ModelError, DataError
         As `reach` and `isofire.adapters.input_axis`.
     """
-    part, _ = few_of(model, inputs, images)
-    with nullcontext() if routes is None else routes.listening():
-        return reach(model, part)
+    return reach(model, few_of(model, inputs, images)[0])
 
 
 def few_of(model: nn.Module, inputs: Tensor, images: int | None = None) -> tuple[Tensor, int]:
@@ -155,11 +164,31 @@ class _Probe:
         others = left_out(self.model, self.trace, self._steps(), find_keepers(self.model))
         unknown = [item for item in others if item.of != "states"]
         states = tuple(item.name for item in others if item.of == "states")
-        return SynopsPerSpike(found, (*missing, *unknown), self._by_input(driven), states)
+        strangers = self._unknown_neurons(sum(map(len, found.values())))
+        return SynopsPerSpike(found, (*missing, *unknown), driven, self.input_synapses, states, strangers)
 
     def _steps(self) -> int:
+        return sum(steps for steps, _ in self._sizes())
+
+    def _sizes(self) -> list[tuple[int, int]]:
+        """Steps and images of each call of the first neuron."""
         (module, adapter), kept = next(zip(self.trace.neurons.values(), self.leaves.values(), strict=True))
-        return sum(len(adapter.spikes(module, leaf.detach())) for leaf, _ in kept)
+        return [tuple(adapter.spikes(module, leaf.detach()).shape[:2]) for leaf, _ in kept]
+
+    def _unknown_neurons(self, known: int) -> tuple[LeftOut, ...]:
+        modules, calls = dict(self.model.named_modules()), sum(steps * images for steps, images in self._sizes())
+        found = {name: (how, size / calls) for name, (how, size) in self.trace.unknown_spikes.found().items()}
+        total = known + sum(size for _, size in found.values())
+        return tuple(
+            LeftOut(
+                name=name or "(model)",
+                reason=f"{type(modules[name]).__name__} gives spikes ({how}) that are in no rate, since isofire knows "
+                "no such neuron (see isofire.adapters.register)",
+                share=size / total,
+                of="neurons",
+            )
+            for name, (how, size) in found.items()
+        )
 
     def _differentiate(self, found: dict[str, Tensor], site: str, total: Tensor) -> None:
         flat = [(name, leaf, height) for name, kept in self.leaves.items() for leaf, height in kept]
@@ -170,14 +199,6 @@ class _Probe:
             ]
             if any(grad is not None for *_, grad in rows):
                 self._add(found, name, site, rows)
-
-    def _by_input(self, driven: float) -> tuple[LeftOut, ...]:
-        total = driven + sum(self.input_synapses.values())
-        reason = "driven by the input's events, whatever fires"
-        return tuple(
-            LeftOut(name=name, reason=reason, share=size / total, of="the synapses that events come to")
-            for name, size in self.input_synapses.items()
-        )
 
     def _add(self, found: dict[str, Tensor], name: str, site: str, parts: list[Any]) -> None:
         """The gradient that all images and steps share, [n]."""

@@ -29,15 +29,14 @@ from isofire.firing.cost.events import (
     Source,
     counted,
     is_whole,
-    lies_within,
-    named_tensors,
-    storage_of,
 )  # fmt: skip
 from isofire.firing.cost.operations import KNOWN, PLACED
 from isofire.firing.cost.own_states import OwnStates
 from isofire.firing.cost.position import Position
 from isofire.firing.cost.propagation import propagate
 from isofire.firing.cost.same_padding import SamePadding
+from isofire.firing.cost.stored import Stored, lies_within
+from isofire.firing.cost.unknown_spikes import UnknownSpikes
 from isofire.firing.cost.uses import Leaving, Uses, work_not_counted
 from isofire.firing.cost.ways import Ways
 from isofire.firing.cost.written_out import WrittenOut
@@ -85,12 +84,12 @@ class Trace(TorchDispatchMode):
         """(module, operation) of what no rule knows."""
         self.uses = Uses()
         self.own_states = OwnStates()
+        self.unknown_spikes = UnknownSpikes()
         self.neuron_calls = 0
         self._memory = EventMemory()
         self._paused = False
         self._position = Position(model)
-        self._parameters: dict[int, list[str]] = {}
-        self._stored: list[tuple[str, Tensor]] = []
+        self._stored = Stored(model)
         self._written_out = WrittenOut()
         self._same_padding = SamePadding()
 
@@ -102,10 +101,7 @@ class Trace(TorchDispatchMode):
     @contextmanager
     def following(self) -> Iterator[Trace]:
         """Hooks on the model, and none left behind; forward passes belong into `run`."""
-        self._parameters.clear()
-        self._stored = named_tensors(self.model)
-        for name, tensor in self._stored:
-            self._parameters.setdefault(storage_of(tensor)._cdata, []).append(name)
+        self._stored = Stored(self.model)
         fast = torch.backends.mha.get_fastpath_enabled()
         with ExitStack() as stack:
             for name, (neuron, adapter) in self.neurons.items():
@@ -131,16 +127,18 @@ class Trace(TorchDispatchMode):
 
     def is_stored(self, weight: Tensor | None) -> bool:
         """Whether it is a parameter or buffer of the model, or a view of one."""
-        return weight is not None and storage_of(weight)._cdata in self._parameters
+        return weight is not None and self._stored.has(weight)
 
     def fixed(self, weight: Tensor) -> Tensor | None:
         """All of the weights that a contact's are part of, where none of them is a parameter: a buffer, a tensor of the
         model's own, or one made of these; None for weights made of parameters, and for a state at rest."""
-        if self._memory.made_of(weight):
+        if self._made_of(weight):
             return None
-        place = storage_of(weight)._cdata
-        whole = next((tensor for _, tensor in self._stored if storage_of(tensor)._cdata == place), weight)
+        whole = next((tensor for _, tensor in self._stored.holders(weight)), weight)
         return whole if bool(whole.any()) else None
+
+    def _made_of(self, x: Tensor) -> frozenset[str]:
+        return self._stored.names(x, self._memory.made_of(x))
 
     def run(self, inputs: Tensor, forward: Callable[[nn.Module, Tensor], Any]) -> Any:
         """One forward pass."""
@@ -149,8 +147,9 @@ class Trace(TorchDispatchMode):
         self._position.clear()
         self._written_out.clear()
         self.uses.clear()
+        self.unknown_spikes = UnknownSpikes()
         registered = {id(item) for item in self.model.parameters()}
-        for name, tensor in self._stored:
+        for name, tensor in self._stored.named:
             own = frozenset((name,)) if id(tensor) in registered else frozenset[str]()
             self._memory.write(tensor, Source.WEIGHTS, made_of=own)
         self._memory.write(inputs, Source.INPUT, counted(inputs, LEVELS))
@@ -171,6 +170,8 @@ class Trace(TorchDispatchMode):
             self._same_padding.see(name, args, output)
             with _differentiable():
                 self._arrive(name, args, output, self._source_inside)
+            self._memory.see_inside(*([x for x in tree_leaves(part) if isinstance(x, Tensor)]
+                                      for part in ((args, options), output)))  # fmt: skip
             return output
         if self.uses.waiting:
             self._see_what_enters(args, options)
@@ -211,20 +212,23 @@ class Trace(TorchDispatchMode):
     def _follow(self, call: Call, source: Source, outputs: list[Tensor]) -> None:
         found: Events | list[Events] = NONE
         given = [x for x in tree_leaves((call.args, call.options)) if isinstance(x, Tensor)]
-        made_of = frozenset[str]().union(*map(self._memory.made_of, given))
+        made_of = frozenset[str]().union(*map(self._made_of, given))
         ways: Ways | None = None
         if sites := self._arrive(call.name, call.args, call.output, self._memory.source):
             self.uses.counted |= made_of
             ways = self.own_states.through(sites[0], call.place, map(self._memory.ways, given))
         elif source >= Source.INPUT:
             found = self._written_out.straight_through(call) or propagate(call)
+            self.unknown_spikes.see(call, found, map(self._memory.ways, given))
             ways = self.own_states.after(call, map(self._memory.ways, given))
             known = self._look_up(call)
             if known and made_of and work_not_counted(call):
                 self.uses.lose(made_of, call.name)
+            if (weight := self._written_out.added_up(call, found)) is not None:
+                self.uses.lose(self._made_of(weight), "a weighted sum")
             self._written_out.keep(call)
         elif source == Source.WEIGHTS:
-            self.uses.see_parts(call, self._stored)
+            self.uses.see_parts(call, self._stored.named)
         events = found if isinstance(found, list) else [found, *[NONE] * len(outputs)]
         for tensor, item in zip(outputs, events, strict=False):
             self._memory.write(tensor, source, item, made_of if source == Source.WEIGHTS else frozenset(), ways)
@@ -245,7 +249,7 @@ class Trace(TorchDispatchMode):
         if self._paused or self._position.neuron is not None:
             return
         if self._memory.source(x) == Source.WEIGHTS:
-            self.uses.lose(self._memory.made_of(x), f"{how}(), outside of torch")
+            self.uses.lose(self._made_of(x), f"{how}(), outside of torch")
         elif self._memory.source(x) >= Source.INPUT:
             self.uses.leave(self._position.module, how)
 
@@ -273,6 +277,7 @@ class Trace(TorchDispatchMode):
         ]
         for item in found:
             events = NONE if item.x is None else self._memory.events(item.x)
+            self.unknown_spikes.arrive(events)
             origin = Source.SPIKES if item.x is None else source(item.x)
             state = neuron is not None and origin == Source.SPIKES
             if state and item.x is not None and events.count is None and is_whole(item.x):
@@ -299,8 +304,8 @@ class Trace(TorchDispatchMode):
         module = self._position.module
         if weight is None:
             return f"{module} {ACTIVATIONS}".strip()
-        names = self._parameters.get(storage_of(weight)._cdata)
-        if names is None:
+        names = [name for name, _ in self._stored.holders(weight)]
+        if not names:
             return module or "(model)"
         name = next((item for item in names if item.rpartition(".")[0] == module), names[0])
         owner, _, own = name.rpartition(".")
@@ -319,6 +324,7 @@ class Trace(TorchDispatchMode):
                 events = self._fired(name, module, adapter, output)
                 tensors = [x for x in tree_leaves(output) if isinstance(x, Tensor)]
                 spikes, *others = tensors
+                self._memory.leave_neuron()
                 # a state may hold the spikes themselves, or a step of them
                 for tensor in (x for x in others if not lies_within(x, spikes)):
                     self._memory.write(tensor, Source.SPIKES)

@@ -16,8 +16,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from isofire.firing.cost.call import Call
-from isofire.firing.cost.events import Source, storage_of
+from isofire.firing.cost.events import Source
 from isofire.firing.cost.operations import MEANS, NORMS, SUMS
+from isofire.firing.cost.stored import lies_within
 
 _ADDED = frozenset(("add", "sub", "rsub"))
 _PUT_BESIDE = frozenset((
@@ -107,9 +108,8 @@ class Uses:
         if self.read_by is None or call.name not in ("add", "sub", "stack"):
             return
         for x in (x for x in tree_leaves(call.args) if isinstance(x, Tensor)):
-            memory = storage_of(x)._cdata
             whole = [name for name, item in stored if isinstance(item, nn.Parameter) and x.numel() < item.numel()
-                     and storage_of(item)._cdata == memory]  # fmt: skip
+                     and lies_within(x, item)]  # fmt: skip
             self.lose(whole, f"parts, chosen after {self.read_by}()")
 
     def leave(self, module: str, how: str) -> None:

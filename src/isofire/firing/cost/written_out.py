@@ -6,11 +6,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from isofire.firing.cost.call import Call
 from isofire.firing.cost.contacts import Arrival
 from isofire.firing.cost.events import Events, Source, storage_of
+from isofire.firing.cost.operations import ADAPTIVE_POOLS, AVERAGE_POOLS, MEANS, MOVES, SUMS, SUMS_OF_TWO
 from isofire.firing.cost.uses import weighted_sum
+
+_ADDS = SUMS | MEANS | AVERAGE_POOLS | ADAPTIVE_POOLS | SUMS_OF_TWO
 
 
 class WrittenOut:
@@ -22,15 +26,22 @@ class WrittenOut:
     def __init__(self) -> None:
         # held with their tensors, since the memory of one that is gone is given to others
         self._scaled: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self._gained: dict[int, tuple[Tensor, Tensor]] = {}
         self._less: dict[int, tuple[Tensor, Tensor, Events]] = {}
 
     def clear(self) -> None:
         """A new forward pass."""
         self._scaled.clear()
+        self._gained.clear()
         self._less.clear()
 
     def keep(self, call: Call) -> None:
         """Remember a product by elements with one weight an element, and a difference of events and real numbers."""
+        given = [x for x in call.tensors() if call.depends(x)]
+        passes = call.name in MOVES or (call.name in SUMS_OF_TWO and len(given) == 1)
+        if passes and given and (held := self._gained.get(storage_of(given[0])._cdata)):
+            for output in tree_leaves(call.output):
+                self._gained[storage_of(output)._cdata] = output, held[1]
         a, b = _both(call)
         if a is None or b is None or call.func._schema.is_mutable:
             return
@@ -41,6 +52,7 @@ class WrittenOut:
         x, weight = (a, b) if call.source(a) > call.source(b) else (b, a)
         if x.shape == call.output.shape and call.source(weight) == Source.WEIGHTS and weight.numel() > 1:
             self._scaled[storage_of(call.output)._cdata] = call.output, x, weight
+            self._gained[storage_of(call.output)._cdata] = call.output, weight
 
     def straight_through(self, call: Call) -> Events | None:
         """Events of `x - x`, which is nothing, and of `(h - x) + x`, which is h; None for all else."""
@@ -67,6 +79,17 @@ class WrittenOut:
         if product.stride() != x.stride() or not weighted_sum(name, args, spread):
             return None
         return [Arrival(weight, x.numel(), given, 0, lambda ones: ones.expand(x.shape), "sum")]
+
+    def added_up(self, call: Call, found: Events | list[Events]) -> Tensor | None:
+        """Weights that scaled events which the operation adds up to real numbers in another way than `summed_up` sees:
+        pooled, or parts of one tensor one after the other."""
+        if isinstance(found, list) or found.count is not None or call.name not in _ADDS:
+            return None
+        given = [x for x in call.tensors() if call.depends(x)]
+        if not given or any(call.events(x).count is None for x in given):
+            return None
+        weights = [self._gained.get(storage_of(x)._cdata, (x, None))[1] for x in given]
+        return weights[0] if all(weight is weights[0] for weight in weights) else None
 
 
 def _both(call: Call) -> tuple[Tensor | None, Tensor | None]:

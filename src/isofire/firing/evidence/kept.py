@@ -3,7 +3,7 @@
 Accuracy: the interval of the images lost less those won, against a margin. Firing: the interval of drift ÷ noise
 floor, against another; what unchanged rates would show is taken off its lower end. Several seeds are judged by their
 mean, see `isofire.firing.evidence.seed_spread`. Which floor a row has, `isofire.study.reference` says. Nothing is kept
-of a baseline at chance: its accuracy is undecided at best.
+of a baseline at chance: its accuracy is undecided at best, and so is the firing of a network with spikes in no rate.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from isofire.firing.evidence.student import LEVEL
 from isofire.firing.evidence.summary import DriftVsFloor
 
 Row = Mapping[str, Any]
-OpenBy = Literal["images", "seeds", "floor", "baseline"]
+OpenBy = Literal["images", "seeds", "floor", "baseline", "neurons"]
 LAYER_MEAN = "emd_layer_mean"
 _BLOCKS = 40
 """Of a recording, where a row does not say in how many blocks its images lay."""
@@ -43,7 +43,7 @@ class Kept:
         Drift ÷ noise floor with its interval; None without a floor.
     open_by
         What leaves it undecided: "seeds" if these images would decide it, were it not for how far seeds differ;
-        "baseline" if that is at chance.
+        "baseline" if that is at chance; "neurons" if some are in no rate.
     """
 
     accuracy: Outcome
@@ -149,6 +149,9 @@ def kept(
         drift, unit = (over_seeds_and_images(parts, pooled.drift) for parts in (drifts, _alike(units)))
         multiple = _multiple(drift, unit)
     accuracy, firing = _outcomes(drop, multiple, allowed)
+    if firing == "keeps" and any(row.get("firing_left_out") for row in rows):
+        return Kept(accuracy=accuracy, firing="undecided", drop=drop, multiple=multiple,
+                    open_by=None if accuracy == "fails" else "neurons")  # fmt: skip
     if accuracy == "keeps" and any(doubt_of(row) for row in rows):
         return Kept(accuracy="undecided", firing=firing, drop=drop, multiple=multiple,
                     open_by=None if firing == "fails" else "baseline")  # fmt: skip

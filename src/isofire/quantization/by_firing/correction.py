@@ -1,12 +1,12 @@
 """A bias for each channel that brings its neurons' rates back.
 
 Weights and membranes of few bits shift whole channels. A constant added to a channel's input current, which a norm's or
-a layer's bias holds at no cost, takes most of it back (layer-wise bias calibration, 2106.06984; here the rates are
-matched by running the layer, not by a formula). All channels are searched at once. More current never lowers a
-channel's mean rate, so halving finds where that is right, even for a channel that does not fire at all; small steps
-from there, or from no shift at all, whichever is nearer, then bring each neuron's rate as near as one constant can.
-Where channels act on each other, as those of recurrent neurons, what each found by itself is tried together, and as
-much of it is kept as brings the layer nearer.
+a layer's bias holds at no cost (`bias.py` finds which), takes most of it back (layer-wise bias calibration, 2106.06984;
+here the rates are matched by running the layer, not by a formula). All channels are searched at once. More current
+never lowers a channel's mean rate, so halving finds where that is right, even for a channel that does not fire at all;
+small steps from there, or from no shift at all, whichever is nearer, then bring each neuron's rate as near as one
+constant can. Where channels act on each other, as those of recurrent neurons, what each found by itself is tried
+together, and as much of it is kept as brings the layer nearer.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -17,10 +18,11 @@ from isofire.running import by_parts, by_place, evaluating, forward, hooked
 
 
 def normed_layers(model: nn.Module, batches: Iterable[Tensor], layers: Sequence[str]) -> frozenset[str]:
-    """Those of the layers whose every output is read once, by a batch norm that is given nothing else.
+    """Those of the layers whose every output is read once, by a batch or instance norm that is given nothing else.
 
-    A sum, an activation in between, a second reader (the shortcut of a residual block) or a norm that several layers
-    share make the scale of an output matter: such layers are not among them.
+    A sum, an activation in between, a second reader (the shortcut of a residual block), a norm that several layers
+    share or one whose channels are not the layer's outputs (of tokens, of maps that a linear layer makes) make the
+    scale of an output matter: such layers are not among them.
 
     Parameters
     ----------
@@ -42,7 +44,7 @@ def normed_layers(model: nn.Module, batches: Iterable[Tensor], layers: Sequence[
 def _result(model: nn.Module, inputs: Tensor, layers: Sequence[str], readers: _Readers) -> Any:
     """What the network returns, read along."""
     watched = {name: model.get_submodule(name) for name in layers}
-    norms = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
+    norms = {name: module for name, module in model.named_modules() if isinstance(module, _NormBase)}
     handles = chain(
         (module.register_forward_hook(readers.made(name)) for name, module in watched.items()),
         (module.register_forward_pre_hook(readers.entered(name), with_kwargs=True) for name, module in norms.items()),
@@ -60,6 +62,9 @@ class _Readers(TorchDispatchMode):
         # storage -> the layer that made it; `_kept` keeps memory from being given to another tensor
         self._maker: dict[int, str] = {}
         self._kept: list[Tensor] = []
+        # storage -> where each of its outputs begins: how many, how far apart, the first
+        self._outputs: dict[int, tuple[int, int, int]] = {}
+        self._by_instance: set[int] = set()
         self._unread: set[int] = set()
         self._elsewhere: set[str] = set()
         self._given: dict[str, set[str | None]] = {}
@@ -73,7 +78,7 @@ class _Readers(TorchDispatchMode):
     def made(self, layer: str) -> Any:
         """The hook that takes down an output of this layer."""
 
-        def note(_module: nn.Module, _args: Any, output: Any) -> None:
+        def note(module: nn.Module, _args: Any, output: Any) -> None:
             if not isinstance(output, Tensor):
                 self._elsewhere.add(layer)
                 return
@@ -82,6 +87,7 @@ class _Readers(TorchDispatchMode):
                 # it gives on what another made
                 self._elsewhere |= {layer, self._maker[place]}
             self._maker[place] = layer
+            self._outputs[place] = _along(output, -1 - len(getattr(module, "kernel_size", ())))
             self._unread.add(place)
             self._kept.append(output)
 
@@ -94,6 +100,9 @@ class _Readers(TorchDispatchMode):
             args, _ = by_place(module, args, kwargs)
             given = args[0] if args and isinstance(args[0], Tensor) else None
             self._given.setdefault(norm, set()).add(None if given is None else self._maker.get(_place(given)))
+            if isinstance(module, _InstanceNorm) and given is not None and self._fits(given):
+                # it works on [1, N * C, ...]
+                self._by_instance.add(_place(given))
             self._inside.append(norm)
 
         return note
@@ -108,7 +117,7 @@ class _Readers(TorchDispatchMode):
             # a view is the same memory; what reads it is still to come
             for value in tree_leaves((args, kwargs)):
                 if isinstance(value, Tensor) and (place := _place(value)) in self._maker:
-                    self._read(place)
+                    self._read(place, value)
         return func(*args, **(kwargs or {}))
 
     @property
@@ -116,10 +125,15 @@ class _Readers(TorchDispatchMode):
         """The watched layers that were called."""
         return {*self._maker.values(), *self._elsewhere}
 
-    def _read(self, place: int) -> None:
-        if not self._inside or place not in self._unread:
+    def _read(self, place: int, value: Tensor) -> None:
+        taken_back = bool(self._inside) and (place in self._by_instance or self._fits(value))
+        if not taken_back or place not in self._unread:
             self._elsewhere.add(self._maker[place])
         self._unread.discard(place)
+
+    def _fits(self, value: Tensor) -> bool:
+        """Whether the outputs of the layer that made it lie on axis 1, where torch's operations have channels."""
+        return value.ndim > 1 and _along(value, 1) == self._outputs.get(_place(value))
 
     def found(self, result: Any) -> frozenset[str]:
         """The layers that norms alone read, given what the network returned."""
@@ -128,6 +142,10 @@ class _Readers(TorchDispatchMode):
         unread = {self._maker[place] for place in self._unread}
         alone = {layer for makers in self._given.values() for layer in makers}
         return frozenset(layer for layer in alone - shared - returned - unread - self._elsewhere if layer is not None)
+
+
+def _along(tensor: Tensor, axis: int) -> tuple[int, int, int]:
+    return tensor.shape[axis], tensor.stride(axis), int(tensor.storage_offset())
 
 
 def _place(tensor: Tensor) -> int:

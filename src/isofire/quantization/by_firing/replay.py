@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -83,7 +84,8 @@ class Replay:
         Parameters
         ----------
         shift
-            `[C]`, added to the input currents; behind the norm, if the neuron applies one itself.
+            Added to the input currents of each image's neurons, `[C, ...]`; of a neuron that applies a norm itself
+            `[C]`, added behind the norm.
         """
         total: Tensor | None = None
         self.samples = 0
@@ -106,7 +108,7 @@ class Replay:
         """Spikes of each neuron, and what the neuron returned; `before`: what it returned in the call before."""
         args, kwargs = call.after(before)
         if shift is not None:
-            args = (self._moved(call.input, shift), *args[1:])
+            args = (call.input + shift.to(call.input), *args[1:])
         output = self.neuron(*args, **kwargs)
         spikes = self.adapter.spikes(self.neuron, output)
         self.samples += spikes.shape[0] * spikes.shape[1]
@@ -114,14 +116,11 @@ class Replay:
         return (spikes_per_neuron(spikes) if summed is None else _by_channel(over_images(summed))), output
 
     def shift_(self, shift: Tensor) -> None:
-        """Have the currents of the stored calls larger by `shift` [C], as a bias before them makes them."""
+        """Have the currents of the stored calls larger by `shift` `[C, ...]`, as a bias before them makes them."""
         self.batches = [
-            [call._replace(args=(self._moved(call.input, shift), *call.args[1:])) for call in calls]
+            [call._replace(args=(call.input + shift.to(call.input), *call.args[1:])) for call in calls]
             for calls in self.batches
         ]
-
-    def _moved(self, x: Tensor, shift: Tensor) -> Tensor:
-        return x + shift.to(x).view(-1, *(1,) * (x.ndim - 1 - self.channel_axis))
 
 
 def spikes_per_neuron(spikes: Tensor) -> Tensor:
@@ -136,18 +135,15 @@ def _by_channel(total: Tensor) -> Tensor:
     return total.long().reshape(total.shape[0] if total.ndim else 1, -1)
 
 
-class _shifted:
+@contextmanager
+def _shifted(norm: _BatchNorm | None, shift: Tensor | None) -> Iterator[None]:
     """A norm whose bias is larger by `shift` inside."""
-
-    def __init__(self, norm: _BatchNorm | None, shift: Tensor | None) -> None:
-        self.bias = None if norm is None or shift is None else norm.bias
-        self.shift = shift
-
-    def __enter__(self) -> None:
-        if self.bias is not None and self.shift is not None:
-            self.kept = self.bias.detach().clone()
-            self.bias.data.add_(self.shift)
-
-    def __exit__(self, *error: object) -> None:
-        if self.bias is not None:
-            self.bias.data.copy_(self.kept)
+    if norm is None or norm.bias is None or shift is None:
+        yield
+        return
+    kept = norm.bias.detach().clone()
+    norm.bias.data.add_(shift)
+    try:
+        yield
+    finally:
+        norm.bias.data.copy_(kept)

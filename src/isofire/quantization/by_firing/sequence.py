@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from isofire.adapters import find_neurons
 from isofire.errors import ModelError, SpecError
 from isofire.neurons import MembraneQuantizer
 from isofire.quantization.attach import check_can_fire
-from isofire.quantization.by_firing.alone import Elsewhere, unlike
+from isofire.quantization.by_firing.alone import unlike
+from isofire.quantization.by_firing.bias import bias_of
 from isofire.quantization.by_firing.bypass import Bypass
 from isofire.quantization.by_firing.correction import search_shift
 from isofire.quantization.by_firing.fired import firing_of
@@ -37,6 +37,7 @@ from isofire.quantization.reestimate import reestimate_batch_norm
 from isofire.quantization.shared_scale import weight_scale
 from isofire.quantizers.observer import RangeObserver
 from isofire.quantizers.setting import MembraneSetting, WeightSetting
+from isofire.running import statistics_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -155,8 +156,8 @@ class ByLayer:
             yield from self.fire(name)
         elif name in self.weights:
             yield self.round(name)
-        elif self.reestimate and name in self.trace.standing_norms:
-            yield self.measure_alone(name, [call.input for calls in self.calls(name) for call in calls])
+        elif self.reestimate and name in statistics_of(self.model):
+            yield self.measure(name)
 
     # -- weights and norms -------------------------------------------------------------------------------------------
 
@@ -188,21 +189,13 @@ class ByLayer:
         self.bypass.on_weights(name)
         return Step(name, "weights rounded")
 
-    def measure(self, name: str, inputs: Sequence[Tensor]) -> Step:
-        """Measure a norm's statistics on what it is given, `[M, C, ...]` each."""
-        norm = self.model.get_submodule(name)
-        assert isinstance(norm, _BatchNorm)
-        if norm.running_mean is not None and norm.running_var is not None:
-            rows = torch.cat([x.transpose(0, 1).flatten(1) for x in inputs], 1).double()
-            norm.running_mean.copy_(rows.mean(1))
-            norm.running_var.copy_(rows.var(1, correction=min(1, rows.shape[1] - 1)))
-        return Step(name, "norm measured")
+    def measure(self, name: str) -> Step:
+        """Measure a norm on all that it is given, by its own forward, which knows where its channels are.
 
-    def measure_alone(self, name: str, inputs: Sequence[Tensor]) -> Step:
-        """Measure a norm that no neurons follow at once by its own forward, which knows where its channels are.
-
-        SpikingJelly's norms take [T, N, C, ...] in step mode "m".
+        SpikingJelly's norms take [T, N, C, ...] in step mode "m". A norm that several layers of neurons share is
+        measured at the first of them, on what all of them give it.
         """
+        inputs = [call.input for calls in self.calls(name) for call in calls]
         reestimate_batch_norm(self.model.get_submodule(name), inputs)
         return Step(name, "norm measured")
 
@@ -211,9 +204,6 @@ class ByLayer:
     def fire(self, name: str) -> Iterable[Step]:
         """Bring a layer's rates back and choose how its membranes are stored."""
         replay = self.replay(name)
-        if self.reestimate and (norm := self.trace.norms.get(name)) is not None:
-            inputs = [call.input for calls in replay.batches for call in calls]
-            yield self.measure(norm, inputs if replay.channel_axis == 1 else [x.flatten(0, 1) for x in inputs])
         if self.correct or name in self.membranes:
             replay.require_threshold(name)
         if self.correct:
@@ -261,55 +251,21 @@ class ByLayer:
         try_states(choice, membrane.quantizer, observer)
 
     def bring_back(self, name: str, replay: Replay) -> Step:
-        """Find the bias of each channel that brings its rate back, and write it where the network keeps biases."""
-        holder = self.holder(name, replay)
-        if holder is None:
+        """Find the shift of each bias that brings its neurons' rates back, and write it where the network keeps it."""
+        bias = bias_of(self.model, name, replay, self.batches[replay.reached], self.trace)
+        if bias is None:
             return Step(name, "rates corrected", note="no bias of its own reaches this layer's currents")
-        if any(holder is self.model.get_submodule(other) for other in self.kept):
+        if any(bias.holder is self.model.get_submodule(other) for other in self.kept):
             return Step(name, "rates corrected", note="the bias that reaches this layer's currents is quantized itself")
-        shift, before, after = search_shift(replay.counts, self.targets[name], replay.unit)
-        add_bias_(holder, shift)
-        if replay.norm is None:
-            replay.shift_(shift)
-        return Step(name, "rates corrected", replay.as_rate(before), replay.as_rate(after))
-
-    def holder(self, name: str, replay: Replay) -> nn.Module | None:
-        """The norm or layer whose bias is added to this layer's currents, and to nothing else's."""
-        if replay.norm is not None:
-            own = self.trace.calls[self.trace.norms[name]] == self.trace.calls[name]
-            return replay.norm if own and replay.norm.bias is not None else None
-        order = self.trace.order
-        before = [other for other in order[: order.index(name)] if not other.startswith(f"{name}.")]
-        for other in reversed(before):
-            if other in self.neurons:
-                return None
-            module = self.model.get_submodule(other)
-            if isinstance(getattr(module, "bias", None), Tensor) and len(module.bias) == len(self.targets[name]):  # type: ignore[arg-type]
-                return module if self.reaches(module, name, replay) else None
-        return None
-
-    def reaches(self, holder: nn.Module, name: str, replay: Replay) -> bool:
-        """Whether a change of this bias arrives in the layer's currents as it is, and nowhere else."""
-        unit, inputs = replay.unit, self.batches[replay.reached]
-        elsewhere = Elsewhere(self.model, name, inputs)
-        bias = holder.bias
-        assert isinstance(bias, Tensor)
-        kept = bias.detach().clone()
-        bias.add_(unit / 8)
-        try:
-            (moved,) = calls_of(self.model, name, [inputs], self.trace.calls[name])
-            alone = elsewhere.is_unmoved()
-        finally:
-            bias.copy_(kept)
-        was = replay.batches[replay.reached]
-        return (
-            alone
-            and len(moved) == len(was)
-            and all(
-                bool(torch.allclose(new.input, old.input + unit / 8, atol=1e-4 * unit, rtol=1e-5))
-                for new, old in zip(moved, was, strict=True)
-            )
+        shift, before, after = search_shift(
+            lambda shift: bias.gather(replay.counts(bias.spread(shift))),
+            bias.gather(self.targets[name]),
+            replay.unit,
         )
+        bias.add_(shift)
+        if replay.norm is None:
+            replay.shift_(bias.spread(shift))
+        return Step(name, "rates corrected", replay.as_rate(before), replay.as_rate(after))
 
     # -- what both need ----------------------------------------------------------------------------------------------
 
@@ -322,11 +278,3 @@ class ByLayer:
 
     def error(self, name: str, counts: Tensor, objective: Objective = "paired") -> Tensor:
         return firing_error(counts, self.targets[name], objective)
-
-
-@torch.no_grad()
-def add_bias_(holder: nn.Module, shift: Tensor) -> None:
-    """Add `shift` [C] to the bias of a norm or layer."""
-    bias = holder.bias
-    assert isinstance(bias, Tensor)
-    bias.add_(shift.to(bias))

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from isofire.adapters import find_neurons, from_rest
 from isofire.errors import ModelError
+from isofire.neurons import Neuron
 from isofire.running import by_place, evaluating, forward, hooked
 
 
@@ -66,8 +68,6 @@ class Trace(NamedTuple):
     order: tuple[str, ...]
     calls: dict[str, int]
     norms: dict[str, str]
-    standing_norms: frozenset[str] = frozenset()
-    """Norms that are called themselves."""
 
 
 class _Enough(Exception):
@@ -90,7 +90,7 @@ def trace(model: nn.Module, batches: Iterable[Tensor], layers: Sequence[str]) ->
     watched = {name: model.get_submodule(name) for name in layers}
     neurons = find_neurons(model)
     watched |= {name: neuron for name, (neuron, _) in neurons.items()}
-    norms = {module: name for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
+    norms = {module: name for name, module in model.named_modules() if isinstance(module, _NormBase)}
     watched |= {name: module for module, name in norms.items()}
     order: list[str] = []
     taken: dict[str, str] = {}
@@ -98,34 +98,35 @@ def trace(model: nn.Module, batches: Iterable[Tensor], layers: Sequence[str]) ->
     known: list[str] = []
     most: Counter[str] = Counter()
 
-    def note(name: str, kwargs: dict[str, Any]) -> None:
-        if name in taken.values():
-            # a norm with hooks is called, but by its neuron, which has told of it
-            return
+    awaited: list[str] = []
+
+    def note(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         calls[name] += 1
+        if name in awaited:
+            # its place is known
+            awaited.remove(name)
+            return
         order.append(name)
-        given = kwargs.get("norm")
+        given = _by_name(module, args, kwargs)[1].get("norm")
         if given in norms:
-            # a norm inside the neuron's kernel is not called itself
+            # as it is listened to, the neuron calls it before it charges
             taken[name] = norms[given]
-            calls[norms[given]] += 1
+            awaited.append(norms[given])
             order.insert(-1, norms[given])
 
     handles = (
-        module.register_forward_pre_hook(lambda _m, _a, kwargs, name=name: note(name, kwargs), with_kwargs=True)
-        for name, module in watched.items()
+        module.register_forward_pre_hook(partial(note, name), with_kwargs=True) for name, module in watched.items()
     )
     with hooked(handles), torch.no_grad(), evaluating(model), from_rest(model):
         for inputs in batches:
-            order.clear()
-            calls.clear()
+            for noted in (order, calls, awaited):
+                noted.clear()
             forward(model, inputs)
             most |= calls
             for before, name in zip([None, *order], order, strict=False):
                 if name not in known:
                     known.insert(0 if before is None else known.index(before) + 1, name)
-    own = frozenset(norms.values()) - frozenset(taken.values())
-    return Trace(_inner_first(known, neurons), dict(most), taken, own)
+    return Trace(_inner_first(known, neurons), dict(most), taken)
 
 
 def _inner_first(order: Iterable[str], neurons: Iterable[str]) -> tuple[str, ...]:
@@ -158,7 +159,7 @@ def calls_of(model: nn.Module, name: str, batches: Iterable[Tensor], expected: i
     returned: list[Any] = []
 
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        args, kwargs = by_place(module, args, kwargs)
+        args, kwargs = _by_name(module, args, kwargs)
         handed_on = _handed_on((args, kwargs), returned[0]) if returned else {}
         kept = tuple(_detached(arg) for arg in args), {k: _detached(v) for k, v in kwargs.items()}
         found[-1].append(Call(*kept, handed_on))
@@ -178,6 +179,16 @@ def calls_of(model: nn.Module, name: str, batches: Iterable[Tensor], expected: i
     if not any(found):
         raise ModelError(f"{name!r} is not called in a forward pass of {type(model).__name__}; leave it float")
     return found
+
+
+def _by_name(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The first argument by its place; the norm and the steps that one of isofire's neurons is given by their names."""
+    args, kwargs = by_place(module, args, kwargs)
+    if not isinstance(module, Neuron):
+        return args, kwargs
+    return args[:1], {**dict(zip(("norm", "repeat"), args[1:], strict=False)), **kwargs}
 
 
 def _handed_on(arguments: Any, returned: Any) -> dict[int, int]:

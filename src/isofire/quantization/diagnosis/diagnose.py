@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from isofire.adapters import Adapter, find_neurons, input_axis, no_neurons, require_kept
-from isofire.batches import Data
+from isofire.batches import Data, require_count
 from isofire.errors import SpecError
 from isofire.quantization.by_firing.fired import firing_of
 from isofire.quantization.calibration import calibration_batches
@@ -63,8 +63,7 @@ def diagnose(
     --------
     >>> print(isofire.quantization.diagnose(quantized, test_set, baseline=model))  # doctest: +SKIP
     """
-    if max_images < 1:
-        raise SpecError(f"max_images must be at least 1, got {max_images}")
+    require_count("max_images", max_images)
     neurons = find_neurons(quantized)
     if not neurons:
         raise no_neurons(quantized)

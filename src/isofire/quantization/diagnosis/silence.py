@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
@@ -127,16 +128,13 @@ def _in_full_precision(replay: Replay) -> tuple[int, float | None]:
         return int(replay.counts().sum()), None
     probe = MembraneQuantizer(Uniform(8), "pre_fire").to(replay.batches[replay.reached][0].input.device)
     probe.observer = RangeObserver()
-    adapter.attach(neuron, probe)
-    backend = neuron.backend if isinstance(neuron, Neuron) else None
-    try:
+    with ExitStack() as undo:
+        adapter.attach(neuron, probe)
+        undo.callback(adapter.detach, neuron)
         if isinstance(neuron, Neuron):
+            undo.callback(setattr, neuron, "backend", neuron.backend)
             neuron.backend = "auto"
         spikes = int(replay.counts().sum())
-    finally:
-        adapter.detach(neuron)
-        if isinstance(neuron, Neuron) and backend is not None:
-            neuron.backend = backend
     return spikes, float(probe.observer.extremes()[:, 1].max())
 
 
