@@ -13,7 +13,7 @@ from typing import Any
 
 from isofire.study import read_rows
 
-IDENTITY = ("target", "method", "bits", "range", "granularity", "placement", "options", "mode")
+IDENTITY = ("baseline", "target", "method", "bits", "range", "granularity", "placement", "options", "mode")
 
 Row = dict[str, Any]
 
@@ -119,18 +119,18 @@ def identity(row: Row) -> tuple[Any, ...]:
 def groups(rows: Iterable[Row], decisions: dict[str, Any]) -> dict[tuple[Any, ...], Group]:
     """The rows by setting, in their order."""
     found: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
-    controls: dict[tuple[str, int], Row] = {}
+    controls: dict[tuple[str, str, int], Row] = {}
     for row in rows:
         found[identity(row)].append(row)
         if row["target"] == "none" and not row["options"]:
-            controls[row["mode"], row["seed"]] = row
+            controls[row["baseline"], row["mode"], row["seed"]] = row
 
     def drop(row: Row) -> tuple[float, float, float]:
         interval = decisions[row["cell"]]["accuracy_drop"]
         return 100 * interval["low"], 100 * interval["estimate"], 100 * interval["high"]
 
     def group(some: list[Row]) -> Group:
-        beside = [controls[row["mode"], row["seed"]] for row in some]
+        beside = [controls[row["baseline"], row["mode"], row["seed"]] for row in some]
         return Group(some, [drop(row) for row in some], beside, [drop(row) for row in beside])
 
     return {key: group(some) for key, some in found.items()}
