@@ -72,6 +72,13 @@ def test_three_steps_by_hand(backend: Any) -> None:
         ({"v_reset": 1.0}, "v_reset must be finite and lie below v_threshold \\(1.0\\), got 1.0; for a soft reset"),
         ({"v_reset": math.nan}, "v_reset must be finite"),
         ({"v_reset": -math.inf}, "v_reset must be finite"),
+        ({"tau": torch.tensor([2.0, 3.0])}, r"tau must be one number .* a tensor of shape \[2\]; CubaLIF"),
+        ({"tau": "2"}, "tau must be one number .* got '2'"),
+        ({"tau": None}, "tau must be one number"),
+        ({"v_threshold": torch.tensor([1.0, 2.0])}, r"v_threshold must be one number .* shape \[2\]"),
+        ({"v_threshold": None}, "v_threshold must be one number"),
+        ({"v_reset": torch.zeros(2)}, "v_reset must be one number"),
+        ({"v_floor": torch.zeros(2)}, "v_floor must be one number"),
         ({"v_reset": None, "v_threshold": 0.0}, "soft reset needs v_threshold > 0, got 0.0"),
     ],
 )

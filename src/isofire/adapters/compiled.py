@@ -36,8 +36,15 @@ def original_name(name: str) -> str:
     return ".".join(part for part in name.split(".") if part != _ORIGINAL)
 
 
+def require_module(model: object) -> None:
+    """Raise ModelError if this is no module at all."""
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"a model must be a torch.nn.Module, got {type(model).__name__}")
+
+
 def refuse_compiled(model: nn.Module) -> None:
     """Raise ModelError if a compiled module is among the model's: it is one of what is to be changed or copied."""
+    require_module(model)
     for name, module in model.named_modules():
         if _ORIGINAL in module._modules:
             where = f"its part {original_name(name)!r}" if original_name(name) else "this model"

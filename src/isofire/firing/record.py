@@ -20,6 +20,7 @@ from isofire.adapters import (
     no_neurons,
     original,
     original_name,
+    require_module,
     reset_,
     uncompiled,
 )
@@ -56,8 +57,7 @@ def spiking_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 def spiking_adapters(model: nn.Module) -> dict[str, tuple[nn.Module, Adapter]]:
     """`spiking_layers`, each with its adapter."""
-    if not isinstance(model, nn.Module):
-        raise ModelError(f"a model must be a torch.nn.Module, got {type(model).__name__}")
+    require_module(model)
     found = find_neurons(model)
     if not found:
         raise no_neurons(model)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from isofire.adapters import copy_of
+from isofire.adapters import copy_of, require_module
 from isofire.convolution import unguard_
 from isofire.errors import ModelError, SpecError
 from isofire.lookup import native
@@ -88,6 +88,7 @@ def fast(model: nn.Module, *, path: Path = "auto", plan: bool | None = None) -> 
     >>> quick = isofire.fast(quantized)  # doctest: +SKIP
     >>> isofire.compare(model, quick, data)  # doctest: +SKIP
     """
+    require_module(model)
     isa = _isa(path)
     if isinstance(model, FastNetwork):
         raise ModelError("this network is fast already")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
-from isofire.adapters import copy_of, is_integer
+from isofire.adapters import copy_of, is_integer, require_module
 from isofire.batches import Data
 from isofire.errors import ModelError
 from isofire.quantization.attach import attach_, attach_converted_, remove_quantizer_
@@ -236,6 +236,7 @@ def restore_(model: nn.Module, spec: QuantSpec, *, converted: bool) -> nn.Module
 
 
 def _refuse_prepared(model: nn.Module) -> None:
+    require_module(model)
     for name, module in model.named_modules():
         if spec_of(module) is not None:
             where = f"its part {name!r}" if name else "this model"
