@@ -4,7 +4,7 @@ from isofire.adapters.as_isofire import as_isofire
 from isofire.adapters.axes import axis_by, input_axis
 from isofire.adapters.base import Adapter, Layout, MembraneMixin
 from isofire.adapters.charge import Charge, charge_of
-from isofire.adapters.compiled import original, original_name, refuse_compiled, require_module, uncompiled
+from isofire.adapters.compiled import original, original_name, refuse_compiled, uncompiled
 from isofire.adapters.copies import copy_of, require_kept
 from isofire.adapters.framework import Framework, register_framework
 from isofire.adapters.keepers import find_keepers, states_after
@@ -61,7 +61,6 @@ __all__ = [
     "register",
     "register_framework",
     "require_kept",
-    "require_module",
     "reset_",
     "run_self_test",
     "states_after",

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from isofire.errors import ModelError
+from isofire.running import require_module
 
 _ORIGINAL = "_orig_mod"
 """The attribute under which `torch.compile` keeps the module."""
@@ -34,12 +35,6 @@ def original(model: nn.Module) -> nn.Module:
 def original_name(name: str) -> str:
     """A module's name in the network before it, or a part of it, was compiled."""
     return ".".join(part for part in name.split(".") if part != _ORIGINAL)
-
-
-def require_module(model: object) -> None:
-    """Raise ModelError if this is no module at all."""
-    if not isinstance(model, nn.Module):
-        raise ModelError(f"a model must be a torch.nn.Module, got {type(model).__name__}")
 
 
 def refuse_compiled(model: nn.Module) -> None:

@@ -20,15 +20,15 @@ from isofire.adapters import (
     no_neurons,
     original,
     original_name,
-    require_module,
     reset_,
     uncompiled,
 )
 from isofire.adapters.own import only_looks
+from isofire.batches import require_count
 from isofire.errors import DataError, ModelError, SpecError
 from isofire.firing.counts import SpikeCounts, no_counts
 from isofire.neurons.counting import add_counts, add_image_counts, zero_counts
-from isofire.running import refuse_statistics_of_the_batch
+from isofire.running import refuse_statistics_of_the_batch, require_module
 
 DEFAULT_BLOCKS = 40
 DEFAULT_RUN = 25
@@ -128,8 +128,7 @@ class FiringRecorder:
         layers: Sequence[str] | str | None = None,
     ) -> None:
         for name, value in (("blocks", blocks), ("run", run)):
-            if value < 1:
-                raise SpecError(f"{name} must be at least 1, got {value}")
+            require_count(name, value)
         self._neurons = _choose(spiking_adapters(model), layers)
         self._model = original(model)
         self._run = run

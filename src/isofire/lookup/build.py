@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from isofire.adapters import copy_of, require_module
+from isofire.adapters import copy_of
 from isofire.convolution import unguard_
 from isofire.errors import ModelError, SpecError
 from isofire.lookup import native
@@ -19,6 +19,7 @@ from isofire.lookup.tensors import plain
 from isofire.neurons import Neuron
 from isofire.neurons.fast_path import in_a_graph
 from isofire.quantization import convert, is_converted, spec_of
+from isofire.running import require_module
 from isofire.text_table import TextTable
 
 Path = Literal["auto", "avx512", "avx2", "neon", "portable", "torch"]

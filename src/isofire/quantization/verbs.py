@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
-from isofire.adapters import copy_of, is_integer, require_module
+from isofire.adapters import copy_of, is_integer
 from isofire.batches import Data
 from isofire.errors import ModelError
 from isofire.quantization.attach import attach_, attach_converted_, remove_quantizer_
@@ -26,7 +26,7 @@ from isofire.quantization.contract import try_weights
 from isofire.quantization.fake_weights import original, weight_quantizers
 from isofire.quantization.full_precision import require_full_precision
 from isofire.quantization.plan import QuantPlan, make_plan
-from isofire.running import evaluating
+from isofire.running import evaluating, require_module
 from isofire.spec import QuantSpec
 
 _SPEC = "_isofire_spec"

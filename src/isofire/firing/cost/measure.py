@@ -26,7 +26,7 @@ from isofire.firing.cost.report import Cost, NeuronCost, SynapseCost
 from isofire.firing.cost.synops_per_spike import few_of
 from isofire.firing.record import spiking_adapters
 from isofire.firing.repeat import tell_unlike
-from isofire.running import device_of, evaluating, forward, require_finite
+from isofire.running import device_of, evaluating, forward, require_numbers
 
 _TOGETHER = 32
 """Images a batch; more do not make it faster."""
@@ -54,7 +54,7 @@ def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None,
     >>> cost = measure_cost(model, test_set, max_images=500)  # doctest: +SKIP
     >>> cost.synops.p99, cost.energy().total  # doctest: +SKIP
     """
-    require_finite(model)
+    require_numbers(model)
     device = device_of(model)
     with evaluating(model):
         batches = read_batches(data, min(batch_size, _TOGETHER), max_images, axis_by(model))
