@@ -87,6 +87,15 @@ def test_bad_constants(arguments: dict[str, Any], message: str) -> None:
         LIF(**arguments)
 
 
+def test_what_is_shown_of_a_learned_tau_is_what_it_has_become() -> None:
+    neuron = ParametricLIF(3.0)
+    assert repr(neuron).startswith("ParametricLIF(tau=3 (learned), decay_input=True, v_threshold=1,")
+    with torch.no_grad():
+        neuron.w.fill_(0.0)
+    # 1 / sigmoid(0)
+    assert "tau=2 (learned)" in repr(neuron)
+
+
 @pytest.mark.parametrize("tau", [1.0, 0.5, math.nan, math.inf])
 def test_a_learned_tau_starts_above_one(tau: float) -> None:
     with pytest.raises(SpecError, match="the one that it starts from as init_tau"):

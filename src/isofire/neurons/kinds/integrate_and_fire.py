@@ -179,6 +179,10 @@ class ParametricLIF(_MembraneNeuron):
     def tensors(self) -> State:
         return (self.decay(),)
 
+    def extra_repr(self) -> str:
+        _, _, others = self.dynamics.about().partition(", ")
+        return f"tau={float(1.0 / self.decay().detach()):g} (learned), {others}"
+
 
 register_neuron("if", IF)
 register_neuron("lif", LIF)
