@@ -52,11 +52,11 @@ def read_batches(
     if max_images is not None:
         require_count("max_images", max_images)
     axis = image_axis if axis is None else axis
-    return _limited(_open(data, batch_size, axis), max_images, axis)
+    return _limited(_open(data, int(batch_size), axis), max_images, axis)
 
 
 def require_count(name: str, value: object) -> None:
-    """Raise SpecError unless the argument `name` is a number of images."""
+    """Raise SpecError unless the argument `name` is a number of images, or of blocks of them."""
     if not isinstance(value, SupportsIndex) or isinstance(value, bool):
         raise SpecError(f"{name} must be a whole number, got {value!r}")
     if not 1 <= value.__index__() < 2**63:

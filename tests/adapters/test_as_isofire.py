@@ -96,6 +96,10 @@ def test_a_membrane_at_the_threshold_does_not_fire_in_integers_either() -> None:
         (lambda: snntorch.RLeaky(beta=0.9, V=0.5, all_to_all=False), "V of RLeaky is one number"),
         (lambda: snntorch.RLeaky(beta=0.9, linear_features=2, reset_delay=False), "subtracts again"),
         (lambda: snntorch.Alpha(alpha=0.9, beta=0.8), "Alpha has no counterpart"),
+        (
+            lambda: nn.Sequential(nn.Linear(2, 2), snntorch.Leaky(beta=0.9)),
+            r"has neurons inside \(1\); give its layers",
+        ),
     ],
 )
 def test_what_has_no_counterpart_is_refused_by_place_and_reason(neuron: Any, said: str) -> None:

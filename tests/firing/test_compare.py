@@ -6,7 +6,9 @@ import copy
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -230,6 +232,38 @@ def test_bad_data_is_refused(echo: type[nn.Module], data: tuple[Tensor, Tensor])
     for bad, match in cases:
         with pytest.raises(DataError, match=match):
             compare(echo(), echo(), bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("setting", ["max_images", "batch_size", "blocks", "run"])
+@pytest.mark.parametrize("value", [2.5, "3", True])
+def test_numbers_that_are_none_are_refused(
+    echo: type[nn.Module], data: tuple[Tensor, Tensor], setting: str, value: Any
+) -> None:
+    with pytest.raises(SpecError, match=f"{setting} must be a whole number, got {value!r}"):
+        compare(echo(), echo(), data, **{setting: value})
+    compare(echo(), echo(), data, **{setting: np.int64(3)})  # type: ignore[arg-type]
+
+
+def test_what_is_no_network_no_device_or_no_floor_is_refused(
+    echo: type[nn.Module], data: tuple[Tensor, Tensor]
+) -> None:
+    given: Any
+    for given, told in ((None, "NoneType"), ("a", "str"), (nn.Linear, "the class Linear; give one that was built")):
+        for call in (lambda m: compare(m, echo(), data), lambda m: compare(echo(), m, data),
+                     lambda m: measure_cost(m, data), lambda m: observe(m, data)):  # fmt: skip
+            with pytest.raises(ModelError, match=f"a model must be a torch.nn.Module, got {told}"):
+                call(given)
+    floating = nn.Sequential(Repeat(2), nn.Linear(3, 4), LIF(), nn.Linear(4, 2))
+    for call in (lambda m: compare(m, floating, data), lambda m: measure_cost(m, data)):
+        with pytest.raises(
+            ModelError, match=r"weights must hold numbers, '1.weight' of Sequential is on the meta device"
+        ):
+            call(copy.deepcopy(floating).to("meta"))
+    for device in ("nope", "meta", *(() if torch.cuda.is_available() else ("cuda",))):
+        with pytest.raises(SpecError, match=f"device must .*got '{device}'"):
+            compare(echo(), echo(), data, device=device)
+    with pytest.raises(SpecError, match=r"floor must be a NoiseFloor .* got 'images'"):
+        compare(echo(), echo(), data, floor="images")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("setting", ["max_images", "batch_size", "blocks", "run"])

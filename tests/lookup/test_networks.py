@@ -212,7 +212,10 @@ def test_who_follows_each_operation_sees_the_quantized_network() -> None:
         name: drift.baseline for name, drift in expected.layers.items()
     }
     assert sum(drift.baseline for drift in found.layers.values()) > 0
-    assert torch.equal(torch.export.export(quick, (x,)).module()(x), quantized(x))
+    others = torch.randn(12, 3, 12, 12)
+    assert torch.equal(torch.export.export(quick, (x,)).module()(others), quantized(others))
+    with torch.no_grad():
+        assert torch.equal(torch.jit.trace(quick, (x,))(others), quantized(others))
 
 
 @compiled

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -248,6 +250,17 @@ def test_copies_have_plans_of_their_own(quick: Any) -> None:
     assert quick(x).shape[0] == 4
 
 
+def test_plans_go_with_their_network() -> None:
+    quick = isofire.fast(_quantized())
+    x = torch.randn(1, 3, 12, 12)
+    quick(x), quick(x)
+    assert _planned(quick, x)
+    alive = weakref.ref(quick)
+    del quick
+    gc.collect()
+    assert alive() is None
+
+
 def test_threads_do_not_share_memory(quick: Any) -> None:
     slow = isofire.fast(_as_it_was(quick), plan=False)
     inputs = torch.randn(6, 1, 3, 12, 12)
@@ -329,6 +342,31 @@ def test_what_a_plan_would_leave_out_is_seen(also: Any, why: str) -> None:
     assert all(torch.equal(quick(x.clone()), slow(x.clone())) for x in inputs)
     assert why in quick._plans.said()[0][1]
     assert getattr(quick, "calls", 5) == 5
+
+
+def test_forwards_of_the_users_behind_the_look_ups_are_not_skipped() -> None:
+    """A class that looks like one of `isofire.fast`, but does something more."""
+    quick, x = isofire.fast(_quantized()), torch.randn(1, 3, 12, 12)
+    kind = type(quick.fc)
+    calls: list[int] = []
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        calls.append(1)
+        return kind.forward(self, x)
+
+    quick.fc.__class__ = type("Linear", kind.__bases__, {"forward": forward, "__module__": kind.__module__})
+    quick(x), quick(x), quick(x)
+    assert len(calls) == 3
+    quick.fc.__class__ = kind
+    quick(x), quick(x)
+    assert _planned(quick, x)
+
+
+def test_functions_that_replace_parameters_for_a_call_are_seen(quick: Any) -> None:
+    x = torch.randn(1, 3, 12, 12)
+    before, other = quick(x), {"fc.bias": quick.fc.bias + 1.0}
+    assert torch.allclose(torch.func.functional_call(quick, other, (x,)), before + 1.0, atol=1e-5)
+    assert torch.equal(quick(x), before)
 
 
 def test_attributes_that_change_unseen_are_refused() -> None:

@@ -9,9 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from isofire.errors import ModelError, SpecError
-from isofire.neurons import LI, LIF, ATan, CubaLIF, MembraneQuantizer, Sigmoid, Triangle, native
+from isofire.neurons import LI, LIF, ATan, CubaLIF, MembraneQuantizer, Recurrent, Sigmoid, Triangle, native
 from isofire.neurons.registry import NEURONS
 from isofire.quantizers import Levels, Uniform
 
@@ -184,6 +185,13 @@ def test_its_constants_are_saved_with_it_and_follow_it() -> None:
     assert torch.equal(neuron.double()(x.double()).float(), neuron(x))
     assert NEURONS["cuba_lif"] is CubaLIF
     assert "tau_mem=2..3, tau_syn=4, synapse='before_decay'" in repr(neuron)
+    # what is shown, and what others ask for, is what was loaded, also inside a network and a recurrent layer
+    assert again.dynamics.v_threshold == 0.5
+    assert repr(again) == repr(neuron)
+    one, other = (nn.Sequential(Recurrent(CubaLIF(v_threshold=v), nn.Linear(2, 2))) for v in (0.25, 3.0))
+    other.load_state_dict(one.state_dict())
+    assert other[0].dynamics.v_threshold == 0.25
+    assert repr(other) == repr(one)
 
 
 @pytest.mark.parametrize(

@@ -72,12 +72,28 @@ def test_three_steps_by_hand(backend: Any) -> None:
         ({"v_reset": 1.0}, "v_reset must be finite and lie below v_threshold \\(1.0\\), got 1.0; for a soft reset"),
         ({"v_reset": math.nan}, "v_reset must be finite"),
         ({"v_reset": -math.inf}, "v_reset must be finite"),
+        ({"tau": torch.tensor([2.0, 3.0])}, r"tau must be one number .* a tensor of shape \[2\]; CubaLIF"),
+        ({"tau": "2"}, "tau must be one number .* got '2'"),
+        ({"tau": None}, "tau must be one number"),
+        ({"v_threshold": torch.tensor([1.0, 2.0])}, r"v_threshold must be one number .* shape \[2\]"),
+        ({"v_threshold": None}, "v_threshold must be one number"),
+        ({"v_reset": torch.zeros(2)}, "v_reset must be one number"),
+        ({"v_floor": torch.zeros(2)}, "v_floor must be one number"),
         ({"v_reset": None, "v_threshold": 0.0}, "soft reset needs v_threshold > 0, got 0.0"),
     ],
 )
 def test_bad_constants(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         LIF(**arguments)
+
+
+def test_what_is_shown_of_a_learned_tau_is_what_it_has_become() -> None:
+    neuron = ParametricLIF(3.0)
+    assert repr(neuron).startswith("ParametricLIF(tau=3 (learned), decay_input=True, v_threshold=1,")
+    with torch.no_grad():
+        neuron.w.fill_(0.0)
+    # 1 / sigmoid(0)
+    assert "tau=2 (learned)" in repr(neuron)
 
 
 @pytest.mark.parametrize("tau", [1.0, 0.5, math.nan, math.inf])

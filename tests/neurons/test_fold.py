@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from isofire.errors import SpecError
-from isofire.neurons import PerStep, Repeat, StepLayer, apply_per_step
+import isofire
+from isofire.adapters import find_neurons
+from isofire.errors import ModelError, SpecError
+from isofire.neurons import IF, LI, LIF, PerStep, Recurrent, Repeat, StepLayer, apply_per_step
 
 
 def test_apply_per_step_equals_a_loop(currents: Any) -> None:
@@ -62,3 +64,50 @@ def test_repeat_presents_an_input_at_every_step() -> None:
 def test_repeat_needs_a_step(steps: int) -> None:
     with pytest.raises(SpecError, match=f"T must be at least 1 step, got {steps}"):
         Repeat(steps)
+
+
+class Held(StepLayer):
+    """Neurons of a layer that is handed all steps see these."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.neuron = LIF(tau=8.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.neuron(x)
+
+
+@pytest.mark.parametrize(
+    ("layers", "name"),
+    [
+        ([nn.Linear(4, 4), LIF()], "1"),
+        ([nn.Sequential(nn.Linear(4, 4), nn.Sequential(IF()))], "0.1.0"),
+        ([Recurrent(LIF(), nn.Linear(4, 4))], "0"),
+        ([nn.Sequential(LI())], "0.0"),
+        ([PerStep(nn.Linear(4, 4), LI())], "0.1"),
+    ],
+)
+def test_layers_with_states_are_refused(layers: list[nn.Module], name: str) -> None:
+    with pytest.raises(ModelError, match=rf"'{name}' \(.*\) lies inside a PerStep.*PerStep\(layer\), neuron"):
+        PerStep(*layers)
+
+
+def test_neurons_that_are_put_in_later_or_are_of_others_are_refused_by_every_verb() -> None:
+    folded = PerStep(nn.Linear(4, 4))
+    folded.append(LIF())
+    model = nn.Sequential(Repeat(2), PerStep(nn.Linear(4, 4)), LIF(), folded)
+    spec = isofire.QuantSpec(weights={"method": "lsq", "bits": 4})
+    images = torch.rand(3, 4), torch.zeros(3).long()
+    for verb, *given in ((isofire.compare, model, images), (isofire.prepare, spec), (isofire.quantize_, spec)):
+        with pytest.raises(ModelError, match=r"'3\.1' \(LIF\) lies inside a PerStep"):
+            verb(model, *given)  # type: ignore[operator]
+    neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
+    with pytest.raises(ModelError, match=r"'1\.1' \(LIFNode\) lies inside a PerStep"):
+        find_neurons(nn.Sequential(Repeat(2), PerStep(nn.Linear(4, 4), neuron.LIFNode(step_mode="m"))))
+
+
+def test_neurons_of_a_layer_that_is_handed_all_steps_are_right(currents: Any) -> None:
+    x = currents(5, 3, 4)
+    held = PerStep(Held())
+    assert torch.equal(held(x), LIF(tau=8.0)(x))
+    assert list(find_neurons(held)) == ["0.neuron"]

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import isofire
+from isofire.errors import ModelError
 from isofire.models import sew_resnet8
-from isofire.neurons import IF, LIF, MembraneQuantizer, Neuron, ParametricLIF, PerStep, Repeat, Sigmoid, native
+from isofire.neurons import IF, LIF, CubaLIF, MembraneQuantizer, Neuron, ParametricLIF, PerStep, Repeat, Sigmoid, native
 from isofire.quantization import calibrate_, prepare
 from isofire.quantizers import Levels, Uniform
 
@@ -123,6 +124,29 @@ def test_other_paths_are_traced_step_by_step(kind: Any, currents: Any) -> None:
     neuron = LIF(backend=kind)
     with torch.no_grad():
         assert torch.equal(whole(neuron)(x), neuron(x))
+
+
+@pytest.mark.parametrize("membrane", [False, True])
+@pytest.mark.parametrize("options", [{}, {"v_reset": None, "v_subtract": 0.5}])
+def test_neurons_of_several_states_are_traced_step_by_step(options: dict[str, Any], membrane: bool) -> None:
+    torch.manual_seed(0)
+    neuron = CubaLIF(2.0, torch.tensor([2.0, 3.0, 4.0]), **options)
+    model = nn.Sequential(Repeat(4), PerStep(nn.Linear(5, 3)), neuron, PerStep(nn.Linear(3, 2))).eval()
+    if membrane:
+        neuron.membrane = MembraneQuantizer(Uniform(3, range=(0, 1)), "post_reset")
+    x, y = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(2)) * 3
+    with torch.no_grad():
+        graphs = [whole(model), torch.export.export(model, (x,)).module()]
+        if membrane:
+            with pytest.raises(ModelError, match=r"torch\.jit\.trace writes down other numbers .* use torch\.export"):
+                torch.jit.trace(model, x)
+        else:
+            graphs.append(torch.jit.trace(model, x))
+        for graph in graphs:
+            assert torch.equal(graph(y), model(y))
+    forced = CubaLIF(backend="native")
+    with pytest.raises(Exception, match="backend 'native' does not know these neurons in a compiled graph"):
+        torch.export.export(forced, (x.view(1, 6, 5),))
 
 
 @pytest.mark.parametrize("membrane", [None, {"bits": 3}, {"method": "firing", "bits": 3}, {"method": "lsq", "bits": 3}])

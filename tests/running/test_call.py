@@ -27,6 +27,12 @@ def test_what_the_network_does_not_take_is_told_with_the_inputs() -> None:
     assert forward(nn.Linear(3, 5), torch.zeros(2, 3)).shape == (2, 5)
 
 
+def test_a_quantizer_in_the_recurrent_weights_of_sinabs_is_told_with_its_cure() -> None:
+    error = KeyError('buffer name can\'t contain "."')
+    with pytest.raises(ModelError, match=r"rec_connect holds.*leave its weights float by a rule"):
+        forward(Raises(lambda: error), torch.zeros(1))
+
+
 @pytest.mark.parametrize(
     "error",
     [

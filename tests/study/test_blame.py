@@ -70,6 +70,16 @@ def test_alone_and_without_are_what_their_specs_make(net: nn.Sequential) -> None
     assert json.loads(json.dumps(found.to_dict()))["quantizers"][1]["starts"] == "4"
 
 
+def test_the_table_calls_the_drift_what_it_is(net: nn.Sequential) -> None:
+    spec = QuantSpec(weights={"method": "uniform", "bits": 2}, first_layer="quantize", last_layer="quantize")
+    found, _ = run(net, spec)
+    layers = found.everything.layers
+    # by hand: layers of unlike sizes, of which the mean of the layers is another number
+    by_hand = sum(layer.neurons * layer.emd for layer in layers) / sum(layer.neurons for layer in layers)
+    assert f"EMD, weighted by neurons: all quantized {by_hand:.5f}" in found.table()
+    assert f"{by_hand:.5f}" != f"{sum(layer.emd for layer in layers) / len(layers):.5f}"
+
+
 def test_what_batch_norm_re_estimated_does_is_no_quantizers(net: nn.Sequential) -> None:
     spec = QuantSpec.from_dict(
         {

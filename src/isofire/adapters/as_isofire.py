@@ -11,7 +11,7 @@ from torch import nn
 
 from isofire.adapters.base import Adapter
 from isofire.adapters.facts import twin_of
-from isofire.adapters.registry import adapter_of
+from isofire.adapters.registry import adapter_of, find_neurons
 from isofire.adapters.self_test import trial_currents
 from isofire.errors import ModelError
 from isofire.neurons import Neuron, PerStep, Repeat
@@ -57,6 +57,11 @@ def as_isofire(layers: Iterable[nn.Module] | Mapping[str, nn.Module]) -> nn.Sequ
         if isinstance(layer, Neuron | PerStep | Repeat):
             made[name] = copy.deepcopy(layer)
         elif adapter is None:
+            if inside := list(find_neurons(layer)):
+                raise ModelError(
+                    f"layer {name} ({type(layer).__name__}) has neurons inside ({', '.join(inside)}); give its layers "
+                    "themselves, in the order in which they run"
+                )
             made[name] = PerStep(copy.deepcopy(layer))
         else:
             found = adapter.counterpart(layer)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from isofire.errors import ModelError
+from isofire.running import require_module
 
 _ORIGINAL = "_orig_mod"
 """The attribute under which `torch.compile` keeps the module."""
@@ -38,6 +39,7 @@ def original_name(name: str) -> str:
 
 def refuse_compiled(model: nn.Module) -> None:
     """Raise ModelError if a compiled module is among the model's: it is one of what is to be changed or copied."""
+    require_module(model)
     for name, module in model.named_modules():
         if _ORIGINAL in module._modules:
             where = f"its part {original_name(name)!r}" if original_name(name) else "this model"

@@ -16,7 +16,8 @@ from isofire.adapters.compiled import uncompiled
 from isofire.adapters.framework import FRAMEWORKS, Framework, loaded_frameworks
 from isofire.adapters.own import OwnAdapter
 from isofire.errors import ModelError, SpecError
-from isofire.neurons import Neuron
+from isofire.neurons import Neuron, PerStep
+from isofire.neurons.fold import folded
 from isofire.running import hooked
 
 _REGISTERED: dict[type[nn.Module], Adapter] = {Neuron: OwnAdapter()}
@@ -94,12 +95,22 @@ def find_neurons(model: nn.Module) -> dict[str, tuple[nn.Module, Adapter]]:
     """Every spiking neuron by module name, in the model's order, with its adapter; one under two names has the first.
 
     What lies inside a neuron is part of it.
+
+    Raises
+    ------
+    ModelError
+        If a neuron lies inside a `PerStep`.
     """
     found: dict[str, tuple[nn.Module, Adapter]] = {}
+    folds: set[nn.Module] = set()
     inside: set[nn.Module] = set()
     frameworks = loaded_frameworks()
     for name, module in model.named_modules():
+        if isinstance(module, PerStep):
+            folds.update(part for _, part in module.folding())
         if module not in inside and (adapter := _adapter_among(frameworks, module)) is not None:
+            if module in folds:
+                raise folded(name, module)
             found[name] = module, adapter
             inside.update(module.modules())
     return found

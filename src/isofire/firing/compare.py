@@ -19,7 +19,7 @@ from isofire.firing.observation import Observation, fingerprints
 from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN, FiringRecorder, run_for
 from isofire.firing.repeat import tell_unlike
 from isofire.quantization import is_quantized
-from isofire.running import device_of, drawing, evaluating, forked, forward, placed, require_finite
+from isofire.running import device_of, drawing, evaluating, forked, forward, placed, require_module, require_numbers
 
 
 def compare(
@@ -114,8 +114,10 @@ def require_order(
     Raises
     ------
     ModelError
-        If the first network is quantized, or one of whole numbers, and the second is not.
+        If the first network is quantized, or one of whole numbers, and the second is not, or one is none.
     """
+    require_module(baseline)
+    require_module(quantized)
     if is_quantized(baseline) and not is_quantized(quantized):
         raise ModelError(
             f"the baseline must not be the only quantized network, but {names[0]} is quantized and {names[1]} is in "
@@ -164,7 +166,7 @@ def observe_together(
 ) -> list[Observation]:
     """`observe` for several networks in one pass over the data; without `probe` not what a spike costs."""
     for model in models:
-        require_finite(model)
+        require_numbers(model)
     require_kept(models)
     axis = axis_by(models[0])
     batches = read_batches(data, batch_size, max_images, axis)

@@ -73,6 +73,13 @@ class Comparison:
     decisions: Decisions | None = None
     chance: Chance | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.floor, NoiseFloor | None):
+            raise SpecError(
+                f"floor must be a NoiseFloor (isofire.firing.evidence.noise_floor) or None, got {self.floor!r}; None "
+                "takes the baseline on other images"
+            )
+
     @classmethod
     def observed(cls, before: Observation, after: Observation, *, floor: NoiseFloor | None = None) -> Comparison:
         """Compare what two networks did on the same images.

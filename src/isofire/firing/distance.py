@@ -51,8 +51,9 @@ def emd(a: RateLike | SpikeCounts, b: RateLike | SpikeCounts, layer: str | None 
     a, b
         Rates [n] and [m] in spikes per neuron per step, or recordings; n and m may differ.
     layer
-        The layer of two recordings; None throws all of their neurons together. For the mean over layers that
-        `isofire.compare` reports first, take `isofire.firing.layer_mean` of the layers' distances.
+        The layer of two recordings; None throws all of their neurons together (`emd_pooled`). What `isofire.compare`
+        reports first, `emd_weighted`, is the mean of the layers' distances weighted by their neurons; their plain mean,
+        `isofire.firing.layer_mean`, is `emd_layer_mean`.
 
     Returns
     -------

@@ -24,10 +24,11 @@ from isofire.adapters import (
     uncompiled,
 )
 from isofire.adapters.own import only_looks
+from isofire.batches import require_count
 from isofire.errors import DataError, ModelError, SpecError
 from isofire.firing.counts import SpikeCounts, no_counts
 from isofire.neurons.counting import add_counts, add_image_counts, zero_counts
-from isofire.running import refuse_statistics_of_the_batch
+from isofire.running import refuse_statistics_of_the_batch, require_module
 
 DEFAULT_BLOCKS = 40
 DEFAULT_RUN = 25
@@ -56,8 +57,7 @@ def spiking_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 def spiking_adapters(model: nn.Module) -> dict[str, tuple[nn.Module, Adapter]]:
     """`spiking_layers`, each with its adapter."""
-    if not isinstance(model, nn.Module):
-        raise ModelError(f"a model must be a torch.nn.Module, got {type(model).__name__}")
+    require_module(model)
     found = find_neurons(model)
     if not found:
         raise no_neurons(model)
@@ -128,8 +128,7 @@ class FiringRecorder:
         layers: Sequence[str] | str | None = None,
     ) -> None:
         for name, value in (("blocks", blocks), ("run", run)):
-            if value < 1:
-                raise SpecError(f"{name} must be at least 1, got {value}")
+            require_count(name, value)
         self._neurons = _choose(spiking_adapters(model), layers)
         self._model = original(model)
         self._run = run

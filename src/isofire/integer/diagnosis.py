@@ -37,7 +37,7 @@ class Cure:
 
     def __str__(self) -> str:
         named = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in self.options.items())
-        return f"{named}: rate {self.rate:.4f}, EMD {self.emd:.5f}, accuracy {self.accuracy:.4f}"
+        return f"{named}: rate {self.rate:.4f}, EMD (layer mean) {self.emd:.5f}, accuracy {self.accuracy:.4f}"
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ class Steps(TableShown):
         rows += [] if self.early is None else [_row("biases before spikes arrive, on top", self.early)]
         rows += [] if self.several is None else [_row("several spikes before a reset to 0, on top", self.several)]
         rows.append(_row("all (the chip)", self.everything))
-        titles = ("change", "EMD", "accuracy", "agree %", *names)
+        titles = ("change", "EMD, layer mean", "accuracy", "agree %", *names)
         first = (
             "float",
             "",

@@ -17,7 +17,9 @@ from isofire.lookup.neurons import TableNeuron
 from isofire.lookup.plan import Plans
 from isofire.lookup.tensors import plain
 from isofire.neurons import Neuron
+from isofire.neurons.fast_path import in_a_graph
 from isofire.quantization import convert, is_converted, spec_of
+from isofire.running import require_module
 from isofire.text_table import TextTable
 
 Path = Literal["auto", "avx512", "avx2", "neon", "portable", "torch"]
@@ -33,7 +35,7 @@ class FastNetwork(nn.Module):
         if self.training:
             raise ModelError("a fast network is for inference alone; train the one it is made from, or call eval()")
         with torch.no_grad():
-            if torch.compiler.is_compiling():
+            if in_a_graph():
                 return tree_map(plain, super().forward(*inputs, **options))
             return self._plans.run(self, super().forward, inputs, options)
 
@@ -88,6 +90,7 @@ def fast(model: nn.Module, *, path: Path = "auto", plan: bool | None = None) -> 
     >>> quick = isofire.fast(quantized)  # doctest: +SKIP
     >>> isofire.compare(model, quick, data)  # doctest: +SKIP
     """
+    require_module(model)
     isa = _isa(path)
     if isinstance(model, FastNetwork):
         raise ModelError("this network is fast already")

@@ -161,8 +161,8 @@ def _may_plan(inputs: Any, options: Any) -> bool:
     if len(inputs) != 1 or options or type(inputs[0]) is not Tensor:
         return False
     followed = torch._C._len_torch_dispatch_stack() or torch._C._is_torch_function_mode_enabled()
-    traced = torch._C._get_tracing_state() is not None or torch.is_autocast_enabled("cpu") or _has_any_global_hook()
-    return not (followed or traced) and inputs[0].device.type == "cpu" and inputs[0].layout is torch.strided
+    altered = torch.is_autocast_enabled("cpu") or _has_any_global_hook()
+    return not (followed or altered) and inputs[0].device.type == "cpu" and inputs[0].layout is torch.strided
 
 
 def _unfit(network: nn.Module, trusted: bool) -> str | None:
@@ -196,6 +196,6 @@ def _alien(module: nn.Module, trusted: bool) -> str | None:
 
 def _own(kind: type[nn.Module]) -> type[nn.Module]:
     """The class that look-ups were mixed into."""
-    while len(kind.__bases__) == 2 and kind.__bases__[0].__module__.startswith("isofire.lookup."):
-        kind = kind.__bases__[1]
-    return kind
+    mixed = len(kind.__bases__) == 2 and kind.__bases__[0].__module__.startswith("isofire.lookup.")
+    # by `mix`, which adds nothing of its own
+    return _own(kind.__bases__[1]) if mixed and not any(map(callable, vars(kind).values())) else kind

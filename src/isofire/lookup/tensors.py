@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_map
 from isofire.lookup import direct, native
 from isofire.lookup.affine import Geometry
 from isofire.lookup.counts import Counts, Window
+from isofire.neurons.fast_path import in_a_graph
 
 if TYPE_CHECKING:
     from isofire.lookup.affine import Affine
@@ -69,10 +70,10 @@ class Lazy(Tensor):
 
 
 def watched() -> bool:
-    """Whether somebody follows each operation (a cost's trace, torch.compile, torch.export), who is to see ordinary
-    ones."""
+    """Whether somebody follows each operation (a cost's trace, torch.compile, torch.export, torch.jit.trace), who is to
+    see ordinary ones."""
     followed = torch._C._len_torch_dispatch_stack() > 0 and native.tape() is None
-    return followed or torch.compiler.is_compiling()
+    return followed or in_a_graph()
 
 
 def told(product: Callable[..., Tensor], made: Tensor) -> Tensor:

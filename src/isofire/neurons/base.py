@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import ClassVar, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from isofire.errors import ModelError, SpecError
 from isofire.neurons import reference
 from isofire.neurons.dynamics import Dynamics, State
-from isofire.neurons.fast_path import Call, FastPath
-from isofire.neurons.fold import apply_per_step
+from isofire.neurons.fast_path import Call, FastPath, in_a_trace
+from isofire.neurons.fold import Stateful, apply_per_step
 from isofire.neurons.membrane import MembraneQuantizer
 from isofire.neurons.state_quantizer import StateQuantizer
 
@@ -22,7 +22,7 @@ Backend = Literal["auto", "native", "triton", "torch", "reference"]
 _LOW = (torch.bfloat16, torch.float16)
 
 
-class Neuron(nn.Module):
+class Neuron(Stateful):
     """A layer of spiking neurons over T steps, starting at rest in every forward call.
 
     A kind of neuron is a subclass whose `Dynamics` define its state and its step; `tensors` are its constants that are
@@ -160,6 +160,11 @@ class Neuron(nn.Module):
         """Spikes for float32 or float64 inputs, by the path that fits."""
         call = Call(x, steps, repeat is not None, norm, self._fixed_state(x if repeat is not None else x[0]))
         path = self._path(call)
+        if in_a_trace() and self.membrane is not None and not (path is not None and path.is_operator):
+            raise ModelError(
+                f"torch.jit.trace writes down other numbers for the membrane quantizer of {type(self).__name__} where "
+                "its steps are no operator of their own; use torch.export"
+            )
         if path is not None and path.takes(call):
             return path.run(self, call)
         if norm is not None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from isofire.neurons import native
-from isofire.neurons.fast_path import Call, FastPath
+from isofire.neurons.fast_path import Call, FastPath, in_a_graph
 from isofire.neurons.fused import fill_state
 from isofire.neurons.paths import native_refuses
 from isofire.neurons.state_quantizer import StateQuantizer
@@ -78,6 +78,8 @@ class CubaNativePath(FastPath):
     def refuses(self, neuron: Neuron, call: Call) -> str | None:
         if cast("CubaDynamics", neuron.dynamics).subtracts:
             return "knows no v_subtract; take backend 'auto' or 'torch'"
+        if in_a_graph():
+            return "does not know these neurons in a compiled graph; use 'auto'"
         return native_refuses(neuron, call)
 
     def run(self, neuron: Neuron, call: Call) -> Tensor:

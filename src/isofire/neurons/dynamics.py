@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import SupportsFloat, TypedDict
 
 import torch
 from torch import Tensor
@@ -75,6 +75,9 @@ class Dynamics(ABC):
     def __post_init__(self) -> None:
         if self.surrogate is None:
             object.__setattr__(self, "surrogate", Sigmoid())
+        for name, optional in (("v_threshold", False), ("v_reset", True), ("v_floor", True)):
+            if not optional or getattr(self, name) is not None:
+                require_number(name, getattr(self, name))
         if not math.isfinite(self.v_threshold):
             raise SpecError(f"v_threshold must be finite, got {self.v_threshold}")
         if self.v_reset is not None and not (math.isfinite(self.v_reset) and self.v_reset < self.v_threshold):
@@ -140,3 +143,13 @@ class Dynamics(ABC):
             f"{'' if self.v_floor is None else f', v_floor={self.v_floor:g}'}{', several=True' if self.several else ''}"
         )
         return f"v_threshold={self.v_threshold:g}, v_reset={self.v_reset}{more}, surrogate={self.surrogate}"
+
+
+def require_number(name: str, value: object) -> None:
+    """Raise SpecError unless a constant of a layer is one number."""
+    several = isinstance(value, Tensor) and value.numel() != 1
+    if several or not isinstance(value, SupportsFloat):
+        given = f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        raise SpecError(
+            f"{name} must be one number for all neurons of the layer, got {given}; CubaLIF takes one a neuron"
+        )

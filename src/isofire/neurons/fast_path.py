@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -13,6 +14,16 @@ from isofire.neurons.state_quantizer import StateQuantizer
 
 if TYPE_CHECKING:
     from isofire.neurons.base import Neuron
+
+
+def in_a_trace() -> bool:
+    """Whether `torch.jit.trace` writes the call down."""
+    return not torch.compiler.is_compiling() and torch._C._is_tracing()
+
+
+def in_a_graph() -> bool:
+    """Whether the call is written into a graph, where the kernels are one operator."""
+    return torch.compiler.is_compiling() or in_a_trace()
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,8 @@ class FastPath(ABC):
     """A way to run a layer over all its steps at once. `name` is the backend that forces it."""
 
     name: str
+    is_operator: ClassVar[bool] = False
+    """Whether the layer is one operator in a traced graph."""
 
     @abstractmethod
     def refuses(self, neuron: Neuron, call: Call) -> str | None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from torch import Tensor, nn
 
-from isofire.errors import SpecError
+from isofire.errors import ModelError, SpecError
+
+
+class Stateful(nn.Module):
+    """Base of neurons, whose states run from step to step: folded, they would run from image to image."""
 
 
 class StepLayer(nn.Module):
@@ -31,12 +36,37 @@ class PerStep(nn.Sequential):
     >>> import torch
     >>> PerStep(nn.Conv2d(3, 8, 3), nn.Flatten())(torch.zeros(4, 2, 3, 8, 8)).shape
     torch.Size([4, 2, 288])
+
+    Raises
+    ------
+    ModelError
+        If one of them has states, as neurons: it would take an image for the step after another image.
     """
+
+    def __init__(self, *layers: Any) -> None:
+        super().__init__(*layers)
+        for name, module in self.folding():
+            if isinstance(module, Stateful | StepLayer):
+                raise folded(name, module)
+
+    def folding(self) -> Iterator[tuple[str, nn.Module]]:
+        """Every module that sees steps and images as one axis: all but a `StepLayer` of its own and what that holds."""
+        for name, layer in self.named_children():
+            if not isinstance(layer, StepLayer):
+                yield from layer.named_modules(prefix=name)
 
     def forward(self, input: Tensor) -> Tensor:
         for layer in self:
             input = apply_per_step(layer, input)
         return input
+
+
+def folded(name: str, module: nn.Module) -> ModelError:
+    """The error for a layer with states inside a `PerStep`, whatever has put it there."""
+    return ModelError(
+        f"{name!r} ({type(module).__name__}) lies inside a PerStep, which folds steps and images into one axis, so "
+        "that its states would run from image to image; put it beside: PerStep(layer), neuron, PerStep(layer)"
+    )
 
 
 class Repeat(nn.Module):

@@ -9,18 +9,13 @@ import torch
 from torch import Tensor
 
 from isofire.neurons import fused, gpu, native, traced
-from isofire.neurons.fast_path import Call, FastPath
+from isofire.neurons.fast_path import Call, FastPath, in_a_graph
 from isofire.neurons.norm_fusion import can_fuse, normalise
 from isofire.neurons.single_state import MembraneDynamics
 from isofire.neurons.state_quantizer import NATIVE_BITS
 
 if TYPE_CHECKING:
     from isofire.neurons.base import Neuron
-
-
-def _in_a_graph() -> bool:
-    """Whether the call is written into a graph, where the kernels are one operator."""
-    return torch.compiler.is_compiling() or torch._C._is_tracing()
 
 
 def _dynamics(neuron: Neuron) -> MembraneDynamics:
@@ -76,11 +71,13 @@ class KernelPath(FastPath):
     `missing` says why they do not run a call; None if they do.
     """
 
+    is_operator = True
+
     def __init__(self, name: str, kernels: fused.Kernels, missing: Callable[[Neuron, Call], str | None]) -> None:
         self.name, self.kernels, self.missing = name, kernels, missing
 
     def refuses(self, neuron: Neuron, call: Call) -> str | None:
-        if _in_a_graph() and not traced.knows(neuron.dynamics):
+        if in_a_graph() and not traced.knows(neuron.dynamics):
             return f"does not know {type(neuron.dynamics).__name__} in a compiled graph; use 'auto'"
         return self.missing(neuron, call)
 
@@ -88,7 +85,7 @@ class KernelPath(FastPath):
         return call.norm is None or can_fuse(call.norm, call.x.ndim - (not call.repeat))
 
     def run(self, neuron: Neuron, call: Call) -> Tensor:
-        if _in_a_graph():
+        if in_a_graph():
             return traced.run(_dynamics(neuron), _decay(neuron), call)
         x, kernels = native.dense(call.x, 1 if call.repeat else 2), self.kernels
         gamma, beta, affine = None, None, None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from isofire.errors import ModelError
+from isofire.errors import ModelError, SpecError
 from isofire.neurons import reference
 from isofire.neurons.base import Neuron
 from isofire.neurons.dynamics import State
@@ -38,10 +38,16 @@ class Recurrent(Neuron):
     """
 
     def __init__(self, cell: Neuron, weight: nn.Module) -> None:
+        if not isinstance(cell, Neuron) or not isinstance(weight, nn.Module):
+            raise SpecError(
+                "Recurrent takes neurons of isofire's, then the layer from their spikes to their inputs, as in "
+                f"Recurrent(LIF(), nn.Linear(8, 8)); got {type(cell).__name__}, {type(weight).__name__}"
+            )
         if cell.membrane is not None or isinstance(cell, Recurrent):
             raise ModelError("a recurrent layer takes plain neurons; quantize its membrane after it is built")
         super().__init__(cell.dynamics)
         self.cell, self.weight = cell, weight
+        self.register_load_state_dict_post_hook(_take_constants)
 
     def tensors(self) -> State:
         return self.cell.tensors()
@@ -55,14 +61,14 @@ class Recurrent(Neuron):
 
     def round_decays_(self, rounded: Callable[[str, Tensor], Tensor]) -> None:
         self.cell.round_decays_(rounded)
-        self.dynamics = self.cell.dynamics
+        _take_constants(self)
 
     def response(self) -> Tensor | None:
         return self.cell.response()
 
     def set_threshold_(self, threshold: Tensor) -> None:
         self.cell.set_threshold_(threshold)
-        self.dynamics = self.cell.dynamics
+        _take_constants(self)
 
     def _fire(self, x: Tensor, norm: _BatchNorm | None, repeat: int | None, steps: int) -> Tensor:
         if norm is not None:
@@ -84,3 +90,8 @@ class Recurrent(Neuron):
 
     def extra_repr(self) -> str:
         return ""
+
+
+def _take_constants(layer: Recurrent, _keys: object = None) -> None:
+    """Have the layer know the constants of its cell, which a state dict may have changed."""
+    layer.dynamics = layer.cell.dynamics

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 import nir
-from isofire.errors import ModelError
+from isofire.conversion import shown
+from isofire.errors import DataError, ModelError
 from isofire.files import write_atomic
 from isofire.models import SEWResNet
 from isofire.neurons import MembraneQuantizer, Neuron, PerStep, Recurrent, Repeat
@@ -64,6 +65,8 @@ def write(
     ------
     ModelError
         If a module has no NIR node, or the graph would not compute what the model does.
+    DataError
+        If the example is no tensor.
     OutputError
         If the file cannot be written.
     """
@@ -90,6 +93,8 @@ def write_graph(path: str | os.PathLike[str], graph: Any) -> Path:
 
 def to_graph(model: nn.Module, example: Tensor, *, dt: float = 1e-4, golden: int = 0) -> Any:
     """The `nir.NIRGraph` that `write` writes."""
+    if not isinstance(example, Tensor):
+        raise DataError(f"a graph's shapes are those of an example, inputs as a tensor; got {shown(example)}")
     require_finite(model)
     levels = {}
     if (values := converted(model)) is not model:

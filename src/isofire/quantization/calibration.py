@@ -28,6 +28,7 @@ from isofire.quantization.own_forward import weights_used_as_they_are
 from isofire.quantization.plan import LayerAssignment, QuantPlan, make_plan
 from isofire.quantization.reestimate import reestimate_batch_norm
 from isofire.quantization.shared_scale import weight_scale
+from isofire.quantization.token_levels import tell_tokens
 from isofire.quantizers import MembraneSetting, RangeObserver, WeightSetting
 from isofire.running import device_of, evaluating, forked, forward, statistics_of
 from isofire.spec import QuantSpec
@@ -124,6 +125,7 @@ def calibrate_model_(
                     if name in chosen:
                         try_weights(chosen[name], quantizer, original(model.get_submodule(name)))
                 model.__dict__[_CALIBRATED_ON] = work.images
+                tell_tokens(model, batches[:1])
             else:
                 _calibrate_on_data_(model, spec, plan, membranes, data, max_images)
         _refuse_grown(model, spec, plan)
@@ -188,6 +190,7 @@ def _calibrate_on_data_(
             _try_(model, data, max_images)
     tell_sorted(first.labels, data, by_batch=anew)
     _name_silent(model, first.kept)
+    tell_tokens(model, first.kept)
 
 
 class _First:

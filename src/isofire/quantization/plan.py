@@ -20,6 +20,7 @@ from isofire.text_table import TextTable, total
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 NOT_SUPPORTED = "kind not supported"
+_CHANNELS = "channels of a membrane: axis 1 of a step [N, C, ...]; of tokens [N, L, D], the tokens"
 S = TypeVar("S", bound=Setting)
 UNSUPPORTED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.RNNBase, nn.Bilinear, nn.Embedding)
 
@@ -53,14 +54,17 @@ class QuantPlan:
     def __str__(self) -> str:
         # as wide as it gets, so that no rule is cut
         table = self._table()
-        return table.text(total(table.widths()))
+        return table.text(total(table.widths())) + (f"\n{_CHANNELS}" if self._of_channels() else "")
 
     def __repr__(self) -> str:
         chosen = sum(choice.setting is not None for choice in self.choices)
         return f"QuantPlan({chosen} of {len(self.choices)} modules are quantized)"
 
     def _repr_html_(self) -> str:
-        return self._table().html()
+        return self._table().html() + (f"<p>{_CHANNELS}</p>" if self._of_channels() else "")
+
+    def _of_channels(self) -> bool:
+        return any(getattr(choice.setting, "granularity", None) == "channel" for choice in self.chosen("membrane"))
 
     def _table(self) -> TextTable:
         titles = ("module", "kind", "target", "setting", "rule")

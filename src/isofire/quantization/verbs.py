@@ -26,7 +26,7 @@ from isofire.quantization.contract import try_weights
 from isofire.quantization.fake_weights import original, weight_quantizers
 from isofire.quantization.full_precision import require_full_precision
 from isofire.quantization.plan import QuantPlan, make_plan
-from isofire.running import evaluating
+from isofire.running import evaluating, require_module
 from isofire.spec import QuantSpec
 
 _SPEC = "_isofire_spec"
@@ -236,6 +236,7 @@ def restore_(model: nn.Module, spec: QuantSpec, *, converted: bool) -> nn.Module
 
 
 def _refuse_prepared(model: nn.Module) -> None:
+    require_module(model)
     for name, module in model.named_modules():
         if spec_of(module) is not None:
             where = f"its part {name!r}" if name else "this model"

@@ -54,6 +54,8 @@ class RangeObserver:
     def __init__(
         self, granularity: Literal["tensor", "channel"] = "tensor", *, channel_axis: int = 1, capacity: int = 1 << 20
     ) -> None:
+        if granularity not in ("tensor", "channel"):
+            raise SpecError(f"granularity must be 'tensor' or 'channel', got {granularity!r}")
         if capacity < 1:
             raise SpecError(f"capacity must be a whole number >= 1, got {capacity!r}")
         self.granularity = granularity

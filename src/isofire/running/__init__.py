@@ -4,7 +4,7 @@ from isofire.running.arguments import by_place
 from isofire.running.call import forward, unchanged
 from isofire.running.composite import by_parts
 from isofire.running.device import device_of, placed
-from isofire.running.finite import require_finite, require_shapes
+from isofire.running.finite import require_finite, require_module, require_numbers, require_shapes
 from isofire.running.memory import in_common, same_storage
 from isofire.running.modes import drawing, evaluating, forked, hooked
 from isofire.running.norms import refuse_statistics_of_the_batch, statistics_of
@@ -25,6 +25,8 @@ __all__ = [
     "refuse_own_code",
     "refuse_statistics_of_the_batch",
     "require_finite",
+    "require_module",
+    "require_numbers",
     "require_shapes",
     "same_storage",
     "statistics_of",

@@ -26,8 +26,8 @@ def forward(model: nn.Module, inputs: Tensor) -> Any:
             return model(inputs)
     except (IsofireError, NotImplementedError, torch.OutOfMemoryError):
         raise
-    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
-        if is_lacking(error):
+    except (AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if is_lacking(error) or (isinstance(error, KeyError) and not _is_of_sinabs(error)):
             raise
         raise ModelError(
             f"{type(model).__name__} fails on inputs {list(inputs.shape)} of {inputs.dtype}: {type(error).__name__}: "
@@ -63,10 +63,20 @@ def _version(inputs: Tensor) -> int | None:
     return None if inputs.is_inference() else inputs._version
 
 
+def _is_of_sinabs(error: Exception) -> bool:
+    """Whether its recurrent layers met parts of a quantizer where they look for their states."""
+    return isinstance(error, KeyError) and 'contain "."' in str(error)
+
+
 def _cure(model: nn.Module, error: Exception) -> str:
     """What may be wrong: steps that SpikingJelly's layers take one at a time unless told, else the data."""
     if "right_inverse" in str(error):
         return "it writes a weight that its quantizer makes; leave that layer float by a rule, or let it not be written"
+    if _is_of_sinabs(error):
+        return (
+            "Sinabs' recurrent layers make states of all that their rec_connect holds, and so take no quantizer there; "
+            "leave its weights float by a rule"
+        )
     single = [name for name, module in model.named_modules() if getattr(module, "step_mode", None) == "s"]
     if single:
         return (

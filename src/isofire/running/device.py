@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from isofire.errors import ModelError
+from isofire.errors import ModelError, SpecError
 
 CPU = torch.device("cpu")
 
@@ -32,15 +32,32 @@ def placed(*models: nn.Module, device: torch.device | str | None) -> Iterator[No
     ------
     ModelError
         If a model is to be moved and lies on several devices.
+    SpecError
+        If there is no such device.
     """
-    homes = [(model, _single_device(model)) for model in models] if device is not None else []
+    place = None if device is None else _named(device)
+    homes = [(model, _single_device(model)) for model in models] if place is not None else []
     try:
         for model, _ in homes:
-            model.to(device)
+            model.to(place)
         yield
     finally:
         for model, home in homes:
             model.to(home)
+
+
+def _named(device: torch.device | str) -> torch.device:
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (AssertionError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        told = str(error).strip().splitlines()[0]
+        raise SpecError(
+            f"device must name a device that torch finds here, got {device!r} ({told}); try 'cpu', or leave it out"
+        ) from error
+    if place.type == "meta":
+        raise SpecError("device must hold numbers, got 'meta', which holds none; try 'cpu', or leave it out")
+    return place
 
 
 def _single_device(model: nn.Module) -> torch.device:

@@ -1,4 +1,4 @@
-"""Whether a network's weights have their shapes, and are finite."""
+"""Whether what is to be run is a network, and its weights have their shapes, hold numbers and are finite."""
 
 from __future__ import annotations
 
@@ -8,6 +8,37 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
 
 from isofire.errors import ModelError
+
+
+def require_module(model: object) -> None:
+    """What is to be run must be a network.
+
+    Raises
+    ------
+    ModelError
+        If it is none, or a class of them.
+    """
+    if isinstance(model, nn.Module):
+        return
+    given = f"the class {model.__name__}; give one that was built" if isinstance(model, type) else type(model).__name__
+    raise ModelError(f"a model must be a torch.nn.Module, got {given}")
+
+
+def require_numbers(model: nn.Module) -> None:
+    """`require_finite`, and every parameter must hold numbers, so that the model can be run.
+
+    Raises
+    ------
+    ModelError
+        Names the first that lies on the meta device, or as `require_finite`.
+    """
+    require_finite(model)
+    for name, tensor in model.named_parameters():
+        if tensor.is_meta:
+            raise ModelError(
+                f"weights must hold numbers, {name!r} of {type(model).__name__} is on the meta device; "
+                "build the network on the CPU, or load its weights with load_state_dict(..., assign=True)"
+            )
 
 
 def require_shapes(model: nn.Module) -> None:
@@ -36,6 +67,7 @@ def require_finite(model: nn.Module) -> None:
     ModelError
         Names the first tensor with NaN or infinite values, or the first layer whose weights have no shape yet.
     """
+    require_module(model)
     require_shapes(model)
     weighed = {id(buffer) for norm in model.modules() if isinstance(norm, _NormBase) for buffer in norm.buffers()}
     weighed.update(map(id, model.parameters()))

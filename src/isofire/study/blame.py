@@ -113,7 +113,7 @@ class Blame(TableShown):
         }
 
     def table(self) -> str:
-        """Plain text: a line a quantizer, EMDs as means over layers."""
+        """Plain text: a line a quantizer, EMDs weighted by neurons."""
         total = self.everything.overall[HEADLINE]
         rows = []
         for item in self.quantizers:
@@ -133,7 +133,7 @@ class Blame(TableShown):
         doubt = self.everything.doubt
         lines = [
             *([] if doubt is None else textwrap.wrap(f"! baseline {doubt}", 100, subsequent_indent="    ")),
-            f"n = {self.everything.n_images:,} images, T = {self.everything.T}; EMD, mean over layers: "
+            f"n = {self.everything.n_images:,} images, T = {self.everything.T}; EMD, weighted by neurons: "
             f"{'integers' if self.integers else 'all quantized'} {total:.5f}"
             + ("" if self.control is None else f", batch norm re-estimated only {_emd(self.control):.5f}"),
             "",

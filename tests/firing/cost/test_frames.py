@@ -73,7 +73,7 @@ class Parts(nn.Module):
         return torch.cat([self.first(x[:, part]) for part in range(self.parts)], 1)
 
 
-@pytest.mark.parametrize("parts", [3, 5, 8])
+@pytest.mark.parametrize("parts", [3, STEPS, 5, 8])
 @pytest.mark.parametrize("again", [False, True])
 def test_blank_parts_of_an_image_are_multiplied_each(parts: int, again: bool) -> None:
     torch.manual_seed(0)
@@ -81,6 +81,43 @@ def test_blank_parts_of_an_image_are_multiplied_each(parts: int, again: bool) ->
     images[:, ::2] = 0
     place = first_place(Parts(parts, again), images)
     assert (place.macs_once, place.macs_every_step) == (parts * 48, parts * 48 * STEPS)
+
+
+class AsMany(nn.Module):
+    """A layer is called as often as there are steps before any neuron: on parts of an image, or on its steps."""
+
+    def __init__(self, steps: bool, kind: str) -> None:
+        super().__init__()
+        self.steps, self.kind = steps, kind
+        self.first, self.neuron = nn.Linear(6, 8), IF()
+        self.last = nn.Linear(8 if steps else 8 * STEPS, 3)
+        if kind == "normed":
+            self.first = nn.utils.parametrizations.weight_norm(self.first)
+        if kind == "parameter":
+            self.first, self.w = nn.Identity(), nn.Parameter(torch.randn(8, 6))
+        if kind == "inside":
+            self.first = nn.Sequential(self.first)
+
+    def _apply_first(self, x: Tensor) -> Tensor:
+        return torch.nn.functional.linear(x, self.w) if self.kind == "parameter" else self.first(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.steps:
+            # an encoding with another phase at each step
+            currents = torch.stack([self._apply_first(x[:, 0] * (1 + phase)) for phase in range(STEPS)])
+        else:
+            currents = torch.cat([self._apply_first(x[:, part]) for part in range(STEPS)], 1).expand(STEPS, -1, -1)
+        return self.last(self.neuron(currents))
+
+
+@pytest.mark.parametrize("kind", ["module", "normed", "inside", "parameter"])
+@pytest.mark.parametrize("steps", [False, True])
+def test_as_many_parts_of_an_image_as_steps_are_no_steps(steps: bool, kind: str) -> None:
+    """4 calls of 6 x 8: each is worked on in every step, or is a step."""
+    torch.manual_seed(0)
+    place = first_place(AsMany(steps, kind), torch.rand(IMAGES, STEPS + 1, 6))
+    assert (place.macs_once, place.macs_every_step) == (STEPS * 48, STEPS * 48 * (1 if steps else STEPS))
+    assert len(place.events_per_step) == (STEPS if steps else 1)
 
 
 @pytest.mark.parametrize("whole", [False, True])

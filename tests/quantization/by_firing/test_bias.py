@@ -103,3 +103,31 @@ def test_a_bias_that_does_not_arrive_as_it_is_stays(way: Callable[[Tensor], Tens
     (finding,) = repair_(model, baseline, torch.randn(20, STEPS, 5) * 4)
     assert finding.note == "no bias of its own reaches this layer's currents"
     assert torch.equal(model.layer.bias, baseline.layer.bias)
+
+
+class Branch(nn.Module):
+    """Bright batches go another way to the same neurons."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b, self.neuron = nn.Linear(5, 6), nn.Linear(5, 6), LIF(v_threshold=0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.neuron((self.a if x.mean() > 1 else self.b)(x).expand(STEPS, -1, -1))
+
+
+@pytest.mark.parametrize("bright_first", [False, True])
+def test_a_bias_that_some_batches_go_past_stays(bright_first: bool) -> None:
+    baseline = Branch().eval()
+    model = copy.deepcopy(baseline)
+    with torch.no_grad():
+        for layer in (model.a, model.b):
+            layer.weight.mul_(0.7)
+    dark = torch.rand(20, 5)
+    batches = [(x, torch.zeros(20, dtype=torch.long)) for x in ((dark + 2, dark) if bright_first else (dark, dark + 2))]
+    (finding,) = repair_(model, baseline, batches)
+    assert finding.note == "no bias of its own reaches this layer's currents"
+    assert finding.drift_before == finding.drift_after > 0
+    assert torch.equal(model.a.bias, baseline.a.bias)
+    assert torch.equal(model.b.bias, baseline.b.bias)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -43,6 +45,8 @@ class Arrival:
         Weights of 0 and 1 -> synapses of each element, of a shape that broadcasts to `x`'s.
     options
         What beside weights and `x`'s shape the fan-outs depend on.
+    fan_in
+        Synapses that end in one output, away from the borders.
     perhaps
         Whether both factors are parameters: an initial state that arrives at weights, if these are weights at which
         else the input arrives, and else a weight being made.
@@ -54,6 +58,7 @@ class Arrival:
     axis: int = 0
     fan: Callable[[Tensor], Tensor] | None = None
     options: str = ""
+    fan_in: int = 1
     perhaps: bool = False
 
     def fan_out(self, which: Which) -> Tensor:
@@ -62,15 +67,6 @@ class Arrival:
         assert self.fan is not None
         weight = self.weight.detach()
         return self.fan((torch.ones_like(weight) if which == "all" else weight != 0).double())
-
-    @property
-    def fan_in(self) -> int:
-        """Synapses that end in one output, away from the borders."""
-        if self.weight is None or self.x is None:
-            return 1
-        if self.x.ndim > 2 and self.weight.ndim == self.x.ndim:
-            return self.weight[0].numel()
-        return self.x.shape[1 - self.axis] if self.x.ndim == 2 else self.x.shape[-1]
 
 
 @dataclass(frozen=True)
@@ -135,9 +131,11 @@ def arrivals(name: str, args: Sequence[Any], output: Any, source: Callable[[Tens
     if name in ATTENTIONS and len(args) >= 3 and isinstance(args[2], Tensor):
         query, key, value = args[:3]
         products = query.shape[:-1].numel() * key.shape[-2]
-        return [Arrival(None, products * (query.shape[-1] + value.shape[-1]))]
+        return [
+            Arrival(None, products * (query.shape[-1] + value.shape[-1]), fan_in=max(query.shape[-1], key.shape[-2]))
+        ]
     if name == "_trilinear":
-        return [Arrival(args[1], args[0].shape[0] * args[1].numel())]
+        return [Arrival(args[1], args[0].shape[0] * args[1].numel(), fan_in=args[1][0].numel())]
     return _recurrent(name, args) if name in RNNS else None
 
 
@@ -145,8 +143,9 @@ def _convolved(args: Sequence[Any], source: Callable[[Tensor], Source]) -> list[
     x, weight, _, stride, padding, dilation, transposed, output_padding, groups = args[:9]
     if source(x) < Source.INPUT and source(weight) != Source.WEIGHTS:
         return None
+    ends = _taps(weight, stride, dilation) * (len(weight) // groups) if transposed else weight[0].numel()
     if source(weight) >= Source.INPUT:
-        return [Arrival(None, _outputs(x, weight, args) * weight[0].numel())]
+        return [Arrival(None, _outputs(x, weight, args) * weight[0].numel(), fan_in=ends)]
 
     def fan(ones: Tensor) -> Tensor:
         with torch.inference_mode(False), torch.enable_grad():
@@ -154,7 +153,17 @@ def _convolved(args: Sequence[Any], source: Callable[[Tensor], Source]) -> list[
             out = torch.convolution(one, ones, None, stride, padding, dilation, transposed, output_padding, groups)
             return torch.autograd.grad(out.sum(), one)[0]
 
-    return [Arrival(weight, None, x, 0, fan, str(args[3:9]), source(x) == Source.WEIGHTS)]
+    return [Arrival(weight, None, x, 0, fan, str(args[3:9]), ends, source(x) == Source.WEIGHTS)]
+
+
+def _taps(weight: Tensor, stride: Sequence[int], dilation: Sequence[int]) -> int:
+    """Places of a transposed convolution's kernel that meet in one output, where most do."""
+    axes = range(weight.ndim - 2)
+    return math.prod(
+        max(Counter(tap * dilation[axis % len(dilation)] % stride[axis % len(stride)]
+                    for tap in range(weight.shape[2 + axis])).values())
+        for axis in axes
+    )  # fmt: skip
 
 
 def _outputs(x: Tensor, weight: Tensor, args: Sequence[Any]) -> int:
@@ -167,35 +176,37 @@ def _multiplied(
     left, right = factors[:2]
     inner = left.shape[-1]
     synapses = output.numel() * inner if name != "addbmm" else left.shape[0] * output.numel() * inner
+    ends = inner if name != "addbmm" else left.shape[0] * inner
     sources = source(left), source(right)
     if sources == (Source.WEIGHTS, Source.WEIGHTS):
-        return [replace(item, perhaps=True) for item in (_left(left, right, synapses), _right(left, right, synapses))]
+        both = _left(left, right, synapses, ends), _right(left, right, synapses, ends)
+        return [replace(item, perhaps=True) for item in both]
     if max(sources) < Source.INPUT and sources != (Source.CONSTANT, Source.WEIGHTS):
         return None
     if min(sources) >= Source.INPUT:
-        return [Arrival(None, synapses)]
+        return [Arrival(None, synapses, fan_in=ends)]
     # a state that is still at rest comes from nothing; what comes from parameters is the weights
     if sources[0] > sources[1] and sources != (Source.WEIGHTS, Source.CONSTANT):
-        return [_left(left, right, synapses)]
-    return [_right(left, right, synapses)] if sources[1] >= Source.INPUT else [_left(left, right, synapses)]
+        return [_left(left, right, synapses, ends)]
+    return [_right(left, right, synapses, ends)] if sources[1] >= Source.INPUT else [_left(left, right, synapses, ends)]
 
 
-def _left(x: Tensor, weight: Tensor, synapses: int) -> Arrival:
+def _left(x: Tensor, weight: Tensor, synapses: int, ends: int) -> Arrival:
     """x @ weight."""
     if weight.ndim == 1:
-        return Arrival(weight, synapses, x, 0, lambda ones: ones)
+        return Arrival(weight, synapses, x, 0, lambda ones: ones, fan_in=ends)
     if weight.ndim == 3:
-        return Arrival(weight, synapses, x, 0 if len(x) > 1 else 1, lambda ones: ones.sum(2).unsqueeze(1))
-    return Arrival(weight, synapses, x, 0, lambda ones: ones.sum(1))
+        return Arrival(weight, synapses, x, 0 if len(x) > 1 else 1, lambda ones: ones.sum(2).unsqueeze(1), fan_in=ends)
+    return Arrival(weight, synapses, x, 0, lambda ones: ones.sum(1), fan_in=ends)
 
 
-def _right(weight: Tensor, x: Tensor, synapses: int) -> Arrival:
+def _right(weight: Tensor, x: Tensor, synapses: int, ends: int) -> Arrival:
     """weight @ x."""
     if x.ndim == 1:
-        return Arrival(weight, synapses, x, 0, lambda ones: ones if ones.ndim == 1 else ones.sum(0))
+        return Arrival(weight, synapses, x, 0, lambda ones: ones if ones.ndim == 1 else ones.sum(0), fan_in=ends)
     if x.ndim == 3:
-        return Arrival(weight, synapses, x, 0 if len(x) > 1 else 2, lambda ones: ones.sum(1).unsqueeze(2))
-    return Arrival(weight, synapses, x, 1, lambda ones: ones.sum(0).unsqueeze(1))
+        return Arrival(weight, synapses, x, 0 if len(x) > 1 else 2, lambda ones: ones.sum(1).unsqueeze(2), fan_in=ends)
+    return Arrival(weight, synapses, x, 1, lambda ones: ones.sum(0).unsqueeze(1), fan_in=ends)
 
 
 def _spread(args: Sequence[Any], output: Tensor, source: Callable[[Tensor], Source]) -> list[Arrival] | None:
@@ -206,11 +217,11 @@ def _spread(args: Sequence[Any], output: Tensor, source: Callable[[Tensor], Sour
     x, weight = (a, b) if source(a) > source(b) else (b, a)
     if source(x) < Source.INPUT or source(weight) != Source.WEIGHTS or output.numel() <= x.numel():
         return None
-    return [
-        Arrival(
-            weight, output.numel(), x, 0, lambda ones: ones.expand(output.shape).sum_to_size(x.shape), str(output.shape)
-        )
-    ]
+    # where the input is one and the weights several, these lead to several outputs
+    shared = range(1, min(x.ndim, weight.ndim) + 1)
+    ends = math.prod(weight.shape[-axis] for axis in shared if x.shape[-axis] > 1)
+    fan = lambda ones: ones.expand(output.shape).sum_to_size(x.shape)  # noqa: E731
+    return [Arrival(weight, output.numel(), x, 0, fan, str(output.shape), ends)]
 
 
 def one_to_one(args: Sequence[Any], output: Tensor, is_weight: Callable[[Tensor], bool]) -> list[Arrival]:
@@ -229,8 +240,8 @@ def _recurrent(name: str, args: Sequence[Any]) -> list[Arrival]:
         first, second = args[1], args[2]
         rows = x.flatten(0, -2)
         return [
-            Arrival(first, rows.shape[0] * first.numel(), rows, 0, lambda ones: ones.sum(0)),
-            Arrival(second, rows.shape[0] * second.numel()),
+            Arrival(first, rows.shape[0] * first.numel(), rows, 0, lambda ones: ones.sum(0), fan_in=first.shape[1]),
+            Arrival(second, rows.shape[0] * second.numel(), fan_in=second.shape[1]),
         ]
     rows = x.shape[:-1].numel()
-    return [Arrival(weight, rows * weight.numel()) for weight in args[1] if weight.ndim == 2]
+    return [Arrival(weight, rows * weight.numel(), fan_in=weight.shape[1]) for weight in args[1] if weight.ndim == 2]

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from isofire.conversion import convert
 from isofire.errors import SpecError
 from isofire.firing.cost.memory import FLOAT_BITS
 
@@ -175,7 +176,13 @@ def estimate(
         "real": with the bits of weights and states as they are; "float": the same operations at 32 bits.
     constants
         Others than the default.
+
+    Raises
+    ------
+    SpecError
+        If `at` is neither.
     """
+    convert(at, At, "at")
     c = EnergyConstants() if constants is None else constants
     accumulates = macs = weights = states = updates = 0.0
     for layer in layers:

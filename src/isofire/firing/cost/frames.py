@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from isofire.adapters import Adapter, from_rest
 from isofire.errors import ModelError
+from isofire.firing.cost.contacts import CONVOLUTIONS, PRODUCTS
+from isofire.firing.cost.events import storage_of
 from isofire.firing.record import spiking_adapters
 from isofire.running import device_of, drawing, evaluating, forward, hooked
 
@@ -38,6 +43,68 @@ def holds_steps(model: nn.Module, inputs: Tensor, axis: int) -> bool:
         _later_alone(before, _currents_of_others(model, inputs, place, inputs.shape[place] // steps))
         for place, size in enumerate(inputs.shape)
         if place != axis and size >= steps
+    )
+
+
+def calls_are_steps(model: nn.Module, inputs: Tensor, site: str, calls: int) -> bool | None:
+    """Whether the last of so many calls of a layer is of the last step, and not of a part that every step sees.
+
+    Told by changing what that call gives; None where nothing changes by it.
+
+    Parameters
+    ----------
+    site
+        Name of the module that holds the layer's weights, or of the parameter.
+    """
+    before = _currents(model, inputs)
+    modules, parameters = dict(model.named_modules()), dict(model.named_parameters())
+    weights = [parameters[site]] if site in parameters else [*modules[site].parameters()] if site in modules else []
+    for change in (_Calls(modules.get(site), calls).changing(), _Products(weights, calls)):
+        with change:
+            after = _currents(model, inputs)
+        if not _alike(before, after):
+            return _later_alone(before, after)
+    return None
+
+
+class _Calls:
+    """Adds to what a module gives in one of its calls."""
+
+    def __init__(self, module: nn.Module | None, call: int) -> None:
+        self._module, self._left = module, call
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        with hooked([] if self._module is None else [self._module.register_forward_hook(self._change)]):
+            yield
+
+    def _change(self, _module: nn.Module, _given: Any, output: Any) -> Any:
+        self._left -= 1
+        return output + 1 if isinstance(output, Tensor) and self._left == 0 else output
+
+
+class _Products(TorchDispatchMode):
+    """Adds to what one of the products with some weights gives."""
+
+    def __init__(self, weights: Sequence[Tensor], call: int) -> None:
+        super().__init__()
+        self._places, self._left = {storage_of(weight)._cdata for weight in weights}, call
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        name = func._schema.name.split("::")[-1]
+        if name in CONVOLUTIONS or name in PRODUCTS or name == "linear":
+            held = {storage_of(x)._cdata for x in args if isinstance(x, Tensor)}
+            self._left -= bool(held & self._places)
+            if self._left == 0 and held & self._places:
+                return output + 1
+        return output
+
+
+def _alike(before: dict[str, _Layer], after: dict[str, _Layer]) -> bool:
+    return before.keys() == after.keys() and all(
+        a.steps == b.steps and torch.equal(a.first, b.first) and torch.equal(a.last, b.last)
+        for a, b in ((layer, after[name]) for name, layer in before.items())
     )
 
 

@@ -66,12 +66,10 @@ def left_out(model: nn.Module, trace: Trace, steps: int = 0, kept: Collection[st
         if module not in named:
             held = sum(_within(open_, module))
             add(module or "(model)", f"works outside of torch ({how}), which is not counted", held or None)
-    if steps > 2:
-        for module, times in trace.own_states.times.items():
-            # each step after the first comes back to what is kept
-            if times >= steps - 1 and not any(f"{module}.".startswith(f"{layer}.") for layer in kept):
-                reason = "keeps numbers from step to step, which are in no state memory"
-                found[f"{module}: {reason}"] = LeftOut(name=module or "(model)", reason=reason, share=None, of="states")
+    for module in trace.own_states.modules(steps):
+        if not any(f"{module}.".startswith(f"{layer}.") for layer in kept):
+            reason = "keeps numbers from step to step, which are in no state memory"
+            found[f"{module}: {reason}"] = LeftOut(name=module or "(model)", reason=reason, share=None, of="states")
     return tuple(found.values())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 from isofire.adapters import axis_by, input_axis
 from isofire.batches import Data, read_batches
 from isofire.errors import ModelError
-from isofire.firing.cost.frames import holds_steps
-from isofire.firing.cost.left_out import left_out
+from isofire.firing.cost.frames import calls_are_steps, holds_steps
+from isofire.firing.cost.left_out import LeftOut, left_out
 from isofire.firing.cost.memory import memory_of
 from isofire.firing.cost.meter import ACTIVE, ALL, DENSE, EVENTS, INPUTS, NONZERO, REAL, CostMeter, SiteCall, SpikeTally
 from isofire.firing.cost.meter import SiteTally as Tally
@@ -25,7 +26,7 @@ from isofire.firing.cost.report import Cost, NeuronCost, SynapseCost
 from isofire.firing.cost.synops_per_spike import few_of
 from isofire.firing.record import spiking_adapters
 from isofire.firing.repeat import tell_unlike
-from isofire.running import device_of, evaluating, forward, require_finite
+from isofire.running import device_of, evaluating, forward, require_numbers
 
 _TOGETHER = 32
 """Images a batch; more do not make it faster."""
@@ -53,20 +54,32 @@ def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None,
     >>> cost = measure_cost(model, test_set, max_images=500)  # doctest: +SKIP
     >>> cost.synops.p99, cost.energy().total  # doctest: +SKIP
     """
-    require_finite(model)
+    require_numbers(model)
     device = device_of(model)
     with evaluating(model):
         batches = read_batches(data, min(batch_size, _TOGETHER), max_images, axis_by(model))
         first = next(batches)
         tell_unlike(model, first[0], len(first[1]))
         axis = input_axis(model, first[0], len(first[1]))
-        frames = axis == 1 or holds_steps(model, few_of(model, first[0], len(first[1]))[0], axis)
+        few = few_of(model, first[0], len(first[1]))[0]
+        frames = axis == 1 or holds_steps(model, few, axis)
         way = _way_for(model, first[0].to(device), axis)
         meter = CostMeter(model)
         with meter.counting():
             for inputs, labels in itertools.chain([first], batches):
                 way.run(meter, inputs.to(device), input_axis(model, inputs, len(labels)))
-    return _cost(model, meter, frames)
+        parts = {} if frames else _parts(model, meter, few)
+    return _cost(model, meter, frames, parts)
+
+
+def _parts(model: nn.Module, meter: CostMeter, few: Tensor) -> dict[str, bool | None]:
+    """Places called as often as there are steps, before any neuron and each time with something else of a static image
+    -> whether each call is a step, and not a part of the image that every step sees; None where that is not known."""
+    asked = [name for name, tally in meter.sites.items()
+             if any(len(image) == meter.steps > 1 and all(map(_is_lone, image)) and any(call.real for call in image)
+                    and len({call.neuron_calls for call in image}) == 1 for image in tally.images)
+             and _rounds([[call.static for call in image] for image in tally.images]) == 1]  # fmt: skip
+    return {name: calls_are_steps(model, few, name, meter.steps) for name in asked}
 
 
 @dataclass(frozen=True)
@@ -156,9 +169,16 @@ def _equal(a: SiteCall, b: SiteCall) -> bool:
     return a.sums.shape == b.sums.shape and torch.allclose(a.sums, b.sums, rtol=1e-9)
 
 
-def _cost(model: nn.Module, meter: CostMeter, frames: bool) -> Cost:
+def _cost(model: nn.Module, meter: CostMeter, frames: bool, parts: Mapping[str, bool | None]) -> Cost:
     neurons = {name: tally.neurons for name, tally in meter.spikes.items()}
-    summed = {name: _summed(tally, meter.steps, frames, meter.stepped) for name, tally in meter.sites.items()}
+    summed = {
+        name: _summed(tally, meter.steps, frames, meter.stepped, parts.get(name) is not False)
+        for name, tally in meter.sites.items()
+    }
+    unsure = tuple(
+        LeftOut(name=name, reason="its calls may be steps or parts of the image", share=None, of="operations")
+        for name, known in parts.items() if known is None
+    )  # fmt: skip
     images = len(next(iter(meter.spikes.values())).totals)
     synops = sum((item.sums[:, ALL] for item in summed.values()), np.zeros(images))
     spikes = sum((torch.stack(tally.totals).sum(1) for tally in meter.spikes.values()), torch.zeros(images))
@@ -171,7 +191,7 @@ def _cost(model: nn.Module, meter: CostMeter, frames: bool) -> Cost:
         memory=memory,
         n_images=images,
         T=meter.steps,
-        left_out=left_out(model, meter.trace, meter.steps, meter.kept),
+        left_out=(*left_out(model, meter.trace, meter.steps, meter.kept), *unsure),
     )
 
 
@@ -186,7 +206,7 @@ class _Summed:
     counted: bool
 
 
-def _summed(tally: Tally, steps: int, frames: bool, stepped: bool) -> _Summed:
+def _summed(tally: Tally, steps: int, frames: bool, stepped: bool, loops: bool) -> _Summed:
     calls = max(map(len, tally.images))
     by_slot = [[image[slot] for image in tally.images if slot < len(image)] for slot in range(calls)]
     counted = _counted(by_slot)
@@ -200,11 +220,12 @@ def _summed(tally: Tally, steps: int, frames: bool, stepped: bool) -> _Summed:
     rows, once, every, events = [], [], [], []
     for image, its, multiplied in zip(tally.images, kept, dense, strict=True):
         rows.append(sum((call.sums.sum(1).numpy() for call in its), np.zeros(REAL + 1)))
-        looped = len(image) == steps > 1
+        looped = loops and len(image) == steps > 1
         first, second = _multiplications(multiplied, steps, frames, stepped, looped, rounds)
         once.append(first)
         every.append(second)
-        events.append(_events(image, steps))
+        found = _events(image, steps)
+        events.append(found if loops else found.sum(keepdims=True))
     length = min(len(item) for item in events)
     per_step = np.stack([item if len(item) == length else item.sum(keepdims=True) for item in events])
     total = np.stack(rows)

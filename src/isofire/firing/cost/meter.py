@@ -147,6 +147,7 @@ class CostMeter:
                 contact.site, SiteTally(contact.arrival.fan_in, images=[[] for _ in range(self.images)])
             )
             tally.through |= contact.events.through
+            tally.fan_in = max(tally.fan_in, contact.arrival.fan_in)
             calls = seen.setdefault(contact.site, [[] for _ in range(counted)])
             for mine, call in zip(calls, self._settled(contact, sums, keys, images, alike), strict=True):
                 mine.append(call)

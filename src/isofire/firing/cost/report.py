@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from isofire.conversion import convert
 from isofire.firing.cost.energy import At, Energy, EnergyConstants, LayerWork, NeuronWork, estimate
 from isofire.firing.cost.left_out import LeftOut
 from isofire.firing.cost.memory import FLOAT_BITS, Memory, StateMemory
@@ -68,7 +69,8 @@ class SynapseCost:
         return 1 - self.effective
 
     def macs(self, first_layer: FirstLayer) -> float:
-        """Multiply-accumulates under either reading of direct coding."""
+        """Multiply-accumulates under either reading of direct coding; SpecError for any other."""
+        convert(first_layer, FirstLayer, "first_layer")
         return self.macs_once if first_layer == "once" else self.macs_every_step
 
 
@@ -135,7 +137,7 @@ class Cost(TableShown):
         return sum(layer.aer_bits for layer in self.neurons)
 
     def macs(self, first_layer: FirstLayer = "once") -> float:
-        """Multiply-accumulates of an inference."""
+        """Multiply-accumulates of an inference, with a static input multiplied "once" or at "every_step"."""
         return sum(layer.macs(first_layer) for layer in self.synapses)
 
     def energy(
@@ -158,6 +160,11 @@ class Cost(TableShown):
             Whether synapses of weight 0 cost nothing.
         constants
             Others than the default.
+
+        Raises
+        ------
+        SpecError
+            If `at` or `first_layer` is none of these.
         """
         layers = [
             LayerWork(

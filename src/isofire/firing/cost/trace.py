@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from isofire.adapters import Adapter, at_one_place, from_rest
+from isofire.adapters import Adapter, Layout, at_one_place, from_rest
 from isofire.firing.cost.call import Call
 from isofire.firing.cost.contacts import PRODUCTS, Contact, arrivals, one_to_one
 from isofire.firing.cost.events import (
@@ -148,6 +148,7 @@ class Trace(TorchDispatchMode):
         self._written_out.clear()
         self.uses.clear()
         self.unknown_spikes = UnknownSpikes()
+        self.own_states.clear()
         registered = {id(item) for item in self.model.parameters()}
         for name, tensor in self._stored.named:
             own = frozenset((name,)) if id(tensor) in registered else frozenset[str]()
@@ -219,8 +220,9 @@ class Trace(TorchDispatchMode):
             ways = self.own_states.through(sites[0], call.place, map(self._memory.ways, given))
         elif source >= Source.INPUT:
             found = self._written_out.straight_through(call) or propagate(call)
-            self.unknown_spikes.see(call, found, map(self._memory.ways, given))
-            ways = self.own_states.after(call, map(self._memory.ways, given))
+            came = list(map(self._memory.ways, given))
+            self.unknown_spikes.see(call, found, came)
+            ways = self.own_states.after(call, came)
             known = self._look_up(call)
             if known and made_of and work_not_counted(call):
                 self.uses.lose(made_of, call.name)
@@ -332,5 +334,7 @@ class Trace(TorchDispatchMode):
             self._paused = False
             self._position.leave_neuron()
             self.neuron_calls += 1
+            if adapter.layout(module) is Layout.STEP:
+                self.own_states.fired(name)
 
         return hook

@@ -62,9 +62,13 @@ def weighted_sum(name: str, args: Any, factor: Tensor) -> bool:
     """Whether a sum goes along an axis on which the factor, of the shape of what is summed, differs."""
     if name not in SUMS | MEANS or name in ("trace", "col2im"):
         return False
+    return any(factor.shape[axis] > 1 and factor.stride(axis) != 0 for axis in summed_axes(args))
+
+
+def summed_axes(args: Any) -> list[int]:
+    """Of `x.sum(axes)` and its kind."""
     axes = args[1] if len(args) > 1 and args[1] is not None and args[1] != [] else list(range(args[0].ndim))
-    axes = [axes] if isinstance(axes, int) else axes
-    return any(factor.shape[axis] > 1 and factor.stride(axis) != 0 for axis in axes)
+    return [axes] if isinstance(axes, int) else list(axes)
 
 
 class Leaving(TorchFunctionMode):

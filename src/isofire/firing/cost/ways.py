@@ -15,10 +15,13 @@ class Way(NamedTuple):
         How often they were at it, one way after the other.
     changed
         Whether some were changed on the way, by elements.
+    call
+        Of weights, in which call of them, the last one, values came from there; later ones are larger.
     """
 
     times: int
     changed: bool = False
+    call: tuple[int, int] = (0, 0)
 
 
 Ways = Mapping[Any, Way]
@@ -31,5 +34,7 @@ def together(given: Iterable[Ways]) -> dict[Any, Way]:
     for ways in given:
         for place, way in ways.items():
             other = found.get(place, way)
-            found[place] = Way(max(way.times, other.times), way.changed or other.changed)
+            found[place] = Way(
+                max(way.times, other.times), way.changed or other.changed, max(way.call, other.call)
+            )  # fmt: skip
     return found

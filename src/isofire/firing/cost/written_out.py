@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from isofire.firing.cost.call import Call
 from isofire.firing.cost.contacts import Arrival
 from isofire.firing.cost.events import Events, Source, storage_of
 from isofire.firing.cost.operations import ADAPTIVE_POOLS, AVERAGE_POOLS, MEANS, MOVES, SUMS, SUMS_OF_TWO
-from isofire.firing.cost.uses import weighted_sum
+from isofire.firing.cost.uses import summed_axes, weighted_sum
 
 _ADDS = SUMS | MEANS | AVERAGE_POOLS | ADAPTIVE_POOLS | SUMS_OF_TWO
 
@@ -78,7 +79,8 @@ class WrittenOut:
         spread = weight.expand(x.shape)
         if product.stride() != x.stride() or not weighted_sum(name, args, spread):
             return None
-        return [Arrival(weight, x.numel(), given, 0, lambda ones: ones.expand(x.shape), "sum")]
+        ends = math.prod(x.shape[axis] for axis in summed_axes(args))
+        return [Arrival(weight, x.numel(), given, 0, lambda ones: ones.expand(x.shape), "sum", ends)]
 
     def added_up(self, call: Call, found: Events | list[Events]) -> Tensor | None:
         """Weights that scaled events which the operation adds up to real numbers in another way than `summed_up` sees:

@@ -17,7 +17,7 @@ from isofire.firing.repeat import tell_unlike
 from isofire.firing.timing.similarity import StreamedCKA, logit_kl
 from isofire.firing.timing.trains import first_spikes, flips, mean_over_pairs, table_of
 from isofire.firing.timing.words import joint_words, spike_words, total_variation, trains, word_counts
-from isofire.running import device_of, drawing, evaluating, forward, require_finite
+from isofire.running import device_of, drawing, evaluating, forward, require_numbers
 from isofire.text_table import TableShown, TextTable
 
 COSTS = (0.0, 0.5, 1.0, 2.0)
@@ -143,7 +143,7 @@ def compare_timing(
     """
     models = baseline, quantized
     for model in models:
-        require_finite(model)
+        require_numbers(model)
     tallies = {name: _Tally() for name in spiking_adapters(baseline)}
     divergence, images, steps = 0.0, 0, 0
     with evaluating(*models), torch.no_grad():

@@ -134,6 +134,7 @@ class CubaLIF(Neuron):
         self.register_buffer("tau_syn", _tau("tau_syn", tau_syn))
         self.register_buffer("v_threshold", threshold)
         self.register_buffer("v_subtract", None if v_subtract is None else _constant("v_subtract", v_subtract))
+        self.register_load_state_dict_post_hook(_take_threshold)
 
     def tensors(self) -> State:
         found = self.tau_mem, self.tau_syn, self.v_threshold
@@ -174,6 +175,12 @@ class CubaLIF(Neuron):
     def extra_repr(self) -> str:
         shown = (f"{n}={_shown(getattr(self, n))}" for n in ("tau_mem", "tau_syn"))
         return ", ".join((*shown, self.dynamics.about()))
+
+
+def _take_threshold(neuron: CubaLIF, _keys: object = None) -> None:
+    """Have the constants know the thresholds that a state dict has brought."""
+    if not neuron.v_threshold.is_meta:
+        neuron.dynamics = replace(neuron.dynamics, v_threshold=float(neuron.v_threshold.min()))
 
 
 def _constant(name: str, value: float | Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from isofire.errors import SpecError
 from isofire.neurons.base import Backend, Neuron
-from isofire.neurons.dynamics import Common, State
+from isofire.neurons.dynamics import Common, State, require_number
 from isofire.neurons.paths import NATIVE, TORCH, TRITON
 from isofire.neurons.registry import register_neuron
 from isofire.neurons.response import response
@@ -43,6 +43,7 @@ class LIFDynamics(MembraneDynamics):
     decay_input: bool = True
 
     def __post_init__(self) -> None:
+        require_number("tau", self.tau)
         if not (math.isfinite(self.tau) and self.tau >= 1.0):
             raise SpecError(f"tau must be finite and at least 1 (in steps), got {self.tau}; use IF for no leak")
         super().__post_init__()
@@ -156,6 +157,7 @@ class ParametricLIF(_MembraneNeuron):
     ) -> None:
         if "tau" in common:
             raise SpecError("a parametric LIF learns its tau; give the one that it starts from as init_tau")
+        require_number("init_tau", init_tau)
         if not (math.isfinite(init_tau) and init_tau > 1.0):
             raise SpecError(f"init_tau must be finite and greater than 1, got {init_tau}; use IF for no leak")
         dynamics = ParametricLIFDynamics(tau=init_tau, decay_input=decay_input, **common)
@@ -176,6 +178,10 @@ class ParametricLIF(_MembraneNeuron):
 
     def tensors(self) -> State:
         return (self.decay(),)
+
+    def extra_repr(self) -> str:
+        _, _, others = self.dynamics.about().partition(", ")
+        return f"tau={float(1.0 / self.decay().detach()):g} (learned), {others}"
 
 
 register_neuron("if", IF)

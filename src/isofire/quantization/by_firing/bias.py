@@ -7,7 +7,7 @@ amount of its own, and what arrives tells which it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -53,15 +53,15 @@ class Bias(NamedTuple):
         _of(self.holder).add_(shift.to(_of(self.holder)))
 
 
-def bias_of(model: nn.Module, name: str, replay: Replay, inputs: Tensor, seen: Trace) -> Bias | None:
+def bias_of(model: nn.Module, name: str, replay: Replay, batches: Sequence[Tensor], seen: Trace) -> Bias | None:
     """The bias that is added to the currents of the neurons `name`, and to nothing else; None if there is none.
 
     Parameters
     ----------
     replay
         The layer's calls.
-    inputs
-        The first of its batches that reaches the layer.
+    batches
+        The inputs behind them.
     seen
         What the network calls, and when.
     """
@@ -69,7 +69,7 @@ def bias_of(model: nn.Module, name: str, replay: Replay, inputs: Tensor, seen: T
         own = seen.calls[seen.norms[name]] == seen.calls[name]
         return Bias(replay.norm, None) if own and replay.norm.bias is not None else None
     for module in _before(model, name, seen):
-        if (arrives := _arrives(model, module, name, replay, inputs, seen.calls[name])) is not None:
+        if (arrives := _arrives(model, module, name, replay, batches, seen.calls[name])) is not None:
             return Bias(module, arrives)
     return None
 
@@ -87,20 +87,21 @@ def _before(model: nn.Module, name: str, seen: Trace) -> Iterator[nn.Module]:
 
 
 def _arrives(
-    model: nn.Module, holder: nn.Module, name: str, replay: Replay, inputs: Tensor, calls: int
+    model: nn.Module, holder: nn.Module, name: str, replay: Replay, batches: Sequence[Tensor], calls: int
 ) -> Tensor | None:
     """See `Bias`; None if a change of the bias does not arrive in the currents as it is, or not in them alone."""
     bias, step = _of(holder), _STEP * replay.unit
-    elsewhere = Elsewhere(model, name, inputs)
+    elsewhere = Elsewhere(model, name, batches[replay.reached])
     kept = bias.detach().clone()
     amounts = step * torch.arange(1, len(bias) + 1).to(bias)
     bias.add_(amounts)
     try:
-        (moved,) = calls_of(model, name, [inputs], calls)
+        # a branch may be taken by some batches only
+        moved = [call for made in calls_of(model, name, batches, calls) for call in made]
         alone = elsewhere.is_unmoved()
     finally:
         bias.copy_(kept)
-    was = replay.batches[replay.reached]
+    was = [call for made in replay.batches for call in made]
     if not alone or len(moved) != len(was):
         return None
     found = _numbers((moved[0].input - was[0].input).flatten(0, replay.channel_axis - 1)[0], step, len(bias))

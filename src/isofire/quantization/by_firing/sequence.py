@@ -18,7 +18,7 @@ from isofire.errors import ModelError, SpecError
 from isofire.neurons import MembraneQuantizer
 from isofire.quantization.attach import check_can_fire
 from isofire.quantization.by_firing.alone import unlike
-from isofire.quantization.by_firing.bias import bias_of
+from isofire.quantization.by_firing.bias import Bias, bias_of
 from isofire.quantization.by_firing.bypass import Bypass
 from isofire.quantization.by_firing.correction import search_shift
 from isofire.quantization.by_firing.fired import firing_of
@@ -119,6 +119,7 @@ class ByLayer:
         self.neurons = find_neurons(model)
         self.kept: frozenset[str] = frozenset()
         self.silent: list[str] = []
+        self.biases: dict[str, Bias | None] = {}
 
     def run(self, on_step: OnStep | None = None) -> list[Step]:
         """Calibrate, from input to output; what was done, layer by layer.
@@ -252,8 +253,9 @@ class ByLayer:
 
     def bring_back(self, name: str, replay: Replay) -> Step:
         """Find the shift of each bias that brings its neurons' rates back, and write it where the network keeps it."""
-        bias = bias_of(self.model, name, replay, self.batches[replay.reached], self.trace)
-        if bias is None:
+        if name not in self.biases:
+            self.biases[name] = bias_of(self.model, name, replay, self.batches, self.trace)
+        if (bias := self.biases[name]) is None:
             return Step(name, "rates corrected", note="no bias of its own reaches this layer's currents")
         if any(bias.holder is self.model.get_submodule(other) for other in self.kept):
             return Step(name, "rates corrected", note="the bias that reaches this layer's currents is quantized itself")

@@ -42,12 +42,14 @@ class Processes:
     Raises
     ------
     SpecError
-        If `workers` is below 1.
+        If `workers` is below 1, or `start` neither.
     """
 
     def __init__(self, workers: int = 1, start: Literal["spawn", "fork"] = "spawn") -> None:
         if workers < 1:
             raise SpecError(f"--workers must be at least 1, got {workers}")
+        if start not in ("spawn", "fork"):
+            raise SpecError(f"start must be 'spawn' or 'fork', got {start!r}")
         self._kind = SpawnProcess if start == "spawn" else ForkProcess
         self._workers: list[_Worker | None] = [None] * workers
 
