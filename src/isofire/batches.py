@@ -60,7 +60,7 @@ def require_count(name: str, value: object) -> None:
     if not isinstance(value, SupportsIndex) or isinstance(value, bool):
         raise SpecError(f"{name} must be a whole number, got {value!r}")
     if not 1 <= value.__index__() < 2**63:
-        raise SpecError(f"{name} must be at least 1 and fit 63 bits, got {value}")
+        raise SpecError(f"{name} must be {'at least 1' if value.__index__() < 1 else 'below 2^63'}, got {value}")
 
 
 def count_images(data: Data, max_images: int | None = None) -> int | None:

@@ -19,6 +19,7 @@ from isofire.firing.limits import Limits
 from isofire.firing.verdict import check
 from isofire.models import build
 from isofire.neurons import IF, LIF, PerStep, Repeat
+from isofire.study import blame
 
 T = 4
 
@@ -177,6 +178,8 @@ def test_no_limit_on_firing_is_kept_and_others_are(tmp_path: Path) -> None:
     beside = compare_several({"a": model, "b": copy.deepcopy(model)}, given)
     assert beside.rows()[0]["keeps_firing"] == "undecided"
     assert "NOT IN THE RATES: middle.1" in beside.table()
+    spec = QuantSpec(weights={"method": "uniform", "bits": 3}, first_layer="quantize")
+    assert "NOT IN THE RATES: middle.1" in blame(model, spec, data(40), data(40)).table()
 
 
 class Encoder(nn.Module):

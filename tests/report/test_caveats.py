@@ -116,3 +116,15 @@ def test_two_sweeps_of_other_images_or_of_missing_cells_say_so_first(folders, sw
     assert "120 against 60" in images
     for text in (comparison_page(a, b, found), comparison_markdown(a, b, found)):
         assert text.index(images) < text.index("cells in both")
+
+
+def test_spikes_in_no_rate_are_told_and_keep_nothing(folders):
+    left_out = "4: MyLIF gives spikes (gt) that are in no rate (96.2% of neurons)"
+    known = {"emd_floor": 0.002, "emd_floor_low": 0.0015, "emd_floor_high": 0.0025, "floor": "images"}
+    rows = [folders.row(emd_layer_mean=0.001, firing_left_out=left_out, **known), folders.control(**known)]
+    study = study_of(folders, rows, classes=10)
+    assert caveats(study) == [f"Of baseline sew8 the rates leave out {left_out}."]
+    rates = {key: value for key, value in rows[0].items() if key != "firing_left_out"}
+    (before,) = (entry.kept.firing for entry in study_of(folders, [rates, rows[1]]).entries if not entry.is_control)
+    (after,) = (entry.kept.firing for entry in study.entries if not entry.is_control)
+    assert (before, after) == ("keeps", "undecided")

@@ -18,7 +18,9 @@ LARGE = 0.25
 
 def caveats(study: Study) -> list[str]:
     """A sentence each; none for a complete sweep of baselines that can be judged by."""
-    return [*study.missing.told, *_at_chance(study), *_large_references(study), *_without_floor(study)]
+    return [
+        *study.missing.told, *_at_chance(study), *_in_no_rate(study), *_large_references(study), *_without_floor(study),
+    ]  # fmt: skip
 
 
 def reference_sizes(entries: Sequence[Entry]) -> list[tuple[float, float, str]]:
@@ -55,6 +57,12 @@ def _at_chance(study: Study) -> list[str]:
         f"{percent(1 / classes, 1)} %. That a setting keeps this says nothing."
         for classes, texts in found.items()
     ]
+
+
+def _in_no_rate(study: Study) -> list[str]:
+    """What gives spikes that no rate holds, so that no firing is kept."""
+    told = {(str(row["baseline"]), row["firing_left_out"]) for row in study.rows if row.get("firing_left_out")}
+    return [f"Of baseline {name} the rates leave out {what}." for name, what in sorted(told)]
 
 
 def _large_references(study: Study) -> list[str]:

@@ -14,6 +14,7 @@ from torch import nn
 from isofire.errors import SpecError
 from isofire.firing import Comparison, Observation, observe
 from isofire.firing.evidence.outcome import HEADLINE
+from isofire.firing.table import left_out_lines
 from isofire.integer import Change, Changes, IntegerNetwork
 from isofire.integer.steps import EARLY, SEVERAL, STATES, firing_once, resting
 from isofire.models import NamedData
@@ -133,6 +134,7 @@ class Blame(TableShown):
         doubt = self.everything.doubt
         lines = [
             *([] if doubt is None else textwrap.wrap(f"! baseline {doubt}", 100, subsequent_indent="    ")),
+            *left_out_lines(self.everything.unknown_neurons),
             f"n = {self.everything.n_images:,} images, T = {self.everything.T}; EMD, weighted by neurons: "
             f"{'integers' if self.integers else 'all quantized'} {total:.5f}"
             + ("" if self.control is None else f", batch norm re-estimated only {_emd(self.control):.5f}"),

@@ -184,3 +184,21 @@ class Gives(Net):
 def test_what_is_only_given_is_no_state(name: str, steps: int, stepped: bool) -> None:
     cost = measure_cost(Gives(GIVEN[name], steps, stepped).eval(), (IMAGES, LABELS))  # type: ignore[arg-type]
     assert [str(item) for item in cost.left_out] == []
+
+
+class FromTheFirst(Net):
+    """A leak that starts with what the first step gives."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, *others = self.spikes(x)
+        v = self.head(first)
+        for z in others:
+            v = 0.9 * v + self.head(z)
+        return v
+
+
+@pytest.mark.parametrize("stepped", [False, True])
+@pytest.mark.parametrize("steps", [2, 4])
+def test_a_state_that_starts_with_the_first_step_is_named(steps: int, stepped: bool) -> None:
+    cost = measure_cost(FromTheFirst(KEPT["leak"], steps, stepped).eval(), (IMAGES, LABELS))
+    assert [(item.name, item.of) for item in cost.left_out] == [("(model)", "states")]

@@ -183,7 +183,9 @@ def _multiplied(
         return [replace(item, perhaps=True) for item in both]
     if max(sources) < Source.INPUT and sources != (Source.CONSTANT, Source.WEIGHTS):
         return None
-    if min(sources) >= Source.INPUT:
+    rests = Source.CONSTANT in sources and not bool(factors[sources.index(Source.CONSTANT)].any())
+    if min(sources) >= Source.INPUT or (max(sources) >= Source.INPUT and rests):
+        # what is nothing yet is a state too: weights made as the network runs
         return [Arrival(None, synapses, fan_in=ends)]
     # a state that is still at rest comes from nothing; what comes from parameters is the weights
     if sources[0] > sources[1] and sources != (Source.WEIGHTS, Source.CONSTANT):

@@ -28,6 +28,10 @@ class Stored:
         sharing = self._by_memory.get(storage_of(x)._cdata, [])
         return [item for item in sharing if lies_within(x, item[1])] or sharing
 
+    def is_part(self, x: Tensor) -> bool:
+        """Whether it is some of the numbers of one of them, such as a row."""
+        return any(x.numel() < whole.numel() for _, whole in self.holders(x))
+
     def names(self, x: Tensor, among: frozenset[str]) -> frozenset[str]:
         """Of parameters of which its memory was made, those of which it was."""
         return among & {name for name, _ in self.holders(x)} or among if len(among) > 1 else among

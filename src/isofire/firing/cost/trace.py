@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from isofire.adapters import Adapter, Layout, at_one_place, from_rest
 from isofire.firing.cost.call import Call
-from isofire.firing.cost.contacts import PRODUCTS, Contact, arrivals, one_to_one
+from isofire.firing.cost.contacts import Arrival, Contact, arrivals, one_to_one
 from isofire.firing.cost.events import (
     LEVELS,
     NONE,
@@ -30,14 +30,14 @@ from isofire.firing.cost.events import (
     counted,
     is_whole,
 )  # fmt: skip
-from isofire.firing.cost.operations import KNOWN, PLACED
+from isofire.firing.cost.operations import PLACED
 from isofire.firing.cost.own_states import OwnStates
 from isofire.firing.cost.position import Position
 from isofire.firing.cost.propagation import propagate
 from isofire.firing.cost.same_padding import SamePadding
 from isofire.firing.cost.stored import Stored, lies_within
 from isofire.firing.cost.unknown_spikes import UnknownSpikes
-from isofire.firing.cost.uses import Leaving, Uses, work_not_counted
+from isofire.firing.cost.uses import Leaving, Uses, not_known, work_not_counted
 from isofire.firing.cost.ways import Ways
 from isofire.firing.cost.written_out import WrittenOut
 from isofire.firing.record import spiking_adapters
@@ -223,29 +223,20 @@ class Trace(TorchDispatchMode):
             came = list(map(self._memory.ways, given))
             self.unknown_spikes.see(call, found, came)
             ways = self.own_states.after(call, came)
-            known = self._look_up(call)
-            if known and made_of and work_not_counted(call):
+            if unknown := not_known(call):
+                self.unknown[self._position.module, unknown] = None
+            elif made_of and work_not_counted(call):
                 self.uses.lose(made_of, call.name)
-            if (weight := self._written_out.added_up(call, found)) is not None:
-                self.uses.lose(self._made_of(weight), "a weighted sum")
+            if work := self._written_out.works(call, found, self._stored.is_part):
+                held = frozenset(name for name, _ in self._stored.holders(work[0]))
+                self.uses.lose(self._made_of(work[0]) or held, work[1])
             self._written_out.keep(call)
+            self._tell(self._written_out.each_with_each(call), self._memory.source)
         elif source == Source.WEIGHTS:
             self.uses.see_parts(call, self._stored.named)
         events = found if isinstance(found, list) else [found, *[NONE] * len(outputs)]
         for tensor, item in zip(outputs, events, strict=False):
             self._memory.write(tensor, source, item, made_of if source == Source.WEIGHTS else frozenset(), ways)
-
-    def _look_up(self, call: Call) -> bool:
-        """Whether it is known what the operation does; else it is noted."""
-        func: Any = call.func
-        sparse = any(isinstance(x, Tensor) and x.layout is not torch.strided for x in tree_leaves(call.args))
-        name = f"{func.namespace}::{call.name}"
-        if sparse and call.name in PRODUCTS:
-            name += " of sparse tensors"
-        elif torch.Tag.pointwise in func.tags or (func.namespace == "aten" and call.name in KNOWN):
-            return True
-        self.unknown[self._position.module, name] = None
-        return False
 
     def _left(self, x: Tensor, how: str) -> None:
         if self._paused or self._position.neuron is not None:
@@ -277,6 +268,11 @@ class Trace(TorchDispatchMode):
         found = [
             self._same_padding.within(item) for item in found or () if not item.perhaps or self.is_stored(item.weight)
         ]
+        self._tell(found, source)
+        return ["" if item.weight is None else self._site(item.weight) for item in found if not item.perhaps]
+
+    def _tell(self, found: list[Arrival], source: Callable[[Tensor], Source]) -> None:
+        neuron = self._position.neuron
         for item in found:
             events = NONE if item.x is None else self._memory.events(item.x)
             self.unknown_spikes.arrive(events)
@@ -295,7 +291,6 @@ class Trace(TorchDispatchMode):
                     item.x is not None and origin < Source.INPUT,
                 )
             )
-        return ["" if item.weight is None else self._site(item.weight) for item in found if not item.perhaps]
 
     def _source_inside(self, x: Tensor) -> Source:
         """In a neuron all is state, but for its weights and for what the image alone brings to it."""

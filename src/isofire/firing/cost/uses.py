@@ -16,8 +16,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from isofire.firing.cost.call import Call
+from isofire.firing.cost.contacts import PRODUCTS
 from isofire.firing.cost.events import Source
-from isofire.firing.cost.operations import MEANS, NORMS, SUMS
+from isofire.firing.cost.operations import KNOWN, MEANS, NORMS, SUMS
 from isofire.firing.cost.stored import lies_within
 
 _ADDED = frozenset(("add", "sub", "rsub"))
@@ -28,6 +29,18 @@ _PUT_BESIDE = frozenset((
 _NORMED = NORMS | {"native_layer_norm", "native_group_norm", "_fused_rms_norm"}
 _GATES = frozenset(("where", "masked_fill"))
 _LEAVES = frozenset(("numpy", "tolist", "__array__", "__dlpack__", "data_ptr"))
+
+
+def not_known(call: Call) -> str | None:
+    """Name of an operation of which it is not known what it does."""
+    func: Any = call.func
+    name = f"{func.namespace}::{call.name}"
+    if call.name in PRODUCTS and any(
+        isinstance(x, Tensor) and x.layout is not torch.strided for x in tree_leaves(call.args)
+    ):
+        return f"{name} of sparse tensors"
+    known = torch.Tag.pointwise in func.tags or (func.namespace == "aten" and call.name in KNOWN)
+    return None if known else name
 
 
 def work_not_counted(call: Call) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from isofire.firing.cost.call import Call
 from isofire.firing.cost.contacts import Arrival
+from isofire.firing.cost.distances import Distances
 from isofire.firing.cost.events import Events, Source, storage_of
 from isofire.firing.cost.operations import ADAPTIVE_POOLS, AVERAGE_POOLS, MEANS, MOVES, SUMS, SUMS_OF_TWO
 from isofire.firing.cost.uses import summed_axes, weighted_sum
@@ -29,15 +31,20 @@ class WrittenOut:
         self._scaled: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self._gained: dict[int, tuple[Tensor, Tensor]] = {}
         self._less: dict[int, tuple[Tensor, Tensor, Events]] = {}
+        self._repeated: dict[int, tuple[Tensor, torch.Size]] = {}
+        self._distances = Distances()
 
     def clear(self) -> None:
         """A new forward pass."""
         self._scaled.clear()
         self._gained.clear()
+        self._repeated.clear()
+        self._distances.clear()
         self._less.clear()
 
     def keep(self, call: Call) -> None:
         """Remember a product by elements with one weight an element, and a difference of events and real numbers."""
+        self._keep_repeats(call)
         given = [x for x in call.tensors() if call.depends(x)]
         passes = call.name in MOVES or (call.name in SUMS_OF_TWO and len(given) == 1)
         if passes and given and (held := self._gained.get(storage_of(given[0])._cdata)):
@@ -81,6 +88,45 @@ class WrittenOut:
             return None
         ends = math.prod(x.shape[axis] for axis in summed_axes(args))
         return [Arrival(weight, x.numel(), given, 0, lambda ones: ones.expand(x.shape), "sum", ends)]
+
+    def works(
+        self, call: Call, found: Events | list[Events], is_part: Callable[[Tensor], bool]
+    ) -> tuple[Tensor, str] | None:
+        """Weights whose work is done by the operation but is no layer that is counted, and how it is done."""
+        if (weight := self.added_up(call, found)) is not None:
+            return weight, "a weighted sum"
+        weight = self._distances.worked(call, is_part)
+        return None if weight is None else (weight, f"{call.name} of differences or sums")
+
+    def each_with_each(self, call: Call) -> list[Arrival]:
+        """An outer product of activations by elements, in attention or weights that a network makes as it runs: each
+        number of one is multiplied with several of the other."""
+        factors = call.args[1:3] if call.name == "addcmul" else call.args[:2] if call.name == "mul" else ()
+        if len(factors) < 2 or not all(map(call.depends, factors)) or call.output.layout is not torch.strided:
+            return []
+        products = torch.broadcast_shapes(*map(self._once, factors)).numel()
+        return [Arrival(None, products)] if products > max(self._once(x).numel() for x in factors) else []
+
+    def _once(self, x: Tensor) -> torch.Size:
+        """Its shape, without what is only repeated there."""
+        held = self._repeated.get(storage_of(x)._cdata)
+        if held is not None and held[0].shape == x.shape:
+            return held[1]
+        return torch.Size(size if stride else 1 for size, stride in zip(x.shape, x.stride(), strict=True))
+
+    def _keep_repeats(self, call: Call) -> None:
+        """Remember which axes of a result repeat the same numbers, as those of what it was made of do."""
+        output, given = call.output, [x for x in call.tensors() if call.depends(x)]
+        if not isinstance(output, Tensor) or any(x.layout is not torch.strided for x in (output, *given)):
+            return
+        if call.func._schema.is_mutable and len(given) > 1:
+            self._repeated.pop(storage_of(output)._cdata, None)
+        if torch.Tag.pointwise not in call.func.tags and call.name not in ("clone", "linalg_vector_norm"):
+            return
+        if given and all(x.ndim == output.ndim for x in given):
+            once = torch.Size(map(min, torch.broadcast_shapes(*map(self._once, given)), output.shape))
+            if once.numel() < output.numel():
+                self._repeated[storage_of(output)._cdata] = output, once
 
     def added_up(self, call: Call, found: Events | list[Events]) -> Tensor | None:
         """Weights that scaled events which the operation adds up to real numbers in another way than `summed_up` sees:
