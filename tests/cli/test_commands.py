@@ -290,7 +290,8 @@ def test_compare_writes_and_gives_json(run, trained, quantized, config):
         key: value for key, value in found["row"].items() if key in row
     }
     comparison = json.loads(Path("c/comparison.json").read_text())
-    assert comparison == {key: found[key] for key in ("overall", "layers", "evidence", "decisions", "chance", "synops")}
+    parts = ("overall", "layers", "evidence", "decisions", "chance", "synops", "left_out")
+    assert comparison == {key: found[key] for key in parts}
     pytest.importorskip("matplotlib")
     assert Path("c/figure.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert set(found["files"]) == {f"c/{name}" for name in

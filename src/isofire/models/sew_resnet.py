@@ -227,7 +227,7 @@ def neuron_factory(
     def make() -> Neuron:
         try:
             return kind(surrogate=slope, **options)
-        except TypeError as error:
+        except (TypeError, SpecError) as error:
             raise SpecError(f"neuron_options for {name!r}: {error}") from error
 
     make()
