@@ -37,9 +37,10 @@ class FiringMembrane(MembraneSetting, frozen=True, kw_only=True, tag="firing"):
 
     def build(self, channels: int) -> Levels:
         own = channels if self.granularity == "channel" else 1
-        if self.levels is not None and not 2 ** (self.bits - 1) < self.levels < 2**self.bits:
+        fewer, most = 2 ** (self.bits - 1), 2**self.bits
+        if self.levels is not None and not fewer < self.levels < most:
             raise SpecError(
-                f"levels must be more than {self.bits - 1} bits and fewer than {self.bits} bits tell apart, "
-                f"{2 ** (self.bits - 1) + 1} to {2**self.bits - 1}, got {self.levels}; leave it out for all of them"
+                f"levels must lie between {fewer} and {most}, what {self.bits - 1} and {self.bits} bits tell apart, "
+                f"got {self.levels}; leave it out for all {most}"
             )
-        return Levels(self.levels or 2**self.bits, granularity=self.granularity, channels=own, channel_axis=1)
+        return Levels(self.levels or most, granularity=self.granularity, channels=own, channel_axis=1)
