@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Annotated
 
 from isofire.cli.named import FullPrecision, ModelChoice
 from isofire.cli.options import Machine, Output, QuantChoice
 from isofire.cli.quantizing import Quantizing
 from isofire.cli.screen import Report
+from isofire.cli.whole import WHOLE
 from isofire.errors import SpecError
 from isofire.firing.evidence.outcome import check_drop
 from isofire.study import load_splits
@@ -23,7 +25,7 @@ def allocate(
     *,
     asked: QuantChoice | None = None,
     network: ModelChoice | None = None,
-    bits: tuple[int, ...] = (1, 2, 4, 8),
+    bits: Annotated[tuple[int, ...], WHOLE] = (1, 2, 4, 8),
     weight_kib: float | None = None,
     state_kib: float | None = None,
     total_kib: float | None = None,
@@ -31,7 +33,7 @@ def allocate(
     energy_uj: float | None = None,
     max_accuracy_drop: float | None = None,
     max_floors: float | None = None,
-    n: int | None = None,
+    n: Annotated[int | None, WHOLE] = None,
     machine: Machine | None = None,
     output: Output | None = None,
 ) -> Report:

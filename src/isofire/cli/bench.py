@@ -12,6 +12,7 @@ from cyclopts.validators import Number
 
 from isofire.cli.options import Output
 from isofire.cli.screen import Report
+from isofire.cli.whole import WHOLE
 from isofire.errors import SpecError
 from isofire.limits import MOST_THREADS
 
@@ -21,9 +22,9 @@ _OFF = Parameter(negative=(), show_default=False)
 def bench(
     *cases: str,
     root: Path | None = None,
-    threads: Annotated[int, Parameter(validator=Number(gte=1, lte=MOST_THREADS))] = 2,
+    threads: Annotated[int, WHOLE, Parameter(validator=Number(gte=1, lte=MOST_THREADS))] = 2,
     wait: Annotated[float, Parameter(validator=Number(gte=0))] = 60.0,
-    rounds: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    rounds: Annotated[int | None, WHOLE, Parameter(validator=Number(gte=1))] = None,
     resume: Annotated[bool, _OFF] = False,
     output: Output | None = None,
 ) -> Report:

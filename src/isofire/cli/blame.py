@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from isofire.cli.lower import EXAMPLES
 from isofire.cli.named import ModelChoice, is_bundle
@@ -11,6 +11,7 @@ from isofire.cli.options import DataChoice, Machine, Output, QuantChoice, batch_
 from isofire.cli.progress import networks_shown
 from isofire.cli.quantizing import Quantizing
 from isofire.cli.screen import Report
+from isofire.cli.whole import WHOLE
 from isofire.errors import SpecError
 from isofire.export import read_bundle
 from isofire.integer import lower
@@ -28,7 +29,7 @@ def blame(
     gain: Literal["keep", "l2"] = "keep",
     asked: QuantChoice | None = None,
     network: ModelChoice | None = None,
-    n: int | None = None,
+    n: Annotated[int | None, WHOLE] = None,
     machine: Machine | None = None,
     output: Output | None = None,
 ) -> Report:

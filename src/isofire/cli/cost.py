@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from isofire.cli.named import ModelChoice, Network
 from isofire.cli.options import DataChoice, Machine, Output
 from isofire.cli.screen import Report
+from isofire.cli.whole import WHOLE
 from isofire.firing.compare import require_order
 from isofire.firing.cost import CostComparison, measure_cost
 from isofire.study import environment
@@ -18,7 +20,7 @@ def cost(
     /,
     *,
     network: ModelChoice | None = None,
-    batch_size: int = 64,
+    batch_size: Annotated[int, WHOLE] = 64,
     choice: DataChoice | None = None,
     machine: Machine | None = None,
     output: Output | None = None,

@@ -13,6 +13,7 @@ from isofire.cli.options import AllowCode, Machine, Output, SetChoice, Settings,
 from isofire.cli.report import report
 from isofire.cli.screen import Log, Report
 from isofire.cli.sweep import Place, sweep
+from isofire.cli.whole import WHOLE
 from isofire.config.packaged import FOLDER
 from isofire.report import scatter_figure
 
@@ -29,8 +30,10 @@ def demo(
     allow_code: AllowCode = False,
     choice: SetChoice | None = None,
     out: Annotated[Path, Parameter(name=["--out", "-o"], help="Folder for results.")] = _FOLDER,
-    seed: Annotated[int | None, Parameter(help=_SEED)] = None,
-    workers: Annotated[int | None, Parameter(help="Cells at once; by default as many as there are cores.")] = None,
+    seed: Annotated[int | None, WHOLE, Parameter(help=_SEED)] = None,
+    workers: Annotated[
+        int | None, WHOLE, Parameter(help="Cells at once; by default as many as there are cores.")
+    ] = None,
     machine: Machine | None = None,
     output: Output | None = None,
 ) -> Report:

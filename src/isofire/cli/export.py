@@ -12,6 +12,7 @@ from torch import nn
 from isofire.cli.named import ModelChoice, Network, is_bundle
 from isofire.cli.options import DataChoice, Output, batch_of
 from isofire.cli.screen import Report
+from isofire.cli.whole import WHOLE
 from isofire.errors import SpecError
 from isofire.files import is_same_file
 from isofire.models import NamedData
@@ -34,8 +35,8 @@ def export(
         Path | None, Parameter(name=["--out", "-o"], help="The file to write; a folder for bundle and c. Required.")
     ] = None,
     to: Literal["nir", "bundle", "c", "onnx"] = "nir",
-    input_bits: int | None = None,
-    weight_bits: int | None = None,
+    input_bits: Annotated[int | None, WHOLE] = None,
+    weight_bits: Annotated[int | None, WHOLE] = None,
     network: ModelChoice | None = None,
     choice: DataChoice | None = None,
     output: Output | None = None,

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from isofire.cli.named import ModelChoice, Network
 from isofire.cli.options import DataChoice, Out, Output, batch_of
 from isofire.cli.screen import Report
+from isofire.cli.whole import WHOLE
 from isofire.errors import SpecError
 
 _GOLDEN = 2
@@ -27,7 +28,7 @@ def lower(
     shift_by: Literal["factor", "log2"] = "factor",
     gain: Literal["keep", "l2"] = "keep",
     out: Out = None,
-    batch_size: int = 64,
+    batch_size: Annotated[int, WHOLE] = 64,
     network: ModelChoice | None = None,
     choice: DataChoice | None = None,
     output: Output | None = None,

@@ -15,6 +15,7 @@ from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 from torch import nn
 
+from isofire.cli.whole import WHOLE
 from isofire.config import DataSettings, RunConfig, read_config, require
 from isofire.errors import SpecError
 from isofire.firing.evidence.outcome import Margins, check_drop
@@ -38,9 +39,9 @@ Settings = Annotated[tuple[str, ...], Parameter(name="--set", help=_SET, negativ
 _LOG = logging.getLogger(__name__)
 _CODE = "Let the configuration name code of yours, package.module:function, which is then imported and run."
 AllowCode = Annotated[bool, Parameter(name="--allow-code", negative=(), show_default=False, help=_CODE)]
-Seed = Annotated[int | None, Parameter(name="--seed", help="Replaces the configuration's seed.")]
+Seed = Annotated[int | None, WHOLE, Parameter(name="--seed", help="Replaces the configuration's seed.")]
 _BATCH = "Images at once."
-BatchSize = Annotated[int, Parameter(help=_BATCH, validator=Number(gte=1, lte=2**31 - 1))]
+BatchSize = Annotated[int, WHOLE, Parameter(help=_BATCH, validator=Number(gte=1, lte=2**31 - 1))]
 Out = Annotated[Path | None, Parameter(name=["--out", "-o"], help="Folder for results; made if it is missing.")]
 
 
@@ -75,7 +76,7 @@ class Machine:
     """
 
     device: Annotated[str | None, Parameter(group=_MACHINE)] = None
-    threads: Annotated[int | None, Parameter(group=_MACHINE)] = None
+    threads: Annotated[int | None, WHOLE, Parameter(group=_MACHINE)] = None
 
     def claim(self, default_threads: int | None = None) -> torch.device:
         """Set the threads and return the device: CUDA without an index is that of torchrun's `LOCAL_RANK`.
@@ -229,7 +230,7 @@ class DataChoice(SetChoice):
     config: Annotated[Path | None, Parameter(name=["--config", "-c"], group=_DATA)] = None
     set: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False, group=_DATA)] = ()
     split: Annotated[Literal["test", "valid"], Parameter(group=_DATA)] = "test"
-    n: Annotated[int | None, Parameter(group=_DATA)] = None
+    n: Annotated[int | None, WHOLE, Parameter(group=_DATA)] = None
     allow_code: Annotated[bool, Parameter(negative=(), show_default=False, group=_DATA)] = False
 
     def load(self) -> AnySet | NamedData:

@@ -17,6 +17,7 @@ from isofire.cli.options import AllowCode, Machine, Output, SetChoice, Settings,
 from isofire.cli.progress import clock
 from isofire.cli.screen import Report, open_folder
 from isofire.cli.sweep_view import SweepView, results_text, status_document
+from isofire.cli.whole import WHOLE
 from isofire.config import Sweep, parse_setting
 from isofire.errors import SpecError
 from isofire.limits import MOST_THREADS
@@ -49,7 +50,7 @@ class Place:
     """
 
     executor: Annotated[Literal["processes", "ray", "slurm"], Parameter(group=_RUNNING)] = "processes"
-    workers: Annotated[int | None, Parameter(group=_RUNNING, help=_WORKERS)] = None
+    workers: Annotated[int | None, WHOLE, Parameter(group=_RUNNING, help=_WORKERS)] = None
     address: Annotated[str | None, Parameter(group=_RUNNING)] = None
     option: Annotated[tuple[str, ...], Parameter(group=_RUNNING, help=_OPTION, negative=(), show_default=False)] = ()
 
