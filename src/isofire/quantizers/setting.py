@@ -151,6 +151,12 @@ class WeightSetting(Setting, frozen=True, kw_only=True):
     compensates: ClassVar[bool] = False
     """Whether weights are rounded together, by what the layer is given; then the setting has `round`."""
 
+    @property
+    def reconstruct(self) -> int:
+        """Steps by which rounded weights are moved on until the neurons behind them fire as they should; see
+        `isofire.quantization.by_firing.reconstruct`."""
+        return 0
+
     def round(self, weight: Tensor, quantizer: Quantizer, moments: Tensor, rows: int, *, normed: bool) -> Tensor:
         """Levels of `quantizer` for every weight, by the second moments of the layer's inputs; see `compensates`.
 

@@ -27,6 +27,7 @@ from isofire.quantization.by_firing.membrane import fit_membrane_
 from isofire.quantization.by_firing.normed import normed_layers
 from isofire.quantization.by_firing.objective import Objective, firing_error
 from isofire.quantization.by_firing.patches import KINDS, moments
+from isofire.quantization.by_firing.reconstruct import Block, Rates, Rounded, rates_of
 from isofire.quantization.by_firing.replay import Replay
 from isofire.quantization.by_firing.trace import Call, calls_of, trace
 from isofire.quantization.contract import own_code, try_states
@@ -50,8 +51,8 @@ class Step(NamedTuple):
     layer
         Its name.
     done
-        "weights rounded", "norm measured", "rates corrected", "levels chosen", "compared with the network" or "gone
-        silent".
+        "weights rounded", "norm measured", "weights reconstructed", "rates corrected", "levels chosen", "compared with
+        the network" or "gone silent".
     before, after
         Mean |change| of its neurons' rates against full precision, in spikes per neuron per step; None where it is not
         looked at.
@@ -120,6 +121,8 @@ class ByLayer:
         self.kept: frozenset[str] = frozenset()
         self.silent: list[str] = []
         self.biases: dict[str, Bias | None] = {}
+        self.rounded: dict[str, Rounded] = {}
+        self.rates: Rates = {}
 
     def run(self, on_step: OnStep | None = None) -> list[Step]:
         """Calibrate, from input to output; what was done, layer by layer.
@@ -135,6 +138,8 @@ class ByLayer:
         with Bypass(self.model) as self.bypass, torch.no_grad():
             self.batches, self.images = first_that_fit(self.model, self.batches)
             self.look(firing_of(self.model, self.batches).counts)
+            if any(item.of(WeightSetting).reconstruct for item in self.weights.values()):
+                self.rates = rates_of(self.model, self.batches)
             sizes = {name: counts.numel() for name, counts in self.targets.items() if name in self.trace.order}
             done = 0
             for name in self.trace.order:
@@ -157,8 +162,11 @@ class ByLayer:
             yield from self.fire(name)
         elif name in self.weights:
             yield self.round(name)
-        elif self.reestimate and name in statistics_of(self.model):
+        elif self.is_measured(name):
             yield self.measure(name)
+
+    def is_measured(self, name: str) -> bool:
+        return self.reestimate and name in statistics_of(self.model)
 
     # -- weights and norms -------------------------------------------------------------------------------------------
 
@@ -186,6 +194,8 @@ class ByLayer:
                     f"{type(setting).__name__}.round gives shape {tuple(rounded.shape)} for {tuple(original.shape)}; "
                     f"it must keep the shape (layer {name!r}, rule {choice.rule!r}, method {setting.method!r})"
                 )
+            if setting.reconstruct and (table := self.bypass.weights[name].table()) is not None:
+                self.rounded[name] = Rounded(original.detach().clone(), table.levels)
             original.copy_(rounded)
         self.bypass.on_weights(name)
         return Step(name, "weights rounded")
@@ -200,10 +210,29 @@ class ByLayer:
         reestimate_batch_norm(self.model.get_submodule(name), inputs)
         return Step(name, "norm measured")
 
+    def reconstruct(self, name: str) -> Step:
+        """Move the weights that were rounded since the neurons before, by what these neurons do."""
+        before = self.replay(name)
+        drift = self.error(name, before.counts())
+        first = min(map(self.trace.order.index, self.rounded))
+        between = [other for other in self.trace.order[first : self.trace.order.index(name)] if self.is_measured(other)]
+        norms = [self.model.get_submodule(other) for other in between]
+        block = Block(self.model, name, self.rounded, norms, self.batches, self.rates[name], self.trace.calls[name])
+        found = block.improve_(max(self.weights[layer].of(WeightSetting).reconstruct for layer in self.rounded))
+        for layer in found.layers:
+            del self.rounded[layer]
+        for other in between:
+            self.measure(other)
+        after = self.error(name, self.replay(name).counts())
+        note = None if found.layers else "no gradient from these neurons reaches a rounded layer"
+        return Step(name, "weights reconstructed", before.as_rate(drift), before.as_rate(after), note)
+
     # -- neurons -----------------------------------------------------------------------------------------------------
 
     def fire(self, name: str) -> Iterable[Step]:
         """Bring a layer's rates back and choose how its membranes are stored."""
+        if self.rounded:
+            yield self.reconstruct(name)
         replay = self.replay(name)
         if self.correct or name in self.membranes:
             replay.require_threshold(name)

@@ -35,6 +35,9 @@ class GPTQWeights(WeightSetting, frozen=True, kw_only=True, tag="gptq"):
         Share of the mean diagonal of the second moments that is added to it.
     sweeps
         Passes of coordinate descent after GPTQ; 0 for GPTQ alone.
+    reconstruct
+        Steps of block reconstruction on rates that follow; 0 for none. See
+        `isofire.quantization.by_firing.reconstruct`.
     """
 
     compensates: ClassVar[bool] = True
@@ -45,6 +48,7 @@ class GPTQWeights(WeightSetting, frozen=True, kw_only=True, tag="gptq"):
     options: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies it
     damping: float = 0.01
     sweeps: int = 8
+    reconstruct: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,6 +56,8 @@ class GPTQWeights(WeightSetting, frozen=True, kw_only=True, tag="gptq"):
             raise SpecError(f"damping must be positive, got {self.damping}; 0.01 is usual")
         if self.sweeps < 0:
             raise SpecError(f"sweeps must be at least 0, got {self.sweeps}")
+        if self.reconstruct < 0:
+            raise SpecError(f"reconstruct must be at least 0 steps, got {self.reconstruct}; 150 is usual")
 
     def __hash__(self) -> int:
         # its options are a dict
