@@ -20,6 +20,7 @@ from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN, FiringRecorder, r
 from isofire.firing.repeat import tell_unlike
 from isofire.quantization import is_quantized
 from isofire.running import device_of, drawing, evaluating, forked, forward, placed, require_module, require_numbers
+from isofire.telling import Most
 
 
 def compare(
@@ -179,13 +180,14 @@ def observe_together(
     prints: list[Tensor] = []
     votes: list[list[Tensor]] = [[] for _ in models]
     ways: list[_Way | None] = [None] * len(models)
+    most = Most()
     with evaluating(*models), placed(*models, device=device):
         for inputs, labels in _shown(batches) if progress else batches:
-            if not seen:
+            if most.grows(inputs, axis(inputs, labels)):
                 for model in models:
                     tell_unlike(model, inputs, len(labels))
-            if probe and not seen:
-                ways = [_Way(model, inputs, len(labels)) for model in models]
+                if probe:
+                    ways = [_Way(model, inputs, len(labels), way) for model, way in zip(models, ways, strict=True)]
             for model, recorder, said, way in zip(models, recorders, votes, ways, strict=True):
                 with drawing(len(seen), device_of(model, inputs.device)):
                     said.append(_predict(model, recorder, inputs, labels, way))
@@ -216,7 +218,7 @@ class _Way:
 
     reached: SynopsPerSpike | str
 
-    def __init__(self, model: nn.Module, inputs: Tensor, images: int) -> None:
+    def __init__(self, model: nn.Module, inputs: Tensor, images: int, before: _Way | None) -> None:
         self._routes = Routes(model)
         # networks that draw random numbers go on as if nobody had looked
         with forked(device_of(model, inputs.device)):
@@ -227,6 +229,11 @@ class _Way:
             except ModelError as error:
                 self.reached = str(error)
         self._few = self._routes.products
+        self._parted = before is not None and before._parted
+        if before is not None and not self._parted and not isinstance(before.reached, str):
+            self._hold(before._few, before._images)
+        if self._parted:
+            self.reached = _PARTED
 
     @contextmanager
     def watching(self, images: int) -> Iterator[None]:
@@ -236,12 +243,18 @@ class _Way:
             return
         with self._routes.listening():
             yield
-        if not same_way(self._few, self._images, self._routes.products, images):
-            self.reached = (
-                "the products of the network are not as many per image in every batch as on the first images (images "
-                "take different ways through the network, or are run one by one or under torch.vmap), so what a spike "
-                "costs is not known to be the same for all; isofire.firing.cost.measure_cost counts each image's own"
-            )
+        self._hold(self._routes.products, images)
+
+    def _hold(self, products: list[tuple[str, int]], images: int) -> None:
+        if not same_way(self._few, self._images, products, images):
+            self.reached, self._parted = _PARTED, True
+
+
+_PARTED = (
+    "the products of the network are not as many per image in every batch as on the first images (images take "
+    "different ways through the network, or are run one by one or under torch.vmap), so what a spike costs is not "
+    "known to be the same for all; isofire.firing.cost.measure_cost counts each image's own"
+)
 
 
 def _predict(model: nn.Module, recorder: FiringRecorder, inputs: Tensor, labels: Tensor, way: _Way | None) -> Tensor:

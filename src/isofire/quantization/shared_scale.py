@@ -20,6 +20,7 @@ from isofire.quantization.by_firing.trace import Call, Trace, calls_of, trace
 from isofire.quantization.fake_weights import weight_quantizers
 from isofire.quantizers import AffineQuantizer
 from isofire.quantizers.weight_scale import WeightScale
+from isofire.telling import pick
 
 _CLOSE = 1e-4
 _IMAGES = 16
@@ -33,7 +34,7 @@ def weight_scale(model: nn.Module, name: str, inputs: Tensor) -> WeightScale:
     model
         Prepared; its weights calibrated and its norms measured.
     inputs
-        A batch, on the model's device; its first images are enough.
+        A batch, on the model's device; a few of its images are enough.
 
     Raises
     ------
@@ -43,7 +44,7 @@ def weight_scale(model: nn.Module, name: str, inputs: Tensor) -> WeightScale:
         If the neuron's charge is not of the form leak V + gain X.
     """
     neuron, adapter = find_neurons(model)[name]
-    inputs = _first_images(model, inputs, _IMAGES)
+    inputs = _few_images(model, inputs, _IMAGES)
     charge = charge_of(name, neuron, adapter)
     layers = [own for own, module in model.named_modules() if isinstance(module, KINDS)]
     seen = trace(model, [inputs], layers)
@@ -155,7 +156,6 @@ def _norm_gain(replay: Replay) -> Tensor:
     return gain if norm.weight is None else gain * norm.weight.detach().double()
 
 
-def _first_images(model: nn.Module, inputs: Tensor, count: int) -> Tensor:
-    """The first `count` images of a batch, or all of it where the network was built for batches of one size."""
-    axis = input_axis(model, inputs)
-    return inputs if batch_first(model) else inputs.narrow(axis, 0, min(count, inputs.shape[axis]))
+def _few_images(model: nn.Module, inputs: Tensor, count: int) -> Tensor:
+    """`count` images of a batch that tell most, or all of it where the network was built for batches of one size."""
+    return inputs if batch_first(model) else pick(inputs, input_axis(model, inputs), count)

@@ -116,7 +116,7 @@ def test_spikes_made_of_images_count_by_unit_weights(name: str) -> None:
 ], ids=["8 bits", "relu", "masked", "minus the image", "clamped", "trace", "gated"])  # fmt: skip
 def test_real_numbers_made_of_images_multiply(encode: Callable[[Tensor], Tensor]) -> None:
     torch.manual_seed(0)
-    first, _ = measured(Encoding(encode))
+    first = measure_cost(Encoding(encode).eval(), (IMAGES, LABELS)).synapses[0]
     assert (first.event_driven, first.synops.max) == (False, 0)
     assert first.macs_every_step == T * INPUTS * OUTPUTS
 

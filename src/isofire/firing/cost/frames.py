@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from hashlib import sha256
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -20,10 +21,10 @@ from isofire.running import device_of, drawing, evaluating, forward, hooked
 
 
 def holds_steps(model: nn.Module, inputs: Tensor, axis: int) -> bool:
-    """Whether the last part of the inputs along some axis reaches the neurons in later steps, and not in the first.
+    """Whether the last part of the inputs along some axis reaches the neurons later than the first of their parts does.
 
-    Of an image every part does so in each step. Not told from an image are recordings of which each step sees all
-    (attention over time).
+    Of an image every part does so in the same steps, be it from the first step on or after a delay. Not told from an
+    image are recordings of which each step sees all (attention over time).
 
     Parameters
     ----------
@@ -38,18 +39,29 @@ def holds_steps(model: nn.Module, inputs: Tensor, axis: int) -> bool:
         If the model fails on the inputs, or on all inputs that differ from them in their last part alone.
     """
     before = _currents(model, inputs)
-    steps = max((layer.steps for layer in before.values()), default=1)
-    return steps > 1 and any(
-        _later_alone(before, _currents_of_others(model, inputs, place, inputs.shape[place] // steps))
-        for place, size in enumerate(inputs.shape)
-        if place != axis and size >= steps
-    )
+    steps = max(map(len, before.values()), default=1)
+    if steps == 1:
+        return False
+    for place, size in enumerate(inputs.shape):
+        if place != axis and size >= steps:
+            part = _onset(before, _currents_of_others(model, inputs, place, size // steps))
+            if part and part > _onset_of_all(model, inputs, before, place):
+                return True
+    return False
+
+
+def _onset_of_all(model: nn.Module, inputs: Tensor, before: _Currents, axis: int) -> int:
+    try:
+        return _onset(before, _currents_of_others(model, inputs, axis, inputs.shape[axis])) or 0
+    except ModelError:
+        return 0
 
 
 def calls_are_steps(model: nn.Module, inputs: Tensor, site: str, calls: int) -> bool | None:
-    """Whether the last of so many calls of a layer is of the last step, and not of a part that every step sees.
+    """Whether the last of so many calls of a layer is of a later step than the first, and not of a part of an image
+    that every step sees.
 
-    Told by changing what that call gives; None where nothing changes by it.
+    Told by changing what these calls give; None where nothing changes by it.
 
     Parameters
     ----------
@@ -59,12 +71,17 @@ def calls_are_steps(model: nn.Module, inputs: Tensor, site: str, calls: int) -> 
     before = _currents(model, inputs)
     modules, parameters = dict(model.named_modules()), dict(model.named_parameters())
     weights = [parameters[site]] if site in parameters else [*modules[site].parameters()] if site in modules else []
-    for change in (_Calls(modules.get(site), calls).changing(), _Products(weights, calls)):
-        with change:
-            after = _currents(model, inputs)
-        if not _alike(before, after):
-            return _later_alone(before, after)
-    return None
+
+    def onset(call: int) -> int | None:
+        for change in (_Calls(modules.get(site), call).changing(), _Products(weights, call)):
+            with change:
+                found = _onset(before, _currents(model, inputs))
+            if found is not None:
+                return found
+        return None
+
+    last = onset(calls)
+    return None if last is None else last > (onset(1) or 0)
 
 
 class _Calls:
@@ -101,14 +118,19 @@ class _Products(TorchDispatchMode):
         return output
 
 
-def _alike(before: dict[str, _Layer], after: dict[str, _Layer]) -> bool:
-    return before.keys() == after.keys() and all(
-        a.steps == b.steps and torch.equal(a.first, b.first) and torch.equal(a.last, b.last)
-        for a, b in ((layer, after[name]) for name, layer in before.items())
-    )
+def _onset(before: _Currents, after: _Currents) -> int | None:
+    """The first step in which neurons are given something else, or nothing; None where there is none."""
+    found = [
+        next((step for step, (a, b) in enumerate(zip_longest(given, after[name])) if a != b), None)
+        for name, given in before.items()
+        if name in after
+    ]
+    # a network that goes elsewhere does so by what it saw
+    elsewhere = [] if len(found) == len(before) else [max(map(len, before.values()))]
+    return min([*elsewhere, *(step for step in found if step is not None)], default=None)
 
 
-def _currents_of_others(model: nn.Module, inputs: Tensor, axis: int, size: int) -> dict[str, _Layer]:
+def _currents_of_others(model: nn.Module, inputs: Tensor, axis: int, size: int) -> _Currents:
     """What arrives when the last places of an axis hold something else that the model takes."""
     error = None
     # a model that takes only some numbers, one of each row say, may take those of the other end
@@ -141,34 +163,19 @@ def _with_the_other_end(inputs: Tensor, axis: int, size: int) -> Tensor:
     return other
 
 
-def _later_alone(before: dict[str, _Layer], after: dict[str, _Layer]) -> bool:
-    pairs = [(layer, after[name]) for name, layer in before.items() if name in after]
-    if not all(torch.equal(a.first, b.first) for a, b in pairs):
-        return False
-    # a network that stops early, or goes elsewhere, does so by what it saw after the first step
-    return len(pairs) < len(before) or not all(a.steps == b.steps and torch.equal(a.last, b.last) for a, b in pairs)
+_Currents = dict[str, list[bytes]]
+"""Layer of neurons -> what arrives at it in each step."""
 
 
-@dataclass
-class _Layer:
-    """What arrives at neurons in their first and last step, and how many there are."""
-
-    first: Tensor
-    last: Tensor
-    steps: int = 0
-
-
-def _currents(model: nn.Module, inputs: Tensor) -> dict[str, _Layer]:
-    """Of each layer of neurons."""
-    found: dict[str, _Layer] = {}
+def _currents(model: nn.Module, inputs: Tensor) -> _Currents:
+    found: _Currents = {}
 
     def note(name: str, adapter: Adapter) -> Any:
         def hook(neuron: nn.Module, given: Any, output: Any) -> None:
             # the neuron's layout tells the steps of what it is given as of what it gives
             seen = adapter.spikes(neuron, given[0] if given else output)
             if isinstance(seen, Tensor) and seen.ndim:
-                layer = found.setdefault(name, _Layer(seen[0].clone(), seen[-1]))
-                layer.last, layer.steps = seen[-1].clone(), layer.steps + len(seen)
+                found.setdefault(name, []).extend(map(_digest, seen))
 
         return hook
 
@@ -178,3 +185,9 @@ def _currents(model: nn.Module, inputs: Tensor) -> dict[str, _Layer]:
         with hooked(neuron.register_forward_hook(note(name, adapter)) for name, (neuron, adapter) in neurons):
             forward(model, inputs.clone().to(device))
     return found
+
+
+def _digest(x: Tensor) -> bytes:
+    # -0 is 0
+    values = (x.detach() + 0).contiguous().flatten().view(torch.uint8)
+    return sha256(values.cpu().numpy().tobytes()).digest()

@@ -88,7 +88,8 @@ class CostComparison(TableShown):
             TextTable(["layer", "SynOps", "quantized", "change", "MACs", "bits"], layers),
         )
         head = f"one inference, T = {after.T}, over {after.n_images:,} images"
-        return "\n".join([head, *(f"\n{table.text()}" for table in tables), *after.notes()])
+        notes = dict.fromkeys((*after.notes(), *before.notes()))
+        return "\n".join([head, *(f"\n{table.text()}" for table in tables), *notes])
 
 
 def _numbers(cost: Cost) -> dict[str, float]:

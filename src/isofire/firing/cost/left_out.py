@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import nn
@@ -22,10 +22,10 @@ class LeftOut:
     reason
         Why, in words.
     share
-        Its part of what the number counts: of the network's weights, or of its operations, as `of` says; None where it
+        Its part of what the number counts: of the network's weights, operations or neurons, as `of` says; None where it
         is not known.
     of
-        "weights", "operations" or "states".
+        "weights", "operations", "states" or "neurons".
     """
 
     name: str
@@ -71,6 +71,31 @@ def left_out(model: nn.Module, trace: Trace, steps: int = 0, kept: Collection[st
             reason = "keeps numbers from step to step, which are in no state memory"
             found[f"{module}: {reason}"] = LeftOut(name=module or "(model)", reason=reason, share=None, of="states")
     return tuple(found.values())
+
+
+def strangers(model: nn.Module, found: Mapping[str, tuple[str, float]], known: int, number: str) -> tuple[LeftOut, ...]:
+    """What gives spikes and is no neuron that isofire knows.
+
+    Parameters
+    ----------
+    found
+        Module -> how it makes them, and how many neurons it has.
+    known
+        Neurons that isofire knows.
+    number
+        What they are in none of, such as "rate".
+    """
+    modules, total = dict(model.named_modules()), known + sum(size for _, size in found.values())
+    return tuple(
+        LeftOut(
+            name=name or "(model)",
+            reason=f"{type(modules[name]).__name__} gives spikes ({how}) that are in no {number}, since isofire knows "
+            "no such neuron (see isofire.adapters.register)",
+            share=size / total,
+            of="neurons",
+        )
+        for name, (how, size) in found.items()
+    )
 
 
 def _within(sizes: dict[str, int], module: str) -> Iterator[int]:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,16 +13,29 @@ from isofire.adapters import axis_by, input_axis
 from isofire.batches import Data, read_batches
 from isofire.errors import ModelError
 from isofire.firing.cost.frames import calls_are_steps, holds_steps
-from isofire.firing.cost.left_out import LeftOut, left_out
+from isofire.firing.cost.left_out import LeftOut, left_out, strangers
 from isofire.firing.cost.memory import memory_of
-from isofire.firing.cost.meter import ACTIVE, ALL, DENSE, EVENTS, INPUTS, NONZERO, REAL, CostMeter, SiteCall, SpikeTally
-from isofire.firing.cost.meter import SiteTally as Tally
+from isofire.firing.cost.meter import (
+    ACTIVE,
+    ALL,
+    DENSE,
+    EVENTS,
+    INPUTS,
+    NONZERO,
+    CostMeter,
+    SiteCall,
+    SiteTally,
+    SpikeTally,
+)
 from isofire.firing.cost.percentiles import Percentiles
 from isofire.firing.cost.report import Cost, NeuronCost, SynapseCost
+from isofire.firing.cost.reuse import Slot, calls_on_noise, comes_again, same_inputs
+from isofire.firing.cost.summed import Summed, is_lone, summed
 from isofire.firing.cost.synops_per_spike import few_of
 from isofire.firing.record import spiking_adapters
 from isofire.firing.repeat import tell_unlike
 from isofire.running import device_of, evaluating, forward, require_numbers
+from isofire.telling import Most, pick
 
 _TOGETHER = 32
 """Images a batch; more do not make it faster."""
@@ -57,29 +66,51 @@ def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None,
     require_numbers(model)
     device = device_of(model)
     with evaluating(model):
-        batches = read_batches(data, min(batch_size, _TOGETHER), max_images, axis_by(model))
-        first = next(batches)
-        tell_unlike(model, first[0], len(first[1]))
-        axis = input_axis(model, first[0], len(first[1]))
-        few = few_of(model, first[0], len(first[1]))[0]
+        meter, most = CostMeter(model), Most()
+        axis, few, way = 0, torch.empty(0), _Way(together=False)
+        for inputs, labels in read_batches(data, min(batch_size, _TOGETHER), max_images, axis_by(model)):
+            axis, given = input_axis(model, inputs, len(labels)), inputs.to(device)
+            if most.grows(inputs, axis):
+                tell_unlike(model, inputs, len(labels))
+                few, way = few_of(model, inputs, len(labels))[0], _way_for(model, given, axis)
+            with meter.counting():
+                way.run(meter, given, axis)
         frames = axis == 1 or holds_steps(model, few, axis)
-        way = _way_for(model, first[0].to(device), axis)
-        meter = CostMeter(model)
-        with meter.counting():
-            for inputs, labels in itertools.chain([first], batches):
-                way.run(meter, inputs.to(device), input_axis(model, inputs, len(labels)))
-        parts = {} if frames else _parts(model, meter, few)
-    return _cost(model, meter, frames, parts)
+        same = {} if frames else _same(model, meter, few, lambda one, inputs: way.run(one, inputs, axis))
+        parts = {} if frames else _parts(model, meter, few, same)
+    return _cost(model, meter, frames, same, parts)
 
 
-def _parts(model: nn.Module, meter: CostMeter, few: Tensor) -> dict[str, bool | None]:
-    """Places called as often as there are steps, before any neuron and each time with something else of a static image
-    -> whether each call is a step, and not a part of the image that every step sees; None where that is not known."""
-    asked = [name for name, tally in meter.sites.items()
-             if any(len(image) == meter.steps > 1 and all(map(_is_lone, image)) and any(call.real for call in image)
-                    and len({call.neuron_calls for call in image}) == 1 for image in tally.images)
-             and _rounds([[call.static for call in image] for image in tally.images]) == 1]  # fmt: skip
-    return {name: calls_are_steps(model, few, name, meter.steps) for name in asked}
+def _same(
+    model: nn.Module, meter: CostMeter, few: Tensor, run: Callable[[CostMeter, Tensor], None]
+) -> dict[str, dict[Slot, Slot]]:
+    """Place -> which of the inputs that it multiplies come again."""
+    found = {name: same_inputs(tally.images) for name, tally in meter.sites.items() if _multiplies(tally)}
+    if not any(map(comes_again, found.values())):
+        return found
+    others = calls_on_noise(model, few, run)
+    return {name: same_inputs(meter.sites[name].images, others.get(name, ())) for name in found}
+
+
+def _multiplies(tally: SiteTally) -> bool:
+    return any(call.real or call.constant for image in tally.images for call in image)
+
+
+def _parts(
+    model: nn.Module, meter: CostMeter, few: Tensor, same: Mapping[str, Mapping[Slot, Slot]]
+) -> dict[str, bool | None]:
+    """Places called several times with a static image, and no neuron in between -> whether calls are steps, and not
+    parts of the image that every step sees; None where that is not known."""
+    found: dict[str, bool | None] = {}
+    for name, tally in meter.sites.items():
+        calls = {len(image) for image in tally.images if all(map(is_lone, image)) and any(call.real for call in image)
+                 and len({call.neuron_calls for call in image}) == 1}  # fmt: skip
+        again = comes_again(same.get(name, {}))
+        if meter.steps > 1 and any(count > 1 and (again or count % meter.steps == 0) for count in calls):
+            told = calls_are_steps(model, few, name, max(calls))
+            # what comes again does so at other steps
+            found[name] = True if told is None and again else told
+    return found
 
 
 @dataclass(frozen=True)
@@ -87,7 +118,7 @@ class _Way:
     """How images go through the network: in batches, one by one, or one by one in a batch of repetitions.
 
     In a batch, what belongs to which image has to be told from the axes of what arrives at each place. That is trusted
-    where it gives for the first images what each gives alone.
+    where it gives for a few images what each gives alone.
     """
 
     together: bool
@@ -106,14 +137,14 @@ class _Way:
 
 
 def _way_for(model: nn.Module, inputs: Tensor, axis: int) -> _Way:
-    images = inputs.shape[axis]
+    images, chosen = inputs.shape[axis], pick(inputs, axis, 3)
     sizes = {size for neuron, adapter in spiking_adapters(model).values() if (size := adapter.batch_size(neuron))}
     if sizes:
         return _Way(together=False, copies=max(sizes))
     alone = CostMeter(model)
     try:
         with alone.counting():
-            _Way(together=False).run(alone, inputs.narrow(axis, 0, min(2, images)), axis)
+            _Way(together=False).run(alone, chosen.narrow(axis, 0, min(2, images)), axis)
     except ModelError:
         if images == 1:
             raise
@@ -124,7 +155,7 @@ def _way_for(model: nn.Module, inputs: Tensor, axis: int) -> _Way:
     together = CostMeter(model)
     try:
         with together.counting():
-            together.run(inputs.narrow(axis, 0, few), few, forward)
+            together.run(chosen.narrow(axis, 0, few), few, forward)
     except ModelError:
         return _Way(together=False)
     agree = _agree(alone, together)
@@ -152,7 +183,7 @@ def _agree_on_all(model: nn.Module, inputs: Tensor, axis: int) -> bool:
 
 
 def _agree(alone: CostMeter, together: CostMeter) -> bool:
-    """Whether the first two images cost the same alone and in a batch, in every place, and not by being alike."""
+    """Whether two images cost the same alone and in a batch, in every place, and not by being alike."""
     if list(alone.sites) != list(together.sites):
         return False
     for name, tally in alone.sites.items():
@@ -169,10 +200,18 @@ def _equal(a: SiteCall, b: SiteCall) -> bool:
     return a.sums.shape == b.sums.shape and torch.allclose(a.sums, b.sums, rtol=1e-9)
 
 
-def _cost(model: nn.Module, meter: CostMeter, frames: bool, parts: Mapping[str, bool | None]) -> Cost:
+def _cost(
+    model: nn.Module,
+    meter: CostMeter,
+    frames: bool,
+    same: Mapping[str, Mapping[Slot, Slot]],
+    parts: Mapping[str, bool | None],
+) -> Cost:
     neurons = {name: tally.neurons for name, tally in meter.spikes.items()}
-    summed = {
-        name: _summed(tally, meter.steps, frames, meter.stepped, parts.get(name) is not False)
+    found = {
+        name: summed(
+            tally, same.get(name, {}), meter.steps, frames=frames, stepped=meter.stepped, loops=parts.get(name)
+        )
         for name, tally in meter.sites.items()
     }
     unsure = tuple(
@@ -180,137 +219,26 @@ def _cost(model: nn.Module, meter: CostMeter, frames: bool, parts: Mapping[str, 
         for name, known in parts.items() if known is None
     )  # fmt: skip
     images = len(next(iter(meter.spikes.values())).totals)
-    synops = sum((item.sums[:, ALL] for item in summed.values()), np.zeros(images))
+    synops = sum((item.sums[:, ALL] for item in found.values()), np.zeros(images))
     spikes = sum((torch.stack(tally.totals).sum(1) for tally in meter.spikes.values()), torch.zeros(images))
     memory = memory_of(model, neurons, meter.kept, meter.fixed)
     return Cost(
-        synapses=tuple(_synapse_cost(name, item, meter.sites[name]) for name, item in summed.items()),
+        synapses=tuple(_synapse_cost(name, item, meter.sites[name]) for name, item in found.items()),
         neurons=tuple(_neuron_cost(name, tally) for name, tally in meter.spikes.items()),
         synops=Percentiles.of(synops),
         spikes=Percentiles.of(torch.as_tensor(spikes).numpy()),
         memory=memory,
         n_images=images,
         T=meter.steps,
-        left_out=(*left_out(model, meter.trace, meter.steps, meter.kept), *unsure),
+        left_out=(
+            *left_out(model, meter.trace, meter.steps, meter.kept),
+            *unsure,
+            *strangers(model, meter.strangers, sum(neurons.values()), "number of spikes, AER bits or neurons' energy"),
+        ),
     )
 
 
-@dataclass(frozen=True)
-class _Summed:
-    """Of one site: sums [N, 7], multiply-accumulates [N] worked on once and at every step, events [N, T or 1]."""
-
-    sums: np.ndarray
-    once: np.ndarray
-    every: np.ndarray
-    events: np.ndarray
-    counted: bool
-
-
-def _summed(tally: Tally, steps: int, frames: bool, stepped: bool, loops: bool) -> _Summed:
-    calls = max(map(len, tally.images))
-    by_slot = [[image[slot] for image in tally.images if slot < len(image)] for slot in range(calls)]
-    counted = _counted(by_slot)
-    if not all(counted):
-        # beside calls that see no events, values that are whole numbers are so by chance
-        guessed = [any(call.by_value and call.static is None for call in slot) for slot in by_slot]
-        counted = [sure and not guess for sure, guess in zip(counted, guessed, strict=True)]
-    kept = [[_kept(call, sure) for call, sure in zip(image, counted, strict=False)] for image in tally.images]
-    dense = [[call for call, sure in zip(image, counted, strict=False) if call.real or not sure] for image in kept]
-    rounds = _rounds([[call.static for call in image if _is_lone(call)] for image in dense])
-    rows, once, every, events = [], [], [], []
-    for image, its, multiplied in zip(tally.images, kept, dense, strict=True):
-        rows.append(sum((call.sums.sum(1).numpy() for call in its), np.zeros(REAL + 1)))
-        looped = loops and len(image) == steps > 1
-        first, second = _multiplications(multiplied, steps, frames, stepped, looped, rounds)
-        once.append(first)
-        every.append(second)
-        found = _events(image, steps)
-        events.append(found if loops else found.sum(keepdims=True))
-    length = min(len(item) for item in events)
-    per_step = np.stack([item if len(item) == length else item.sum(keepdims=True) for item in events])
-    total = np.stack(rows)
-    return _Summed(total, np.array(once), np.array(every), per_step, all(counted) and not total[:, REAL].any())
-
-
-def _counted(by_slot: list[list[SiteCall]]) -> list[bool]:
-    """Whether events arrive in each call; a constant is one where all else that arrives there is."""
-    fixed = [all(call.constant for call in slot) for slot in by_slot]
-    counted = [all(call.counted for call in slot) for slot in by_slot]
-    moving = [sure for sure, still in zip(counted, fixed, strict=True) if not still]
-    return [sure and (not still or (bool(moving) and all(moving))) for sure, still in zip(counted, fixed, strict=True)]
-
-
-def _kept(call: SiteCall, counted: bool) -> SiteCall:
-    """The call with its events, or all of it as a product."""
-    if counted:
-        return call
-    sums = call.sums.clone()
-    sums[[ALL, NONZERO]], sums[REAL] = 0, sums[DENSE]
-    return replace(call, sums=sums)
-
-
-def _is_lone(call: SiteCall) -> bool:
-    """Whether it sees something of the image, all at once."""
-    return call.static is not None and len(call.static) == 1 and not call.constant
-
-
-def _rounds(images: list[list[Any]]) -> int:
-    """How often the calls go through the same inputs, which come as often each, in every image.
-
-    That some parts of an image are alike, such as blank ones, is no round.
-    """
-    return math.gcd(*Counter(itertools.zip_longest(*images)).values()) or 1
-
-
-def _multiplications(
-    calls: list[SiteCall], steps: int, frames: bool, stepped: bool, looped: bool, rounds: int
-) -> tuple[float, float]:
-    """Multiply-accumulates of one image, a static input worked on once, and at every step.
-
-    What a forward does once with the image is reused, and so is taken T times for the latter; not so what depends on
-    nothing (a state at rest), nor a first step of weights that are used at each (`looped`). Where neurons run between
-    calls of a layer, that is a loop over time if they see single steps (`stepped`), and other images if they see all;
-    and it is a loop if there are several `rounds`.
-    """
-    executed = sum(map(_real, calls))
-    static = [call for call in calls if call.static is not None]
-    if frames or not static:
-        return executed, executed
-    lone = [call for call in static if _is_lone(call)]
-    others = [call for call in static if not _is_lone(call)]
-    stepwise: dict[int, float] = {}
-    for call in others:
-        stepwise |= dict(zip(call.static or (), call.sums[REAL].tolist(), strict=True))
-    moving = executed - sum(map(_real, static))
-    between = len({call.neuron_calls for call in lone}) > 1
-    again = rounds > 1 or (stepped if between else looped)
-    once = sum(map(_real, lone)) / rounds + sum(stepwise.values())
-    every = sum(map(_real, lone)) * (1 if again else steps) + sum(map(_real, others))
-    return once + moving, every + moving
-
-
-def _real(call: SiteCall) -> float:
-    return float(call.sums[REAL].sum())
-
-
-def _events(calls: list[SiteCall], steps: int) -> np.ndarray:
-    """Non-zero inputs of each step, [T]; of all steps together, [1], where they cannot be told apart."""
-    total = np.zeros(steps)
-    lone = [call for call in calls if call.sums.shape[1] == 1]
-    for call in calls:
-        if call.sums.shape[1] == steps > 1:
-            total += call.sums[EVENTS].numpy()
-    if not lone or steps == 1:
-        return total if steps > 1 else np.array([sum(float(call.sums[EVENTS].sum()) for call in calls)])
-    values = np.array([float(call.sums[EVENTS].sum()) for call in lone])
-    if len(lone) % steps or len(lone) != len(calls):
-        return np.array([values.sum() + total.sum()])
-    # a loop over steps has neurons between its calls of a layer, or is the layer's own
-    inner = len({call.neuron_calls for call in lone}) >= steps
-    return values.reshape(steps, -1).sum(1) if inner else values.reshape(-1, steps).sum(0)
-
-
-def _synapse_cost(name: str, found: _Summed, tally: Tally) -> SynapseCost:
+def _synapse_cost(name: str, found: Summed, tally: SiteTally) -> SynapseCost:
     sums = found.sums.sum(0)
     once, every = float(found.once.mean()), float(found.every.mean())
     return SynapseCost(

@@ -92,6 +92,8 @@ class CostMeter:
         """Layer that does not spike -> numbers in each of its states, of one image."""
         self.fixed: dict[str, dict[tuple[int, ...], tuple[int, int]]] = {}
         """Place -> shape -> number of weights in it that are no parameters, and of those that are not 0."""
+        self.strangers: dict[str, tuple[str, float]] = {}
+        """Module that isofire does not know as neurons -> how it gives spikes, and of how many neurons."""
         self.unsure: set[str] = set()
         """Places where which row belongs to which image was a guess."""
         self._batch_first = batch_first(model)
@@ -140,6 +142,10 @@ class CostMeter:
         for name, tally in self.spikes.items():
             total = self._settled_spikes(name, tally, images)
             tally.totals += [total[:, 0]] if alike else list(total.unbind(1))
+        for name, (how, size) in self.trace.unknown_spikes.found().items():
+            number = size / (self.steps * images)
+            if number > self.strangers.get(name, ("", 0.0))[1]:
+                self.strangers[name] = how, number
         counted = 1 if alike else images
         seen: dict[str, list[list[SiteCall]]] = {}
         for contact, sums, keys in self._calls:
@@ -237,10 +243,22 @@ class CostMeter:
         summed = torch.stack(parts).cpu()
         keys = None
         if contact.source == Source.INPUT:
-            where = arrival.weight.storage_offset() if arrival.weight is not None else 0
-            keys = [hash((where, row.contiguous().view(torch.uint8).cpu().numpy().tobytes())) for row in rows]
+            keys = self._keys(arrival, rows)
         self._calls.append((contact, summed, keys))
         self.trace.pause(False)
+
+    def _keys(self, arrival: Arrival, rows: Tensor) -> list[int]:
+        """Of each row, of what is done with it: with which weights, and how."""
+        assert arrival.weight is not None
+        assert arrival.x is not None
+        weight, version = arrival.weight.detach(), self.trace.version(arrival.weight)
+        place = weight.untyped_storage()._cdata, weight.storage_offset(), weight.stride(), version
+        # what is made may be made otherwise at each step
+        held = _content(weight) if version is None else place
+        shape = (*arrival.x.shape[: arrival.axis], *arrival.x.shape[arrival.axis + 1 :])
+        work = hash((held, weight.shape, arrival.options, shape))
+        # -0 is 0
+        return [hash((work, _content(row))) for row in rows + 0]
 
     def _see_fixed(self, site: str, weight: Tensor | None) -> None:
         whole = None if weight is None else self.trace.fixed(weight)
@@ -320,6 +338,10 @@ class CostMeter:
 def _rows(x: Tensor, axis: int) -> Tensor:
     """[rows, inputs of one]."""
     return x.movedim(axis, 0).flatten(1) if x.ndim > 1 else x.unsqueeze(0)
+
+
+def _content(x: Tensor) -> bytes:
+    return x.contiguous().flatten().view(torch.uint8).cpu().numpy().tobytes()
 
 
 def _times(rows: Tensor, fan: Tensor) -> Tensor:

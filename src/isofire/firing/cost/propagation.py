@@ -126,7 +126,11 @@ def _moved(call: Call) -> Events | list[Events]:
     parts = [_zeros_or_events(call, x) for x in given]
     if name.startswith("repeat"):
         parts = [spread(part) for part in parts]
-    if all(part.count is None for part in parts) or (name == "_to_copy" and _cut(call, parts[0])):
+    driven = [part for part, x in zip(parts, given, strict=True) if call.depends(x)]
+    if driven and all(part.count is None for part in driven):
+        # a constant beside real numbers is an input as they are
+        return NONE
+    if name == "_to_copy" and _cut(call, parts[0]):
         return NONE
     counts = [_count_of(call, part, x) for part, x in zip(parts, given, strict=True)]
     whole = all(part.whole for part in parts)

@@ -119,7 +119,7 @@ class Cost(TableShown):
     n_images, T
         Images behind the numbers, and steps of each.
     left_out
-        What the operations do not contain.
+        What the numbers do not contain: operations, states, and spikes of what isofire does not know as neurons.
     """
 
     synapses: tuple[SynapseCost, ...]

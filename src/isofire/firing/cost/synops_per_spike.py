@@ -13,10 +13,11 @@ from isofire.errors import ModelError
 from isofire.firing.cost.contacts import Contact, without_sums_of_more
 from isofire.firing.cost.events import Events, Source
 from isofire.firing.cost.forms import Form
-from isofire.firing.cost.left_out import LeftOut, left_out
+from isofire.firing.cost.left_out import LeftOut, left_out, strangers
 from isofire.firing.cost.meter import height_of
 from isofire.firing.cost.trace import RECURRENCE, Trace
 from isofire.running import device_of, evaluating, forward
+from isofire.telling import pick
 
 
 class SynopsPerSpike(Mapping[str, Tensor]):
@@ -122,7 +123,8 @@ def reach_on(model: nn.Module, inputs: Tensor, images: int | None = None) -> Syn
 
 
 def few_of(model: nn.Module, inputs: Tensor, images: int | None = None) -> tuple[Tensor, int]:
-    """As few images of a batch as the model takes, where the model is, and how many they are.
+    """As few images of a batch as the model takes, where the model is, and how many they are; not blank ones, nor two
+    that are alike, if there are others.
 
     Raises
     ------
@@ -131,8 +133,8 @@ def few_of(model: nn.Module, inputs: Tensor, images: int | None = None) -> tuple
     """
     axis = input_axis(model, inputs, images)
     # Sinabs' squeezed layers may be built for one size of batch
-    count = inputs.shape[axis] if batch_first(model) else min(2, inputs.shape[axis])
-    return inputs.narrow(axis, 0, count).to(device_of(model, inputs.device)), count
+    few = inputs if batch_first(model) else pick(inputs, axis, 2)
+    return few.to(device_of(model, inputs.device)), few.shape[axis]
 
 
 class _Probe:
@@ -164,8 +166,10 @@ class _Probe:
         others = left_out(self.model, self.trace, self._steps(), find_keepers(self.model))
         unknown = [item for item in others if item.of != "states"]
         states = tuple(item.name for item in others if item.of == "states")
-        strangers = self._unknown_neurons(sum(map(len, found.values())))
-        return SynopsPerSpike(found, (*missing, *unknown), driven, self.input_synapses, states, strangers)
+        calls = sum(steps * images for steps, images in self._sizes())
+        given = {name: (how, size / calls) for name, (how, size) in self.trace.unknown_spikes.found().items()}
+        others = strangers(self.model, given, sum(map(len, found.values())), "rate")
+        return SynopsPerSpike(found, (*missing, *unknown), driven, self.input_synapses, states, others)
 
     def _steps(self) -> int:
         return sum(steps for steps, _ in self._sizes())
@@ -174,21 +178,6 @@ class _Probe:
         """Steps and images of each call of the first neuron."""
         (module, adapter), kept = next(zip(self.trace.neurons.values(), self.leaves.values(), strict=True))
         return [tuple(adapter.spikes(module, leaf.detach()).shape[:2]) for leaf, _ in kept]
-
-    def _unknown_neurons(self, known: int) -> tuple[LeftOut, ...]:
-        modules, calls = dict(self.model.named_modules()), sum(steps * images for steps, images in self._sizes())
-        found = {name: (how, size / calls) for name, (how, size) in self.trace.unknown_spikes.found().items()}
-        total = known + sum(size for _, size in found.values())
-        return tuple(
-            LeftOut(
-                name=name or "(model)",
-                reason=f"{type(modules[name]).__name__} gives spikes ({how}) that are in no rate, since isofire knows "
-                "no such neuron (see isofire.adapters.register)",
-                share=size / total,
-                of="neurons",
-            )
-            for name, (how, size) in found.items()
-        )
 
     def _differentiate(self, found: dict[str, Tensor], site: str, total: Tensor) -> None:
         flat = [(name, leaf, height) for name, kept in self.leaves.items() for leaf, height in kept]
@@ -259,9 +248,14 @@ class _Probe:
             site, through = contact.site, sorted(contact.events.through)
             if contact.events.count is None or contact.arrival.x is None:
                 continue
-            sizes = self.synapses if contact.source == Source.SPIKES else self.input_synapses
+            unknown = self.trace.unknown_spikes.makers(contact.events)
+            spiking = contact.source == Source.SPIKES or bool(unknown)
+            sizes = self.synapses if spiking else self.input_synapses
             sizes[site] = sizes.get(site, 0) + size
-            if contact.source != Source.SPIKES:
+            if not spiking:
+                continue
+            if unknown:
+                self.reasons[site] = f"driven by spikes of {', '.join(sorted(unknown))}, which are in no rate"
                 continue
             if through:
                 inside = through == [RECURRENCE]

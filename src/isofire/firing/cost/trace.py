@@ -129,6 +129,11 @@ class Trace(TorchDispatchMode):
         """Whether it is a parameter or buffer of the model, or a view of one."""
         return weight is not None and self._stored.has(weight)
 
+    def version(self, weight: Tensor) -> int | None:
+        """Counts what was written into stored weights; None where nobody counts, or they are not stored."""
+        held = [tensor for _, tensor in self._stored.holders(weight)]
+        return None if not held or any(map(torch.is_inference, held)) else sum(tensor._version for tensor in held)
+
     def fixed(self, weight: Tensor) -> Tensor | None:
         """All of the weights that a contact's are part of, where none of them is a parameter: a buffer, a tensor of the
         model's own, or one made of these; None for weights made of parameters, and for a state at rest."""

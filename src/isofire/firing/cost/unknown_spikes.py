@@ -85,6 +85,10 @@ class UnknownSpikes:
                 places[made.module] = made.operation, outputs
         return places
 
+    def makers(self, events: Events) -> set[str]:
+        """Modules of whose spikes these are some."""
+        return {made.module or "(model)" for name, made in self.made.items() if made.sure and name in events.forms}
+
     def _make(self, call: Call, ways: Ways, of_spikes: bool) -> None:
         if not (of_spikes or any(isinstance(place, str) and place for place in ways)):
             return

@@ -18,6 +18,7 @@ from isofire.firing.timing.similarity import StreamedCKA, logit_kl
 from isofire.firing.timing.trains import first_spikes, flips, mean_over_pairs, table_of
 from isofire.firing.timing.words import joint_words, spike_words, total_variation, trains, word_counts
 from isofire.running import device_of, drawing, evaluating, forward, require_numbers
+from isofire.telling import Most
 from isofire.text_table import TableShown, TextTable
 
 COSTS = (0.0, 0.5, 1.0, 2.0)
@@ -146,9 +147,10 @@ def compare_timing(
         require_numbers(model)
     tallies = {name: _Tally() for name in spiking_adapters(baseline)}
     divergence, images, steps = 0.0, 0, 0
+    axis, most = axis_by(baseline), Most()
     with evaluating(*models), torch.no_grad():
-        for inputs, labels in read_batches(data, batch_size, max_images, axis_by(baseline)):
-            if not images:
+        for inputs, labels in read_batches(data, batch_size, max_images, axis):
+            if most.grows(inputs, axis(inputs, labels)):
                 for model in models:
                     tell_unlike(model, inputs, len(labels))
             runs = []
