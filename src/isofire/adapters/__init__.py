@@ -10,7 +10,7 @@ from isofire.adapters.framework import Framework, register_framework
 from isofire.adapters.keepers import find_keepers, states_after
 from isofire.adapters.logits_of import LogitsOf
 from isofire.adapters.one_place import at_one_place
-from isofire.adapters.output import read_logits
+from isofire.adapters.output import of_one_number, read_logits
 from isofire.adapters.over_time import OverTime
 from isofire.adapters.registry import (
     adapter_of,
@@ -53,6 +53,7 @@ __all__ = [
     "input_axis",
     "is_integer",
     "no_neurons",
+    "of_one_number",
     "original",
     "original_name",
     "read_logits",

@@ -10,7 +10,7 @@ as the neurons have steps, and where that leaves steps and classes open, the las
 from __future__ import annotations
 
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -21,14 +21,14 @@ from isofire.adapters.logits_of import LogitsOf
 from isofire.adapters.over_time import OverTime
 from isofire.adapters.registry import batch_first, find_neurons, from_rest, heard
 from isofire.errors import ModelError
-from isofire.running import device_of, evaluating, forked, forward, hooked
+from isofire.running import device_of, evaluating, forked, forward, hooked, several_steps, single_steps
 
 _AXES: WeakKeyDictionary[nn.Module, dict[int, int]] = WeakKeyDictionary()
 """Network -> number of axes of its logits -> the axis of the images, once known."""
 _BY_STEP: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 """Whether the list that a network returns has an entry a step, once known."""
-_TIME_FIRST: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
-"""Whether the first axis of its logits [T, N, classes] is that of the steps, once known."""
+_TIME_FIRST: WeakSet[nn.Module] = WeakSet()
+"""Networks of whose logits [T, N, classes] the first axis is known to be that of the steps."""
 
 
 def read_logits(model: nn.Module, output: Any, images: int, inputs: Tensor) -> Tensor:
@@ -77,11 +77,23 @@ def read_logits(model: nn.Module, output: Any, images: int, inputs: Tensor) -> T
             if not batch_first(net) or isinstance(net, OverTime):
                 raise _unread(images, f"{list(first.shape)}, the images on the first axis")
             first = first.transpose(0, 1)
+    if first.ndim == 1 and len(first) == images:
+        raise ModelError(f"{of_one_number(net)}, and found.unsqueeze(-1) for [N], as here")
     if first.ndim not in (2, 3) or first.shape[-2] != images:
         raise _unread(images, str(list(first.shape)))
     if first.ndim == 3 and not (stacked or isinstance(net, LogitsOf) or _is_time_first(net, first, images, inputs)):
-        raise _unread(images, f"{list(entry.shape)}, in which the neurons' steps are not where they belong")
+        single = "".join(f" ({several_steps(layer)})" for layer in single_steps(net)[:1])
+        raise _unread(images, f"{list(entry.shape)}, in which the neurons' steps are not where they belong{single}")
     return first
+
+
+def of_one_number(model: nn.Module) -> str:
+    """What to do with a network that gives one number an image, which tells no classes apart."""
+    return (
+        f"{type(model).__name__} gives one number an image, and classes are told by the largest of several logits; of "
+        "a number that is above 0 for class 1 make two logits: isofire.adapters.LogitsOf(model, output=lambda found: "
+        "torch.cat((torch.zeros_like(found), found), -1)), with axes='NC' for [N, 1]"
+    )
 
 
 def _one_of(net: nn.Module, output: Any, images: int, inputs: Tensor) -> Any:
@@ -147,15 +159,19 @@ def _is_time_first(net: nn.Module, logits: Tensor, images: int, inputs: Tensor) 
     if not find_neurons(net) or getattr(net, "gives_steps_first", False):
         # nothing to compare with, or known
         return True
-    if net not in _TIME_FIRST:
-        steps, (first, _, last) = _lengths(net, inputs, images), logits.shape
-        if first in steps and last in steps and (first, last) != (1, 1):
-            _TIME_FIRST[net] = _changed_at_the_end(net, inputs, images)
-        elif first in steps or last in steps:
-            _TIME_FIRST[net] = first in steps
-        else:
-            _TIME_FIRST[net] = first > 1 and _changed_at_the_end(net, inputs, images)
-    return _TIME_FIRST[net]
+    if net in _TIME_FIRST:
+        return True
+    steps, (first, _, last) = _lengths(net, inputs, images), logits.shape
+    if first in steps and last in steps and (first, last) != (1, 1):
+        found = _changed_at_the_end(net, inputs, images)
+    elif first in steps or last in steps:
+        found = first in steps
+    else:
+        found = first > 1 and _changed_at_the_end(net, inputs, images)
+    if found:
+        # a network that is refused may be mended, and asked again
+        _TIME_FIRST.add(net)
+    return found
 
 
 def _changed_at_the_end(net: nn.Module, inputs: Tensor, images: int) -> bool:

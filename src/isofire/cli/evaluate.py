@@ -22,7 +22,7 @@ def evaluate(
     machine: Machine | None = None,
     output: Output | None = None,
 ) -> Report:
-    """Measure the accuracy of a network, quantized or not.
+    """Measure the accuracy of a network, quantized or not, with its loss, or its mean rate on data of your own.
 
     ```
     isofire eval fp.safetensors --config config.toml --split valid

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import axis_by, read_logits, require_kept
+from isofire.adapters import axis_by, of_one_number, read_logits, require_kept
 from isofire.batches import Data, count_images, read_batches
 from isofire.errors import DataError, ModelError
 from isofire.firing.comparison import Comparison
@@ -270,6 +270,8 @@ def _predict(model: nn.Module, recorder: FiringRecorder, inputs: Tensor, labels:
     if bool(mean.isnan().any()):
         raise ModelError(f"logits must not be NaN, those of {type(model).__name__} are; look for NaN weights")
     low, high, top = int(labels.min()), int(labels.max()), mean.shape[1] - 1
+    if low >= 0 == top < high:
+        raise ModelError(f"labels reach {high}: {of_one_number(model)}")
     if low < 0 or high > top:
         raise DataError(f"labels must lie in 0..{top}, the model's classes, got {low}..{high}")
     return mean.argmax(1).cpu()

@@ -5,6 +5,7 @@ makes every number depend on what was shown before, and a norm by the batch on w
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +16,14 @@ from isofire.adapters import find_neurons, from_rest, heard, input_axis
 from isofire.adapters.axes import unheard
 from isofire.errors import ModelError
 from isofire.firing.cost.synops_per_spike import few_of
-from isofire.running import device_of, drawing, forward, refuse_statistics_of_the_batch
+from isofire.running import (
+    device_of,
+    drawing,
+    forward,
+    refuse_statistics_of_the_batch,
+    several_steps,
+    single_steps,
+)
 
 _LOG = logging.getLogger(__name__)
 _RTOL = 1e-3
@@ -55,32 +63,44 @@ def tell_unlike(model: nn.Module, inputs: Tensor, images: int) -> None:
             type(model).__name__,
         )
     elif count > 1 and not first.drew and _alike(first.spikes, again.spikes) and not _is_alike(first, beside, count):
+        told = f"{type(model).__name__} gives an image other numbers beside other images"
+        if single := [name for name in single_steps(model) if first.calls[name] == 1]:
+            raise ModelError(
+                f"{told}: likely because neurons of SpikingJelly in step mode 's' are called once, with all steps, and "
+                f"take steps for images; {several_steps(single[0])}"
+            )
         raise ModelError(
-            f"{type(model).__name__} gives an image other numbers beside other images (a norm or a softmax over the "
-            "batch, a loop that ends when all images are done), so that what is measured depends on the batch size, "
-            "and no number is the network's own; let each image have its own, or running statistics in eval mode, or "
-            "show images one by one (batch_size = 1)"
+            f"{told} (a norm or a softmax over the batch, a loop that ends when all images are done), so that what is "
+            "measured depends on the batch size, and no number is the network's own; let each image have its own, or "
+            "running statistics in eval mode, or show images one by one (batch_size = 1)"
         )
 
 
 class _Given(NamedTuple):
-    """What a network returned, the spikes of the first image, and whether it drew random numbers: how many it draws may
-    depend on the images before."""
+    """What a network returned, the spikes of the first image, how often each neuron was called, and whether it drew
+    random numbers: how many it draws may depend on the images before."""
 
     output: list[Tensor]
     spikes: list[Tensor]
+    calls: Counter[str]
     drew: bool
 
 
 def _show(model: nn.Module, inputs: Tensor) -> _Given:
     fired: list[Tensor] = []
-    # both may be worked on further
-    listening = heard(find_neurons(model), lambda _, spikes: fired.append(spikes[:, 0].to(torch.float32, copy=True)))
+    calls = Counter[str]()
+
+    def hear(name: str, spikes: Tensor) -> None:
+        # both may be worked on further
+        fired.append(spikes[:, 0].to(torch.float32, copy=True))
+        calls[name] += 1
+
+    listening = heard(find_neurons(model), hear)
     device = device_of(model, inputs.device)
     with drawing(0, device), listening:
         state = _random_state(device)
         output = _copied(forward(model, inputs))
-        return _Given(output, fired, not torch.equal(state, _random_state(device)))
+        return _Given(output, fired, calls, not torch.equal(state, _random_state(device)))
 
 
 def _random_state(device: torch.device) -> Tensor:

@@ -1,7 +1,7 @@
 """Running a network that may be the user's: modes, hooks, where it lives, whether its weights are finite, failures."""
 
 from isofire.running.arguments import by_place
-from isofire.running.call import forward, unchanged
+from isofire.running.call import forward, several_steps, single_steps, unchanged
 from isofire.running.composite import by_parts
 from isofire.running.device import device_of, placed
 from isofire.running.finite import require_finite, require_module, require_numbers, require_shapes
@@ -29,6 +29,8 @@ __all__ = [
     "require_numbers",
     "require_shapes",
     "same_storage",
+    "several_steps",
+    "single_steps",
     "statistics_of",
     "unchanged",
 ]

@@ -77,13 +77,23 @@ def _cure(model: nn.Module, error: Exception) -> str:
             "Sinabs' recurrent layers make states of all that their rec_connect holds, and so take no quantizer there; "
             "leave its weights float by a rule"
         )
-    single = [name for name, module in model.named_modules() if getattr(module, "step_mode", None) == "s"]
+    single = single_steps(model)
     if single:
-        return (
-            f"layer {single[0]!r} takes single steps, [N, ...]: for inputs with all steps, [T, N, ...], call "
-            "spikingjelly.activation_based.functional.set_step_mode(net, 'm') in the builder; else give it other data"
-        )
+        return f"{several_steps(single[0])}; else give it other data"
     return "if that is not what it was built for, give it other data"
+
+
+def single_steps(model: nn.Module) -> list[str]:
+    """Names of SpikingJelly's layers that take single steps."""
+    return [name for name, module in model.named_modules() if getattr(module, "step_mode", None) == "s"]
+
+
+def several_steps(layer: str) -> str:
+    """How such a layer takes all of them."""
+    return (
+        f"layer {layer!r} takes single steps, [N, ...]: for inputs with all steps, [T, N, ...], call "
+        "spikingjelly.activation_based.functional.set_step_mode(net, 'm') in the builder"
+    )
 
 
 def _where(model: nn.Module, error: BaseException) -> str:

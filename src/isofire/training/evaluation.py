@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import from_rest, read_logits
+from isofire.adapters import axis_by, from_rest, read_logits
+from isofire.batches import Data, read_batches
+from isofire.errors import DataError
 from isofire.running import device_of, evaluating, forward, refuse_statistics_of_the_batch, require_finite
 from isofire.training.distributed import Group, pick_device
 from isofire.training.feed import AnySet, Feed
@@ -15,7 +17,7 @@ from isofire.training.records import Evaluation
 
 def evaluate(
     model: nn.Module,
-    data: AnySet,
+    data: AnySet | Data,
     device: torch.device | str | None = None,
     batch_size: int = 256,
     *,
@@ -30,11 +32,11 @@ def evaluate(
         Maps a batch to logits `[T, N, classes]` or `[N, classes]`, or as `isofire.firing.compare` takes them; run from
         rest. It is moved to `device`.
     data
-        Any split.
+        Any split, or inputs and labels as `isofire.compare` takes them.
     device
         `None` stays where the model's first parameter is.
     batch_size
-        Samples per batch.
+        Samples per batch, unless the data come in batches.
     precision
         `"bf16"` runs the model under autocast.
     channels_last
@@ -49,9 +51,13 @@ def evaluate(
     ------
     ModelError
         If a weight is not finite, or the output is no logits, or too few.
+    DataError
+        If data are no images with labels, or a label is below 0.
     """
     require_finite(model)
     place = device_of(model) if device is None else pick_device(device)
+    if not isinstance(data, AnySet):
+        return _evaluate_batches(model.to(place), data, batch_size, precision, channels_last)
     feed = Feed(data, place, channels_last)
     return evaluate_feed(model.to(place), feed, batch_size, precision, Group(place))
 
@@ -68,8 +74,24 @@ def evaluate_feed(model: nn.Module, feed: Feed, batch_size: int, precision: str,
     return Evaluation(accuracy=right / len(feed), loss=loss / len(feed), n=len(feed))
 
 
+def _evaluate_batches(model: nn.Module, data: Data, batch_size: int, precision: str, channels_last: bool) -> Evaluation:
+    loss, right, n, device, axis = 0.0, 0.0, 0, device_of(model), axis_by(model)
+    with torch.no_grad(), evaluating(model), from_rest(model):
+        refuse_statistics_of_the_batch(model)
+        for inputs, labels in read_batches(data, batch_size, axis=axis):
+            classes, least = int(labels.max()) + 1, int(labels.min())
+            if least < 0:
+                raise DataError(f"labels must be 0 or more, got {least}; leave such samples out")
+            given = inputs.to(device)
+            if channels_last and given.ndim == 4 and axis(inputs, labels) == 0:
+                given = given.contiguous(memory_format=torch.channels_last)
+            sums = _sums(model, given, labels.to(device).long(), classes=classes, precision=precision).tolist()
+            loss, right, n = loss + sums[0], right + sums[1], n + len(labels)
+    return Evaluation(accuracy=right / n, loss=loss / n, n=n)
+
+
 def _sums(model: nn.Module, inputs: Tensor, labels: Tensor, *, classes: int, precision: str) -> Tensor:
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == "bf16"):
         output = read_logits(model, forward(model, inputs), len(labels), inputs)
-    check_classes(output, classes)
+    check_classes(model, output, classes)
     return torch.stack([mean_logit(output, labels) * len(labels), hits(output, labels).float()])

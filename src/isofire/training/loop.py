@@ -241,7 +241,7 @@ class _Run:
             if self.is_finite:
                 raise
             raise self.diverged("a weight", max(step - 1, 0)) from error
-        check_classes(output, self.classes)
+        check_classes(self.model, output, self.classes)
         return output
 
     def close_epoch(self, means: Means, seconds: float) -> EpochRecord:

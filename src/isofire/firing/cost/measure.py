@@ -67,15 +67,15 @@ def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None,
     device = device_of(model)
     with evaluating(model):
         meter, most = CostMeter(model), Most()
-        axis, few, way = 0, torch.empty(0), _Way(together=False)
+        axis, few, frames, way = 0, torch.empty(0), False, _Way(together=False)
         for inputs, labels in read_batches(data, min(batch_size, _TOGETHER), max_images, axis_by(model)):
             axis, given = input_axis(model, inputs, len(labels)), inputs.to(device)
             if most.grows(inputs, axis):
                 tell_unlike(model, inputs, len(labels))
-                few, way = few_of(model, inputs, len(labels))[0], _way_for(model, given, axis)
+                few = few_of(model, inputs, len(labels))[0]
+                frames, way = axis == 1 or holds_steps(model, few, axis), _way_for(model, given, axis)
             with meter.counting():
                 way.run(meter, given, axis)
-        frames = axis == 1 or holds_steps(model, few, axis)
         same = {} if frames else _same(model, meter, few, lambda one, inputs: way.run(one, inputs, axis))
         parts = {} if frames else _parts(model, meter, few, same)
     return _cost(model, meter, frames, same, parts)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from isofire.adapters import of_one_number
 from isofire.errors import ModelError
 from isofire.training.losses.base import Loss, register_loss
 from isofire.training.step import Step
@@ -114,14 +115,16 @@ def hits(output: Tensor, labels: Tensor) -> Tensor:
     return (readout(output).argmax(1) == labels).sum()
 
 
-def check_classes(output: Tensor, classes: int) -> None:
-    """Refuse logits that leave a label without a place, before the device fails with less to say.
+def check_classes(model: nn.Module, output: Tensor, classes: int) -> None:
+    """Refuse logits of a model that leave a label without a place, before the device fails with less to say.
 
     Raises
     ------
     ModelError
         If the model gives fewer logits than `classes`.
     """
+    if output.shape[-1] == 1 < classes:
+        raise ModelError(f"labels reach {classes - 1}: {of_one_number(model)}")
     if output.shape[-1] < classes:
         raise ModelError(
             f"the model gives {output.shape[-1]} logits but the labels reach {classes - 1}; "
