@@ -78,7 +78,10 @@ def read_logits(model: nn.Module, output: Any, images: int, inputs: Tensor) -> T
                 raise _unread(images, f"{list(first.shape)}, the images on the first axis")
             first = first.transpose(0, 1)
     if first.ndim == 1 and len(first) == images:
-        raise ModelError(f"{of_one_number(net)}, and found.unsqueeze(-1) for [N], as here")
+        raise ModelError(
+            f"a model must give logits [T, {images}, classes] or [{images}, classes], got [{images}]: "
+            f"{of_one_number(net)}, and found.unsqueeze(-1) for [N], as here"
+        )
     if first.ndim not in (2, 3) or first.shape[-2] != images:
         raise _unread(images, str(list(first.shape)))
     if first.ndim == 3 and not (stacked or isinstance(net, LogitsOf) or _is_time_first(net, first, images, inputs)):
