@@ -203,6 +203,8 @@ class Adapter(ABC):
         """Take the membrane quantizer off; the neuron is again of its own class and computes what it did before."""
         if isinstance(neuron, MembraneMixin):
             del neuron.membrane
+            for name in neuron.transient:
+                neuron.__dict__.pop(name, None)
             neuron.__class__ = type(neuron).__bases__[1]
 
 

@@ -7,7 +7,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from isofire.errors import SpecError
+from isofire.errors import ModelError, SpecError
+from isofire.neurons.fast_path import in_a_trace
 from isofire.neurons.state_quantizer import AffineState, StateQuantizer, TableState
 from isofire.quantizers import AffineQuantizer, Quantizer, RangeObserver, Table
 
@@ -74,15 +75,29 @@ class MembraneQuantizer(nn.Module):
         return self._kept[1]
 
     def forward(self, state: Tensor) -> Tensor:
-        """Quantized state, same shape."""
+        """Quantized state, same shape.
+
+        Raises
+        ------
+        ModelError
+            In a `torch.jit.trace`, which writes down evenly spaced levels alone.
+        """
         if self.observer is not None:
             self.observer.observe(state.detach())
             return state
         if self.passes:
             return state
+        if (traced := in_a_trace()) and not isinstance(self.quantizer, AffineQuantizer):
+            raise ModelError(
+                f"torch.jit.trace cannot write down the levels of a {type(self.quantizer).__name__} in a neuron of "
+                "another library; use torch.export, or levels of method 'uniform'"
+            )
         quantized = self.quantizer(state)
-        # no view of other memory: libraries detach the states that they keep in place, which views do not allow
-        return quantized if quantized.requires_grad else quantized.data
+        if quantized.requires_grad:
+            return quantized
+        # no view of other memory: libraries detach the states that they keep in place, which views do not allow; of
+        # bare data a trace makes a constant
+        return quantized.clone() if traced else quantized.data
 
     def extra_repr(self) -> str:
         return f"placement={self.placement!r}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import weakref
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from isofire.adapters.base import Adapter, Layout, MembraneMixin, common_shape
 from isofire.adapters.framework import Framework, register_framework
+from isofire.adapters.handed_on import Decided
 from isofire.neurons import ATan, CubaLIF, Neuron, Recurrent
 from isofire.neurons.membrane import Placement
 
@@ -148,17 +148,21 @@ class StateHost(MembraneMixin):
         output = super().forward(*args, **options)  # pyright: ignore[reportAttributeAccessIssue]
         if self.membrane.placement == "pre_fire":
             return output
-        reset = super().mem_reset(self.mem)  # pyright: ignore[reportAttributeAccessIssue]
-        self.mem = self.membrane(self.mem)
-        self.__dict__["_stored"] = weakref.ref(self.mem), reset
+        full = self.mem
+        self.mem = self.membrane(full)
+        # a state that rounding lifts over the threshold has not fired, and must not be reset in the next step
+        reset = super().mem_reset(full)  # pyright: ignore[reportAttributeAccessIssue]
+        self.__dict__["_stored"] = Decided(self.mem, reset)
         return (*output[:-1], self.mem) if isinstance(output, tuple) else output
 
     def mem_reset(self: Any, mem: Tensor) -> Tensor:
-        # a state that rounding lifts over the threshold has not fired, and must not be reset in the next step
-        stored, reset = self.__dict__.get("_stored", (None, None))
-        if stored is not None and stored() is mem:
-            return reset
-        return super().mem_reset(mem)  # pyright: ignore[reportAttributeAccessIssue]
+        own = super().mem_reset  # pyright: ignore[reportAttributeAccessIssue]
+        stored: Decided | None = self.__dict__.get("_stored")
+        return own(mem) if stored is None or self.membrane.placement == "pre_fire" else stored.of(mem, own)
+
+    def reset_mem(self: Any) -> Any:
+        self.__dict__.pop("_stored", None)
+        return super().reset_mem()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _charge(membrane: nn.Module, charge: Any, current: Tensor) -> Any:
