@@ -28,7 +28,7 @@ class Call(NamedTuple):
     handed_on
         Of the tensors among the arguments, by their place in the flattened tree, those that the call before returned,
         by their place in what it returned: a state that the network carries from step to step, as snnTorch's and
-        Norse's loops do. Run anew, the module gets the state that it then has.
+        Norse's loops do, detached, copied or stacked on the way. Run anew, the module gets the state that it then has.
     """
 
     args: tuple[Any, ...]
@@ -156,29 +156,29 @@ def calls_of(model: nn.Module, name: str, batches: Iterable[Tensor], expected: i
     """
     module = model.get_submodule(name)
     found: list[list[Call]] = []
-    returned: list[Any] = []
+    carried = _Carried()
 
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         args, kwargs = _by_name(module, args, kwargs)
-        handed_on = _handed_on((args, kwargs), returned[0]) if returned else {}
-        kept = tuple(_detached(arg) for arg in args), {k: _detached(v) for k, v in kwargs.items()}
-        found[-1].append(Call(*kept, handed_on))
+        carried.given((args, kwargs))
+        found[-1].append(Call(tuple(_detached(arg) for arg in args), {k: _detached(v) for k, v in kwargs.items()}))
         if len(found[-1]) == expected:
             raise _Enough
 
     def keep(_module: nn.Module, _args: object, output: Any) -> None:
-        returned[:] = [output]
+        carried.returned(output)
 
     listening = (module.register_forward_pre_hook(note, with_kwargs=True), module.register_forward_hook(keep))
     with hooked(listening), torch.no_grad(), evaluating(model), from_rest(model):
         for inputs in batches:
             found.append([])
-            returned.clear()
+            carried.returned(None)
             with suppress(_Enough):
                 forward(model, inputs)
     if not any(found):
         raise ModelError(f"{name!r} is not called in a forward pass of {type(model).__name__}; leave it float")
-    return found
+    handed_on = iter(carried.handed_on())
+    return [[call._replace(handed_on=next(handed_on)) for call in calls] for calls in found]
 
 
 def _by_name(
@@ -191,19 +191,50 @@ def _by_name(
     return args[:1], {**dict(zip(("norm", "repeat"), args[1:], strict=False)), **kwargs}
 
 
-def _handed_on(arguments: Any, returned: Any) -> dict[int, int]:
-    """Which tensors of these arguments, the input aside, lie where one lies that was returned."""
-    sources = {_where(leaf): place for place, leaf in enumerate(tree_leaves(returned)) if isinstance(leaf, Tensor)}
-    return {
-        place: sources[_where(leaf)]
-        for place, leaf in enumerate(tree_leaves(arguments))
-        if place and isinstance(leaf, Tensor) and _where(leaf) in sources
-    }
+class _Carried:
+    """Which tensors of a module's arguments, the input aside, the call before returned: told by their values.
+
+    Two numbers may be equal by chance, as the spikes and states of a silent step are. So an argument comes from that
+    which it is equal to in most calls, those aside in which all is zero and lies elsewhere.
+    """
+
+    def __init__(self) -> None:
+        self._before: list[tuple[int, Tensor, Tensor]] = []
+        self._calls: list[dict[int, list[int]]] = []
+        self._times: Counter[tuple[int, int]] = Counter()
+
+    def returned(self, output: Any) -> None:
+        """What a call returned; None before the first."""
+        leaves = enumerate(tree_leaves(output))
+        # the network may write over it
+        self._before = [(place, x, x.detach().clone()) for place, x in leaves if isinstance(x, Tensor)]
+
+    def given(self, arguments: Any) -> None:
+        """What the next call is given."""
+        self._calls.append({})
+        for place, leaf in list(enumerate(tree_leaves(arguments)))[1:]:
+            if not isinstance(leaf, Tensor):
+                continue
+            sources = [(source, own) for source, own, copy in self._before if _equal(leaf, copy)]
+            self._calls[-1][place] = [source for source, _ in sources]
+            for source, own in sources:
+                self._times[place, source] += bool(leaf.any()) + (leaf.data_ptr() == own.data_ptr())
+
+    def handed_on(self) -> list[dict[int, int]]:
+        """For each call, by their places: an argument, and what of the call before it is."""
+        likely: dict[int, int] = {}
+        for (place, source), times in sorted(self._times.items(), key=lambda item: (item[1], item[0])):
+            if times:
+                likely[place] = source
+        return [
+            {place: likely[place] for place, sources in call.items() if likely.get(place) in sources}
+            for call in self._calls
+        ]
 
 
-def _where(tensor: Tensor) -> tuple[Any, ...]:
-    # a loop may detach what it hands on, which makes another object of the same memory
-    return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
+def _equal(one: Tensor, other: Tensor) -> bool:
+    alike = (one.shape, one.dtype, one.device) == (other.shape, other.dtype, other.device)
+    return alike and torch.equal(one.detach(), other)
 
 
 def _detached(value: Any) -> Any:
