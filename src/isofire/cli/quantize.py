@@ -21,7 +21,7 @@ from isofire.files import is_same_file, write_text
 from isofire.folder_lock import hold
 from isofire.json_text import to_json_text
 from isofire.models import NamedData, is_named, save_model, save_named
-from isofire.quantization import make_plan, reestimates
+from isofire.quantization import left_out, make_plan, reestimates
 from isofire.study import environment, fresh_model, load_splits, load_splits_or_batches, run_cell
 from isofire.study.cell import COST_IMAGES
 from isofire.training import EpochRecord
@@ -89,8 +89,7 @@ def quantize(
         require(settings, "model")
     start = _start(model, settings, chosen, choice.source, told, from_scratch)
     spec = None if control else settings.quant
-    if spec is not None:
-        make_plan(model, spec)
+    unquantized = [] if spec is None else left_out(model, make_plan(model, spec))
     if control and mode == "ptq" and settings.quant is not None and not reestimates(model, settings.quant):
         raise SpecError(
             f"[quant] of {choice.source} re-estimates no batch norm, so after training its control is {told} "
@@ -159,9 +158,16 @@ def quantize(
         else:
             files = [save_named(path, cell.model, chosen.model, about_model)]
         files += keep_comparison(folder, cell.comparison, cell.row, about, log)
-    document = {"row": cell.row, **cell.comparison.to_dict(), "environment": about, "files": [str(f) for f in files]}
+    document = {
+        "row": cell.row,
+        **cell.comparison.to_dict(),
+        "not_quantized": [item._asdict() for item in unquantized],
+        "environment": about,
+        "files": [str(f) for f in files],
+    }
+    told_left = "".join(f"NOT QUANTIZED, of a kind that no method takes: {item}\n" for item in unquantized)
     written = "\n".join(f"wrote {file}" for file in files)
-    return Report(document, f"{cell.comparison.table()}\n\n{written}")
+    return Report(document, f"{cell.comparison.table()}\n{told_left}\n{written}")
 
 
 def _start(

@@ -10,7 +10,6 @@ from torch import nn
 
 from isofire.adapters import copy_of
 from isofire.quantization import convert_, is_converted, make_plan, spec_of
-from isofire.quantization.plan import NOT_SUPPORTED
 from isofire.spec import QuantSpec
 
 
@@ -45,7 +44,7 @@ def resolved(model: nn.Module, places: Callable[[str], Iterable[str]]) -> QuantS
         spec = spec_of(part)
         assert spec is not None
         for choice in make_plan(part, spec).choices:
-            if choice.rule == NOT_SUPPORTED:
+            if not choice.supported:
                 continue
             name = ".".join(filter(None, (prefix, choice.name)))
             setting = msgspec.to_builtins(choice.setting) or "float"

@@ -7,6 +7,7 @@ from isofire.quantization.diagnosis.fault import Fault
 from isofire.quantization.diagnosis.record import Diagnosis, LayerDiagnosis
 from isofire.quantization.fake_weights import weight_quantizers
 from isofire.quantization.labels import labels_of, labels_of_model
+from isofire.quantization.left_out import LeftOut, left_out
 from isofire.quantization.plan import LayerAssignment, QuantPlan, describe, explain, make_plan
 from isofire.quantization.reestimate import reestimate_batch_norm
 from isofire.quantization.repair import Repaired, repair_
@@ -35,6 +36,7 @@ __all__ = [
     "IntegerWeights",
     "LayerAssignment",
     "LayerDiagnosis",
+    "LeftOut",
     "OnStep",
     "QuantPlan",
     "Repaired",
@@ -53,6 +55,7 @@ __all__ = [
     "is_quantized",
     "labels_of",
     "labels_of_model",
+    "left_out",
     "make_plan",
     "note_spec_",
     "prepare",

@@ -34,6 +34,8 @@ class LayerAssignment:
     target: str
     setting: WeightSetting | MembraneSetting | ConstantSetting | None
     rule: str
+    supported: bool = True
+    """Whether there are methods for its kind."""
 
     def of(self, kind: type[S]) -> S:
         """The setting, which is of this kind for the choice's target."""
@@ -92,7 +94,8 @@ def make_plan(model: nn.Module, spec: QuantSpec) -> QuantPlan:
     neurons = find_neurons(model)
     if not neurons:
         raise no_neurons(model)
-    _check_rules(spec.rules, weighted, list(neurons))
+    others = _own_kinds(model, weighted, neurons)
+    _check_rules(spec.rules, weighted, list(neurons), others)
     policy = {}
     if weighted and spec.last_layer == "float":
         policy[weighted[-1]] = "last_layer"
@@ -100,7 +103,7 @@ def make_plan(model: nn.Module, spec: QuantSpec) -> QuantPlan:
         policy[weighted[0]] = "first_layer"
     choices = []
     for name, module in model.named_modules():
-        choices += _own_weights(name, module, weighted, neurons)
+        choices += [_unsupported(own, module, spec) for own in _own_weights(name, module, weighted, neurons)]
         if isinstance(module, (*WEIGHTED, TemporalLayer)):
             setting, rule = _resolve(name, "weights", spec, policy.get(name))
             choices.append(LayerAssignment(name, type(module).__name__, "weights", setting, rule))
@@ -110,7 +113,7 @@ def make_plan(model: nn.Module, spec: QuantSpec) -> QuantPlan:
             choices.append(LayerAssignment(name, type(module).__name__, "membrane", setting, rule))
             choices += _constants(name, module, ("decays", "thresholds"), spec, None)
         elif isinstance(module, UNSUPPORTED):
-            choices.append(LayerAssignment(name, type(module).__name__, "weights", None, NOT_SUPPORTED))
+            choices.append(_unsupported(name, module, spec))
     _check_reach(spec, choices)
     for choice in choices:
         timed = isinstance(choice.setting, WeightSetting) and choice.setting.time_steps is not None
@@ -145,9 +148,7 @@ def _lacks(module: nn.Module, target: str) -> str | None:
     return "does not leak" if target == "decays" and not module.decays() else None
 
 
-def _own_weights(
-    name: str, module: nn.Module, weighted: Sequence[str], neurons: Collection[str]
-) -> list[LayerAssignment]:
+def _own_weights(name: str, module: nn.Module, weighted: Sequence[str], neurons: Collection[str]) -> list[str]:
     """Weights that a module holds itself, of a kind that no quantizer takes: attention's, a recurrent neuron's, those
     of a class of one's own."""
     if isinstance(module, (*WEIGHTED, TemporalLayer, *UNSUPPORTED, nn.LayerNorm)) or _within(name, weighted):
@@ -155,10 +156,25 @@ def _own_weights(
     # what else a neuron holds, and what its membrane's quantizer does, are no weights
     inside = name in neurons or _within(name, neurons)
     return [
-        LayerAssignment(f"{name}.{own}".lstrip("."), type(module).__name__, "weights", None, NOT_SUPPORTED)
+        f"{name}.{own}".lstrip(".")
         for own, parameter in module.named_parameters(recurse=False)
         if parameter.ndim > 1 and (not inside or "weight" in own)
     ]
+
+
+def _own_kinds(model: nn.Module, weighted: Sequence[str], neurons: Collection[str]) -> list[str]:
+    """Names of all weights, or layers with weights, that no quantizer takes."""
+    found = []
+    for name, module in model.named_modules():
+        found += [name] if isinstance(module, UNSUPPORTED) else _own_weights(name, module, weighted, neurons)
+    return found
+
+
+def _unsupported(name: str, module: nn.Module, spec: QuantSpec) -> LayerAssignment:
+    """Of weights of such a kind: a rule leaves them float, or their kind does."""
+    rule = _rule_for(name, "weights", spec.rules)
+    why = rule.match if rule is not None and rule.weights == "float" else NOT_SUPPORTED
+    return LayerAssignment(name, type(module).__name__, "weights", None, why, supported=False)
 
 
 def _within(name: str, others: Collection[str]) -> bool:
@@ -212,7 +228,7 @@ def _matches(match: str, name: str) -> bool:
     return matches(match[3:], name, f"match {match!r}") if match.startswith("re:") else match == name
 
 
-def _check_rules(rules: Sequence[Rule], weighted: Sequence[str], neurons: Sequence[str]) -> None:
+def _check_rules(rules: Sequence[Rule], weighted: Sequence[str], neurons: Sequence[str], others: Sequence[str]) -> None:
     for i, rule in enumerate(rules):
         place = f"rules[{i}], match {rule.match!r}"
         if rule.match.startswith("re:"):
@@ -221,10 +237,13 @@ def _check_rules(rules: Sequence[Rule], weighted: Sequence[str], neurons: Sequen
             raise SpecError(f"a rule must set weights, membrane, decays, thresholds or biases ({place})")
         for target in TARGETS:
             names = weighted if target in ("weights", "biases") else neurons
-            if getattr(rule, target) is not None and not any(_matches(rule.match, name) for name in names):
-                known = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+            setting = getattr(rule, target)
+            # weights of other kinds can be left float alone
+            known = [*names, *others] if target == "weights" and setting == "float" else names
+            if setting is not None and not any(_matches(rule.match, name) for name in known):
+                there = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
                 kind = "layer with weights" if names is weighted else "layer of neurons"
-                raise SpecError(f"the rule's {target} setting matches no {kind} ({place}); there are: {known}")
+                raise SpecError(f"the rule's {target} setting matches no {kind} ({place}); there are: {there}")
 
 
 def describe(setting: Setting | None) -> str:

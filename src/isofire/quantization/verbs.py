@@ -25,6 +25,7 @@ from isofire.quantization.constants import rounded_biases
 from isofire.quantization.contract import try_weights
 from isofire.quantization.fake_weights import original, weight_quantizers
 from isofire.quantization.full_precision import require_full_precision
+from isofire.quantization.left_out import tell_left_out
 from isofire.quantization.plan import QuantPlan, make_plan
 from isofire.running import evaluating, require_module
 from isofire.spec import QuantSpec
@@ -54,7 +55,9 @@ def prepare(model: nn.Module, spec: QuantSpec) -> nn.Module:
 def prepare_(model: nn.Module, spec: QuantSpec) -> nn.Module:
     """`prepare` in place; a model that cannot be prepared is left as it was."""
     _refuse_prepared(model)
-    _prepare_(model, spec, make_plan(model, spec))
+    plan = make_plan(model, spec)
+    tell_left_out(model, plan)
+    _prepare_(model, spec, plan)
     return model
 
 
@@ -181,6 +184,7 @@ def quantize_(
     _refuse_prepared(model)
     plan = make_plan(model, spec)
     require_data(model, spec, plan, data)
+    tell_left_out(model, plan)
     with _prepare_(model, spec, plan) as undo, unchanged_on_failure(model.modules()):
         calibrate_model_(model, spec, plan, data, max_images, on_step)
         _convert_(model, tried=True)
@@ -229,7 +233,9 @@ def require_trainable(model: nn.Module) -> None:
 def restore_(model: nn.Module, spec: QuantSpec, *, converted: bool) -> nn.Module:
     """A full-precision model made ready to take the state dict of a prepared or converted one."""
     if not converted:
-        return prepare_(model, spec)
+        _refuse_prepared(model)
+        _prepare_(model, spec, make_plan(model, spec))
+        return model
     attach_converted_(model, make_plan(model, spec))
     model.__dict__[_SPEC] = spec
     return model.eval()

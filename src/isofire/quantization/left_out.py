@@ -1,0 +1,91 @@
+"""Weights that nothing quantizes although the spec quantizes weights, because of what kind they are."""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from isofire.quantization.plan import NOT_SUPPORTED, QuantPlan
+from isofire.quantization.temporal import TemporalLayer
+
+_LOG = logging.getLogger(__name__)
+_SHOWN = 8
+
+
+class LeftOut(NamedTuple):
+    """A layer, or a parameter of a module's own, of a kind that no weight quantizer takes.
+
+    Parameters
+    ----------
+    name, kind
+        As `explain` shows them.
+    weights
+        Numbers that stay in full precision; of layers that share them, with the first.
+    share
+        Of all weights of the network, 0 to 1.
+    """
+
+    name: str
+    kind: str
+    weights: int
+    share: float
+
+    def __str__(self) -> str:
+        return f"{self.name!r} ({self.kind}, {self.share:.1%} of the weights)"
+
+
+def left_out(model: nn.Module, plan: QuantPlan) -> list[LeftOut]:
+    """What a spec that quantizes weights leaves in full precision because of its kind; what a rule leaves so, is not
+    among them.
+
+    Parameters
+    ----------
+    model
+        The network that the plan was made for.
+    """
+    if not plan.chosen("weights"):
+        return []
+    counted: set[int] = set()
+    choices = [choice for choice in plan.choices if choice.target == "weights"]
+    sizes = [_numbers(model, choice.name, counted) for choice in choices]
+    total = max(sum(sizes), 1)
+    return [
+        LeftOut(choice.name, choice.kind, size, size / total)
+        for choice, size in zip(choices, sizes, strict=True)
+        if choice.rule == NOT_SUPPORTED and size
+    ]
+
+
+def tell_left_out(model: nn.Module, plan: QuantPlan) -> None:
+    """Warn of them by name."""
+    found = left_out(model, plan)
+    if not found:
+        return
+    shown = ", ".join(map(str, found[:_SHOWN])) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
+    _LOG.warning(
+        "not quantized: %s: no weight method takes these kinds, and %.1f %% of the network's weights stay in full "
+        "precision with them. A rule that leaves them float says that they are to (match = %r, weights = 'float')",
+        shown,
+        100 * sum(item.share for item in found),
+        found[0].name,
+    )
+
+
+def _numbers(model: nn.Module, name: str, counted: set[int]) -> int:
+    """Numbers of a module's weights, or of the parameter of this name, that were not counted before."""
+    owner, _, last = name.rpartition(".")
+    holder = model.get_submodule(owner)
+    parameter = holder._parameters.get(last)
+    if parameter is not None:
+        found = [parameter]
+    else:
+        module = model.get_submodule(name)
+        found = [
+            p for p in module.parameters(recurse=isinstance(module, TemporalLayer)) if not is_lazy(p) and p.ndim > 1
+        ]
+    fresh = {id(p): p.numel() for p in found if id(p) not in counted}
+    counted |= fresh.keys()
+    return sum(fresh.values())

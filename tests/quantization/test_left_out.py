@@ -1,0 +1,95 @@
+"""Weights of kinds that no method takes are named where they stay in full precision."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import isofire
+from isofire import QuantSpec
+from isofire.errors import SpecError
+from isofire.neurons import LIF
+from isofire.quantization import left_out, make_plan, prepare_, restore_
+
+
+class Mixed(nn.Module):
+    """All kinds of weights: 4 x 4 that is quantized, and 4 x 8, 12 x 4 and 4 x 3 that are not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.up = nn.Linear(4, 4), nn.ConvTranspose1d(4, 4, 2)
+        self.attention, self.fire = nn.MultiheadAttention(4, 2), LIF()
+        self.mix, self.again, self.last = nn.Parameter(torch.ones(4, 3)), self.up, nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        x = x + self.up(x.unsqueeze(-1)).mean(-1)
+        x = self.attention(*[x.unsqueeze(0)] * 3, need_weights=False)[0][0]
+        return self.last(self.fire(x.expand(3, *x.shape)) @ self.mix)
+
+
+WEIGHTS: dict[str, Any] = {"method": "lsq", "bits": 4}
+TOTAL = 4 * 4 + 4 * 4 * 2 + 12 * 4 + 4 * 4 + 4 * 3 + 2 * 3
+X = torch.rand(8, 4, generator=torch.Generator().manual_seed(0))
+
+
+def test_they_are_told_with_their_shares(caplog: pytest.LogCaptureFixture) -> None:
+    model, spec = Mixed(), QuantSpec(weights=WEIGHTS, first_layer="quantize")
+    found = left_out(model, make_plan(model, spec))
+    assert [(item.name, item.kind, item.weights) for item in found] == [
+        ("mix", "Mixed", 12), ("up", "ConvTranspose1d", 32), ("attention.in_proj_weight", "MultiheadAttention", 48),
+    ]  # fmt: skip
+    assert [item.share for item in found] == pytest.approx([12 / TOTAL, 32 / TOTAL, 48 / TOTAL])
+    with caplog.at_level(logging.WARNING):
+        isofire.quantize_(model, spec, X)
+    (told,) = [record.getMessage() for record in caplog.records if "not quantized" in record.message]
+    assert "'up' (ConvTranspose1d, 24.6% of the weights)" in told
+    assert "70.8 % of the network's weights" in told
+
+
+def test_once_where_a_network_is_prepared_and_never_where_one_is_restored(caplog: pytest.LogCaptureFixture) -> None:
+    spec = QuantSpec(weights=WEIGHTS, first_layer="quantize")
+    with caplog.at_level(logging.WARNING):
+        prepare_(Mixed(), spec)
+        assert caplog.text.count("not quantized") == 1
+        restore_(Mixed(), spec, converted=False)
+        restore_(Mixed(), spec, converted=True)
+    assert caplog.text.count("not quantized") == 1
+
+
+@pytest.mark.parametrize(
+    ("rules", "left"),
+    [
+        ([{"match": "up", "weights": "float"}], ["mix", "attention.in_proj_weight"]),
+        ([{"match": "re:.*in_proj.*", "weights": "float"}], ["mix", "up"]),
+        ([{"match": "re:up|mix|attention.*", "weights": "float"}], []),
+        ([{"match": "re:.*", "membrane": "float"}], ["mix", "up", "attention.in_proj_weight"]),
+    ],
+)
+def test_what_a_rule_leaves_float_is_not(rules: Any, left: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    spec = QuantSpec(weights=WEIGHTS, first_layer="quantize", rules=rules)
+    model = Mixed()
+    plan = make_plan(model, spec)
+    assert [item.name for item in left_out(model, plan)] == left
+    assert {choice.rule for choice in plan.choices if not choice.supported} <= {
+        "kind not supported",
+        rules[0]["match"],
+    }
+    with caplog.at_level(logging.WARNING):
+        prepare_(model, spec)
+    assert ("not quantized" in caplog.text) == bool(left)
+
+
+def test_a_spec_of_membranes_alone_leaves_nothing_out(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        prepare_(Mixed(), QuantSpec(membrane={"bits": 4}))
+    assert "not quantized" not in caplog.text
+
+
+def test_bits_for_them_are_refused_as_before() -> None:
+    with pytest.raises(SpecError, match=r"matches no layer with weights .*'up'"):
+        make_plan(Mixed(), QuantSpec(weights=WEIGHTS, rules=[{"match": "up", "weights": WEIGHTS}]))
