@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from scripts.look_ups.count import definition
@@ -259,8 +260,33 @@ def test_layers_of_classes_of_their_own_are_told_as_that() -> None:
     net = nn.Sequential(Repeat(2), PerStep(OtherLinear(6, 5)), IF(), PerStep(OtherLinear(5, 3)))
     spec = isofire.QuantSpec(weights={"method": "lsq", "bits": 4}, first_layer="quantize")
     quantized = isofire.quantize_(net, spec, (torch.rand(8, 6), torch.arange(8) % 3))
-    with pytest.raises(ModelError, match=r"none is torch's own .*; run the network as it is"):
+    with pytest.raises(
+        ModelError, match=r"derived from nn\.Linear, which may do otherwise\); run the network as it is"
+    ):
         isofire.fast(quantized)
+
+
+def test_each_layer_has_its_own_reason() -> None:
+    """Convolutions of one axis are quantized and not looked up; the last layer is looked up and not quantized."""
+    torch.manual_seed(0)
+    conv, last = nn.Conv1d(2, 4, 3), nn.Linear(4 * 6, 3)
+    net = nn.Sequential(Repeat(2), PerStep(conv), IF(), PerStep(nn.Flatten(), OtherLinear(24, 24), last))
+    spec = isofire.QuantSpec(weights={"method": "lsq", "bits": 4}, first_layer="quantize")
+    data = (torch.rand(8, 2, 8), torch.arange(8) % 3)
+    quantized = isofire.quantize_(copy.deepcopy(net), spec, data)
+    with pytest.raises(ModelError) as told:
+        isofire.fast(quantized)
+    assert str(told.value) == (
+        "no layer of this network can be looked up ('1.0' (Conv1d): of a kind that is not looked up, as nn.Conv2d and "
+        "nn.Linear are; '3.1' (OtherLinear): of a class derived from nn.Linear, which may do otherwise; '3.2' "
+        "(Linear): weights are in full precision, or on levels that are no multiples of a step); quantize the weights "
+        "of '3.2' first, or run the network as it is"
+    )
+    quick = isofire.fast(isofire.quantize_(net, msgspec.structs.replace(spec, last_layer="quantize"), data))
+    assert {name: why.split(",")[0] for name, path, why in quick.paths() if path != "codes" and "." in name} == {  # type: ignore[operator]
+        "1.0": "of a kind that is not looked up",
+        "3.1": "of a class derived from nn.Linear",
+    }
 
 
 def test_a_changed_tensor_is_a_tensor_like_any_other() -> None:

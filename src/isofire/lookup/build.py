@@ -19,9 +19,12 @@ from isofire.lookup.tensors import plain
 from isofire.neurons import Neuron
 from isofire.neurons.fast_path import in_a_graph
 from isofire.quantization import convert, is_converted, spec_of
+from isofire.quantization.plan import UNSUPPORTED, WEIGHTED
+from isofire.quantization.temporal import TemporalLayer
 from isofire.running import require_module
 from isofire.text_table import TextTable
 
+_LAYERS = (*WEIGHTED, *UNSUPPORTED, TemporalLayer)
 Path = Literal["auto", "avx512", "avx2", "neon", "portable", "torch"]
 
 
@@ -45,11 +48,9 @@ class FastNetwork(nn.Module):
         for name, module in self.named_modules():
             if isinstance(module, TableNeuron):
                 rows.append((name, *module.said))
-            elif isinstance(module, TableLayer):
-                found = module.found()
-                rows.append((name, "as it was", found) if isinstance(found, str) else (name, "codes", ""))
-            elif type(module) in KINDS:
-                rows.append((name, "as it was", "its forward is not torch's own"))
+            elif isinstance(module, (TableLayer, *_LAYERS)):
+                why = _why_not(module)
+                rows.append((name, "as it was", why) if why else (name, "codes", ""))
         return rows
 
     def __repr__(self) -> str:
@@ -111,14 +112,32 @@ def fast(model: nn.Module, *, path: Path = "auto", plan: bool | None = None) -> 
 
 def _require_codes(made: nn.Module) -> None:
     """Raise ModelError if no layer can be looked up."""
-    reasons = [module.found() for module in made.modules() if isinstance(module, TableLayer)]
-    if not reasons:
-        raise ModelError(
-            "no layer of this network can be looked up: none is torch's own nn.Conv2d or nn.Linear, and derived "
-            "classes (SpikingJelly's layer.Conv2d) may do otherwise; run the network as it is"
-        )
-    if all(isinstance(reason, str) for reason in reasons):
-        raise ModelError(f"no layer of this network can be looked up ({reasons[0]}); quantize its weights first")
+    layers: dict[str, list[str]] = {}
+    for name, module in made.named_modules():
+        if isinstance(module, (TableLayer, *_LAYERS)):
+            layers.setdefault(_why_not(module), []).append(f"{name!r} ({type(module).__name__})")
+    if "" in layers:
+        return
+    told = "; ".join(f"{', '.join(named[:8])}{', ...' * (len(named) > 8)}: {why}" for why, named in layers.items())
+    taken = [name for name, module in made.named_modules() if isinstance(module, TableLayer)]
+    cure = f"quantize the weights of {', '.join(map(repr, taken[:8]))} first, or " if taken else ""
+    raise ModelError(
+        f"no layer of this network can be looked up ({told or 'it has none with weights'}); {cure}run the network as "
+        "it is"
+    )
+
+
+def _why_not(layer: nn.Module) -> str:
+    """Why a layer with weights cannot be looked up; "" if it can."""
+    if isinstance(layer, TableLayer):
+        found = layer.found()
+        return found if isinstance(found, str) else ""
+    if type(layer) in KINDS:
+        return "its forward is not torch's own"
+    own = next((kind.__name__ for kind in KINDS if isinstance(layer, kind)), None)
+    if own is not None:
+        return f"of a class derived from nn.{own}, which may do otherwise"
+    return "of a kind that is not looked up, as nn.Conv2d and nn.Linear are"
 
 
 def _isa(path: Path) -> str | None:
