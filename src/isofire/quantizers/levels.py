@@ -33,8 +33,8 @@ class Levels(TableQuantizer):
     Parameters
     ----------
     levels
-        Ascending, 2 to 256 of them; or their number, and `calibrate` finds the levels of least squared error by Lloyd's
-        algorithm (Lloyd 1982, IEEE Trans. Inf. Theory 28), separately for each channel.
+        Ascending, 2 to 256 of them; or their number, and `calibrate` finds a local minimum of the squared error by
+        Lloyd's algorithm (Lloyd 1982, IEEE Trans. Inf. Theory 28), separately for each channel.
     edges
         Ascending, one fewer than levels; default: the midpoints, which round to the nearest level. They need levels.
     granularity, channels, channel_axis
@@ -96,7 +96,7 @@ class Levels(TableQuantizer):
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
-        """Find the levels of least squared error. Given levels stay; only the number of channels is taken over."""
+        """Find levels of small squared error. Given levels stay; only the number of channels is taken over."""
         rows = self._rows_to_fit(x).values
         if self.is_given:
             if rows.shape[0] != self.channels:

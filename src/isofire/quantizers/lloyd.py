@@ -1,4 +1,4 @@
-"""Levels of least squared error for given values (Lloyd 1982, "Least squares quantization in PCM")."""
+"""Levels of small squared error for given values (Lloyd 1982, "Least squares quantization in PCM")."""
 
 from __future__ import annotations
 

@@ -40,8 +40,8 @@ class LSQ(AffineQuantizer):
     granularity, channels, channel_axis
         See `Quantizer`.
     init
-        How `calibrate` sets the step: "mean", 2 mean|x| / sqrt(Qp), is the paper's start for training; "mse" is the
-        least squared error among a hundred or more candidates, better without training.
+        How `calibrate` sets the step: "mean", 2 mean|x| / sqrt(Qp), is the paper's start for training; "mse" has the
+        least squared error among the candidates of `ranges.mse`, better without training.
 
     Raises
     ------

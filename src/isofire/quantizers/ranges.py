@@ -89,12 +89,13 @@ def ksigma(x: Tensor, bits: int, grid: Grid, *, k: float = 3.0, signed: bool = T
 
 @torch.no_grad()
 def mse(x: Tensor, bits: int, grid: Grid, *, signed: bool = True, power_of_two: bool = False) -> tuple[Tensor, Tensor]:
-    """Minimise the mean squared error of this very grid: c is the best of 1 %, 2 %, ... of the largest value.
+    """Least mean squared error of this very grid among some c: 1 %, 2 %, ... of the largest value.
 
     The last candidate is the first whose top level reaches the largest value: 100 % for `endpoint` and `midtread`, more
     for `midrise` and `twos_complement`, whose top level lies below c. With `power_of_two` the error is that of the grid
     with its step rounded, and candidates go on by a factor of sqrt(2), as the step may be rounded down by as much. The
-    smaller range wins a tie. Memory is bounded by the data's own plus about a megabyte.
+    smaller range wins a tie. A c between two candidates or beyond the last can be better, mostly for short rows. Memory
+    is bounded by the data's own plus about a megabyte.
     """
     y = x.float()
     # where each grid ends beside its largest value is what `_reach` says

@@ -94,7 +94,7 @@ class StateLSQ(TableQuantizer):
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
-        """Take the step of least squared error within the grid's bounds; potentials that fire do not count.
+        """Take a step of small squared error within the grid's bounds; potentials that fire do not count.
 
         The best of 64 is followed by alternating the nearest level and least squares.
         """

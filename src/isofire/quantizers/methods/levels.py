@@ -1,4 +1,4 @@
-"""`levels`: levels that need not lie on a grid, given in the spec or of least squared error."""
+"""`levels`: levels that need not lie on a grid, given in the spec or found by their squared error."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ class LevelsWeights(_Levels, WeightSetting, frozen=True, kw_only=True, tag="leve
     """Free levels; see `isofire.quantizers.Levels`.
 
     `levels` are the levels themselves, the same for every channel, with `edges` between them (default: the midpoints);
-    or only their number, and they are those of least squared error. `bits` is short for 2^bits levels.
+    or only their number, and they are a local minimum of the squared error, by Lloyd's algorithm. `bits` is short for
+    2^bits levels.
     """
 
     bits: int | None = None

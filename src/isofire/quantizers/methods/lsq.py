@@ -17,8 +17,8 @@ from isofire.quantizers.state_lsq import StateGrid, StateLSQ
 class LSQWeights(WeightSetting, frozen=True, kw_only=True, tag="lsq"):
     """Learned step size; see `isofire.quantizers.LSQ`.
 
-    `init`: the step before training has the least squared error ("mse"), or is Esser et al.'s 2 mean|w| / sqrt(Qp)
-    ("mean"), which is meant for training only.
+    `init`: the step before training has the least squared error among those that the range "mse" tries, or is Esser et
+    al.'s 2 mean|w| / sqrt(Qp) ("mean"), which is meant for training only.
     """
 
     own_range: ClassVar[str] = "learned"
@@ -36,7 +36,8 @@ class LSQWeights(WeightSetting, frozen=True, kw_only=True, tag="lsq"):
 class LSQMembrane(MembraneSetting, frozen=True, kw_only=True, tag="lsq"):
     """Learned step of the state, log2 s a parameter, held where V_th stays reachable; see `StateLSQ`.
 
-    Before training the step has the least squared error on the states of calibration data. Esser et al. 2020 for the
+    Before training the step is that of least squared error, on the states of calibration data, of 64 between the
+    bounds, refined by alternating the nearest level and least squares. Esser et al. 2020 for the
     gradient and its scale; the bounds, the logarithm and the grid around the rest are this project's.
 
     Hardware: charge and comparison see the full sum; `bits` are stored from step to step (`post_reset`). With
