@@ -85,6 +85,9 @@ def test_readout_refuses_what_is_no_logits(output: object) -> None:
 
 
 def test_too_few_logits_are_refused() -> None:
-    check_classes(torch.zeros(2, 3, 10), 10)
+    model = torch.nn.Linear(4, 9)
+    check_classes(model, torch.zeros(2, 3, 10), 10)
     with pytest.raises(ModelError, match="gives 9 logits but the labels reach 9"):
-        check_classes(torch.zeros(2, 3, 9), 10)
+        check_classes(model, torch.zeros(2, 3, 9), 10)
+    with pytest.raises(ModelError, match="labels reach 1: Linear gives one number an image"):
+        check_classes(model, torch.zeros(2, 3, 1), 2)
