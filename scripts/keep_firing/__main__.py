@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from scripts.keep_firing.losses import by_loss
-from scripts.keep_firing.run import Group, commits, stored
+from scripts.keep_firing.run import IDENTITY, Group, commits, stored
 from scripts.keep_firing.studies import STUDIES, Study
 from scripts.page import keep
 
@@ -27,11 +29,18 @@ def page(study: Study) -> str:
         seeds={row["seed"] for row in rows},
         goals=[(goal, goal.best(groups)) for goal in study.goals],
         groups=groups,
-        beside=[(group, earlier.get(key)) for key, group in groups.items()],
+        beside=[(group, earlier.get(_as_before(key))) for key, group in groups.items()],
         losses=by_loss(groups),
         named=named,
         commits=commits(study.folder),
     )
+
+
+def _as_before(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A setting as an earlier study has it, which knew no reconstruction."""
+    place = IDENTITY.index("options")
+    options = re.sub(r" ?reconstruct=\d+", "", key[place] or "").strip() or None
+    return (*key[:place], options, *key[place + 1 :])
 
 
 def named(group: Group) -> str:

@@ -35,6 +35,7 @@ class Study:
 STUDIES = (
     Study("keep-firing", RESULTS / "2026-11-28_keep-firing", AFTER_TRAINING),
     Study("one-epoch", RESULTS / "2026-11-28_one-epoch", ONE_EPOCH),
+    Study("one-epoch-seeds", RESULTS / "2026-11-29_one-epoch", ONE_EPOCH),
     Study("digits-losses", RESULTS / "2026-11-28_digits-losses", ()),
     Study("csnn", RESULTS / "2026-11-29_csnn", ()),
     Study("gptq", RESULTS / "2026-11-29_gptq", COMPENSATED, RESULTS / "2026-11-28_keep-firing"),
