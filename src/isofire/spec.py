@@ -218,6 +218,8 @@ class QuantSpec(Struct, metaclass=NamedKeys, frozen=True, kw_only=True, forbid_u
                     del table[target]
             if isinstance(table["membrane"], dict) and table["membrane"].get("levels", "") is None:
                 del table["membrane"]["levels"]  # for the same reason
+            if isinstance(table["weights"], dict) and table["weights"].get("reconstruct") == 0:
+                del table["weights"]["reconstruct"]  # and here
         return content
 
     def hash(self) -> str:

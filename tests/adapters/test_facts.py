@@ -221,3 +221,18 @@ def test_a_framework_that_gives_no_adapter_is_named(answer: Any, told: str, odd:
     odd(answer)
     with pytest.raises(ModelError, match=rf"adapter_of\(\) of the framework oddsnn \({__name__}\), given a .*{told}"):
         isofire.firing.spiking_layers(nn.Sequential(nn.Linear(3, 3)))
+
+
+@pytest.mark.parametrize("placement", ["pre_fire", "post_reset"])
+def test_readouts_that_never_fire_are_named_with_the_rule_that_leaves_them(placement: str) -> None:
+    neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
+    membrane = {"bits": 4, "range": (-2.0, 2.0), "placement": placement}
+
+    def build() -> nn.Module:
+        readout = neuron.LIFNode(v_threshold=float("inf"), step_mode="m", store_v_seq=True)
+        return nn.Sequential(neuron.LIFNode(step_mode="m"), readout)
+
+    with pytest.raises(ModelError, match=r"threshold of '1' \(LIFNode\) is not finite.*match = \"1\""):
+        isofire.prepare(build(), isofire.QuantSpec(membrane=membrane))
+    rule = {"match": "1", "membrane": "float"}
+    assert isofire.prepare(build(), isofire.QuantSpec(membrane=membrane, rules=[rule])) is not None

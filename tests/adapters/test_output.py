@@ -238,13 +238,47 @@ def test_pairs_are_no_steps_whatever_the_number_of_steps() -> None:
 
 @pytest.mark.parametrize(
     "give",
-    [lambda o: (o, o * 2), lambda o: (o.mean(0), {"state": o}), lambda o: (o, None), lambda o: [o.mean(0)]],
-    ids=["spikes and membranes", "output and state", "nothing else", "a list of one"],
+    [
+        lambda o: (o, (o > 0).float()),
+        lambda o: (o, torch.zeros_like(o)),
+        lambda o: (o.mean(0), {"state": o}),
+        lambda o: (o, None),
+        lambda o: [o.mean(0)],
+    ],
+    ids=["logits and spikes", "logits and nothing", "output and state", "nothing else", "a list of one"],
 )
 def test_the_first_of_what_else_is_no_logits_is_meant(give: Any) -> None:
     x, _ = data(16)
     model = Net(give)
     assert isofire.compare(model, model, (x, right(x))).accuracy == 1.0
+
+
+def of_largest(o: Tensor) -> Tensor:
+    """Spikes of the largest logit alone, `[T, N, classes]`."""
+    return torch.nn.functional.one_hot(o.argmax(-1), CLASSES).to(o)
+
+
+@pytest.mark.parametrize("membranes", [lambda o: o, lambda o: o - 1], ids=["as they are", "others"])
+def test_spikes_beside_membranes_of_their_shape_are_the_output(membranes: Any) -> None:
+    x, _ = data(16)
+    plain, both = Net(of_largest), Net(lambda o: (of_largest(o), membranes(o)))
+    labels = of_largest(Net()(x)).sum(0).argmax(1)
+    assert (
+        isofire.compare(both, both, (x, labels)).accuracy == isofire.compare(plain, plain, (x, labels)).accuracy == 1.0
+    )
+
+
+@pytest.mark.parametrize(
+    "give",
+    [lambda o: (o, o * 2), lambda o: (o, None, o.flip(-1)), lambda o: (of_largest(o), of_largest(-o))],
+    ids=["logits twice", "with something between", "spikes twice"],
+)
+def test_two_of_a_kind_with_steps_are_heads_and_refused(give: Any) -> None:
+    x, labels = data(16)
+    model = Net(give)
+    with pytest.raises(ModelError, match="each of which could be logits"):
+        isofire.compare(model, model, (x, labels))
+    assert isofire.compare(LogitsOf(model, 0), LogitsOf(model, 0), (x, labels)).n_images == 16
 
 
 @pytest.mark.parametrize("steps", [5, CLASSES], ids=["other lengths", "as many steps as classes"])

@@ -36,8 +36,9 @@ def read_logits(model: nn.Module, output: Any, images: int, inputs: Tensor) -> T
 
     - A tensor: [N, classes], [T, N, classes], and [N, T, classes] of a model of batch-first neurons (Sinabs).
     - A list or tuple of three or more tensors [N, classes], as many as the neurons have steps: the logits of each step.
-    - A tuple (spikes or logits [T, N, classes], others of the same shape, ...) such as (spikes, membranes), or (logits,
-      state) with a state that could not be logits: the first. Of spikes, classes are told by their rates.
+    - A tuple of spikes [T, N, classes] and others of the same shape that are none, such as (spikes, membranes), or of
+      logits beside spikes, or (logits, state) with a state that could not be logits: the first. Of spikes, classes are
+      told by their rates.
 
     Parameters
     ----------
@@ -116,9 +117,22 @@ def _one_of(net: nn.Module, output: Any, images: int, inputs: Tensor) -> Any:
     )
     if isinstance(output, list) and any(alike):
         rival = first
+    if first.ndim == 3 and rival is None:
+        rival = next((item for item, same in zip(others, alike, strict=True) if same and _are_heads(first, item)), None)
     if rival is not None:
         raise _unread(images, f"{list(first.shape)} and {list(rival.shape)}, each of which could be logits")
     return first
+
+
+def _are_heads(first: Tensor, other: Tensor) -> bool:
+    """Whether both of two tensors [T, N, classes] could be logits, or both spikes: spikes come beside membranes, and
+    logits beside spikes. Nothing is told from a tensor without a value."""
+    both = (first, other)
+    return all(bool(item.any()) for item in both) and _is_binary(first) == _is_binary(other)
+
+
+def _is_binary(values: Tensor) -> bool:
+    return bool(((values == 0) | (values == 1)).all())
 
 
 def _like_logits(item: Any, first: Tensor, images: int) -> bool:

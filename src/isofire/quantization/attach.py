@@ -218,6 +218,7 @@ def _membranes(model: nn.Module, plan: QuantPlan) -> Membranes:
 def _membrane(model: nn.Module, choice: LayerAssignment) -> MembraneQuantizer:
     setting = choice.of(MembraneSetting)
     neuron, adapter = model.get_submodule(choice.name), _adapter(model, choice.name)
+    _require_finite_threshold(choice.name, neuron, adapter)
     run_self_test(choice.name, neuron, adapter, setting.placement)
     # calibration, or the file that is loaded, knows the channels
     quantizer = build(choice, lambda _: setting.build_for(1, adapter.facts(neuron)))
@@ -225,6 +226,16 @@ def _membrane(model: nn.Module, choice: LayerAssignment) -> MembraneQuantizer:
         try_states(choice, quantizer)
         check_can_fire(model, choice, quantizer)
     return MembraneQuantizer(quantizer, setting.placement).to(device_of(model))
+
+
+def _require_finite_threshold(name: str, neuron: nn.Module, adapter: Adapter) -> None:
+    """Raise ModelError for neurons that never fire, whose potential is read out instead."""
+    if adapter.has_threshold(neuron) and not bool(adapter.threshold(neuron).isfinite().all()):
+        raise ModelError(
+            f"the threshold of {name!r} ({type(neuron).__name__}) is not finite, as that of a readout whose potential "
+            "is the output, and levels of membranes are chosen by thresholds; leave it float by a rule, "
+            f'{{match = "{name}", membrane = "float"}}'
+        )
 
 
 def _adapter(model: nn.Module, name: str) -> Adapter:

@@ -26,10 +26,12 @@ from isofire.adapters import find_neurons
 from isofire.errors import CheckpointError, ModelError
 from isofire.files import check_file, write_atomic
 from isofire.formats import told_format, told_unopened
+from isofire.quantization import spec_of
 from isofire.quantizers import fit_quantizers_
 from isofire.quantizers.base import under
 from isofire.training.header import FORMAT, PACKED, Header, Kind, read_header, versions
 from isofire.training.packing import DamagedError, count, is_packed_shape, packed, unpacked
+from isofire.training.same_spec import check_spec
 
 _NAMES_SHOWN = 5
 
@@ -74,9 +76,11 @@ def load_weights(path: str | os.PathLike[str], model: nn.Module) -> dict[str, An
     Raises
     ------
     CheckpointError
-        If the file is missing, truncated, of another format, or of another architecture. The model is then untouched.
+        If the file is missing, truncated, of another format, of another architecture, or quantized by another spec. The
+        model is then untouched.
     """
     header, tensors = _read(path)
+    check_spec(path, header.spec, model)
     _load_model(path, model, tensors)
     return header.note
 
@@ -167,7 +171,9 @@ def _write(
 ) -> Path:
     plain = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
     held = packed(plain) if kind == "weights" else plain
+    spec = spec_of(model)
     header = Header(
+        spec=None if spec is None else spec.to_dict(),
         format=FORMAT if held.keys() == plain.keys() else PACKED,
         kind=kind,
         architecture=architecture(model),

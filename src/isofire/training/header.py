@@ -35,6 +35,9 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     optimizer
         Names of the optimizer's tensors. Which there are can't be told from the model: a parameter that got no
         gradient has none.
+    spec
+        How the network is quantized, see `QuantSpec.to_dict`; None in full precision, and in files from before it was
+        kept.
     """
 
     kind: Kind
@@ -43,6 +46,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     note: dict[str, Any]
     optimizer: list[str] = []
     format: int = FORMAT
+    spec: dict[str, Any] | None = None
 
 
 def read_header(path: str | os.PathLike[str], text: str) -> Header:
