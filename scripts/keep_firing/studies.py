@@ -39,4 +39,5 @@ STUDIES = (
     Study("digits-losses", RESULTS / "2026-11-28_digits-losses", ()),
     Study("csnn", RESULTS / "2026-11-29_csnn", ()),
     Study("gptq", RESULTS / "2026-11-29_gptq", COMPENSATED, RESULTS / "2026-11-28_keep-firing"),
+    Study("reconstruct", RESULTS / "2026-11-29_reconstruct", COMPENSATED[:2], RESULTS / "2026-11-29_gptq"),
 )
