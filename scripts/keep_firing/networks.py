@@ -1,4 +1,4 @@
-"""`python -m scripts.keep_firing.networks ROOT OUT`: train the SpikingJelly network of the study of steps.
+"""`python -m scripts.keep_firing.networks ROOT OUT`: train the SpikingJelly network of the study csnn.toml.
 
 ROOT holds the folder fashion-mnist with its four files, as the Debian package dataset-fashion-mnist puts it below
 /usr/share/datasets; OUT is the folder for csnn.safetensors. The functions without arguments are the study's builders.
@@ -47,11 +47,6 @@ class Csnn(nn.Module):
 def csnn_at_4_steps() -> nn.Module:
     """As it is trained."""
     return Csnn(4)
-
-
-def csnn_at_16_steps() -> nn.Module:
-    """The same weights over four times the steps."""
-    return Csnn(16)
 
 
 def sew8_at_16_steps() -> nn.Module:
