@@ -24,7 +24,7 @@ FLOATS = struct.pack(">4B3I", 0, 0, 13, 3, 2, 2, 2) + bytes(32)
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (gzip.compress(EVENT * 9), "compressed by gzip; unpack it first"),
+        (gzip.compress(EVENT * 9, mtime=0), "compressed by gzip; unpack it first"),
         (bz2.compress(EVENT * 9), "compressed by bzip2; unpack it first"),
         (b"\xfd7zXZ\0" + bytes(50), "compressed by xz; unpack it first"),
         (b"(\xb5/\xfd" + bytes(50), "compressed by Zstandard; unpack it first"),
@@ -59,7 +59,7 @@ def test_events_of_a_larger_sensor_are_not_called_altered_alone(tmp_path: Path) 
 @pytest.mark.parametrize("name", ["a.gz", "a.idx", "a"])
 @pytest.mark.parametrize("packed", [True, False])
 def test_idx_is_read_whatever_its_name(tmp_path: Path, name: str, packed: bool) -> None:
-    (tmp_path / name).write_bytes(gzip.compress(IDX) if packed else IDX)
+    (tmp_path / name).write_bytes(gzip.compress(IDX, mtime=0) if packed else IDX)
     assert read_idx(tmp_path / name, 3).ravel().tolist() == list(range(8))
 
 
@@ -68,7 +68,7 @@ def test_idx_is_read_whatever_its_name(tmp_path: Path, name: str, packed: bool) 
     [
         (LABELS, "an idx file of unsigned bytes with 1 axis; this reads idx files of unsigned bytes with 3 axes"),
         (FLOATS, "an idx file of float32 with 3 axes; this reads idx files of unsigned bytes"),
-        (gzip.compress(LABELS), "an idx file of unsigned bytes with 1 axis"),
+        (gzip.compress(LABELS, mtime=0), "an idx file of unsigned bytes with 1 axis"),
         (bz2.compress(IDX), "compressed by bzip2; unpack it first"),
         (b"\x93NUMPY\1\0" + bytes(60), "a NumPy array; this reads idx files .* convert it, or give data of your own"),
         (b"PK\3\4" + bytes(60), "a zip or .npz archive"),
@@ -85,7 +85,7 @@ def test_damaged_gzip_is_told_as_such(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(gzip.compress(np.random.default_rng(0).bytes(4000))[:-9])
     with pytest.raises(DataError, match=r"it is|compressed by gzip, and damaged"):
         read_idx(tmp_path / "a", 3)
-    (tmp_path / "a").write_bytes(gzip.compress(IDX)[:-9])
+    (tmp_path / "a").write_bytes(gzip.compress(IDX, mtime=0)[:-9])
     with pytest.raises(DataError, match=r"compressed by gzip, and damaged: .*; take a whole copy"):
         read_idx(tmp_path / "a", 3)
 
@@ -99,7 +99,7 @@ def test_what_cannot_be_opened_is_no_reason_to_fetch_it(tmp_path: Path) -> None:
 def test_compressed_recordings_in_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "n-mnist" / "Test" / "4"
     folder.mkdir(parents=True)
-    (folder / "1.bin.gz").write_bytes(gzip.compress(EVENT))
+    (folder / "1.bin.gz").write_bytes(gzip.compress(EVENT, mtime=0))
     with pytest.raises(DataError, match=r"no \.bin files .*1\.bin\.gz there is compressed: unpack it first"):
         load_nmnist(tmp_path, "test")
 

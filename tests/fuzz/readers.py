@@ -200,7 +200,7 @@ def idx_file() -> st.SearchStrategy[Case]:
         def write(folder: Path) -> Callable[[], object]:
             name = f"t10k-images-idx3-ubyte{'.gz' if packed else ''}"
             data = _IDX if packed and after else damaged(_IDX, changes)
-            data = gzip.compress(data) if packed else data
+            data = gzip.compress(data, mtime=0) if packed else data
             (folder / name).write_bytes(damaged(data, changes) if packed and after else data)
             (folder / "t10k-labels-idx1-ubyte").write_bytes(_LABELS)
             toy = replace(MNIST, counts={"test": 4}, side=5)
@@ -250,8 +250,8 @@ def recordings_archive() -> st.SearchStrategy[Case]:
         return read_listed(path, "list.txt")
 
     plain = byte_edits.map(lambda changes: damaged(_tar(), changes))
-    packed = byte_edits.map(lambda changes: damaged(gzip.compress(_tar()), changes))
-    inner = byte_edits.map(lambda changes: gzip.compress(damaged(_tar(), changes)))
+    packed = byte_edits.map(lambda changes: damaged(gzip.compress(_tar(), mtime=0), changes))
+    inner = byte_edits.map(lambda changes: gzip.compress(damaged(_tar(), changes), mtime=0))
     return (plain | packed | inner).map(_file("a.tar", read))
 
 
