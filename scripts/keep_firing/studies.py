@@ -37,6 +37,7 @@ STUDIES = (
     Study("one-epoch", RESULTS / "2026-11-28_one-epoch", ONE_EPOCH),
     Study("one-epoch-seeds", RESULTS / "2026-11-29_one-epoch", ONE_EPOCH),
     Study("digits-losses", RESULTS / "2026-11-28_digits-losses", ()),
+    Study("steps", RESULTS / "2026-11-29_steps", ()),
     Study("csnn", RESULTS / "2026-11-29_csnn", ()),
     Study("gptq", RESULTS / "2026-11-29_gptq", COMPENSATED, RESULTS / "2026-11-28_keep-firing"),
     Study("reconstruct", RESULTS / "2026-11-29_reconstruct", COMPENSATED[:2], RESULTS / "2026-11-29_gptq"),
