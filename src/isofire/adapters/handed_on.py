@@ -42,6 +42,9 @@ class Decided:
             If images came in another order or number, and one may be either of two that were decided differently.
         """
         given = given.detach()
+        if given.is_floating_point() and given.dtype != self.states.dtype:
+            # a loop may keep its states at half precision: equal is what was rounded alike
+            return Decided(self.states.to(given.dtype), self.decisions).of(given, afresh)
         states, in_place = self.states, given.shape == self.states.shape
         if in_a_trace():
             # the same operations run for other inputs
@@ -51,16 +54,22 @@ class Decided:
             return afresh(given)
         if in_place and torch.equal(given, states):
             return self.decisions
-        if torch.equal(afresh(states), self.decisions):
+        if torch.equal(afresh(states).to(self.decisions.dtype), self.decisions):
             # the states show it
             return afresh(given)
         by = self._by_place if in_place and not self._is_sorted_anew(given) else self._by_image
         return by(given, afresh(given))
 
     def _is_sorted_anew(self, given: Tensor) -> bool:
-        """Whether each image that is not what it was at its place is what another was."""
-        changed = ~(given == self.states).flatten(1).all(1) & ~_at_rest(given) if given.ndim > 1 else torch.zeros(0)
-        return bool(changed.any()) and bool((self._sources(given)[changed] >= 0).all())
+        """Whether images are those of the step before in another order: none occurs more often than there."""
+        if given.ndim < 2:
+            return False
+        count, moving = len(given), ~_at_rest(given)
+        changed = ~(given == self.states).flatten(1).all(1) & moving
+        groups = self._groups(given)
+        size = int(groups.max()) + 1
+        before, now = groups[:count].bincount(minlength=size), groups[count:][moving].bincount(minlength=size)
+        return bool(changed.any()) and bool((now <= before).all())
 
     def _by_place(self, given: Tensor, fresh: Tensor) -> Tensor:
         same = (given == self.states) & _wide(~_at_rest(given), given)
@@ -82,12 +91,16 @@ class Decided:
     def _sources(self, given: Tensor) -> Tensor:
         """The first image of the step before with the same numbers, [N'] int64; -1 for none, and for images at rest."""
         count = len(self.states)
-        # 0 and -0 are equal
-        rows = torch.cat([self.states, given]).flatten(1) + 0.0
-        groups = rows.unique(dim=0, return_inverse=True)[1]
+        groups = self._groups(given)
         numbers = torch.arange(count, device=given.device)
         first = torch.full_like(groups, count).scatter_reduce(0, groups[:count], numbers, "amin")[groups[count:]]
         return torch.where((first < count) & ~_at_rest(given), first, -1)
+
+    def _groups(self, given: Tensor) -> Tensor:
+        """One number for all images with the same numbers, [N + N'] int64: of the step before, then of `given`."""
+        # 0 and -0 are equal
+        rows = torch.cat([self.states, given]).flatten(1) + 0.0
+        return rows.unique(dim=0, return_inverse=True)[1]
 
 
 def _at_rest(states: Tensor) -> Tensor:
