@@ -106,6 +106,7 @@ UNCHANGED: dict[str, Callable[[Tensor], Tensor]] = {
     "parts": lambda mem: torch.cat(mem.chunk(3)),
     "another layout": lambda mem: mem.t().contiguous().t(),
     "another type and back": lambda mem: mem.double().float(),
+    "half precision": lambda mem: mem.half(),
 }
 
 
@@ -231,6 +232,35 @@ def test_a_trace_fires_alike_on_other_images(placement: Any) -> None:
         assert 0 < float(loop(other).mean()) < 1
 
 
+@pytest.mark.parametrize("method", ["uniform", "squat"])
+def test_an_export_fires_alike_on_other_images(method: str) -> None:
+    class Loop(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.neuron = snntorch.Leaky(0.5, threshold=1.25)
+            adapter = adapter_of(self.neuron)
+            assert adapter is not None
+            levels = (
+                Uniform(2, range=(-1.5, 1.5))
+                if method == "uniform"
+                else MEMBRANES[method](bits=2).build_for(1, adapter.facts(self.neuron))
+            )
+            adapter.attach(self.neuron, MembraneQuantizer(levels, "pre_fire"))
+
+        def forward(self, x: Tensor) -> Tensor:
+            mem, found = self.neuron.reset_mem(), []
+            for _ in range(STEPS):
+                spikes, mem = self.neuron(x, mem)
+                found.append(spikes)
+            return torch.stack(found)
+
+    loop, (silent, other) = Loop(), currents_of()[:2]
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+        exported = torch.export.export(loop, (silent * 0,)).module()
+        assert torch.equal(exported(other), loop(other))
+        assert 0 < float(loop(other).mean()) < 1
+
+
 def test_a_neuron_whose_quantizer_is_gone_is_copied_with_nothing_left_of_it() -> None:
     neuron = quantized("Leaky", "subtract", 1.25)
     neuron(torch.ones(2, 3), torch.zeros(2, 3))
@@ -242,12 +272,13 @@ def test_a_neuron_whose_quantizer_is_gone_is_copied_with_nothing_left_of_it() ->
     assert "_stored" not in vars(twin)
 
 
-def test_levels_that_a_trace_cannot_hold_are_refused() -> None:
-    neuron = snntorch.Leaky(0.5)
+@pytest.mark.parametrize("placement", ["pre_fire", "post_reset"])
+def test_levels_that_a_trace_cannot_hold_are_refused(placement: Any) -> None:
+    neuron = snntorch.Leaky(0.5, reset_delay=placement == "pre_fire")
     adapter = adapter_of(neuron)
     assert adapter is not None
-    adapter.attach(
-        neuron, MembraneQuantizer(MEMBRANES["squat"](bits=2).build_for(1, adapter.facts(neuron)), "pre_fire")
-    )
-    with pytest.raises(ModelError, match="cannot write down the levels of a"), torch.no_grad():
+    levels = MEMBRANES["squat"](bits=2).build_for(1, adapter.facts(neuron))
+    adapter.attach(neuron, MembraneQuantizer(levels, placement))
+    with pytest.raises(ModelError, match="cannot write down the levels of a") as refused, torch.no_grad():
         torch.jit.trace(neuron, (torch.ones(2, 3), torch.zeros(2, 3)))
+    assert ("torch.export" in str(refused.value)) is (placement == "pre_fire")

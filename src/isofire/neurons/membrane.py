@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from isofire.errors import ModelError, SpecError
-from isofire.neurons.fast_path import in_a_trace
+from isofire.neurons.fast_path import in_a_graph, in_a_trace
 from isofire.neurons.state_quantizer import AffineState, StateQuantizer, TableState
 from isofire.quantizers import AffineQuantizer, Quantizer, RangeObserver, Table
 
@@ -87,17 +87,19 @@ class MembraneQuantizer(nn.Module):
             return state
         if self.passes:
             return state
-        if (traced := in_a_trace()) and not isinstance(self.quantizer, AffineQuantizer):
+        if in_a_trace() and not isinstance(self.quantizer, AffineQuantizer):
+            # snnTorch's neurons without the delay branch on a tensor, which cannot be exported
+            export = ", or torch.export under torch.no_grad() (of snnTorch's neurons, those with reset_delay=True)"
             raise ModelError(
                 f"torch.jit.trace cannot write down the levels of a {type(self.quantizer).__name__} in a neuron of "
-                "another library; use torch.export, or levels of method 'uniform'"
+                f"another library; use levels of method 'uniform'{export if self.placement == 'pre_fire' else ''}"
             )
         quantized = self.quantizer(state)
         if quantized.requires_grad:
             return quantized
         # no view of other memory: libraries detach the states that they keep in place, which views do not allow; of
-        # bare data a trace makes a constant
-        return quantized.clone() if traced else quantized.data
+        # bare data a graph makes a constant
+        return quantized.clone() if in_a_graph() else quantized.data
 
     def extra_repr(self) -> str:
         return f"placement={self.placement!r}"
