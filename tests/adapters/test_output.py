@@ -258,10 +258,12 @@ def of_largest(o: Tensor) -> Tensor:
     return torch.nn.functional.one_hot(o.argmax(-1), CLASSES).to(o)
 
 
+@pytest.mark.parametrize("height", [1.0, 2.0, 0.5], ids=["spikes", "of two", "of a half"])
 @pytest.mark.parametrize("membranes", [lambda o: o, lambda o: o - 1], ids=["as they are", "others"])
-def test_spikes_beside_membranes_of_their_shape_are_the_output(membranes: Any) -> None:
+def test_spikes_beside_membranes_of_their_shape_are_the_output(membranes: Any, height: float) -> None:
+    """Graded spikes too."""
     x, _ = data(16)
-    plain, both = Net(of_largest), Net(lambda o: (of_largest(o), membranes(o)))
+    plain, both = Net(of_largest), Net(lambda o: (height * of_largest(o), membranes(o)))
     labels = of_largest(Net()(x)).sum(0).argmax(1)
     assert (
         isofire.compare(both, both, (x, labels)).accuracy == isofire.compare(plain, plain, (x, labels)).accuracy == 1.0

@@ -9,7 +9,7 @@ import pytest
 from isofire.cli.app import app
 
 REQUIRED = {"check": ("a", "b"), "compare": ("a", "b"), "sweep": ("a",), "train": ("-c", "a")}
-MISTAKES = ("2.5", "2.0", "1e3", "two", "", "nan", "0x10")
+MISTAKES = ("2.5", "2.0", "1e3", "two", "", "nan", "0x10", "1_0", "\u0664")
 
 
 def options() -> Iterator[tuple[str, str]]:

@@ -125,14 +125,15 @@ def _one_of(net: nn.Module, output: Any, images: int, inputs: Tensor) -> Any:
 
 
 def _are_heads(first: Tensor, other: Tensor) -> bool:
-    """Whether both of two tensors [T, N, classes] could be logits, or both spikes: spikes come beside membranes, and
-    logits beside spikes. Nothing is told from a tensor without a value."""
-    both = (first, other)
-    return all(bool(item.any()) for item in both) and _is_binary(first) == _is_binary(other)
+    """Whether both of two tensors [T, N, classes] could be logits, or both spikes of one height: spikes come beside
+    membranes, and logits beside spikes. Nothing is told from a tensor without a value."""
+    return bool(first.any()) and bool(other.any()) and _height(first) == _height(other)
 
 
-def _is_binary(values: Tensor) -> bool:
-    return bool(((values == 0) | (values == 1)).all())
+def _height(values: Tensor) -> float | None:
+    """The one number beside 0 that spikes are; None of values that have several."""
+    top = float(values.max())
+    return top if bool(((values == 0) | (values == top)).all()) else None
 
 
 def _like_logits(item: Any, first: Tensor, images: int) -> bool:

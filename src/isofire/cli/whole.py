@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, get_origin
 
@@ -14,11 +15,10 @@ def _whole(kind: Any, tokens: Sequence[Token]) -> Any:
 
 
 def _number(token: Token) -> int:
-    try:
-        return int(token.value)
-    except ValueError:
+    if re.fullmatch(r"[+-]?[0-9]+", token.value) is None:
         wrong = f"{token.keyword} takes whole numbers in digits, such as 2, got {token.value!r}"
-        raise CoercionError(msg=wrong, token=token) from None
+        raise CoercionError(msg=wrong, token=token)
+    return int(token.value)
 
 
 WHOLE = Parameter(converter=_whole)

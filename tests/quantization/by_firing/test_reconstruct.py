@@ -182,6 +182,51 @@ def test_where_no_gradient_arrives_the_rounding_stays_and_it_is_said() -> None:
     assert not torch.equal(plain.b.weight, moved.b.weight)
 
 
+class Drawing(Two):
+    """Images are encoded by chance."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(torch.bernoulli((x / 2).clamp(0, 1)))
+
+
+def measured(model: nn.Module, name: str, batches: list[Tensor], targets: list[Tensor]) -> float:
+    """The error over all images, with the norms' own statistics."""
+    found = rates_of(model, batches)[name]
+    each = [loss(rate, target) * len(target) for rate, target in zip(found, targets, strict=True)]
+    return sum(each) / len(IMAGES)
+
+
+def test_a_network_that_draws_draws_the_same_for_a_batch() -> None:
+    model, batches = Drawing().eval(), list(IMAGES.split(40))
+    one, two = (rates_of(model, batches)["first"] for _ in range(2))
+    assert all(map(torch.equal, one, two))
+    assert quantized(model, 25) is not None
+
+
+@pytest.mark.parametrize("sizes", [[48, 48], [16] * 6, [95, 1], [1] * 3 + [93]])
+@pytest.mark.parametrize("unlike", [False, True])
+def test_the_error_with_norms_measured_anew_does_not_grow(sizes: list[int], unlike: bool) -> None:
+    """Also where batches are of unlike kind, or of one image."""
+    torch.manual_seed(1)
+    images = IMAGES * torch.linspace(0.3, 2, 96).unsqueeze(1) if unlike else IMAGES
+    batches = list(images.split(sizes))
+    model = Two()
+    model.norm.momentum = None
+    with torch.no_grad():
+        model.train()(images)
+    model.eval()
+    targets = {name: found for name, found in rates_of(model, batches).items()}
+    data = [(part, torch.zeros(len(part), dtype=torch.int64)) for part in batches]
+    errors: dict[int, dict[str, float]] = {}
+    for steps in (0, 50):
+        weights = {"method": "gptq", "bits": 2, "reconstruct": steps}
+        # the first layer alone, so that what the second is given is the same before and after
+        spec = isofire.QuantSpec(weights=weights, first_layer="quantize", rules=[{"match": "b", "weights": "float"}])
+        result = isofire.quantize_(copy.deepcopy(model), spec, data)
+        errors[steps] = {"first": measured(result, "first", batches, targets["first"])}
+    assert errors[50]["first"] <= errors[0]["first"]
+
+
 @pytest.mark.parametrize(
     ("value", "says"), [(-1, "at least 0 steps"), (1.5, "reconstruct"), ("many", "reconstruct"), (True, "reconstruct")]
 )

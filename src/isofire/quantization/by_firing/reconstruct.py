@@ -3,15 +3,15 @@
 What a block gives is reconstructed instead of its weights, as AdaRound (arXiv 2004.10568) and BRECQ (arXiv 2102.05426)
 do; here a block is all that was rounded since the neurons before, and what it gives are the rates of its neurons. The
 weights start from the rounding that there is. Each has a value of its own that moves by small steps along the
-straight-through gradient, and takes the nearest level; what fires nearest to the target on all images is kept, so that
-no rounding is worse than that it started from. Norms in between take the statistics of the batch meanwhile, since they
-are measured anew on what is found.
+straight-through gradient, and takes the nearest level; what fires nearest to the target on all images is found. Norms
+in between take the statistics of the batch meanwhile; they are measured anew on what is found, and where the error with
+them has grown all is put back, so that no rounding is worse on these images than that it started from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -21,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from isofire.adapters import find_neurons, from_rest, heard
 from isofire.quantization.fake_weights import original
 from isofire.quantizers import Quantizer
-from isofire.running import evaluating, forward, hooked
+from isofire.running import drawing, evaluating, forward, hooked
 
 _RATE = 0.004
 """Of the first step, in distances between levels; it falls to 0."""
@@ -61,9 +61,22 @@ def rates_of(model: nn.Module, batches: Sequence[Tensor]) -> Rates:
             total = spikes.sum(0, dtype=torch.float32)
             found[name][place] = total if before is None else before + total
 
-        with heard(neurons, add), torch.no_grad(), evaluating(model), from_rest(model):
+        with heard(neurons, add), torch.no_grad(), evaluating(model), from_rest(model), drawn(place, inputs):
             forward(model, inputs)
     return found
+
+
+class Seen(NamedTuple):
+    """A batch: its place among all, its inputs, and what the neurons should do on it."""
+
+    place: int
+    inputs: Tensor
+    rates: Tensor
+
+
+def drawn(place: int, inputs: Tensor) -> AbstractContextManager[None]:
+    """A network that draws (Poisson encoding) draws the same for this batch whenever it is run inside."""
+    return drawing(place, inputs.device)
 
 
 class Block:
@@ -99,8 +112,12 @@ class Block:
     ) -> None:
         self.model, self.name, self.calls = model, name, calls
         self.neuron, self.adapter = find_neurons(model)[name]
-        self.norms = [norm for norm in norms if isinstance(norm, _BatchNorm)]
-        self.seen = [(x, rate) for x, rate in zip(batches, rates, strict=True) if rate is not None]
+        each = enumerate(zip(batches, rates, strict=True))
+        self.seen = [Seen(place, inputs, rate) for place, (inputs, rate) in each if rate is not None]
+        # of one image there are no statistics
+        several = [batch for batch in self.seen if len(batch.rates) > 1]
+        self.norms = [norm for norm in norms if several and isinstance(norm, _BatchNorm)]
+        self.learnt = several if self.norms else self.seen
         self.layers = {layer: _Moving(original(model.get_submodule(layer)), was) for layer, was in rounded.items()}
 
     @torch.no_grad()
@@ -109,10 +126,10 @@ class Block:
         with self._ready():
             reached = self._gradients(0, 1.0)
             moving = {name: self.layers[name] for name, found in reached.items() if found is not None}
-            best = start = self._error()
+            best = start = self._error(self.learnt)
             kept = {name: layer.rounded() for name, layer in moving.items()}
             for step in self._steps(moving, steps, start) if moving else ():
-                if (step % _EVERY == 0 or step == steps) and (error := self._error()) < best:
+                if (step % _EVERY == 0 or step == steps) and (error := self._error(self.learnt)) < best:
                     best, kept = error, {name: layer.rounded() for name, layer in moving.items()}
         for name, weight in kept.items():
             original(self.model.get_submodule(name)).copy_(weight)
@@ -122,9 +139,9 @@ class Block:
         """Take steps along the gradient, in units of the error at the start, and tell the number of each."""
         optimizer = torch.optim.Adam([{"params": [layer.value], "lr": _RATE * layer.gap} for layer in moving.values()])
         falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
-        drawn = torch.Generator().manual_seed(0)
+        chance = torch.Generator().manual_seed(0)
         for step in range(1, steps + 1):
-            gradients = self._gradients(int(torch.randint(len(self.seen), (), generator=drawn)), unit)
+            gradients = self._gradients(int(torch.randint(len(self.learnt), (), generator=chance)), unit)
             for name, layer in moving.items():
                 layer.value.grad = gradients[name]
             optimizer.step()
@@ -135,19 +152,25 @@ class Block:
         """Of each layer's values, by one batch; None where these neurons' spikes do not depend on them."""
         values = [layer.value for layer in self.layers.values()]
         with torch.enable_grad():
-            loss = self._loss(*self.seen[place]) / (unit or 1.0)
+            loss = self._loss(self.learnt[place]) / (unit or 1.0)
             found = (
                 torch.autograd.grad(loss, values, allow_unused=True) if loss.requires_grad else (None,) * len(values)
             )
         return dict(zip(self.layers, found, strict=True))
 
-    def _error(self) -> float:
-        """The loss over all batches, each image counting the same."""
-        with torch.no_grad():
-            total = sum(float(self._loss(inputs, target)) * len(target) for inputs, target in self.seen)
-        return total / sum(len(target) for _, target in self.seen)
+    @torch.no_grad()
+    def error(self) -> float:
+        """The loss over all batches, with the norms' running statistics."""
+        with evaluating(self.model):
+            return self._error(self.seen)
 
-    def _loss(self, inputs: Tensor, target: Tensor) -> Tensor:
+    def _error(self, batches: Sequence[Seen]) -> float:
+        """The loss over batches, each image counting the same."""
+        with torch.no_grad():
+            total = sum(float(self._loss(batch)) * len(batch.rates) for batch in batches)
+        return total / sum(len(batch.rates) for batch in batches)
+
+    def _loss(self, batch: Seen) -> Tensor:
         """Mean square of the rates' changes, of each image and of each neuron's mean over the batch."""
         found: list[Tensor] = []
         steps = 0
@@ -160,9 +183,10 @@ class Block:
             if len(found) == self.calls:
                 raise _Enough
 
-        with from_rest(self.model), hooked([self.neuron.register_forward_hook(add)]), suppress(_Enough):
-            forward(self.model, inputs)
-        off = (torch.stack(found).sum(0) - target) / steps
+        listening = hooked([self.neuron.register_forward_hook(add)])
+        with from_rest(self.model), listening, drawn(batch.place, batch.inputs), suppress(_Enough):
+            forward(self.model, batch.inputs)
+        off = (torch.stack(found).sum(0) - batch.rates) / steps
         return off.square().mean() + off.mean(0).square().mean()
 
     @contextmanager
@@ -198,7 +222,7 @@ class Improved(NamedTuple):
     layers
         Those that a gradient from the neurons' spikes reaches, which moved.
     before, after
-        The error over all images.
+        The error over all images, with the norms' statistics of each batch.
     """
 
     layers: tuple[str, ...]

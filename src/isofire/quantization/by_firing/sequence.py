@@ -6,6 +6,7 @@ the same images, so that a layer also makes good what those before it lost.
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -33,6 +34,7 @@ from isofire.quantization.by_firing.trace import Call, calls_of, trace
 from isofire.quantization.contract import own_code, try_states
 from isofire.quantization.diagnosis.fault import LEAST_SPIKES
 from isofire.quantization.diagnosis.silence import reason
+from isofire.quantization.fake_weights import original
 from isofire.quantization.plan import LayerAssignment
 from isofire.quantization.reestimate import reestimate_batch_norm
 from isofire.quantization.shared_scale import weight_scale
@@ -177,11 +179,11 @@ class ByLayer:
         if setting.compensates:
             calls = [call for calls in self.calls(name) for call in calls]
             seen, normed = moments(layer, calls), name in self.normed
-            original = layer.parametrizations["weight"].original  # type: ignore[index,union-attr]
+            held = original(layer)
             try:
                 with own_code(choice, setting, "round"):
                     rounded = setting.round(
-                        original,
+                        held,
                         self.bypass.weights[name],
                         seen.centred if normed else seen.squares,
                         seen.rows,
@@ -189,14 +191,14 @@ class ByLayer:
                     )
             except SpecError as error:
                 raise SpecError(f"{error} (layer {name!r})") from error
-            if rounded.shape != original.shape:
+            if rounded.shape != held.shape:
                 raise ModelError(
-                    f"{type(setting).__name__}.round gives shape {tuple(rounded.shape)} for {tuple(original.shape)}; "
+                    f"{type(setting).__name__}.round gives shape {tuple(rounded.shape)} for {tuple(held.shape)}; "
                     f"it must keep the shape (layer {name!r}, rule {choice.rule!r}, method {setting.method!r})"
                 )
             if setting.reconstruct and (table := self.bypass.weights[name].table()) is not None:
-                self.rounded[name] = Rounded(original.detach().clone(), table.levels)
-            original.copy_(rounded)
+                self.rounded[name] = Rounded(held.detach().clone(), table.levels)
+            held.copy_(rounded)
         self.bypass.on_weights(name)
         return Step(name, "weights rounded")
 
@@ -217,14 +219,22 @@ class ByLayer:
         first = min(map(self.trace.order.index, self.rounded))
         between = [other for other in self.trace.order[first : self.trace.order.index(name)] if self.is_measured(other)]
         norms = [self.model.get_submodule(other) for other in between]
-        block = Block(self.model, name, self.rounded, norms, self.batches, self.rates[name], self.trace.calls[name])
+        block = Block(self.model, name, self.rounded, norms, self.batches, self.rates.pop(name), self.trace.calls[name])
+        weights = {layer: original(self.model.get_submodule(layer)).clone() for layer in self.rounded}
+        statistics, error = [copy.deepcopy(norm.state_dict()) for norm in norms], block.error()
         found = block.improve_(max(self.weights[layer].of(WeightSetting).reconstruct for layer in self.rounded))
-        for layer in found.layers:
-            del self.rounded[layer]
         for other in between:
             self.measure(other)
-        after = self.error(name, self.replay(name).counts())
         note = None if found.layers else "no gradient from these neurons reaches a rounded layer"
+        if block.error() > error:
+            for norm, was in zip(norms, statistics, strict=True):
+                norm.load_state_dict(was)
+            for layer, weight in weights.items():
+                original(self.model.get_submodule(layer)).copy_(weight)
+            note = "what was found is no better with the norms measured anew, and was put back"
+        for layer in found.layers:
+            del self.rounded[layer]
+        after = self.error(name, self.replay(name).counts())
         return Step(name, "weights reconstructed", before.as_rate(drift), before.as_rate(after), note)
 
     # -- neurons -----------------------------------------------------------------------------------------------------
