@@ -13,7 +13,7 @@ import isofire
 from isofire import QuantSpec
 from isofire.errors import SpecError
 from isofire.neurons import LIF
-from isofire.quantization import left_out, make_plan, prepare_, restore_
+from isofire.quantization import calibrate_, convert, left_out, make_plan, prepare_, restore_
 
 
 class Mixed(nn.Module):
@@ -93,3 +93,37 @@ def test_a_spec_of_membranes_alone_leaves_nothing_out(caplog: pytest.LogCaptureF
 def test_bits_for_them_are_refused_as_before() -> None:
     with pytest.raises(SpecError, match=r"matches no layer with weights .*'up'"):
         make_plan(Mixed(), QuantSpec(weights=WEIGHTS, rules=[{"match": "up", "weights": WEIGHTS}]))
+
+
+def test_shares_stay_once_a_network_is_prepared_and_converted() -> None:
+    model = Mixed()
+    spec = QuantSpec(weights=WEIGHTS | {"granularity": "channel"}, first_layer="quantize")
+    plan = make_plan(model, spec)
+    before = left_out(model, plan)
+    prepare_(model, spec)
+    assert left_out(model, plan) == before
+    calibrate_(model, X)
+    assert left_out(convert(model), plan) == before
+
+
+@pytest.mark.parametrize("normed", [nn.utils.parametrizations.weight_norm, nn.utils.weight_norm,
+                                    nn.utils.parametrizations.spectral_norm])  # fmt: skip
+def test_normed_weights_count_as_those_that_they_make(normed: Any) -> None:
+    model = Mixed()
+    normed(model.last)
+    normed(model.up)
+    spec = QuantSpec(weights=WEIGHTS, first_layer="quantize", last_layer="float")
+    found = left_out(model, make_plan(model, spec))
+    assert {item.name: item.share for item in found} == pytest.approx(
+        {"mix": 12 / TOTAL, "up": 32 / TOTAL, "attention.in_proj_weight": 48 / TOTAL}
+    )
+
+
+def test_a_weight_that_two_layers_share_counts_with_the_first() -> None:
+    model = Mixed()
+    model.tied = nn.ConvTranspose1d(4, 4, 2)
+    model.tied.weight = model.up.weight
+    found = left_out(model, make_plan(model, QuantSpec(weights=WEIGHTS, first_layer="quantize")))
+    assert {item.name: item.share for item in found} == pytest.approx(
+        {"mix": 12 / TOTAL, "up": 32 / TOTAL, "attention.in_proj_weight": 48 / TOTAL}
+    )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils import parametrize
 
 from isofire.quantization.plan import NOT_SUPPORTED, QuantPlan
-from isofire.quantization.temporal import TemporalLayer
 
 _LOG = logging.getLogger(__name__)
 _SHOWN = 8
@@ -44,7 +45,7 @@ def left_out(model: nn.Module, plan: QuantPlan) -> list[LeftOut]:
     Parameters
     ----------
     model
-        The network that the plan was made for.
+        The network that the plan was made for, also once it is prepared or converted.
     """
     if not plan.chosen("weights"):
         return []
@@ -80,12 +81,33 @@ def _numbers(model: nn.Module, name: str, counted: set[int]) -> int:
     holder = model.get_submodule(owner)
     parameter = holder._parameters.get(last)
     if parameter is not None:
-        found = [parameter]
+        found = {parameter: parameter.numel()}
+    elif last in _parametrizations(holder):
+        found = _sizes(_parametrizations(holder)[last])
     else:
         module = model.get_submodule(name)
-        found = [
-            p for p in module.parameters(recurse=isinstance(module, TemporalLayer)) if not is_lazy(p) and p.ndim > 1
-        ]
-    fresh = {id(p): p.numel() for p in found if id(p) not in counted}
-    counted |= fresh.keys()
+        found = _sizes(module)
+        for held in _parametrizations(module).values():
+            found |= _sizes(held)
+    fresh = {id(p): size for p, size in found.items() if id(p) not in counted}
+    counted.update(fresh)
     return sum(fresh.values())
+
+
+def _sizes(module: nn.Module) -> dict[nn.Parameter, int]:
+    """Numbers of each parameter of a module's own; none of what only stretches another (the norms of weight norm)."""
+    own = {name: p for name, p in module.named_parameters(recurse=False) if not is_lazy(p) and p.ndim > 1}
+    stretch = {"original0": "original1", "weight_g": "weight_v"}
+    return {p: 0 if _stretches(p, own.get(stretch.get(name, ""))) else p.numel() for name, p in own.items()}
+
+
+def _stretches(norms: Tensor, directions: Tensor | None) -> bool:
+    return (
+        directions is not None
+        and norms.ndim == directions.ndim
+        and all(size in (1, whole) for size, whole in zip(norms.shape, directions.shape, strict=True))
+    )
+
+
+def _parametrizations(module: nn.Module) -> Mapping[str, nn.Module]:
+    return dict(module.parametrizations.items()) if parametrize.is_parametrized(module) else {}  # pyright: ignore
