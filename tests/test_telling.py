@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from isofire.telling import Most, pick, telling
 
@@ -21,7 +22,10 @@ def test_real_numbers_tell_more_than_events_and_these_more_than_nothing() -> Non
     assert telling(torch.tensor([[-2.0, 0.0], [2.0, 0.0]]), 0).tolist() == [3, 1]
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [
+    torch.uint8, torch.uint16, torch.uint64, torch.int64, torch.bool, torch.float16, torch.bfloat16,
+    torch.float8_e4m3fn,
+])  # fmt: skip
 def test_of_any_type(dtype: torch.dtype) -> None:
     images = torch.tensor([[0, 0], [0, 1], [1, 1]]).to(dtype)
     assert telling(images, 0).tolist() == [0, 1, 0]
@@ -44,3 +48,40 @@ def test_batches_that_tell_more_than_those_before() -> None:
     most = Most()
     told = [most.grows(IMAGES[rows], 0) for rows in ([0, 1], [0], [2, 0], [3], [4], [2], [5, 0], [7])]
     assert told == [True, False, True, False, True, False, True, False]
+
+
+@pytest.mark.parametrize("steps", [0, 4])
+@pytest.mark.parametrize("size", [(8, 8), (8,)])
+def test_a_blank_image_stays_blank_where_each_channel_is_normalized(size: tuple[int, ...], steps: int) -> None:
+    mean, std = (torch.tensor(values).reshape(3, *[1] * len(size)) for values in ([0.5, 0.4, 0.3], [0.2, 0.3, 0.25]))
+    images = torch.zeros(3, 3, *size)
+    images[1:] = torch.rand(images[1:].shape, generator=torch.Generator().manual_seed(0))
+    images = (images - mean) / std
+    axis = 1 if steps else 0
+    shown = images.expand(steps, *images.shape) if steps else images
+    assert telling(shown, axis).tolist() == [2, 3, 3]
+    assert torch.equal(pick(shown, axis, 2), shown.narrow(axis, 1, 2))
+
+
+def test_features_that_differ_are_no_blank_channels() -> None:
+    features = torch.stack([REAL, EVENTS, BLANK])
+    for shape in ((3, 3), (3, 3, 1), (3, 3, 1, 1), (3, 1, 3), (3, 1, 1, 3)):
+        assert telling(features.reshape(shape), 0).tolist() == [3, 1, 0]
+
+
+def test_complex_numbers_are_real_in_either_part() -> None:
+    assert telling(torch.complex(torch.ones(2, 3), torch.stack([BLANK, REAL])), 0).tolist() == [2, 3]
+
+
+def test_numbers_that_are_none_are_real() -> None:
+    assert telling(torch.tensor([[0, float("nan")], [0, float("inf")]]), 0).tolist() == [3, 1]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_batch_is_told_without_a_copy_of_it(dtype: torch.dtype, axis: int) -> None:
+    batch = torch.randint(0, 200, (64, 64, 3, 16, 16)).to(dtype)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as told:
+        telling(batch, axis)
+    taken = [event.self_cpu_memory_usage for event in told.events()]
+    assert max(taken) < batch.nbytes / 16

@@ -29,11 +29,11 @@ def pick(inputs: Tensor, axis: int, count: int) -> Tensor:
     tensor([[0.4000, 0.7000],
             [1.0000, 0.0000]])
     """
-    rows = _rows(inputs, axis)
+    images = _images(inputs, axis)
     order = torch.argsort(-telling(inputs, axis), stable=True).tolist()
     chosen: list[int] = []
     for place in order:
-        if len(chosen) < count and not any(torch.equal(rows[place], rows[other]) for other in chosen):
+        if len(chosen) < count and not any(torch.equal(images[place], images[other]) for other in chosen):
             chosen.append(place)
     chosen += [place for place in order if place not in chosen][: max(count - len(chosen), 0)]
     return inputs.index_select(axis, torch.tensor(chosen, device=inputs.device))
@@ -41,15 +41,22 @@ def pick(inputs: Tensor, axis: int, count: int) -> Tensor:
 
 def telling(inputs: Tensor, axis: int) -> Tensor:
     """Of each image how much it tells, int64 [N]: 0 if it is blank and so may be events, 1 for events (whole numbers
-    from 0 on, or -1, 0 and 1) that differ, 2 for a real number that is the same everywhere, 3 for real numbers."""
-    rows = _rows(inputs, axis)
-    varied = (rows != rows[:, :1]).any(1)
-    if not rows.is_floating_point() and not rows.is_complex():
-        rows = rows.double()
-    if rows.is_complex():
+    from 0 on, or -1, 0 and 1) that differ, 2 for real numbers that are the same everywhere, 3 for real numbers.
+
+    Numbers that differ do so within a channel: what normalizes images gives each channel of a blank one another number.
+    """
+    images = _comparable(_images(inputs, axis))
+    if images.is_complex():
+        varied = _varies(images.real, axis) | _varies(images.imag, axis)
         real = torch.ones_like(varied)
     else:
-        real = ~((rows == rows.round()).all(1) & ((rows >= 0).all(1) | (rows.abs() <= 1).all(1)))
+        varied = _varies(images, axis)
+        axes = tuple(range(1, images.ndim))
+        low, high = images.amin(axes).float(), images.amax(axes).float()
+        real = (low < -1) | ((low < 0) & (high > 1))
+        if images.is_floating_point():
+            # image by image, so that no second batch is held
+            real |= torch.stack([(image != image.round()).any() for image in images])
     return (2 * real.long() + varied.long()).cpu()
 
 
@@ -68,6 +75,21 @@ class Most:
         return grown
 
 
-def _rows(inputs: Tensor, axis: int) -> Tensor:
-    """[N, numbers of an image]."""
-    return inputs.detach().movedim(axis, 0).flatten(1) if inputs.ndim > 1 else inputs.detach().unsqueeze(1)
+def _varies(images: Tensor, axis: int) -> Tensor:
+    """Whether numbers differ along the last axis, or the last two where a channel's axis is before them, bool [N]."""
+    while images.ndim > 2 and images.shape[-1] == 1:
+        images = images.squeeze(-1)
+    axes = (-2, -1) if images.ndim - axis > 3 else (-1,)
+    return (images.amin(axes) != images.amax(axes)).reshape(len(images), -1).any(1)
+
+
+def _comparable(images: Tensor) -> Tensor:
+    """In a type that has an order in torch."""
+    if images.dtype in (torch.uint16, torch.uint32, torch.uint64):
+        return images.to(torch.int32 if images.dtype == torch.uint16 else torch.float64)
+    return images.half() if images.is_floating_point() and images.itemsize == 1 else images
+
+
+def _images(inputs: Tensor, axis: int) -> Tensor:
+    """[N, ...], an image's numbers on one axis at least."""
+    return inputs.detach().movedim(axis, 0) if inputs.ndim > 1 else inputs.detach().unsqueeze(1)
