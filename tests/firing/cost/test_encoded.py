@@ -82,7 +82,8 @@ def measured(model: nn.Module, place: str = "first") -> tuple[SynapseCost, list[
     handle = layer.register_forward_pre_hook(lambda _m, args: seen.append(args[0].detach().clone()))
     cost = measure_cost(model.eval(), (IMAGES, LABELS))
     handle.remove()
-    assert all(item.of == "states" for item in cost.left_out)
+    # a network's own binary activations are spikes of neurons that nobody knows, which is said too
+    assert {item.of for item in cost.left_out} <= ({"states", "neurons"} if place == "inner" else {"states"})
     # passes that only look whether images may go together come before
     last, images = [], 0
     while images < N:
