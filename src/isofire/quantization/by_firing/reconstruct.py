@@ -11,7 +11,7 @@ them has grown all is put back, so that no rounding is worse on these images tha
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from isofire.adapters import find_neurons, from_rest, heard
+from isofire.quantization.by_firing.trace import Enough
 from isofire.quantization.fake_weights import original
 from isofire.quantizers import Quantizer
 from isofire.running import drawing, evaluating, forward, hooked
@@ -28,7 +29,9 @@ _RATE = 0.004
 _EVERY = 25
 """Steps between two looks at all images."""
 _MARGIN = 0.1
+"""How far inside its bin a weight's value starts, in widths of the bin."""
 _BEYOND = 0.5
+"""How far the outermost bins reach beyond their levels, in distances between levels."""
 
 
 class Rounded(NamedTuple):
@@ -61,7 +64,9 @@ def rates_of(model: nn.Module, batches: Sequence[Tensor]) -> Rates:
             total = spikes.sum(0, dtype=torch.float32)
             found[name][place] = total if before is None else before + total
 
-        with heard(neurons, add), torch.no_grad(), evaluating(model), from_rest(model), drawn(place, inputs):
+        # a network that draws (Poisson encoding) draws the same for this batch whenever it is run
+        drawn = drawing(place, inputs.device)
+        with heard(neurons, add), torch.no_grad(), evaluating(model), from_rest(model), drawn:
             forward(model, inputs)
     return found
 
@@ -72,11 +77,6 @@ class Seen(NamedTuple):
     place: int
     inputs: Tensor
     rates: Tensor
-
-
-def drawn(place: int, inputs: Tensor) -> AbstractContextManager[None]:
-    """A network that draws (Poisson encoding) draws the same for this batch whenever it is run inside."""
-    return drawing(place, inputs.device)
 
 
 class Block:
@@ -181,10 +181,10 @@ class Block:
             steps += len(spikes)
             found.append(spikes.sum(0))
             if len(found) == self.calls:
-                raise _Enough
+                raise Enough
 
         listening = hooked([self.neuron.register_forward_hook(add)])
-        with from_rest(self.model), listening, drawn(batch.place, batch.inputs), suppress(_Enough):
+        with from_rest(self.model), listening, drawing(batch.place, batch.inputs.device), suppress(Enough):
             forward(self.model, batch.inputs)
         off = (torch.stack(found).sum(0) - batch.rates) / steps
         return off.square().mean() + off.mean(0).square().mean()
@@ -228,10 +228,6 @@ class Improved(NamedTuple):
     layers: tuple[str, ...]
     before: float
     after: float
-
-
-class _Enough(Exception):
-    """The calls that were waited for have been made."""
 
 
 class _Moving(nn.Module):

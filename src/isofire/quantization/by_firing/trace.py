@@ -70,7 +70,7 @@ class Trace(NamedTuple):
     norms: dict[str, str]
 
 
-class _Enough(Exception):
+class Enough(Exception):
     """The calls that were waited for have been made."""
 
 
@@ -163,7 +163,7 @@ def calls_of(model: nn.Module, name: str, batches: Iterable[Tensor], expected: i
         carried.given((args, kwargs))
         found[-1].append(Call(tuple(_detached(arg) for arg in args), {k: _detached(v) for k, v in kwargs.items()}))
         if len(found[-1]) == expected:
-            raise _Enough
+            raise Enough
 
     def keep(_module: nn.Module, _args: object, output: Any) -> None:
         carried.returned(output)
@@ -173,7 +173,7 @@ def calls_of(model: nn.Module, name: str, batches: Iterable[Tensor], expected: i
         for inputs in batches:
             found.append([])
             carried.returned(None)
-            with suppress(_Enough):
+            with suppress(Enough):
                 forward(model, inputs)
     if not any(found):
         raise ModelError(f"{name!r} is not called in a forward pass of {type(model).__name__}; leave it float")
