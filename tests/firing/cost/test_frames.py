@@ -192,3 +192,21 @@ def test_a_recording_that_is_left_early_holds_steps() -> None:
     frames = torch.full((IMAGES, STEPS, 6), 0.1)
     frames[:, -1] = 1.0
     assert holds_steps(Early("loop").eval(), frames, 0)
+
+
+def test_an_image_that_comes_late_holds_no_steps_where_some_inputs_are_refused() -> None:
+    class Late(nn.Module):
+        """Shows an image after a pause."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.neuron = nn.Linear(6, 8), IF()
+
+        def forward(self, x: Tensor) -> Tensor:
+            current = self.first(x).mean(1)
+            return self.neuron(torch.stack([0 * current, 0 * current, current, current]))
+
+    torch.manual_seed(0)
+    images = torch.rand(IMAGES, STEPS, 6)
+    half = Picky(Late(), lambda x: float((x == images[: len(x)]).float().mean()) > 0.5)
+    assert not holds_steps(half.eval(), images, 0)

@@ -199,3 +199,42 @@ def test_networks_that_take_no_random_numbers_are_told_by_their_images() -> None
     thirds = torch.randint(0, 3, (IMAGES, INPUTS)) / 3
     found = first_place(Particular(lambda x, step: x * (step < 5), 8), thirds)
     assert (found.macs_once, found.macs_every_step) == (2 * WEIGHTS, 8 * WEIGHTS)
+
+
+class Quarters(nn.Module):
+    """Four parts of an image go through one layer; only some numbers are taken."""
+
+    def __init__(self, takes: Callable[[Tensor], bool]) -> None:
+        super().__init__()
+        self.takes = takes
+        self.first, self.fire, self.last = nn.Linear(4, 8), LIF(), nn.Linear(32, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.takes(x):
+            raise ValueError("not such images")
+        current = torch.cat([self.first(x[:, 4 * part : 4 * part + 4]) for part in range(4)], 1)
+        return self.last(self.fire(current.expand(3, *current.shape)))
+
+
+def eight_bit() -> Tensor:
+    """Of which the first and last quarters are blank."""
+    found = torch.randint(0, 256, (IMAGES, 16), generator=torch.Generator().manual_seed(2)) / 255
+    found[:, :4] = found[:, 12:] = 0
+    return found
+
+
+def test_parts_that_are_blank_by_chance_count_each_where_a_network_takes_some_numbers_alone() -> None:
+    def takes(x: Tensor) -> bool:
+        return torch.equal(x, (x * 255).round() / 255)
+
+    torch.manual_seed(0)
+    cost = measure_cost(Quarters(takes).eval(), (eight_bit(), LABELS))
+    assert (cost.synapses[0].macs_once, cost.left_out) == (4 * 4 * 8, ())
+
+
+def test_what_equal_numbers_alone_tell_is_named() -> None:
+    torch.manual_seed(0)
+    cost = measure_cost(Quarters(lambda x: bool((x[:, :4] == 0).all())).eval(), (eight_bit(), LABELS))
+    (left,) = cost.left_out
+    assert (left.name, left.of) == ("first", "operations")
+    assert "told by equal numbers alone" in left.reason

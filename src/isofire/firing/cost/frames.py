@@ -36,7 +36,8 @@ def holds_steps(model: nn.Module, inputs: Tensor, axis: int) -> bool:
     Raises
     ------
     ModelError
-        If the model fails on the inputs, or on all inputs that differ from them in their last part alone.
+        If the model fails on the inputs, or on all inputs that differ from them in their last part alone; or, where
+        that comes late, in their first.
     """
     before = _currents(model, inputs)
     steps = max(map(len, before.values()), default=1)
@@ -44,17 +45,20 @@ def holds_steps(model: nn.Module, inputs: Tensor, axis: int) -> bool:
         return False
     for place, size in enumerate(inputs.shape):
         if place != axis and size >= steps:
-            part = _onset(before, _currents_of_others(model, inputs, place, size // steps))
-            if part and part > _onset_of_all(model, inputs, before, place):
+            last = size // steps
+            part = _onset(before, _currents_of_others(model, inputs, place, last))
+            if part and part > _onset_of_all(model, inputs, before, place, last):
                 return True
     return False
 
 
-def _onset_of_all(model: nn.Module, inputs: Tensor, before: _Currents, axis: int) -> int:
+def _onset_of_all(model: nn.Module, inputs: Tensor, before: _Currents, axis: int, size: int) -> int:
+    """The step that any part of the inputs reaches; of the first part where the model takes no other whole."""
     try:
-        return _onset(before, _currents_of_others(model, inputs, axis, inputs.shape[axis])) or 0
+        found = _currents_of_others(model, inputs, axis, inputs.shape[axis])
     except ModelError:
-        return 0
+        found = _currents_of_others(model, inputs, axis, size, first=True)
+    return _onset(before, found) or 0
 
 
 def calls_are_steps(model: nn.Module, inputs: Tensor, site: str, calls: int) -> bool | None:
@@ -130,19 +134,21 @@ def _onset(before: _Currents, after: _Currents) -> int | None:
     return min([*elsewhere, *(step for step in found if step is not None)], default=None)
 
 
-def _currents_of_others(model: nn.Module, inputs: Tensor, axis: int, size: int) -> _Currents:
-    """What arrives when the last places of an axis hold something else that the model takes."""
+def _currents_of_others(model: nn.Module, inputs: Tensor, axis: int, size: int, *, first: bool = False) -> _Currents:
+    """What arrives when the last places of an axis, or the first, hold something else that the model takes."""
     error = None
     # a model that takes only some numbers, one of each row say, may take those of the other end
     for other in (_with_another_end, _with_the_other_end):
         try:
-            return _currents(model, other(inputs, axis, size))
+            changed = other(inputs.flip(axis), axis, size).flip(axis) if first else other(inputs, axis, size)
+            return _currents(model, changed)
         except ModelError as failed:
             error = failed
+    part = f"{'first' if first else 'last'} {size} along axis {axis}"
     raise ModelError(
-        f"whether the inputs hold a part for each step is told by changing their last {size} along axis {axis}, on "
-        f"which {type(model).__name__} fails, so that its MACs cannot be counted; let its forward take any values of "
-        f"the size of its inputs: {error}"
+        f"whether the inputs hold a part for each step is told by changing their {part}, on which "
+        f"{type(model).__name__} fails, so that its MACs cannot be counted; let its forward take any values of the "
+        f"size of its inputs: {error}"
     ) from error
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +29,7 @@ from isofire.firing.cost.meter import (
 )
 from isofire.firing.cost.percentiles import Percentiles
 from isofire.firing.cost.report import Cost, NeuronCost, SynapseCost
-from isofire.firing.cost.reuse import Slot, calls_on_noise, comes_again, same_inputs
+from isofire.firing.cost.reuse import Image, Slot, calls_on_noise, comes_again, is_told, same_inputs
 from isofire.firing.cost.summed import Summed, is_lone, summed
 from isofire.firing.cost.synops_per_spike import few_of
 from isofire.firing.record import spiking_adapters
@@ -76,20 +76,26 @@ def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None,
                 frames, way = axis == 1 or holds_steps(model, few, axis), _way_for(model, given, axis)
             with meter.counting():
                 way.run(meter, given, axis)
-        same = {} if frames else _same(model, meter, few, lambda one, inputs: way.run(one, inputs, axis))
+        same, by_numbers = (
+            ({}, []) if frames else _same(model, meter, few, lambda one, inputs: way.run(one, inputs, axis))
+        )
         parts = {} if frames else _parts(model, meter, few, same)
-    return _cost(model, meter, frames, same, parts)
+    return _cost(model, meter, frames, same, parts, by_numbers)
 
 
 def _same(
     model: nn.Module, meter: CostMeter, few: Tensor, run: Callable[[CostMeter, Tensor], None]
-) -> dict[str, dict[Slot, Slot]]:
-    """Place -> which of the inputs that it multiplies come again."""
+) -> tuple[dict[str, dict[Slot, Slot]], list[str]]:
+    """Place -> which of the inputs that it multiplies come again, and places where equal numbers alone tell it."""
     found = {name: same_inputs(tally.images) for name, tally in meter.sites.items() if _multiplies(tally)}
-    if not any(map(comes_again, found.values())):
-        return found
-    others = calls_on_noise(model, few, run)
-    return {name: same_inputs(meter.sites[name].images, others.get(name, ())) for name in found}
+    again = [name for name, same in found.items() if comes_again(same)]
+    others: dict[str, list[Image]] = {}
+    for of_data in (False, True):
+        open_ = [name for name in again if not is_told(meter.sites[name].images, others.get(name, ()))]
+        calls = calls_on_noise(model, few, run, of_data) if open_ else {}
+        others |= {name: calls[name] for name in open_ if name in calls}
+    told = {name: same_inputs(meter.sites[name].images, others.get(name, ())) for name in found}
+    return told, [name for name in again if not is_told(meter.sites[name].images, others.get(name, ()))]
 
 
 def _multiplies(tally: SiteTally) -> bool:
@@ -206,6 +212,7 @@ def _cost(
     frames: bool,
     same: Mapping[str, Mapping[Slot, Slot]],
     parts: Mapping[str, bool | None],
+    by_numbers: Sequence[str],
 ) -> Cost:
     neurons = {name: tally.neurons for name, tally in meter.spikes.items()}
     found = {
@@ -214,10 +221,8 @@ def _cost(
         )
         for name, tally in meter.sites.items()
     }
-    unsure = tuple(
-        LeftOut(name=name, reason="its calls may be steps or parts of the image", share=None, of="operations")
-        for name, known in parts.items() if known is None
-    )  # fmt: skip
+    unsure = {name: "its calls may be steps or parts of the image" for name, known in parts.items() if known is None}
+    equal = "which of its inputs come again is told by equal numbers alone"
     images = len(next(iter(meter.spikes.values())).totals)
     synops = sum((item.sums[:, ALL] for item in found.values()), np.zeros(images))
     spikes = sum((torch.stack(tally.totals).sum(1) for tally in meter.spikes.values()), torch.zeros(images))
@@ -232,7 +237,10 @@ def _cost(
         T=meter.steps,
         left_out=(
             *left_out(model, meter.trace, meter.steps, meter.kept),
-            *unsure,
+            *(
+                LeftOut(name=name, reason=reason, share=None, of="operations")
+                for name, reason in (*unsure.items(), *((name, equal) for name in by_numbers))
+            ),
             *strangers(model, meter.strangers, sum(neurons.values()), "number of spikes, AER bits or neurons' energy"),
         ),
     )

@@ -41,7 +41,7 @@ def same_inputs(images: Sequence[Image], others: Sequence[Image] = ()) -> dict[S
     """
     calls = max(map(len, images))
     longest = [image for image in images if len(image) == calls]
-    told = [*longest, *(other for other in others if list(map(_rows, other)) == list(map(_rows, longest[0])))]
+    told = [*longest, *_alike(longest[0], others)]
     first: dict[tuple[int, ...], Slot] = {}
     found: dict[Slot, Slot] = {}
     for call in range(calls):
@@ -68,26 +68,39 @@ def comes_again(same: Same) -> bool:
 
 
 def calls_on_noise(
-    model: nn.Module, inputs: Tensor, run: Callable[[CostMeter, Tensor], None]
-) -> dict[str, list[list[SiteCall]]]:
-    """Place -> its calls on random numbers in place of a few images, each in its least to largest value; none where the
-    network does not take them.
+    model: nn.Module, inputs: Tensor, run: Callable[[CostMeter, Tensor], None], of_data: bool
+) -> dict[str, list[Image]]:
+    """Place -> its calls on random numbers in place of a few images; none where the network does not take them.
 
     Parameters
     ----------
     run
         Runs inputs with a meter that counts.
+    of_data
+        Numbers that the images hold, for networks that take no others, instead of any in their range.
     """
+    noise = _of_data(inputs) if of_data else _in_range(inputs)
+    if noise is None:
+        return {}
     meter = CostMeter(model)
     try:
         with drawing(0, device_of(model, inputs.device)), meter.counting():
-            run(meter, _noise_like(inputs))
+            run(meter, noise)
     except ModelError:
         return {}
-    return {name: tally.images for name, tally in meter.sites.items()}
+    return {name: list(tally.images) for name, tally in meter.sites.items()}
 
 
-def _noise_like(inputs: Tensor) -> Tensor:
+def is_told(images: Sequence[Image], others: Sequence[Image]) -> bool:
+    """Whether any of the others is called as the longest of the images are."""
+    return bool(_alike(max(images, key=len), others))
+
+
+def _alike(image: Image, others: Sequence[Image]) -> list[Image]:
+    return [other for other in others if list(map(_rows, other)) == list(map(_rows, image))]
+
+
+def _in_range(inputs: Tensor) -> Tensor:
     chance = torch.Generator().manual_seed(0)
     if inputs.dtype == torch.bool:
         return (torch.rand(inputs.shape, generator=chance) < 0.5).to(inputs.device)
@@ -95,6 +108,13 @@ def _noise_like(inputs: Tensor) -> Tensor:
     high = low + 1 if high == low else high
     drawn = low + (high - low) * torch.rand(inputs.shape, generator=chance, dtype=torch.float64)
     return (drawn if inputs.is_floating_point() else drawn.round()).to(inputs)
+
+
+def _of_data(inputs: Tensor) -> Tensor | None:
+    """Each number as often as any other, so that little is blank; None where all are the same."""
+    values = inputs.flatten().unique()
+    places = torch.randint(len(values), inputs.shape, generator=torch.Generator().manual_seed(0))
+    return values[places.to(inputs.device)] if len(values) > 1 else None
 
 
 def _rows(call: SiteCall) -> int:
