@@ -235,6 +235,30 @@ def test_weights_that_are_no_setting(setting: object, message: str) -> None:
         QuantSpec(weights=setting)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("setting", "place", "message"),
+    [
+        ({"options": {"bits": 3}}, "options.bits", "is a key of gptq itself (bits = 2), got 3 as an option; give bits"),
+        ({"options": {"granularity": "tensor"}}, "options.granularity", "is a key of gptq itself"),
+        ({"options": {"method": "lsq"}}, "options.method", "is a key of gptq itself (levels = 'uniform')"),
+        ({"options": {"gird": "midtread"}}, "options.gird", "unknown key; did you mean 'grid'? known here: grid,"),
+        ({"options": {"grid": "mdtread"}}, "options.grid", "must be endpoint, midrise"),
+        ({"levels": "lqnett"}, "levels", "unknown weight method 'lqnett'; did you mean 'lqnet'?"),
+        ({"levels": "gptq"}, "levels", "those of gptq must be another method's, got 'gptq'"),
+    ],
+)
+def test_options_of_gptq_are_the_levels_own_and_their_place_is_told_once(
+    setting: dict[str, object], place: str, message: str
+) -> None:
+    given = {"method": "gptq", "bits": 2, **setting}
+    with pytest.raises(SpecError) as told:
+        QuantSpec(weights=given)
+    assert str(told.value).startswith(f"weights.{place}: {message}")
+    with pytest.raises(SpecError) as told:
+        QuantSpec.from_dict({"membrane": {"bits": 2}, "rules": [{"match": "fc", "weights": given}]})
+    assert str(told.value).startswith(f"rules[0].weights.{place}: {message}")
+
+
 def test_settings_of_the_other_target_are_refused() -> None:
     with pytest.raises(SpecError, match="membrane: takes no LSQWeights"):
         QuantSpec(membrane=WEIGHTS["lsq"](bits=2))  # type: ignore[arg-type, call-arg]

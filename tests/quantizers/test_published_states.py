@@ -150,5 +150,5 @@ def test_published_methods_refuse_what_they_cannot_be() -> None:
             MEMBRANES["squat"](bits=2, **options)
     with pytest.raises(SpecError, match=r"ratio 0\.5 and 8 bits, levels of squat coincide .* nearer to 1"):
         MEMBRANES["squat"](bits=8, spacing="zero", ratio=0.5)
-    with pytest.raises(SpecError, match=r"ratio must lie between 0 and 1, got 1"):
+    with pytest.raises(SpecError, match=r"ratio must lie above 0 and below 1, got 1"):
         MEMBRANES["squat"](bits=2, ratio=1.0)

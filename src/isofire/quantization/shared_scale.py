@@ -59,7 +59,8 @@ def weight_scale(model: nn.Module, name: str, inputs: Tensor) -> WeightScale:
     if not isinstance(quantizer, AffineQuantizer) or not _has_zero(quantizer):
         raise SpecError(
             f"{name!r} shares its scale with the weights of {layer!r}, whose levels must be multiples of one step, got "
-            f"{quantizer}; take weights with method 'lsq', or 'uniform' with grid 'midtread' or 'twos_complement'"
+            f"{type(quantizer).__name__}({quantizer.extra_repr()}); take weights with method 'lsq', or 'uniform' with "
+            "grid 'midtread' or 'twos_complement'"
         )
     affine = quantizer.affine()
     step = affine.step.double().expand(len(gains)) * gains.abs()

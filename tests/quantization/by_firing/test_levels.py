@@ -62,10 +62,20 @@ def test_three_levels_are_1_58_bits():
     assert QuantSpec(membrane=setting).hash() != QuantSpec(membrane=FiringMembrane(bits=2)).hash()
 
 
-@pytest.mark.parametrize("levels", [1, 2, 4, 5])
-def test_levels_that_bits_alone_say_or_cannot_tell_apart_are_refused(levels):
-    with pytest.raises(SpecError, match=f"between 2 and 4, .*got {levels}; leave it out"):
-        FiringMembrane(bits=2, levels=levels)
+@pytest.mark.parametrize(
+    ("bits", "levels", "told"),
+    [
+        (2, 1, "must be 3 with bits = 2, got 1; leave it out for all 4"),
+        (2, 2, "must be 3 with bits = 2, got 2; that many take bits = 1"),
+        (2, 4, "must be 3 with bits = 2, got 4; leave it out for all 4"),
+        (2, 5, "must be 3 with bits = 2, got 5; that many take bits = 3"),
+        (4, 8, "must be 9 to 15 with bits = 4, got 8; that many take bits = 3"),
+        (1, 2, "has no place with bits = 1, which are 2 levels, got 2; leave it out"),
+    ],
+)
+def test_levels_that_bits_alone_say_or_cannot_tell_apart_are_refused(bits: int, levels: int, told: str):
+    with pytest.raises(SpecError, match=f"levels {told}"):
+        FiringMembrane(bits=bits, levels=levels)
 
 
 def test_specs_from_before_levels_could_be_fewer_keep_their_hash():

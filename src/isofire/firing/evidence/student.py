@@ -16,7 +16,7 @@ def check_level(level: float) -> float:
         If it is not; also for 95, which is meant as 0.95.
     """
     if not 0 < level < 1:
-        raise SpecError(f"level must lie between 0 and 1, such as 0.95, got {level}")
+        raise SpecError(f"level must lie above 0 and below 1, such as 0.95, got {level}")
     return level
 
 

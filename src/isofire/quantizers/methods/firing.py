@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal
 
 from isofire.errors import SpecError
@@ -39,8 +40,11 @@ class FiringMembrane(MembraneSetting, frozen=True, kw_only=True, tag="firing"):
         own = channels if self.granularity == "channel" else 1
         fewer, most = 2 ** (self.bits - 1), 2**self.bits
         if self.levels is not None and not fewer < self.levels < most:
-            raise SpecError(
-                f"levels must lie between {fewer} and {most}, what {self.bits - 1} and {self.bits} bits tell apart, "
-                f"got {self.levels}; leave it out for all {most}"
-            )
+            fewest, cure = fewer + 1, f"leave it out for all {most}"
+            if self.bits == 1:
+                raise SpecError(f"levels has no place with bits = 1, which are 2 levels, got {self.levels}; {cure}")
+            span = f"{fewest} to {most - 1}" if fewest < most - 1 else f"{fewest}"
+            needed = math.ceil(math.log2(max(2, self.levels)))
+            cure = cure if self.levels == most or self.levels < 2 else f"that many take bits = {needed}"
+            raise SpecError(f"levels must be {span} with bits = {self.bits}, got {self.levels}; {cure}")
         return Levels(self.levels or most, granularity=self.granularity, channels=own, channel_axis=1)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import msgspec
 from torch import Tensor
 
+from isofire.conversion import MisfitError, shown, unknown_key
 from isofire.errors import SpecError
 from isofire.quantizers.base import Granularity, Quantizer
 from isofire.quantizers.compensated import round_compensated, round_up_to_a_factor
@@ -30,7 +31,7 @@ class GPTQWeights(WeightSetting, frozen=True, kw_only=True, tag="gptq"):
     levels
         That method: "uniform", "lsq", "lqnet", or another that is a fixed map of single values.
     options
-        Its further settings, such as ``{grid = "midtread"}``.
+        Its further settings, such as ``{grid = "midtread"}``; not bits and granularity, which stand beside them.
     damping
         Share of the mean diagonal of the second moments that is added to it.
     sweeps
@@ -66,10 +67,24 @@ class GPTQWeights(WeightSetting, frozen=True, kw_only=True, tag="gptq"):
     @property
     def base(self) -> WeightSetting:
         """The setting that gives the levels."""
-        if self.levels == "gptq" or WEIGHTS[self.levels] is type(self):
-            raise SpecError("the levels of gptq must be another method's, got 'gptq'; uniform is usual")
-        table = {**self.options, "method": self.levels, "bits": self.bits, "granularity": self.granularity}
-        setting = decode(table, WEIGHTS, "weights.options")
+        try:
+            kind = WEIGHTS[self.levels]
+        except SpecError as error:
+            raise MisfitError("levels", str(error)) from error
+        if kind is type(self):
+            raise MisfitError("levels", "those of gptq must be another method's, got 'gptq'", "; uniform is usual")
+        own = {"method": self.levels, "bits": self.bits, "granularity": self.granularity}
+        for key in self.options:
+            if key in own:
+                beside = "levels" if key == "method" else key
+                raise MisfitError(
+                    f"options.{key}",
+                    f"is a key of gptq itself ({beside} = {shown(own[key])}), got {shown(self.options[key])} as an "
+                    f"option; give {beside} beside options",
+                )
+            if key not in kind.__struct_fields__:
+                raise unknown_key(key, [name for name in kind.__struct_fields__ if name not in own], "options")
+        setting = decode({**self.options, **own}, WEIGHTS, "options")
         if setting.time_steps is not None:
             raise SpecError(f"gptq rounds weights that stay the same from step to step, {self.levels!r} changes them")
         return setting

@@ -95,7 +95,7 @@ class SquatMembrane(MembraneSetting, frozen=True, kw_only=True, tag="squat"):
                 f"lower={self.lower:g} and upper={self.upper:g}; snnTorch's are 0 and 0.2"
             )
         if self.ratio is not None and not 0 < self.ratio < 1:
-            raise SpecError(f"ratio must lie between 0 and 1, got {self.ratio:g}; leave it out for snnTorch's own")
+            raise SpecError(f"ratio must lie above 0 and below 1, got {self.ratio:g}; leave it out for snnTorch's own")
 
 
 def _part(steps: int, count: int, ratio: float) -> float:
