@@ -29,6 +29,7 @@ from isofire.quantization.plan import LayerAssignment, QuantPlan, make_plan
 from isofire.quantization.reestimate import reestimate_batch_norm
 from isofire.quantization.shared_scale import weight_scale
 from isofire.quantization.token_levels import tell_tokens
+from isofire.quantization.what_fires import note_what_fires_
 from isofire.quantizers import MembraneSetting, RangeObserver, WeightSetting
 from isofire.running import device_of, evaluating, forked, forward, statistics_of
 from isofire.spec import QuantSpec
@@ -125,6 +126,7 @@ def calibrate_model_(
                     if name in chosen:
                         try_weights(chosen[name], quantizer, original(model.get_submodule(name)))
                 model.__dict__[_CALIBRATED_ON] = work.images
+                note_what_fires_(model)
                 tell_tokens(model, batches[:1])
             else:
                 _calibrate_on_data_(model, spec, plan, membranes, data, max_images)

@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 import isofire
+from isofire.adapters import find_neurons
 from isofire.errors import ModelError
 from isofire.neurons import LIF, PerStep, Repeat
 from isofire.quantization import calibrate_, convert, prepare, prepare_
 from isofire.quantization.by_firing.fired import firing_of
+from isofire.quantization.fake_weights import weight_quantizers
 from isofire.spec import QuantSpec
 
 IMAGES = torch.randn(60, 5, generator=torch.Generator().manual_seed(0)) * 3
@@ -77,6 +79,52 @@ def test_where_nothing_was_written_over_the_second_calibration_is_the_first() ->
         drift = [float((now[name] - before[name]).abs().double().mean()) / (4 * len(IMAGES)) for name in now]
         assert told[-1] == pytest.approx(drift)
     assert told[0] == told[1]
+
+
+def moved_by_training(prepared: nn.Module) -> None:
+    # as an optimizer leaves it; quantizers may learn what they like
+    prepared.get_submodule("1.0").parametrizations["weight"].original.data.mul_(0.8)  # type: ignore[index,union-attr]
+
+
+def moved_norm(prepared: nn.Module) -> None:
+    prepared.get_submodule("3.1").running_mean.add_(0.1)  # type: ignore[operator,union-attr]
+
+
+@pytest.mark.parametrize(("moves", "norms"), [(moved_by_training, []), (moved_norm, [nn.BatchNorm1d(6)])])
+def test_weights_that_were_trained_since_are_not_taken_for_full_precision(moves: Any, norms: list[nn.Module]) -> None:
+    spec = QuantSpec(weights=LSQ, membrane=FIRING, reestimate_bn="never", first_layer="quantize")
+    prepared = calibrate_(prepare(network(*norms), spec), IMAGES)
+    calibrate_(isofire.calibrate(prepared, IMAGES), IMAGES)
+    for _, quantizer in weight_quantizers(prepared):
+        quantizer.step.data.mul_(1.1)  # type: ignore[operator,union-attr]
+    calibrate_(prepared, IMAGES)
+    moves(prepared)
+    for again in (prepared, copy.deepcopy(prepared)):
+        with pytest.raises(ModelError, match="calibrated before, and its weights, biases or norms have moved since"):
+            calibrate_(again, IMAGES)
+
+
+def test_levels_from_a_file_may_be_those_of_a_trained_network() -> None:
+    spec = QuantSpec(membrane=FIRING)
+    loaded = prepare(network(), spec)
+    loaded.load_state_dict(calibrate_(prepare(network(), spec), IMAGES).state_dict())
+    with pytest.raises(ModelError, match="in another process, and training may have moved its weights since"):
+        calibrate_(loaded, IMAGES)
+
+
+def test_rounded_constants_are_part_of_what_levels_are_held_against() -> None:
+    spec = QuantSpec(membrane=FIRING, thresholds={"method": "fixed", "bits": 4, "fraction": 1})
+    full, steps = network(), []
+    for _, (neuron, _) in find_neurons(full).items():
+        neuron.set_threshold_(torch.tensor(0.7))  # type: ignore[operator]
+    prepared = prepare(full, spec)
+    rounded = copy.deepcopy(full)
+    for _, (neuron, _) in find_neurons(rounded).items():
+        neuron.set_threshold_(torch.tensor(0.5))  # type: ignore[operator]
+    calibrate_(prepared, IMAGES, on_step=steps.append)
+    now, before = firing_of(prepared.eval(), [IMAGES]).counts, firing_of(rounded, [IMAGES]).counts
+    drift = [float((now[name] - before[name]).abs().double().mean()) / (4 * len(IMAGES)) for name in now]
+    assert [step.after for step in steps if step.done == "levels chosen"] == pytest.approx(drift)
 
 
 def test_a_calibration_that_failed_can_be_tried_again() -> None:
