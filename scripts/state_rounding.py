@@ -1,6 +1,6 @@
 """Ways of rounding a stored potential that isofire does not ship, because none of them wins; see docs/keep-firing.md.
 
-python -m scripts.state_rounding --root DATA [--steps 40]
+python -m scripts.state_rounding --root DATA [--steps 40] [--T 16]
 
 On the packaged CIFAR-10 network, with `anchored` states, one seed, and 1,000 images held out of the train split:
 rounding at random, the rounding error carried to the neighbour to the right or, in one more bit, to the next step; and,
@@ -21,7 +21,7 @@ import isofire
 from isofire.adapters import find_neurons
 from isofire.data import ImageSet, hold_out, load
 from isofire.firing import Observation, compare, observe
-from isofire.models import pretrained
+from isofire.models import build, pretrained
 from isofire.quantization import calibrate, prepare
 from isofire.quantizers import MEMBRANES, Levels, Quantizer, ste
 
@@ -114,6 +114,13 @@ def trained(base: nn.Module, train: ImageSet, steps: int, bits: Sequence[int], k
     return model.eval()
 
 
+def over(trained: nn.Module, T: int) -> nn.Module:
+    """A network of this package, run over other steps than it was trained with."""
+    network = build({**trained.__dict__["config"], "T": T})
+    network.load_state_dict(trained.state_dict())
+    return network.eval()
+
+
 def show(name: str, bits: str, seen: Observation, model: nn.Module, valid: ImageSet) -> None:
     found = compare(seen, model, valid, max_images=IMAGES)
     print(f"{name:<44} {bits:<8} {found}", flush=True)
@@ -122,12 +129,13 @@ def show(name: str, bits: str, seen: Observation, model: nn.Module, valid: Image
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", help="folder of CIFAR-10")
-    parser.add_argument("--steps", type=int, default=40, help="of training")
+    parser.add_argument("--steps", type=int, default=40, help="of training; 0: none")
+    parser.add_argument("--T", type=int, default=4, help="steps of the network")
     given = parser.parse_args()
     train, valid = hold_out(load("cifar10", "train", root=given.root), 5000, seed=0)
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
     images = train.take(order[:CALIBRATION])
-    base = pretrained("sew_resnet8-cifar10")
+    base = over(pretrained("sew_resnet8-cifar10"), given.T)
     seen = observe(base, valid, max_images=IMAGES)
     for bits in (1, 2, 3):
         for kind in (Levels, AtRandom, ToTheNeighbour, ToTheNextStep)[: 4 if bits < 3 else 1]:
@@ -136,7 +144,8 @@ def main() -> None:
             put_(model, bits, kind)
             width = f"{bits} + 1" if kind is ToTheNextStep else f"{bits}"
             show(f"after training alone, {kind.__name__}", width, seen, model, valid)
-    for kind, stages in ((Levels, (1,)), (Levels, (4, 2, 1)), (AtRandomInTraining, (1,))):
+    trainings = ((Levels, (1,)), (Levels, (4, 2, 1)), (AtRandomInTraining, (1,)))
+    for kind, stages in trainings if given.steps else ():
         model = trained(base, train, given.steps, stages, kind)
         show(f"{given.steps} steps, {kind.__name__}", ", ".join(map(str, stages)), seen, model, valid)
 

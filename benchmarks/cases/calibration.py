@@ -13,6 +13,8 @@ from isofire.quantization.presets import preset
 from isofire.study import run_cell
 
 IMAGES = 64
+ALL_THAT_COUNT = 256
+"""What layer by layer uses at most."""
 
 
 def calibration(given: Given) -> Rows:
@@ -27,6 +29,10 @@ def calibration(given: Given) -> Rows:
     for name, settings in specs.items():
         spec = isofire.QuantSpec.from_dict(settings)
         rows.run[name] = lambda spec=spec: isofire.quantize_(copy.deepcopy(trained()), spec, images)
+    two_bits, many = isofire.QuantSpec.from_dict(preset("keep-firing-2bit")), given.images(ALL_THAT_COUNT, "train")
+    rows.run[f"isofire, keep-firing-2bit, {ALL_THAT_COUNT} images"] = lambda: isofire.quantize_(
+        copy.deepcopy(trained()), two_bits, many
+    )
     return rows
 
 
@@ -46,8 +52,8 @@ def sweep_cell(given: Given) -> Rows:
 CASES = (
     Case(
         "calibration",
-        f"Quantizing the trained SEW-ResNet-8 on {IMAGES} images after training; base: weights of 4 bits by their "
-        "largest value.",
+        f"Quantizing the trained SEW-ResNet-8 after training, on {IMAGES} images where a row names no others; base: "
+        "weights of 4 bits by their largest value.",
         calibration, 2, 0,
     ),
     Case(
