@@ -483,6 +483,63 @@ def test_a_range_below_the_threshold_would_silence_every_neuron(net) -> None:
     prepare_(net, QuantSpec(membrane={"bits": 6, "range": [-1, 0.9], "placement": "post_reset"}))
 
 
+@pytest.mark.parametrize(
+    ("membrane", "told"),
+    [
+        (
+            {"method": "levels", "levels": [1.5, 2.0]},
+            "would fire at every step, whatever it is given: at pre_fire the lowest level, 1.5, reaches its threshold, "
+            "1 (rule 'default'); give levels with one below the threshold",
+        ),
+        # what equals the threshold fires
+        ({"method": "levels", "levels": [1.0, 2.0]}, "would fire at every step"),
+        (
+            {"bits": 2, "range": [2, 3]},
+            "would fire at every step, whatever it is given: at pre_fire the lowest level, 2",
+        ),
+        (
+            {"method": "levels", "levels": [5, 6, 7], "placement": "post_reset"},
+            "could store nothing below its threshold: at post_reset the lowest level, 5, reaches its threshold, 1, so",
+        ),
+        (
+            {"method": "levels", "levels": [0, 0.5]},
+            "could never fire: at pre_fire the highest level, 0.5, lies below its threshold, 1 (rule 'default'); give "
+            "levels with one above the threshold, or use placement 'post_reset'",
+        ),
+    ],
+)
+def test_levels_that_leave_a_neuron_no_choice_are_refused(net, membrane, told: str) -> None:
+    with pytest.raises(SpecError) as error:
+        prepare_(net, QuantSpec(membrane=membrane))
+    assert str(error.value).startswith(f"'fire1' {told}")
+    assert spec_of(net) is None
+
+
+def test_the_number_of_levels_that_data_put_below_the_threshold_has_a_cure_of_its_own(net, images) -> None:
+    # all states of the first layer lie a little above and below the threshold, and two levels at their means
+    with torch.no_grad():
+        net.conv1[1].weight.fill_(1.6)
+    membrane = {"method": "levels", "levels": 2}
+    for more in ({}, {"correct": "bias"}):
+        with pytest.raises(SpecError, match=r"'fire1' could never fire: .*; give the levels themselves with one above"):
+            isofire.quantize_(copy.deepcopy(net), QuantSpec(membrane=membrane, **more), images)
+
+
+@pytest.mark.parametrize("more", [{}, {"correct": "bias"}])
+def test_levels_off_all_states_are_told_when_the_data_are_seen(net, images, caplog, more) -> None:
+    far = {"method": "levels", "levels": [-9, -8], "placement": "post_reset"}
+    rules = [{"match": "fire1", "membrane": far}]
+    isofire.quantize_(copy.deepcopy(net), QuantSpec(rules=rules, **more), images)
+    told = [text for text in caplog.messages if "membrane states on a few images" in text]
+    assert len(told) == 1
+    assert "fire1: all " in told[0]
+    assert "lie above the highest of its levels, which go from -9 to -8" in told[0]
+    caplog.clear()
+    near = {"method": "levels", "levels": [-0.1, 0.5], "placement": "post_reset"}
+    isofire.quantize_(copy.deepcopy(net), QuantSpec(rules=[{"match": "fire1", "membrane": near}], **more), images)
+    assert not [text for text in caplog.messages if "membrane states" in text]
+
+
 def test_own_models_are_saved_and_loaded_converted(net, images, tmp_path) -> None:
     spec = QuantSpec(weights={"method": "lsq", "bits": 3}, membrane={"bits": 4, "range": "minmax"})
     fresh = copy.deepcopy(net)

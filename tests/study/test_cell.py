@@ -97,7 +97,7 @@ def test_post_training_is_quantize_with_the_drawn_images(baseline, splits):
 
 
 def test_a_row_says_how_many_images_calibration_looked_at(baseline, splits, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("isofire.quantization.calibration.BY_LAYER_IMAGES", 8)
+    monkeypatch.setattr("isofire.quantization.calibration.MOST_IMAGES", 8)
     by_layer = QuantSpec(weights={"method": "uniform", "bits": 4}, correct="bias")
     assert run(baseline, splits, by_layer, calibration_images=32).row["calibration_images"] == 8
     assert run(baseline, splits, WEIGHTS, calibration_images=32).row["calibration_images"] == 32

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import logging
-import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import parametrize
 
 from isofire.adapters import Adapter, adapter_of, run_self_test
 from isofire.convolution import guard_
-from isofire.errors import ModelError, SpecError
+from isofire.errors import ModelError
 from isofire.neurons import MembraneQuantizer
+from isofire.quantization.can_fire import check_can_fire
 from isofire.quantization.constants import attach_biases_, round_constants_
 from isofire.quantization.contract import build, try_states
-from isofire.quantization.diagnosis.thresholds import fires
 from isofire.quantization.own_forward import check_same_in_both_modes, check_uses_its_weight
 from isofire.quantization.plan import LayerAssignment, QuantPlan
 from isofire.quantization.temporal import make_temporal_
 from isofire.quantizers import MembraneSetting, Quantizer, Setting, WeightSetting
 from isofire.running import device_of, in_common, require_finite, same_storage
-
-_LOG = logging.getLogger(__name__)
 
 Membranes = list[tuple[LayerAssignment, MembraneQuantizer]]
 
@@ -108,46 +103,6 @@ def attach_membranes_(model: nn.Module, membranes: Membranes, undo: ExitStack) -
         neuron, adapter = model.get_submodule(choice.name), _adapter(model, choice.name)
         adapter.attach(neuron, membrane)
         undo.callback(adapter.detach, neuron)
-
-
-def check_can_fire(
-    model: nn.Module, choice: LayerAssignment, quantizer: Quantizer, largest: Tensor | None = None
-) -> None:
-    """Raise SpecError if at `pre_fire` no level reaches the threshold, so that the neurons could never fire; log it if
-    that holds for some channels only.
-
-    Parameters
-    ----------
-    largest
-        Largest full-precision state of each group: a group that does not fire by itself is no fault of its levels.
-    """
-    setting = choice.of(MembraneSetting)
-    if setting.placement != "pre_fire":
-        return
-    adapter = _adapter(model, choice.name)
-    threshold = float(adapter.threshold(model.get_submodule(choice.name)).max())
-    tops = quantizer.levels().amax(1).tolist()
-    fired = [True] * len(tops) if largest is None else [_fires(v, threshold, adapter) for v in largest.tolist()]
-    silenced = [top for top, did in zip(tops, fired, strict=True) if did and not _fires(top, threshold, adapter)]
-    if not silenced:
-        return
-    if len(silenced) < sum(fired):
-        text = "%s: %d of %d channels can no longer fire: at pre_fire their highest level lies below the threshold"
-        _LOG.warning(text, choice.name, len(silenced), len(tops))
-        return
-    equal = math.isclose(silenced[0], threshold, rel_tol=1e-6)
-    relation = "is no higher than" if equal else "lies below"
-    cure = "take another rule for the range" if setting.is_estimated else "widen the range"
-    raise SpecError(
-        f"{choice.name!r} could never fire: at pre_fire the highest level, {silenced[0]:g}, {relation} its threshold, "
-        f"{threshold:g}{', which it must exceed' if equal else ''} (rule {choice.rule!r}); {cure}, or use placement "
-        "'post_reset'"
-    )
-
-
-def _fires(membrane: float, threshold: float, adapter: Adapter) -> bool:
-    value, limit = torch.tensor([membrane, threshold], dtype=torch.float64)
-    return bool(fires(value, limit, adapter))
 
 
 def _weight_quantizers(model: nn.Module, plan: QuantPlan) -> list[tuple[LayerAssignment, Quantizer]]:

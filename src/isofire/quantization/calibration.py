@@ -15,11 +15,13 @@ from isofire.adapters import adapter_of, axis_by, from_rest, input_axis
 from isofire.batches import Data, read_batches, require_count
 from isofire.errors import ModelError, SpecError
 from isofire.neurons import MembraneQuantizer
-from isofire.quantization.attach import check_can_fire
 from isofire.quantization.by_firing.bypass import Bypass
 from isofire.quantization.by_firing.fired import firing_of
+from isofire.quantization.by_firing.images import MOST_IMAGES
 from isofire.quantization.by_firing.sequence import ByLayer, OnStep
+from isofire.quantization.can_fire import check_can_fire
 from isofire.quantization.contract import own_code, try_states, try_weights
+from isofire.quantization.diagnosis.clipped import tell_clipped
 from isofire.quantization.diagnosis.fault import LEAST_SPIKES
 from isofire.quantization.diagnosis.silence import why_silent
 from isofire.quantization.fake_weights import original, weight_quantizers
@@ -36,9 +38,6 @@ from isofire.spec import QuantSpec
 
 CALIBRATION_IMAGES = 1024
 CALIBRATION_BATCH = 128
-BY_LAYER_IMAGES = 256
-"""Of the calibration images, at most so many are used where layers are calibrated one after the other: each layer's
-inputs are kept while it is worked on, and is run hundreds of times."""
 _FEW = 8
 _CALIBRATED_ON = "_isofire_calibrated_on"
 
@@ -114,7 +113,7 @@ def calibrate_model_(
         with weights_used_as_they_are(model, [name for name, _ in weight_quantizers(model)]):
             if by_layer:
                 labels: list[Tensor] = []
-                batches = list(calibration_batches(model, data, min(max_images, BY_LAYER_IMAGES), labels))
+                batches = list(calibration_batches(model, data, min(max_images, MOST_IMAGES), labels))
                 tell_sorted(labels, data, by_batch=False)
                 anew = _reestimates(model, spec, plan)
                 # layers are run by themselves too, with the norms and quantizers that they apply
@@ -128,6 +127,7 @@ def calibrate_model_(
                 model.__dict__[_CALIBRATED_ON] = work.images
                 note_what_fires_(model)
                 tell_tokens(model, batches[:1])
+                tell_clipped(model, batches[0])
             else:
                 _calibrate_on_data_(model, spec, plan, membranes, data, max_images)
         _refuse_grown(model, spec, plan)
@@ -189,10 +189,18 @@ def _calibrate_on_data_(
         if not passes and next(weight_quantizers(model), None):
             # nothing is measured; how the network uses its weights is looked at all the same, on every image: a branch
             # may be taken by some only
-            _try_(model, data, max_images)
+            _try_(model, first.of(model, data, max_images))
+        elif not passes:
+            with forked(device_of(model)):
+                next(first.of(model, data, max_images), None)
+        if not passes:
+            # sorted images make nothing wrong
+            first.labels = []
     tell_sorted(first.labels, data, by_batch=anew)
     _name_silent(model, first.kept)
     tell_tokens(model, first.kept)
+    for inputs in first.kept:
+        tell_clipped(model, inputs)
 
 
 class _First:
@@ -237,10 +245,10 @@ def _silent_on_few(model: nn.Module, inputs: Tensor) -> bool:
         return True
 
 
-def _try_(model: nn.Module, data: Data | Tensor, max_images: int) -> None:
+def _try_(model: nn.Module, batches: Iterator[Tensor]) -> None:
     """Forward passes; they draw no random numbers, nor do the data."""
     with forked(device_of(model)):
-        for inputs in calibration_batches(model, data, max_images):
+        for inputs in batches:
             forward(model, inputs)
 
 
@@ -265,7 +273,8 @@ def _fit_membrane_(model: nn.Module, choice: LayerAssignment, inputs: Tensor) ->
     with own_code(choice, setting, "calibrate"):
         setting.calibrate(membrane.quantizer, membrane.observer)
     try_states(choice, membrane.quantizer, membrane.observer)
-    check_can_fire(model, choice, membrane.quantizer, membrane.observer.extremes()[:, 1])
+    low, high = membrane.observer.extremes().unbind(1)
+    check_can_fire(model, choice, membrane.quantizer, (low, high))
 
 
 @contextmanager

@@ -16,6 +16,24 @@ from isofire.errors import SpecError
 from isofire.quantizers.table import Table
 
 
+class TooFewPatchesError(SpecError):
+    """Fewer input patches than weights of an output: their second moments alone have no inverse.
+
+    Attributes
+    ----------
+    got, needed
+        Patches.
+    """
+
+    def __init__(self, got: int, needed: int, damping: float) -> None:
+        super().__init__(
+            f"the second moments of a layer's inputs have an inverse from as many input patches on as an output has "
+            f"weights, got {got} for {needed}; damping = {damping:g} would invent what the other directions cost, "
+            "however large it is"
+        )
+        self.got, self.needed = got, needed
+
+
 @torch.no_grad()
 def round_compensated(
     weight: Tensor, moment: Tensor, table: Table, *, damping: float = 0.01, sweeps: int = 8

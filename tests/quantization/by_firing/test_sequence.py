@@ -100,10 +100,40 @@ def test_too_few_images_for_the_inverse_are_told_and_nothing_is_left_half_done(n
     model = nn.Sequential(Repeat(2), PerStep(nn.Flatten(), nn.Linear(64, 32)), LIF(), PerStep(nn.Linear(32, 10)))
     before = copy.deepcopy(model.state_dict())
     spec = isofire.QuantSpec(weights=W2, first_layer="quantize")
-    with pytest.raises(SpecError, match=r"input patches.*got 40 for 64.*layer '1\.1'"):
+    told = (
+        r"got 40 for 64; damping = 0\.01 would .*layer '1\.1', rule 'default'.*calibrate on 32 images or more, not 20"
+    )
+    with pytest.raises(SpecError, match=told):
         quantize_(model, spec, images[:20])
     assert model.state_dict().keys() == before.keys()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_as_many_images_as_the_error_says_are_enough(images: Tensor):
+    def model() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(Repeat(2), PerStep(nn.Flatten(), nn.Linear(64, 32)), LIF(), PerStep(nn.Linear(32, 10)))
+
+    spec = isofire.QuantSpec(weights=W2, first_layer="quantize")
+    with pytest.raises(SpecError, match="calibrate on 32 images or more, not 31"):
+        quantize_(model(), spec, images[:31])
+    quantize_(model(), spec, images[:32])
+
+
+def test_a_layer_that_no_number_of_images_is_enough_for_is_told_its_way_out():
+    network = nn.Sequential(nn.Linear(300, 8), LIF(), nn.Linear(8, 3))
+    spec = isofire.QuantSpec(weights=W2, first_layer="quantize")
+    told = r"got 40 for 300.*; quantize the layer by another method by a rule, such as 'lsq', as the 256 images that"
+    with pytest.raises(SpecError, match=told):
+        quantize_(network, spec, torch.rand(1, 40, 300))
+
+
+def test_images_that_do_not_fit_are_not_asked_for(images: Tensor, monkeypatch: pytest.MonkeyPatch):
+    model = nn.Sequential(Repeat(2), PerStep(nn.Flatten(), nn.Linear(64, 32)), LIF(), PerStep(nn.Linear(32, 10)))
+    # 20 images of 64 numbers at two steps
+    monkeypatch.setattr("isofire.quantization.by_firing.images.MOST_BYTES", 20 * 2 * 64 * 4)
+    with pytest.raises(SpecError, match="as the 20 images that are used at most do not give so many"):
+        quantize_(model, isofire.QuantSpec(weights=W2, first_layer="quantize"), images)
 
 
 def test_the_trace_has_the_order_of_the_calls(network: nn.Module, images: Tensor):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,9 @@ from isofire.adapters import batch_first, find_neurons, from_rest, input_axis
 from isofire.quantization.by_firing.patches import KINDS
 from isofire.running import by_place, evaluating, forward, hooked
 
+MOST_IMAGES = 256
+"""Of the calibration images, at most so many are used where layers are calibrated one after the other: each layer's
+inputs are kept while it is worked on, and it is run hundreds of times."""
 MOST_BYTES = 512 * 2**20
 """What the inputs that are kept of a layer may take."""
 
@@ -46,3 +50,11 @@ def first_that_fit(model: nn.Module, batches: Sequence[Tensor]) -> tuple[list[Te
         kept.append(inputs.narrow(axis, 0, images))
         left -= images
     return kept, sum(x.shape[axis] for x in kept)
+
+
+def enough_images(images: int, most: int, got: int, needed: int) -> str:
+    """The cure where `images`, of `most` that can be used, gave a layer `got` input patches and it needs more."""
+    other = "quantize the layer by another method by a rule, such as 'lsq'"
+    if not got or (enough := math.ceil(images * needed / got)) > most:
+        return f"{other}, as the {most} images that are used at most do not give so many"
+    return f"calibrate on {enough} images or more, not {images}, or {other}"

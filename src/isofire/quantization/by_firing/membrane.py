@@ -26,7 +26,7 @@ def fit_membrane_(
     choice: LayerAssignment,
     replay: Replay,
     errors: Callable[[Tensor], Tensor],
-) -> Tensor | None:
+) -> tuple[Tensor, Tensor] | None:
     """Calibrate the membrane quantizer that the replayed neuron carries.
 
     Parameters
@@ -36,8 +36,8 @@ def fit_membrane_(
 
     Returns
     -------
-    Tensor or None
-        Largest full-precision state of each group; None where nothing was chosen from the states.
+    tuple of Tensor, or None
+        Smallest and largest full-precision state of each group; None where nothing was chosen from the states.
 
     Raises
     ------
@@ -50,12 +50,12 @@ def fit_membrane_(
     if not setting.is_estimated:
         return None
     observer, counts = observed(membrane, replay)
-    largest = observer.extremes()[:, 1]
+    low, high = observer.extremes().unbind(1)
     if not setting.chosen_by_firing:
         with own_code(choice, setting, "calibrate"):
             setting.calibrate(membrane.quantizer, observer)
         try_states(choice, membrane.quantizer, observer)
-        return largest
+        return low, high
     quantizer = membrane.quantizer
     assert isinstance(quantizer, Levels)
 
@@ -66,7 +66,7 @@ def fit_membrane_(
     rows = len(counts) if setting.granularity == "channel" else 1
     count = quantizer.values.shape[1]
     quantizer.set_table(search(of_table, count, states(membrane, replay, observer), rows))
-    return largest
+    return low, high
 
 
 def observed(membrane: MembraneQuantizer, replay: Replay) -> tuple[RangeObserver, Tensor]:

@@ -14,16 +14,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import find_neurons
+from isofire.adapters import find_neurons, input_axis
 from isofire.errors import ModelError, SpecError
 from isofire.neurons import MembraneQuantizer
-from isofire.quantization.attach import check_can_fire
 from isofire.quantization.by_firing.alone import unlike
 from isofire.quantization.by_firing.bias import Bias, bias_of
 from isofire.quantization.by_firing.bypass import Bypass
 from isofire.quantization.by_firing.correction import search_shift
 from isofire.quantization.by_firing.fired import firing_of
-from isofire.quantization.by_firing.images import first_that_fit
+from isofire.quantization.by_firing.images import MOST_IMAGES, enough_images, first_that_fit
 from isofire.quantization.by_firing.membrane import fit_membrane_
 from isofire.quantization.by_firing.normed import normed_layers
 from isofire.quantization.by_firing.objective import Objective, firing_error
@@ -31,6 +30,7 @@ from isofire.quantization.by_firing.patches import KINDS, moments
 from isofire.quantization.by_firing.reconstruct import Block, Rates, Rounded, rates_of
 from isofire.quantization.by_firing.replay import Replay
 from isofire.quantization.by_firing.trace import Call, calls_of, trace
+from isofire.quantization.can_fire import check_can_fire
 from isofire.quantization.contract import own_code, try_states
 from isofire.quantization.diagnosis.fault import LEAST_SPIKES
 from isofire.quantization.diagnosis.silence import reason
@@ -38,6 +38,7 @@ from isofire.quantization.fake_weights import original
 from isofire.quantization.plan import LayerAssignment
 from isofire.quantization.reestimate import reestimate_batch_norm
 from isofire.quantization.shared_scale import weight_scale
+from isofire.quantizers.compensated import TooFewPatchesError
 from isofire.quantizers.observer import RangeObserver
 from isofire.quantizers.setting import MembraneSetting, WeightSetting
 from isofire.running import statistics_of
@@ -99,11 +100,13 @@ class ByLayer:
     ----------
     images
         How many `run` looked at: those of the batches that fit, see `first_that_fit`.
+    most
+        How many it would look at if it had more.
     kept
         Layers whose biases may not be moved, as those that are quantized themselves.
     """
 
-    images = 0
+    images, most = 0, MOST_IMAGES
 
     def __init__(
         self,
@@ -138,7 +141,10 @@ class ByLayer:
         """
         steps: list[Step] = []
         with Bypass(self.model) as self.bypass, torch.no_grad():
-            self.batches, self.images = first_that_fit(self.model, self.batches)
+            given = self.batches
+            self.batches, self.images = first_that_fit(self.model, given)
+            if self.images < sum(inputs.shape[input_axis(self.model, inputs)] for inputs in given):
+                self.most = self.images
             self.look(firing_of(self.model, self.batches).counts)
             if any(item.of(WeightSetting).reconstruct for item in self.weights.values()):
                 self.rates = rates_of(self.model, self.batches)
@@ -189,6 +195,9 @@ class ByLayer:
                         seen.rows,
                         normed=normed,
                     )
+            except TooFewPatchesError as error:
+                cure = enough_images(self.images, self.most, error.got, error.needed)
+                raise SpecError(f"{error} (layer {name!r}, rule {choice.rule!r}); {cure}") from error
             except SpecError as error:
                 raise SpecError(f"{error} (layer {name!r})") from error
             if rounded.shape != held.shape:
@@ -258,8 +267,8 @@ class ByLayer:
             if setting.shares_scale:
                 self.share(choice, membrane, setting, self.batches[replay.reached])
             else:
-                largest = fit_membrane_(membrane, choice, replay, lambda counts: self.error(name, counts, objective))
-                check_can_fire(self.model, choice, membrane.quantizer, largest)
+                seen = fit_membrane_(membrane, choice, replay, lambda counts: self.error(name, counts, objective))
+                check_can_fire(self.model, choice, membrane.quantizer, seen)
             after = self.error(name, replay.counts())
             yield Step(name, "levels chosen", replay.as_rate(before), replay.as_rate(after))
             if self.correct:

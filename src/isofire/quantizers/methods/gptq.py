@@ -10,7 +10,7 @@ from torch import Tensor
 from isofire.conversion import MisfitError, shown, unknown_key
 from isofire.errors import SpecError
 from isofire.quantizers.base import Granularity, Quantizer
-from isofire.quantizers.compensated import round_compensated, round_up_to_a_factor
+from isofire.quantizers.compensated import TooFewPatchesError, round_compensated, round_up_to_a_factor
 from isofire.quantizers.registry import WEIGHTS, decode, register_weights
 from isofire.quantizers.setting import WeightSetting
 from isofire.quantizers.table import Table
@@ -113,15 +113,14 @@ class GPTQWeights(WeightSetting, frozen=True, kw_only=True, tag="gptq"):
 
         Raises
         ------
+        TooFewPatchesError
+            If there are fewer patches than weights of an output.
         SpecError
-            If there are fewer patches than weights of an output, or the levels are no fixed table.
+            If the levels are no fixed table.
         """
         flat = weight.detach().flatten(1)
         if rows < flat.shape[1]:
-            raise SpecError(
-                f"gptq needs at least as many input patches as weights of an output, got {rows} for {flat.shape[1]}; "
-                "calibrate on more images"
-            )
+            raise TooFewPatchesError(rows, flat.shape[1], self.damping)
         table = quantizer.table()
         if table is None:
             raise SpecError(f"gptq needs fixed levels, {self.levels!r} gives none; take uniform, lsq or lqnet")
