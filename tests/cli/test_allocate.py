@@ -29,7 +29,8 @@ def test_the_least_that_can_be_kept_to_is_said(run, trained, config):
     assert result.code == 2
     # the first layer: 4 kernels of 3 x 3 in 4 bits, and a 32-bit step each; the last one stays float
     text = json.loads(result.out)["error"]["message"]
-    assert "the limit weight_bytes = 1.024 cannot be met: with these bits the least is 34; raise it" in text
+    least = "with these bits the least is 0.0332 KiB (34 bytes); raise it"
+    assert f"the limit weight = 0.001 KiB (1.024 bytes) cannot be met: {least}" in text
 
 
 def test_accuracy_of_a_network_that_guesses_is_not_kept(run, tmp_path, monkeypatch):

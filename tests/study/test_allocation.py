@@ -65,7 +65,10 @@ def test_of_equal_drifts_the_smaller_is_taken():
 def test_a_budget_that_cannot_be_met_says_the_least():
     found = options(0)
     least = sum(o.bytes for o in found if o.bits == 1)
-    with pytest.raises(SpecError, match=f"total_bytes = 10 cannot be met: with these bits the least is {least:,.0f}"):
+    with pytest.raises(
+        SpecError,
+        match=rf"total = 0\.009766 KiB \(10 bytes\) cannot be met: .*is {least / 1024:.4g} KiB \({least:,.0f} bytes\)",
+    ):
         solve(found, Budget(total_bytes=10.0))
 
 
@@ -103,7 +106,7 @@ def test_a_network_is_given_bits_and_measured():
     assert other.made.bits["membrane", "stem_sn"] == 4
     assert other.state_bytes <= 500
     assert seen[0][1] == seen[-1][0] == seen[-1][1]
-    for text in ("allocate ", "equal bits, 2", "PTQ4SNN's rule", "state_bytes at most 500: kept"):
+    for text in ("allocate ", "equal bits, 2", "PTQ4SNN's rule", "state at most 0.4883 KiB (500 bytes): kept"):
         assert text in found.table()
     measured = found.to_dict()["measured"]
     assert measured[HEADLINE] == found.chosen.made.comparison.overall[HEADLINE]
@@ -139,7 +142,9 @@ def test_limits_that_only_together_are_too_much():
         Option(name="a", target="membrane", bits=1, bytes=1.0, drift=0.0, synops=9.0),
         Option(name="a", target="membrane", bits=2, bytes=9.0, drift=0.0, synops=1.0),
     ]
-    with pytest.raises(SpecError, match="each of total_bytes = 2, synops = 2 can be met, but no choice"):
+    with pytest.raises(
+        SpecError, match=r"each of total = 0\.001953 KiB \(2 bytes\), synops = 2 can be met, but no choice"
+    ):
         solve(found, Budget(total_bytes=2.0, synops=2.0))
 
 

@@ -78,3 +78,20 @@ class Tolerance(_Limits, frozen=True, kw_only=True):
 
     accuracy_drop: float | None = None
     floors: float | None = None
+
+
+def shown(name: str, amount: float) -> str:
+    """A limit's amount in the units that it may have been given in: bytes and KiB, or its own.
+
+    Examples
+    --------
+    >>> shown("total_bytes", 40960.0), shown("synops", 1234.5)
+    ('40 KiB (40,960 bytes)', '1,234')
+    """
+    number = f"{amount:,.0f}" if amount >= 100 else f"{amount:.4g}"
+    return f"{amount / 1024:,.4g} KiB ({number} bytes)" if name.endswith("_bytes") else number
+
+
+def title(name: str) -> str:
+    """What a limit is of: "total", "synops"."""
+    return name.removesuffix("_bytes")

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from isofire.spec import QuantSpec
+from isofire.study.allocation.budget import shown, title
 from isofire.study.allocation.measure import MEASURE, Bits, Made, Option
 from isofire.text_table import TableShown, TextTable
 
@@ -101,7 +102,7 @@ class Allocation(TableShown):
             TextTable(titles, rows).text(width),
             "",
             f"expected EMD, the sum of what each layer does alone: {self.expected['drift']:.5f}",
-            *(f"{name} at most {limit:,.6g}: {'kept' if self.kept[name] else 'NOT kept'}"
+            *(f"{title(name)} at most {shown(name, limit)}: {'kept' if self.kept[name] else 'NOT kept'}"
               for name, limit in self.limits.items()),
             *(f"{rule}: {reason}" for rule, reason in self.missing.items()),
         ]  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from isofire.errors import SpecError
-from isofire.study.allocation.budget import Budget
+from isofire.study.allocation.budget import Budget, shown, title
 from isofire.study.allocation.measure import Option
 
 
@@ -73,8 +73,8 @@ def least(options: Sequence[Option], limits: Mapping[str, Limit], cost: np.ndarr
         lowest = limit.start + sum(float(limit.weights[row > 0].min()) for row in rows)
         if lowest > limit.most:
             raise SpecError(
-                f"the limit {name} = {_number(limit.most)} cannot be met: with these bits the least is "
-                f"{_number(lowest)}; raise it, or give other bits to choose from"
+                f"the limit {title(name)} = {shown(name, limit.most)} cannot be met: with these bits the least is "
+                f"{shown(name, lowest)}; raise it, or give other bits to choose from"
             )
     constraints = [LinearConstraint(rows, 1, 1)]
     constraints += [
@@ -88,14 +88,10 @@ def least(options: Sequence[Option], limits: Mapping[str, Limit], cost: np.ndarr
         options={"mip_rel_gap": 0.0},
     )
     if found.x is None:
-        shown = ", ".join(f"{name} = {_number(limit.most)}" for name, limit in limits.items())
-        raise SpecError(f"each of {shown} can be met, but no choice of bits meets all of them; raise one")
+        told = ", ".join(f"{title(name)} = {shown(name, limit.most)}" for name, limit in limits.items())
+        raise SpecError(f"each of {told} can be met, but no choice of bits meets all of them; raise one")
     return [option for option, taken in zip(options, found.x, strict=True) if taken > 0.5]
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:
     return values / (float(np.abs(values).max()) or 1.0)
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.4g}"
