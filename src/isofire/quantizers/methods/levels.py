@@ -87,6 +87,9 @@ class LevelsMembrane(_Levels, MembraneSetting, frozen=True, kw_only=True, tag="l
 
     A potential on an edge takes the level below it. For a neuron that fires at v >= threshold, the edge that keeps the
     decision at `pre_fire` exact is therefore the float32 number just below the threshold.
+
+    Hardware: charge sees the full sum, and a table of L - 1 edges, or comparisons, gives the code; log2(L) bits are
+    stored from step to step. At `pre_fire` the level is what is compared with the threshold, at `post_reset` the sum.
     """
 
     bits: int | None = None
