@@ -62,11 +62,16 @@ class Arrival:
     perhaps: bool = False
 
     def fan_out(self, which: Which) -> Tensor:
-        """Synapses of each element, float64."""
+        """Synapses of each element, float64; a complex weight is two."""
         assert self.weight is not None
         assert self.fan is not None
         weight = self.weight.detach()
-        return self.fan((torch.ones_like(weight) if which == "all" else weight != 0).double())
+        if weight.is_complex() and not bool(weight.imag.any()):
+            weight = weight.real
+        if not weight.is_complex():
+            return self.fan((torch.ones_like(weight) if which == "all" else weight != 0).double())
+        parts = torch.view_as_real(weight.resolve_conj())
+        return self.fan((torch.ones_like(parts) if which == "all" else parts != 0).double().sum(-1))
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,15 @@ def without_sums_of_more(contacts: Sequence[Contact]) -> list[Contact]:
 
 def arrivals(name: str, args: Sequence[Any], output: Any, source: Callable[[Tensor], Source]) -> list[Arrival] | None:
     """What arrives at weights in the operation `name`; None if it multiplies with none."""
+    found = _arrivals(name, args, output, source)
+    if found and isinstance(output, Tensor) and output.is_complex():
+        # of two complex numbers four products are taken
+        return [replace(item, synapses=4 * item.synapses) if item.weight is None and item.synapses else item
+                for item in found]  # fmt: skip
+    return found
+
+
+def _arrivals(name: str, args: Sequence[Any], output: Any, source: Callable[[Tensor], Source]) -> list[Arrival] | None:
     if name in CONVOLUTIONS:
         return _convolved(args, source)
     if name in PRODUCTS:

@@ -226,9 +226,11 @@ def _cost(
     images = len(next(iter(meter.spikes.values())).totals)
     synops = sum((item.sums[:, ALL] for item in found.values()), np.zeros(images))
     spikes = sum((torch.stack(tally.totals).sum(1) for tally in meter.spikes.values()), torch.zeros(images))
-    memory = memory_of(model, neurons, meter.kept, meter.fixed)
+    memory = memory_of(model, neurons, meter.kept, meter.made.unnamed, meter.made.stored)
     return Cost(
-        synapses=tuple(_synapse_cost(name, item, meter.sites[name]) for name, item in found.items()),
+        synapses=tuple(
+            _synapse_cost(name, item, meter.sites[name], meter.made.read(name)) for name, item in found.items()
+        ),
         neurons=tuple(_neuron_cost(name, tally) for name, tally in meter.spikes.items()),
         synops=Percentiles.of(synops),
         spikes=Percentiles.of(torch.as_tensor(spikes).numpy()),
@@ -246,7 +248,7 @@ def _cost(
     )
 
 
-def _synapse_cost(name: str, found: Summed, tally: SiteTally) -> SynapseCost:
+def _synapse_cost(name: str, found: Summed, tally: SiteTally, weights: int) -> SynapseCost:
     sums = found.sums.sum(0)
     once, every = float(found.once.mean()), float(found.every.mean())
     return SynapseCost(
@@ -261,6 +263,7 @@ def _synapse_cost(name: str, found: Summed, tally: SiteTally) -> SynapseCost:
         density=float(sums[EVENTS] / sums[INPUTS]) if sums[INPUTS] else 1.0,
         effective=float(sums[ACTIVE] / sums[DENSE]) if sums[DENSE] else 1.0,
         fan_in=tally.fan_in,
+        weights=weights,
         through=tuple(sorted(tally.through)),
     )
 

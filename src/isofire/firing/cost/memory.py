@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from isofire.adapters import refuse_integers
+from isofire.firing.cost.numbers import Numbers, numbers_in, once, share_not_zero
+from isofire.firing.cost.stored import named_tensors
 from isofire.firing.record import spiking_adapters
 from isofire.quantization import make_plan, spec_of
 from isofire.quantization.on_levels import require_levels
 from isofire.quantization.temporal import TemporalLayer
 from isofire.quantizers import Setting, WeightSetting
-from isofire.running import in_common, statistics_of
+from isofire.running import statistics_of
 from isofire.spec import CONSTANT_TARGETS
 
 Weighted = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear | TemporalLayer
@@ -118,6 +119,7 @@ def memory_of(
     neurons: Mapping[str, int],
     kept: Mapping[str, Sequence[int]] | None = None,
     fixed: Mapping[str, Mapping[Any, tuple[int, int]]] | None = None,
+    made_of: Collection[frozenset[str]] = (),
 ) -> Memory:
     """Memory of a full-precision, prepared or quantized model, for one image at a time.
 
@@ -128,8 +130,11 @@ def memory_of(
     kept
         Layer that keeps states but does not spike -> numbers in each; see `isofire.adapters.find_keepers`.
     fixed
-        Place with weights that are no parameters (buffers, tensors of the model's own), which only a forward pass tells
-        from other buffers -> shape -> their number, and that of those that are not 0.
+        Place with weights that are none of the model's tensors, nor made of them -> shape -> their number, and that of
+        those that are not 0.
+    made_of
+        Names of the tensors that each of the weights is, or is made of, which only a forward pass tells from other
+        buffers and tensors of the model's own.
 
     Raises
     ------
@@ -142,7 +147,7 @@ def memory_of(
     plan = () if spec is None else make_plan(model, spec).choices
     choices = {choice.name: choice.setting for choice in plan if choice.target not in CONSTANT_TARGETS}
     biases = {choice.name: choice.setting for choice in plan if choice.target == "biases"}
-    stored = _Stored()
+    stored = Numbers()
     weights = {}
     for name, layer in model.named_modules():
         if not isinstance(layer, Weighted):
@@ -152,16 +157,17 @@ def memory_of(
         steps = None if setting is None else setting.time_steps
         channels = weight.shape[0 if steps is None else 1]
         weights[name] = WeightMemory(
-            weights=weight.numel(),
+            weights=numbers_in(weight),
             bits=_bits(setting),
             table_bits=0 if setting is None else FLOAT_BITS * setting.table_numbers(setting.groups(channels)),
             bias_bits=_bias_bits(biases.get(name), _own_biases(layer, stored)),
-            nonzero=float((weight != 0).double().mean()),
-            **stored.put(name, _held(layer, "weight"), weight.numel()),
+            nonzero=share_not_zero(weight),
+            **stored.put(name, _held(layer, "weight"), numbers_in(weight)),
         )
     batch_norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     norms = list(dict.fromkeys([*batch_norms, *statistics_of(model).values()]))
     others, vectors = _others(model, weights, norms, stored)
+    others |= _beside(model, made_of, {*weights, *others}, norms, stored)
     for name, shapes in (fixed or {}).items():
         place = f"{name} (fixed)" if name in weights | others else name
         others[place] = _fixed(*map(sum, zip(*shapes.values(), strict=True)))
@@ -183,7 +189,7 @@ def memory_of(
 
 
 def _others(
-    model: nn.Module, layers: Mapping[str, WeightMemory], norms: Sequence[_NormBase], stored: _Stored
+    model: nn.Module, layers: Mapping[str, WeightMemory], norms: Sequence[_NormBase], stored: Numbers
 ) -> tuple[dict[str, WeightMemory], int]:
     """Parameters that belong to no convolution, linear layer or batch norm: those with axes by name, and how many
     numbers the rest holds."""
@@ -197,18 +203,56 @@ def _others(
         if id(parameter) in counted:
             continue
         if parameter.ndim < 2:
-            vectors += parameter.numel() - stored.put(name, [parameter], parameter.numel())["shared"]
+            vectors += numbers_in(parameter) - stored.put(name, [parameter], numbers_in(parameter))["shared"]
             continue
         place = owner if own == "weight" and owner else name
         found[place] = WeightMemory(
-            weights=parameter.numel(),
+            weights=numbers_in(parameter),
             bits=FLOAT_BITS,
             table_bits=0,
             bias_bits=0,
-            nonzero=float((parameter.detach() != 0).double().mean()),
-            **stored.put(place, [parameter], parameter.numel()),
+            nonzero=share_not_zero(parameter),
+            **stored.put(place, [parameter], numbers_in(parameter)),
         )
     return found, vectors
+
+
+def _beside(
+    model: nn.Module,
+    made_of: Collection[frozenset[str]],
+    places: Collection[str],
+    norms: Sequence[_NormBase],
+    stored: Numbers,
+) -> dict[str, WeightMemory]:
+    """Tensors that weights are made of and that are no parameters, nor folded into what is stored already."""
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    tensors, in_norms = dict(named_tensors(model)), {id(item) for norm in norms for item in norm.buffers()}
+    found = {}
+    for name in [name for name in tensors if any(name in names for names in made_of) and name not in parameters]:
+        owner, _, own = name.rpartition(".")
+        held = once(tensors[name].detach())
+        # what torch makes a layer's weight of is in that weight
+        within = ".parametrizations." in f".{name}" or f"{name.rpartition('_')[0]}_orig" in parameters
+        if within or id(tensors[name]) in in_norms or not held.any() or _is_mask(name, made_of, tensors):
+            continue
+        place = owner if own == "weight" and owner else name
+        found[f"{place} (fixed)" if place in places else place] = WeightMemory(
+            weights=numbers_in(held),
+            bits=FLOAT_BITS,
+            table_bits=0,
+            bias_bits=0,
+            nonzero=share_not_zero(held),
+            **stored.put(place, [held], numbers_in(held)),
+        )
+    return found
+
+
+def _is_mask(name: str, made_of: Collection[frozenset[str]], tensors: Mapping[str, Tensor]) -> bool:
+    """Whether it holds 0 and 1 alone, which weights as many as they are tell by being 0."""
+    mask = tensors[name]
+    groups = [names - {name} for names in made_of if name in names]
+    beside = all(any(tensors[other].numel() >= mask.numel() for other in group) for group in groups)
+    return beside and bool(((mask == 0) | (mask == 1)).all())
 
 
 def _fixed(count: int, nonzero: int) -> WeightMemory:
@@ -220,11 +264,11 @@ def _bias_bits(setting: Setting | None, own: int) -> int:
     return _bits(setting) * own + (FLOAT_BITS * setting.table_numbers(1) if setting is not None and own else 0)
 
 
-def _own_biases(layer: Weighted, stored: _Stored) -> int:
+def _own_biases(layer: Weighted, stored: Numbers) -> int:
     """How many numbers its bias holds that no layer before it stores."""
     if layer.bias is None:
         return 0
-    return layer.bias.numel() - stored.put("", _held(layer, "bias"), layer.bias.numel())["shared"]
+    return numbers_in(layer.bias) - stored.put("", _held(layer, "bias"), numbers_in(layer.bias))["shared"]
 
 
 def _held(layer: nn.Module, which: str, *, with_tables: bool = False) -> list[nn.Parameter]:
@@ -233,48 +277,6 @@ def _held(layer: nn.Module, which: str, *, with_tables: bool = False) -> list[nn
     exact = {which, f"{which}_orig", f"{which}_g", f"{which}_v"} if which not in layer._parameters else {which}
     return [item for name, item in layer.named_parameters()
             if name in exact or name.startswith(inside if with_tables else f"{inside}original")]  # fmt: skip
-
-
-class _Stored:
-    """What parameters hold, number by number: some share a storage and no number, others are parts of one another."""
-
-    def __init__(self) -> None:
-        self._taken: dict[tuple[int, int], Tensor] = {}
-        self._holders: dict[tuple[int, int], list[tuple[str, Tensor]]] = {}
-
-    def put(self, name: str, parts: Sequence[Tensor], count: int) -> dict[str, Any]:
-        """`stored_in` and `shared` of the layer's `count` weights, which these parameters are, or are made of."""
-        before = [self._holder(x) for x in parts]
-        new = [self._put(name, x) for x in parts]
-        if parts and None not in before:
-            return {"stored_in": before[0], "shared": count}
-        return {"stored_in": None, "shared": count - new[0] if [x.numel() for x in parts] == [count] else 0}
-
-    def _holder(self, x: Tensor) -> str | None:
-        """The first of those before that hold all of its numbers."""
-        return next(
-            (
-                name
-                for name, whole in self._holders.get(_memory(x), ())
-                if x is whole or in_common(x, whole) == x.numel()
-            ),
-            None,
-        )
-
-    def _put(self, name: str, x: Tensor) -> int:
-        """How many of its numbers nothing before held."""
-        self._holders.setdefault(_memory(x), []).append((name, x))
-        size = x.untyped_storage().nbytes() // x.element_size()
-        taken = self._taken.setdefault(_memory(x), torch.zeros(size, dtype=torch.bool))
-        apart = [size if stride else 1 for size, stride in zip(x.shape, x.stride(), strict=True)]
-        places = taken.as_strided(apart, x.stride(), x.storage_offset())
-        found = places.numel() - int(places.sum())
-        places.fill_(True)
-        return found
-
-
-def _memory(x: Tensor) -> tuple[int, int]:
-    return x.untyped_storage()._cdata, x.element_size()
 
 
 def _kept(sizes: Sequence[int]) -> StateMemory:

@@ -17,6 +17,8 @@ from isofire.errors import ModelError
 from isofire.firing.cost.contacts import Arrival, Contact, Which, without_sums_of_more
 from isofire.firing.cost.events import Events, Source, is_whole
 from isofire.firing.cost.forms import Form
+from isofire.firing.cost.made_weights import MadeWeights
+from isofire.firing.cost.numbers import numbers_in
 from isofire.firing.cost.trace import Trace
 from isofire.running import hooked
 
@@ -90,8 +92,7 @@ class CostMeter:
         self.images = 0
         self.kept: dict[str, list[int]] = {}
         """Layer that does not spike -> numbers in each of its states, of one image."""
-        self.fixed: dict[str, dict[tuple[int, ...], tuple[int, int]]] = {}
-        """Place -> shape -> number of weights in it that are no parameters, and of those that are not 0."""
+        self.made = MadeWeights(self.trace)
         self.strangers: dict[str, tuple[str, float]] = {}
         """Module that isofire does not know as neurons -> how it gives spikes, and of how many neurons."""
         self.unsure: set[str] = set()
@@ -146,6 +147,7 @@ class CostMeter:
             number = size / (self.steps * images)
             if number > self.strangers.get(name, ("", 0.0))[1]:
                 self.strangers[name] = how, number
+        self.made.see([(contact.site, contact.arrival.weight) for contact, _, _ in self._calls])
         counted = 1 if alike else images
         seen: dict[str, list[list[SiteCall]]] = {}
         for contact, sums, keys in self._calls:
@@ -181,7 +183,7 @@ class CostMeter:
         return total
 
     def _keeps(self, name: str, layer: nn.Module, _inputs: Any, output: Any) -> None:
-        sizes = [math.ceil(state.numel() / self._together) for state in states_after(layer, output) or ()]
+        sizes = [math.ceil(numbers_in(state) / self._together) for state in states_after(layer, output) or ()]
         if sum(sizes) > sum(self.kept.get(name, ())):
             self.kept[name] = sizes
 
@@ -223,7 +225,6 @@ class CostMeter:
             self.trace.pause(False)
             return
         x = x.detach()
-        self._see_fixed(contact.site, arrival.weight)
         every, real = self._fan(arrival, "all"), self._fan(arrival, "nonzero")
         rows = _rows(x, arrival.axis)
         active = (rows != 0).double()
@@ -239,7 +240,10 @@ class CostMeter:
             unknown = counts.isnan()
             parts = [_times(counts.masked_fill(unknown, 0), fan) for fan in (every, real)]
             multiplied = _times(unknown.double(), every)
-        parts += [active.sum(1), _times(active, real), dense, torch.full_like(dense, rows.shape[1]), multiplied]
+        # of two complex numbers four products are taken, two of them by `fan`
+        twice = 2 if rows.is_complex() and bool(rows.imag.any()) else 1
+        sizes = torch.full_like(dense, rows.shape[1])
+        parts += [active.sum(1), twice * _times(active, real), twice * dense, sizes, twice * multiplied]
         summed = torch.stack(parts).cpu()
         keys = None
         if contact.source == Source.INPUT:
@@ -259,15 +263,6 @@ class CostMeter:
         work = hash((held, weight.shape, arrival.options, shape))
         # -0 is 0
         return [hash((work, _content(row))) for row in rows + 0]
-
-    def _see_fixed(self, site: str, weight: Tensor | None) -> None:
-        whole = None if weight is None else self.trace.fixed(weight)
-        if whole is None or tuple(whole.shape) in self.fixed.get(site, {}):
-            return
-        # what is laid out over images or places is stored once
-        sizes = [size if apart else 1 for size, apart in zip(whole.shape, whole.stride(), strict=True)]
-        once = whole.detach().as_strided(sizes, whole.stride(), whole.storage_offset())
-        self.fixed.setdefault(site, {})[tuple(whole.shape)] = once.numel(), int(once.count_nonzero())
 
     def _fan(self, arrival: Arrival, which: Which) -> Tensor:
         weight, x = arrival.weight, arrival.x

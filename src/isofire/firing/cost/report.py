@@ -45,6 +45,9 @@ class SynapseCost:
         Share of synapses and steps with a non-zero input and a non-zero weight; what is left is effective sparsity.
     fan_in
         Synapses that end in one output.
+    weights
+        Numbers that it reads as weights: those that are stored, or that are made of what is stored; 0 for products of
+        activations.
     through
         Operations between neurons and here that are not linear, such as maximum pooling: what they give is counted,
         value by value, so the operations depend on which spikes coincide.
@@ -61,6 +64,7 @@ class SynapseCost:
     density: float
     effective: float
     fan_in: int
+    weights: int = 0
     through: tuple[str, ...] = ()
 
     @property
@@ -170,8 +174,8 @@ class Cost(TableShown):
             LayerWork(
                 accumulates=(item.synops_nonzero if skip_zero_weights else item.synops).mean,
                 macs=item.macs(first_layer),
-                weights=self._stored(item.name)[0],
-                bits=self._stored(item.name)[1],
+                weights=max(item.weights, self._stored(item.name)[0]),
+                bits=self.bits_of(item.name),
                 fan_in=item.fan_in,
             )
             for item in self.synapses
@@ -183,7 +187,8 @@ class Cost(TableShown):
         return estimate(layers, neurons, at, constants)
 
     def _stored(self, name: str) -> tuple[int, int]:
-        """Weights of a place and bits of each; products of activations have none, and are as wide as floats."""
+        """Weights that are stored under a place's name and bits of each; what is made of others, and products of
+        activations, are as wide as floats."""
         held = self.memory.weights.get(name)
         return (0, FLOAT_BITS) if held is None else (held.weights, held.bits)
 

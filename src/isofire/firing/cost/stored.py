@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten_with_path
@@ -9,12 +11,18 @@ from torch.utils._pytree import tree_flatten_with_path
 from isofire.adapters import find_neurons
 from isofire.firing.cost.events import storage_of
 
+_OF_WEIGHT = re.compile(r"(?:(.+)\.)?(?:parametrizations\.weight\..+|weight(?:_orig|_mask|_g|_v|_u)?)")
+"""A layer's weight, and what torch makes it of (parametrized, pruned, normed)."""
+
 
 class Stored:
     """Of one model, as they are now; several may share a storage, each with its own part of it."""
 
     def __init__(self, model: nn.Module) -> None:
         self.named = named_tensors(model)
+        self._sizes = {name: tensor.numel() for name, tensor in self.named}
+        self._parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+        self._weighted = {_layer_of(name) for name, _ in self.named} - {None}
         self._by_memory: dict[int, list[tuple[str, Tensor]]] = {}
         for name, tensor in self.named:
             self._by_memory.setdefault(storage_of(tensor)._cdata, []).append((name, tensor))
@@ -32,9 +40,28 @@ class Stored:
         """Whether it is some of the numbers of one of them, such as a row."""
         return any(x.numel() < whole.numel() for _, whole in self.holders(x))
 
+    def learned(self, names: frozenset[str]) -> frozenset[str]:
+        """Those that are parameters."""
+        return names & self._parameters
+
+    def place_of_made(self, names: frozenset[str], module: str) -> str:
+        """Of weights that a module makes of tensors: the layer whose weight they all are, else the module; the largest
+        of them where the module has a weight of its own that is none of them."""
+        layers = {_layer_of(name) for name in names}
+        if len(layers) == 1 and None not in layers:
+            return layers.pop() or "(model)"
+        if names and module in self._weighted - layers:
+            return max(sorted(names), key=self._sizes.__getitem__)
+        return module or "(model)"
+
     def names(self, x: Tensor, among: frozenset[str]) -> frozenset[str]:
-        """Of parameters of which its memory was made, those of which it was."""
+        """Of tensors of which its memory was made, those of which it was."""
         return among & {name for name, _ in self.holders(x)} or among if len(among) > 1 else among
+
+
+def _layer_of(name: str) -> str | None:
+    found = _OF_WEIGHT.fullmatch(name)
+    return None if found is None else found[1] or ""
 
 
 def named_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:

@@ -134,15 +134,12 @@ class Trace(TorchDispatchMode):
         held = [tensor for _, tensor in self._stored.holders(weight)]
         return None if not held or any(map(torch.is_inference, held)) else sum(tensor._version for tensor in held)
 
-    def fixed(self, weight: Tensor) -> Tensor | None:
-        """All of the weights that a contact's are part of, where none of them is a parameter: a buffer, a tensor of the
-        model's own, or one made of these; None for weights made of parameters, and for a state at rest."""
-        if self._made_of(weight):
-            return None
-        whole = next((tensor for _, tensor in self._stored.holders(weight)), weight)
-        return whole if bool(whole.any()) else None
+    def whole(self, weight: Tensor) -> Tensor:
+        """The tensor of the model that weights are a view of; themselves where they are none."""
+        return next((tensor for _, tensor in self._stored.holders(weight)), weight)
 
-    def _made_of(self, x: Tensor) -> frozenset[str]:
+    def made_of(self, x: Tensor) -> frozenset[str]:
+        """Names of the model's tensors that it is, or was made of: parameters, buffers, tensors of the model's own."""
         return self._stored.names(x, self._memory.made_of(x))
 
     def run(self, inputs: Tensor, forward: Callable[[nn.Module, Tensor], Any]) -> Any:
@@ -154,10 +151,8 @@ class Trace(TorchDispatchMode):
         self.uses.clear()
         self.unknown_spikes = UnknownSpikes()
         self.own_states.clear()
-        registered = {id(item) for item in self.model.parameters()}
         for name, tensor in self._stored.named:
-            own = frozenset((name,)) if id(tensor) in registered else frozenset[str]()
-            self._memory.write(tensor, Source.WEIGHTS, made_of=own)
+            self._memory.write(tensor, Source.WEIGHTS, made_of=frozenset((name,)))
         self._memory.write(inputs, Source.INPUT, counted(inputs, LEVELS))
         with torch.no_grad(), Leaving(self._left), self._same_padding, self:
             return forward(self.model, inputs)
@@ -218,10 +213,11 @@ class Trace(TorchDispatchMode):
     def _follow(self, call: Call, source: Source, outputs: list[Tensor]) -> None:
         found: Events | list[Events] = NONE
         given = [x for x in tree_leaves((call.args, call.options)) if isinstance(x, Tensor)]
-        made_of = frozenset[str]().union(*map(self._made_of, given))
+        made_of = frozenset[str]().union(*map(self.made_of, given))
+        learned = self._stored.learned(made_of)
         ways: Ways | None = None
         if sites := self._arrive(call.name, call.args, call.output, self._memory.source):
-            self.uses.counted |= made_of
+            self.uses.counted |= learned
             ways = self.own_states.through(sites[0], call.place, map(self._memory.ways, given))
         elif source >= Source.INPUT:
             found = self._written_out.straight_through(call) or propagate(call)
@@ -230,24 +226,26 @@ class Trace(TorchDispatchMode):
             ways = self.own_states.after(call, came)
             if unknown := not_known(call):
                 self.unknown[self._position.module, unknown] = None
-            elif made_of and work_not_counted(call):
-                self.uses.lose(made_of, call.name)
+            elif learned and work_not_counted(call):
+                self.uses.lose(learned, call.name)
             if work := self._written_out.works(call, found, self._stored.is_part):
                 held = frozenset(name for name, _ in self._stored.holders(work[0]))
-                self.uses.lose(self._made_of(work[0]) or held, work[1])
+                self.uses.lose(self._stored.learned(self.made_of(work[0])) or held, work[1])
             self._written_out.keep(call)
             self._tell(self._written_out.each_with_each(call), self._memory.source)
         elif source == Source.WEIGHTS:
             self.uses.see_parts(call, self._stored.named)
         events = found if isinstance(found, list) else [found, *[NONE] * len(outputs)]
         for tensor, item in zip(outputs, events, strict=False):
-            self._memory.write(tensor, source, item, made_of if source == Source.WEIGHTS else frozenset(), ways)
+            # a mask made of a buffer is folded into the weights that are 0 by it
+            names = learned if tensor.dtype == torch.bool else made_of
+            self._memory.write(tensor, source, item, names if source == Source.WEIGHTS else frozenset(), ways)
 
     def _left(self, x: Tensor, how: str) -> None:
         if self._paused or self._position.neuron is not None:
             return
         if self._memory.source(x) == Source.WEIGHTS:
-            self.uses.lose(self._made_of(x), f"{how}(), outside of torch")
+            self.uses.lose(self._stored.learned(self.made_of(x)), f"{how}(), outside of torch")
         elif self._memory.source(x) >= Source.INPUT:
             self.uses.leave(self._position.module, how)
 
@@ -308,7 +306,7 @@ class Trace(TorchDispatchMode):
             return f"{module} {ACTIVATIONS}".strip()
         names = [name for name, _ in self._stored.holders(weight)]
         if not names:
-            return module or "(model)"
+            return self._stored.place_of_made(self.made_of(weight), module)
         name = next((item for item in names if item.rpartition(".")[0] == module), names[0])
         owner, _, own = name.rpartition(".")
         return owner if own == "weight" and owner else name
