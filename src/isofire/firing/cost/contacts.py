@@ -91,6 +91,8 @@ class Contact:
         First axes of what the module was given in which it happens; empty where rows are known to lie otherwise.
     constant
         Whether what arrived depends on nothing: a state at rest, a bias unit.
+    inside
+        Whether it happened in a neuron.
     """
 
     site: str
@@ -100,6 +102,7 @@ class Contact:
     neuron_calls: int
     lead: tuple[int, ...]
     constant: bool = False
+    inside: bool = False
 
 
 def without_sums_of_more(contacts: Sequence[Contact]) -> list[Contact]:

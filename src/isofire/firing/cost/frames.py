@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from itertools import zip_longest
@@ -39,26 +39,26 @@ def holds_steps(model: nn.Module, inputs: Tensor, axis: int) -> bool:
         If the model fails on the inputs, or on all inputs that differ from them in their last part alone; or, where
         that comes late, in their first.
     """
-    before = _currents(model, inputs)
+    before = currents(model, inputs)
     steps = max(map(len, before.values()), default=1)
     if steps == 1:
         return False
     for place, size in enumerate(inputs.shape):
         if place != axis and size >= steps:
             last = size // steps
-            part = _onset(before, _currents_of_others(model, inputs, place, last))
+            part = onset(before, _currents_of_others(model, inputs, place, last))
             if part and part > _onset_of_all(model, inputs, before, place, last):
                 return True
     return False
 
 
-def _onset_of_all(model: nn.Module, inputs: Tensor, before: _Currents, axis: int, size: int) -> int:
+def _onset_of_all(model: nn.Module, inputs: Tensor, before: Currents, axis: int, size: int) -> int:
     """The step that any part of the inputs reaches; of the first part where the model takes no other whole."""
     try:
         found = _currents_of_others(model, inputs, axis, inputs.shape[axis])
     except ModelError:
         found = _currents_of_others(model, inputs, axis, size, first=True)
-    return _onset(before, found) or 0
+    return onset(before, found) or 0
 
 
 def calls_are_steps(model: nn.Module, inputs: Tensor, site: str, calls: int) -> bool | None:
@@ -72,20 +72,20 @@ def calls_are_steps(model: nn.Module, inputs: Tensor, site: str, calls: int) -> 
     site
         Name of the module that holds the layer's weights, or of the parameter.
     """
-    before = _currents(model, inputs)
+    before = currents(model, inputs)
     modules, parameters = dict(model.named_modules()), dict(model.named_parameters())
     weights = [parameters[site]] if site in parameters else [*modules[site].parameters()] if site in modules else []
 
-    def onset(call: int) -> int | None:
+    def first_step(call: int) -> int | None:
         for change in (_Calls(modules.get(site), call).changing(), _Products(weights, call)):
             with change:
-                found = _onset(before, _currents(model, inputs))
+                found = onset(before, currents(model, inputs))
             if found is not None:
                 return found
         return None
 
-    last = onset(calls)
-    return None if last is None else last > (onset(1) or 0)
+    last = first_step(calls)
+    return None if last is None else last > (first_step(1) or 0)
 
 
 class _Calls:
@@ -122,7 +122,7 @@ class _Products(TorchDispatchMode):
         return output
 
 
-def _onset(before: _Currents, after: _Currents) -> int | None:
+def onset(before: Currents, after: Currents) -> int | None:
     """The first step in which neurons are given something else, or nothing; None where there is none."""
     found = [
         next((step for step, (a, b) in enumerate(zip_longest(given, after[name])) if a != b), None)
@@ -134,14 +134,14 @@ def _onset(before: _Currents, after: _Currents) -> int | None:
     return min([*elsewhere, *(step for step in found if step is not None)], default=None)
 
 
-def _currents_of_others(model: nn.Module, inputs: Tensor, axis: int, size: int, *, first: bool = False) -> _Currents:
+def _currents_of_others(model: nn.Module, inputs: Tensor, axis: int, size: int, *, first: bool = False) -> Currents:
     """What arrives when the last places of an axis, or the first, hold something else that the model takes."""
     error = None
     # a model that takes only some numbers, one of each row say, may take those of the other end
     for other in (_with_another_end, _with_the_other_end):
         try:
             changed = other(inputs.flip(axis), axis, size).flip(axis) if first else other(inputs, axis, size)
-            return _currents(model, changed)
+            return currents(model, changed)
         except ModelError as failed:
             error = failed
     part = f"{'first' if first else 'last'} {size} along axis {axis}"
@@ -169,12 +169,13 @@ def _with_the_other_end(inputs: Tensor, axis: int, size: int) -> Tensor:
     return other
 
 
-_Currents = dict[str, list[bytes]]
+Currents = dict[str, list[bytes]]
 """Layer of neurons -> what arrives at it in each step."""
 
 
-def _currents(model: nn.Module, inputs: Tensor) -> _Currents:
-    found: _Currents = {}
+def currents(model: nn.Module, inputs: Tensor, run: Callable[[nn.Module, Tensor], Any] = forward) -> Currents:
+    """What arrives at each layer of neurons, the network run from rest."""
+    found: Currents = {}
 
     def note(name: str, adapter: Adapter) -> Any:
         def hook(neuron: nn.Module, given: Any, output: Any) -> None:
@@ -189,7 +190,7 @@ def _currents(model: nn.Module, inputs: Tensor) -> _Currents:
     with evaluating(model), from_rest(model), torch.no_grad(), drawing(0, device):
         neurons = spiking_adapters(model).items()
         with hooked(neuron.register_forward_hook(note(name, adapter)) for name, (neuron, adapter) in neurons):
-            forward(model, inputs.clone().to(device))
+            run(model, inputs.clone().to(device))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from isofire.adapters import axis_by, input_axis
 from isofire.batches import Data, read_batches
 from isofire.errors import ModelError
+from isofire.firing.cost.all_steps import work_on_all_steps, worked_on_again
 from isofire.firing.cost.frames import calls_are_steps, holds_steps
 from isofire.firing.cost.left_out import LeftOut, left_out, strangers
 from isofire.firing.cost.memory import memory_of
@@ -80,7 +81,8 @@ def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None,
             ({}, []) if frames else _same(model, meter, few, lambda one, inputs: way.run(one, inputs, axis))
         )
         parts = {} if frames else _parts(model, meter, few, same)
-    return _cost(model, meter, frames, same, parts, by_numbers)
+        at_once = set[str]() if frames else work_on_all_steps(model, few, worked_on_again(meter, parts))
+    return _cost(model, meter, frames, same, parts, by_numbers, at_once)
 
 
 def _same(
@@ -213,11 +215,18 @@ def _cost(
     same: Mapping[str, Mapping[Slot, Slot]],
     parts: Mapping[str, bool | None],
     by_numbers: Sequence[str],
+    at_once: Collection[str],
 ) -> Cost:
     neurons = {name: tally.neurons for name, tally in meter.spikes.items()}
     found = {
         name: summed(
-            tally, same.get(name, {}), meter.steps, frames=frames, stepped=meter.stepped, loops=parts.get(name)
+            tally,
+            same.get(name, {}),
+            meter.steps,
+            frames=frames,
+            stepped=meter.stepped,
+            loops=parts.get(name),
+            at_once=name in at_once,
         )
         for name, tally in meter.sites.items()
     }

@@ -43,6 +43,8 @@ class SiteCall:
         Keys of the r inputs, where they come from the image alone or are constant; equal keys are equal inputs.
     constant
         Whether they depend on nothing, not even on the image.
+    inside
+        Whether it happened in a neuron, which is given what it works on at each step, or all of it at once.
     """
 
     sums: Tensor
@@ -52,6 +54,7 @@ class SiteCall:
     neuron_calls: int
     static: tuple[int, ...] | None
     constant: bool = False
+    inside: bool = False
 
 
 @dataclass
@@ -304,7 +307,7 @@ class CostMeter:
         real = not counted or bool(sums[REAL].any())
         by_value = bool(contact.events.through)
         return [
-            SiteCall(part, counted, real, by_value, contact.neuron_calls, known, contact.constant)
+            SiteCall(part, counted, real, by_value, contact.neuron_calls, known, contact.constant, contact.inside)
             for part, known in zip(summed.view(len(sums), images, width).unbind(1), static, strict=True)
         ]
 

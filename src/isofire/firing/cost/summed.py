@@ -21,7 +21,16 @@ class Summed:
     counted: bool
 
 
-def summed(tally: SiteTally, same: Same, steps: int, *, frames: bool, stepped: bool, loops: bool | None) -> Summed:
+def summed(
+    tally: SiteTally,
+    same: Same,
+    steps: int,
+    *,
+    frames: bool,
+    stepped: bool,
+    loops: bool | None,
+    at_once: bool = False,
+) -> Summed:
     """Add up the calls of a site.
 
     Parameters
@@ -37,6 +46,8 @@ def summed(tally: SiteTally, same: Same, steps: int, *, frames: bool, stepped: b
     loops
         Whether calls between which no neuron runs are steps, and not parts of an image that every step sees; None where
         nobody asked.
+    at_once
+        Whether a call works on all steps.
     """
     calls = max(map(len, tally.images))
     by_slot = [[image[slot] for image in tally.images if slot < len(image)] for slot in range(calls)]
@@ -49,8 +60,8 @@ def summed(tally: SiteTally, same: Same, steps: int, *, frames: bool, stepped: b
     for image in tally.images:
         its = [_kept(call, sure) for call, sure in zip(image, counted, strict=False)]
         rows.append(sum((call.sums.sum(1).numpy() for call in its), np.zeros(REAL + 1)))
-        looped = len(image) == steps > 1 if loops is None else loops
-        first, second = _multiplications(its, same, steps, frames=frames, stepped=stepped, looped=looped)
+        again = 1 if at_once or is_again(its, steps, stepped=stepped, loops=loops) else steps
+        first, second = _multiplications(its, same, again, frames=frames)
         once.append(first)
         every.append(second)
         found = _events(image, steps)
@@ -64,6 +75,20 @@ def summed(tally: SiteTally, same: Same, steps: int, *, frames: bool, stepped: b
 def is_lone(call: SiteCall) -> bool:
     """Whether it sees something of the image, all at once."""
     return call.static is not None and len(call.static) == 1 and not call.constant
+
+
+def is_again(calls: Image, steps: int, *, stepped: bool, loops: bool | None) -> bool:
+    """Whether what a place sees of the image all at once is worked on at each step already, or is more than one image.
+
+    Where neurons run between calls of a layer, that is a loop over time if they see single steps (`stepped`), and other
+    images if they see all. What a neuron does is part of its steps.
+    """
+    lone = [call for call in calls if is_lone(call) and call.sums[REAL].any()]
+    if lone and all(call.inside for call in lone):
+        return True
+    if len({call.neuron_calls for call in lone}) > 1:
+        return stepped
+    return len(calls) == steps > 1 if loops is None else loops
 
 
 def _counted(by_slot: list[list[SiteCall]]) -> list[bool]:
@@ -83,15 +108,12 @@ def _kept(call: SiteCall, counted: bool) -> SiteCall:
     return replace(call, sums=sums)
 
 
-def _multiplications(
-    calls: Image, same: Same, steps: int, *, frames: bool, stepped: bool, looped: bool
-) -> tuple[float, float]:
+def _multiplications(calls: Image, same: Same, again: int, *, frames: bool) -> tuple[float, float]:
     """Multiply-accumulates of one image, with each input that comes from the image alone worked on once, and at every
     step.
 
-    What a forward does once with the image is reused, and so is taken T times for the latter; not so what depends on
-    nothing (a state at rest), nor a first step of weights that are used at each (`looped`). Where neurons run between
-    calls of a layer, that is a loop over time if they see single steps (`stepped`), and other images if they see all.
+    What a forward does once with the image is reused, and so is taken T times for the latter (`again`); not so what
+    depends on nothing (a state at rest), a first step of weights that are used at each, nor what is done for all steps.
     """
     executed = sum(map(_real, calls))
     if frames:
@@ -101,9 +123,7 @@ def _multiplications(
     moving = executed - sum(map(_real, static))
     amounts = [call.sums[REAL].tolist() for call in calls]
     once = sum(amounts[place][row] for place, row in first_seen(calls, same))
-    between = len({call.neuron_calls for call in lone}) > 1
-    again = stepped if between else looped
-    every = sum(map(_real, lone)) * (1 if again else steps) + sum(_real(call) for call in static if not is_lone(call))
+    every = sum(map(_real, lone)) * again + sum(_real(call) for call in static if not is_lone(call))
     return once + moving, every + moving
 
 

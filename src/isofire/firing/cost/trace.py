@@ -86,6 +86,8 @@ class Trace(TorchDispatchMode):
         self.own_states = OwnStates()
         self.unknown_spikes = UnknownSpikes()
         self.neuron_calls = 0
+        self.change: Callable[[str, Tensor], None] | None = None
+        """Called with each place outside of neurons and what it gives, which it may write into."""
         self._memory = EventMemory()
         self._paused = False
         self._position = Position(model)
@@ -272,6 +274,10 @@ class Trace(TorchDispatchMode):
             self._same_padding.within(item) for item in found or () if not item.perhaps or self.is_stored(item.weight)
         ]
         self._tell(found, source)
+        if self.change is not None and neuron is None and isinstance(output, Tensor):
+            with torch.no_grad():
+                for item in found:
+                    self.change(self._site(item.weight), output)
         return ["" if item.weight is None else self._site(item.weight) for item in found if not item.perhaps]
 
     def _tell(self, found: list[Arrival], source: Callable[[Tensor], Source]) -> None:
@@ -292,6 +298,7 @@ class Trace(TorchDispatchMode):
                     self.neuron_calls,
                     self._position.lead,
                     item.x is not None and origin < Source.INPUT,
+                    neuron is not None,
                 )
             )
 

@@ -1,0 +1,117 @@
+"""Layers that work on all steps in one call: run at every step, their products are no more than they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from isofire.firing.cost import measure_cost
+from isofire.neurons import LIF
+
+STEPS, INPUTS, WIDE = 4, 12, 8
+DATA = torch.rand(5, INPUTS, generator=torch.Generator().manual_seed(0)), torch.arange(5) % 3
+
+
+class Net(nn.Module):
+    """Currents [T, N, features] that a first part makes of static images."""
+
+    def __init__(self, make: Callable[[Net, Tensor], Tensor], width: int = WIDE) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.make, self.fire, self.head = make, LIF(), nn.Linear(width, 3)
+        self.into, self.wide = nn.Linear(INPUTS, WIDE), nn.Linear(INPUTS, WIDE * STEPS)
+        self.mix, self.over = nn.Linear(STEPS, STEPS), nn.Conv1d(WIDE, WIDE, 3)
+        self.of_each, self.when = nn.Parameter(torch.randn(STEPS, INPUTS, WIDE)), nn.Parameter(torch.rand(STEPS, 1, 1))
+        self.image = nn.Conv2d(1, 2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.fire(3 * self.make(self, x).contiguous()))
+
+
+def steps(x: Tensor) -> Tensor:
+    return x.expand(STEPS, *x.shape)
+
+
+def coded(x: Tensor, *, large_first: bool) -> Tensor:
+    """Each number once, at a step that its size tells."""
+    size = x.sigmoid()
+    at = ((1 - size if large_first else size) * STEPS).long().clamp(max=STEPS - 1)
+    return torch.stack([(at == step).float() for step in range(STEPS)])
+
+
+ALL_STEPS: dict[str, tuple[Callable[[Net, Tensor], Tensor], dict[str, tuple[int, int]]]] = {
+    "over time": (
+        lambda net, x: net.mix(steps(net.into(x)).permute(1, 2, 0)).permute(2, 0, 1),
+        {"into": (96, 384), "mix": (128, 128)},
+    ),
+    "over time, steps that differ": (
+        lambda net, x: net.mix((steps(net.into(x)) + net.when).permute(1, 2, 0)).permute(2, 0, 1),
+        {"into": (96, 384), "mix": (128, 128)},
+    ),
+    "from the left": (
+        lambda net, x: (net.mix.weight @ (steps(net.into(x)) + net.when).flatten(1)).unflatten(1, (len(x), WIDE)),
+        {"into": (96, 384), "mix": (128, 128)},
+    ),
+    "convolved over time": (
+        lambda net, x: net.over(F.pad((steps(net.into(x)) + net.when).permute(1, 2, 0), (2, 0))).permute(2, 0, 1),
+        {"into": (96, 384), "over": (768, 768)},
+    ),
+    "all at once": (lambda net, x: net.wide(x).unflatten(1, (STEPS, WIDE)).transpose(0, 1), {"wide": (384, 384)}),
+    "all at once, steps last": (
+        lambda net, x: net.wide(x).unflatten(1, (WIDE, STEPS)).permute(2, 0, 1),
+        {"wide": (384, 384)},
+    ),
+    "weights of each step": (
+        lambda net, x: torch.einsum("ni,tio->tno", x, net.of_each),
+        {"of_each": (384, 384), "(model)": (384, 384)},
+    ),
+    "one after the other": (
+        lambda net, x: torch.stack([x @ weight for weight in net.of_each]),
+        {"of_each": (384, 384)},
+    ),
+}
+EACH_STEP: dict[str, Callable[[Net, Tensor], Tensor]] = {
+    "the same at each": lambda net, x: steps(net.into(x)),
+    "late": lambda net, x: torch.cat([torch.zeros(1, len(x), WIDE), steps(net.into(x))[1:]]),
+    "a ramp": lambda net, x: steps(net.into(x)) * net.when,
+    "largest first": lambda net, x: coded(net.into(x), large_first=True),
+    "least first": lambda net, x: coded(net.into(x), large_first=False),
+}
+
+
+@pytest.mark.parametrize("name", ALL_STEPS)
+def test_work_on_all_steps_is_not_taken_once_more_for_each(name: str) -> None:
+    make, right = ALL_STEPS[name]
+    cost = measure_cost(Net(make).eval(), DATA)
+    found = {item.name: (item.macs_once, item.macs_every_step) for item in cost.synapses if item.name != "head"}
+    assert found
+    assert found.items() <= right.items()
+
+
+@pytest.mark.parametrize("name", EACH_STEP)
+def test_an_image_that_each_step_sees_is_worked_on_by_each(name: str) -> None:
+    cost = measure_cost(Net(EACH_STEP[name]).eval(), DATA)
+    assert (cost.synapses[0].macs_once, cost.synapses[0].macs_every_step) == (96, 384)
+
+
+def test_maps_and_borders_that_no_step_sees() -> None:
+    def make(net: Net, x: Tensor) -> Tensor:
+        found = net.image(x.unflatten(1, (1, 3, 4)))
+        return steps(F.max_pool2d(F.pad(found, (0, -1)), 1).flatten(1))
+
+    cost = measure_cost(Net(make, 2).eval(), DATA)
+    assert (cost.synapses[0].macs_once, cost.synapses[0].macs_every_step) == (36, 144)
+
+
+def test_a_neuron_that_is_given_all_steps_weighs_them_once() -> None:
+    neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
+    if not hasattr(neuron, "PSN"):
+        pytest.skip("this version has no PSN")
+    net = Net(lambda net, x: steps(net.into(x)))
+    net.fire = neuron.PSN(T=STEPS)
+    fire = next(item for item in measure_cost(net.eval(), DATA).synapses if item.name == "fire")
+    assert (fire.macs_once, fire.macs_every_step) == (128, 128)
