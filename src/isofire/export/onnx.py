@@ -29,6 +29,7 @@ from isofire.neurons import Neuron
 from isofire.neurons.membrane import MembraneQuantizer
 from isofire.neurons.state_quantizer import AffineState, StateQuantizer, TableState
 from isofire.quantization import convert
+from isofire.quantization.on_levels import require_levels
 from isofire.quantizers.lattice import codes_of
 from isofire.running import evaluating, require_finite
 
@@ -82,7 +83,7 @@ def write_onnx(path: str | os.PathLike[str], model: nn.Module, images: Tensor) -
     SpecError
         If the extra `onnx` is missing, or fewer than two images are given.
     ModelError
-        If the network holds NaN or infinite weights, or cannot be traced.
+        If the network holds NaN or infinite weights, or quantized ones that were changed since, or cannot be traced.
     OutputError
         If the file cannot be written.
     """
@@ -96,6 +97,7 @@ def write_onnx(path: str | os.PathLike[str], model: nn.Module, images: Tensor) -
     if size < 2:
         raise SpecError(f"a graph for any number of images is traced on two or more, got {size}")
     require_finite(model)
+    require_levels(model)
     plain = _plain(model)
     with torch.no_grad(), from_rest(plain.network):
         wanted = plain(images)

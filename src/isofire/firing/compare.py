@@ -19,6 +19,7 @@ from isofire.firing.observation import Observation, fingerprints
 from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN, FiringRecorder, run_for
 from isofire.firing.repeat import tell_unlike
 from isofire.quantization import is_quantized
+from isofire.quantization.on_levels import require_levels
 from isofire.running import device_of, drawing, evaluating, forked, forward, placed, require_module, require_numbers
 from isofire.telling import Most
 
@@ -168,6 +169,7 @@ def observe_together(
     """`observe` for several networks in one pass over the data; without `probe` not what a spike costs."""
     for model in models:
         require_numbers(model)
+        require_levels(model)
     require_kept(models)
     axis = axis_by(models[0])
     batches = read_batches(data, batch_size, max_images, axis)

@@ -15,6 +15,7 @@ from isofire.errors import ModelError
 from isofire.integer.network import IntegerNetwork
 from isofire.neurons import Neuron
 from isofire.quantization import convert, is_converted, spec_of
+from isofire.quantization.on_levels import require_levels
 from isofire.running import evaluating
 from isofire.text_table import TableShown, TextTable, screen_width
 
@@ -103,6 +104,7 @@ def differences(model: nn.Module, network: IntegerNetwork, batches: Iterable[Ten
             "differences takes the float network first and the IntegerNetwork that was lowered from it second, got "
             f"{type(model).__name__} and {type(network).__name__}"
         )
+    require_levels(model)
     if spec_of(model) is not None and not is_converted(model):
         model = convert(model)
     exact = copy.deepcopy(model).double()

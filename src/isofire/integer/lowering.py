@@ -21,6 +21,7 @@ from isofire.integer.network import Encoder, IntegerNetwork
 from isofire.integer.refusals import RefusedError, allowed
 from isofire.integer.stages import Stage, check_neurons, stages_of
 from isofire.quantization import convert, is_converted, note_spec_, spec_of
+from isofire.quantization.on_levels import require_levels
 from isofire.running import evaluating, require_finite
 
 _MOST_BITS = 32
@@ -76,7 +77,7 @@ def lower(
         If the chip does not take the network, or not without approximations; its `refusals` say each layer, rule,
         number and cure.
     ModelError
-        If a layer has no integer counterpart.
+        If a layer has no integer counterpart, or quantized weights were changed since.
     SpecError
         If a number of bits is out of range, or a chip or name unknown.
     """
@@ -89,6 +90,7 @@ def lower(
     if not bool(torch.isfinite(example).all()):
         raise ModelError("example holds numbers that are infinite or none (nan); give inputs as the network takes them")
     require_finite(model)
+    require_levels(model)
     for name, given, known in (("shift_by", shift_by, get_args(ShiftBy)), ("gain", gain, get_args(Gain))):
         if given not in known:
             raise SpecError(f"{name} must be one of {', '.join(known)}, got {given!r}")

@@ -17,6 +17,7 @@ from isofire.integer.neuron_form import NeuronForm
 from isofire.integer.stages import Stage
 from isofire.neurons import Recurrent
 from isofire.quantization import convert, is_converted, spec_of
+from isofire.quantization.on_levels import require_levels
 
 FLOAT_STEPS = ("weights", "decays", "thresholds", "biases", "synapse", "reset", "spikes", "floor")
 """Changes that a float network can make too. What is left are biases that act early, and the states."""
@@ -58,6 +59,7 @@ def with_changes(
 
 def plain(model: nn.Module) -> nn.Module:
     """The network with the values of its levels as weights."""
+    require_levels(model)
     return convert(model) if spec_of(model) is not None and not is_converted(model) else model
 
 

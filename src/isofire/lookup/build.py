@@ -19,6 +19,7 @@ from isofire.lookup.tensors import plain
 from isofire.neurons import Neuron
 from isofire.neurons.fast_path import in_a_graph
 from isofire.quantization import convert, is_converted, spec_of
+from isofire.quantization.on_levels import require_levels
 from isofire.quantization.plan import UNSUPPORTED, WEIGHTED
 from isofire.quantization.temporal import TemporalLayer
 from isofire.running import require_module
@@ -82,7 +83,7 @@ def fast(model: nn.Module, *, path: Path = "auto", plan: bool | None = None) -> 
     Raises
     ------
     ModelError
-        If no layer has quantized weights, or none is of torch's own classes.
+        If no layer has quantized weights, or none is of torch's own classes, or they were changed since.
     SpecError
         If the path cannot be taken here.
 
@@ -95,6 +96,7 @@ def fast(model: nn.Module, *, path: Path = "auto", plan: bool | None = None) -> 
     isa = _isa(path)
     if isinstance(model, FastNetwork):
         raise ModelError("this network is fast already")
+    require_levels(model)
     made = convert(model) if spec_of(model) is not None and not is_converted(model) else copy_of(model)
     made.eval().requires_grad_(False)
     unguard_(made)

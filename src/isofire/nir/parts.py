@@ -10,6 +10,7 @@ from torch import nn
 
 from isofire.adapters import copy_of
 from isofire.quantization import convert_, is_converted, make_plan, spec_of
+from isofire.quantization.on_levels import require_levels
 from isofire.spec import QuantSpec
 
 
@@ -20,6 +21,7 @@ def quantized_parts(model: nn.Module) -> dict[str, nn.Module]:
 
 def converted(model: nn.Module) -> nn.Module:
     """The network with the values of its levels as weights: itself, or a copy if a part is only prepared."""
+    require_levels(model)
     if all(is_converted(part) for part in quantized_parts(model).values()):
         return model
     twin = copy_of(model)

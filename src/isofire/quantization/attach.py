@@ -15,6 +15,7 @@ from isofire.neurons import MembraneQuantizer
 from isofire.quantization.can_fire import check_can_fire
 from isofire.quantization.constants import attach_biases_, round_constants_
 from isofire.quantization.contract import build, try_states
+from isofire.quantization.kept_levels import expect_levels_
 from isofire.quantization.own_forward import check_same_in_both_modes, check_uses_its_weight
 from isofire.quantization.plan import LayerAssignment, QuantPlan
 from isofire.quantization.temporal import make_temporal_
@@ -92,6 +93,7 @@ def attach_converted_(model: nn.Module, plan: QuantPlan) -> None:
         # values that are there stay, as those of a graph that was read
         fresh = weight.detach().clone() if shape == weight.shape else weight.new_zeros(shape)
         layer.weight = own.setdefault((id(weight), setting), nn.Parameter(fresh))
+        expect_levels_(layer)
     with ExitStack() as undo:
         attach_membranes_(model, membranes, undo)
         undo.pop_all()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
+from isofire.adapters import is_integer
 from isofire.errors import ModelError
 from isofire.quantization.constants import rounded_biases
 from isofire.quantization.contract import try_round
+from isofire.quantization.even_levels import is_on_a_grid
 from isofire.quantization.fake_weights import weight_quantizers
-from isofire.quantization.plan import make_plan
+from isofire.quantization.kept_levels import count_off, keep_levels_, kept_levels, rows_of_levels
+from isofire.quantization.plan import LayerAssignment, make_plan
 from isofire.quantization.verbs import spec_of
 from isofire.quantizers import WeightSetting
 
@@ -20,24 +25,20 @@ _CHANGED = (
 
 
 def require_levels(model: nn.Module) -> None:
-    """Check that the weights and biases of a converted model are in the bits of its spec; any other model passes.
+    """Check that the weights and biases of a converted model, or of converted parts of one, are in the bits of its
+    spec; any other model passes.
 
     Raises
     ------
     ModelError
-        If a layer has more values than levels, or biases that its setting would round to others.
+        If a layer has more values than levels, weights on none of the levels that they were written on, or biases that
+        its setting would round to others.
     """
-    spec = spec_of(model)
-    if spec is None or any(True for _ in weight_quantizers(model)) or any(True for _ in rounded_biases(model)):
-        return
-    plan = make_plan(model, spec)
-    for choice in plan.chosen("weights"):
-        weight, setting = model.get_submodule(choice.name).weight, choice.of(WeightSetting)
-        assert isinstance(weight, Tensor)
-        for step in (weight,) if setting.time_steps is None else weight:
-            require_levels_of(choice.name, step.detach(), setting)
-    for choice in plan.chosen("biases"):
-        bias = model.get_submodule(choice.name).bias
+    for choice, layer in _converted(model):
+        if choice.target == "weights":
+            require_levels_of(choice.name, layer, choice.of(WeightSetting))
+            continue
+        bias = layer.bias
         assert isinstance(bias, Tensor)
         rounded = try_round(choice, bias.detach())
         # of a method whose values move when rounded again nothing is known
@@ -47,16 +48,44 @@ def require_levels(model: nn.Module) -> None:
             )
 
 
-def require_levels_of(name: str, weight: Tensor, setting: WeightSetting) -> None:
-    """Raise ModelError if there are more values than levels."""
-    most = max(int((row.sort().values.diff() != 0).sum()) + 1 for row in rows_of_levels(weight, setting))
-    if most > 2**setting.stored_bits:
-        raise ModelError(
-            f"the weights of {name!r} have {most} values where {setting.describe()} has {2**setting.stored_bits} "
-            f"levels at most: {_CHANGED}"
-        )
+def require_levels_of(name: str, layer: nn.Module, setting: WeightSetting) -> None:
+    """Raise ModelError if the layer's weights are not on levels of its setting."""
+    if (told := _off_levels(layer, setting)) is not None:
+        raise ModelError(f"the weights of {name!r} {told}: {_CHANGED}")
 
 
-def rows_of_levels(weight: Tensor, setting: WeightSetting) -> Tensor:
-    """Weights that share levels, a row each."""
-    return weight.flatten(1) if setting.level_granularity == "channel" else weight.reshape(1, -1)
+def keep_levels_of_file_(model: nn.Module) -> None:
+    """Keep the levels of a converted model's weights, which come from a file that says that they are quantized so."""
+    for choice, layer in _converted(model):
+        if choice.target == "weights" and _off_levels(layer, choice.of(WeightSetting)) is None:
+            keep_levels_(layer, choice.of(WeightSetting))
+
+
+def _off_levels(layer: nn.Module, setting: WeightSetting) -> str | None:
+    """What is wrong with its weights; None if nothing is."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    rows, bits = rows_of_levels(weight.detach(), setting), setting.stored_bits
+    most = int((rows.sort(1).values.diff(dim=1) != 0).sum(1).max()) + 1
+    if most > 2**bits:
+        return f"have {most} values where {setting.describe()} has {2**bits} levels at most"
+    kept = kept_levels(layer)
+    if kept is None or len(kept[1]) != len(rows):
+        return None if is_on_a_grid(rows, setting) else f"are on no even levels as those of {setting.describe()}"
+    if kept[0] != bits:
+        return f"were quantized to {kept[0]} bits, where {setting.describe()} has {bits}"
+    off = count_off(rows, kept[1])
+    told = f"are off the levels that they were quantized to, {off} of {rows.numel()} ({setting.describe()})"
+    return told if off else None
+
+
+def _converted(model: nn.Module) -> Iterator[tuple[LayerAssignment, nn.Module]]:
+    """Quantized weights and biases, with their layers, of the model and of parts that were quantized by themselves."""
+    for part in model.modules():
+        spec = spec_of(part)
+        attached = any(True for _ in weight_quantizers(part)) or any(True for _ in rounded_biases(part))
+        if spec is None or attached or is_integer(part):
+            continue
+        plan = make_plan(part, spec)
+        for choice in (*plan.chosen("weights"), *plan.chosen("biases")):
+            yield choice, part.get_submodule(choice.name)

@@ -25,8 +25,10 @@ from isofire.quantization.constants import rounded_biases
 from isofire.quantization.contract import try_weights
 from isofire.quantization.fake_weights import original, weight_quantizers
 from isofire.quantization.full_precision import require_full_precision
+from isofire.quantization.kept_levels import keep_levels_
 from isofire.quantization.left_out import tell_left_out
 from isofire.quantization.plan import QuantPlan, make_plan
+from isofire.quantizers import WeightSetting
 from isofire.running import evaluating, require_module
 from isofire.spec import QuantSpec
 
@@ -136,7 +138,8 @@ def _convert_(model: nn.Module, *, tried: bool) -> nn.Module:
     if spec is None:
         raise ModelError("convert needs a prepared model; call prepare(model, spec) and calibrate first")
     with evaluating(model):
-        weights, biases = _weights_to_write(model, make_plan(model, spec), tried), _biases_to_write(model)
+        plan = make_plan(model, spec)
+        weights, biases = _weights_to_write(model, plan, tried), _biases_to_write(model)
     model.eval()
     # nothing fails from here on
     for name, weight in weights.items():
@@ -144,6 +147,9 @@ def _convert_(model: nn.Module, *, tried: bool) -> nn.Module:
         _own_class_(layer)
         remove_quantizer_(layer)
         layer.weight = weight
+    for choice in plan.chosen("weights"):
+        if choice.name in weights:
+            keep_levels_(model.get_submodule(choice.name), choice.of(WeightSetting))
     for name, bias in biases.items():
         layer = model.get_submodule(name)
         _own_class_(layer)

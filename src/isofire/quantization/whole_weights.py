@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -10,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from isofire.errors import ModelError
+from isofire.quantization.even_levels import codes_on, points
 from isofire.quantization.fake_weights import original, weight_quantizers
-from isofire.quantization.on_levels import require_levels_of, rows_of_levels
+from isofire.quantization.kept_levels import levels_in_use, rows_of_levels
+from isofire.quantization.on_levels import require_levels_of
 from isofire.quantization.plan import make_plan
 from isofire.quantization.verbs import spec_of
 from isofire.quantizers import WeightSetting
-from isofire.quantizers.lattice import Codes, codes_of
+from isofire.quantizers.lattice import Codes
 
 _EVEN = 2.0**-20
 """By which share of the largest level float32 leaves distances of levels unequal."""
@@ -106,7 +107,7 @@ def signed_weights(model: nn.Module) -> dict[str, SignedWeights]:
     """
     found = {}
     for name, weight, setting in _weights(model):
-        codes = _codes(weight, setting)
+        codes = codes_on(weight, setting)
         if not codes.exact:
             raise ModelError(
                 f"the levels of {name!r} ({setting.describe()}) have no common step, so no scale gives them; "
@@ -129,28 +130,8 @@ def _weights(model: nn.Module) -> Iterator[tuple[str, Tensor, WeightSetting]]:
         assert isinstance(weight, Tensor)
         if setting.time_steps is not None:
             raise ModelError(f"{choice.name!r} ({setting.describe()}) has weights of its own for each step")
-        require_levels_of(choice.name, weight.detach(), setting)
+        require_levels_of(choice.name, model.get_submodule(choice.name), setting)
         yield choice.name, weight.detach(), setting
-
-
-def _codes(weight: Tensor, setting: WeightSetting) -> Codes:
-    """On a lattice of which levels without a 0 are the odd points."""
-    most = 2 ** math.ceil(setting.nominal_bits)
-    found = codes_of(weight, 24, known=2 * most)
-    if found.exact and len(_points(found.codes)) > most and setting.level_granularity == "channel":
-        # a lattice of all outputs together, as of steps that are powers of two, has more points than one's levels
-        rows = [codes_of(row[None], 24, known=2 * most) for row in weight]
-        codes, steps, exact = zip(*rows, strict=True)
-        found = Codes(torch.cat(codes), torch.cat(steps), all(exact))
-    # levels that a cast has moved lie on a lattice too, of far more points
-    return found._replace(exact=found.exact and int(found.codes.abs().max()) <= 2 * most)
-
-
-def _points(codes: Tensor) -> range:
-    """From the least to the largest; of levels without a 0 the odd ones. Outputs of zeros alone have any."""
-    codes = codes.flatten(1)
-    used = codes[(codes != 0).any(1)] if bool(codes.any()) else codes
-    return range(int(used.min()), int(used.max()) + 1, 2 if bool((used % 2 != 0).all()) else 1)
 
 
 def _shared(codes: Codes) -> Tensor:
@@ -159,22 +140,19 @@ def _shared(codes: Codes) -> Tensor:
 
 def _in_use(weight: Tensor, setting: WeightSetting) -> IntegerWeights:
     """Of a converted layer."""
-    found = _codes(weight, setting)
-    if found.exact:
-        points = _points(found.codes)
-        codes = ((found.codes - points.start) // points.step).clamp(0, len(points) - 1)
+    found = codes_on(weight, setting)
+    span = points(found.codes)
+    # zeros of a mask, between levels without a 0, take levels of their own
+    if found.exact and len(span) <= 2**setting.stored_bits:
+        codes = ((found.codes - span.start) // span.step).clamp(0, len(span) - 1)
         steps = _shared(found)
-        if points.step == 2 and not bool(found.codes.flatten(1).any(1).all()):
+        if span.step == 2 and not bool(found.codes.flatten(1).any(1).all()):
             # an output of zeros has no level but 0
             steps = found.step * (found.codes != 0).flatten(1).any(1)
-        lattice = steps.view(-1, 1) * torch.tensor(points, dtype=torch.float64)
+        lattice = steps.view(-1, 1) * torch.tensor(span, dtype=torch.float64)
         return IntegerWeights(codes.to(torch.int32), _as_they_are(weight, codes, lattice))
-    rows = rows_of_levels(weight, setting)
-    each = [row.unique(return_inverse=True) for row in rows]
-    count = max(values.numel() for values, _ in each)
-    # rows that use fewer levels repeat their largest
-    levels = torch.stack([torch.cat([values, values[-1:].expand(count - values.numel())]) for values, _ in each])
-    return IntegerWeights(torch.stack([place for _, place in each]).view_as(weight).to(torch.int32), levels)
+    levels, places = levels_in_use(rows_of_levels(weight, setting))
+    return IntegerWeights(places.view_as(weight).to(torch.int32), levels)
 
 
 def _as_they_are(weight: Tensor, codes: Tensor, lattice: Tensor) -> Tensor:

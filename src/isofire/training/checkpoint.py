@@ -27,6 +27,7 @@ from isofire.errors import CheckpointError, ModelError
 from isofire.files import check_file, write_atomic
 from isofire.formats import told_format, told_unopened
 from isofire.quantization import spec_of
+from isofire.quantization.on_levels import keep_levels_of_file_, require_levels
 from isofire.quantizers import fit_quantizers_
 from isofire.quantizers.base import under
 from isofire.training.header import FORMAT, PACKED, Header, Kind, read_header, versions
@@ -65,7 +66,7 @@ def save_weights(path: str | os.PathLike[str], model: nn.Module, note: Mapping[s
     OutputError
         If the file cannot be written.
     ModelError
-        If the state dict holds something else than tensors.
+        If the state dict holds something else than tensors, or quantized weights were changed since.
     """
     return _write(path, "weights", model, _prefixed("model", model_tensors(model)), note or {})
 
@@ -82,6 +83,8 @@ def load_weights(path: str | os.PathLike[str], model: nn.Module) -> dict[str, An
     header, tensors = _read(path)
     check_spec(path, header.spec, model)
     _load_model(path, model, tensors)
+    if header.spec is not None:
+        keep_levels_of_file_(model)
     return header.note
 
 
@@ -170,6 +173,8 @@ def _write(
     path: str | os.PathLike[str], kind: Kind, model: nn.Module, tensors: dict[str, Tensor], note: Mapping[str, Any]
 ) -> Path:
     plain = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
+    if kind == "weights":
+        require_levels(model)
     held = packed(plain) if kind == "weights" else plain
     spec = spec_of(model)
     header = Header(

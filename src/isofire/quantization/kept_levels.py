@@ -1,0 +1,98 @@
+"""The levels that weights were written on, kept beside them, so that a later change is seen.
+
+Weights of a row that are no more than its levels can have any values in so many bits; only what was written tells those
+that were changed since. It is kept in the layer, goes along in its copies and pickles, and in the metadata of its state
+dict, which torch saves and loads with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from isofire.quantizers import WeightSetting
+
+_KEPT = "_isofire_levels"
+_IN_METADATA = "isofire_levels"
+_CASTS = (torch.float16, torch.bfloat16)
+_ROUNDINGS = 4.0
+
+
+def rows_of_levels(weight: Tensor, setting: WeightSetting) -> Tensor:
+    """Weights that share levels, a row each; of weights that change with the step, those of each step."""
+    steps = weight[None] if setting.time_steps is None else weight
+    return steps.flatten(0, 1).flatten(1) if setting.level_granularity == "channel" else steps.flatten(1)
+
+
+def levels_in_use(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Values of each row, ascending, `[rows, L]`, and which of them each place holds; rows that use fewer repeat their
+    largest."""
+    each = [row.unique(return_inverse=True) for row in rows]
+    count = max(values.numel() for values, _ in each)
+    levels = torch.stack([torch.cat([values, values[-1:].expand(count - values.numel())]) for values, _ in each])
+    return levels, torch.stack([place for _, place in each])
+
+
+def keep_levels_(layer: nn.Module, setting: WeightSetting) -> None:
+    """Keep the levels that the layer's weights are on now."""
+    expect_levels_(layer)
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    levels, _ = levels_in_use(rows_of_levels(weight.detach(), setting))
+    layer.__dict__[_KEPT] = {"bits": setting.stored_bits, "levels": levels}
+
+
+def expect_levels_(layer: nn.Module) -> None:
+    """Have the layer take over the levels that a state dict brings with its weights; without any they are not known."""
+    if _KEPT not in layer.__dict__:
+        layer.__dict__[_KEPT] = None
+        layer.register_state_dict_post_hook(_give)
+        layer.register_load_state_dict_pre_hook(_take)
+
+
+def kept_levels(layer: nn.Module) -> tuple[int, Tensor] | None:
+    """Bits that the layer's weights were written in, and their levels `[rows, L]`; None where that is not known."""
+    kept = layer.__dict__.get(_KEPT)
+    return None if kept is None else (kept["bits"], kept["levels"])
+
+
+def count_off(rows: Tensor, levels: Tensor) -> int:
+    """How many values are on none of the levels of their row.
+
+    Those may have been cast in between, and a row multiplied by a factor, as norms are folded into weights. Zeros are
+    those of a mask: they are no change that training makes.
+    """
+    levels = levels.to(rows.device)
+    exact = rows.new_zeros(len(rows), 1, dtype=torch.float64)
+    off = [_off(rows, levels.to(dtype), exact) for dtype in (levels.dtype, rows.dtype, *_CASTS)]
+    rounding = torch.finfo(rows.dtype).eps
+    # in half precision too many numbers are multiples
+    if rounding < torch.finfo(torch.float16).eps:
+        largest = rows.abs().amax(1, keepdim=True).double()
+        factor = largest / levels.abs().amax(1, keepdim=True).double().clamp(min=torch.finfo(torch.float32).tiny)
+        multiples, near = levels.double() * factor, rows.abs().double() * rounding * _ROUNDINGS
+        off += [_off(rows, multiples, near), _off(rows, -multiples.flip(1), near)]
+    return int(torch.stack(off).amin(0).sum())
+
+
+def _off(rows: Tensor, levels: Tensor, tolerance: Tensor) -> Tensor:
+    """Of each row, how many values are further than this from every level."""
+    rows, levels = rows.double().contiguous(), levels.double().contiguous()
+    above = torch.searchsorted(levels, rows).clamp(max=levels.shape[1] - 1)
+    near = [(levels.gather(1, place) - rows).abs() for place in (above, (above - 1).clamp(min=0))]
+    return ((torch.minimum(*near) > tolerance) & (rows != 0)).sum(1)
+
+
+def _give(layer: nn.Module, _state: object, _prefix: str, metadata: dict[str, Any]) -> None:
+    if layer.__dict__[_KEPT] is not None:
+        metadata[_IN_METADATA] = layer.__dict__[_KEPT]
+
+
+def _take(layer: nn.Module, state: Mapping[str, Any], prefix: str, metadata: Mapping[str, Any], *_: object) -> None:
+    given = state.get(f"{prefix}weight", state.get(f"{prefix}weight_orig"))
+    # others are refused, and the layer keeps its weights
+    if isinstance(given, Tensor) and given.shape == layer.weight.shape:  # type: ignore[union-attr]
+        layer.__dict__[_KEPT] = metadata.get(_IN_METADATA)
