@@ -35,7 +35,7 @@ METHODS: list[dict[str, Any]] = [
 def network() -> nn.Module:
     """A convolution of 9 weights an output, and a linear layer of 8."""
     torch.manual_seed(0)
-    convolution = PerStep(nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.BatchNorm2d(8), nn.MaxPool2d(4), nn.Flatten())
+    convolution = PerStep(nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.BatchNorm2d(8), nn.AvgPool2d(4), nn.Flatten())
     return nn.Sequential(convolution, LIF(v_threshold=0.3), nn.Linear(8, 3)).eval()
 
 

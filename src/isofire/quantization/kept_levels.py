@@ -8,6 +8,7 @@ dict, which torch saves and loads with it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,6 +20,14 @@ _KEPT = "_isofire_levels"
 _IN_METADATA = "isofire_levels"
 _CASTS = (torch.float16, torch.bfloat16)
 _ROUNDINGS = 4.0
+
+
+@dataclass(frozen=True)
+class KeptLevels:
+    """What a layer's weights were written in: so many bits, on levels `[rows, L]`."""
+
+    bits: int
+    levels: Tensor
 
 
 def rows_of_levels(weight: Tensor, setting: WeightSetting) -> Tensor:
@@ -42,7 +51,7 @@ def keep_levels_(layer: nn.Module, setting: WeightSetting) -> None:
     weight = layer.weight
     assert isinstance(weight, Tensor)
     levels, _ = levels_in_use(rows_of_levels(weight.detach(), setting))
-    layer.__dict__[_KEPT] = {"bits": setting.stored_bits, "levels": levels}
+    layer.__dict__[_KEPT] = KeptLevels(setting.stored_bits, levels)
 
 
 def expect_levels_(layer: nn.Module) -> None:
@@ -53,10 +62,9 @@ def expect_levels_(layer: nn.Module) -> None:
         layer.register_load_state_dict_pre_hook(_take)
 
 
-def kept_levels(layer: nn.Module) -> tuple[int, Tensor] | None:
-    """Bits that the layer's weights were written in, and their levels `[rows, L]`; None where that is not known."""
-    kept = layer.__dict__.get(_KEPT)
-    return None if kept is None else (kept["bits"], kept["levels"])
+def kept_levels(layer: nn.Module) -> KeptLevels | None:
+    """None where they are not known."""
+    return layer.__dict__.get(_KEPT)
 
 
 def count_off(rows: Tensor, levels: Tensor) -> int:
@@ -87,12 +95,13 @@ def _off(rows: Tensor, levels: Tensor, tolerance: Tensor) -> Tensor:
 
 
 def _give(layer: nn.Module, _state: object, _prefix: str, metadata: dict[str, Any]) -> None:
-    if layer.__dict__[_KEPT] is not None:
-        metadata[_IN_METADATA] = layer.__dict__[_KEPT]
+    if (kept := kept_levels(layer)) is not None:
+        # of plain values, which torch.load takes with weights_only
+        metadata[_IN_METADATA] = {"bits": kept.bits, "levels": kept.levels}
 
 
 def _take(layer: nn.Module, state: Mapping[str, Any], prefix: str, metadata: Mapping[str, Any], *_: object) -> None:
-    given = state.get(f"{prefix}weight", state.get(f"{prefix}weight_orig"))
+    given, told = state.get(f"{prefix}weight", state.get(f"{prefix}weight_orig")), metadata.get(_IN_METADATA)
     # others are refused, and the layer keeps its weights
     if isinstance(given, Tensor) and given.shape == layer.weight.shape:  # type: ignore[union-attr]
-        layer.__dict__[_KEPT] = metadata.get(_IN_METADATA)
+        layer.__dict__[_KEPT] = None if told is None else KeptLevels(told["bits"], told["levels"])

@@ -70,11 +70,11 @@ def _off_levels(layer: nn.Module, setting: WeightSetting) -> str | None:
     if most > 2**bits:
         return f"have {most} values where {setting.describe()} has {2**bits} levels at most"
     kept = kept_levels(layer)
-    if kept is None or len(kept[1]) != len(rows):
+    if kept is None or len(kept.levels) != len(rows):
         return None if is_on_a_grid(rows, setting) else f"are on no even levels as those of {setting.describe()}"
-    if kept[0] != bits:
-        return f"were quantized to {kept[0]} bits, where {setting.describe()} has {bits}"
-    off = count_off(rows, kept[1])
+    if kept.bits != bits:
+        return f"were quantized to {kept.bits} bits, where {setting.describe()} has {bits}"
+    off = count_off(rows, kept.levels)
     told = f"are off the levels that they were quantized to, {off} of {rows.numel()} ({setting.describe()})"
     return told if off else None
 
