@@ -15,7 +15,7 @@ from isofire.lookup import native
 from isofire.lookup.layers import KINDS, TableLayer
 from isofire.lookup.neurons import TableNeuron
 from isofire.lookup.plan import Plans
-from isofire.lookup.tensors import plain
+from isofire.lookup.tensors import owned
 from isofire.neurons import Neuron
 from isofire.neurons.fast_path import in_a_graph
 from isofire.quantization import convert, is_converted, spec_of
@@ -40,7 +40,7 @@ class FastNetwork(nn.Module):
             raise ModelError("a fast network is for inference alone; train the one it is made from, or call eval()")
         with torch.no_grad():
             if in_a_graph():
-                return tree_map(plain, super().forward(*inputs, **options))
+                return tree_map(owned, super().forward(*inputs, **options))
             return self._plans.run(self, super().forward, inputs, options)
 
     def paths(self) -> list[tuple[str, str, str]]:

@@ -27,10 +27,10 @@ def takes(layer: nn.Conv2d, x: Tensor) -> bool:
     )
 
 
-def inputs_of_neurons(layer: nn.Conv2d, x: Tensor, affine: Affine) -> Tensor:
+def inputs_of_neurons(geometry: Geometry, weight: Tensor, x: Tensor, affine: Affine) -> Tensor:
     """The products of a batch [M, C, H, W] added up in order, scaled and shifted: float32 [M, out, H, W]."""
     scale, shift = (part.view(-1, 1, 1) for part in affine.floats(1))
-    return in_order(x, layer.weight.detach(), Geometry.of(layer)) * scale + shift
+    return in_order(x, weight, geometry) * scale + shift
 
 
 def in_order(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from isofire.lookup import native
 from isofire.lookup.affine import Geometry
 from isofire.lookup.counts import PackedCounts
-from isofire.lookup.layers import LayerCodes
 from isofire.lookup.tensors import Products, Sums
 from isofire.lookup.tiles import SpikeMap, cut_real, tiles_for
 from isofire.neurons import Neuron
@@ -21,7 +20,7 @@ from isofire.neurons.state_quantizer import AffineState, StateQuantizer, TableSt
 def run_direct(neuron: Neuron, isa: str, x: Products, repeat: int | None) -> SpikeMap:
     """Spikes behind a convolution of real inputs."""
     inputs = x.inputs if repeat else x.inputs.unflatten(0, x.shape[:2])
-    geometry, weight = Geometry.of(cast(nn.Conv2d, x.layer)), x.layer.weight.detach().contiguous()
+    geometry, weight = Geometry.of(cast(nn.Conv2d, x.layer)), x.weight.contiguous()
     images, (out, height, width) = inputs.shape[-4], x.shape[-3:]
     tiles = tiles_for(images, height, width)
     seen, size, inner = inputs, (height, width), geometry
@@ -48,7 +47,7 @@ def run_tables(neuron: Neuron, isa: str, x: Sums, counts: PackedCounts) -> Spike
     geometry, out = x.layer.geometry(counts), x.layer.weight.shape[0]
     steps, images, channels, *in_size = counts.shape
     height, width = geometry.out_size(*in_size)
-    tables = cast(LayerCodes, x.layer.found()).tables(channels, *geometry.kernel, counts.most)
+    tables = x.codes.tables(channels, *geometry.kernel, counts.most)
     tiles = tiles_for(images, height, width)
     if tiles is None:
         seen, size, inner = counts.streams, (height, width), geometry

@@ -102,7 +102,8 @@ class TableLayer(nn.Module):
         spikes = spikes_in(x)
         if spikes is None or watched() or isinstance(found := self.found(), str) or not self.takes(spikes):
             return super().forward(x)
-        sums = Sums(self, spikes, self.affine(found.step), spikes.folded, self.out_shape(spikes.counts))
+        neurons = self.out_shape(spikes.counts)
+        sums = Sums(self, found, spikes, self.affine(found.step), spikes.folded, neurons)
         return told(self.stands_for, sums)
 
     def takes(self, spikes: Spikes) -> bool:
@@ -117,13 +118,13 @@ class TableLayer(nn.Module):
         """Shape of an image's output."""
         raise NotImplementedError
 
-    def sums(self, counts: Counts) -> Tensor:
+    def sums(self, found: LayerCodes, counts: Counts) -> Tensor:
         """Sums of codes by torch, float32 [T, N, out, ...]: whole numbers, exact."""
         raise NotImplementedError
 
-    def inputs_of_neurons(self, spikes: Spikes, affine: Affine) -> Tensor:
+    def inputs_of_neurons(self, found: LayerCodes, spikes: Spikes, affine: Affine) -> Tensor:
         """The sums, scaled and shifted: float32 [T, N, out, ...]."""
-        sums = self.sums(spikes.counts)
+        sums = self.sums(found, spikes.counts)
         scale, shift = (part.view(-1, *(1,) * (sums.ndim - 3)) for part in affine.floats(spikes.divisor))
         return sums * scale + shift
 
@@ -138,16 +139,25 @@ class TableConv2d(TableLayer):
     padding: tuple[int, int]
     dilation: tuple[int, int]
     in_channels: int
+    _kept: tuple[Unchanged, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """As every layer of tables; for real inputs, products to come."""
         if isinstance(x, Lazy) or watched() or not direct.takes(cast(nn.Conv2d, self), x):
             return super().forward(x)
-        return told(conv2d, Products(self, x, self.affine(None)))
+        # worked out later, when the caller may have changed both
+        return told(conv2d, Products(self, self._kept_weight(), x.clone(), self.affine(None)))
 
-    def multiply(self, x: Tensor) -> Tensor:
+    def _kept_weight(self) -> Tensor:
+        """A copy of the weights, made anew when they have been changed."""
+        if self._kept is None or not self._kept[0].holds(self.weight):
+            self.__dict__["_kept"] = Unchanged(self.weight), self.weight.detach().clone()
+        assert self._kept is not None
+        return self._kept[1]
+
+    def multiply(self, x: Tensor, weight: Tensor) -> Tensor:
         """Products of real inputs as torch adds them."""
-        return F.conv2d(x, self.weight, None, self.stride, self.padding, self.dilation, self.groups)
+        return F.conv2d(x, weight, None, self.stride, self.padding, self.dilation, self.groups)
 
     def takes(self, spikes: Spikes) -> bool:
         maps = spikes.form == "maps" and spikes.folded and spikes.counts.shape[2] == self.in_channels
@@ -162,8 +172,8 @@ class TableConv2d(TableLayer):
     def out_shape(self, counts: Counts) -> tuple[int, ...]:
         return (self.weight.shape[0], *self.geometry(counts).out_size(*counts.shape[3:]))
 
-    def sums(self, counts: Counts) -> Tensor:
-        x, codes = counts.dense().flatten(0, 1), _codes(self).floats(counts.most)
+    def sums(self, found: LayerCodes, counts: Counts) -> Tensor:
+        x, codes = counts.dense().flatten(0, 1), found.floats(counts.most)
         sums = F.conv2d(x.to(codes.dtype), codes, None, self.stride, self.padding, self.dilation, self.groups)
         # in case a convolution is worked out by a transform
         sums.round_()
@@ -187,8 +197,8 @@ class TableLinear(TableLayer):
     def out_shape(self, counts: Counts) -> tuple[int, ...]:
         return (self.weight.shape[0],)
 
-    def sums(self, counts: Counts) -> Tensor:
-        x, codes = counts.dense().flatten(2), _codes(self).floats(counts.most)
+    def sums(self, found: LayerCodes, counts: Counts) -> Tensor:
+        x, codes = counts.dense().flatten(2), found.floats(counts.most)
         return F.linear(x.to(codes.dtype), codes).round_().float()
 
 
@@ -210,9 +220,3 @@ def codes_in(layer: nn.Module) -> LayerCodes | str:
     if largest > LARGEST_CODE:
         return f"codes reach {largest:,}, tables take {LARGEST_CODE}"
     return LayerCodes(found.codes, found.step, layer.groups if isinstance(layer, nn.Conv2d) else 1)
-
-
-def _codes(layer: TableLayer) -> LayerCodes:
-    found = layer.found()
-    assert isinstance(found, LayerCodes)
-    return found

@@ -11,7 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from isofire.lookup import native
 from isofire.lookup.counts import DenseCounts, PackedCounts
 from isofire.lookup.kernels import run_direct, run_tables
-from isofire.lookup.tensors import Products, Spikes, Sums, norm_of, plain, watched
+from isofire.lookup.packed import norm_of
+from isofire.lookup.tensors import Products, Spikes, Sums, plain, watched
 from isofire.lookup.tiles import SpikeMap
 from isofire.neurons import Neuron, apply_per_step
 from isofire.neurons.norm_fusion import can_fuse
@@ -46,7 +47,7 @@ class TableNeuron(_Base):
         if watched():
             return super().forward(plain(x), norm, repeat)
         once = isinstance(x, Products) and x.folded
-        if isinstance(x, Sums | Products) and x.own is None and x.folded == once == (repeat is not None):
+        if isinstance(x, Sums | Products) and x.is_packed and x.folded == once == (repeat is not None):
             x, norm = _normed(x, norm, once)
             if isinstance(x, Sums | Products):
                 return self._behind(x, norm, repeat)

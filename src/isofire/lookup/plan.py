@@ -14,7 +14,7 @@ from torch.nn.modules.module import _has_any_global_hook
 from torch.utils._pytree import tree_map
 
 from isofire.lookup.tape import Recorder, Unrepeatable
-from isofire.lookup.tensors import plain
+from isofire.lookup.tensors import owned
 from isofire.models.sew_resnet import SEWBlock, SEWResNet
 from isofire.neurons import IF, LIF, MembraneQuantizer, Neuron, ParametricLIF, PerStep, Repeat
 from isofire.quantizers import LSQ, Levels, StateLSQ, Uniform
@@ -108,7 +108,7 @@ class Plans:
         """The forward of a network, from a plan where nothing can differ."""
         # while another thread has the plans' memory, this one does without
         if self._wanted is False or not _may_plan(inputs, options) or not self._lock.acquire(blocking=False):
-            return tree_map(plain, forward(*inputs, **options))
+            return tree_map(owned, forward(*inputs, **options))
         try:
             return self._run(network, forward, inputs[0])
         finally:
@@ -133,7 +133,7 @@ class Plans:
                 return plan.tape(x)
             except Unrepeatable:
                 pass
-        return tree_map(plain, forward(x))
+        return tree_map(owned, forward(x))
 
     def _keep(self, key: Any, plan: _Plan) -> None:
         self._found[key] = plan
@@ -145,11 +145,11 @@ class Plans:
         """The plan of a forward, and what it gave."""
         reason = _unfit(network, trusted=bool(self._wanted))
         if reason is not None:
-            return _Plan(reason=reason), tree_map(plain, forward(x))
+            return _Plan(reason=reason), tree_map(owned, forward(x))
         still = _Still(network)
         recorder = Recorder(x, (*network.parameters(), *network.buffers()), MOST_BYTES)
         with recorder:
-            output = tree_map(plain, forward(x))
+            output = tree_map(owned, forward(x))
         tape, output = recorder.tape(output)
         if not still.holds():
             return _Plan(reason="a forward changes its modules"), output
