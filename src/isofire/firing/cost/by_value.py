@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from isofire.firing.cost.call import Call
-from isofire.firing.cost.events import NONE, Events, Source, counted, is_whole
-from isofire.firing.cost.operations import CHOOSING, ROUNDING, SCATTERING, SUMS_OF_TWO
+from isofire.firing.cost.events import NONE, Events, counted, is_whole
+from isofire.firing.cost.forms import SIGN, Form, key_of, sign_scale
+from isofire.firing.cost.operations import CHOOSING, CLOSED, ROUNDING, SCATTERING, SUMS, SUMS_OF_TWO
 from isofire.firing.cost.picked import picked
-
-
-def unchanged(call: Call) -> Events:
-    """Where an operation gave one of its operands back: ReLU of spikes, a power of 1, a clamp that clamps nothing."""
-    if not isinstance(call.output, Tensor) or torch.Tag.pointwise not in getattr(call.func, "tags", ()):
-        return NONE
-    for x in call.args:
-        if not isinstance(x, Tensor) or x.dtype != call.output.dtype:
-            continue
-        found = call.events(x)
-        if found.count is not None and x.shape == call.output.shape and torch.equal(x, call.output):
-            # a mask that the image makes drops nothing of some images alone
-            return NONE if _masked_by_the_image(call, x) else found
-    return NONE
-
-
-def _masked_by_the_image(call: Call, x: Tensor) -> bool:
-    return any(other is not x and call.source(other) == Source.INPUT for other in call.tensors())
 
 
 def counted_anew(call: Call) -> Events:
     """Whole numbers counted by their values: what is made of events in a way that is not linear, and what a network
     itself rounds, compares or draws of real numbers; of scaled spikes those that a maximum picks."""
     found = _by_values(call)
-    return picked(call) if found.count is None else found
+    return picked(call) if found.count is None and not found.rounded else found
 
 
 def _by_values(call: Call) -> Events:
@@ -42,16 +28,64 @@ def _by_values(call: Call) -> Events:
     output = call.output[0] if isinstance(call.output, tuple | list) and call.output else call.output
     if not isinstance(output, Tensor) or output.layout is not torch.strided:
         return NONE
-    operands = [x for x in call.args if isinstance(x, Tensor) and call.depends(x)]
+    operands = [x for x in call.tensors() if call.depends(x)]
     found = [call.events(x) for x in operands]
     if not _is_rounded(call, output):
-        others = [x for x, item in zip(operands, found, strict=True) if item.count is None]
+        if not _is_closed(call):
+            return NONE
+        others = [x for x, item in zip(operands, found, strict=True) if item.count is None and not item.rounded]
         if len(others) == len(found) or (others and not (call.name in CHOOSING and all(map(is_whole, others)))):
             return NONE
-        if call.name in SUMS_OF_TWO and not all(item.whole for item in found):
+        if not all(_is_integral(x, item, call.name) for x, item in zip(operands, found, strict=True)):
             return NONE
     through = frozenset((call.name,)).union(*(item.through for item in found))
     return counted(output, f"{call.place} {call.name}", through)
+
+
+def _is_closed(call: Call) -> bool:
+    """Whether the operation gives whole numbers of whole numbers, and not by chance."""
+    if call.name not in CLOSED or (call.name == "pow" and not _is_power(call.args[1])):
+        return False
+    leaves = tree_leaves((call.args, call.options))
+    fixed = [x for x in leaves if isinstance(x, Tensor) and x.is_floating_point() and not call.depends(x)]
+    numbers = [x for x in leaves if isinstance(x, float)]
+    return all(math.isinf(x) or x.is_integer() for x in numbers) and all(bool((x == x.round()).all()) for x in fixed)
+
+
+def _is_power(exponent: object) -> bool:
+    return isinstance(exponent, int | float) and exponent >= 0
+
+
+def _is_integral(x: Tensor, found: Events, name: str) -> bool:
+    """Whether values are whole numbers because spikes are in them by whole factors."""
+    if found.count is None or found.whole:
+        return True
+    if name in SUMS_OF_TWO or name in SUMS:
+        return False
+    factors = [form.factor for form in found.forms.values()]
+    whole = all(factor == SIGN or (isinstance(factor, float) and factor.is_integer()) for factor in factors)
+    return whole and bool((x == x.round()).all())
+
+
+def one_sided(found: Events, offset: Any, output: Tensor) -> Events:
+    """Events of spikes of both signs to which their own height was added: those below 0 are none any more.
+
+    Where the offset is another one, each goes on as an event, and the offset is part of a bias.
+    """
+    (layer, form), *others = found.forms.items() or [("", Form())]
+    scale = sign_scale(form.factor)
+    if found.count is None or others or scale is None or form.terms != 1:
+        return found
+    offset = key_of(torch.as_tensor(offset, dtype=torch.float64))
+    if not isinstance(offset, float) or not math.isclose(abs(offset), abs(scale), rel_tol=1e-5):
+        return found
+    height, values = 2 * offset, output.detach().double()
+    whole = height >= 1 and height.is_integer()
+    levels = values if whole else values / height
+    near = levels.round()
+    # what a sign of 0 becomes lies halfway
+    count = near.masked_fill((levels - near).abs() > 1e-3, torch.nan)
+    return Events(count, whole, found.through, {layer: Form(height)})
 
 
 def _is_rounded(call: Call, output: Tensor) -> bool:

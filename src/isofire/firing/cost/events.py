@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from isofire.firing.cost.axes import Axes, Digits, axes_of, digits_beside, digits_of, forms_of
-from isofire.firing.cost.forms import Form, Forms, beside, mixed, uneven
+from isofire.firing.cost.forms import SIGN, Form, Forms, beside, mixed, uneven
 from isofire.firing.cost.ways import Ways, together
 
 _SWEEP = 64
@@ -49,6 +49,8 @@ class Events:
         In which form each layer's spikes are in it; of real numbers, of which layers they are made.
     axes
         Along which the factor differs by which a layer's spikes are in it.
+    rounded
+        Whether they are whole numbers that the network itself made, also where too low to be events.
     """
 
     count: Tensor | None
@@ -56,6 +58,7 @@ class Events:
     through: frozenset[str] = frozenset()
     forms: Forms = field(default_factory=dict)
     axes: Axes = frozenset()
+    rounded: bool = False
 
 
 NONE = Events(None)
@@ -82,9 +85,11 @@ def counted(x: Tensor, name: str, through: frozenset[str] = frozenset()) -> Even
     if is_whole(values):
         many = name != LEVELS and values.numel() and float(values.max()) > 1
         return Events(values.double(), True, through, {LEVELS if many else name: Form()})
-    if values.is_complex() or bool((values.abs() > 1).any()) or not bool((values == values.round()).all()):
+    if values.is_complex() or not bool((values == values.round()).all()):
         return NONE
-    return Events(values.abs().double(), False, through, {name: Form("sign")})
+    if bool((values.abs() > 1).any()):
+        return Events(None, through=through, rounded=name != LEVELS)
+    return Events(values.abs().double(), False, through, {name: Form(SIGN)})
 
 
 @dataclass

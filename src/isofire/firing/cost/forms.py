@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+SIGN = "sign"
+"""Factor of spikes of both signs, each of which is one event."""
+
 
 class Form(NamedTuple):
     """Of one layer's spikes.
@@ -94,6 +97,16 @@ def height_of(forms: Forms) -> float | None:
     heights = {form.factor for form in forms.values()}
     only = heights.pop() if len(heights) == 1 else None if heights else 1.0
     return abs(only) if isinstance(only, float) and only else None
+
+
+def sign_scale(factor: Hashable) -> float | None:
+    """By what spikes of both signs were multiplied; None for others."""
+    if factor == SIGN:
+        return 1.0
+    if isinstance(factor, tuple) and len(factor) == 2 and isinstance(factor[1], float):
+        inner = sign_scale(factor[0])
+        return None if inner is None else inner * factor[1]
+    return None
 
 
 def _either(one: Hashable, other: Hashable) -> Hashable:

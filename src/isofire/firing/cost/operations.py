@@ -36,6 +36,16 @@ CHOOSING = frozenset(("mul", "where", "masked_fill", "logical_and", "bitwise_and
 """By a mask or by places that are no events themselves."""
 ROUNDING = frozenset(("sign", "round", "floor", "ceil", "trunc", "heaviside", "bernoulli", "poisson", "floor_divide"))
 """What they give is whole numbers, whatever they are given."""
+CLOSED = MOVES | frozenset(PLACED) | CHOOSING | frozenset((
+    "max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices",
+    "max_pool1d_with_indices", "mkldnn_max_pool2d", "adaptive_max_pool2d", "adaptive_max_pool3d",
+    "fractional_max_pool2d", "max_unpool2d", "max_unpool3d", "amax", "amin", "max", "min", "maximum", "minimum", "fmax",
+    "fmin", "_aminmax", "aminmax", "cummax", "cummin", "_cummax_helper", "_cummin_helper", "topk", "sort", "msort",
+    "kthvalue", "median", "nanmedian", "mode", "prod", "cumprod", "pow", "square", "abs", "relu", "clamp", "clamp_min",
+    "clamp_max", "hardtanh", "threshold", "hardshrink", "remainder", "fmod", "scatter_reduce", "index_reduce", "add", "sub",
+    "rsub", "lerp", "addcmul", "neg", "nan_to_num", "sum", "cumsum", "diff",
+))  # fmt: skip
+"""Whole numbers of whole numbers, whatever these are, by whole constants; of all else they are so by chance."""
 SCATTERING = frozenset(("scatter", "index_fill", "index_put", "_index_put_impl", "masked_fill"))
 SUMS_OF_TWO = frozenset(("add", "sub", "rsub", "lerp", "addcmul", "addcdiv"))
 NORMALISING = NORMS | {"mul", "div", "add", "sub", "rsub"}

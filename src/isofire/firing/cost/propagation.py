@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from isofire.firing.cost.by_value import counted_anew, unchanged
+from isofire.firing.cost.by_value import counted_anew, one_sided
 from isofire.firing.cost.call import Call
 from isofire.firing.cost.events import LEVELS, NONE, Events, is_whole, spread
 from isofire.firing.cost.forms import added, beside, height_of, key_of, mixed, scaled, uneven
+from isofire.firing.cost.identity import unchanged
 from isofire.firing.cost.operations import (
     ADAPTIVE_POOLS,
     AVERAGE_POOLS,
@@ -48,7 +49,7 @@ def propagate(call: Call) -> Events | list[Events]:
     normalised = call.name in NORMALISING and not found.whole and set(found.forms) == {LEVELS}
     if found.count is None or normalised or (uneven(found.forms) and not found.whole):
         forms = mixed([found.forms, *(call.events(x).forms for x in call.tensors())])
-        return Events(None, forms=forms) if forms else NONE
+        return Events(None, through=found.through if found.rounded else frozenset(), forms=forms, rounded=found.rounded)
     return found
 
 
@@ -110,8 +111,14 @@ def _folded(own: Events, factor: Hashable, terms: float = 1.0) -> Events:
     height = height_of(own.forms) if own.whole else 1.0
     if own.count is None or height is None:
         return NONE
-    count = own.count if height == 1 else own.count / height
+    count = own.count if height == 1 else _spikes_of(own.count, height)
     return Events(count, False, own.through, scaled(own.forms, factor, terms))
+
+
+def _spikes_of(count: Tensor, height: float) -> Tensor:
+    """How many spikes of one height; NaN for what lies between, such as a sign of 0 to which 1 was added."""
+    spikes = count / height
+    return torch.where(spikes.detach() == spikes.detach().round(), spikes, torch.nan)
 
 
 def _moved(call: Call) -> Events | list[Events]:
@@ -223,9 +230,10 @@ def _chosen(call: Call) -> Events:
 def _added(call: Call) -> Events:
     """Events of a sum, difference or interpolation: those of both sides; a constant is an offset."""
     parts: list[Events] = []
-    whole = True
+    whole, offset = True, None
     for x, factor in _terms(call):
         if not call.depends(x):
+            offset = x * factor
             whole = whole and not (bool(x.any()) if isinstance(x, Tensor) else x != 0)
             continue
         found = _times(call.events(x), factor)
@@ -239,7 +247,8 @@ def _added(call: Call) -> Events:
     if forms is None or not counts or len(counts) < len(parts):
         return NONE
     through = frozenset[str]().union(*(found.through for found in parts))
-    return Events(sum(counts[1:], counts[0]), whole, through, forms)
+    found = Events(sum(counts[1:], counts[0]), whole, through, forms)
+    return found if offset is None or len(parts) > 1 else one_sided(found, offset, call.output)
 
 
 def _terms(call: Call) -> list[tuple[Any, Any]]:
