@@ -42,8 +42,8 @@ CLOSED = MOVES | frozenset(PLACED) | CHOOSING | frozenset((
     "fractional_max_pool2d", "max_unpool2d", "max_unpool3d", "amax", "amin", "max", "min", "maximum", "minimum", "fmax",
     "fmin", "_aminmax", "aminmax", "cummax", "cummin", "_cummax_helper", "_cummin_helper", "topk", "sort", "msort",
     "kthvalue", "median", "nanmedian", "mode", "prod", "cumprod", "pow", "square", "abs", "relu", "clamp", "clamp_min",
-    "clamp_max", "hardtanh", "threshold", "hardshrink", "remainder", "fmod", "scatter_reduce", "index_reduce", "add", "sub",
-    "rsub", "lerp", "addcmul", "neg", "nan_to_num", "sum", "cumsum", "diff",
+    "clamp_max", "hardtanh", "threshold", "hardshrink", "remainder", "fmod", "scatter_reduce", "index_reduce", "add",
+    "sub", "rsub", "lerp", "addcmul", "neg", "nan_to_num", "sum", "cumsum", "diff",
 ))  # fmt: skip
 """Whole numbers of whole numbers, whatever these are, by whole constants; of all else they are so by chance."""
 SCATTERING = frozenset(("scatter", "index_fill", "index_put", "_index_put_impl", "masked_fill"))
