@@ -20,6 +20,7 @@ from isofire.running import (
     device_of,
     drawing,
     forward,
+    hooked,
     refuse_statistics_of_the_batch,
     several_steps,
     single_steps,
@@ -69,6 +70,13 @@ def tell_unlike(model: nn.Module, inputs: Tensor, images: int) -> None:
                 f"{told}: likely because neurons of SpikingJelly in step mode 's' are called once, with all steps, and "
                 f"take steps for images; {several_steps(single[0])}"
             )
+        if first.turned:
+            name, (given, made) = next(iter(first.turned.items()))
+            raise ModelError(
+                f"{told}: likely because the neurons {name!r} give {made} for currents {given}, so that images are on "
+                "another axis from there on; give them currents of as many axes as they are made for (SpikingJelly's "
+                "GatedLIFNode takes maps, [T, N, C, H, W])"
+            )
         raise ModelError(
             f"{told} (a norm or a softmax over the batch, a loop that ends when all images are done), so that what is "
             "measured depends on the batch size, and no number is the network's own; let each image have its own, or "
@@ -77,13 +85,15 @@ def tell_unlike(model: nn.Module, inputs: Tensor, images: int) -> None:
 
 
 class _Given(NamedTuple):
-    """What a network returned, the spikes of the first image, how often each neuron was called, and whether it drew
-    random numbers: how many it draws may depend on the images before."""
+    """What a network returned, the spikes of the first image, how often each neuron was called, whether it drew random
+    numbers (how many it draws may depend on the images before), and neurons whose spikes have other axes than what they
+    were given: the shapes of both."""
 
     output: list[Tensor]
     spikes: list[Tensor]
     calls: Counter[str]
     drew: bool
+    turned: dict[str, tuple[list[int], list[int]]]
 
 
 def _show(model: nn.Module, inputs: Tensor) -> _Given:
@@ -95,12 +105,24 @@ def _show(model: nn.Module, inputs: Tensor) -> _Given:
         fired.append(spikes[:, 0].to(torch.float32, copy=True))
         calls[name] += 1
 
-    listening = heard(find_neurons(model), hear)
+    turned: dict[str, tuple[list[int], list[int]]] = {}
+
+    def compare_axes(name: str, given: Any, output: Any) -> None:
+        before, after = ([x.shape for x in tree_leaves(part) if isinstance(x, Tensor)] for part in (given, output))
+        if before and after and len(before[0]) != len(after[0]):
+            turned.setdefault(name, (list(before[0]), list(after[0])))
+
+    neurons = find_neurons(model)
+    listening = heard(neurons, hear)
+    shapes = hooked(
+        neuron.register_forward_hook(lambda _module, given, output, name=name: compare_axes(name, given, output))
+        for name, (neuron, _) in neurons.items()
+    )
     device = device_of(model, inputs.device)
-    with drawing(0, device), listening:
+    with drawing(0, device), listening, shapes:
         state = _random_state(device)
         output = _copied(forward(model, inputs))
-        return _Given(output, fired, calls, not torch.equal(state, _random_state(device)))
+        return _Given(output, fired, calls, not torch.equal(state, _random_state(device)), turned)
 
 
 def _random_state(device: torch.device) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from isofire.errors import ModelError
 from isofire.firing.cost import measure_cost
 from isofire.neurons import LIF
 
@@ -115,3 +116,16 @@ def test_a_neuron_that_is_given_all_steps_weighs_them_once() -> None:
     net.fire = neuron.PSN(T=STEPS)
     fire = next(item for item in measure_cost(net.eval(), DATA).synapses if item.name == "fire")
     assert (fire.macs_once, fire.macs_every_step) == (128, 128)
+
+
+def test_parts_of_an_image_in_the_batch_are_told() -> None:
+    class Patches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.into, self.fire, self.head = nn.Linear(3, WIDE), LIF(), nn.Linear(4 * WIDE, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.fire(steps(self.into(x.reshape(-1, 3)))).reshape(STEPS, len(x), -1))
+
+    with pytest.raises(ModelError, match=r"each image is 4 there: .* \[T, N, 4, \.\.\.\]"):
+        measure_cost(Patches().eval(), DATA)

@@ -93,6 +93,15 @@ class SpikingJellyAdapter(Adapter):
         return None
 
     def states(self, neuron: Any) -> tuple[str, ...]:
+        kind = library_kind(neuron)
+        if kind in ("PSN", "MaskedPSN", "SlidingPSN"):
+            # in either step mode it weighs its last inputs, which a mask that is not closed yet does with all
+            every = kind == "PSN" or (kind == "MaskedPSN" and float(neuron.lambda_) < 1)
+            steps = neuron.T if every else min(neuron.k, getattr(neuron, "T", neuron.k))
+            return tuple(f"x[t - {back}]" for back in range(steps))
+        if kind == "GatedLIFNode":
+            # its u is a copy of v
+            return ("v",)
         return tuple(neuron.__dict__.get("_memories", ())) or ("v",)
 
     def reset(self, neuron: Any) -> None:

@@ -50,6 +50,8 @@ class Arrival:
     perhaps
         Whether both factors are parameters: an initial state that arrives at weights, if these are weights at which
         else the input arrives, and else a weight being made.
+    sparse
+        Whether weights of 0 are no synapses.
     """
 
     weight: Tensor | None
@@ -60,12 +62,13 @@ class Arrival:
     options: str = ""
     fan_in: int = 1
     perhaps: bool = False
+    sparse: bool = False
 
     def fan_out(self, which: Which) -> Tensor:
         """Synapses of each element, float64; a complex weight is two."""
         assert self.weight is not None
         assert self.fan is not None
-        weight = self.weight.detach()
+        weight, which = self.weight.detach(), "nonzero" if self.sparse else which
         if weight.is_complex() and not bool(weight.imag.any()):
             weight = weight.real
         if not weight.is_complex():

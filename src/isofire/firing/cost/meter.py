@@ -179,9 +179,16 @@ class CostMeter:
                 "is measured with its T fixed"
             )
         if tuple(total.shape) != (self.steps, images):
+            steps, seen = total.shape
+            cure = "give every place its own neuron module"
+            if steps == self.steps and seen > images and seen % images == 0:
+                cure = (
+                    f"each image is {seen // images} there: give neurons the parts of an image (patches, views) on an "
+                    f"axis of their own, [T, N, {seen // images}, ...], and not folded into the batch"
+                )
             raise ModelError(
                 f"neurons must see [T, N, ...] with T = {self.steps}, N = {images}, {name!r} saw "
-                f"{list(total.shape)}; give every place its own neuron module"
+                f"{list(total.shape)}; {cure}"
             )
         return total
 

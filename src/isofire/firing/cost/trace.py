@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -173,6 +174,7 @@ class Trace(TorchDispatchMode):
             self._same_padding.see(name, args, output)
             with _differentiable():
                 self._arrive(name, args, output, self._source_inside)
+                self._make_inside(name, writes, args, options, output)
             self._memory.see_inside(*([x for x in tree_leaves(part) if isinstance(x, Tensor)]
                                       for part in ((args, options), output)))  # fmt: skip
             return output
@@ -243,6 +245,20 @@ class Trace(TorchDispatchMode):
             names = learned if tensor.dtype == torch.bool else made_of
             self._memory.write(tensor, source, item, names if source == Source.WEIGHTS else frozenset(), ways)
 
+    def _make_inside(self, name: str, writes: bool, args: Any, options: Any, output: Any) -> None:
+        """Weights that a neuron makes of its parameters, and its inputs of several steps that it weighs by elements."""
+        if name == "mul":
+            self._written_out.scale_inside(args, output, self._source_inside)
+        given = [x for x in tree_leaves((args[1:] if writes and name == "copy" else args, options))
+                 if isinstance(x, Tensor)]  # fmt: skip
+        made = bool(given) and all(self._memory.source(x) == Source.WEIGHTS for x in given)
+        for x in (x for x in tree_leaves(output) if isinstance(x, Tensor) and not self._stored.has(x)):
+            if made and (writes or not self._memory.known(x)):
+                self._memory.write(x, Source.WEIGHTS, made_of=frozenset[str]().union(*map(self.made_of, given)))
+            elif writes and self._memory.source(x) == Source.WEIGHTS:
+                # a state that began as a parameter
+                self._memory.write(x, Source.SPIKES)
+
     def _left(self, x: Tensor, how: str) -> None:
         if self._paused or self._position.neuron is not None:
             return
@@ -273,6 +289,9 @@ class Trace(TorchDispatchMode):
         found = [
             self._same_padding.within(item) for item in found or () if not item.perhaps or self.is_stored(item.weight)
         ]
+        if neuron is not None:
+            # a neuron that looks back over some steps lays its weights out over all, with 0 for the rest
+            found = [replace(item, sparse=not self.is_stored(item.weight)) for item in found]
         self._tell(found, source)
         if self.change is not None and neuron is None and isinstance(output, Tensor):
             with torch.no_grad():
@@ -332,6 +351,7 @@ class Trace(TorchDispatchMode):
                 tensors = [x for x in tree_leaves(output) if isinstance(x, Tensor)]
                 spikes, *others = tensors
                 self._memory.leave_neuron()
+                self._written_out.leave_neuron()
                 # a state may hold the spikes themselves, or a step of them
                 for tensor in (x for x in others if not lies_within(x, spikes)):
                     self._memory.write(tensor, Source.SPIKES)

@@ -29,6 +29,7 @@ class WrittenOut:
     def __init__(self) -> None:
         # held with their tensors, since the memory of one that is gone is given to others
         self._scaled: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self._scaled_inside: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self._gained: dict[int, tuple[Tensor, Tensor]] = {}
         self._less: dict[int, tuple[Tensor, Tensor, Events]] = {}
         self._repeated: dict[int, tuple[Tensor, torch.Size]] = {}
@@ -62,6 +63,18 @@ class WrittenOut:
             self._scaled[storage_of(call.output)._cdata] = call.output, x, weight
             self._gained[storage_of(call.output)._cdata] = call.output, weight
 
+    def scale_inside(self, args: Any, output: Tensor, source: Callable[[Tensor], Source]) -> None:
+        """Remember a product by elements in a neuron: of its inputs of several steps with a weight for each, say."""
+        if len(args) < 2 or not all(isinstance(x, Tensor) for x in args[:2]):
+            return
+        x, weight = args[:2] if source(args[0]) > source(args[1]) else args[1::-1]
+        if x.shape == output.shape and source(weight) == Source.WEIGHTS < source(x):
+            self._scaled_inside[storage_of(output)._cdata] = output, x, weight
+
+    def leave_neuron(self) -> None:
+        """What a neuron gives is no product of its weights."""
+        self._scaled_inside.clear()
+
     def straight_through(self, call: Call) -> Events | None:
         """Events of `x - x`, which is nothing, and of `(h - x) + x`, which is h; None for all else."""
         a, b = _both(call)
@@ -78,13 +91,17 @@ class WrittenOut:
     def summed_up(self, name: str, args: Any) -> list[Arrival] | None:
         """A weighted sum: of elements scaled by weights that differ along what is summed."""
         x = args[0] if args else None
-        if not self._scaled or not isinstance(x, Tensor) or x.layout is not torch.strided:
+        scaled = self._scaled | self._scaled_inside
+        if not scaled or not isinstance(x, Tensor) or x.layout is not torch.strided:
             return None
-        product, given, weight = self._scaled.get(storage_of(x)._cdata, (None, None, None))
+        product, given, weight = scaled.get(storage_of(x)._cdata, (None, None, None))
         if product is None or given is None or weight is None or product.shape != x.shape:
             return None
         spread = weight.expand(x.shape)
-        if product.stride() != x.stride() or not weighted_sum(name, args, spread):
+        # a neuron's first step is a sum of one
+        alone = product is not self._scaled.get(storage_of(x)._cdata, (None,))[0] and weight.ndim == x.ndim
+        lone = alone and name == "sum" and all(x.shape[axis] == 1 for axis in summed_axes(args))
+        if product.stride() != x.stride() or not (lone or weighted_sum(name, args, spread)):
             return None
         ends = math.prod(x.shape[axis] for axis in summed_axes(args))
         return [Arrival(weight, x.numel(), given, 0, lambda ones: ones.expand(x.shape), "sum", ends)]
