@@ -78,7 +78,7 @@ class Modes(nn.Module):
         torch.manual_seed(0)
         self.a, self.fire, self.out, self.mode = nn.Linear(6, 8), fire, nn.Linear(8, 3), mode
         if hasattr(fire, "step_mode"):
-            fire.step_mode = mode
+            fire.step_mode = mode  # pyright: ignore[reportArgumentType]
         with torch.no_grad():
             self.a.weight *= 5
             fire.bias.fill_(-0.1)  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ class Between(nn.Module):
 
 
 class Made(nn.Module):
-    def __init__(self, make: Callable[[Made], Tensor], **held: Tensor) -> None:
+    def __init__(self, make: Callable[[Any], Tensor], **held: Any) -> None:
         super().__init__()
         self.make = make
         for name, tensor in held.items():
