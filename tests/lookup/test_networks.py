@@ -266,6 +266,19 @@ def test_layers_of_classes_of_their_own_are_told_as_that() -> None:
         isofire.fast(quantized)
 
 
+def test_levels_that_tables_cannot_take_are_not_to_be_quantized_first() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(PerStep(nn.Linear(6, 8)), IF(), nn.Linear(8, 3))
+    spec = isofire.QuantSpec(weights={"method": "lqnet", "bits": 3}, first_layer="quantize")
+    quantized = isofire.quantize_(net, spec, torch.rand(4, 8, 6))
+    with pytest.raises(ModelError) as told:
+        isofire.fast(quantized)
+    assert str(told.value).endswith(
+        "quantize the weights of '2' first, or take 'uniform' or 'lsq' of up to 8 bits for those of '0.0', or run the "
+        "network as it is"
+    )
+
+
 def test_each_layer_has_its_own_reason() -> None:
     """Convolutions of one axis are quantized and not looked up; the last layer is looked up and not quantized."""
     torch.manual_seed(0)

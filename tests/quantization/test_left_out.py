@@ -127,3 +127,35 @@ def test_a_weight_that_two_layers_share_counts_with_the_first() -> None:
     assert {item.name: item.share for item in found} == pytest.approx(
         {"mix": 12 / TOTAL, "up": 32 / TOTAL, "attention.in_proj_weight": 48 / TOTAL}
     )
+
+
+class Plain(nn.Module):
+    """Layers of 8 x 8 and 8 x 4 that no container of torch's holds, beside 6 x 8 and 8 x 3 that are parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.fire, self.last = nn.Linear(6, 8), LIF(), nn.Linear(8, 3)
+        self.mids = [(nn.Linear(8, 8), LIF()) for _ in range(2)]
+        self.ways = {"a": nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 8)), "again": self.mids[0][0]}
+        self.known, self.round = [self.first], list[object]()
+        self.round.append(self.round)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fire(self.first(x))
+        for layer, fire in self.mids:
+            x = fire(layer(x))
+        return self.last(self.ways["a"](x))
+
+
+def test_layers_in_plain_lists_and_dicts_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    model, spec = Plain(), QuantSpec(weights=WEIGHTS, first_layer="quantize", last_layer="quantize")
+    with caplog.at_level(logging.WARNING):
+        isofire.quantize_(model, spec, torch.rand(5, 8, 6))
+    total = 6 * 8 + 8 * 3 + 2 * 8 * 8 + 2 * 8 * 4
+    found = left_out(model, make_plan(model, spec))
+    assert {item.name: item.share for item in found} == pytest.approx(
+        {"mids[0][0]": 64 / total, "mids[1][0]": 64 / total, "ways['a'].0": 32 / total, "ways['a'].1": 32 / total}
+    )
+    assert f"{100 * 192 / total:.1f} % of the network's weights" in caplog.text
+    assert "hold it in nn.ModuleList or nn.ModuleDict" in caplog.text
+    assert "no weight method takes these kinds" not in caplog.text

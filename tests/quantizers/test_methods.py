@@ -262,3 +262,15 @@ def test_options_of_gptq_are_the_levels_own_and_their_place_is_told_once(
 def test_settings_of_the_other_target_are_refused() -> None:
     with pytest.raises(SpecError, match="membrane: takes no LSQWeights"):
         QuantSpec(membrane=WEIGHTS["lsq"](bits=2))  # type: ignore[arg-type, call-arg]
+
+
+@pytest.mark.parametrize(
+    ("grid", "numbers"), [("endpoint", 2), ("midtread", 1), ("twos_complement", 1), ("midrise", 1)]
+)
+def test_grids_that_are_a_step_and_bits_store_no_offset(grid: str, numbers: int) -> None:
+    for quantized in ("weights", "membrane"):
+        spec = QuantSpec.from_dict({quantized: {"method": "uniform", "bits": 4, "grid": grid}})
+        assert getattr(spec, quantized).table_numbers(6) == 6 * numbers
+    compensated = QuantSpec.from_dict({"weights": {"method": "gptq", "bits": 4, "options": {"grid": grid}}})
+    assert compensated.weights is not None
+    assert compensated.weights.table_numbers(6) == 6 * numbers

@@ -165,7 +165,9 @@ def quantize(
         "environment": about,
         "files": [str(f) for f in files],
     }
-    told_left = "".join(f"NOT QUANTIZED, of a kind that no method takes: {item}\n" for item in unquantized)
+    told_left = "".join(
+        f"NOT QUANTIZED, of a kind that no method takes or no part for torch: {item}\n" for item in unquantized
+    )
     written = "\n".join(f"wrote {file}" for file in files)
     return Report(document, f"{cell.comparison.table()}\n{told_left}\n{written}")
 

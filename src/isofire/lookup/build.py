@@ -18,7 +18,7 @@ from isofire.lookup.plan import Plans
 from isofire.lookup.tensors import owned
 from isofire.neurons import Neuron
 from isofire.neurons.fast_path import in_a_graph
-from isofire.quantization import convert, is_converted, spec_of
+from isofire.quantization import convert, is_converted, make_plan, spec_of
 from isofire.quantization.on_levels import require_levels
 from isofire.quantization.plan import UNSUPPORTED, WEIGHTED
 from isofire.quantization.temporal import TemporalLayer
@@ -121,8 +121,14 @@ def _require_codes(made: nn.Module) -> None:
     if "" in layers:
         return
     told = "; ".join(f"{', '.join(named[:8])}{', ...' * (len(named) > 8)}: {why}" for why, named in layers.items())
-    taken = [name for name, module in made.named_modules() if isinstance(module, TableLayer)]
-    cure = f"quantize the weights of {', '.join(map(repr, taken[:8]))} first, or " if taken else ""
+    plan = None if (spec := spec_of(made)) is None else make_plan(made, spec)
+    quantized = set() if plan is None else {choice.name for choice in plan.chosen("weights")}
+    tables = [name for name, module in made.named_modules() if isinstance(module, TableLayer)]
+    float_ = [name for name in tables if name not in quantized]
+    other = [name for name in tables if name in quantized]
+    cure = f"quantize the weights of {', '.join(map(repr, float_[:8]))} first, or " if float_ else ""
+    if other:
+        cure += f"take 'uniform' or 'lsq' of up to 8 bits for those of {', '.join(map(repr, other[:8]))}, or "
     raise ModelError(
         f"no layer of this network can be looked up ({told or 'it has none with weights'}); {cure}run the network as "
         "it is"

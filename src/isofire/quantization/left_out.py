@@ -14,10 +14,13 @@ from isofire.quantization.plan import NOT_SUPPORTED, QuantPlan
 
 _LOG = logging.getLogger(__name__)
 _SHOWN = 8
+_IN_PLAIN = " in a plain "
+_PLAIN = (list, tuple, set, frozenset, dict)
 
 
 class LeftOut(NamedTuple):
-    """A layer, or a parameter of a module's own, of a kind that no weight quantizer takes.
+    """A layer, or a parameter of a module's own, of a kind that no weight quantizer takes, or a layer in a plain list
+    or dict, which torch does not know for a part of the network.
 
     Parameters
     ----------
@@ -52,12 +55,18 @@ def left_out(model: nn.Module, plan: QuantPlan) -> list[LeftOut]:
     counted: set[int] = set()
     choices = [choice for choice in plan.choices if choice.target == "weights"]
     sizes = [_numbers(model, choice.name, counted) for choice in choices]
-    total = max(sum(sizes), 1)
-    return [
+    hidden = [
+        (f"{place}.{name}".rstrip("."), f"{type(layer).__name__}{_IN_PLAIN}{kind}", _numbers(layer, "", counted))
+        for place, kind, held in _hidden(model)
+        for name, layer in held.named_modules()
+    ]
+    total = max(sum(sizes) + sum(size for *_, size in hidden), 1)
+    found = [
         LeftOut(choice.name, choice.kind, size, size / total)
         for choice, size in zip(choices, sizes, strict=True)
         if choice.rule == NOT_SUPPORTED and size
     ]
+    return found + [LeftOut(name, kind, size, size / total) for name, kind, size in hidden if size]
 
 
 def tell_left_out(model: nn.Module, plan: QuantPlan) -> None:
@@ -66,13 +75,50 @@ def tell_left_out(model: nn.Module, plan: QuantPlan) -> None:
     if not found:
         return
     shown = ", ".join(map(str, found[:_SHOWN])) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
-    _LOG.warning(
-        "not quantized: %s: no weight method takes these kinds, and %.1f %% of the network's weights stay in full "
-        "precision with them. A rule that leaves them float says that they are to (match = %r, weights = 'float')",
-        shown,
-        100 * sum(item.share for item in found),
-        found[0].name,
+    plain, kinds = (
+        [item for item in found if _IN_PLAIN in item.kind],
+        [item for item in found if _IN_PLAIN not in item.kind],
     )
+    share, cures = 100 * sum(item.share for item in found), []
+    if kinds:
+        cures.append(
+            "no weight method takes these kinds; a rule that leaves them float says that they are to (match = "
+            f"{kinds[0].name!r}, weights = 'float')"
+        )
+    if plain:
+        cures.append(
+            f"torch does not know what lies in a plain list or dict, as {plain[0].name!r}, for a part of the network; "
+            "hold it in nn.ModuleList or nn.ModuleDict"
+        )
+    _LOG.warning(
+        "not quantized: %s: %.1f %% of the network's weights stay in full precision with them. %s",
+        shown,
+        share,
+        ". ".join(cure[0].upper() + cure[1:] for cure in cures),
+    )
+
+
+def _hidden(model: nn.Module) -> list[tuple[str, str, nn.Module]]:
+    """Modules that a module keeps in a list, tuple, set or dict of Python's, where torch does not see them: their
+    place, such as "mids[0][1]", the kind of what holds them, and they themselves."""
+    known, seen, found = set(model.modules()), set[int](), []
+
+    def look(place: str, kind: str, held: object) -> None:
+        if isinstance(held, nn.Module):
+            if held not in known:
+                known.update(held.modules())
+                found.append((place, kind, held))
+        elif isinstance(held, _PLAIN) and id(held) not in seen:
+            seen.add(id(held))
+            items = held.items() if isinstance(held, dict) else enumerate(held)
+            for key, item in items:
+                look(f"{place}[{key!r}]", type(held).__name__, item)
+
+    for name, module in list(model.named_modules()):
+        for own, held in vars(module).items():
+            if isinstance(held, _PLAIN) and own not in ("_parameters", "_buffers", "_modules"):
+                look(f"{name}.{own}".lstrip("."), type(held).__name__, held)
+    return found
 
 
 def _numbers(model: nn.Module, name: str, counted: set[int]) -> int:

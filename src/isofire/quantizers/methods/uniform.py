@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor
 
@@ -20,9 +20,6 @@ MembraneRange = Literal["minmax", "percentile", "ksigma", "mse"]
 @register_weights
 class UniformWeights(WeightSetting, frozen=True, kw_only=True, tag="uniform"):
     """Uniform grid; see `isofire.quantizers.Uniform`. `range` is fixed [low, high] or estimated from the weights."""
-
-    numbers_a_group: ClassVar[int] = 2
-    """A step and an offset."""
 
     bits: int
     grid: Grid = "endpoint"
@@ -50,6 +47,9 @@ class UniformWeights(WeightSetting, frozen=True, kw_only=True, tag="uniform"):
             refresh=self.refresh,
         )
 
+    def table_numbers(self, groups: int) -> int:
+        return _table_numbers(self.grid, groups)
+
 
 @register_membrane
 class UniformMembrane(MembraneSetting, frozen=True, kw_only=True, tag="uniform"):
@@ -58,8 +58,6 @@ class UniformMembrane(MembraneSetting, frozen=True, kw_only=True, tag="uniform")
     `range` is fixed [low, high], or estimated from the states of calibration data: [-c, c] if `signed`, else [0, c].
     `granularity` "tensor" is one range a layer, "channel" one a channel. The range stays as calibrated in training.
     """
-
-    numbers_a_group: ClassVar[int] = 2
 
     bits: int
     placement: Placement = "pre_fire"
@@ -91,6 +89,9 @@ class UniformMembrane(MembraneSetting, frozen=True, kw_only=True, tag="uniform")
             refresh=0,
         )
 
+    def table_numbers(self, groups: int) -> int:
+        return _table_numbers(self.grid, groups)
+
 
 @register_constant
 class UniformConstant(ConstantSetting, frozen=True, kw_only=True, tag="uniform"):
@@ -109,3 +110,8 @@ class UniformConstant(ConstantSetting, frozen=True, kw_only=True, tag="uniform")
         # a layer without biases has none afterwards
         step = (largest / top).where(largest > 0, largest.new_ones(()))
         return ((values.double() / step).round() * step).to(values.dtype)
+
+
+def _table_numbers(grid: Grid, groups: int) -> int:
+    """A step for each group, and an offset where that does not follow from the step and the bits."""
+    return groups * (2 if grid == "endpoint" else 1)
