@@ -96,6 +96,10 @@ class Contact:
         Whether what arrived depends on nothing: a state at rest, a bias unit.
     inside
         Whether it happened in a neuron.
+    weighed
+        Whether other weights had a part in what arrived, since the last neurons.
+    makers
+        Whose spikes it holds, of those in `isofire.firing.cost.unknown_spikes`.
     """
 
     site: str
@@ -106,6 +110,8 @@ class Contact:
     lead: tuple[int, ...]
     constant: bool = False
     inside: bool = False
+    weighed: bool = False
+    makers: frozenset[str] = frozenset()
 
 
 def without_sums_of_more(contacts: Sequence[Contact]) -> list[Contact]:

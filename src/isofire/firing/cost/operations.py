@@ -70,7 +70,7 @@ _WITHOUT_SYNAPSES = frozenset((
     "logical_xor", "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", "sign", "floor", "ceil",
     "round", "trunc", "clamp", "clamp_min", "clamp_max", "relu", "hardtanh", "where", "topk", "prod", "abs",
     "heaviside", "masked_fill", "remainder", "fmod", "div", "sub", "rsub", "scatter", "scatter_reduce", "index_fill",
-    "pow",
+    "pow", "floor_divide",
 ))  # fmt: skip
 KNOWN = frozenset().union(
     _WITHOUT_SYNAPSES, MOVES, SUMS, MEANS, AVERAGE_POOLS, ADAPTIVE_POOLS, NORMS, PLACED, FACTORLESS,

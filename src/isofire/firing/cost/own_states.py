@@ -73,7 +73,7 @@ class OwnStates:
         if call.name in _MEETING:
             # what grows is given out, what stays as large slides along
             size = tuple(call.output.shape) if call.name in _BESIDE else None
-            place = call.place, *_line(), size
+            place = call.place, *line_of_code(), size
             before = found.get(place)
             if before is None or sum(map(call.depends, call.tensors())) > 1:
                 # nothing new meets what was kept in an offset
@@ -103,7 +103,7 @@ class OwnStates:
         }
         kept = any(way.changed and way.call < last for site, last in found.items() for way in calls[site])
         if kept and call.name not in MOVES and call.name not in PLACED:
-            place = call.place, *_line()
+            place = call.place, *line_of_code()
             self._seen_at[place] += 1
             self._met[call.place] = max(self._met[call.place], self._seen_at[place])
         return list(found)
@@ -140,8 +140,8 @@ def _weights(ways: Ways) -> dict[Any, Way]:
     return {place: way for place, way in ways.items() if isinstance(place, str)}
 
 
-def _line() -> tuple[Any, int]:
-    """Where the network's own code is."""
+def line_of_code() -> tuple[Any, int]:
+    """Where the network's own code is: its code, and the place in it."""
     frame: Any = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_AWAY):
         frame = frame.f_back

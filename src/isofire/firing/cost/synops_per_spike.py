@@ -232,13 +232,17 @@ class _Probe:
 
     def _contact(self, contact: Contact) -> None:
         count, x = contact.events.count, contact.arrival.x
-        if x is None or count is None:
+        if x is None or (count is None and not contact.makers):
             self.contacts.append((contact, 0.0, None))
             return
         self.trace.pause(True)
         fan = contact.arrival.fan_out("all").to(x.device)
-        total = (torch.nan_to_num(count) * fan).sum() if count.requires_grad else None
-        self.contacts.append((contact, float((fan * ~count.detach().isnan()).sum()), total))
+        if count is None:
+            total, size = None, float(fan.sum())
+        else:
+            total = (torch.nan_to_num(count) * fan).sum() if count.requires_grad else None
+            size = float((fan * ~count.detach().isnan()).sum())
+        self.contacts.append((contact, size, total))
         self.trace.pause(False)
 
     def _add_up(self) -> None:
@@ -246,16 +250,19 @@ class _Probe:
         settled = without_sums_of_more([contact for contact, _, _ in self.contacts])
         for contact, (_, size, total) in zip(settled, self.contacts, strict=True):
             site, through = contact.site, sorted(contact.events.through)
-            if contact.events.count is None or contact.arrival.x is None:
+            unknown = self.trace.unknown_spikes.modules(contact.makers)
+            if contact.arrival.x is None or (contact.events.count is None and not unknown):
                 continue
-            unknown = self.trace.unknown_spikes.makers(contact.events)
-            spiking = contact.source == Source.SPIKES or bool(unknown)
+            spiking = contact.source == Source.SPIKES or bool(unknown) or contact.weighed
             sizes = self.synapses if spiking else self.input_synapses
             sizes[site] = sizes.get(site, 0) + size
             if not spiking:
                 continue
             if unknown:
                 self.reasons[site] = f"driven by spikes of {', '.join(sorted(unknown))}, which are in no rate"
+                continue
+            if contact.source != Source.SPIKES:
+                self.reasons[site] = f"driven by whole numbers made of what weights give ({', '.join(through)})"
                 continue
             if through:
                 inside = through == [RECURRENCE]

@@ -37,9 +37,9 @@ from isofire.firing.cost.position import Position
 from isofire.firing.cost.propagation import propagate
 from isofire.firing.cost.same_padding import SamePadding
 from isofire.firing.cost.stored import Stored, lies_within
-from isofire.firing.cost.unknown_spikes import UnknownSpikes
+from isofire.firing.cost.unknown_spikes import UnknownSpikes, is_weighed, without_makers
 from isofire.firing.cost.uses import Leaving, Uses, not_known, work_not_counted
-from isofire.firing.cost.ways import Ways
+from isofire.firing.cost.ways import Way
 from isofire.firing.cost.written_out import WrittenOut
 from isofire.firing.record import spiking_adapters
 from isofire.running import by_parts
@@ -219,15 +219,15 @@ class Trace(TorchDispatchMode):
         given = [x for x in tree_leaves((call.args, call.options)) if isinstance(x, Tensor)]
         made_of = frozenset[str]().union(*map(self.made_of, given))
         learned = self._stored.learned(made_of)
-        ways: Ways | None = None
+        ways, firing, places = dict[Any, Way](), dict[Any, Way](), dict[Any, Way]()
         if sites := self._arrive(call.name, call.args, call.output, self._memory.source):
             self.uses.counted |= learned
             ways = self.own_states.through(sites[0], call.place, map(self._memory.ways, given))
         elif source >= Source.INPUT:
             found = self._written_out.straight_through(call) or propagate(call)
             came = list(map(self._memory.ways, given))
-            self.unknown_spikes.see(call, found, came)
-            ways = self.own_states.after(call, came)
+            firing, places = self.unknown_spikes.see(call, found, list(zip(given, came, strict=True)))
+            ways = self.own_states.after(call, list(map(without_makers, came)))
             if unknown := not_known(call):
                 self.unknown[self._position.module, unknown] = None
             elif learned and work_not_counted(call):
@@ -243,7 +243,9 @@ class Trace(TorchDispatchMode):
         for tensor, item in zip(outputs, events, strict=False):
             # a mask made of a buffer is folded into the weights that are 0 by it
             names = learned if tensor.dtype == torch.bool else made_of
-            self._memory.write(tensor, source, item, names if source == Source.WEIGHTS else frozenset(), ways)
+            its = firing if tensor.is_floating_point() else places
+            made = names if source == Source.WEIGHTS else frozenset[str]()
+            self._memory.write(tensor, source, item, made, {**ways, **its})
 
     def _make_inside(self, name: str, writes: bool, args: Any, options: Any, output: Any) -> None:
         """Weights that a neuron makes of its parameters, and its inputs of several steps that it weighs by elements."""
@@ -266,13 +268,14 @@ class Trace(TorchDispatchMode):
             self.uses.lose(self._stored.learned(self.made_of(x)), f"{how}(), outside of torch")
         elif self._memory.source(x) >= Source.INPUT:
             self.uses.leave(self._position.module, how)
+            self.unknown_spikes.leave(self._position.module, how, self._memory.source(x), self._memory.ways(x))
 
     def _see_what_enters(self, args: Any, options: Any) -> None:
         """What no operation made, after values have left torch, may be made of them."""
         for x in tree_leaves((args, options)):
             if isinstance(x, Tensor) and x.numel() > 1 and not self._memory.known(x):
                 self.uses.enter()
-                self._memory.write(x, Source.SPIKES)
+                self._memory.write(x, Source.SPIKES, ways=self.unknown_spikes.enter(x))
 
     def _arrive(self, name: str, args: Any, output: Any, source: Callable[[Tensor], Source]) -> list[str]:
         """The weights that the operation multiplies with, "" for activations; tells of it."""
@@ -302,8 +305,10 @@ class Trace(TorchDispatchMode):
     def _tell(self, found: list[Arrival], source: Callable[[Tensor], Source]) -> None:
         neuron = self._position.neuron
         for item in found:
-            events = NONE if item.x is None else self._memory.events(item.x)
-            self.unknown_spikes.arrive(events)
+            events, makers, weighed = NONE, frozenset[str](), False
+            if item.x is not None:
+                events, ways = self._memory.events(item.x), self._memory.ways(item.x)
+                makers, weighed = self.unknown_spikes.arrive(item.x, events, ways), is_weighed(ways)
             origin = Source.SPIKES if item.x is None else source(item.x)
             state = neuron is not None and origin == Source.SPIKES
             if state and item.x is not None and events.count is None and is_whole(item.x):
@@ -318,6 +323,8 @@ class Trace(TorchDispatchMode):
                     self._position.lead,
                     item.x is not None and origin < Source.INPUT,
                     neuron is not None,
+                    weighed,
+                    makers,
                 )
             )
 
