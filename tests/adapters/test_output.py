@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -396,3 +397,102 @@ def test_complex_logits_have_no_order() -> None:
         expected = net(x).abs().mean(0).argmax(1)
     found = isofire.compare(sized, sized, [(x, y)])
     assert found.accuracy == (expected == y).double().mean()
+
+
+class Exits(nn.Module):
+    """A head after each of its neurons, stacked: [exits, N, classes], each of which sees all steps."""
+
+    def __init__(self, steps: int, exits: int = 3, classes: int = 5, of: Callable[[Tensor], Tensor] = torch.mean):
+        super().__init__()
+        torch.manual_seed(9)
+        sizes = [6, *[8] * exits]
+        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in itertools.pairwise(sizes))
+        self.neurons = nn.ModuleList(IF() for _ in range(exits))
+        self.heads = nn.ModuleList(nn.Linear(8, classes) for _ in range(exits))
+        self.steps, self.of = steps, of
+        with torch.no_grad():
+            for layer in self.layers:
+                layer.weight.mul_(3)  # type: ignore[operator, union-attr]
+
+    def forward(self, x: Tensor) -> Tensor:
+        z, out = x.expand(self.steps, -1, -1), []
+        for layer, neuron, head in zip(self.layers, self.neurons, self.heads, strict=True):
+            z = neuron(layer(z))
+            out.append(self.of(head(z)))
+        return torch.stack(out)
+
+
+OVER_STEPS: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda o: o.mean(0),
+    "last": lambda o: o[-1],
+    "largest": lambda o: o.amax(0),
+}
+
+
+@pytest.mark.parametrize("steps", [2, 3, 5])
+@pytest.mark.parametrize("of", OVER_STEPS)
+def test_stacked_exits_are_refused_however_many_they_are(of: str, steps: int) -> None:
+    """As many as steps, or as steps and classes, or neither."""
+    for exits in (2, 3, 5):
+        model, (x, _) = Exits(steps, exits, of=OVER_STEPS[of]), data(16)
+        with torch.no_grad():
+            labels = model(x)[-1].argmax(1)
+        with pytest.raises(ModelError, match=r"LogitsOf"):
+            isofire.compare(model, model, (x, labels))
+        last = LogitsOf(model, output=lambda found: found[-1], axes="NC")
+        assert isofire.compare(last, last, (x, labels)).accuracy == 1.0
+
+
+def test_as_many_exits_as_steps_are_told_as_such() -> None:
+    model, (x, labels) = Exits(3, of=OVER_STEPS["mean"]), data(16)
+    with pytest.raises(ModelError, match=r"the 3 rows of \[3, 16, 5\] all see the last step, as exits do"):
+        isofire.compare(model, model, (x, labels))
+
+
+def test_stacked_heads_of_one_neuron_are_refused() -> None:
+    class Stacked(Heads):
+        def forward(self, x: Tensor) -> Any:
+            return torch.stack(super().forward(x))
+
+    x, labels = data(16)
+    with pytest.raises(ModelError, match="as exits do that are as many as steps"):
+        isofire.compare(Stacked(stepped=False), Stacked(stepped=False), (x, labels))
+    stepped = Stacked(stepped=True)
+    expected = float((stepped(x).mean(0).argmax(1) == labels).float().mean())
+    assert isofire.compare(stepped, stepped, (x, labels)).accuracy == pytest.approx(expected)
+
+
+class Mixing(nn.Module):
+    """Each step sees all others before the last neuron."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + x.mean(0) - x.flip(0) / 2
+
+
+OF_STEPS: dict[str, Callable[[], Net]] = {
+    "running means": lambda: Net(lambda o: o.cumsum(0) / torch.arange(1, T + 1).view(-1, 1, 1)),
+    "leaky": lambda: Net(lambda o: torch.stack([sum(0.5 ** (t - s) * o[s] for s in range(t + 1)) for t in range(T)])),
+    "one step late": lambda: Net(lambda o: torch.cat((torch.zeros_like(o[:1]), o[:-1]))),
+    "steps that see their neighbours": lambda: Net(lambda o: o + o.roll(1, 0) / 2),
+    "one mean, laid over the steps": lambda: Net(lambda o: o.mean(0).expand(T, -1, -1)),
+    "mixed before the last neuron": lambda: Net(neuron=nn.Sequential(IF(), Mixing(), IF())),
+}
+
+
+@pytest.mark.parametrize("images", [1, 16])
+@pytest.mark.parametrize("name", OF_STEPS)
+def test_steps_are_read_whatever_readout_they_come_from(name: str, images: int) -> None:
+    model, (x, _) = OF_STEPS[name](), data(images)
+    with torch.no_grad():
+        labels = model(x).mean(0).argmax(1)
+    assert isofire.compare(model, model, (x, labels)).accuracy == 1.0
+
+
+def test_logits_that_are_normed_over_the_steps_are_asked_about() -> None:
+    model, (x, _) = Net(lambda o: o.softmax(0)), data(16)
+    with torch.no_grad():
+        labels = model(x).mean(0).argmax(1)
+    with pytest.raises(ModelError, match=r"LogitsOf\(model, axes='TNC'\) that they are steps"):
+        isofire.compare(model, model, (x, labels))
+    named = LogitsOf(model, axes="TNC")
+    assert isofire.compare(named, named, (x, labels)).n_images == 16

@@ -4,7 +4,8 @@ Which axis holds the images is told by their number, once per network: where sev
 steps, or as classes), the network is run on fewer images, and the axis that changes is the one. So a last batch of as
 many images as there are steps is read as the others are. Whether a list has an entry a step or a head is told by what
 the last step's spikes change. That the first axis of three holds steps is not taken for granted either: it is as long
-as the neurons have steps, and where that leaves steps and classes open, the last step's spikes change one entry of it.
+as the neurons have steps, and one of its entries sees the first step of the last neuron and not its last step: stacked
+exits, each of which sees all steps, may be as many.
 """
 
 from __future__ import annotations
@@ -15,13 +16,21 @@ from weakref import WeakKeyDictionary, WeakSet
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters.axes import input_axis, unheard
+from isofire.adapters.axes import unheard
 from isofire.adapters.compiled import original
 from isofire.adapters.logits_of import LogitsOf
 from isofire.adapters.over_time import OverTime
-from isofire.adapters.registry import batch_first, find_neurons, from_rest, heard
+from isofire.adapters.registry import batch_first, find_neurons
+from isofire.adapters.steps_of import (
+    calls_of,
+    changed_at_the_end,
+    changed_by_last_step,
+    lengths_of,
+    rows_see_steps,
+    run_on,
+)
 from isofire.errors import ModelError
-from isofire.running import device_of, evaluating, forked, forward, hooked, several_steps, single_steps
+from isofire.running import several_steps, single_steps
 
 _AXES: WeakKeyDictionary[nn.Module, dict[int, int]] = WeakKeyDictionary()
 """Network -> number of axes of its logits -> the axis of the images, once known."""
@@ -29,6 +38,8 @@ _BY_STEP: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 """Whether the list that a network returns has an entry a step, once known."""
 _TIME_FIRST: WeakSet[nn.Module] = WeakSet()
 """Networks of whose logits [T, N, classes] the first axis is known to be that of the steps."""
+_CAUSAL: WeakSet[nn.Module] = WeakSet()
+"""Networks of whose logits [T, N, classes] not every row sees the last step."""
 
 
 def read_logits(model: nn.Module, output: Any, images: int, inputs: Tensor) -> Tensor:
@@ -88,6 +99,13 @@ def read_logits(model: nn.Module, output: Any, images: int, inputs: Tensor) -> T
     if first.ndim == 3 and not (stacked or isinstance(net, LogitsOf) or _is_time_first(net, first, images, inputs)):
         single = "".join(f" ({several_steps(layer)})" for layer in single_steps(net)[:1])
         raise _unread(images, f"{list(entry.shape)}, in which the neurons' steps are not where they belong{single}")
+    if first.ndim == 3 and not (stacked or isinstance(net, LogitsOf) or _rows_are_steps(net, first, images, inputs)):
+        raise ModelError(
+            f"logits [T, {images}, classes] must be those of one step after the other, the {len(first)} rows of "
+            f"{list(entry.shape)} all see the last step, as exits do that are as many as steps; say by "
+            "isofire.adapters.LogitsOf(model, output=lambda found: found[-1], axes='NC') that the last exit is meant, "
+            "or by LogitsOf(model, axes='TNC') that they are steps"
+        )
     return first
 
 
@@ -160,7 +178,7 @@ def _axis(net: nn.Module, logits: Tensor, images: int, inputs: Tensor) -> int:
 def _probed_axis(net: nn.Module, logits: Tensor, images: int, inputs: Tensor) -> int:
     """Axis that has one entry less when the network sees one image less."""
     with unheard(net):
-        output = _run(net, inputs, images, images - 1)
+        output = run_on(net, inputs, images, images - 1)
     fewer = output[0] if isinstance(output, tuple | list) and output else output
     shape = list(fewer.shape) if isinstance(fewer, Tensor) else []
     for axis in range(logits.ndim):
@@ -179,30 +197,34 @@ def _is_time_first(net: nn.Module, logits: Tensor, images: int, inputs: Tensor) 
         return True
     if net in _TIME_FIRST:
         return True
-    steps, (first, _, last) = _lengths(net, inputs, images), logits.shape
+    steps, (first, _, last) = lengths_of(net, inputs, images), logits.shape
     if first in steps and last in steps and (first, last) != (1, 1):
-        found = _changed_at_the_end(net, inputs, images)
+        found = changed_at_the_end(net, inputs, images, _axis_of_steps(net))
     elif first in steps or last in steps:
         found = first in steps
     else:
-        found = first > 1 and _changed_at_the_end(net, inputs, images)
+        found = first > 1 and changed_at_the_end(net, inputs, images, _axis_of_steps(net))
     if found:
         # a network that is refused may be mended, and asked again
         _TIME_FIRST.add(net)
     return found
 
 
-def _changed_at_the_end(net: nn.Module, inputs: Tensor, images: int) -> bool:
-    """Whether other spikes in the last step change one entry of the logits' first axis, but several of their last."""
-    runs = _with_last_step_turned(net, inputs, images)
-    plain, other = (run[0] if isinstance(run, tuple | list) and run else run for run in runs or (None, None))
-    if not (isinstance(plain, Tensor) and isinstance(other, Tensor) and plain.shape == other.shape):
-        return False
-    images_first = _AXES.get(net, {}).get(3) == 0
-    time, classes = [
-        (plain != other).movedim(axis, 0).flatten(1).any(1).tolist() for axis in (1 if images_first else 0, 2)
-    ]
-    return sum(time) == 1 and sum(classes) > 1
+def _rows_are_steps(net: nn.Module, logits: Tensor, images: int, inputs: Tensor) -> bool:
+    """Whether the rows of logits differ in which steps they see, or are one."""
+    if not find_neurons(net) or getattr(net, "gives_steps_first", False) or len(logits) == 1 or net in _CAUSAL:
+        return True
+    # the mean of rows that are one is each of them
+    alike = bool((logits == logits[:1]).all())
+    if alike or rows_see_steps(net, inputs, images, _axis_of_steps(net)):
+        if not alike or bool((logits != logits.flatten()[0]).any()):
+            _CAUSAL.add(net)
+        return True
+    return False
+
+
+def _axis_of_steps(net: nn.Module) -> int:
+    return 1 if _AXES.get(net, {}).get(3) == 0 else 0
 
 
 def _is_by_step(net: nn.Module, entries: int, images: int, inputs: Tensor) -> bool:
@@ -212,75 +234,10 @@ def _is_by_step(net: nn.Module, entries: int, images: int, inputs: Tensor) -> bo
     logits of steps only the last.
     """
     if net not in _BY_STEP:
-        _BY_STEP[net] = {sum(lengths) for lengths in _calls(net, inputs, images).values()} == {
+        _BY_STEP[net] = {sum(lengths) for lengths in calls_of(net, inputs, images).values()} == {
             entries
-        } and _changed_by_last_step(net, inputs, images) == [False] * (entries - 1) + [True]
+        } and changed_by_last_step(net, inputs, images) == [False] * (entries - 1) + [True]
     return _BY_STEP[net]
-
-
-def _changed_by_last_step(net: nn.Module, inputs: Tensor, images: int) -> list[bool]:
-    """For each tensor that the network returns, whether other spikes in the last step change it."""
-    runs = _with_last_step_turned(net, inputs, images)
-    return [] if runs is None else [not torch.equal(a, b) for a, b in zip(*runs, strict=True)]
-
-
-def _with_last_step_turned(net: nn.Module, inputs: Tensor, images: int) -> tuple[Any, Any] | None:
-    """What the network returns, and what it does if every neuron fires in the last step where it did not."""
-    named = find_neurons(net)
-    neurons = dict(named.values())
-    steps = {named[name][0]: sum(lengths) for name, lengths in _calls(net, inputs, images).items()}
-    done = dict.fromkeys(neurons, 0)
-
-    def turn(neuron: nn.Module, _: Any, output: Any) -> Any:
-        adapter = neurons[neuron]
-        done[neuron] += len(adapter.spikes(neuron, output))
-        if done[neuron] != steps.get(neuron):
-            return None
-        values = output[0] if isinstance(output, tuple) else output
-        turned = values.clone()
-        # a view, whatever the layout
-        place = adapter.spikes(neuron, turned)[-1]
-        place.copy_(place == 0)
-        return (turned, *output[1:]) if isinstance(output, tuple) else turned
-
-    with unheard(net):
-        plain = _run(net, inputs, images, images)
-        with hooked(neuron.register_forward_hook(turn) for neuron in neurons):
-            other = _run(net, inputs, images, images)
-    return None if plain is None or other is None else (plain, other)
-
-
-def _lengths(net: nn.Module, inputs: Tensor, images: int) -> set[int]:
-    """Steps that neurons see in one forward; in one call too, since a neuron may stand at several places."""
-    calls = _calls(net, inputs, images).values()
-    return {sum(lengths) for lengths in calls} | {n for lengths in calls for n in lengths if n > 1}
-
-
-def _calls(net: nn.Module, inputs: Tensor, images: int) -> dict[str, list[int]]:
-    """Steps of each call of each neuron in one forward."""
-    seen: dict[str, list[int]] = {}
-
-    def note(name: str, spikes: Any) -> None:
-        seen.setdefault(name, []).append(len(spikes))
-
-    # a network with a batch's size built in needs all images; to others a few show as many steps
-    few = images if batch_first(net) else min(2, images)
-    with unheard(net), heard(find_neurons(net), note):
-        if _run(net, inputs, images, few) is None and few < images:
-            seen.clear()
-            _run(net, inputs, images, images)
-    return seen
-
-
-def _run(net: nn.Module, inputs: Tensor, images: int, some: int) -> Any:
-    """What the network returns for `some` of the images; None if it fails on them. It draws no random numbers."""
-    part = inputs.narrow(input_axis(net, inputs, images), 0, some).to(device_of(net, inputs.device))
-    with forked(part.device), torch.no_grad(), evaluating(net), from_rest(net):
-        try:
-            return forward(net, part)
-        except ModelError:
-            # built for one size of batch
-            return None
 
 
 def _unread(images: int, given: str) -> ModelError:

@@ -1,0 +1,131 @@
+"""Looking at a network's steps by running it again: how many there are, and what spikes in one of them change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from isofire.adapters.axes import input_axis, unheard
+from isofire.adapters.registry import batch_first, find_neurons, from_rest, heard
+from isofire.errors import ModelError
+from isofire.running import device_of, evaluating, forked, forward, hooked
+
+
+def rows_see_steps(net: nn.Module, inputs: Tensor, images: int, axis: int) -> bool:
+    """Whether some entry of an axis of the logits sees the first step of the last neuron before them, but not its last.
+
+    So do logits of steps, and not those of exits or heads that all see all steps. Also true where nothing is seen to
+    change them.
+    """
+    few = few_of(net, images)
+    for name in reversed(calls_of(net, inputs, images)):
+        first, last = (_rows_changed(net, inputs, images, few, name, place, axis) for place in (0, -1))
+        if first or last:
+            return not first <= last
+    return True
+
+
+def _rows_changed(
+    net: nn.Module, inputs: Tensor, images: int, few: int, name: str, place: int, axis: int
+) -> frozenset[int]:
+    """Entries of an axis of the logits that other spikes of a neuron in its first (0) or last step (-1) change."""
+    runs = _with_step_turned(net, inputs, images, few, name, place)
+    if runs is None and few < images:
+        runs = _with_step_turned(net, inputs, images, images, name, place)
+    plain, other = _first_of_two(runs)
+    if plain is None or other is None:
+        return frozenset()
+    changed = (plain != other).movedim(axis, 0).flatten(1).any(1)
+    return frozenset(changed.nonzero().flatten().tolist())
+
+
+def changed_at_the_end(net: nn.Module, inputs: Tensor, images: int, axis_of_steps: int) -> bool:
+    """Whether other spikes in the last step change one entry of the logits' first axis, but several of their last."""
+    plain, other = _first_of_two(_with_step_turned(net, inputs, images, images))
+    if plain is None or other is None:
+        return False
+    time, classes = [(plain != other).movedim(axis, 0).flatten(1).any(1).tolist() for axis in (axis_of_steps, 2)]
+    return sum(time) == 1 and sum(classes) > 1
+
+
+def changed_by_last_step(net: nn.Module, inputs: Tensor, images: int) -> list[bool]:
+    """For each tensor that the network returns, whether other spikes in the last step change it."""
+    runs = _with_step_turned(net, inputs, images, images)
+    return [] if runs is None else [not torch.equal(a, b) for a, b in zip(*runs, strict=True)]
+
+
+def _first_of_two(runs: tuple[Any, Any] | None) -> tuple[Tensor | None, Tensor | None]:
+    """The first tensor of each run's output; None where they cannot be compared."""
+    plain, other = (run[0] if isinstance(run, tuple | list) and run else run for run in runs or (None, None))
+    if not (isinstance(plain, Tensor) and isinstance(other, Tensor) and plain.shape == other.shape):
+        return None, None
+    return plain, other
+
+
+def _with_step_turned(
+    net: nn.Module, inputs: Tensor, images: int, some: int, only: str | None = None, place: int = -1
+) -> tuple[Any, Any] | None:
+    """What the network returns for `some` of the images, and what it does if every neuron, or only one, fires in the
+    first (0) or last step (-1) where it did not, and the other way round."""
+    named = find_neurons(net)
+    neurons = dict(named.values())
+    steps = {named[name][0]: sum(lengths) for name, lengths in calls_of(net, inputs, images).items()}
+    done = dict.fromkeys(neurons, 0)
+
+    def turn(neuron: nn.Module, _: Any, output: Any) -> Any:
+        adapter, before = neurons[neuron], done[neuron]
+        done[neuron] += len(adapter.spikes(neuron, output))
+        if before if place == 0 else done[neuron] != steps.get(neuron):
+            return None
+        values = output[0] if isinstance(output, tuple) else output
+        turned = values.clone()
+        # a view, whatever the layout
+        step = adapter.spikes(neuron, turned)[place]
+        step.copy_(step == 0)
+        return (turned, *output[1:]) if isinstance(output, tuple) else turned
+
+    with unheard(net):
+        plain = run_on(net, inputs, images, some)
+        turned = list(neurons) if only is None else [named[only][0]]
+        with hooked(neuron.register_forward_hook(turn) for neuron in turned):
+            other = run_on(net, inputs, images, some)
+    return None if plain is None or other is None else (plain, other)
+
+
+def lengths_of(net: nn.Module, inputs: Tensor, images: int) -> set[int]:
+    """Steps that neurons see in one forward; in one call too, since a neuron may stand at several places."""
+    calls = calls_of(net, inputs, images).values()
+    return {sum(lengths) for lengths in calls} | {n for lengths in calls for n in lengths if n > 1}
+
+
+def calls_of(net: nn.Module, inputs: Tensor, images: int) -> dict[str, list[int]]:
+    """Steps of each call of each neuron in one forward."""
+    seen: dict[str, list[int]] = {}
+
+    def note(name: str, spikes: Any) -> None:
+        seen.setdefault(name, []).append(len(spikes))
+
+    few = few_of(net, images)
+    with unheard(net), heard(find_neurons(net), note):
+        if run_on(net, inputs, images, few) is None and few < images:
+            seen.clear()
+            run_on(net, inputs, images, images)
+    return seen
+
+
+def few_of(net: nn.Module, images: int) -> int:
+    """As many images as show a network's steps: all where a batch's size may be built in."""
+    return images if batch_first(net) else min(2, images)
+
+
+def run_on(net: nn.Module, inputs: Tensor, images: int, some: int) -> Any:
+    """What the network returns for `some` of the images; None if it fails on them. It draws no random numbers."""
+    part = inputs.narrow(input_axis(net, inputs, images), 0, some).to(device_of(net, inputs.device))
+    with forked(part.device), torch.no_grad(), evaluating(net), from_rest(net):
+        try:
+            return forward(net, part)
+        except ModelError:
+            # built for one size of batch
+            return None
