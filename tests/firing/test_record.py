@@ -301,3 +301,19 @@ def test_sparse_frames_are_told_how_they_become_dense() -> None:
     data = torch.ones(6, 8, 20).to_sparse(), torch.arange(8) % 3
     with pytest.raises(DataError, match=r"its inputs are torch.sparse_coo; give inputs.to_dense\(\)"):
         compare(net, net, data)
+
+
+def test_a_last_batch_of_one_that_is_squeezed_is_told() -> None:
+    class Squeezed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.layer, self.neuron, self.head = nn.Conv2d(1, 4, 3), nn.Linear(4, 6), IF(), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            seen = self.layer(self.conv(x).amax((2, 3), keepdim=True).squeeze())
+            return self.head(self.neuron(seen.expand(3, *seen.shape)))
+
+    model, images = Squeezed().eval(), (torch.rand(5, 1, 6, 6), torch.arange(5) % 3)
+    with pytest.raises(ModelError, match=r"got \[3, 6\] \(neuron 'neuron'\); an axis is missing, .* batch of one"):
+        compare(model, model, images, batch_size=4)
+    assert compare(model, model, images, batch_size=5).n_images == 5

@@ -36,6 +36,17 @@ ROOT_NAME = "model"
 """Layer name of a model that is itself a single neuron layer."""
 
 
+def no_spikes(name: str, given: Any) -> ModelError:
+    """Of a neuron that gives something else, such as a batch of one that was squeezed."""
+    shape = list(given.shape) if isinstance(given, Tensor) else type(given).__name__
+    squeezed = (
+        "; an axis is missing, as where squeeze() takes away that of a batch of one image, such as the last one: name "
+        "the axes, squeeze(-1) or flatten(1)"
+    )
+    about = squeezed if isinstance(given, Tensor) and given.ndim == 2 else ""
+    return ModelError(f"a neuron must give spikes [T, N, ...], got {shape} (neuron {name!r}){about}")
+
+
 def run_for(images: int) -> int:
     """`FiringRecorder.run` for so many images: 25, or as few as let all 40 blocks hold images, for better intervals."""
     return max(1, min(DEFAULT_RUN, images // DEFAULT_BLOCKS))
@@ -239,8 +250,7 @@ class FiringRecorder:
                 f"neuron {name!r} was called outside of the recorded model's forward; record the module you call"
             )
         if not isinstance(spikes, Tensor) or spikes.ndim < 3 or spikes.numel() == 0:
-            given = list(spikes.shape) if isinstance(spikes, Tensor) else type(spikes).__name__
-            raise ModelError(f"a neuron must give spikes [T, N, ...], got {given} (neuron {name!r})")
+            raise no_spikes(name, spikes)
         layer.calls += 1
         if layer.calls > 1 and not stepped:
             raise ModelError(
