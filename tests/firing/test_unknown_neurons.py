@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from isofire import QuantSpec, quantize_
+from isofire.adapters import LogitsOf
 from isofire.firing import Observation, compare, observe
 from isofire.firing.beside import compare_several
 from isofire.firing.limits import Limits
@@ -274,7 +275,6 @@ HOLD: dict[str, Callable[[], nn.Module]] = {
             "relu",
             "top",
             "dropout",
-            "attention",
             "levels",
             "max",
             "any",
@@ -284,6 +284,8 @@ HOLD: dict[str, Callable[[], nn.Module]] = {
             "rounded",
         )
     },
+    # a step sees all others, as exits would
+    "mask: attention": lambda: LogitsOf(Around(Masks("attention"), nn.Linear(20, 3)), axes="TNC"),
     "argmax": lambda: Around(nn.Identity(), Decides()),
     "integrate": lambda: Around(nn.Sequential(nn.Linear(20, 9), IF()), nn.Linear(9, 3)),
 }
