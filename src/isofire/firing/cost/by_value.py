@@ -85,6 +85,7 @@ def one_sided(found: Events, offset: Any, output: Tensor) -> Events:
     near = levels.round()
     # what a sign of 0 becomes lies halfway
     count = near.masked_fill((levels - near).abs() > 1e-3, torch.nan)
+    count = torch.where(found.count.detach().isfinite(), count, found.count)
     return Events(count, whole, found.through, {layer: Form(height)})
 
 

@@ -8,6 +8,7 @@ view of its events, and what is written into a part of it is written there too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -40,7 +41,7 @@ class Events:
     ----------
     count
         Events of each element, float64 of the tensor's shape; None where it is no sum of events (pixels, currents), NaN
-        for the elements that are none.
+        for the elements that are none, and infinite for those of them that come from the image alone.
     whole
         Whether the count is the value itself, a whole number.
     through
@@ -64,6 +65,11 @@ class Events:
 NONE = Events(None)
 LEVELS = "levels"
 """In `Events.forms`: whole numbers above 1 that no neuron fired, such as pixels of 0..255."""
+
+
+def real(source: Source) -> float:
+    """What stands in `Events.count` for a real number."""
+    return math.inf if source == Source.INPUT else math.nan
 
 
 def spread(events: Events) -> Events:
@@ -200,7 +206,7 @@ class EventMemory:
     @staticmethod
     def _unknown(x: Tensor, source: Source) -> Tensor:
         """A constant brings no events, and in numbers that depend on the input none are known."""
-        return torch.full((), 0.0 if source < Source.INPUT else torch.nan, dtype=torch.float64, device=x.device)
+        return torch.full((), 0.0 if source < Source.INPUT else real(source), dtype=torch.float64, device=x.device)
 
     def _sweep(self) -> None:
         self._writes += 1

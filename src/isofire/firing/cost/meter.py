@@ -40,7 +40,8 @@ class SiteCall:
     by_value
         Whether events were told by values being whole numbers, which by chance others are too.
     static
-        Keys of the r inputs, where they come from the image alone or are constant; equal keys are equal inputs.
+        Keys of the r inputs, where what they multiply comes from the image alone or is constant; equal keys are equal
+        inputs.
     constant
         Whether they depend on nothing, not even on the image.
     inside
@@ -246,8 +247,8 @@ class CostMeter:
         nothing, dense = active.new_zeros(len(rows)), every.sum(-1).expand(len(rows))
         parts = [nothing if counts is None else _times(counts, fan) for fan in (every, real)]
         multiplied = dense if counts is None else nothing
-        if counts is not None and bool(parts[0].isnan().any()):
-            unknown = counts.isnan()
+        if counts is not None and not bool(parts[0].isfinite().all()):
+            unknown = ~counts.isfinite()
             parts = [_times(counts.masked_fill(unknown, 0), fan) for fan in (every, real)]
             multiplied = _times(unknown.double(), every)
         # of two complex numbers four products are taken, two of them by `fan`
@@ -256,7 +257,11 @@ class CostMeter:
         parts += [active.sum(1), twice * _times(active, real), twice * dense, sizes, twice * multiplied]
         summed = torch.stack(parts).cpu()
         keys = None
-        if contact.source == Source.INPUT:
+        if counts is not None and bool(counts.isinf().any()):
+            # beside spikes, those of its numbers that come from the image alone
+            others = ~counts.isinf()
+            keys = None if bool(counts.isnan().any()) else self._keys(arrival, rows.masked_fill(others, 0))
+        elif contact.source == Source.INPUT:
             keys = self._keys(arrival, rows)
         self._calls.append((contact, summed, keys))
         self.trace.pause(False)
@@ -307,6 +312,8 @@ class CostMeter:
         grouped: list[list[int]] = [[] for _ in range(images * width)]
         for key, spot in zip(keys or (), place.tolist(), strict=False):
             grouped[spot].append(key)
+        if keys is not None and contact.source == Source.SPIKES and step is None and len(place) > images:
+            keys = None
         static = [None if keys is None else tuple(hash(tuple(group)) for group in grouped[i * width : (i + 1) * width])
                   for i in range(images)]  # fmt: skip
         x = contact.arrival.x

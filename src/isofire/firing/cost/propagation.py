@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from isofire.firing.cost.by_value import counted_anew, one_sided
 from isofire.firing.cost.call import Call
-from isofire.firing.cost.events import LEVELS, NONE, Events, is_whole, spread
+from isofire.firing.cost.events import LEVELS, NONE, Events, is_whole, real, spread
 from isofire.firing.cost.forms import added, beside, height_of, key_of, mixed, scaled, uneven
 from isofire.firing.cost.identity import unchanged
 from isofire.firing.cost.operations import (
@@ -43,14 +43,27 @@ def propagate(call: Call) -> Events | list[Events]:
     passed = _passed_on(call)
     if isinstance(passed, list):
         return [varying(call, item) for item in passed]
-    found = varying(call, passed)
+    found = _of_the_image(call, varying(call, passed))
     if passed.count is None:
         found = counted_anew(call)
     normalised = call.name in NORMALISING and not found.whole and set(found.forms) == {LEVELS}
     if found.count is None or normalised or (uneven(found.forms) and not found.whole):
-        forms = mixed([found.forms, *(call.events(x).forms for x in call.tensors())])
+        # of what is copied over nothing is left
+        given = call.args[1:2] if call.name == "copy" else call.tensors()
+        forms = mixed([found.forms, *(call.events(x).forms for x in given)])
         return Events(None, through=found.through if found.rounded else frozenset(), forms=forms, rounded=found.rounded)
     return found
+
+
+def _of_the_image(call: Call, found: Events) -> Events:
+    """Real numbers that come from the image alone do so no longer where spikes may have been added to them."""
+    if found.count is None or call.name in MOVES or call.name in NORMS:
+        return found
+    given = [x for x in call.tensors() if call.depends(x)]
+    if len(given) == 1 and torch.Tag.pointwise in getattr(call.func, "tags", ()):
+        return found
+    mixed_up = found.count.detach().isinf()
+    return replace(found, count=found.count.masked_fill(mixed_up, torch.nan)) if bool(mixed_up.any()) else found
 
 
 def _passed_on(call: Call) -> Events | list[Events]:
@@ -160,7 +173,7 @@ def _moved(call: Call) -> Events | list[Events]:
 
 def _count_of(call: Call, part: Events, x: Tensor) -> Tensor:
     if part.count is None:
-        return torch.full(x.shape, torch.nan, dtype=torch.float64, device=x.device)
+        return torch.full(x.shape, real(call.source(x)), dtype=torch.float64, device=x.device)
     return _own(call, part.count)
 
 

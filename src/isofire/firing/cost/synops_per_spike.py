@@ -240,8 +240,8 @@ class _Probe:
         if count is None:
             total, size = None, float(fan.sum())
         else:
-            total = (torch.nan_to_num(count) * fan).sum() if count.requires_grad else None
-            size = float((fan * ~count.detach().isnan()).sum())
+            total = (torch.nan_to_num(count, posinf=0) * fan).sum() if count.requires_grad else None
+            size = float((fan * count.detach().isfinite()).sum())
         self.contacts.append((contact, size, total))
         self.trace.pause(False)
 
