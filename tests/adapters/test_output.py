@@ -443,6 +443,13 @@ def test_stacked_exits_are_refused_however_many_they_are(of: str, steps: int) ->
         assert isofire.compare(last, last, (x, labels)).accuracy == 1.0
 
 
+@pytest.mark.parametrize("left_out", range(T - 1))
+def test_steps_of_which_the_first_are_left_out_to_warm_up_are_steps(left_out: int) -> None:
+    model, (x, y) = Net(lambda logits: logits[left_out:]), data(7)
+    isofire.firing.observe(model, (x, y))
+    assert evaluate(model, (x, y)).accuracy == pytest.approx(float((model(x).mean(0).argmax(1) == y).float().mean()))
+
+
 def test_as_many_exits_as_steps_are_told_as_such() -> None:
     model, (x, labels) = Exits(3, of=OVER_STEPS["mean"]), data(16)
     with pytest.raises(ModelError, match=r"the 3 rows of \[3, 16, 5\] all see the last step, as exits do"):

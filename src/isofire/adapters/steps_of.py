@@ -14,26 +14,33 @@ from isofire.running import device_of, evaluating, forked, forward, hooked
 
 
 def rows_see_steps(net: nn.Module, inputs: Tensor, images: int, axis: int) -> bool:
-    """Whether some entry of an axis of the logits sees the first step of the last neuron before them, but not its last.
+    """Whether some entry of an axis of the logits sees an early step of the last neuron before them, but not its last.
 
     So do logits of steps, and not those of exits or heads that all see all steps. Also true where nothing is seen to
     change them.
     """
-    few = few_of(net, images)
-    for name in reversed(calls_of(net, inputs, images)):
-        first, last = (_rows_changed(net, inputs, images, few, name, place, axis) for place in (0, -1))
-        if first or last:
-            return not first <= last
+    few, calls = few_of(net, images), calls_of(net, inputs, images)
+
+    def changed(name: str, step: int) -> frozenset[int]:
+        runs = _with_step_turned(net, inputs, images, few, calls, name, step)
+        if runs is None and few < images:
+            runs = _with_step_turned(net, inputs, images, images, calls, name, step)
+        return _entries_changed(runs, axis)
+
+    for name, lengths in reversed(calls.items()):
+        steps = sum(lengths)
+        if last := changed(name, steps - 1):
+            # the first steps may be left out, to warm up
+            places = sorted({0, steps // 4, steps // 2, 3 * steps // 4, steps - 2} & set(range(steps - 1)))
+            early = (changed(name, step) for step in places)
+            return not next(filter(None, early), frozenset()) <= last
+        if changed(name, 0):
+            return True
     return True
 
 
-def _rows_changed(
-    net: nn.Module, inputs: Tensor, images: int, few: int, name: str, place: int, axis: int
-) -> frozenset[int]:
-    """Entries of an axis of the logits that other spikes of a neuron in its first (0) or last step (-1) change."""
-    runs = _with_step_turned(net, inputs, images, few, name, place)
-    if runs is None and few < images:
-        runs = _with_step_turned(net, inputs, images, images, name, place)
+def _entries_changed(runs: tuple[Any, Any] | None, axis: int) -> frozenset[int]:
+    """Entries of an axis of the logits in which two runs differ."""
     plain, other = _first_of_two(runs)
     if plain is None or other is None:
         return frozenset()
@@ -65,25 +72,33 @@ def _first_of_two(runs: tuple[Any, Any] | None) -> tuple[Tensor | None, Tensor |
 
 
 def _with_step_turned(
-    net: nn.Module, inputs: Tensor, images: int, some: int, only: str | None = None, place: int = -1
+    net: nn.Module,
+    inputs: Tensor,
+    images: int,
+    some: int,
+    calls: dict[str, list[int]] | None = None,
+    only: str | None = None,
+    step: int | None = None,
 ) -> tuple[Any, Any] | None:
-    """What the network returns for `some` of the images, and what it does if every neuron, or only one, fires in the
-    first (0) or last step (-1) where it did not, and the other way round."""
+    """What the network returns for `some` of the images, and what it does if every neuron, or only one, fires in one
+    step, else the last, where it did not, and the other way round."""
     named = find_neurons(net)
     neurons = dict(named.values())
-    steps = {named[name][0]: sum(lengths) for name, lengths in calls_of(net, inputs, images).items()}
+    calls = calls_of(net, inputs, images) if calls is None else calls
+    steps = {named[name][0]: sum(lengths) - 1 if step is None else step for name, lengths in calls.items()}
     done = dict.fromkeys(neurons, 0)
 
     def turn(neuron: nn.Module, _: Any, output: Any) -> Any:
         adapter, before = neurons[neuron], done[neuron]
         done[neuron] += len(adapter.spikes(neuron, output))
-        if before if place == 0 else done[neuron] != steps.get(neuron):
+        wanted = steps.get(neuron)
+        if wanted is None or not before <= wanted < done[neuron]:
             return None
         values = output[0] if isinstance(output, tuple) else output
         turned = values.clone()
         # a view, whatever the layout
-        step = adapter.spikes(neuron, turned)[place]
-        step.copy_(step == 0)
+        chosen = adapter.spikes(neuron, turned)[wanted - before]
+        chosen.copy_(chosen == 0)
         return (turned, *output[1:]) if isinstance(output, tuple) else turned
 
     with unheard(net):
