@@ -129,3 +129,61 @@ def test_parts_of_an_image_in_the_batch_are_told() -> None:
 
     with pytest.raises(ModelError, match=r"each image is 4 there: .* \[T, N, 4, \.\.\.\]"):
         measure_cost(Patches().eval(), DATA)
+
+
+class Stem(nn.Module):
+    """Layers with ReLU before neurons, one after the other or side by side."""
+
+    def __init__(self, depth: int, code: Callable[[Tensor], Tensor], *, wide: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.into = nn.ModuleList(nn.Linear(INPUTS, INPUTS) for _ in range(depth))
+        self.code, self.wide, self.fire, self.head, self.forwards = code, wide, LIF(), nn.Linear(INPUTS, 3), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.forwards += 1
+        found = [x]
+        for layer in self.into:
+            found.append(torch.relu(layer(x if self.wide else found[-1])))
+        return self.head(self.fire(9 * self.code(torch.stack(found).sum(0) if self.wide else found[-1])))
+
+
+def test_a_deep_stem_is_asked_as_few_times_as_a_shallow_one() -> None:
+    """The network ran ten times for any depth before anybody asked."""
+    for code, most in ((steps, 11), (lambda x: steps(x) * torch.arange(STEPS)[:, None, None], 14)):
+        net = Stem(10, code).eval()
+        cost = measure_cost(net, DATA)
+        assert net.forwards <= most
+        assert [(s.macs_once, s.macs_every_step) for s in cost.synapses[:10]] == [(144, 576)] * 10
+        assert not cost.left_out
+
+
+def test_one_run_tells_of_many_layers_beside_each_other() -> None:
+    net = Stem(20, steps, wide=True).eval()
+    assert not measure_cost(net, DATA).left_out
+    assert net.forwards <= 11
+
+
+def test_layers_that_are_too_many_to_ask_are_named_and_count_at_each_step() -> None:
+    net = Stem(20, lambda x: steps(x) * torch.arange(STEPS)[:, None, None], wide=True).eval()
+    cost = measure_cost(net, DATA)
+    named = {item.name for item in cost.left_out if item.of == "operations"}
+    assert net.forwards <= 10 + 12
+    assert named
+    assert all(item.macs_every_step == 576 for item in cost.synapses if item.name in named)
+
+
+def test_neurons_that_see_the_same_at_every_step_tell_nothing_of_what_goes_past_them() -> None:
+    class Past(Net):
+        def __init__(self) -> None:
+            super().__init__(lambda _, x: x)
+            self.first, self.between = LIF(), nn.Linear(WIDE, WIDE)
+
+        def forward(self, x: Tensor) -> Tensor:
+            found = steps(self.into(x))
+            late = self.mix((found + self.when).permute(1, 2, 0)).permute(2, 0, 1)
+            return self.head(self.fire(3 * (self.between(self.first(3 * found)) + late)))
+
+    cost = measure_cost(Past().eval(), DATA)
+    found = {item.name: (item.macs_once, item.macs_every_step) for item in cost.synapses}
+    assert {"into": (96, 384), "mix": (128, 128)}.items() <= found.items()

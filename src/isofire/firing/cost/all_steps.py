@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,9 +12,12 @@ from torch import Tensor, nn
 from isofire.errors import ModelError
 from isofire.firing.cost.frames import Currents, currents, onset
 from isofire.firing.cost.meter import CostMeter, SiteCall
+from isofire.firing.cost.static_routes import Routes
 from isofire.firing.cost.summed import is_again, is_lone
 from isofire.running import forward
 
+_MOST = 12
+"""Runs of the network, however many places it has."""
 _Change = Callable[[str, Tensor], None]
 
 
@@ -35,10 +39,13 @@ def worked_on_again(meter: CostMeter, parts: Mapping[str, bool | None]) -> list[
     return [name for name, tally in meter.sites.items() if any(by_each(name, image) for image in tally.images)]
 
 
-def work_on_all_steps(model: nn.Module, inputs: Tensor, sites: Collection[str]) -> set[str]:
-    """Those of some places of which a part of what they give reaches neurons later than the rest does.
+def work_on_all_steps(model: nn.Module, inputs: Tensor, sites: Collection[str]) -> dict[str, bool | None]:
+    """Those of some places -> whether a part of what it gives reaches neurons later than the rest does; None where that
+    was not asked, since the network has run `_MOST` times.
 
     Told by changing one number of it, the last of an image: what is repeated for every step is changed in the first.
+    Not asked are places that reach only neurons that are given the same at every step, and places behind which there
+    are none but such and others that were found to work on no later step.
 
     Parameters
     ----------
@@ -48,30 +55,57 @@ def work_on_all_steps(model: nn.Module, inputs: Tensor, sites: Collection[str]) 
         Places that see something of the image, all at once.
     """
     if not sites:
-        return set()
-    shapes: dict[str, torch.Size] = {}
-    before = _currents(model, inputs, lambda site, output: shapes.update({site: output.shape}))
-    return {site for site in sites if site in shapes and _reaches_later(model, inputs, before, site, shapes[site])}
+        return {}
+    routes = Routes(model)
+    with routes.noting():
+        before = _currents(model, inputs, routes.pass_by, routes)
+    alike = {name for name, given in before.items() if len(given) > 1 == len(set(given)) and name in routes.varied}
+    asking = _Asking(model, inputs, before)
+    found: dict[str, bool | None] = {}
+    # what comes behind a place first
+    for site in (site for site in reversed(routes.shapes) if site in sites):
+        neurons, others = routes.neurons[site], routes.others[site] - {site}
+        same = neurons <= alike and all(found.get(other) is False for other in others)
+        found[site] = False if same and (neurons or others) else asking.reaches_later(site, routes.shapes[site])
+    return found
 
 
-def _reaches_later(model: nn.Module, inputs: Tensor, before: Currents, site: str, shape: torch.Size) -> bool:
-    def found(places: tuple[Any, ...], high: bool) -> int | None:
+class _Asking:
+    """Runs the network with one place changed, a few times in all."""
+
+    def __init__(self, model: nn.Module, inputs: Tensor, before: Currents) -> None:
+        self._model, self._inputs, self._before, self._left = model, inputs, before, _MOST - 1
+
+    def reaches_later(self, site: str, shape: torch.Size) -> bool | None:
+        """Whether a part of what it gives does so; None where that takes too many runs."""
+        try:
+            for places in _last_places(shape):
+                high = self._onset(site, shape, places)
+                if high is not None:
+                    # a code by time has the largest numbers first, or the least
+                    low = self._onset(site, shape, places, high=False) if high else None
+                    return bool(high and low) and min(high, low or 0) > (self._onset(site, shape, ()) or 0)
+            return False
+        except _EnoughError:
+            return None
+
+    def _onset(self, site: str, shape: torch.Size, places: tuple[Any, ...], *, high: bool = True) -> int | None:
+        if not self._left:
+            raise _EnoughError
+        self._left -= 1
+
         def change(place: str, output: Tensor) -> None:
             if place == site and output.ndim == len(shape):
                 output[places] = output.max() + 1 if high else output.min() - 1
 
         try:
-            return onset(before, _currents(model, inputs, change))
+            return onset(self._before, _currents(self._model, self._inputs, change))
         except ModelError:
             return None
 
-    rest = found((), True) or 0
-    for places in _last_places(shape):
-        at = found(places, True)
-        if at is not None:
-            # a code by time has the largest numbers first, or the least
-            return at > rest and (found(places, False) or 0) > rest
-    return False
+
+class _EnoughError(Exception):
+    pass
 
 
 def _last_places(shape: torch.Size) -> Iterator[tuple[Any, ...]]:
@@ -81,11 +115,11 @@ def _last_places(shape: torch.Size) -> Iterator[tuple[Any, ...]]:
         yield (*[slice(None)] * axis, -1)
 
 
-def _currents(model: nn.Module, inputs: Tensor, change: _Change) -> Currents:
+def _currents(model: nn.Module, inputs: Tensor, change: _Change, below: Routes | None = None) -> Currents:
     def run(network: nn.Module, given: Tensor) -> Any:
         meter = CostMeter(network)
         meter.trace.change = change
-        with meter.counting():
+        with meter.counting(), below or nullcontext():
             return meter.trace.run(given, forward)
 
     return currents(model, inputs, run)

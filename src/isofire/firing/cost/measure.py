@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,9 @@ from isofire.telling import Most, pick
 
 _TOGETHER = 32
 """Images a batch; more do not make it faster."""
+_NOT_ASKED = (
+    "taken T times at every step, though it may work on all steps in one call: too many such places to ask of each"
+)
 
 
 def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None, batch_size: int = 64) -> Cost:
@@ -81,7 +84,7 @@ def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None,
             ({}, []) if frames else _same(model, meter, few, lambda one, inputs: way.run(one, inputs, axis))
         )
         parts = {} if frames else _parts(model, meter, few, same)
-        at_once = set[str]() if frames else work_on_all_steps(model, few, worked_on_again(meter, parts))
+        at_once = {} if frames else work_on_all_steps(model, few, worked_on_again(meter, parts))
     return _cost(model, meter, frames, same, parts, by_numbers, at_once)
 
 
@@ -215,7 +218,7 @@ def _cost(
     same: Mapping[str, Mapping[Slot, Slot]],
     parts: Mapping[str, bool | None],
     by_numbers: Sequence[str],
-    at_once: Collection[str],
+    at_once: Mapping[str, bool | None],
 ) -> Cost:
     neurons = {name: tally.neurons for name, tally in meter.spikes.items()}
     found = {
@@ -226,11 +229,12 @@ def _cost(
             frames=frames,
             stepped=meter.stepped,
             loops=parts.get(name),
-            at_once=name in at_once,
+            at_once=bool(at_once.get(name)),
         )
         for name, tally in meter.sites.items()
     }
-    unsure = {name: "its calls may be steps or parts of the image" for name, known in parts.items() if known is None}
+    unsure = [(name, "its calls may be steps or parts of the image") for name, known in parts.items() if known is None]
+    unsure += [(name, _NOT_ASKED) for name, known in at_once.items() if known is None]
     equal = "which of its inputs come again is told by equal numbers alone"
     images = len(next(iter(meter.spikes.values())).totals)
     synops = sum((item.sums[:, ALL] for item in found.values()), np.zeros(images))
@@ -250,7 +254,7 @@ def _cost(
             *left_out(model, meter.trace, meter.steps, meter.kept),
             *(
                 LeftOut(name=name, reason=reason, share=None, of="operations")
-                for name, reason in (*unsure.items(), *((name, equal) for name in by_numbers))
+                for name, reason in (*unsure, *((name, equal) for name in by_numbers))
             ),
             *strangers(model, meter.strangers, sum(neurons.values()), "number of spikes, AER bits or neurons' energy"),
         ),
