@@ -42,6 +42,7 @@ def test_the_examples_of_the_python_page_run(tmp_path, monkeypatch, capsys) -> N
         "scripts.readme",
         "scripts.findings",
         "scripts.keep_firing",
+        "scripts.baseline",
         "scripts.chips.page",
         "scripts.look_ups",
         "scripts.evidence",
