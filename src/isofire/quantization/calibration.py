@@ -33,6 +33,7 @@ from isofire.quantization.shared_scale import weight_scale
 from isofire.quantization.token_levels import tell_tokens
 from isofire.quantization.what_fires import note_what_fires_
 from isofire.quantizers import MembraneSetting, RangeObserver, WeightSetting
+from isofire.quantizers.methods.levels import LevelsMembrane
 from isofire.running import device_of, evaluating, forked, forward, statistics_of
 from isofire.spec import QuantSpec
 
@@ -127,7 +128,8 @@ def calibrate_model_(
                 model.__dict__[_CALIBRATED_ON] = work.images
                 note_what_fires_(model)
                 tell_tokens(model, batches[:1])
-                tell_clipped(model, batches[0])
+                if _given(plan):
+                    tell_clipped(model, batches[0])
             else:
                 _calibrate_on_data_(model, spec, plan, membranes, data, max_images)
         _refuse_grown(model, spec, plan)
@@ -190,7 +192,7 @@ def _calibrate_on_data_(
             # nothing is measured; how the network uses its weights is looked at all the same, on every image: a branch
             # may be taken by some only
             _try_(model, first.of(model, data, max_images))
-        elif not passes:
+        elif not passes and _given(plan):
             with forked(device_of(model)):
                 next(first.of(model, data, max_images), None)
         if not passes:
@@ -199,8 +201,14 @@ def _calibrate_on_data_(
     tell_sorted(first.labels, data, by_batch=anew)
     _name_silent(model, first.kept)
     tell_tokens(model, first.kept)
-    for inputs in first.kept:
-        tell_clipped(model, inputs)
+    if _given(plan):
+        for inputs in first.kept:
+            tell_clipped(model, inputs)
+
+
+def _given(plan: QuantPlan) -> bool:
+    """Whether membranes have levels by number, which nothing has fitted to their states."""
+    return any(isinstance(choice.setting, LevelsMembrane) for choice in plan.chosen("membrane"))
 
 
 class _First:
