@@ -6,16 +6,21 @@ by chance, which was told as what states do.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from isofire.integer import IntegerNetwork, lower, steps_of, with_changes
+import isofire
+from isofire.errors import ModelError
+from isofire.firing.cost import measure_cost
+from isofire.integer import IntegerNetwork, diagnose, lower, steps_of, with_changes
+from isofire.integer.changes import Changes
 from isofire.integer.steps import firing_once, resting
 from isofire.integer.twin import FLOAT_STEPS
-from isofire.neurons import IF, CubaLIF, PerStep, Recurrent
+from isofire.neurons import IF, LIF, CubaLIF, PerStep, Recurrent
 
 
 def random_(model: nn.Module, seed: int) -> nn.Module:
@@ -100,3 +105,33 @@ def test_recurrent_neurons_that_integrate_on_loihi_too() -> None:
     net = nn.Sequential(PerStep(nn.Linear(6, 10)), Recurrent(IF(), nn.Linear(10, 10)), PerStep(nn.Linear(10, 8)), IF())
     x = torch.poisson(torch.full((20, 6, 6), 0.6), generator=torch.Generator().manual_seed(1)).clamp(max=1)
     check(random_(net, 2), x, "loihi1")
+
+
+@pytest.mark.parametrize("bits", [3, 8])
+@pytest.mark.parametrize("hardware", ["loihi1", "speck2f"])
+def test_changes_take_a_quantized_network_off_its_levels(hardware: str, bits: int) -> None:
+    torch.manual_seed(0)
+    layers = [(PerStep(nn.Linear(inputs, outputs)), LIF()) for inputs, outputs in ((12, 40), (40, 40), (40, 5))]
+    net = random_(nn.Sequential(*(part for layer in layers for part in layer)), 1)
+    x, labels = (torch.rand(6, 8, 12) > 0.5).float(), torch.arange(8) % 5
+    weights = {"method": "uniform", "bits": bits, "granularity": "channel", "grid": "midtread"}
+    spec = isofire.QuantSpec(weights=weights, first_layer="quantize", last_layer="quantize")
+    quantized = isofire.quantize_(net, spec)
+    chip = lower(quantized, x, hardware=hardware, approximate=True)
+    steps = steps_of(quantized, chip, (x, labels))
+    assert "weights" in steps.alone
+    found = diagnose(quantized, chip, steps, x, (x, labels), options={"shift_by": "factor", "gain": "keep"})
+    assert found is None or found.cause in {*steps.alone, "states"}
+    assert chip.mapping is not None
+    changes = Changes(quantized, chip)
+    made = with_changes(quantized, chip.mapping, {"weights"}), changes.make(changes.all)
+    for twin in (*made, copy.deepcopy(made[0])):
+        isofire.compare(nn.Sequential(quantized), nn.Sequential(twin), (x, labels))
+        # on a chip's grid of 8 bits it keeps to what its spec says
+        if bits < 8:
+            with pytest.raises(ModelError, match=r"off the levels|values where"):
+                measure_cost(twin, (x, labels))
+    with torch.no_grad():
+        quantized.get_parameter("0.0.weight").add_(1e-3)
+    with pytest.raises(ModelError, match="off the levels"):
+        steps_of(quantized, chip, (x, labels))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import fuse_conv_bn_eval, prune
+from torch.nn.utils import fuse_conv_bn_eval, parameters_to_vector, prune, vector_to_parameters
 
 import isofire
 from isofire.errors import ModelError
@@ -210,6 +210,54 @@ def test_nothing_gives_numbers_of_a_changed_network(use: Callable[[nn.Module], o
         use(model)
     with pytest.raises(ModelError, match=CHANGED):
         use(change_(model))
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("weights", METHODS)
+def test_what_is_no_number_is_on_no_level(weights: dict[str, Any], wrong: float) -> None:
+    for model in (quantized(weights), quantized(weights).bfloat16(), quantized(weights)):
+        model.get_parameter("2.weight").data[1, 3] = wrong
+        with pytest.raises(ModelError, match="'2' are not all finite"):
+            require_levels(model)
+        model.load_state_dict(dict(model.state_dict()))
+        with pytest.raises(ModelError, match="'2' are not all finite"):
+            require_levels(model)
+    assert count_off(torch.tensor([[wrong, 1.0, 2.0]]), torch.tensor([[1.0, 2.0]])) >= 1
+
+
+@pytest.mark.parametrize("weights", METHODS)
+@pytest.mark.parametrize("cast", [torch.float32, torch.float64, torch.bfloat16])
+def test_outputs_that_change_places_are_no_change(weights: dict[str, Any], cast: torch.dtype) -> None:
+    model = quantized(weights).to(cast)
+    for name in ("0.0.weight", "2.weight"):
+        weight = model.get_parameter(name).data
+        weight.copy_(weight.roll(1, 0))
+    require_levels(model)
+    weight[1, 3] *= 1.25
+    with pytest.raises(ModelError, match=f"'2' are off .* [1-8] of 24 .*{CHANGED}"):
+        require_levels(model)
+
+
+def test_weights_copied_from_a_network_of_the_same_spec_are_told_by_their_grid() -> None:
+    for weights in METHODS[:2], METHODS[3:4]:
+        for setting in weights:
+            first, second = quantized(setting), isofire.quantize_(change_(network()), spec(setting), images())
+            vector_to_parameters(parameters_to_vector(second.parameters()), first.parameters())
+            require_levels(first)
+            change_(second)
+            vector_to_parameters(parameters_to_vector(second.parameters()), first.parameters())
+            with pytest.raises(ModelError, match=CHANGED):
+                require_levels(first)
+
+
+def test_weights_copied_in_of_uneven_levels_are_told_of_as_such() -> None:
+    first, second = (quantized({"method": "lqnet", "bits": 4}) for _ in range(2))
+    isofire.quantize_(other := change_(network()), spec({"method": "lqnet", "bits": 4}), images())
+    vector_to_parameters(parameters_to_vector(other.parameters()), second.parameters())
+    with pytest.raises(ModelError, match=r"by loading others \(or copying them in; a state dict brings their levels"):
+        require_levels(second)
+    first.load_state_dict(other.state_dict())
+    require_levels(first)
 
 
 def test_count_off_against_a_search_of_every_level() -> None:

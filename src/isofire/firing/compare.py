@@ -169,7 +169,7 @@ def observe_together(
     """`observe` for several networks in one pass over the data; without `probe` not what a spike costs."""
     for model in models:
         require_numbers(model)
-        require_levels(model)
+        require_levels(model, but_changed=True)
     require_kept(models)
     axis = axis_by(models[0])
     batches = read_batches(data, batch_size, max_images, axis)

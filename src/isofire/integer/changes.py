@@ -22,7 +22,7 @@ from isofire.integer.network import IntegerNetwork
 from isofire.integer.neuron_form import NeuronForm
 from isofire.integer.population import Population
 from isofire.integer.stages import Stage, stages_of
-from isofire.integer.twin import FLOAT_STEPS, plain, shift_bias, with_changes
+from isofire.integer.twin import FLOAT_STEPS, plain, shift_bias, twin_of, with_changes
 from isofire.neurons import Neuron, Recurrent
 from isofire.quantization import spec_of
 from isofire.quantizers.lattice import Codes
@@ -81,7 +81,7 @@ class Changes:
         mapping = self.network.mapping
         if mapping is not None:
             return with_changes(self.model, mapping, [(self._neurons[change], change.kind) for change in changes])
-        twin = copy.deepcopy(self.model).eval()
+        twin = twin_of(self.model)
         for change, edit in self._edits.items():
             if change in changes:
                 edit(twin)

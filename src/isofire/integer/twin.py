@@ -17,7 +17,7 @@ from isofire.integer.neuron_form import NeuronForm
 from isofire.integer.stages import Stage
 from isofire.neurons import Recurrent
 from isofire.quantization import convert, is_converted, spec_of
-from isofire.quantization.on_levels import require_levels
+from isofire.quantization.on_levels import leave_levels_, require_levels
 
 FLOAT_STEPS = ("weights", "decays", "thresholds", "biases", "synapse", "reset", "spikes", "floor")
 """Changes that a float network can make too. What is left are biases that act early, and the states."""
@@ -34,7 +34,7 @@ def with_changes(
     on the chip, and in which all is changed that the chip changes, has the chip's numbers times a power of two: a
     membrane that reaches its threshold exactly does so here too, which rounded numbers leave to chance.
     """
-    twin = copy.deepcopy(plain(model)).eval()
+    twin = twin_of(plain(model))
     for layer in mapping.layers:
         names = {c if isinstance(c, str) else c[1] for c in changes if isinstance(c, str) or c[0] == layer.name}
         if (rules := _whole_rules(layer, mapping)) and rules <= names:
@@ -54,6 +54,13 @@ def with_changes(
         if "biases" in names:
             changed = _shift_bias(twin, layer)
             _settle(twin, layer, changed, layer.neuron.exact if form is None else form)
+    return twin
+
+
+def twin_of(model: nn.Module) -> nn.Module:
+    """A copy to be changed on purpose, which may run off the levels of its spec."""
+    twin = copy.deepcopy(model).eval()
+    leave_levels_(twin)
     return twin
 
 

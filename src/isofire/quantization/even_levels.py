@@ -37,14 +37,26 @@ def points(codes: Tensor) -> range:
 def is_on_a_grid(rows: Tensor, setting: WeightSetting) -> bool:
     """Whether rows of weights that share levels lie on a grid about 0 of the setting's bits; True where that says
     nothing: of other levels, of more bits, and of weights that a cast may have moved."""
+    was_cast = any(torch.equal(rows.to(dtype).to(rows.dtype), rows) for dtype in (torch.float16, torch.bfloat16))
+    return was_cast or not _has_grid(setting) or all(_is_on_a_grid(row, setting) for row in rows)
+
+
+def on_grids(rows: Tensor, setting: WeightSetting) -> Tensor:
+    """Which rows are on such a grid for certain, bool `[rows]`; none where it says nothing."""
+    told = [_is_on_a_grid(row, setting) for row in rows] if _has_grid(setting) else [False] * len(rows)
+    return torch.tensor(told, device=rows.device)
+
+
+def _has_grid(setting: WeightSetting) -> bool:
     quantizer = setting.build(1)
     even = isinstance(quantizer, LSQ) or (
         isinstance(quantizer, Uniform) and (quantizer.rule is not None or bool((quantizer.lo == -quantizer.hi).all()))
     )
-    was_cast = any(torch.equal(rows.to(dtype).to(rows.dtype), rows) for dtype in (torch.float16, torch.bfloat16))
-    if not even or was_cast or setting.stored_bits > _MOST_BITS:
-        return True
-    most = 2**setting.stored_bits
+    return even and setting.stored_bits <= _MOST_BITS
+
+
+def _is_on_a_grid(row: Tensor, setting: WeightSetting) -> bool:
     # a mask may have put zeros between levels that have none
-    found = [codes_of(row[row != 0][None], 24, known=2 * most) for row in rows if bool(row.any())]
-    return all(each.exact and len(points(each.codes)) <= most for each in found)
+    used, most = row[row != 0][None], 2**setting.stored_bits
+    found = codes_of(used, 24, known=2 * most) if used.numel() else None
+    return found is None or (found.exact and len(points(found.codes)) <= most)

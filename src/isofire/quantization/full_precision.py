@@ -35,7 +35,10 @@ def require_full_precision(model: nn.Module, spec: QuantSpec, plan: QuantPlan) -
     elif _writes(model, spec, plan):
         found = "it was calibrated before, which moved weights, biases or norms"
     elif (before := fired_by(model)) is None:
-        found = "it was calibrated before, in another process, and training may have moved its weights since"
+        found = (
+            "it was calibrated before, its levels came from a file or state dict, and training may have moved its "
+            "weights since"
+        )
     elif before != what_fires(model):
         found = "it was calibrated before, and its weights, biases or norms have moved since, as by training"
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -67,15 +67,63 @@ def kept_levels(layer: nn.Module) -> KeptLevels | None:
     return layer.__dict__.get(_KEPT)
 
 
+class Distinct(NamedTuple):
+    """Values of each row, ascending, `[rows, L]`, of which rows that have fewer repeat their largest; their number,
+    `[rows]`; and the sorted weights' places among them."""
+
+    values: Tensor
+    count: Tensor
+    places: Tensor
+
+
+def distinct(rows: Tensor) -> Distinct:
+    """What the weights of each row are, once each."""
+    ordered = rows.sort(1).values
+    places = torch.zeros_like(ordered, dtype=torch.int64)
+    torch.cumsum(ordered[:, 1:] != ordered[:, :-1], 1, out=places[:, 1:])
+    count = places[:, -1] + 1
+    values = ordered[:, -1:].repeat(1, int(count.max())).scatter_(1, places, ordered)
+    return Distinct(values, count, places)
+
+
 def count_off(rows: Tensor, levels: Tensor) -> int:
-    """How many values are on none of the levels of their row.
+    """How many values are on none of the levels of their row; see `off_levels`."""
+    found = distinct(rows)
+    return int(off_levels(found.values, levels).gather(1, found.places).sum())
+
+
+def off_levels(values: Tensor, levels: Tensor) -> Tensor:
+    """Which values are on none of the levels of their row, bool of the values' shape.
 
     Those may have been cast in between, and a row multiplied by a factor, as norms are folded into weights. Zeros are
     those of a mask: they are no change that training makes.
     """
-    levels = levels.to(rows.device)
-    exact = rows.new_zeros(len(rows), 1, dtype=torch.float64)
-    off = [_off(rows, levels.to(dtype), exact) for dtype in (levels.dtype, rows.dtype, *_CASTS)]
+    levels = levels.to(values.device)
+    off = _off(values, levels.to(values.dtype))
+    # few rows need more than this
+    missed = off.any(1).nonzero().flatten()
+    if len(missed):
+        off[missed] = _off_all(values[missed], levels[missed])
+    return off
+
+
+def on_other_rows(values: Tensor, levels: Tensor) -> Tensor:
+    """Which rows of values are on the levels of any one row, as where outputs change places, bool `[rows]`."""
+    largest = values.gather(1, values.abs().argmax(1, keepdim=True))
+    found = torch.zeros_like(largest, dtype=torch.bool).flatten()
+    for dtype in dict.fromkeys((levels.dtype, values.dtype, *_CASTS)):
+        for level in levels.to(values.device, dtype).unique(dim=0):
+            likely = (~found & (largest == level.to(values)).any(1)).nonzero().flatten()
+            if len(likely):
+                found[likely] = ~_off(values[likely], level.expand(len(likely), -1)).any(1)
+        if bool(found.all()):
+            break
+    return found
+
+
+def _off_all(rows: Tensor, levels: Tensor) -> Tensor:
+    """As `off_levels`, by what leaves the fewest of a row."""
+    off = [_off(rows, levels.to(dtype)) for dtype in (levels.dtype, rows.dtype, *_CASTS)]
     rounding = torch.finfo(rows.dtype).eps
     # in half precision too many numbers are multiples
     if rounding < torch.finfo(torch.float16).eps:
@@ -83,15 +131,17 @@ def count_off(rows: Tensor, levels: Tensor) -> int:
         factor = largest / levels.abs().amax(1, keepdim=True).double().clamp(min=torch.finfo(torch.float32).tiny)
         multiples, near = levels.double() * factor, rows.abs().double() * rounding * _ROUNDINGS
         off += [_off(rows, multiples, near), _off(rows, -multiples.flip(1), near)]
-    return int(torch.stack(off).amin(0).sum())
+    tried = torch.stack(off)
+    best = tried.sum(2).argmin(0)
+    return tried[best, torch.arange(len(rows), device=rows.device)]
 
 
-def _off(rows: Tensor, levels: Tensor, tolerance: Tensor) -> Tensor:
-    """Of each row, how many values are further than this from every level."""
+def _off(rows: Tensor, levels: Tensor, tolerance: Tensor | float = 0.0) -> Tensor:
+    """Which values of each row are further than this from every level, or no numbers."""
     rows, levels = rows.double().contiguous(), levels.double().contiguous()
     above = torch.searchsorted(levels, rows).clamp(max=levels.shape[1] - 1)
     near = [(levels.gather(1, place) - rows).abs() for place in (above, (above - 1).clamp(min=0))]
-    return ((torch.minimum(*near) > tolerance) & (rows != 0)).sum(1)
+    return ~(torch.minimum(*near) <= tolerance) & (rows != 0)
 
 
 def _give(layer: nn.Module, _state: object, _prefix: str, metadata: dict[str, Any]) -> None:

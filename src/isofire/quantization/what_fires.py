@@ -21,8 +21,9 @@ def what_fires(model: nn.Module) -> str:
     held += [buffer for norm in norms for buffer in norm.buffers(recurse=False)]
     found = hashlib.sha256()
     for tensor in held:
-        # the bytes, as numpy has no bfloat16
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        # a cast to a wider type moves nothing
+        wide = torch.promote_types(tensor.dtype, torch.float64)
+        found.update(tensor.detach().cpu().to(wide).contiguous().numpy().tobytes())
     return found.hexdigest()
 
 
@@ -32,5 +33,5 @@ def note_what_fires_(model: nn.Module) -> None:
 
 
 def fired_by(model: nn.Module) -> str | None:
-    """What `note_what_fires_` remembered, also in copies; None of a network that was read from a file."""
+    """What `note_what_fires_` remembered, also in copies; None where levels came from a file or state dict."""
     return model.__dict__.get(_WHAT_FIRES)

@@ -16,6 +16,7 @@ from isofire.neurons import LIF, PerStep, Repeat
 from isofire.quantization import calibrate_, convert, prepare, prepare_
 from isofire.quantization.by_firing.fired import firing_of
 from isofire.quantization.fake_weights import weight_quantizers
+from isofire.quantization.what_fires import what_fires
 from isofire.spec import QuantSpec
 
 IMAGES = torch.randn(60, 5, generator=torch.Generator().manual_seed(0)) * 3
@@ -108,8 +109,13 @@ def test_levels_from_a_file_may_be_those_of_a_trained_network() -> None:
     spec = QuantSpec(membrane=FIRING)
     loaded = prepare(network(), spec)
     loaded.load_state_dict(calibrate_(prepare(network(), spec), IMAGES).state_dict())
-    with pytest.raises(ModelError, match="in another process, and training may have moved its weights since"):
+    with pytest.raises(ModelError, match="from a file or state dict, and training may have moved its weights since"):
         calibrate_(loaded, IMAGES)
+
+
+def test_a_cast_to_a_wider_type_moves_nothing() -> None:
+    prepared = calibrate_(prepare(network(), QuantSpec(membrane=FIRING)), IMAGES)
+    assert what_fires(prepared) == what_fires(copy.deepcopy(prepared).double())
 
 
 def test_rounded_constants_are_part_of_what_levels_are_held_against() -> None:
