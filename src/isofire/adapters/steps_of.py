@@ -44,7 +44,8 @@ def _entries_changed(runs: tuple[Any, Any] | None, axis: int) -> frozenset[int]:
     plain, other = _first_of_two(runs)
     if plain is None or other is None:
         return frozenset()
-    changed = (plain != other).movedim(axis, 0).flatten(1).any(1)
+    # what is no number in both is refused elsewhere
+    changed = ((plain != other) & ~(plain.isnan() & other.isnan())).movedim(axis, 0).flatten(1).any(1)
     return frozenset(changed.nonzero().flatten().tolist())
 
 
