@@ -4,7 +4,7 @@ from isofire.adapters.as_isofire import as_isofire
 from isofire.adapters.axes import axis_by, input_axis
 from isofire.adapters.base import Adapter, Layout, MembraneMixin
 from isofire.adapters.charge import Charge, charge_of
-from isofire.adapters.compiled import original, original_name, refuse_compiled, uncompiled
+from isofire.adapters.compiled import has_compiled, original, original_name, refuse_compiled, uncompiled
 from isofire.adapters.copies import copy_of, require_kept
 from isofire.adapters.framework import Framework, register_framework
 from isofire.adapters.keepers import find_keepers, states_after
@@ -49,6 +49,7 @@ __all__ = [
     "find_neurons",
     "framework_of",
     "from_rest",
+    "has_compiled",
     "heard",
     "input_axis",
     "is_integer",

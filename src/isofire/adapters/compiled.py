@@ -37,6 +37,11 @@ def original_name(name: str) -> str:
     return ".".join(part for part in name.split(".") if part != _ORIGINAL)
 
 
+def has_compiled(model: nn.Module) -> bool:
+    """Whether the model comes from `torch.compile`, or a part of it does."""
+    return any(_ORIGINAL in module._modules for module in model.modules())
+
+
 def refuse_compiled(model: nn.Module) -> None:
     """Raise ModelError if a compiled module is among the model's: it is one of what is to be changed or copied."""
     require_module(model)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import is_integer
+from isofire.adapters import has_compiled, is_integer
 from isofire.errors import ModelError
 from isofire.quantization.constants import rounded_biases
 from isofire.quantization.contract import try_round
@@ -119,6 +119,9 @@ def _converted(model: nn.Module, *, but_changed: bool = False) -> Iterator[tuple
         spec = spec_of(part)
         attached = any(True for _ in weight_quantizers(part)) or any(True for _ in rounded_biases(part))
         if spec is None or attached or is_integer(part) or (but_changed and _ON_PURPOSE in part.__dict__):
+            continue
+        if has_compiled(part):
+            # rules are about names as they were before
             continue
         plan = make_plan(part, spec)
         for choice in (*plan.chosen("weights"), *plan.chosen("biases")):
