@@ -17,7 +17,7 @@ def rows_see_steps(net: nn.Module, inputs: Tensor, images: int, axis: int) -> bo
     """Whether some entry of an axis of the logits sees an early step of the last neuron before them, but not its last.
 
     So do logits of steps, and not those of exits or heads that all see all steps. Also true where nothing is seen to
-    change them.
+    change them, and of a network that gives other logits each time.
     """
     few, calls = few_of(net, images), calls_of(net, inputs, images)
 
@@ -33,10 +33,17 @@ def rows_see_steps(net: nn.Module, inputs: Tensor, images: int, axis: int) -> bo
             # the first steps may be left out, to warm up
             places = sorted({0, steps // 4, steps // 2, 3 * steps // 4, steps - 2} & set(range(steps - 1)))
             early = (changed(name, step) for step in places)
-            return not next(filter(None, early), frozenset()) <= last
+            return not next(filter(None, early), frozenset()) <= last or not _repeats(net, inputs, images)
         if changed(name, 0):
             return True
     return True
+
+
+def _repeats(net: nn.Module, inputs: Tensor, images: int) -> bool:
+    """Whether the same images give the same once more."""
+    runs = run_on(net, inputs, images, images), run_on(net, inputs, images, images)
+    first, again = _first_of_two(runs)
+    return first is None or again is None or torch.equal(first.nan_to_num(), again.nan_to_num())
 
 
 def _entries_changed(runs: tuple[Any, Any] | None, axis: int) -> frozenset[int]:
