@@ -1,4 +1,4 @@
-"""`python -m scripts.keep_firing`: write the pages of the stored studies.
+"""`python -m scripts.keep_firing`: write the pages of the stored studies, and that of all goals.
 
 `--check` writes nothing and says whether the pages are what the studies give.
 """
@@ -12,19 +12,36 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from scripts.keep_firing.losses import by_loss
 from scripts.keep_firing.run import IDENTITY, Group, commits, stored
-from scripts.keep_firing.studies import STUDIES, Study
+from scripts.keep_firing.studies import RESULTS, STUDIES, Study
+from scripts.keep_firing.table import FOLDERS, LINES, drop, losses, over_control, over_images, seconds
 from scripts.page import keep
+
+GOALS = RESULTS.parent / "docs" / "goals.md"
+_environment = Environment(
+    loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, keep_trailing_newline=True
+)
+
+
+def goals() -> str:
+    """The page of all goals."""
+    return _environment.get_template("goals.md.j2").render(
+        lines=LINES,
+        folders=FOLDERS,
+        losses=losses(),
+        seconds=seconds(),
+        named=named,
+        drop=drop,
+        over_images=over_images,
+        over_control=over_control,
+    )
 
 
 def page(study: Study) -> str:
     """A study's README."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, keep_trailing_newline=True
-    )
     groups = stored(study.folder)
     earlier = {} if study.before is None else stored(study.before)
     rows = [row for group in groups.values() for row in group.rows]
-    return environment.get_template(f"{study.config}.md.j2").render(
+    return _environment.get_template(f"{study.config}.md.j2").render(
         first=rows[0],
         seeds={row["seed"] for row in rows},
         goals=[(goal, goal.best(groups)) for goal in study.goals],
@@ -54,6 +71,5 @@ def named(group: Group) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(
-        max(keep(study.folder / "README.md", page(study), "python -m scripts.keep_firing") for study in STUDIES)
-    )
+    pages = {study.folder / "README.md": page(study) for study in STUDIES} | {GOALS: goals()}
+    raise SystemExit(max(keep(path, text, "python -m scripts.keep_firing") for path, text in pages.items()))

@@ -16,6 +16,7 @@ from isofire.study import read_rows
 IDENTITY = ("baseline", "target", "method", "bits", "range", "granularity", "placement", "options", "mode")
 
 Row = dict[str, Any]
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Group:
     drops
         For each seed, (low, estimate, high) of the accuracy lost, in points: the 95 % interval over images.
     controls
-        A row for each seed of what was not quantized, of the same mode and without a loss on firing.
+        A row for each seed of what was not quantized, of the same mode and without a loss on firing; none where that is
+        the baseline itself.
     control_drops
         `drops` of those.
     """
@@ -76,7 +78,8 @@ class Group:
 
     @property
     def over_control(self) -> float:
-        return self.emd / mean(row["emd_layer_mean"] for row in self.controls)
+        """EMD as a multiple of the control's, means over seeds; nan without a control."""
+        return self.emd / mean(row["emd_layer_mean"] for row in self.controls) if self.controls else math.nan
 
     @property
     def over_images(self) -> float:
@@ -92,8 +95,38 @@ class Group:
     def keeps_accuracy_of_control(self) -> bool:
         """The same against the control, with the intervals of both against the baseline taken for independent, which
         is on the wide side: they share the baseline."""
-        pairs = zip(self.drops, self.control_drops, strict=True)
-        return all(mine[1] - other[1] <= math.hypot(mine[1] - mine[0], other[2] - other[1]) for mine, other in pairs)
+        return all(low <= 0 for low, _ in self._behind_control())
+
+    def _behind_control(self) -> list[tuple[float, float]]:
+        return [
+            (
+                mine[1] - other[1] - math.hypot(mine[1] - mine[0], other[2] - other[1]),
+                mine[1] - other[1] + math.hypot(mine[2] - mine[1], other[1] - other[0]),
+            )
+            for mine, other in zip(self.drops, self.control_drops, strict=True)
+        ]
+
+    @property
+    def drop_interval(self) -> Interval:
+        """From the least to the greatest end of the seeds' 95 % intervals of the accuracy lost, in points."""
+        return _around((low, high) for low, _, high in self.drops)
+
+    @property
+    def behind_control_interval(self) -> Interval:
+        """The same of the points below the control, as in `keeps_accuracy_of_control`."""
+        return _around(self._behind_control())
+
+    @property
+    def over_images_interval(self) -> Interval:
+        """The same of EMD over its floor of images, which is taken for known."""
+        return _around((row["emd_low"] / row["emd_floor"], row["emd_high"] / row["emd_floor"]) for row in self.rows)
+
+    @property
+    def over_control_interval(self) -> Interval | None:
+        """The same of EMD over the control's, each at the end that makes it wider; None without a control."""
+        pairs = [*zip(self.rows, self.controls, strict=True)] if self.controls else []
+        ends = [(row["emd_low"] / other["emd_high"], row["emd_high"] / other["emd_low"]) for row, other in pairs]
+        return _around(ends) if ends else None
 
     @property
     def keeps_firing(self) -> bool:
@@ -109,6 +142,11 @@ class Group:
         """Least and greatest value over seeds."""
         values = [row[column] for row in self.rows]
         return min(values), max(values)
+
+
+def _around(intervals: Iterable[Interval]) -> Interval:
+    lows, highs = zip(*intervals, strict=True)
+    return min(lows), max(highs)
 
 
 def _over_images(row: Row) -> tuple[float, bool]:
@@ -140,7 +178,7 @@ def groups(rows: Iterable[Row], decisions: dict[str, Any]) -> dict[tuple[Any, ..
         return 100 * interval["low"], 100 * interval["estimate"], 100 * interval["high"]
 
     def group(some: list[Row]) -> Group:
-        beside = [controls[row["baseline"], row["mode"], row["seed"]] for row in some]
+        beside = [controls[key] for row in some if (key := (row["baseline"], row["mode"], row["seed"])) in controls]
         return Group(some, [drop(row) for row in some], beside, [drop(row) for row in beside])
 
     return {key: group(some) for key, some in found.items()}
