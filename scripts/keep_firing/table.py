@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from statistics import median
 
 from scripts.keep_firing.goals import AFTER_TRAINING, COMPENSATED, ONE_EPOCH, Goal
 from scripts.keep_firing.losses import Beside, by_loss
@@ -68,8 +69,7 @@ def seconds() -> tuple[float, float] | None:
     times = json.loads(TIMES.read_text(encoding="utf-8"))["times"].get(TWO_BITS)
     if times is None:
         return None
-    wall, cpu = (sorted(times[column])[len(times[column]) // 2] / 1000 for column in ("wall_ms", "cpu_ms"))
-    return wall, cpu
+    return median(times["wall_ms"]) / 1000, median(times["cpu_ms"]) / 1000
 
 
 def drop(goal: Goal, group: Group) -> str:
