@@ -20,7 +20,7 @@ from isofire.firing.cost import measure_cost
 from isofire.integer import lower
 from isofire.neurons import LIF, PerStep
 from isofire.quantization import restore_
-from isofire.quantization.kept_levels import count_off
+from isofire.quantization.kept_levels import distinct, off_levels
 from isofire.quantization.on_levels import require_levels
 from isofire.training import load_weights, save_weights
 
@@ -30,6 +30,12 @@ METHODS: list[dict[str, Any]] = [
     {"method": "uniform", "bits": 4, "range": [-0.2, 0.5]}, {"method": "lsq", "bits": 4}, {"method": "lsq", "bits": 12},
     {"method": "lqnet", "bits": 4}, {"method": "levels", "levels": 16}, {"method": "gptq", "bits": 5},
 ]  # fmt: skip
+
+
+def count_off(rows: Tensor, levels: Tensor) -> int:
+    """How many weights are on none of the levels of their row."""
+    found = distinct(rows)
+    return int(off_levels(found.values, levels).gather(1, found.places).sum())
 
 
 def network() -> nn.Module:

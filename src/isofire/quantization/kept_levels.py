@@ -36,21 +36,12 @@ def rows_of_levels(weight: Tensor, setting: WeightSetting) -> Tensor:
     return steps.flatten(0, 1).flatten(1) if setting.level_granularity == "channel" else steps.flatten(1)
 
 
-def levels_in_use(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Values of each row, ascending, `[rows, L]`, and which of them each place holds; rows that use fewer repeat their
-    largest."""
-    each = [row.unique(return_inverse=True) for row in rows]
-    count = max(values.numel() for values, _ in each)
-    levels = torch.stack([torch.cat([values, values[-1:].expand(count - values.numel())]) for values, _ in each])
-    return levels, torch.stack([place for _, place in each])
-
-
 def keep_levels_(layer: nn.Module, setting: WeightSetting) -> None:
     """Keep the levels that the layer's weights are on now."""
     expect_levels_(layer)
     weight = layer.weight
     assert isinstance(weight, Tensor)
-    levels, _ = levels_in_use(rows_of_levels(weight.detach(), setting))
+    levels = distinct(rows_of_levels(weight.detach(), setting)).values
     layer.__dict__[_KEPT] = KeptLevels(setting.stored_bits, levels)
 
 
@@ -84,12 +75,6 @@ def distinct(rows: Tensor) -> Distinct:
     count = places[:, -1] + 1
     values = ordered[:, -1:].repeat(1, int(count.max())).scatter_(1, places, ordered)
     return Distinct(values, count, places)
-
-
-def count_off(rows: Tensor, levels: Tensor) -> int:
-    """How many values are on none of the levels of their row; see `off_levels`."""
-    found = distinct(rows)
-    return int(off_levels(found.values, levels).gather(1, found.places).sum())
 
 
 def off_levels(values: Tensor, levels: Tensor) -> Tensor:

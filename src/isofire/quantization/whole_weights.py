@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from isofire.errors import ModelError
 from isofire.quantization.even_levels import codes_on, points
 from isofire.quantization.fake_weights import original, weight_quantizers
-from isofire.quantization.kept_levels import levels_in_use, rows_of_levels
+from isofire.quantization.kept_levels import rows_of_levels
 from isofire.quantization.on_levels import require_levels_of
 from isofire.quantization.plan import make_plan
 from isofire.quantization.verbs import spec_of
@@ -138,6 +138,15 @@ def _shared(codes: Codes) -> Tensor:
     return codes.step[:1] if codes.step.unique().numel() == 1 else codes.step
 
 
+def _levels_in_use(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Values of each row, ascending, `[rows, L]`, and which of them each place holds; rows that use fewer repeat their
+    largest."""
+    each = [row.unique(return_inverse=True) for row in rows]
+    count = max(values.numel() for values, _ in each)
+    levels = torch.stack([torch.cat([values, values[-1:].expand(count - values.numel())]) for values, _ in each])
+    return levels, torch.stack([place for _, place in each])
+
+
 def _in_use(weight: Tensor, setting: WeightSetting) -> IntegerWeights:
     """Of a converted layer."""
     found = codes_on(weight, setting)
@@ -151,7 +160,7 @@ def _in_use(weight: Tensor, setting: WeightSetting) -> IntegerWeights:
             steps = found.step * (found.codes != 0).flatten(1).any(1)
         lattice = steps.view(-1, 1) * torch.tensor(span, dtype=torch.float64)
         return IntegerWeights(codes.to(torch.int32), _as_they_are(weight, codes, lattice))
-    levels, places = levels_in_use(rows_of_levels(weight, setting))
+    levels, places = _levels_in_use(rows_of_levels(weight, setting))
     return IntegerWeights(places.view_as(weight).to(torch.int32), levels)
 
 
