@@ -99,6 +99,20 @@ def test_an_image_that_each_step_sees_is_worked_on_by_each(name: str) -> None:
     assert (cost.synapses[0].macs_once, cost.synapses[0].macs_every_step) == (96, 384)
 
 
+def test_places_of_a_network_that_refuses_the_changed_number_are_named() -> None:
+    def make(net: Net, x: Tensor) -> Tensor:
+        made = net.wide(x)
+        if made.abs().max() > highest:
+            raise ValueError("currents are too large")
+        return made.unflatten(1, (STEPS, WIDE)).transpose(0, 1)
+
+    highest = float("inf")
+    net = Net(make).eval()
+    highest = float(net.wide(DATA[0]).abs().max())
+    cost = measure_cost(net, DATA)
+    assert "wide" in " ".join(map(str, cost.left_out))
+
+
 def test_maps_and_borders_that_no_step_sees() -> None:
     def make(net: Net, x: Tensor) -> Tensor:
         found = net.image(x.unflatten(1, (1, 3, 4)))

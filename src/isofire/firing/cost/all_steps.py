@@ -41,7 +41,7 @@ def worked_on_again(meter: CostMeter, parts: Mapping[str, bool | None]) -> list[
 
 def work_on_all_steps(model: nn.Module, inputs: Tensor, sites: Collection[str]) -> dict[str, bool | None]:
     """Those of some places -> whether a part of what it gives reaches neurons later than the rest does; None where that
-    was not asked, since the network has run `_MOST` times.
+    is not known, since the network has run `_MOST` times or refuses the changed number.
 
     Told by changing one number of it, the last of an image: what is repeated for every step is changed in the first.
     Not asked are places that reach only neurons that are given the same at every step, and places behind which there
@@ -77,7 +77,7 @@ class _Asking:
         self._model, self._inputs, self._before, self._left = model, inputs, before, _MOST - 1
 
     def reaches_later(self, site: str, shape: torch.Size) -> bool | None:
-        """Whether a part of what it gives does so; None where that takes too many runs."""
+        """Whether a part of what it gives does so; None where that takes too many runs or is refused."""
         try:
             for places in _last_places(shape):
                 high = self._onset(site, shape, places)
@@ -86,7 +86,7 @@ class _Asking:
                     low = self._onset(site, shape, places, high=False) if high else None
                     return bool(high and low) and min(high, low or 0) > (self._onset(site, shape, ()) or 0)
             return False
-        except _EnoughError:
+        except (_EnoughError, ModelError):
             return None
 
     def _onset(self, site: str, shape: torch.Size, places: tuple[Any, ...], *, high: bool = True) -> int | None:
@@ -98,10 +98,7 @@ class _Asking:
             if place == site and output.ndim == len(shape):
                 output[places] = output.max() + 1 if high else output.min() - 1
 
-        try:
-            return onset(self._before, _currents(self._model, self._inputs, change))
-        except ModelError:
-            return None
+        return onset(self._before, _currents(self._model, self._inputs, change))
 
 
 class _EnoughError(Exception):
