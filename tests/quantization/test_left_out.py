@@ -159,3 +159,30 @@ def test_layers_in_plain_lists_and_dicts_are_told(caplog: pytest.LogCaptureFixtu
     assert f"{100 * 192 / total:.1f} % of the network's weights" in caplog.text
     assert "hold it in nn.ModuleList or nn.ModuleDict" in caplog.text
     assert "no weight method takes these kinds" not in caplog.text
+
+
+class Reservoir(nn.Module):
+    """4 x 6 weights that are no parameters; a table that is added, and a mask, are no weights."""
+
+    def __init__(self, held: str) -> None:
+        super().__init__()
+        self.held, weights = held, torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+        self.register_buffer("buffer", weights)
+        self.register_buffer("table", torch.rand(1, 6))
+        self.register_buffer("mask", torch.ones(1, 6))
+        self.plain, self.fire, self.last = weights.clone(), LIF(), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x @ getattr(self, self.held).t() + self.table
+        return self.last(self.fire((x * self.mask).expand(3, *x.shape)))
+
+
+@pytest.mark.parametrize("held", ["buffer", "plain"])
+def test_weights_that_are_no_parameters_are_told_where_a_pass_multiplies_with_them(
+    held: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = QuantSpec(weights=WEIGHTS, first_layer="quantize", last_layer="quantize")
+    with caplog.at_level(logging.WARNING):
+        isofire.quantize_(Reservoir(held), spec, X)
+    (told,) = [record.getMessage() for record in caplog.records if "not quantized" in record.message]
+    assert told.startswith(f"not quantized: '{held}' (24 numbers): multiplied like weights")

@@ -30,7 +30,9 @@ def copy_of(model: nn.Module) -> nn.Module:
     reset_(model)
     computed, kept = _with_graphs(model)
     try:
-        twin = copy.deepcopy(model, _views(model) | {id(tensor): tensor.detach().clone() for tensor in kept})
+        with torch.no_grad():
+            # with gradients, torch would make parameters of a scripted part results of the original's
+            twin = copy.deepcopy(model, _views(model) | {id(tensor): tensor.detach().clone() for tensor in kept})
     except (RuntimeError, AttributeError) as error:
         if computed is not None:
             raise ModelError(
@@ -41,6 +43,8 @@ def copy_of(model: nn.Module) -> nn.Module:
         raise ModelError(
             f"cannot copy {type(model).__name__}: {error}; use the in-place verb on a fresh model"
         ) from error
+    for mine, its in zip(model.parameters(), twin.parameters(), strict=True):
+        its.requires_grad_(mine.requires_grad)
     for (neuron, adapter), (copied, _) in zip(find_neurons(model).values(), find_neurons(twin).values(), strict=True):
         adapter.put_back(neuron, copied)
     parameters = dict(twin.named_parameters())

@@ -125,7 +125,7 @@ def _numbers(model: nn.Module, name: str, counted: set[int]) -> int:
     """Numbers of a module's weights, or of the parameter of this name, that were not counted before."""
     owner, _, last = name.rpartition(".")
     holder = model.get_submodule(owner)
-    parameter = holder._parameters.get(last)
+    parameter = dict(holder.named_parameters(recurse=False, remove_duplicate=False)).get(last)
     if parameter is not None:
         found = {parameter: parameter.numel()}
     elif last in _parametrizations(holder):

@@ -87,6 +87,8 @@ class Operands(TorchDispatchMode):
         The network's other parameters and buffers.
     neurons
         Modules whose outputs depend on the input, whatever kernels they run on.
+    fixed
+        Name -> numbers that are no layer's, of which `met` tells whether they are multiplied like weights.
     """
 
     def __init__(
@@ -94,8 +96,11 @@ class Operands(TorchDispatchMode):
         sources: Mapping[str, nn.Module | Tensor],
         stored: Iterable[Tensor] = (),
         neurons: Iterable[nn.Module] = (),
+        fixed: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
+        self.met: set[str] = set()
+        self._fixed = {_place(x): name for name, x in (fixed or {}).items() if x.layout is torch.strided}
         self.seen = {name: Seen() for name in sources}
         self._sources, self._neurons = sources, tuple(neurons)
         self._stored = tuple(stored)
@@ -225,6 +230,8 @@ class Operands(TorchDispatchMode):
             self._met(name, weights, driven, driven or None in held)
         if driven and name in PRODUCTS:
             self._strangers(tensors, held)
+            places = [_place(x) for x, item in zip(tensors, held, strict=True) if item is None or not item.driven]
+            self.met.update(self._fixed[place] for place in places if place in self._fixed)
         outputs = [x for x in (*tree_leaves(output), *written) if isinstance(x, Tensor) and x.layout is torch.strided]
         for x in outputs:
             known = self._known(x)

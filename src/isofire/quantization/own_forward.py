@@ -124,7 +124,8 @@ def weights_used_as_they_are(model: nn.Module, names: Sequence[str]) -> Iterator
             # a network that is being calibrated makes the weights that it uses anew in every forward
             made[name] = layer.parametrizations["weight"]  # type: ignore[index]
     neurons = [neuron for neuron, _ in find_neurons(model).values()]
-    operands = Operands(made, (*model.parameters(), *model.buffers()), neurons)
+    fixed = _fixed_numbers(model, neurons)
+    operands = Operands(made, (*model.parameters(), *model.buffers()), neurons, fixed)
     passes: list[ExitStack] = []
     with ExitStack() as hooks:
 
@@ -158,6 +159,24 @@ def weights_used_as_they_are(model: nn.Module, names: Sequence[str]) -> Iterator
             "place (a buffer, a copy), those are not quantized",
             ", ".join(idle),
         )
+    if operands.met:
+        _LOG.warning(
+            "not quantized: %s: multiplied like weights, but held in no layer and no parameter; hold them as the weight "
+            "of a layer (a torch.nn.Linear that is not trained), so that a spec can reach them",
+            ", ".join(f"{name!r} ({fixed[name].numel():,} numbers)" for name in sorted(operands.met)),
+        )
+
+
+def _fixed_numbers(model: nn.Module, neurons: Sequence[nn.Module]) -> dict[str, Tensor]:
+    """Buffers and tensors that modules hold as they are, of the network's own: a reservoir's weights may be there."""
+    states = {part for neuron in neurons for part in neuron.modules()}
+    return {
+        f"{name}.{own}".lstrip("."): held
+        for name, module in model.named_modules()
+        if module not in states
+        for own, held in (*vars(module).items(), *module.named_buffers(recurse=False, remove_duplicate=False))
+        if isinstance(held, Tensor) and held.ndim > 1
+    }
 
 
 def _changed(name: str, layer: nn.Module, how: str) -> ModelError:
