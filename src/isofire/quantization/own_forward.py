@@ -161,7 +161,7 @@ def weights_used_as_they_are(model: nn.Module, names: Sequence[str]) -> Iterator
         )
     if operands.met:
         _LOG.warning(
-            "not quantized: %s: multiplied like weights, but held in no layer and no parameter; hold them as the weight "
+            "not quantized: %s: multiplied like weights, but held in no layer and no parameter; hold them as weights "
             "of a layer (a torch.nn.Linear that is not trained), so that a spec can reach them",
             ", ".join(f"{name!r} ({fixed[name].numel():,} numbers)" for name in sorted(operands.met)),
         )
