@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -221,3 +222,9 @@ def test_minmax_clips_nothing(grid: str, bits: int) -> None:
         error = (grids.fake_quantize(x, parameters, 0) - x).abs()
         assert (error <= parameters.step / 2 * (1 + 1e-5)).all()
     assert ranges.minmax(torch.tensor([[-1.0, 0.25]]), 8, "twos_complement")[1].item() == 1.0
+
+
+@pytest.mark.parametrize("rule", [ranges.minmax, ranges.percentile, ranges.ksigma, ranges.mse, ranges.aciq])
+def test_a_mistyped_grid_is_refused(rule: Any) -> None:
+    with pytest.raises(SpecError, match=r"grid must be one of endpoint, .*, got 'end point'"):
+        rule(torch.ones(1, 4), 4, "end point")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from isofire.errors import DataError
+from isofire.errors import DataError, SpecError
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.distance import emd_from_counts
 from isofire.firing.drift import LayerDrift, check_match, firing_of
 from isofire.firing.measures import MEASURES, Combine, columns
+
+_OF_VALUES: tuple[Combine, ...] = ("neurons", "layers", "max")
 
 
 def layer_mean(values: Sequence[float]) -> float:
@@ -91,7 +93,14 @@ def combined(how: Combine, values: Sequence[float], neurons: Sequence[int]) -> f
     """One value of the layers' values, see `isofire.firing.Measure.overall`; layers where it is NaN are left out.
 
     Not for "pooled", which needs the spikes themselves.
+
+    Raises
+    ------
+    SpecError
+        If it is no way of doing it.
     """
+    if how not in _OF_VALUES:
+        raise SpecError(f"values of layers are combined by {', '.join(map(repr, _OF_VALUES))}, got {how!r}")
     if how == "neurons":
         return neuron_weighted(values, neurons)
     known = [value for value in values if not math.isnan(value)]

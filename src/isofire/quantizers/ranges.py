@@ -51,6 +51,7 @@ def minmax(x: Tensor, bits: int, grid: Grid, *, signed: bool = True) -> tuple[Te
     >>> minmax(torch.tensor([[-3.0, 1.0]]), 4, "endpoint")
     (tensor([-3.]), tensor([3.]))
     """
+    grids.check_grid(grid, bits)
     low, high = x.aminmax(dim=1)
     if grid == "twos_complement" and bits > 1:
         high = high * (2 ** (bits - 1) / (2 ** (bits - 1) - 1))
@@ -64,6 +65,7 @@ def percentile(
 
     A row whose percentile is zero although not all of it is, as in sparse data, takes its maximum instead.
     """
+    grids.check_grid(grid, bits)
     check_percentile(percentile)
     y = _magnitude(x, signed)
     position = percentile / 100 * (y.shape[1] - 1)
@@ -81,6 +83,7 @@ def ksigma(x: Tensor, bits: int, grid: Grid, *, k: float = 3.0, signed: bool = T
     arXiv 2004.09576, for its initial weight step, k = 3). sigma is the population's (divisor n). If mean + k sigma is
     not positive, an unsigned range ends at the maximum.
     """
+    grids.check_grid(grid, bits)
     check_k(k)
     variance, mean = torch.var_mean(x.float(), dim=1, correction=0)
     c = (mean.abs() if signed else mean) + k * variance.sqrt()
@@ -97,6 +100,7 @@ def mse(x: Tensor, bits: int, grid: Grid, *, signed: bool = True, power_of_two: 
     smaller range wins a tie. A c between two candidates or beyond the last can be better, mostly for short rows. Memory
     is bounded by the data's own plus about a megabyte.
     """
+    grids.check_grid(grid, bits)
     y = x.float()
     # where each grid ends beside its largest value is what `_reach` says
     largest = minmax(y, bits, "endpoint", signed=signed)[1]
@@ -117,6 +121,7 @@ def aciq(
     c = `aciq_ratio` times the root mean square (gaussian) or the mean magnitude (laplace). Unsigned data are taken as
     one half of such a distribution, which is worth one bit more. The grid is not taken into account.
     """
+    grids.check_grid(grid, bits)
     y = _magnitude(x, signed).double()
     if not signed:
         # A half whose other half was cut off: its moments are those of the values that are left.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, get_args
 
 from msgspec import Struct
 
@@ -67,11 +67,18 @@ def check_drop(name: str, value: float) -> float:
 def outcome_of(low: float, high: float, limit: float, at: At = "most") -> Outcome:
     """What an interval says of a limit that a value may be at most, or at least; NaN ends leave it undecided.
 
+    Raises
+    ------
+    SpecError
+        If `at` is neither.
+
     Examples
     --------
     >>> outcome_of(0.1, 0.2, 0.2), outcome_of(0.1, 0.2, 0.15), outcome_of(0.1, 0.2, 0.05)
     ('keeps', 'undecided', 'fails')
     """
+    if at not in get_args(At):
+        raise SpecError(f"at must be one of {', '.join(map(repr, get_args(At)))}, got {at!r}")
     if math.isnan(low) or math.isnan(high):
         return "undecided"
     if at == "least":

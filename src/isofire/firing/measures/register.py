@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from isofire.errors import SpecError
 from isofire.firing.measures.built_in import BUILT_IN
@@ -107,7 +107,15 @@ def columns() -> tuple[str, ...]:
 
 
 def shown_in(place: Place) -> list[Measure]:
-    """The measures that are shown in a place."""
+    """The measures that are shown in a place.
+
+    Raises
+    ------
+    SpecError
+        If there is no such place.
+    """
+    if place not in get_args(Place):
+        raise SpecError(f"place must be one of {', '.join(map(repr, get_args(Place)))}, got {place!r}")
     return [measure for measure in MEASURES.values() if place in measure.shown]
 
 
