@@ -293,3 +293,27 @@ def test_pairs_of_images_and_labels_are_taken_as_sets_of_them():
         for some in (pair, isofire.data.TensorSet.of(pair, "data", "train"))
     ]
     assert found[0].chosen.made.spec == found[1].chosen.made.spec
+
+
+@pytest.mark.parametrize("method", ["uniform", "lsq", "lqnet", "gptq"])
+@pytest.mark.parametrize("limit", ["weight_bytes", "state_bytes", "total_bytes"])
+def test_a_budget_of_bytes_that_nothing_keeps_to_is_refused_before_a_network_is_made(method: str, limit: str):
+    torch.manual_seed(0)
+    model = nn.Sequential(Repeat(2), PerStep(nn.Linear(6, 8)), IF(), PerStep(nn.Linear(8, 3))).eval()
+    spec = isofire.QuantSpec(
+        weights={"method": method, "bits": 4}, membrane={"method": "anchored", "bits": 2, "placement": "post_reset"},
+        first_layer="quantize", last_layer="quantize",
+    )  # fmt: skip
+    images, made = (torch.rand(40, 6), torch.arange(40) % 3), list[int]()
+    enough = allocate(model, spec, [2, 4], Budget(total_bytes=1e6), images, images, on_step=lambda *_: None)
+    sizes = {"weight_bytes": 0.0, "state_bytes": 0.0}
+    for option in enough.options:
+        if option.bits == 2:
+            sizes["weight_bytes" if option.target == "weights" else "state_bytes"] += option.bytes
+    least = sizes.get(limit, sum(sizes.values()))
+    with pytest.raises(SpecError, match=rf"the least is .*\({least:,.0f} bytes\)"):
+        allocate(
+            model, spec, [2, 4], Budget(**{limit: least - 0.5}), images, images, on_step=lambda n, _: made.append(n)
+        )
+    assert made == []
+    allocate(model, spec, [2, 4], Budget(**{limit: least}), images, images)

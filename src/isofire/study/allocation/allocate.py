@@ -127,9 +127,18 @@ class _Choice:
     def __init__(self, work: Workshop, limits: Budget | Tolerance, bits: list[int], images: AnySet) -> None:
         self.work, self.asked, self.bits, self.images = work, limits, bits, images
         self.seen = work.observe(images)
+        self._require_room()
         self.floor = self._floor() if isinstance(limits, Tolerance) and limits.floors is not None else 1.0
         self.options, self.base = work.options(bits, images, self.seen)
         self.limits = self._limits()
+
+    def _require_room(self) -> None:
+        """Refuse a budget of bytes that no bits keep to before a network is made."""
+        asked = self.asked.of_bytes if isinstance(self.asked, Budget) else None
+        if asked is not None:
+            sizes = self.work.sizes(self.bits, self.seen)
+            kept = np.array([option.bytes for option in sizes])
+            least(sizes, limits_of(sizes, asked), kept, kept)
 
     def _floor(self) -> float:
         try:

@@ -58,6 +58,12 @@ class Budget(_Limits, frozen=True, kw_only=True):
         """Whether operations must be measured."""
         return self.synops is not None or self.energy_uj is not None
 
+    @property
+    def of_bytes(self) -> Budget | None:
+        """What it says of bytes alone; None where that is nothing."""
+        only = {name: value for name, value in self.given().items() if name.endswith("_bytes")}
+        return Budget(**only) if only else None
+
 
 class Tolerance(_Limits, frozen=True, kw_only=True):
     """How far a network may be from full precision; the bits with the least memory are taken.

@@ -15,8 +15,8 @@ from isofire.firing import Comparison, Observation, observe
 from isofire.firing.cost import measure_cost
 from isofire.firing.cost.memory import memory_of
 from isofire.firing.evidence.outcome import HEADLINE
-from isofire.quantization import make_plan, reestimates
-from isofire.quantizers import MembraneSetting
+from isofire.quantization import make_plan, prepare, reestimates
+from isofire.quantization.fake_weights import original, weight_quantizers
 from isofire.spec import CONSTANT_TARGETS, TARGETS, QuantSpec, Rule
 from isofire.study.cell import COST_IMAGES, Cell, run_cell
 from isofire.study.splits import AnySet
@@ -190,6 +190,24 @@ class Workshop:
             )
         return {"synops": found.synops.mean, "energy_uj": found.energy().total / 1e6}
 
+    def sizes(self, bits: list[int], seen: Observation) -> list[Option]:
+        """What each number of bits makes each layer keep, which is known before anything is calibrated; nothing else
+        of them is."""
+        neurons = {name: seen.counts.n_neurons(name) for name in seen.counts.layers}
+        return [
+            Option(name=name, target=target, bits=count, bytes=_kept(prepared, neurons, target, name), drift=0.0)
+            for target, name in self.layers
+            for count in bits
+            for prepared in (self._prepared({(target, name): count}),)
+        ]
+
+    def _prepared(self, bits: Bits) -> nn.Module:
+        """With weights on the levels that they have by themselves."""
+        model = prepare(self.model, self.spec(bits))
+        for name, quantizer in weight_quantizers(model):
+            quantizer.calibrate(original(model.get_submodule(name)))
+        return model
+
     def options(self, bits: list[int], images: AnySet, seen: Observation) -> tuple[list[Option], dict[str, float]]:
         """What each number of bits does to each layer alone; and what there is before any of them: cost, "drift" and
         "accuracy_drop" of the control, which quantizes nothing."""
@@ -197,17 +215,16 @@ class Workshop:
         plain = self._before(False, images, seen)
         base = self._before(True, images, seen) if anew else plain
         found = []
-        for (target, name), setting in self.layers.items():
+        for target, name in self.layers:
             for count in bits:
                 only = self.spec({(target, name): count})
                 cell = self.cell(only, images, seen)
                 neurons = {layer.layer: layer.neurons for layer in cell.comparison.layers}
-                memory = memory_of(cell.model, neurons)
-                kept = memory.states[name] if isinstance(setting, MembraneSetting) else memory.weights[name]
+                kept = _kept(cell.model, neurons, target, name)
                 now, against = self.figures(cell, images), base if reestimates(self.model, only) else plain
                 change: dict[str, Any] = {key: now[key] - against[key] for key in now}
                 change["drift"] = max(0.0, change["drift"])
-                found.append(Option(name=name, target=target, bits=count, bytes=kept.total / 8, **change))
+                found.append(Option(name=name, target=target, bits=count, bytes=kept, **change))
         return found, base
 
     def _before(self, anew: bool, images: AnySet, seen: Observation) -> dict[str, float]:
@@ -224,3 +241,9 @@ class Workshop:
         found = cell.comparison
         drop = found.accuracy_fp - found.accuracy
         return {"drift": found.overall[MEASURE], "accuracy_drop": drop, **self.cost(cell.model, images)}
+
+
+def _kept(model: nn.Module, neurons: Mapping[str, int], target: str, name: str) -> float:
+    """Bytes of a layer's weights, or states."""
+    memory = memory_of(model, neurons)
+    return (memory.weights if target == "weights" else memory.states)[name].total / 8
