@@ -16,7 +16,7 @@ from isofire.adapters import find_neurons
 from isofire.errors import SpecError
 from isofire.integer import differences, lower
 from isofire.models import build, load_model, save_model
-from isofire.neurons import IF, LIF, PerStep
+from isofire.neurons import IF, LIF
 from isofire.quantization import calibrate, prepare, prepare_, quantize_
 from isofire.quantization.shared_scale import weight_scale
 from isofire.quantizers import MEMBRANES, StateLQNet, StateLSQ
@@ -193,22 +193,6 @@ def test_weights_without_a_scale_to_share(net, images) -> None:
         net.conv1[1].weight[2] = 0.0
     with pytest.raises(SpecError, match="'fire1' has no scale to share in channel 2"):
         quantize_(copy.deepcopy(net), spec_of("mint"), images[0])
-
-
-def test_currents_of_two_layers_share_no_scale(images) -> None:
-    class Two(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.a, self.b = PerStep(nn.Conv2d(1, 2, 3)), PerStep(nn.Conv2d(1, 2, 3))
-            self.fire = LIF()
-            self.head = PerStep(nn.Flatten(), nn.Linear(32, 3))
-
-        def forward(self, x: Tensor) -> Tensor:
-            x = x.unsqueeze(0).expand(2, *x.shape)
-            return self.head(self.fire(self.a(x) + self.b(x)))
-
-    with pytest.raises(SpecError, match="currents of 'fire' are not those of one convolution or linear layer"):
-        quantize_(Two().eval(), spec_of("mint"), images[0])
 
 
 # -- what comes after quantization -------------------------------------------------------------------------------------

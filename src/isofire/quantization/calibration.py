@@ -29,7 +29,7 @@ from isofire.quantization.order import tell_sorted
 from isofire.quantization.own_forward import weights_used_as_they_are
 from isofire.quantization.plan import LayerAssignment, QuantPlan, make_plan
 from isofire.quantization.reestimate import reestimate_batch_norm
-from isofire.quantization.shared_scale import weight_scale
+from isofire.quantization.shared_scale import require_scales, weight_scale
 from isofire.quantization.token_levels import tell_tokens
 from isofire.quantization.what_fires import note_what_fires_
 from isofire.quantizers import MembraneSetting, RangeObserver, WeightSetting
@@ -117,6 +117,7 @@ def calibrate_model_(
                 batches = list(calibration_batches(model, data, min(max_images, MOST_IMAGES), labels))
                 tell_sorted(labels, data, by_batch=False)
                 anew = _reestimates(model, spec, plan)
+                require_scales(model, [c.name for c in plan.chosen("membrane") if _shares_scale(c)], batches[0])
                 # layers are run by themselves too, with the norms and quantizers that they apply
                 work = ByLayer(model, plan.choices, batches, correct=spec.correct == "bias", reestimate=anew)
                 with evaluating(model):
