@@ -501,3 +501,27 @@ def test_membrane_methods_that_know_the_neuron(case, trained, method: str) -> No
             assert bool((levels[:, -1] > facts.fire_edge).all())
         if method in ("anchored", "lsq", "lqnet"):
             assert bool((levels == facts.rest).any(1).all())
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_two_neurons_fire_alike_in_an_exported_program(case, currents, placement: str) -> None:
+    # in networks with a module at two places, torch.export looks at modules through classes that it derives from theirs
+    supported(case, placement)
+    if case.name.startswith("spikingjelly 0.") or (case.name.startswith("snntorch") and placement == "post_reset"):
+        pytest.skip("torch.export refuses these loudly")
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = (attached(case, placement, membrane_of(3, placement)) for _ in range(2))
+            self.also = self.second.alike = nn.Identity()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return case.run(self.second, x + case.run(self.first, x))
+
+    x, model = currents(4, 3, 6), Two().eval()
+    with torch.no_grad():
+        expected = model(x)
+        assert 0 < expected.mean() < 1
+        program = torch.export.export(model, (x,), strict=False).module()
+        assert torch.equal(program(x), expected)

@@ -205,7 +205,7 @@ class Adapter(ABC):
             del neuron.membrane
             for name in neuron.transient:
                 neuron.__dict__.pop(name, None)
-            neuron.__class__ = type(neuron).__bases__[1]
+            neuron.__class__ = own_class(neuron)
 
 
 def common_shape(parameters: Iterable[Tensor]) -> tuple[int, ...]:
@@ -221,6 +221,14 @@ def _no_layout(adapter: Adapter, given: object) -> ModelError:
 
 
 _HOSTING: dict[tuple[type[nn.Module], type[MembraneMixin]], type[nn.Module]] = {}
+_OWN: dict[type, type[nn.Module]] = {}
+"""Class that hosts -> the library's that it was made of."""
+
+
+def own_class(neuron: nn.Module) -> type[nn.Module]:
+    """The library's class of a neuron, whether it hosts a membrane quantizer or not; torch.export may look at either
+    through a class that it derives from it."""
+    return next((_OWN[kind] for kind in type(neuron).__mro__ if kind in _OWN), type(neuron))
 
 
 def _hosting(own: type[nn.Module], host: type[MembraneMixin], adapter: Adapter) -> type[nn.Module]:
@@ -233,7 +241,8 @@ def _hosting(own: type[nn.Module], host: type[MembraneMixin], adapter: Adapter) 
 
     if (own, host) not in _HOSTING:
         names = {"__module__": own.__module__, "__qualname__": own.__qualname__, "__doc__": own.__doc__}
-        _HOSTING[own, host] = type(own.__name__, (host, own), {**names, "__reduce_ex__": reduce})
+        kind = type(own.__name__, (host, own), {**names, "__reduce_ex__": reduce})
+        _HOSTING[own, host], _OWN[kind] = kind, own
     return _HOSTING[own, host]
 
 

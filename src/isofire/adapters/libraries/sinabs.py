@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isofire.adapters.base import Adapter, Layout, MembraneMixin, common_shape
+from isofire.adapters.base import Adapter, Layout, MembraneMixin, common_shape, own_class
 from isofire.adapters.framework import Framework, register_framework
 from isofire.neurons import MembraneQuantizer
 from isofire.neurons.membrane import Placement
@@ -177,7 +177,7 @@ class SpikeFnHost(MembraneMixin):
     def __deepcopy__(self: Any, memo: dict) -> Any:
         # Sinabs builds a copy by calling the class with what it holds, and knows nothing of a membrane
         kind, membrane = type(self), self._modules.pop("membrane")
-        self.__class__ = kind.__bases__[1]
+        self.__class__ = own_class(self)
         try:
             twin = copy.deepcopy(self)
         finally:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters.base import Adapter, Layout, MembraneMixin
+from isofire.adapters.base import Adapter, Layout, MembraneMixin, own_class
 from isofire.adapters.framework import Framework, register_framework
 from isofire.neurons.membrane import Placement
 
@@ -178,7 +178,7 @@ def _charge(neuron: Any, inputs: tuple[Tensor, ...], states: tuple, options: dic
 
     With threshold 0 and no spikes, both resets give the charged membrane back bit by bit.
     """
-    own: Any = type(neuron).__bases__[1]
+    own: Any = own_class(neuron)
     twin = own.__new__(own)
     # in the instance's dictionary both stand before a parameter, a buffer or a submodule of that name
     twin.__dict__.update(neuron.__dict__ | {"v_threshold": 0.0, "surrogate_function": torch.zeros_like})
@@ -207,12 +207,7 @@ def _kept_by(module: Any, output: Any, memory: type) -> tuple[Tensor, ...] | Non
 
 def library_kind(neuron: Any) -> str:
     """Name of the library's class that the neuron is, or that its own class was derived from."""
-    return next(kind.__name__ for kind in _bare_mro(neuron) if kind.__module__.startswith("spikingjelly."))
-
-
-def _bare_mro(neuron: Any) -> tuple[type, ...]:
-    own = type(neuron).__bases__[1] if isinstance(neuron, MembraneMixin) else type(neuron)
-    return own.__mro__
+    return next(kind.__name__ for kind in own_class(neuron).__mro__ if kind.__module__.startswith("spikingjelly."))
 
 
 def _ancestor(neuron: Any, name: str) -> Any:
