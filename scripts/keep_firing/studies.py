@@ -38,6 +38,7 @@ STUDIES = (
     Study("one-epoch-seeds", RESULTS / "2026-11-29_one-epoch", ONE_EPOCH),
     Study("digits-losses", RESULTS / "2026-11-28_digits-losses", ()),
     Study("steps", RESULTS / "2026-11-29_steps", ()),
+    Study("nmnist", RESULTS / "2026-11-29_nmnist-seeds", ()),
     Study("csnn", RESULTS / "2026-11-29_csnn", ()),
     Study("gptq", RESULTS / "2026-11-29_gptq", COMPENSATED, RESULTS / "2026-11-28_keep-firing"),
     Study("reconstruct", RESULTS / "2026-11-29_reconstruct", COMPENSATED[:2], RESULTS / "2026-11-29_gptq"),

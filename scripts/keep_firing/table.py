@@ -42,16 +42,18 @@ class Line:
 
 
 SEW8, SEW8_16 = "SEW-ResNet-8, CIFAR-10, T = 4", "SEW-ResNet-8, CIFAR-10, T = 16"
-CSNN = "SpikingJelly's form, Fashion-MNIST, T = 4"
+CSNN, EVENTS = "SpikingJelly's form, Fashion-MNIST, T = 4", "the NIR paper's, N-MNIST, T = 300"
 _TWO, _ONE, _THREE_BEFORE, _TWO_BEFORE = AFTER_TRAINING[:4]
 _WEIGHTS = ("gptq", "reconstruct")
 LINES = (
     Line(_TWO, SEW8, ("keep-firing",)),
     Line(_TWO, CSNN, ("csnn",)),
     Line(_TWO, SEW8_16, ("steps",)),
+    Line(_TWO, EVENTS, ("nmnist",)),
     Line(_ONE, SEW8, ("keep-firing",)),
     Line(_ONE, CSNN, ("csnn",)),
     Line(_ONE, SEW8_16, ("steps",), asked=False),
+    Line(_ONE, EVENTS, ("nmnist",), asked=False),
     Line(_THREE_BEFORE, SEW8, ("keep-firing",)),
     Line(_TWO_BEFORE, SEW8, ("keep-firing",)),
     *(Line(goal, SEW8, _WEIGHTS) for goal in COMPENSATED),

@@ -249,3 +249,14 @@ def test_cutting_many_images_into_batches_matters_less_than_which_images_they_ar
         reestimate_batch_norm(model, x[:1024].split(128))
     for norm, joint, again in list(zip(model.norms, first, other, strict=True))[1:]:
         assert (norm.running_var / joint - 1).abs().median() < (again / joint - 1).abs().median()
+
+
+@pytest.mark.parametrize(("images", "told"), [(1, "'1.1' (2 of 3)"), (2, None)])
+def test_channels_that_no_longer_vary_are_told(images: int, told: str | None, caplog: pytest.LogCaptureFixture) -> None:
+    layer, norm = nn.Linear(3, 3, bias=False), nn.BatchNorm1d(3)
+    # the last channel has no variance before either
+    norm.running_var.copy_(torch.tensor([1.0, 0.5, 0.0]))
+    model = nn.Sequential(Repeat(4), PerStep(layer, norm))
+    reestimate_batch_norm(model, [torch.rand(images, 3, generator=torch.Generator().manual_seed(0))])
+    assert ("one value alone" in caplog.text) == bool(told)
+    assert (told or "") in caplog.text

@@ -15,6 +15,7 @@ from isofire.quantization.plan import LayerAssignment
 from isofire.quantizers import MembraneSetting, Quantizer
 
 _LOG = logging.getLogger(__name__)
+_MORE_IMAGES = "; on images on which they would do otherwise, they cannot. Calibrate on more, or others"
 
 
 def check_can_fire(
@@ -27,8 +28,9 @@ def check_can_fire(
     Parameters
     ----------
     seen
-        Smallest and largest full-precision state of each group: a group that does not fire by itself, or whose states
-        all do, is no fault of its levels.
+        Smallest and largest full-precision state of each group. A group that does not fire by itself, or whose states
+        all do, is no fault of its levels and never refused; if its levels leave it no choice on other images either,
+        that is logged.
     """
     setting = choice.of(MembraneSetting)
     adapter = adapter_of(model.get_submodule(choice.name))
@@ -52,16 +54,23 @@ def check_can_fire(
         if silenced and len(silenced) == sum(fired):
             raise _never(choice, silenced[0], threshold)
         _tell_some(choice, len(silenced), len(tops), "can no longer fire: at pre_fire their highest level lies below")
+        mute = [top for top, did in zip(tops, fired, strict=True) if not did and not _fires(top, threshold, adapter)]
+        what = "can never fire, as none did on the calibration images: at pre_fire their highest level lies below"
+        _tell_some(choice, len(mute), len(tops), what, _MORE_IMAGES)
     forced = [low for low, did in zip(bottoms, rests, strict=True) if did and _fires(low, threshold, adapter)]
     if forced and len(forced) == sum(rests):
         raise _always(choice, min(forced), threshold)
     what = "fire at every step: at pre_fire" if before else "store nothing below their threshold: at post_reset"
     _tell_some(choice, len(forced), len(tops), f"{what} their lowest level reaches")
+    always = [low for low, did in zip(bottoms, rests, strict=True) if not did and _fires(low, threshold, adapter)]
+    what = f"{what}, as they did on the calibration images: their lowest level reaches"
+    _tell_some(choice, len(always), len(tops), what, _MORE_IMAGES)
 
 
-def _tell_some(choice: LayerAssignment, some: int, of: int, what: str) -> None:
+def _tell_some(choice: LayerAssignment, some: int, of: int, what: str, cure: str = "") -> None:
     if some:
-        _LOG.warning("%s: %d of %d channels %s the threshold", choice.name, some, of, what)
+        who = "all neurons" if of == 1 else f"{some} of {of} channels"
+        _LOG.warning("%s: %s %s the threshold%s", choice.name, who, what, cure)
 
 
 def _never(choice: LayerAssignment, top: float, threshold: float) -> SpecError:

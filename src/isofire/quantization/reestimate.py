@@ -18,6 +18,8 @@ from isofire.errors import DataError
 from isofire.running import by_place, evaluating, forward, statistics_of
 
 _LOG = logging.getLogger(__name__)
+_NOTHING = 1e-6
+"""Share of a variance that is none of it."""
 
 
 def reestimate_batch_norm(
@@ -85,6 +87,12 @@ def reestimate_batch_norm(
     left = [calls.name for calls in measured if not calls.seen]
     if left:
         _LOG.warning("batch norms that no image reaches keep their statistics: %s", ", ".join(left))
+    if still := [told for calls in measured if (told := calls.still())]:
+        _LOG.warning(
+            "norms that found one value alone in channels that varied before: %s. Images in which these channels vary "
+            "would be blown up by them; calibrate on more images, or set reestimate_bn = 'never'",
+            "; ".join(still),
+        )
     return len(measured) - len(left)
 
 
@@ -125,6 +133,7 @@ class _AllCalls:
     def __init__(self, name: str, layer: _NormBase) -> None:
         self.name, self.layer, self.seen = name, layer, 0
         self.mean, self.variance = (buffer.clone() for buffer in _statistics(layer))
+        self._former = self.variance
 
     def before(self, layer: _NormBase, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         inputs, _ = by_place(layer, args, kwargs)
@@ -150,6 +159,16 @@ class _AllCalls:
         if former:
             mean.lerp_(self.mean, former / self.seen)
         self.mean, self.variance = mean.clone(), variance.clone()
+
+    def still(self) -> str | None:
+        """How many channels have no variance although they had one; None if none has."""
+        # rounding leaves some of a value that comes again
+        same = (
+            (self.variance <= _NOTHING * self._former)
+            & (self.variance < self.layer.eps)
+            & (self._former > self.layer.eps)
+        )
+        return f"{self.name!r} ({int(same.sum())} of {len(same)})" if self.seen and bool(same.any()) else None
 
     def _count(self, x: Tensor) -> int:
         """How many values of a channel a call brings; of an instance norm, how many images."""
