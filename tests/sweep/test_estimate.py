@@ -62,3 +62,21 @@ def test_what_timings_warn_of_is_not_told(plan, monkeypatch, caplog) -> None:
     assert "nothing fires" not in caplog.text
     logging.getLogger("isofire.quantization").warning("again")
     assert "again" in caplog.text
+
+
+def test_a_loss_that_begins_late_is_timed_too(support, tmp_path, monkeypatch) -> None:
+    """One epoch stands for all, and would end before the loss counts."""
+    late = support.plan_of(tmp_path, *FEW, "qat.losses={paired={weight=2, warmup_epochs=1.5}}")
+    cells = [cell for cell in late.cells if cell.cell.mode == "qat"]
+    real, used = estimating.run_cell, []
+
+    def noting(*given: object, **more: object) -> object:
+        used.append(more["recipe"])
+        return real(*given, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(estimating, "run_cell", noting)
+    estimate(late, cells[:1])
+    # a baseline trains without further losses
+    trained = [recipe.losses["paired"] for recipe in used if recipe is not None and recipe.losses]
+    assert trained
+    assert all((loss["weight"], loss["warmup_epochs"]) == (2, 0) for loss in trained)

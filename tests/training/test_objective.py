@@ -109,11 +109,18 @@ def test_nothing_is_run_before_a_loss_counts(train_set: ImageSet) -> None:
     assert history[0].losses == {}
     assert history[1].losses["emd"] > 0
     assert not same(late, plain)
-    never, plain_again = spiking(0), spiking(0)
-    run(never, train_set, {"emd": {"warmup_epochs": 2.0}}, teacher=teacher)
-    run(plain_again, train_set, {})
-    assert same(never, plain_again)
-    assert same(plain, plain_again)
+
+
+def test_a_loss_that_counts_in_no_step_is_refused_before_any(train_set: ImageSet) -> None:
+    # 5 steps an epoch: the last of two epochs begins at 1.8
+    model = spiking(0)
+    before = copy.deepcopy(model.state_dict())
+    for late in (1.81, 1.99):
+        with pytest.raises(SpecError, match=rf"^losses\.emd\.warmup_epochs must be at most 1\.8, .*2 x 5 .*got {late}"):
+            run(model, train_set, {"paired": 1.0, "emd": {"warmup_epochs": late}}, teacher=spiking(1))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    history = run(model, train_set, {"emd": {"warmup_epochs": 1.8}}, teacher=spiking(1)).history
+    assert [list(record.losses) for record in history] == [[], ["emd"]]
 
 
 @pytest.mark.parametrize("name", ["paired", "emd", "mean_rate", "membrane", "logits"])

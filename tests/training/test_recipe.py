@@ -39,6 +39,16 @@ from isofire.training import Recipe
             {"paired": {"wait": 1}},
             "^losses.paired.wait: unknown key.*known here: weight, warmup_epochs, re",
         ),
+        (
+            "losses",
+            {"paired": 1.0, "emd": {"warmup_epochs": 10}},
+            r"^losses\.emd\.warmup_epochs must be less than epochs, got 10 of 10: the loss would never count; shorten",
+        ),
+        (
+            "losses",
+            {"logits": {"warmup_epochs": 12.5}},
+            r"^losses\.logits\.warmup_epochs must be less .*got 12\.5 of 10",
+        ),
         ("losses", {"paired": {"cost": "w3"}}, "^losses.paired.cost: must be .*'w3'"),
         ("losses", {"paired": True}, "^the loss 'paired' takes a weight or a table of settings, got True"),
         ("losses", {"mean_logit": 1.0}, "^losses must be further ones, 'mean_logit' is the task's loss already"),

@@ -246,8 +246,13 @@ class _Sample:
         recipe = None
         if train:
             assert cell.recipe is not None
+            # one epoch stands for all: with every loss, which may begin to count later
             recipe = msgspec.structs.replace(
-                cell.recipe, epochs=1, warmup_epochs=0.0, batch_size=min(self._few, cell.recipe.batch_size)
+                cell.recipe,
+                epochs=1,
+                warmup_epochs=0.0,
+                batch_size=min(self._few, cell.recipe.batch_size),
+                losses={name: given | {"warmup_epochs": 0.0} for name, given in cell.recipe.losses.items()},
             )
         began = self._clock()
         run_cell(

@@ -138,6 +138,7 @@ class _Run:
         if channels_last:
             self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.objective = Objective(recipe, self.model, teacher, group.device, channels_last)
+        self.objective.require_acting(recipe.epochs, self.steps)
         self.watch = SilenceWatch(self.model) if group.leads else None
         self.optimizer = make_optimizer(self.model, recipe)
         self.feed = Feed(train_set, group.device, channels_last)

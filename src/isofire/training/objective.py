@@ -78,6 +78,17 @@ class Objective:
         """The further losses that count after so many epochs."""
         return {name: loss for name, loss in self.further.items() if loss.warmup_epochs <= epoch}
 
+    def require_acting(self, epochs: int, steps: int) -> None:
+        """Raise SpecError for a further loss that counts in none of so many epochs of so many steps."""
+        last = epochs - 1 + (steps - 1) / steps
+        for name, loss in self.further.items():
+            if name not in self.active(last):
+                raise SpecError(
+                    f"losses.{name}.warmup_epochs must be at most {last:g}, where the last of {epochs} x {steps} steps "
+                    f"begins, got {loss.warmup_epochs:g}: the loss would never count; shorten its warm-up, train "
+                    "longer or leave it out"
+                )
+
     def prepare(self, batches: Batches, gather: Callable[[Tensor], Tensor], autocast: Any) -> None:
         """Take from the teacher what does not change during the run.
 

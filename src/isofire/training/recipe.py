@@ -75,7 +75,7 @@ class Recipe(msgspec.Struct, metaclass=NamedKeys, frozen=True, kw_only=True, for
     Raises
     ------
     SpecError
-        If a value has the wrong type or lies out of its range.
+        If a value has the wrong type or lies out of its range, or a further loss would never count.
 
     Examples
     --------
@@ -119,6 +119,12 @@ class Recipe(msgspec.Struct, metaclass=NamedKeys, frozen=True, kw_only=True, for
             raise SpecError(f"losses must be further ones, {self.loss!r} is the task's loss already")
         complete = {name: msgspec.to_builtins(read_loss(name, given)) for name, given in self.losses.items()}
         msgspec.structs.force_setattr(self, "losses", complete)
+        for name, loss in self.further_losses().items():
+            if loss.warmup_epochs >= self.epochs:
+                raise SpecError(
+                    f"losses.{name}.warmup_epochs must be less than epochs, got {loss.warmup_epochs:g} of "
+                    f"{self.epochs}: the loss would never count; shorten its warm-up, train longer or leave it out"
+                )
 
     def further_losses(self) -> dict[str, Loss]:
         """The losses besides the task's, in the recipe's order."""
