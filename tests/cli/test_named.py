@@ -151,6 +151,46 @@ def test_mistakes_are_told(
     assert message in " ".join(done.err.replace("\n", " ").split()), done.err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("doctor", "fp.safetensors", "--baseline", "PRETRAINED", "--data", "own_nets:load"),
+        ("doctor", "PRETRAINED"),
+        ("compare", "PRETRAINED", "fp.safetensors", "--data", "own_nets:load"),
+        ("check", "PRETRAINED", "--data", "own_nets:load", "--max-state-bytes", "1"),
+        ("check", "fp.safetensors", "--seed-model", "PRETRAINED", "--max", "emd_weighted=2x", "--data", "own_nets:load"),
+        ("eval", "--weights", "PRETRAINED", "--data", "own_nets:load"),
+        ("cost", "PRETRAINED", "--data", "own_nets:load"),
+        ("quantize", "--weights", "PRETRAINED", "--data", "own_nets:load", "-c", "spec.toml", "--out", "q"),
+        ("blame", "--weights", "PRETRAINED", "--data", "own_nets:load", "-c", "spec.toml"),
+        ("allocate", "--weights", "PRETRAINED", "--data", "own_nets:load", "-c", "spec.toml", "--total-kib", "9"),
+        ("sweep", "sweep.toml", "--weights", "PRETRAINED", "--out", "s"),
+    ],
+    ids=lambda words: f"{words[0]} {words[1]}",
+)
+def test_a_pretrained_network_is_no_weights_for_a_builder(
+    nets: Any, run: Callable[..., Any], tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "sweep.toml").write_text(
+        'name = "own"\n[data]\nname = "digits"\n[[baselines]]\nname = "a"\npretrained = "sew_resnet8-digits"\n'
+        '[[cells]]\nbits = [2]\nweights = { method = "lsq" }\n'
+    )
+    given = [word.replace("PRETRAINED", "sew_resnet8-digits") for word in words]
+    done = run(*given, "--model", "own_nets:build")
+    assert done.code == 2
+    told = (
+        "sew_resnet8-digits is a pretrained network, not weights for own_nets:build, and there is no file of that name"
+    )
+    assert told in " ".join(done.err.split()), done.err
+    assert not {"q", "s"} & {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_file_that_has_a_pretrained_name_is_taken(nets: Any, run: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "fp.safetensors").rename(tmp_path / "sew_resnet8-digits")
+    words = ("--model", "own_nets:build", "--weights", "sew_resnet8-digits", "--data", "own_nets:load")
+    assert run("eval", *words).code == 0
+
+
 def test_a_builder_of_another_network_than_the_quantized_one(
     nets: Any, run: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -162,7 +162,12 @@ def _given(named: Any, file: str | None, builder: str | None, places: ConfigSour
             "a sweep takes no .nir file itself; name a function of yours, --model package.module:builder, that returns "
             "isofire.nir.read(FILE)"
         )
-    if builder is None and file in REGISTER and not os.path.exists(file):
+    if file in REGISTER and not os.path.exists(file):
+        if builder is not None:
+            raise SpecError(
+                f"{file} is a pretrained network, not weights for {builder}, and there is no file of that name; give "
+                f"--baseline {file} without --model, or name a file by --weights"
+            )
         return {"name": name, "pretrained": file}
     weights = {} if file is None else {"file": os.path.abspath(file)}
     return {"name": name, **weights, **({} if builder is None else {"builder": builder})}
@@ -217,9 +222,10 @@ def _located(item: BaselineSettings, folder: Path) -> BaselineSettings:
     if item.file is None:
         return item
     if item.file in REGISTER and not (folder / item.file).exists():
+        instead = "file" if item.builder is None else "builder and file"
         raise SpecError(
             f"baselines {item.name!r}: there is no file {item.file}, that is a pretrained network: write pretrained = "
-            f'"{item.file}" in place of file'
+            f'"{item.file}" in place of {instead}'
         )
     return msgspec.structs.replace(item, file=os.path.abspath(folder / item.file))
 

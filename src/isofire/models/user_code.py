@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from isofire.batches import BatchSource, Data, check_batch, is_pair, read_batches
 from isofire.data import EventSet, ImageSet, TensorSet
 from isofire.errors import CheckpointError, DataError, IsofireError, ModelError, SpecError
+from isofire.models.pretrained import REGISTER
 from isofire.models.restoring import restore_for_
 from isofire.quantization import is_converted, spec_of
 from isofire.running import require_shapes
@@ -83,6 +84,11 @@ def fill_named(
     """
     if weights is None:
         return model.eval(), {}
+    if str(weights) in REGISTER and not Path(weights).exists():
+        raise CheckpointError(
+            f"{weights} is a pretrained network, not weights for {builder}, and there is no file of that name; leave "
+            "the builder out to take that network, or name a file with weights for it"
+        )
     note = peek_note(weights)
     if note is None:
         load_plain_weights(weights, model)
