@@ -158,7 +158,7 @@ def test_mistakes_are_told(
         ("doctor", "PRETRAINED"),
         ("compare", "PRETRAINED", "fp.safetensors", "--data", "own_nets:load"),
         ("check", "PRETRAINED", "--data", "own_nets:load", "--max-state-bytes", "1"),
-        ("check", "fp.safetensors", "--seed-model", "PRETRAINED", "--max", "emd_weighted=2x", "--data", "own_nets:load"),
+        ("check", "fp.safetensors", "--seed-model", "PRETRAINED", "--data", "own_nets:load", "--max", "emd_max=2x"),
         ("eval", "--weights", "PRETRAINED", "--data", "own_nets:load"),
         ("cost", "PRETRAINED", "--data", "own_nets:load"),
         ("quantize", "--weights", "PRETRAINED", "--data", "own_nets:load", "-c", "spec.toml", "--out", "q"),

@@ -65,8 +65,8 @@ def allocate(
     max_accuracy_drop
         A tolerance: share of images, 0.01 for a point; the least memory is taken.
     max_floors
-        A tolerance: drift in noise floors of 1,000 images, as `isofire check --max emd_weighted=2x` counts them; the least
-        memory is taken.
+        A tolerance: drift in noise floors of 1,000 images, as `isofire check --max emd_weighted=2x` counts them; the
+        least memory is taken.
     n
         How many images to choose on and to compare on; by default all test images.
     """
