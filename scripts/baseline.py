@@ -1,6 +1,6 @@
-"""`python -m scripts.baseline [RUNS]`: the page of the longer CIFAR-10 baseline, from the stored runs.
+"""`python -m scripts.baseline [NAME RUNS]`: the pages of CIFAR-10 networks that were trained longer, from the stored runs.
 
-RUNS holds the folders t2-SEED, t4-SEED and trials/NAME of finished `isofire train`s; what tells how each went is copied
+NAME is long (SEW-ResNet-8) or narrow (SEW-ResNet-18 of 16 channels). RUNS holds the folders t2-SEED, t4-SEED and trials/NAME of finished `isofire train`s; what tells how each went is copied
 first, with DATA for the data's folder. `--check` writes nothing and says whether the page is what the runs give.
 """
 
@@ -17,20 +17,22 @@ from scripts.page import is_asked_to_compare, keep
 
 from isofire.files import write_text
 
-FOLDER = Path(__file__).parents[1] / "results" / "2026-11-29_long-baseline"
+_RESULTS = Path(__file__).parents[1] / "results"
+FOLDERS = {"long": _RESULTS / "2026-11-29_long-baseline", "narrow": _RESULTS / "2026-11-29_narrow-sew18"}
 STAGES = {"t2": "1-t2", "t4": "2-t4"}
 FILES = ("config.json", "environment.json", "history.json", "log.txt")
 
 
-def store(runs: Path) -> None:
+def store(runs: Path, folder: Path) -> None:
     """Copy what tells how each finished run went."""
     for last in sorted(runs.glob("t4-*/history.json")):
         seed = last.parent.name.split("-")[1]
         for stage, name in STAGES.items():
-            _keep(runs / f"{stage}-{seed}", FOLDER / seed / name)
-        shutil.copyfile(last.with_name("model.safetensors"), FOLDER / seed / "2-t4" / "model.safetensors")
+            _keep(runs / f"{stage}-{seed}", folder / seed / name)
+        if folder == FOLDERS["long"]:
+            shutil.copyfile(last.with_name("model.safetensors"), folder / seed / "2-t4" / "model.safetensors")
     for last in sorted((runs / "trials").glob("*/history.json")):
-        _keep(last.parent, FOLDER / "trials" / last.parent.name)
+        _keep(last.parent, folder / "trials" / last.parent.name)
 
 
 def _keep(run: Path, folder: Path) -> None:
@@ -40,15 +42,15 @@ def _keep(run: Path, folder: Path) -> None:
         write_text(folder / file, (run / file).read_text(encoding="utf-8").replace(root, "DATA"))
 
 
-def stages() -> list[dict[str, Any]]:
+def stages(folder: Path) -> list[dict[str, Any]]:
     """What each stage of each seed came to."""
-    folders = sorted(path for path in FOLDER.iterdir() if path.name.isdigit())
+    folders = sorted(path for path in folder.iterdir() if path.name.isdigit())
     return [_read(folder / name, seed=folder.name, stage=name) for folder in folders for name in STAGES.values()]
 
 
-def trials() -> list[dict[str, Any]]:
+def trials(folder: Path) -> list[dict[str, Any]]:
     """The short runs that chose the recipe."""
-    return [_read(path) for path in sorted((FOLDER / "trials").iterdir())]
+    return [_read(path) for path in sorted((folder / "trials").glob("*"))]
 
 
 def _read(folder: Path, **names: str) -> dict[str, Any]:
@@ -59,15 +61,21 @@ def _read(folder: Path, **names: str) -> dict[str, Any]:
     return {**names, "config": config, "commit": about["git"]["commit"][:12], "history": history}
 
 
-def page() -> str:
+def page(name: str) -> str:
     """The folder's README."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, keep_trailing_newline=True
     )
-    return environment.get_template("baseline.md.j2").render(stages=stages(), trials=trials())
+    folder = FOLDERS[name]
+    return environment.get_template(f"baseline-{name}.md.j2").render(stages=stages(folder), trials=trials(folder))
 
 
 if __name__ == "__main__":
-    if not is_asked_to_compare() and len(sys.argv) > 1:
-        store(Path(sys.argv[1]))
-    raise SystemExit(keep(FOLDER / "README.md", page(), "python -m scripts.baseline"))
+    given = [word for word in sys.argv[1:] if not word.startswith("-")]
+    if given and (len(given) != 2 or given[0] not in FOLDERS):
+        raise SystemExit(__doc__)
+    if given and not is_asked_to_compare():
+        store(Path(given[1]), FOLDERS[given[0]])
+    raise SystemExit(
+        max(keep(folder / "README.md", page(name), "python -m scripts.baseline") for name, folder in FOLDERS.items())
+    )

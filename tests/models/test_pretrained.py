@@ -27,8 +27,9 @@ def test_every_registered_network_loads() -> None:
         assert model.about["recipe"]["epochs"] >= 1
 
 
-def test_the_cifar_network_scores_what_its_note_says(cifar10_root) -> None:
-    model = pretrained("sew_resnet8-cifar10")
+@pytest.mark.parametrize("name", ["sew_resnet8-cifar10", "sew_resnet18_w16-cifar10"])
+def test_a_cifar_network_scores_what_its_note_says(name: str, cifar10_root) -> None:
+    model = pretrained(name)
     noted = model.about["accuracy"]["test"]
     images = isofire.data.load("cifar10", "test", root=cifar10_root)
     assert list(images.mean) == model.about["normalization"]["mean"]

@@ -11,7 +11,8 @@ from torch import nn
 from isofire.errors import SpecError
 from isofire.models.store import load_model
 
-REGISTER: dict[str, str] = {name: f"{name}.safetensors" for name in ("sew_resnet8-cifar10", "sew_resnet8-digits")}
+_NAMES = ("sew_resnet8-cifar10", "sew_resnet8-digits", "sew_resnet18_w16-cifar10")
+REGISTER: dict[str, str] = {name: f"{name}.safetensors" for name in _NAMES}
 """Name -> file under `isofire/models/assets`; recipe, accuracy and n are in the file's note."""
 
 _ASSETS = Path(__file__).with_name("assets")
