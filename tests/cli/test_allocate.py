@@ -12,8 +12,11 @@ import pytest
     [
         ((), "say what must be kept to: a budget, --weight-kib"),
         (("--synops", "5", "--max-floors", "2"), "give one of the two kinds"),
-        (("--energy-uj", "-1"), "energy_uj must be positive"),
-        (("--max-accuracy-drop", "0"), "accuracy_drop must be positive"),
+        (("--energy-uj", "-1"), "--energy-uj must be positive, got -1"),
+        (("--weight-kib", "0"), "--weight-kib must be positive, got 0"),
+        (("--max-floors", "0"), "--max-floors must be positive, got 0"),
+        (("--max-accuracy-drop", "-1"), "--max-accuracy-drop is a share of images, from 0 to below 1, got -1"),
+        (("--max-accuracy-drop", "1"), "--max-accuracy-drop is a share of images, from 0 to below 1, got 1"),
     ],
 )
 def test_mistakes(run, config, words, message):

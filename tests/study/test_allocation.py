@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from isofire.models import sew_resnet8
 from isofire.neurons import IF, PerStep, Repeat
 from isofire.study.allocation import Budget, Option, Tolerance, allocate, ptq4snn, solve
 from isofire.study.allocation.allocate import ROUNDS, _Choice
-from isofire.study.allocation.measure import Made
+from isofire.study.allocation.measure import MEASURE, Made
 
 
 def options(seed: int, layers: int = 5) -> list[Option]:
@@ -233,9 +234,89 @@ def test_the_least_memory_within_a_tolerance():
         allocate(dense(), SPEC, [2, 8], Tolerance(floors=2.0), train.first(3), test.first(3))
 
 
-@pytest.mark.parametrize("limits", [{}, {"floors": 0.0}, {"accuracy_drop": -0.1}])
+def test_no_accuracy_is_to_be_lost():
+    assert Tolerance(accuracy_drop=0).given() == {"accuracy_drop": 0}
+    train, test = (isofire.data.load("digits", split).first(64) for split in ("train", "test"))
+    found = allocate(dense(), SPEC, [2, 8], Tolerance(accuracy_drop=0.0), train, test, choose_on=train.first(40))
+    # by its own count of the images that are right, with ranges of the same 64 images
+    ((inputs, labels),) = train.first(40).batches(40)
+    nets = dense(), isofire.quantize_(dense(), found.spec, train)
+    before, after = (int((net(inputs).mean(0).argmax(1) == labels).sum()) for net in nets)
+    assert found.kept == {"accuracy_drop": after >= before}
+    assert "accuracy_drop at most 0: " in found.table()
+
+
+class Tolerated(Bench):
+    """Networks that drop accuracy by given amounts, whatever the sums promise."""
+
+    def __init__(self, found: list[Option], drops: list[float], control: float = 0.0) -> None:
+        super().__init__(found, 0.0)
+        self.drops, self.control = drops, control
+
+    def options(self, *_: object) -> tuple[list[Option], dict[str, float]]:
+        return self.found, {"drift": 0.0, "accuracy_drop": self.control, "synops": 0.0, "energy_uj": 0.0}
+
+    def made(self, bits: dict, *_: object) -> Made:
+        dropped = self.drops[len(self.tried)]
+        self.tried.append(bits)
+        seen = SimpleNamespace(accuracy_fp=0.98, accuracy=0.98 - dropped, overall={MEASURE: 0.0})
+        return Made(spec=None, bits=bits, comparison=seen, cost={})  # type: ignore[arg-type]
+
+
+TWO = [
+    Option(name=name, target="membrane", bits=bits, bytes=10.0 * bits, drift=0.1 / bits, accuracy_drop=drop)
+    for name in ("a", "b")
+    for bits, drop in ((1, 0.02), (2, 0.0), (4, 0.0))
+]
+
+
+def test_more_memory_is_tried_where_no_sum_is_below_a_tolerance_that_was_missed():
+    bench = Tolerated(TWO, [0.03, 0.01, 0.0])
+    choice = _Choice(bench, Tolerance(accuracy_drop=0), [1, 2, 4], None)  # type: ignore[arg-type]
+    best = choice.best()
+    # bytes: 40 with 2 and 2 bits; 60 with 2 and 4; 80 with 4 and 4
+    assert [sorted(bits.values()) for bits in bench.tried] == [[2, 2], [2, 4], [4, 4]]
+    assert choice.kept(best) == {"accuracy_drop": True}
+    bench = Tolerated(TWO, [0.03] * 3)
+    choice = _Choice(bench, Tolerance(accuracy_drop=0), [1, 2, 4], None)  # type: ignore[arg-type]
+    assert choice.kept(choice.best()) == {"accuracy_drop": False}
+    assert len(bench.tried) == 3
+
+
+def test_a_drop_of_exactly_the_limit_keeps_to_it():
+    # .98 - .97 is 0.010000000000000009
+    bench = Tolerated(TWO, [0.01])
+    choice = _Choice(bench, Tolerance(accuracy_drop=0.01), [1, 2, 4], None)  # type: ignore[arg-type]
+    assert choice.kept(choice.best()) == {"accuracy_drop": True}
+    assert len(bench.tried) == 1
+
+
+def test_the_least_drop_is_said_where_the_control_loses_itself():
+    bench = Tolerated(TWO, [], control=0.05)
+    choice = _Choice(bench, Tolerance(accuracy_drop=0), [1, 2, 4], None)  # type: ignore[arg-type]
+    with pytest.raises(
+        SpecError, match=r"accuracy_drop = 0 cannot be met: with these bits the least is 0\.05; raise it"
+    ):
+        choice.best()
+
+
+def test_why_a_rule_has_no_network_beside_a_tolerance():
+    train, test = (isofire.data.load("digits", split).first(64) for split in ("train", "test"))
+    spec = isofire.QuantSpec(weights={"method": "uniform", "bits": 4}, first_layer="quantize", last_layer="quantize")
+    wide = allocate(dense(), spec, [2, 8], Tolerance(accuracy_drop=0.99), train, test)
+    assert set(wide.bits.values()) == {2}
+    # its first layer has 8 bits whatever its threshold
+    reason = wide.missing["PTQ4SNN's rule"]
+    chosen = wide.chosen.weight_bytes + wide.chosen.state_bytes
+    assert "all bits of this rule take more memory (" in reason
+    assert f"than the chosen network ({chosen / 1024:,.4g} KiB)" in reason
+    tight = allocate(dense(), spec, [2, 8], Budget(total_bytes=chosen + 1), train, test)
+    assert tight.missing["PTQ4SNN's rule"] == "no bits of this rule keep to the limits, by the same sums"
+
+
+@pytest.mark.parametrize("limits", [{}, {"floors": 0.0}, {"accuracy_drop": -0.1}, {"accuracy_drop": float("nan")}])
 def test_a_tolerance_limits_something(limits: dict[str, float]):
-    with pytest.raises(SpecError, match=r"limits accuracy_drop or floors|must be positive"):
+    with pytest.raises(SpecError, match=r"limits accuracy_drop or floors|must be positive|share of images, from 0 to"):
         Tolerance(**limits)
 
 

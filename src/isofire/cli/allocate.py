@@ -11,10 +11,10 @@ from isofire.cli.quantizing import Quantizing
 from isofire.cli.screen import Report
 from isofire.cli.whole import WHOLE
 from isofire.errors import SpecError
-from isofire.firing.evidence.outcome import check_drop
 from isofire.study import load_splits
 from isofire.study.allocation import Budget, Tolerance
 from isofire.study.allocation import allocate as choose
+from isofire.study.allocation.budget import check_limit
 
 _KIB = 1024.0
 
@@ -63,7 +63,7 @@ def allocate(
     energy_uj
         A budget: estimated energy of an inference, in uJ.
     max_accuracy_drop
-        A tolerance: share of images, 0.01 for a point; the least memory is taken.
+        A tolerance: share of images, 0.01 for a point, 0 to lose none; the least memory is taken.
     max_floors
         A tolerance: drift in noise floors of 1,000 images, as `isofire check --max emd_weighted=2x` counts them; the
         least memory is taken.
@@ -72,13 +72,13 @@ def allocate(
     """
     limits = _limits(
         {
-            "weight_bytes": None if weight_kib is None else weight_kib * _KIB,
-            "state_bytes": None if state_kib is None else state_kib * _KIB,
-            "total_bytes": None if total_kib is None else total_kib * _KIB,
+            "weight_kib": weight_kib,
+            "state_kib": state_kib,
+            "total_kib": total_kib,
             "synops": synops,
             "energy_uj": energy_uj,
         },
-        {"accuracy_drop": max_accuracy_drop, "floors": max_floors},
+        {"max_accuracy_drop": max_accuracy_drop, "max_floors": max_floors},
     )
     work = Quantizing("allocate", baseline, asked, network, machine, n, load_splits)
     found = choose(work.model, work.spec, bits, limits, work.train, work.test, **work.how)
@@ -89,6 +89,7 @@ def allocate(
 
 
 def _limits(budget: dict[str, float | None], tolerance: dict[str, float | None]) -> Budget | Tolerance:
+    """The limits that options give, by the options' names."""
     given = [any(value is not None for value in part.values()) for part in (budget, tolerance)]
     if all(given):
         raise SpecError(
@@ -100,6 +101,11 @@ def _limits(budget: dict[str, float | None], tolerance: dict[str, float | None])
             "say what must be kept to: a budget, --weight-kib, --state-kib, --total-kib, --synops or --energy-uj, or a "
             "tolerance, --max-accuracy-drop or --max-floors"
         )
-    if tolerance["accuracy_drop"] is not None:
-        check_drop("--max-accuracy-drop", tolerance["accuracy_drop"])
-    return Tolerance(**tolerance) if given[1] else Budget(**budget)
+    limits = {}
+    for option, value in (tolerance if given[1] else budget).items():
+        if value is None:
+            continue
+        name = option.removeprefix("max_").replace("_kib", "_bytes")
+        check_limit(name, value, f"--{option.replace('_', '-')}")
+        limits[name] = value * _KIB if option.endswith("_kib") else value
+    return Tolerance(**limits) if given[1] else Budget(**limits)

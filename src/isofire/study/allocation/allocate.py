@@ -26,6 +26,7 @@ from isofire.study.splits import AnySet, as_set
 
 ROUNDS = 4
 """Networks that are made at most until one keeps, as measured, to limits that sums only estimate."""
+_BIT = 1 / 8
 CHOSEN, EQUAL, PTQ4SNN = "allocate", "equal bits", "PTQ4SNN's rule"
 
 
@@ -50,8 +51,9 @@ def allocate(
     the same); the choice is an integer program, solved exactly (HiGHS through scipy.optimize.milp). Bytes are known
     exactly; drifts, drops of accuracy, operations and energy are sums of what each layer does alone, which they do not
     really come to, so the chosen network is made and measured. Where it misses a limit, the program is solved again
-    with that limit lower by the miss, up to 4 times. All of that on training images; the last network is then compared
-    on the test images, beside bits that are everywhere the same and PTQ4SNN's rule.
+    with that limit lower by the miss, or, where that leaves nothing within a tolerance, for more memory, up to 4 times.
+    All of that on training images; the last network is then compared on the test images, beside bits that are
+    everywhere the same and PTQ4SNN's rule.
 
     Parameters
     ----------
@@ -171,7 +173,9 @@ class _Choice:
                 if made is None:
                     raise
                 # no choice is left below a limit that was lowered
-                break
+                if (larger := self._larger(made)) is None:
+                    break
+                limits, taken = dict(self.limits), larger
             made = self.work.made(_bits(taken), self.images, self.seen)
             missed = {name: amount for name, amount in self._missed(made).items() if amount > 0}
             if not missed:
@@ -181,6 +185,17 @@ class _Choice:
                 limits[name] = limits[name]._replace(most=min(limits[name].most, expected[name]) - amount)
         assert made is not None
         return made
+
+    def _larger(self, made: Made) -> list[Option] | None:
+        """The best of more memory than a network takes that missed a tolerance; None if there is none."""
+        if isinstance(self.asked, Budget):
+            return None
+        sizes = np.array([option.bytes for option in self.options])
+        more = Limit(-sizes, -sum(self.bytes(made.bits)) - _BIT)
+        try:
+            return self._solve({**self.limits, "bytes": more})
+        except SpecError:
+            return None
 
     def _solve(self, limits: Mapping[str, Limit]) -> list[Option]:
         drifts, sizes = (np.array([getattr(option, name) for option in self.options]) for name in ("drift", "bytes"))
@@ -227,7 +242,7 @@ class _Choice:
         for rule, choices in rules:
             bits = next((bits for bits in choices if self._fits(bits, chosen)), None)
             if bits is None:
-                missing[rule] = "no bits of this rule keep to the limits"
+                missing[rule] = self._why_none(choices, chosen)
                 continue
             text = f"{rule}, {next(iter(bits.values()))}" if rule == EQUAL else rule
             found.append(self.candidate(text, bits, seen, images))
@@ -254,6 +269,17 @@ class _Choice:
             sums = self._sums(bits)
             return all(sums[name] <= limit.most for name, limit in self.limits.items())
         return sum(self.bytes(bits)) <= sum(self.bytes(chosen.bits))
+
+    def _why_none(self, choices: Sequence[Bits], chosen: Made) -> str:
+        """Why none of a rule's choices `_fits`."""
+        if isinstance(self.asked, Budget):
+            return "no bits of this rule keep to the limits, by the same sums"
+        least = min(sum(self.bytes(bits)) for bits in choices)
+        most = sum(self.bytes(chosen.bits))
+        return (
+            f"all bits of this rule take more memory ({least / 1024:,.4g} KiB at the least) than the chosen network "
+            f"({most / 1024:,.4g} KiB), with which it is compared"
+        )
 
     def bytes(self, bits: Bits) -> tuple[float, float]:
         """Of weights and of states."""

@@ -19,10 +19,7 @@ class _Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             text = f"{', '.join(names[:-1])} or {names[-1]}"
             raise SpecError(f"a {type(self).__name__.lower()} limits {text}, got none of them")
         for name, value in given.items():
-            if not 0 < value < math.inf:
-                raise SpecError(f"{name} must be positive, got {value}")
-            if name == "accuracy_drop":
-                check_drop(name, value)
+            check_limit(name, value, name)
 
     def given(self) -> dict[str, Any]:
         """What is limited."""
@@ -71,7 +68,7 @@ class Tolerance(_Limits, frozen=True, kw_only=True):
     Parameters
     ----------
     accuracy_drop
-        Share of images, 0.01 for a point.
+        Share of images, 0.01 for a point; 0 to lose none.
     floors
         Drift (EMD, layers weighted by their neurons) in noise floors, as `isofire check` counts them: 1 is how far the
         baseline is from itself on 1,000 other images.
@@ -79,11 +76,19 @@ class Tolerance(_Limits, frozen=True, kw_only=True):
     Raises
     ------
     SpecError
-        If nothing is limited, or a limit is not positive.
+        If nothing is limited, the drop is not from 0 to below 1, or the drift not positive.
     """
 
     accuracy_drop: float | None = None
     floors: float | None = None
+
+
+def check_limit(name: str, value: float, told: str) -> None:
+    """Raise SpecError if a limit cannot be one; `told` is what it is called: that name, or an option."""
+    if name == "accuracy_drop":
+        check_drop(told, value)
+    elif not 0 < value < math.inf:
+        raise SpecError(f"{told} must be positive, got {value:g}; leave it out to limit nothing by it")
 
 
 def shown(name: str, amount: float) -> str:
