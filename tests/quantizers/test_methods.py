@@ -245,6 +245,13 @@ def test_weights_that_are_no_setting(setting: object, message: str) -> None:
         ({"options": {"grid": "mdtread"}}, "options.grid", "must be endpoint, midrise"),
         ({"levels": "lqnett"}, "levels", "unknown weight method 'lqnett'; did you mean 'lqnet'?"),
         ({"levels": "gptq"}, "levels", "those of gptq must be another method's, got 'gptq'"),
+        (
+            {"levels": "tawq"},
+            "levels",
+            "those of gptq must be a method's that has the keys bits and granularity, 'tawq' has no bits and no "
+            "granularity; take levels or lqnet or lsq or uniform",
+        ),
+        ({"levels": "tawq", "options": {"steps": 2}}, "levels", "those of gptq must be a method's that has"),
     ],
 )
 def test_options_of_gptq_are_the_levels_own_and_their_place_is_told_once(

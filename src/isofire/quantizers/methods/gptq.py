@@ -15,6 +15,8 @@ from isofire.quantizers.registry import WEIGHTS, decode, register_weights
 from isofire.quantizers.setting import WeightSetting
 from isofire.quantizers.table import Table
 
+_SHARED = ("bits", "granularity")
+
 
 @register_weights
 class GPTQWeights(WeightSetting, frozen=True, kw_only=True, tag="gptq"):
@@ -73,7 +75,15 @@ class GPTQWeights(WeightSetting, frozen=True, kw_only=True, tag="gptq"):
             raise MisfitError("levels", str(error)) from error
         if kind is type(self):
             raise MisfitError("levels", "those of gptq must be another method's, got 'gptq'", "; uniform is usual")
-        own = {"method": self.levels, "bits": self.bits, "granularity": self.granularity}
+        missing = [key for key in _SHARED if key not in kind.__struct_fields__]
+        if missing:
+            raise MisfitError(
+                "levels",
+                f"those of gptq must be a method's that has the keys bits and granularity, {self.levels!r} has no "
+                f"{' and no '.join(missing)}",
+                f"; take {' or '.join(_that_fit(type(self)))}",
+            )
+        own = {"method": self.levels, **{key: getattr(self, key) for key in _SHARED}}
         for key in self.options:
             if key in own:
                 beside = "levels" if key == "method" else key
@@ -86,7 +96,11 @@ class GPTQWeights(WeightSetting, frozen=True, kw_only=True, tag="gptq"):
                 raise unknown_key(key, [name for name in kind.__struct_fields__ if name not in own], "options")
         setting = decode({**self.options, **own}, WEIGHTS, "options")
         if setting.time_steps is not None:
-            raise SpecError(f"gptq rounds weights that stay the same from step to step, {self.levels!r} changes them")
+            raise MisfitError(
+                "levels",
+                f"gptq rounds weights that stay the same from step to step, {self.levels!r} changes them",
+                f"; take {' or '.join(_that_fit(type(self)))}",
+            )
         return setting
 
     def build(self, channels: int) -> Quantizer:
@@ -131,6 +145,12 @@ class GPTQWeights(WeightSetting, frozen=True, kw_only=True, tag="gptq"):
             compensate = round_up_to_a_factor if normed else round_compensated
             rounded.chunk(groups)[place].copy_(compensate(own, moment, part, damping=self.damping, sweeps=self.sweeps))
         return rounded.view_as(weight)
+
+
+def _that_fit(own: type[WeightSetting]) -> list[str]:
+    """Methods that have the keys which gptq shares with the one that gives its levels."""
+    kinds = sorted(WEIGHTS.items())
+    return [name for name, kind in kinds if kind is not own and set(_SHARED) <= set(kind.__struct_fields__)]
 
 
 def _rows(item: Tensor, place: int, groups: int) -> Tensor:
