@@ -141,8 +141,8 @@ def test_channels_that_move_take_their_scales_along() -> None:
         torch.testing.assert_close(found.step, (UNIT * steps(model) * gains(model))[channel], rtol=1e-4, atol=0)
 
 
-def test_a_linear_layer_on_tokens_and_steps_in_a_loop() -> None:
-    class Loop(nn.Module):
+def test_a_linear_layer_on_tokens() -> None:
+    class Tokens(nn.Module):
         def __init__(self, weights: Tensor) -> None:
             super().__init__()
             self.fc, self.fire, self.head = nn.Linear(5, 4), LIF(2.0, v_reset=None), nn.Linear(4, 2)
@@ -155,11 +155,40 @@ def test_a_linear_layer_on_tokens_and_steps_in_a_loop() -> None:
             return self.head(self.fire(torch.cat([y for _ in range(T)])).mT)
 
     weights = torch.randn(4, 5) * 3
-    model = calibrate(prepare(Loop(weights), spec_of("ptq4snn")), torch.randn(16, 7, 5))
+    model = calibrate(prepare(Tokens(weights), spec_of("ptq4snn")), torch.randn(16, 7, 5))
     found = weight_scale(model, "fire", torch.randn(16, 7, 5))
     torch.testing.assert_close(
         found.step, model.fc.parametrizations.weight[0].affine().step.double().detach(), rtol=1e-4, atol=0
     )
+
+
+@pytest.mark.parametrize("method", ["mint", "ptq4snn"])
+@pytest.mark.parametrize("correct", ["never", "bias"])
+def test_a_loop_over_steps_on_currents_made_once_is_one_on_currents_made_anew(method: str, correct: str) -> None:
+    snn = pytest.importorskip("snntorch")
+
+    class Loop(nn.Module):
+        def __init__(self, anew: bool) -> None:
+            super().__init__()
+            self.anew, self.fc, self.head = anew, nn.Linear(64, 20), nn.Linear(20, 10)
+            self.fire = snn.Leaky(beta=0.9, reset_delay=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            membrane, outputs, currents = self.fire.init_leaky(), [], self.fc(x)
+            for _ in range(T):
+                spikes, membrane = self.fire(self.fc(x) if self.anew else currents, membrane)
+                outputs.append(self.head(spikes))
+            return torch.stack(outputs)
+
+    x, found = torch.randn(32, 64) * 2, []
+    for anew in (False, True):
+        torch.manual_seed(0)
+        model = calibrate(prepare(Loop(anew), spec_of(method, correct=correct)), x)
+        step = model.fc.parametrizations.weight[0].affine().step.double().detach()
+        # H = .9 V + X
+        torch.testing.assert_close(weight_scale(model, "fire", x).step, step / 0.9, rtol=1e-4, atol=0)
+        found.append(model(x))
+    assert torch.equal(*found)
 
 
 def test_channels_made_of_several_need_one_step() -> None:
