@@ -39,6 +39,7 @@ STUDIES = (
     Study("digits-losses", RESULTS / "2026-11-28_digits-losses", ()),
     Study("steps", RESULTS / "2026-11-29_steps", ()),
     Study("nmnist", RESULTS / "2026-11-29_nmnist-seeds", ()),
+    Study("membrane-methods", RESULTS / "2026-11-29_membrane-methods", ()),
     Study("csnn", RESULTS / "2026-11-29_csnn", ()),
     Study("gptq", RESULTS / "2026-11-29_gptq", COMPENSATED, RESULTS / "2026-11-28_keep-firing"),
     Study("reconstruct", RESULTS / "2026-11-29_reconstruct", COMPENSATED[:2], RESULTS / "2026-11-29_gptq"),

@@ -186,3 +186,37 @@ def test_weights_that_are_no_parameters_are_told_where_a_pass_multiplies_with_th
         isofire.quantize_(Reservoir(held), spec, X)
     (told,) = [record.getMessage() for record in caplog.records if "not quantized" in record.message]
     assert told.startswith(f"not quantized: '{held}' (24 numbers): multiplied like weights")
+
+
+class Added(nn.Module):
+    """Numbers that products add, and a parameter under a second name."""
+
+    def __init__(self, product: str) -> None:
+        super().__init__()
+        self.product, self.fire, self.last = product, LIF(), nn.Linear(4, 2)
+        self.register_buffer("table", torch.rand(8, 4))
+        self.weight = nn.Parameter(torch.rand(4, 4))
+        self.__dict__["same"], self.seen = self.weight, self.weight.detach()
+
+    def forward(self, x: Tensor) -> Tensor:
+        table = self.table[: len(x)]
+        match self.product:
+            case "addmm":
+                x = torch.addmm(table, x, self.weight)
+            case "baddbmm":
+                x = torch.baddbmm(table.unsqueeze(0), x.unsqueeze(0), self.weight.unsqueeze(0))[0]
+            case "linear":
+                x = nn.functional.linear(x, self.weight, self.table[1])
+            case _:
+                x = x @ self.seen
+        return self.last(self.fire(x.expand(3, *x.shape)))
+
+
+@pytest.mark.parametrize("product", ["addmm", "baddbmm", "linear", "mm"])
+def test_what_a_product_adds_and_parameters_by_another_name_are_not_told(
+    product: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = QuantSpec(weights=WEIGHTS, first_layer="quantize", last_layer="quantize")
+    with caplog.at_level(logging.WARNING):
+        isofire.quantize_(Added(product), spec, X)
+    assert "multiplied like weights" not in caplog.text

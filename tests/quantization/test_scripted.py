@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor, nn
 
 import isofire
 from isofire import QuantSpec
+from isofire.adapters import copy_of
+from isofire.errors import ModelError
 from isofire.neurons import LIF
 from isofire.quantization import left_out, make_plan, prepare, quantize_
 
@@ -59,3 +64,19 @@ def test_it_runs_fast_with_the_same_outputs() -> None:
     model = quantize_(Scripted(), SPEC, X).eval()
     with torch.no_grad():
         assert torch.allclose(isofire.fast(model)(X), model(X), atol=1e-5)
+
+
+def test_a_weight_that_a_scripted_part_shares_is_copied_all_the_same() -> None:
+    model = Scripted()
+    model.more = nn.Linear(8, 8)  # type: ignore[assignment]
+    model.more.weight = model.mid.weight
+    twin = copy_of(model)
+    assert torch.equal(twin.more.weight, model.mid.weight)
+    assert all(p.is_leaf and p.requires_grad for p in twin.parameters())
+
+
+@pytest.mark.parametrize("layer", [nn.LazyLinear(3), nn.LazyBatchNorm1d()])
+@pytest.mark.parametrize("verb", [lambda net: prepare(net, SPEC), isofire.fast])
+def test_layers_without_shapes_are_told_as_such(layer: nn.Module, verb: Any) -> None:
+    with pytest.raises(ModelError, match="run one batch through"):
+        verb(nn.Sequential(layer, nn.Linear(3, 3), LIF()))

@@ -14,7 +14,7 @@ from isofire.adapters.compiled import refuse_compiled
 from isofire.adapters.framework import loaded_frameworks
 from isofire.adapters.registry import find_neurons, reset_
 from isofire.errors import ModelError
-from isofire.running import in_common, same_storage
+from isofire.running import in_common, require_shapes, same_storage
 
 
 def copy_of(model: nn.Module) -> nn.Module:
@@ -33,7 +33,8 @@ def copy_of(model: nn.Module) -> nn.Module:
         with torch.no_grad():
             # with gradients, torch would make parameters of a scripted part results of the original's
             twin = copy.deepcopy(model, _views(model) | {id(tensor): tensor.detach().clone() for tensor in kept})
-    except (RuntimeError, AttributeError) as error:
+    except (RuntimeError, AttributeError, ValueError) as error:
+        require_shapes(model)
         if computed is not None:
             raise ModelError(
                 f"cannot copy {type(model).__name__}: {computed!r} is computed from other parameters, as by pruning or "
@@ -43,13 +44,12 @@ def copy_of(model: nn.Module) -> nn.Module:
         raise ModelError(
             f"cannot copy {type(model).__name__}: {error}; use the in-place verb on a fresh model"
         ) from error
-    for mine, its in zip(model.parameters(), twin.parameters(), strict=True):
-        its.requires_grad_(mine.requires_grad)
     for (neuron, adapter), (copied, _) in zip(find_neurons(model).values(), find_neurons(twin).values(), strict=True):
         adapter.put_back(neuron, copied)
-    parameters = dict(twin.named_parameters())
-    for name, value in model.named_parameters():
-        # Sinabs builds its layers anew, and so all of them are trained; parameters without a shape yet take no change
+    parameters = dict(twin.named_parameters(remove_duplicate=False))
+    for name, value in model.named_parameters(remove_duplicate=False):
+        # Sinabs builds its layers anew, and so all of them are trained, and torch its scripted ones, so that none is;
+        # parameters without a shape yet take no change
         if name in parameters and parameters[name].requires_grad != value.requires_grad:
             parameters[name].requires_grad_(value.requires_grad)
     for framework in loaded_frameworks():

@@ -22,7 +22,7 @@ from isofire.quantization import convert, is_converted, make_plan, spec_of
 from isofire.quantization.on_levels import require_levels
 from isofire.quantization.plan import UNSUPPORTED, WEIGHTED
 from isofire.quantization.temporal import TemporalLayer
-from isofire.running import require_module
+from isofire.running import require_module, require_shapes
 from isofire.text_table import TextTable
 
 _LAYERS = (*WEIGHTED, *UNSUPPORTED, TemporalLayer)
@@ -93,6 +93,7 @@ def fast(model: nn.Module, *, path: Path = "auto", plan: bool | None = None) -> 
     >>> isofire.compare(model, quick, data)  # doctest: +SKIP
     """
     require_module(model)
+    require_shapes(model)
     isa = _isa(path)
     if isinstance(model, FastNetwork):
         raise ModelError("this network is fast already")

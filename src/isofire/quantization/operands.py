@@ -88,7 +88,8 @@ class Operands(TorchDispatchMode):
     neurons
         Modules whose outputs depend on the input, whatever kernels they run on.
     fixed
-        Name -> numbers that are no layer's, of which `met` tells whether they are multiplied like weights.
+        Name -> numbers that are no layer's, of which `met` tells whether they are multiplied like weights; those that
+        share memory with a parameter are not told.
     """
 
     def __init__(
@@ -100,10 +101,12 @@ class Operands(TorchDispatchMode):
     ) -> None:
         super().__init__()
         self.met: set[str] = set()
-        self._fixed = {_place(x): name for name, x in (fixed or {}).items() if x.layout is torch.strided}
         self.seen = {name: Seen() for name in sources}
         self._sources, self._neurons = sources, tuple(neurons)
         self._stored = tuple(stored)
+        parameters = {_place(x) for x in self._stored if isinstance(x, nn.Parameter) and x.layout is torch.strided}
+        strided = {name: x for name, x in (fixed or {}).items() if x.layout is torch.strided}
+        self._fixed = {_place(x): name for name, x in strided.items() if _place(x) not in parameters}
         self._held: dict[int, _Held] = {}
         self._sizes: dict[str, int] = {}
         self._making = 0
@@ -230,8 +233,10 @@ class Operands(TorchDispatchMode):
             self._met(name, weights, driven, driven or None in held)
         if driven and name in PRODUCTS:
             self._strangers(tensors, held)
-            places = [_place(x) for x, item in zip(tensors, held, strict=True) if item is None or not item.driven]
-            self.met.update(self._fixed[place] for place in places if place in self._fixed)
+            added = _place_of_bias(name, len(tensors))
+            still = [x for x, item in zip(tensors, held, strict=True) if item is None or not item.driven]
+            factors = [x for x in still if added is None or x is not tensors[added]]
+            self.met.update(self._fixed[_place(x)] for x in factors if _place(x) in self._fixed)
         outputs = [x for x in (*tree_leaves(output), *written) if isinstance(x, Tensor) and x.layout is torch.strided]
         for x in outputs:
             known = self._known(x)
@@ -309,10 +314,16 @@ class _Calls(TorchFunctionMode):
 
 def _multiplied(name: str, held: list[_Held | None]) -> list[_Held | None]:
     """What a product multiplies: a bias that it adds, if that is no layer's weight, left out."""
+    place = _place_of_bias(name, len(held))
+    bias = None if place is None else held[place]
+    return held if place is None or bias is None or bias.layers else held[:place] + held[place + 1 :]
+
+
+def _place_of_bias(name: str, count: int) -> int | None:
+    """Which of so many operands a product adds; None for none."""
     place = 0 if "addmm" in name or "addbmm" in name or name == "addmv" else 2
-    adds = place < len(held) and (place == 0 or name == "linear" or "convolution" in name)
-    bias = held[place] if adds else None
-    return held if bias is None or bias.layers else held[:place] + held[place + 1 :]
+    adds = place < count and (place == 0 or name == "linear" or "convolution" in name)
+    return place if adds else None
 
 
 def _is_zero(value: Any) -> bool:
