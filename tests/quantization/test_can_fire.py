@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import isofire
 from isofire import QuantSpec
-from isofire.neurons import IF, PerStep, Repeat
+from isofire.neurons import IF, CubaLIF, PerStep, Repeat
 
 DIM, BRIGHT = 0.5, 3.0
 
@@ -74,3 +74,16 @@ def test_neurons_that_always_fired_and_now_always_do_are_told(caplog: pytest.Log
     always = int((tops >= 1).sum())
     assert always
     assert f"2: {always} of 4 channels fire at every step: at pre_fire, as they did" in caplog.text
+
+
+def test_thresholds_of_each_neuron_are_asked_by_the_lowest(caplog: pytest.LogCaptureFixture) -> None:
+    layer = nn.Linear(1, 3, bias=False)
+    layer.weight.data.fill_(1.0)
+    neuron = CubaLIF(v_threshold=torch.tensor([2.0, 0.3, 2.0]))
+    model = nn.Sequential(Repeat(2), PerStep(layer), neuron, PerStep(nn.Linear(3, 2))).eval()
+    spec = QuantSpec(membrane={"bits": 8, "range": "minmax", "placement": "pre_fire"})  # type: ignore[arg-type]
+    x = torch.full((5, 1), 0.5)
+    with caplog.at_level(logging.WARNING):
+        isofire.quantize_(model, spec, x)
+    assert spikes(model, x)[1] > 0
+    assert "can never fire" not in caplog.text

@@ -164,26 +164,29 @@ def test_layers_in_plain_lists_and_dicts_are_told(caplog: pytest.LogCaptureFixtu
 class Reservoir(nn.Module):
     """4 x 6 weights that are no parameters; a table that is added, and a mask, are no weights."""
 
-    def __init__(self, held: str) -> None:
+    def __init__(self, held: str, scaled: bool) -> None:
         super().__init__()
-        self.held, weights = held, torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+        self.held, self.scaled, weights = held, scaled, torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
         self.register_buffer("buffer", weights)
         self.register_buffer("table", torch.rand(1, 6))
         self.register_buffer("mask", torch.ones(1, 6))
         self.plain, self.fire, self.last = weights.clone(), LIF(), nn.Linear(6, 2)
+        self.register_buffer("radius", torch.tensor(0.9))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x @ getattr(self, self.held).t() + self.table
+        weights = getattr(self, self.held)
+        x = x @ (weights * self.radius if self.scaled else weights).t() + self.table
         return self.last(self.fire((x * self.mask).expand(3, *x.shape)))
 
 
 @pytest.mark.parametrize("held", ["buffer", "plain"])
+@pytest.mark.parametrize("scaled", [False, True])
 def test_weights_that_are_no_parameters_are_told_where_a_pass_multiplies_with_them(
-    held: str, caplog: pytest.LogCaptureFixture
+    held: str, scaled: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     spec = QuantSpec(weights=WEIGHTS, first_layer="quantize", last_layer="quantize")
     with caplog.at_level(logging.WARNING):
-        isofire.quantize_(Reservoir(held), spec, X)
+        isofire.quantize_(Reservoir(held, scaled), spec, X)
     (told,) = [record.getMessage() for record in caplog.records if "not quantized" in record.message]
     assert told.startswith(f"not quantized: '{held}' (24 numbers): multiplied like weights")
 
@@ -219,4 +222,26 @@ def test_what_a_product_adds_and_parameters_by_another_name_are_not_told(
     spec = QuantSpec(weights=WEIGHTS, first_layer="quantize", last_layer="quantize")
     with caplog.at_level(logging.WARNING):
         isofire.quantize_(Added(product), spec, X)
+    assert "multiplied like weights" not in caplog.text
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_memory_that_the_network_writes_is_not_told(in_place: bool, caplog: pytest.LogCaptureFixture) -> None:
+    class Hebbian(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.fire, self.last = nn.Linear(4, 4), LIF(), nn.Linear(4, 2)
+            self.register_buffer("memory", torch.eye(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x) @ self.memory
+            new = 0.9 * self.memory + 0.1 * x.t() @ x
+            if in_place:
+                self.memory.copy_(new)
+            else:
+                self.memory = new
+            return self.last(self.fire(x.expand(3, *x.shape)))
+
+    with caplog.at_level(logging.WARNING):
+        isofire.quantize_(Hebbian(), QuantSpec(weights=WEIGHTS, first_layer="quantize"), X)
     assert "multiplied like weights" not in caplog.text

@@ -54,7 +54,10 @@ def check_can_fire(
         if silenced and len(silenced) == sum(fired):
             raise _never(choice, silenced[0], threshold)
         _tell_some(choice, len(silenced), len(tops), "can no longer fire: at pre_fire their highest level lies below")
-        mute = [top for top, did in zip(tops, fired, strict=True) if not did and not _fires(top, threshold, adapter)]
+        # of thresholds of their own, the lowest is the first that any of a group's neurons reaches
+        lowest = float(adapter.threshold(model.get_submodule(choice.name)).min())
+        highest = [] if seen is None else zip(tops, seen[1].tolist(), strict=True)
+        mute = [top for top, most in highest if not _fires(max(top, most), lowest, adapter)]
         what = "can never fire, as none did on the calibration images: at pre_fire their highest level lies below"
         _tell_some(choice, len(mute), len(tops), what, _MORE_IMAGES)
     forced = [low for low, did in zip(bottoms, rests, strict=True) if did and _fires(low, threshold, adapter)]

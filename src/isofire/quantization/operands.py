@@ -88,8 +88,8 @@ class Operands(TorchDispatchMode):
     neurons
         Modules whose outputs depend on the input, whatever kernels they run on.
     fixed
-        Name -> numbers that are no layer's, of which `met` tells whether they are multiplied like weights; those that
-        share memory with a parameter are not told.
+        Name -> numbers that are no layer's, of which `met` tells whether they, or what is made of such alone, are
+        multiplied like weights; those that share memory with a parameter are not told.
     """
 
     def __init__(
@@ -105,8 +105,12 @@ class Operands(TorchDispatchMode):
         self._sources, self._neurons = sources, tuple(neurons)
         self._stored = tuple(stored)
         parameters = {_place(x) for x in self._stored if isinstance(x, nn.Parameter) and x.layout is torch.strided}
-        strided = {name: x for name, x in (fixed or {}).items() if x.layout is torch.strided}
-        self._fixed = {_place(x): name for name, x in strided.items() if _place(x) not in parameters}
+        self._at_first = {
+            _place(x): (StorageWeakRef(x.untyped_storage()), frozenset((name,)))
+            for name, x in (fixed or {}).items()
+            if x.layout is torch.strided and _place(x) not in parameters
+        }
+        self._fixed = dict(self._at_first)
         self._held: dict[int, _Held] = {}
         self._sizes: dict[str, int] = {}
         self._making = 0
@@ -127,7 +131,7 @@ class Operands(TorchDispatchMode):
                 layers.setdefault(source, set()).add(name)
         # what was made of weights may be used in a later pass only
         kept = {place: item for place, item in self._held.items() if item.layers and not item.alive.expired()}
-        self._held, self._making = {}, 0
+        self._held, self._making, self._fixed = {}, 0, dict(self._at_first)
         for tensor in self._stored:
             self._hold(tensor, stored=True)
         self._held.update(kept)
@@ -234,10 +238,13 @@ class Operands(TorchDispatchMode):
         if driven and name in PRODUCTS:
             self._strangers(tensors, held)
             added = _place_of_bias(name, len(tensors))
-            still = [x for x, item in zip(tensors, held, strict=True) if item is None or not item.driven]
-            factors = [x for x in still if added is None or x is not tensors[added]]
-            self.met.update(self._fixed[_place(x)] for x in factors if _place(x) in self._fixed)
+            still = [item is None or not item.driven for item in held]
+            self.met |= self._names(x for place, x in enumerate(tensors) if still[place] and place != added)
         outputs = [x for x in (*tree_leaves(output), *written) if isinstance(x, Tensor) and x.layout is torch.strided]
+        names = frozenset[str]() if driven else self._names(tensors)
+        if names and all(self._names((x,)) or x.numel() == 1 for x in tensors):
+            # made of nothing but such numbers
+            self._fixed.update({_place(x): (StorageWeakRef(x.untyped_storage()), names) for x in outputs})
         for x in outputs:
             known = self._known(x)
             if driven:
@@ -247,6 +254,11 @@ class Operands(TorchDispatchMode):
                 self._hold(x, **self._made_of(name, x, held, weights))
             elif weights and (name in REREADS or (name == "view" and x.dtype != weights[0][0].dtype)):
                 self._tell(known.layers, "a view as other numbers")
+
+    def _names(self, tensors: Iterable[Tensor]) -> frozenset[str]:
+        """Of which fixed numbers tensors are, or were made alone."""
+        found = [self._fixed.get(_place(x)) for x in tensors]
+        return frozenset[str]().union(*(names for alive, names in filter(None, found) if not alive.expired()))
 
     def _met(self, name: str, weights: list[tuple[Tensor, _Held]], driven: bool, foreign: bool) -> None:
         """Weights in an operation, perhaps with what depends on the input, or comes from nobody knows where."""

@@ -125,6 +125,7 @@ def weights_used_as_they_are(model: nn.Module, names: Sequence[str]) -> Iterator
             made[name] = layer.parametrizations["weight"]  # type: ignore[index]
     neurons = [neuron for neuron, _ in find_neurons(model).values()]
     fixed = _fixed_numbers(model, neurons)
+    versions = {name: _version(x) for name, x in fixed.items()}
     operands = Operands(made, (*model.parameters(), *model.buffers()), neurons, fixed)
     passes: list[ExitStack] = []
     with ExitStack() as hooks:
@@ -159,12 +160,22 @@ def weights_used_as_they_are(model: nn.Module, names: Sequence[str]) -> Iterator
             "place (a buffer, a copy), those are not quantized",
             ", ".join(idle),
         )
-    if operands.met:
+    now = _fixed_numbers(model, neurons)
+    # what the network writes itself is a memory
+    met = [
+        name for name in sorted(operands.met) if now.get(name) is fixed[name] and _version(now[name]) == versions[name]
+    ]
+    if met:
         _LOG.warning(
             "not quantized: %s: multiplied like weights, but held in no layer and no parameter; hold them as weights "
             "of a layer (a torch.nn.Linear that is not trained), so that a spec can reach them",
-            ", ".join(f"{name!r} ({fixed[name].numel():,} numbers)" for name in sorted(operands.met)),
+            ", ".join(f"{name!r} ({fixed[name].numel():,} numbers)" for name in met),
         )
+
+
+def _version(x: Tensor) -> int:
+    """How often its values were written; 0 where torch does not count that."""
+    return 0 if x.is_inference() else x._version
 
 
 def _fixed_numbers(model: nn.Module, neurons: Sequence[nn.Module]) -> dict[str, Tensor]:
