@@ -93,6 +93,37 @@ def test_each_step_gets_outputs_of_the_layer(how: str) -> None:
     torch.testing.assert_close(found.step, UNIT * steps(model) * gains(model), rtol=1e-4, atol=0)
 
 
+class Changed(nn.Module):
+    """What the convolution gives is changed in place, then given to the neurons at all steps."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.fire, self.change = nn.Conv2d(1, C, 3, padding=1), LIF(v_reset=None), change
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        self.change(y)
+        return self.fire(over_time(y)).flatten(2)
+
+
+@pytest.mark.parametrize("method", ["mint", "ptq4snn"])
+@pytest.mark.parametrize(
+    ("change", "factor"),
+    [
+        (lambda y: y.mul_(3), 3.0),
+        (lambda y: y.add_(1), 1.0),
+        (lambda y: y[:, 1:].neg_(), 1.0),
+        (lambda y: F.dropout(y, 0.5, training=False, inplace=True), 1.0),
+    ],
+)
+def test_outputs_may_be_changed_in_place(method: str, change: Callable[[Tensor], Tensor], factor: float) -> None:
+    x = torch.randn(20, 1, 6, 6)
+    model = calibrate(prepare(Changed(change), spec_of(method)), x)
+    # H = V / 2 + X / 2
+    torch.testing.assert_close(weight_scale(model, "fire", x).step, factor * steps(model), rtol=1e-4, atol=0)
+
+
 @pytest.mark.parametrize("method", ["mint", "ptq4snn"])
 @pytest.mark.parametrize("correct", ["never", "bias"])
 @pytest.mark.parametrize("how", ["expand", "repeat", "images first"])

@@ -139,7 +139,8 @@ class _Probe:
 
         def note(_module: nn.Module, _args: Any, output: Tensor) -> Tensor | None:
             nonlocal count
-            outputs.append(output.detach())
+            # the network may change it in place
+            outputs.append(output.detach().clone())
             places = torch.arange(count, count + output.numel(), device=output.device).view(output.shape)
             count += output.numel()
             return None if instead is None else instead(places).to(output)
