@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import re
 import tomllib
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from isofire.models import sew_resnet8
 from isofire.neurons import LIF
 from isofire.training import EpochRecord, Recipe, Step, register_loss, train
 from isofire.training.losses import LOSSES, Loss, mean_logit
+from isofire.training.objective import Objective
 
 MakeImages = Callable[[int, str, int], ImageSet]
 BASE: dict[str, Any] = {"epochs": 2, "lr": 0.02, "batch_size": 10, "warmup_epochs": 0.0}
@@ -121,6 +124,24 @@ def test_a_loss_that_counts_in_no_step_is_refused_before_any(train_set: ImageSet
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     history = run(model, train_set, {"emd": {"warmup_epochs": 1.8}}, teacher=spiking(1)).history
     assert [list(record.losses) for record in history] == [[], ["emd"]]
+
+
+def test_the_latest_start_can_be_taken_as_it_is_told() -> None:
+    def told(epochs: int, steps: int, late: float) -> float | None:
+        recipe = Recipe(**{**BASE, "epochs": epochs, "losses": {"logits": {"warmup_epochs": late}}})
+        objective = Objective(recipe, nn.Sequential(), nn.Sequential(), torch.device("cpu"), channels_last=False)
+        try:
+            objective.require_acting(epochs, steps)
+        except SpecError as error:
+            return float(re.findall(r"must be at most ([\d.]+), where", str(error))[0])
+        return None
+
+    for epochs, steps in [*itertools.product((1, 2, 3, 9, 90, 300), (1, 2, 3, 5, 7, 20, 100, 313, 1999))]:
+        last = Fraction(epochs * steps - 1, steps)
+        bound = told(epochs, steps, epochs - 1e-6)
+        assert bound is not None
+        assert 0 <= last - Fraction(str(bound)) < Fraction(1, 10_000)
+        assert told(epochs, steps, bound) is None
 
 
 @pytest.mark.parametrize("name", ["paired", "emd", "mean_rate", "membrane", "logits"])

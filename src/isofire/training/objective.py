@@ -81,11 +81,13 @@ class Objective:
     def require_acting(self, epochs: int, steps: int) -> None:
         """Raise SpecError for a further loss that counts in none of so many epochs of so many steps."""
         last = epochs - 1 + (steps - 1) / steps
+        # rounded down, so that it can be taken as it is told
+        told = (epochs * steps - 1) * 10_000 // steps / 10_000
         for name, loss in self.further.items():
             if name not in self.active(last):
                 raise SpecError(
-                    f"losses.{name}.warmup_epochs must be at most {last:g}, where the last of {epochs} x {steps} steps "
-                    f"begins, got {loss.warmup_epochs:g}: the loss would never count; shorten its warm-up, train "
+                    f"losses.{name}.warmup_epochs must be at most {told:.10g}, where the last of {epochs} x {steps} "
+                    f"steps begins, got {loss.warmup_epochs:g}: the loss would never count; shorten its warm-up, train "
                     "longer or leave it out"
                 )
 
