@@ -165,35 +165,36 @@ class _Choice:
 
     def best(self) -> Made:
         """The best network that keeps to the limits as measured; the last one tried, if none does."""
-        limits, made = dict(self.limits), None
-        for _ in range(ROUNDS):
-            try:
-                taken = self._solve(limits)
-            except SpecError:
-                if made is None:
-                    raise
-                # no choice is left below a limit that was lowered
-                if (larger := self._larger(made)) is None:
-                    break
-                limits, taken = dict(self.limits), larger
-            made = self.work.made(_bits(taken), self.images, self.seen)
+        limits, tried, most = dict(self.limits), dict[str, Limit](), 0.0
+        made = self._made(self._solve(limits))
+        for number in range(1, ROUNDS):
             missed = {name: amount for name, amount in self._missed(made).items() if amount > 0}
             if not missed:
                 break
-            expected = self._sums(made.bits)
+            sums = self._sums(made.bits)
             for name, amount in missed.items():
-                limits[name] = limits[name]._replace(most=min(limits[name].most, expected[name]) - amount)
-        assert made is not None
+                limits[name] = limits[name]._replace(most=min(limits[name].most, sums[name]) - amount)
+            # not all layers as they were, however little the limit was missed by: the solver rounds
+            tried[f"network {number}"] = Limit(self._taken(made.bits).astype(float), len(made.bits) - 1)
+            most = max(most, sum(self.bytes(made.bits)))
+            found = self._solve_if({**limits, **tried})
+            if found is None and isinstance(self.asked, Tolerance):
+                # no choice is left below a limit that was lowered, but of more memory than all so far
+                sizes = np.array([option.bytes for option in self.options])
+                limits = {**self.limits, "bytes": Limit(-sizes, -most - _BIT)}
+                found = self._solve_if({**limits, **tried})
+            if found is None:
+                break
+            made = self._made(found)
         return made
 
-    def _larger(self, made: Made) -> list[Option] | None:
-        """The best of more memory than a network takes that missed a tolerance; None if there is none."""
-        if isinstance(self.asked, Budget):
-            return None
-        sizes = np.array([option.bytes for option in self.options])
-        more = Limit(-sizes, -sum(self.bytes(made.bits)) - _BIT)
+    def _made(self, taken: Sequence[Option]) -> Made:
+        return self.work.made(_bits(taken), self.images, self.seen)
+
+    def _solve_if(self, limits: Mapping[str, Limit]) -> list[Option] | None:
+        """None if no choice keeps to them."""
         try:
-            return self._solve({**self.limits, "bytes": more})
+            return self._solve(limits)
         except SpecError:
             return None
 
@@ -267,7 +268,7 @@ class _Choice:
     def _fits(self, bits: Bits, chosen: Made) -> bool:
         if isinstance(self.asked, Budget):
             sums = self._sums(bits)
-            return all(sums[name] <= limit.most for name, limit in self.limits.items())
+            return not any(limit.exceeded_by(sums[name]) for name, limit in self.limits.items())
         return sum(self.bytes(bits)) <= sum(self.bytes(chosen.bits))
 
     def _why_none(self, choices: Sequence[Bits], chosen: Made) -> str:

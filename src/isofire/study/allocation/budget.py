@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import ROUND_CEILING, Context
 from typing import Any
 
 import msgspec
@@ -101,6 +102,23 @@ def shown(name: str, amount: float) -> str:
     """
     number = f"{amount:,.0f}" if amount >= 100 else f"{amount:.4g}"
     return f"{amount / 1024:,.4g} KiB ({number} bytes)" if name.endswith("_bytes") else number
+
+
+def shown_least(name: str, amount: float) -> str:
+    """As `shown`, but rounded up, so that it can be given as a limit as it is told.
+
+    Examples
+    --------
+    >>> shown_least("total_bytes", 40961.0), shown_least("synops", 1234.5), shown_least("floors", 1.23412)
+    ('40.01 KiB (40,961 bytes)', '1,235', '1.235')
+    """
+    number = f"{math.ceil(round(amount, 6)):,}" if amount >= 100 else f"{_four_digits_up(amount):.4g}"
+    return f"{_four_digits_up(amount / 1024):,.4g} KiB ({number} bytes)" if name.endswith("_bytes") else number
+
+
+def _four_digits_up(amount: float) -> float:
+    # not what sums of floats are off by: .1 + .2 is .3
+    return float(Context(prec=4, rounding=ROUND_CEILING).create_decimal(f"{amount:.12g}"))
 
 
 def title(name: str) -> str:

@@ -9,8 +9,10 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from isofire.errors import SpecError
-from isofire.study.allocation.budget import Budget, shown, title
+from isofire.study.allocation.budget import Budget, shown, shown_least, title
 from isofire.study.allocation.measure import Option
+
+_ROUNDING = 1e-12
 
 
 class Limit(NamedTuple):
@@ -23,6 +25,11 @@ class Limit(NamedTuple):
     def total(self, taken: np.ndarray) -> float:
         """What a choice comes to."""
         return self.start + float(self.weights[taken].sum())
+
+    def exceeded_by(self, total: float) -> bool:
+        """Whether it is, by more than sums of floats are off: .1 + .2 keeps to .3."""
+        largest = max(abs(self.most), abs(self.start), float(np.abs(self.weights).max()))
+        return total - self.most > _ROUNDING * largest
 
 
 def limits_of(options: Sequence[Option], budget: Budget, bases: Mapping[str, float] | None = None) -> dict[str, Limit]:
@@ -71,10 +78,10 @@ def least(options: Sequence[Option], limits: Mapping[str, Limit], cost: np.ndarr
     rows = np.array([[float((option.target, option.name) == layer) for option in options] for layer in layers])
     for name, limit in limits.items():
         lowest = limit.start + sum(float(limit.weights[row > 0].min()) for row in rows)
-        if lowest > limit.most:
+        if limit.exceeded_by(lowest):
             raise SpecError(
                 f"the limit {title(name)} = {shown(name, limit.most)} cannot be met: with these bits the least is "
-                f"{shown(name, lowest)}; raise it, or give other bits to choose from"
+                f"{shown_least(name, lowest)}; raise it, or give other bits to choose from"
             )
     constraints = [LinearConstraint(rows, 1, 1)]
     constraints += [
