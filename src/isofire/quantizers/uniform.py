@@ -204,8 +204,10 @@ class Uniform(AffineQuantizer):
     def _require_ready(self) -> None:
         if not self._is_ready():
             raise ModelError(
-                f"Uniform(range={self.rule!r}) has no range yet; call calibrate(x) before it is used, "
-                "or run it in training mode with refresh >= 1"
+                f"Uniform(range={self.rule!r}) has no range yet; call calibrate(x) before it is used, in a "
+                "network isofire.calibrate(model, data), which returns a calibrated copy "
+                "(isofire.quantization.calibrate_ calibrates the network itself), or run it in training mode with "
+                "refresh >= 1"
             )
 
 
