@@ -49,11 +49,11 @@ def allocate(
 
     Of q layers and b numbers of bits, q b networks are made and compared to find what each does alone (`blame` shows
     the same); the choice is an integer program, solved exactly (HiGHS through scipy.optimize.milp). Bytes are known
-    exactly; drifts, drops of accuracy, operations and energy are sums of what each layer does alone, which they do not
-    really come to, so the chosen network is made and measured. Where it misses a limit, the program is solved again
-    with that limit lower by the miss, or, where that leaves nothing within a tolerance, for more memory, up to 4 times.
-    All of that on training images; the last network is then compared on the test images, beside bits that are
-    everywhere the same and PTQ4SNN's rule.
+    exactly (a weight that layers share counts with each); drifts, drops of accuracy, operations and energy are sums of
+    what each layer does alone, which they do not really come to, so the chosen network is made and measured. Where it
+    misses a limit, the program is solved again with that limit lower by the miss, or, where that leaves nothing within
+    a tolerance, for more memory, up to 4 times. All of that on training images; the last network is then compared on
+    the test images, beside bits that are everywhere the same and PTQ4SNN's rule.
 
     Parameters
     ----------
