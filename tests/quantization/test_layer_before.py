@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from isofire.errors import SpecError
 from isofire.neurons import LIF
 from isofire.quantization import calibrate, prepare, quantize_
+from isofire.quantization.by_firing.trace import calls_of
 from isofire.quantization.shared_scale import weight_scale
 from isofire.spec import QuantSpec
 
@@ -220,6 +221,33 @@ def test_a_loop_over_steps_on_currents_made_once_is_one_on_currents_made_anew(me
         torch.testing.assert_close(weight_scale(model, "fire", x).step, step / 0.9, rtol=1e-4, atol=0)
         found.append(model(x))
     assert torch.equal(*found)
+
+
+class Fading(nn.Module):
+    """Currents that halve at each step, in place or not."""
+
+    def __init__(self, in_place: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc, self.fire, self.in_place = nn.Linear(3, 4), LIF(v_reset=None), in_place
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, spikes = self.fc(x), []
+        for _ in range(3):
+            spikes.append(self.fire(y.unsqueeze(0)))
+            y = y.mul_(0.5) if self.in_place else y * 0.5
+        return torch.cat(spikes)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_currents_are_those_of_their_own_step(in_place: bool) -> None:
+    net, x = Fading(in_place).eval(), torch.randn(16, 3)
+    (calls,) = calls_of(net, "fire", [x])
+    currents = (x.double() @ net.fc.weight.double().T + net.fc.bias.double()).float()
+    for step, call in enumerate(calls):
+        torch.testing.assert_close(call.input[0], currents / 2**step)
+    with pytest.raises(SpecError, match="some take the outputs of 'fc' times another factor"):
+        quantize_(net, spec_of("mint"), x)
 
 
 def test_channels_made_of_several_need_one_step() -> None:

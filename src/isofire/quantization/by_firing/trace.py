@@ -161,7 +161,7 @@ def calls_of(model: nn.Module, name: str, batches: Iterable[Tensor], expected: i
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         args, kwargs = _by_name(module, args, kwargs)
         carried.given((args, kwargs))
-        found[-1].append(Call(tuple(_detached(arg) for arg in args), {k: _detached(v) for k, v in kwargs.items()}))
+        found[-1].append(Call(tuple(_as_now(arg) for arg in args), {k: _as_now(v) for k, v in kwargs.items()}))
         if len(found[-1]) == expected:
             raise Enough
 
@@ -237,5 +237,6 @@ def _equal(one: Tensor, other: Tensor) -> bool:
     return alike and torch.equal(one.detach(), other)
 
 
-def _detached(value: Any) -> Any:
-    return value.detach() if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) else value
+def _as_now(value: Any) -> Any:
+    """Whatever the network writes over it later."""
+    return value.detach().clone() if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) else value
