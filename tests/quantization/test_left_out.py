@@ -245,3 +245,28 @@ def test_a_memory_that_the_network_writes_is_not_told(in_place: bool, caplog: py
     with caplog.at_level(logging.WARNING):
         isofire.quantize_(Hebbian(), QuantSpec(weights=WEIGHTS, first_layer="quantize"), X)
     assert "multiplied like weights" not in caplog.text
+
+
+@pytest.mark.parametrize("tied", [lambda net: net.last.weight, lambda net: net.last.weight.detach()])
+def test_quantized_weights_by_a_second_name_are_told(tied: Any, caplog: pytest.LogCaptureFixture) -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.fire, self.last = nn.Linear(4, 4), LIF(), nn.Linear(4, 3)
+            self.__dict__["tied"] = tied(self)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.last(self.fire(self.first(x).expand(3, *x.shape)))
+            return x @ self.tied @ self.tied.t()
+
+    spec = QuantSpec(weights=WEIGHTS, first_layer="quantize", last_layer="quantize")
+    with caplog.at_level(logging.WARNING):
+        isofire.quantize_(Tied(), spec, X)
+    assert "'tied' (12 numbers): multiplied like weights" in caplog.text
+
+
+def test_a_spec_of_states_alone_tells_no_such_numbers(caplog: pytest.LogCaptureFixture) -> None:
+    spec = QuantSpec(membrane={"method": "uniform", "bits": 4, "range": (-2, 2)})  # type: ignore[arg-type]
+    with caplog.at_level(logging.WARNING):
+        isofire.quantize_(Reservoir("buffer", False), spec, X)
+    assert "multiplied like weights" not in caplog.text

@@ -499,4 +499,6 @@ def test_a_budget_of_bytes_that_nothing_keeps_to_is_refused_before_a_network_is_
             model, spec, [2, 4], Budget(**{limit: least - 0.5}), images, images, on_step=lambda n, _: made.append(n)
         )
     assert made == []
+    # nobody asked for operations
+    assert {(option.synops, option.energy_uj) for option in enough.options} == {(None, None)}
     allocate(model, spec, [2, 4], Budget(**{limit: least}), images, images)

@@ -205,7 +205,8 @@ class Adapter(ABC):
             del neuron.membrane
             for name in neuron.transient:
                 neuron.__dict__.pop(name, None)
-            neuron.__class__ = own_class(neuron)
+            own: Any = own_class(neuron)
+            neuron.__class__ = own
 
 
 def common_shape(parameters: Iterable[Tensor]) -> tuple[int, ...]:

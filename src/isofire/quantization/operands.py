@@ -89,7 +89,7 @@ class Operands(TorchDispatchMode):
         Modules whose outputs depend on the input, whatever kernels they run on.
     fixed
         Name -> numbers that are no layer's, of which `met` tells whether they, or what is made of such alone, are
-        multiplied like weights; those that share memory with a parameter are not told.
+        multiplied like weights; those in the memory of a parameter that no source holds are not told.
     """
 
     def __init__(
@@ -105,6 +105,9 @@ class Operands(TorchDispatchMode):
         self._sources, self._neurons = sources, tuple(neurons)
         self._stored = tuple(stored)
         parameters = {_place(x) for x in self._stored if isinstance(x, nn.Parameter) and x.layout is torch.strided}
+        made = (getattr(source, "original", source) for source in sources.values())
+        # what a layer multiplies with is on levels, and its weights by a second name are not
+        parameters -= {_place(x) for x in made if isinstance(x, Tensor) and x.layout is torch.strided}
         self._at_first = {
             _place(x): (StorageWeakRef(x.untyped_storage()), frozenset((name,)))
             for name, x in (fixed or {}).items()

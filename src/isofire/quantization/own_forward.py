@@ -124,7 +124,8 @@ def weights_used_as_they_are(model: nn.Module, names: Sequence[str]) -> Iterator
             # a network that is being calibrated makes the weights that it uses anew in every forward
             made[name] = layer.parametrizations["weight"]  # type: ignore[index]
     neurons = [neuron for neuron, _ in find_neurons(model).values()]
-    fixed = _fixed_numbers(model, neurons)
+    # a spec that quantizes no weights leaves none out
+    fixed = _fixed_numbers(model, neurons) if names else {}
     versions = {name: _version(x) for name, x in fixed.items()}
     operands = Operands(made, (*model.parameters(), *model.buffers()), neurons, fixed)
     passes: list[ExitStack] = []
@@ -167,8 +168,8 @@ def weights_used_as_they_are(model: nn.Module, names: Sequence[str]) -> Iterator
     ]
     if met:
         _LOG.warning(
-            "not quantized: %s: multiplied like weights, but held in no layer and no parameter; hold them as weights "
-            "of a layer (a torch.nn.Linear that is not trained), so that a spec can reach them",
+            "not quantized: %s: multiplied like weights, but by no layer that a spec can reach; hold them as weights "
+            "of a layer (a torch.nn.Linear that is not trained), or multiply by the layer whose weights they are",
             ", ".join(f"{name!r} ({fixed[name].numel():,} numbers)" for name in met),
         )
 

@@ -45,7 +45,7 @@ class Option:
     accuracy_drop
         Share of images, against the control; negative where more are right.
     synops, energy_uj
-        Change of the network's, against the control's, per inference; 0 where nobody asked.
+        Change of the network's, against the control's, per inference; None where no budget limits either.
     """
 
     name: str
@@ -54,8 +54,8 @@ class Option:
     bytes: float
     drift: float
     accuracy_drop: float = 0.0
-    synops: float = 0.0
-    energy_uj: float = 0.0
+    synops: float | None = None
+    energy_uj: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
