@@ -73,7 +73,7 @@ def test_neurons_that_always_fired_and_now_always_do_are_told(caplog: pytest.Log
     tops = model[2].membrane.quantizer.levels().amin(1)  # type: ignore[index]
     always = int((tops >= 1).sum())
     assert always
-    assert f"2: {always} of 4 channels fire at every step: at pre_fire, as they did" in caplog.text
+    assert f"2: {always} of 4 channels cannot but fire, as they did" in caplog.text
 
 
 def test_thresholds_of_each_neuron_are_asked_by_the_lowest(caplog: pytest.LogCaptureFixture) -> None:

@@ -198,6 +198,7 @@ class Added(nn.Module):
         super().__init__()
         self.product, self.fire, self.last = product, LIF(), nn.Linear(4, 2)
         self.register_buffer("table", torch.rand(8, 4))
+        self.register_buffer("square", torch.rand(4, 4))
         self.weight = nn.Parameter(torch.rand(4, 4))
         self.__dict__["same"], self.seen = self.weight, self.weight.detach()
 
@@ -210,12 +211,14 @@ class Added(nn.Module):
                 x = torch.baddbmm(table.unsqueeze(0), x.unsqueeze(0), self.weight.unsqueeze(0))[0]
             case "linear":
                 x = nn.functional.linear(x, self.weight, self.table[1])
+            case "shape":
+                x = x + x @ torch.zeros_like(self.square)
             case _:
                 x = x @ self.seen
         return self.last(self.fire(x.expand(3, *x.shape)))
 
 
-@pytest.mark.parametrize("product", ["addmm", "baddbmm", "linear", "mm"])
+@pytest.mark.parametrize("product", ["addmm", "baddbmm", "linear", "shape", "mm"])
 def test_what_a_product_adds_and_parameters_by_another_name_are_not_told(
     product: str, caplog: pytest.LogCaptureFixture
 ) -> None:

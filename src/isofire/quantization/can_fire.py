@@ -66,7 +66,7 @@ def check_can_fire(
     what = "fire at every step: at pre_fire" if before else "store nothing below their threshold: at post_reset"
     _tell_some(choice, len(forced), len(tops), f"{what} their lowest level reaches")
     always = [low for low, did in zip(bottoms, rests, strict=True) if not did and _fires(low, threshold, adapter)]
-    what = f"{what}, as they did on the calibration images: their lowest level reaches"
+    what = "cannot but fire, as they did on the calibration images: their lowest level reaches"
     _tell_some(choice, len(always), len(tops), what, _MORE_IMAGES)
 
 

@@ -244,7 +244,7 @@ class Operands(TorchDispatchMode):
             still = [item is None or not item.driven for item in held]
             self.met |= self._names(x for place, x in enumerate(tensors) if still[place] and place != added)
         outputs = [x for x in (*tree_leaves(output), *written) if isinstance(x, Tensor) and x.layout is torch.strided]
-        names = frozenset[str]() if driven else self._names(tensors)
+        names = frozenset[str]() if driven or _only_shapes(name) else self._names(tensors)
         if names and all(self._names((x,)) or x.numel() == 1 for x in tensors):
             # made of nothing but such numbers
             self._fixed.update({_place(x): (StorageWeakRef(x.untyped_storage()), names) for x in outputs})
@@ -291,7 +291,7 @@ class Operands(TorchDispatchMode):
         stored = any(item is not None and item.stored for item in held)
         others = [item for item in _multiplied(name, held) if item is not None and not item.layers]
         at_rest = name in PRODUCTS and len(weights) == 1 and not any(item.stored for item in others)
-        if not weights or at_rest or name.endswith("_like") or name.startswith("new_"):
+        if not weights or at_rest or _only_shapes(name):
             return {"stored": stored and not at_rest}
         how = None if name in MOVES else name
         types = [weight.dtype for weight, _ in weights]
@@ -339,6 +339,11 @@ def _place_of_bias(name: str, count: int) -> int | None:
     place = 0 if "addmm" in name or "addbmm" in name or name == "addmv" else 2
     adds = place < count and (place == 0 or name == "linear" or "convolution" in name)
     return place if adds else None
+
+
+def _only_shapes(name: str) -> bool:
+    """Whether an operation takes the shape and type of what it is given, and none of its numbers."""
+    return name.endswith("_like") or name.startswith("new_")
 
 
 def _is_zero(value: Any) -> bool:

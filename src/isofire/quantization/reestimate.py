@@ -89,9 +89,9 @@ def reestimate_batch_norm(
         _LOG.warning("batch norms that no image reaches keep their statistics: %s", ", ".join(left))
     if still := [told for calls in measured if (told := calls.still())]:
         _LOG.warning(
-            "norms that found one value alone in channels that varied before: %s. That comes of one image, of a layer "
-            "that is silent, or of weights that are all 0; what then varies on other images is blown up: "
-            "calibrate on more, or set reestimate_bn = 'never'",
+            "norms that found one value alone in channels that varied before: %s. That comes of one image, or of a "
+            "silent layer, and what then varies on other images is blown up: calibrate on more, or set reestimate_bn "
+            "= 'never'. Or of weights that are all 0, which more bits or levels for each channel prevent",
             "; ".join(still),
         )
     return len(measured) - len(left)

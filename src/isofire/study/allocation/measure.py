@@ -192,14 +192,15 @@ class Workshop:
 
     def sizes(self, bits: list[int], seen: Observation) -> list[Option]:
         """What each number of bits makes each layer keep, which is known before anything is calibrated; nothing else
-        of them is."""
+        of them is. Of weights that layers share, one layer alone keeps them here."""
         neurons = {name: seen.counts.n_neurons(name) for name in seen.counts.layers}
-        return [
-            Option(name=name, target=target, bits=count, bytes=_kept(prepared, neurons, target, name), drift=0.0)
-            for target, name in self.layers
-            for count in bits
-            for prepared in (self._prepared({(target, name): count}),)
-        ]
+        found = []
+        for count in bits:
+            prepared = self._prepared(dict.fromkeys(self.layers, count))
+            for target, name in self.layers:
+                kept = _kept(prepared, neurons, target, name)
+                found.append(Option(name=name, target=target, bits=count, bytes=kept, drift=0.0))
+        return found
 
     def _prepared(self, bits: Bits) -> nn.Module:
         """With weights on the levels that they have by themselves."""
