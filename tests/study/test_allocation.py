@@ -502,3 +502,15 @@ def test_a_budget_of_bytes_that_nothing_keeps_to_is_refused_before_a_network_is_
     # nobody asked for operations
     assert {(option.synops, option.energy_uj) for option in enough.options} == {(None, None)}
     allocate(model, spec, [2, 4], Budget(**{limit: least}), images, images)
+
+
+@pytest.mark.parametrize("method", ["mint", "ptq4snn"])
+def test_states_on_the_scale_of_weights_are_refused_at_once(method: str):
+    model = nn.Sequential(Repeat(2), PerStep(nn.Linear(6, 8)), IF(), PerStep(nn.Linear(8, 3))).eval()
+    spec = isofire.QuantSpec(
+        weights={"method": "lsq", "bits": 4}, membrane={"method": method, "bits": 2},
+        first_layer="quantize", last_layer="quantize",
+    )  # fmt: skip
+    images = torch.rand(40, 6), torch.arange(40) % 3
+    with pytest.raises(SpecError, match=rf"{method} of '2' shares its scale with weights.*one by one"):
+        allocate(model, spec, [2, 4], Budget(total_bytes=1e6), images, images)

@@ -17,6 +17,7 @@ from isofire.firing.cost.memory import memory_of
 from isofire.firing.evidence.outcome import HEADLINE
 from isofire.quantization import make_plan, prepare, reestimates
 from isofire.quantization.fake_weights import original, weight_quantizers
+from isofire.quantizers import MembraneSetting
 from isofire.spec import CONSTANT_TARGETS, TARGETS, QuantSpec, Rule
 from isofire.study.cell import COST_IMAGES, Cell, run_cell
 from isofire.study.splits import AnySet
@@ -129,6 +130,11 @@ class Workshop:
                 raise SpecError(
                     f"{setting.method} of {name!r} has no bits to choose from; take another method, or leave the layer "
                     "float"
+                )
+            if isinstance(setting, MembraneSetting) and setting.shares_scale:
+                raise SpecError(
+                    f"{setting.method} of {name!r} shares its scale with weights, which are full precision where layers "
+                    "are tried one by one; take another method for the states, or leave them float"
                 )
         # constants are rounded as the spec says
         kept = [choice for choice in chosen if choice.target in CONSTANT_TARGETS]
