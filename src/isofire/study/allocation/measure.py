@@ -133,8 +133,8 @@ class Workshop:
                 )
             if isinstance(setting, MembraneSetting) and setting.shares_scale:
                 raise SpecError(
-                    f"{setting.method} of {name!r} shares its scale with weights, which are full precision where layers "
-                    "are tried one by one; take another method for the states, or leave them float"
+                    f"{setting.method} of {name!r} shares its scale with weights, which are float where layers are "
+                    "tried one by one; take another method for the states, or leave them float"
                 )
         # constants are rounded as the spec says
         kept = [choice for choice in chosen if choice.target in CONSTANT_TARGETS]
