@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
-from isofire.adapters import refuse_integers
+from isofire.adapters import adapter_of, refuse_integers
+from isofire.errors import ModelError
 from isofire.firing.cost.numbers import Numbers, numbers_in, once, share_not_zero
 from isofire.firing.cost.stored import named_tensors
 from isofire.firing.record import spiking_adapters
-from isofire.quantization import make_plan, spec_of
+from isofire.quantization import LayerAssignment, make_plan, spec_of
+from isofire.quantization.kept_levels import kept_levels
 from isofire.quantization.on_levels import require_levels
 from isofire.quantization.temporal import TemporalLayer
 from isofire.quantizers import Setting, WeightSetting
@@ -143,10 +145,11 @@ def memory_of(
     """
     refuse_integers(model)
     require_levels(model)
-    spec = spec_of(model)
-    plan = () if spec is None else make_plan(model, spec).choices
-    choices = {choice.name: choice.setting for choice in plan if choice.target not in CONSTANT_TARGETS}
-    biases = {choice.name: choice.setting for choice in plan if choice.target == "biases"}
+    plan = list(_choices(model))
+    if not plan:
+        _refuse_part(model)
+    choices = {name: choice.setting for name, choice in plan if choice.target not in CONSTANT_TARGETS}
+    biases = {name: choice.setting for name, choice in plan if choice.target == "biases"}
     stored = Numbers()
     weights = {}
     for name, layer in model.named_modules():
@@ -186,6 +189,25 @@ def memory_of(
         norm_bits=2 * FLOAT_BITS * sum(norm.num_features for norm in norms),
         other_bits=FLOAT_BITS * vectors,
     )
+
+
+def _choices(model: nn.Module) -> Iterator[tuple[str, LayerAssignment]]:
+    """How each module is quantized, by its name, also in parts that were quantized before the rest was put around."""
+    for prefix, part in model.named_modules():
+        if (spec := spec_of(part)) is not None:
+            for choice in make_plan(part, spec).choices:
+                yield ".".join(filter(None, (prefix, choice.name))), choice
+
+
+def _refuse_part(model: nn.Module) -> None:
+    """Raise ModelError for a part of a network that was quantized as a whole: what its bits are, that one knows."""
+    for name, module in model.named_modules():
+        adapter = adapter_of(module)
+        if kept_levels(module) is not None or (adapter is not None and adapter.membrane(module) is not None):
+            raise ModelError(
+                f"{name or type(module).__name__!r} is quantized, as a part of another network that knows its bits; "
+                "give that network, or quantize this one by itself"
+            )
 
 
 def _others(

@@ -1,0 +1,74 @@
+"""Costs of a quantized network with something around it, and of images whose rows are only guessed at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import isofire
+from isofire import QuantSpec
+from isofire.adapters import LogitsOf
+from isofire.errors import ModelError
+from isofire.firing.cost import measure_cost
+from isofire.neurons import LIF, PerStep, Repeat
+
+SPEC = QuantSpec(
+    weights={"method": "lsq", "bits": 3},
+    membrane={"method": "uniform", "bits": 4, "range": (-2, 2)},
+    first_layer="quantize",
+    last_layer="quantize",
+)  # type: ignore[arg-type]
+X = torch.rand(12, 6, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 3
+
+
+@pytest.mark.parametrize(
+    "around", [lambda net: nn.Sequential(nn.Identity(), net), lambda net: LogitsOf(net, axes="TNC")]
+)
+def test_what_is_around_a_quantized_network_changes_none_of_its_bits(around: Callable[[Any], nn.Module]) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(Repeat(4), PerStep(nn.Linear(6, 8)), LIF(), PerStep(nn.Linear(8, 3))).eval()
+    isofire.quantize_(network, SPEC, X)
+    alone, wrapped = (measure_cost(net, X) for net in (network, around(network).eval()))
+    assert alone.memory.weight_bits == wrapped.memory.weight_bits
+    # 3 bits of 72 weights, and 8 states of 4 bits
+    assert [item.bits for item in wrapped.memory.weights.values()] == [3, 3]
+    assert alone.memory.state_bits == wrapped.memory.state_bits == 8 * 4
+    assert alone.energy().total == wrapped.energy().total
+
+
+@pytest.mark.parametrize("spec", [SPEC, QuantSpec(weights=SPEC.weights, first_layer="quantize", last_layer="quantize")])
+def test_a_part_of_a_quantized_network_is_refused(spec: QuantSpec) -> None:
+    network = nn.Sequential(Repeat(4), PerStep(nn.Linear(6, 8)), LIF(), PerStep(nn.Linear(8, 3))).eval()
+    isofire.quantize_(nn.Sequential(nn.Identity(), network), spec, X)
+    with pytest.raises(ModelError, match="is quantized, as a part of another network"):
+        measure_cost(network, X)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_images_of_rows_that_stand_behind_others_are_told_apart(seed: int) -> None:
+    class Behind(nn.Module):
+        """[T, N, C, L] spikes whose last axis but one is weighted: a row of the product is of (t, n, l)."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(seed)
+            self.into, self.fire, self.weight = nn.Conv1d(2, 3, 3), LIF(), nn.Parameter(torch.randn(3, 5))
+
+        def forward(self, x: Tensor) -> Tensor:
+            fired = self.fire((4 * self.into(x)).expand(4, -1, -1, -1))
+            return (fired.transpose(2, 3) @ self.weight).mean(2)
+
+    images = 3 * torch.rand(9, 2, 7, generator=torch.Generator().manual_seed(seed))
+    model = Behind().eval()
+    with torch.no_grad():
+        fired = model.fire((4 * model.into(images)).expand(4, -1, -1, -1))
+    right = 5 * fired.sum((0, 2, 3)).double()
+    (found,) = (
+        item.synops for item in measure_cost(model, (images, torch.zeros(9).long())).synapses if item.name == "weight"
+    )
+    assert (found.mean, found.max) == (float(right.mean()), float(right.max()))
+    assert found.p50 == float(right.sort().values[4])
