@@ -35,6 +35,7 @@ def start(config: Path, folder: Path, settings: tuple[str, ...], *options: str, 
     return subprocess.Popen(
         [sys.executable, "-m", "isofire", "sweep", str(config), "--out", str(folder), *changes, *options],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=limited if limit else None,
+        start_new_session=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
     )  # fmt: skip
 
@@ -71,12 +72,13 @@ def test_two_runs_share_the_cells_of_a_folder(tmp_path, support, expected) -> No
     assert len(claims) == 7
     first = start(support.TINY, tmp_path, ("seeds=[0]",), "--workers", "1")
     wait_for(lambda: len(events_of(tmp_path, "finished")) == 8, first)
-    os.kill(first.pid, signal.SIGSTOP)
+    # its worker too, which would go on by itself
+    os.killpg(first.pid, signal.SIGSTOP)
     second = start(support.TINY, tmp_path, ("seeds=[0]",), "--workers", "1")
     for claim in claims:
         claim.release()
     wait_for(lambda: len(events_of(tmp_path, "finished")) > 8, second)
-    os.kill(first.pid, signal.SIGCONT)
+    os.killpg(first.pid, signal.SIGCONT)
     for process in (first, second):
         status, _, err = end(process)
         assert status == 0, err
