@@ -9,14 +9,10 @@ import msgspec
 from torch import nn
 
 from isofire.adapters import copy_of
-from isofire.quantization import convert_, is_converted, make_plan, spec_of
+from isofire.quantization import convert_, is_converted, spec_of
 from isofire.quantization.on_levels import require_levels
+from isofire.quantization.parts import choices_of_parts, quantized_parts
 from isofire.spec import QuantSpec
-
-
-def quantized_parts(model: nn.Module) -> dict[str, nn.Module]:
-    """Name -> module of what was quantized by a spec of its own; the whole network is called ""."""
-    return {name: part for name, part in model.named_modules() if spec_of(part) is not None}
 
 
 def converted(model: nn.Module) -> nn.Module:
@@ -42,13 +38,8 @@ def resolved(model: nn.Module, places: Callable[[str], Iterable[str]]) -> QuantS
     parts = quantized_parts(model)
     if not parts:
         return None
-    for prefix, part in parts.items():
-        spec = spec_of(part)
-        assert spec is not None
-        for choice in make_plan(part, spec).choices:
-            if not choice.supported:
-                continue
-            name = ".".join(filter(None, (prefix, choice.name)))
+    for name, choice in choices_of_parts(model):
+        if choice.supported:
             setting = msgspec.to_builtins(choice.setting) or "float"
             rules += [{"match": place, choice.target: setting} for place in places(name)]
     first = spec_of(next(iter(parts.values())))

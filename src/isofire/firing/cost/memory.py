@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,9 @@ from isofire.errors import ModelError
 from isofire.firing.cost.numbers import Numbers, numbers_in, once, share_not_zero
 from isofire.firing.cost.stored import named_tensors
 from isofire.firing.record import spiking_adapters
-from isofire.quantization import LayerAssignment, make_plan, spec_of
 from isofire.quantization.kept_levels import kept_levels
 from isofire.quantization.on_levels import require_levels
+from isofire.quantization.parts import choices_of_parts
 from isofire.quantization.temporal import TemporalLayer
 from isofire.quantizers import Setting, WeightSetting
 from isofire.running import statistics_of
@@ -145,7 +145,7 @@ def memory_of(
     """
     refuse_integers(model)
     require_levels(model)
-    plan = list(_choices(model))
+    plan = list(choices_of_parts(model))
     if not plan:
         _refuse_part(model)
     choices = {name: choice.setting for name, choice in plan if choice.target not in CONSTANT_TARGETS}
@@ -189,14 +189,6 @@ def memory_of(
         norm_bits=2 * FLOAT_BITS * sum(norm.num_features for norm in norms),
         other_bits=FLOAT_BITS * vectors,
     )
-
-
-def _choices(model: nn.Module) -> Iterator[tuple[str, LayerAssignment]]:
-    """How each module is quantized, by its name, also in parts that were quantized before the rest was put around."""
-    for prefix, part in model.named_modules():
-        if (spec := spec_of(part)) is not None:
-            for choice in make_plan(part, spec).choices:
-                yield ".".join(filter(None, (prefix, choice.name))), choice
 
 
 def _refuse_part(model: nn.Module) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from isofire.errors import SpecError
 from isofire.firing import Comparison, Observation, observe
 from isofire.firing.cost import measure_cost
-from isofire.firing.cost.memory import memory_of
+from isofire.firing.cost.memory import Memory, memory_of
 from isofire.firing.evidence.outcome import HEADLINE
 from isofire.quantization import make_plan, prepare, reestimates
 from isofire.quantization.fake_weights import original, weight_quantizers
@@ -202,9 +202,9 @@ class Workshop:
         neurons = {name: seen.counts.n_neurons(name) for name in seen.counts.layers}
         found = []
         for count in bits:
-            prepared = self._prepared(dict.fromkeys(self.layers, count))
+            memory = memory_of(self._prepared(dict.fromkeys(self.layers, count)), neurons)
             for target, name in self.layers:
-                kept = _kept(prepared, neurons, target, name)
+                kept = _kept(memory, target, name)
                 found.append(Option(name=name, target=target, bits=count, bytes=kept, drift=0.0))
         return found
 
@@ -227,7 +227,7 @@ class Workshop:
                 only = self.spec({(target, name): count})
                 cell = self.cell(only, images, seen)
                 neurons = {layer.layer: layer.neurons for layer in cell.comparison.layers}
-                kept = _kept(cell.model, neurons, target, name)
+                kept = _kept(memory_of(cell.model, neurons), target, name)
                 now, against = self.figures(cell, images), base if reestimates(self.model, only) else plain
                 change: dict[str, Any] = {key: now[key] - against[key] for key in now}
                 change["drift"] = max(0.0, change["drift"])
@@ -254,7 +254,6 @@ def _drop(found: Comparison) -> float:
     return round(found.accuracy_fp - found.accuracy, 12)
 
 
-def _kept(model: nn.Module, neurons: Mapping[str, int], target: str, name: str) -> float:
+def _kept(memory: Memory, target: str, name: str) -> float:
     """Bytes of a layer's weights, or states."""
-    memory = memory_of(model, neurons)
     return (memory.weights if target == "weights" else memory.states)[name].total / 8
