@@ -18,8 +18,9 @@ from isofire.lookup.plan import Plans
 from isofire.lookup.tensors import owned
 from isofire.neurons import Neuron
 from isofire.neurons.fast_path import in_a_graph
-from isofire.quantization import convert, is_converted, make_plan, spec_of
+from isofire.quantization import convert, is_converted, spec_of
 from isofire.quantization.on_levels import require_levels
+from isofire.quantization.parts import choices_of_parts
 from isofire.quantization.plan import UNSUPPORTED, WEIGHTED
 from isofire.quantization.temporal import TemporalLayer
 from isofire.running import require_module, require_shapes
@@ -122,8 +123,7 @@ def _require_codes(made: nn.Module) -> None:
     if "" in layers:
         return
     told = "; ".join(f"{', '.join(named[:8])}{', ...' * (len(named) > 8)}: {why}" for why, named in layers.items())
-    plan = None if (spec := spec_of(made)) is None else make_plan(made, spec)
-    quantized = set() if plan is None else {choice.name for choice in plan.chosen("weights")}
+    quantized = {name for name, choice in choices_of_parts(made) if choice.target == "weights" and choice.setting}
     tables = [name for name, module in made.named_modules() if isinstance(module, TableLayer)]
     float_ = [name for name in tables if name not in quantized]
     other = [name for name in tables if name in quantized]

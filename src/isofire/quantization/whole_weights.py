@@ -13,8 +13,7 @@ from isofire.quantization.even_levels import codes_on, points
 from isofire.quantization.fake_weights import original, weight_quantizers
 from isofire.quantization.kept_levels import rows_of_levels
 from isofire.quantization.on_levels import require_levels_of
-from isofire.quantization.plan import make_plan
-from isofire.quantization.verbs import spec_of
+from isofire.quantization.parts import choices_of_parts, refuse_part
 from isofire.quantizers import WeightSetting
 from isofire.quantizers.lattice import Codes
 
@@ -119,19 +118,20 @@ def signed_weights(model: nn.Module) -> dict[str, SignedWeights]:
 
 def _weights(model: nn.Module) -> Iterator[tuple[str, Tensor, WeightSetting]]:
     """Name, values and setting of each layer whose weights are quantized."""
-    spec = spec_of(model)
-    if spec is None:
+    refuse_part(model)
+    choices = list(choices_of_parts(model))
+    if not choices:
         raise ModelError("whole numbers are those of a quantized network's weights, this one is in full precision")
-    chosen = list(make_plan(model, spec).chosen("weights"))
+    chosen = [(name, choice) for name, choice in choices if choice.target == "weights" and choice.setting is not None]
     if not chosen:
         raise ModelError("this network's weights are in full precision; its spec quantizes other things")
-    for choice in chosen:
-        setting, weight = choice.of(WeightSetting), model.get_submodule(choice.name).weight
+    for name, choice in chosen:
+        setting, weight = choice.of(WeightSetting), model.get_submodule(name).weight
         assert isinstance(weight, Tensor)
         if setting.time_steps is not None:
-            raise ModelError(f"{choice.name!r} ({setting.describe()}) has weights of its own for each step")
-        require_levels_of(choice.name, model.get_submodule(choice.name), setting)
-        yield choice.name, weight.detach(), setting
+            raise ModelError(f"{name!r} ({setting.describe()}) has weights of its own for each step")
+        require_levels_of(name, model.get_submodule(name), setting)
+        yield name, weight.detach(), setting
 
 
 def _shared(codes: Codes) -> Tensor:

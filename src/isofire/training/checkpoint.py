@@ -28,6 +28,7 @@ from isofire.files import check_file, write_atomic
 from isofire.formats import told_format, told_unopened
 from isofire.quantization import spec_of
 from isofire.quantization.on_levels import keep_levels_of_file_, require_levels
+from isofire.quantization.parts import require_whole
 from isofire.quantizers import fit_quantizers_
 from isofire.quantizers.base import under
 from isofire.training.header import FORMAT, PACKED, Header, Kind, read_header, versions
@@ -175,6 +176,7 @@ def _write(
     plain = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
     if kind == "weights":
         require_levels(model)
+        require_whole(model)
     held = packed(plain) if kind == "weights" else plain
     spec = spec_of(model)
     header = Header(

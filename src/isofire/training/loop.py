@@ -20,6 +20,7 @@ from isofire.errors import ModelError, OutputError, SpecError
 from isofire.files import writable_folder
 from isofire.quantization import make_plan, require_trainable, spec_of
 from isofire.quantization.contract import try_gradients
+from isofire.quantization.parts import quantized_parts, require_whole
 from isofire.running import forked, unchanged
 from isofire.training.checkpoint import load_training, read_note, save_training, save_weights
 from isofire.training.distributed import Group, alone_in, join
@@ -130,8 +131,11 @@ class _Run:
         self.recipe, self.group, self.out, self.checkpoint_every = recipe, group, out, checkpoint_every
         self.steps = steps_of(train_set, valid_set, recipe, group.world)
         self.model = model.to(group.device)
+        for part in quantized_parts(self.model).values():
+            require_trainable(part)
+        if out is not None:
+            require_whole(self.model)
         if (spec := spec_of(self.model)) is not None:
-            require_trainable(self.model)
             try_gradients(self.model, make_plan(self.model, spec))
         channels_last = recipe.channels_last
         self.convolutions = SafeConvolutions if needs_care(self.model, group.device) else nullcontext

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from isofire.adapters import LogitsOf
 from isofire.errors import ModelError
 from isofire.firing.cost import measure_cost
 from isofire.neurons import LIF, PerStep, Repeat
+from isofire.quantization import calibrate_, prepare
+from isofire.training import Recipe, save_weights, train
 
 SPEC = QuantSpec(
     weights={"method": "lsq", "bits": 3},
@@ -46,6 +49,47 @@ def test_a_part_of_a_quantized_network_is_refused(spec: QuantSpec) -> None:
     isofire.quantize_(nn.Sequential(nn.Identity(), network), spec, X)
     with pytest.raises(ModelError, match="is quantized, as a part of another network"):
         measure_cost(network, X)
+
+
+def quantized() -> nn.Module:
+    torch.manual_seed(0)
+    network = nn.Sequential(Repeat(4), PerStep(nn.Linear(6, 8)), LIF(), PerStep(nn.Linear(8, 3))).eval()
+    return isofire.quantize_(network, SPEC, X)
+
+
+@pytest.mark.parametrize("read", [isofire.integer_weights, isofire.signed_weights])
+def test_whole_numbers_of_a_part_are_those_of_the_whole(read: Callable[[nn.Module], Any]) -> None:
+    """A quantized network in a wrapper was said to be in full precision."""
+    network = quantized()
+    alone, wrapped = read(network), read(nn.Sequential(nn.Identity(), network))
+    assert len(alone) == 2
+    assert {f"1.{name}" for name in alone} == set(wrapped)
+    assert all(torch.equal(alone[name].codes, wrapped[f"1.{name}"].codes) for name in alone)
+    whole = nn.Sequential(nn.Identity(), PerStep(nn.Linear(6, 8)), LIF(), PerStep(nn.Linear(8, 3))).eval()
+    isofire.quantize_(nn.Sequential(Repeat(4), whole), SPEC, X)
+    with pytest.raises(ModelError, match="is quantized, as a part of another network"):
+        read(whole)
+    with pytest.raises(ModelError, match="this one is in full precision"):
+        read(nn.Sequential(nn.Identity(), nn.Linear(6, 8)))
+
+
+def test_no_file_is_written_that_would_lose_the_spec(tmp_path: Path) -> None:
+    network = quantized()
+    with pytest.raises(ModelError, match=r"its part '1' was quantized before the rest .* give that part"):
+        save_weights(tmp_path / "whole.safetensors", nn.Sequential(nn.Identity(), network))
+    assert not list(tmp_path.iterdir())
+    save_weights(tmp_path / "part.safetensors", network)
+
+
+@pytest.mark.parametrize("around", [lambda net: net, lambda net: nn.Sequential(nn.Identity(), net)])
+def test_converted_weights_are_not_trained_in_a_wrapper(around: Callable[[Any], nn.Module], tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="training would take them off their levels"):
+        train(around(quantized()), X, None, Recipe(epochs=1, lr=0.01), out=tmp_path / "run")
+    prepared = prepare(nn.Sequential(Repeat(4), PerStep(nn.Linear(6, 8)), LIF(), PerStep(nn.Linear(8, 3))), SPEC)
+    calibrate_(prepared, X)
+    with pytest.raises(ModelError, match="no file of the whole would tell by which spec"):
+        train(nn.Sequential(nn.Identity(), prepared), X, None, Recipe(epochs=1, lr=0.01), out=tmp_path / "run")
+    train(nn.Sequential(nn.Identity(), prepared), X, None, Recipe(epochs=1, lr=0.01))
 
 
 @pytest.mark.parametrize("seed", range(12))

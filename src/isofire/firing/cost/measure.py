@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ from isofire.firing.cost.meter import (
 from isofire.firing.cost.percentiles import Percentiles
 from isofire.firing.cost.report import Cost, NeuronCost, SynapseCost
 from isofire.firing.cost.reuse import Image, Slot, calls_on_noise, comes_again, is_told, same_inputs
+from isofire.firing.cost.rows import Rows, rows_of
 from isofire.firing.cost.summed import Summed, is_lone, summed
 from isofire.firing.cost.synops_per_spike import few_of
 from isofire.firing.record import spiking_adapters
@@ -71,21 +73,23 @@ def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None,
     device = device_of(model)
     with evaluating(model):
         meter, most = CostMeter(model), Most()
-        axis, few, frames, way = 0, torch.empty(0), False, _Way(together=False)
+        axis, few, frames, way, rows = 0, torch.empty(0), False, _Way(together=False), Rows()
         for inputs, labels in read_batches(data, min(batch_size, _TOGETHER), max_images, axis_by(model)):
             axis, given = input_axis(model, inputs, len(labels)), inputs.to(device)
             if most.grows(inputs, axis):
                 tell_unlike(model, inputs, len(labels))
                 few = few_of(model, inputs, len(labels))[0]
                 frames, way = axis == 1 or holds_steps(model, few, axis), _way_for(model, given, axis)
+                rows = rows_of(model, few, partial(way.run, axis=axis), frames=frames)
+                meter.parts |= rows.parts
+                # whose parts they are is not told by their number
+                way = replace(way, together=way.together and not rows.parts)
             with meter.counting():
                 way.run(meter, given, axis)
-        same, by_numbers = (
-            ({}, []) if frames else _same(model, meter, few, lambda one, inputs: way.run(one, inputs, axis))
-        )
+        same, by_numbers = ({}, []) if frames else _same(model, meter, few, partial(way.run, axis=axis))
         parts = {} if frames else _parts(model, meter, few, same)
         at_once = {} if frames else work_on_all_steps(model, few, worked_on_again(meter, parts))
-    return _cost(model, meter, frames, same, parts, by_numbers, at_once)
+    return _cost(model, meter, frames, same, parts, by_numbers, at_once, rows)
 
 
 def _same(
@@ -97,7 +101,7 @@ def _same(
     others: dict[str, list[Image]] = {}
     for of_data in (False, True):
         open_ = [name for name in again if not is_told(meter.sites[name].images, others.get(name, ()))]
-        calls = calls_on_noise(model, few, run, of_data) if open_ else {}
+        calls = calls_on_noise(model, few, run, of_data, meter.parts) if open_ else {}
         others |= {name: calls[name] for name in open_ if name in calls}
     told = {name: same_inputs(meter.sites[name].images, others.get(name, ())) for name in found}
     return told, [name for name in again if not is_told(meter.sites[name].images, others.get(name, ()))]
@@ -217,6 +221,7 @@ def _cost(
     parts: Mapping[str, bool | None],
     by_numbers: Sequence[str],
     at_once: Mapping[str, bool | None],
+    rows: Rows,
 ) -> Cost:
     neurons = {name: tally.neurons for name, tally in meter.spikes.items()}
     found = {
@@ -233,6 +238,7 @@ def _cost(
     }
     unsure = [(name, "its calls may be steps or parts of the image") for name, known in parts.items() if known is None]
     unsure += [(name, _NOT_ASKED) for name, known in at_once.items() if known is None]
+    unsure += [(name, "its rows, as many as steps, may be steps or parts of the image") for name in rows.unknown]
     equal = "which of its inputs come again is told by equal numbers alone"
     images = len(next(iter(meter.spikes.values())).totals)
     synops = sum((item.sums[:, ALL] for item in found.values()), np.zeros(images))

@@ -9,14 +9,12 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
-from isofire.adapters import adapter_of, refuse_integers
-from isofire.errors import ModelError
+from isofire.adapters import refuse_integers
 from isofire.firing.cost.numbers import Numbers, numbers_in, once, share_not_zero
 from isofire.firing.cost.stored import named_tensors
 from isofire.firing.record import spiking_adapters
-from isofire.quantization.kept_levels import kept_levels
 from isofire.quantization.on_levels import require_levels
-from isofire.quantization.parts import choices_of_parts
+from isofire.quantization.parts import choices_of_parts, refuse_part
 from isofire.quantization.temporal import TemporalLayer
 from isofire.quantizers import Setting, WeightSetting
 from isofire.running import statistics_of
@@ -147,7 +145,7 @@ def memory_of(
     require_levels(model)
     plan = list(choices_of_parts(model))
     if not plan:
-        _refuse_part(model)
+        refuse_part(model)
     choices = {name: choice.setting for name, choice in plan if choice.target not in CONSTANT_TARGETS}
     biases = {name: choice.setting for name, choice in plan if choice.target == "biases"}
     stored = Numbers()
@@ -189,17 +187,6 @@ def memory_of(
         norm_bits=2 * FLOAT_BITS * sum(norm.num_features for norm in norms),
         other_bits=FLOAT_BITS * vectors,
     )
-
-
-def _refuse_part(model: nn.Module) -> None:
-    """Raise ModelError for a part of a network that was quantized as a whole: what its bits are, that one knows."""
-    for name, module in model.named_modules():
-        adapter = adapter_of(module)
-        if kept_levels(module) is not None or (adapter is not None and adapter.membrane(module) is not None):
-            raise ModelError(
-                f"{name or type(module).__name__!r} is quantized, as a part of another network that knows its bits; "
-                "give that network, or quantize this one by itself"
-            )
 
 
 def _others(

@@ -83,10 +83,12 @@ class CostMeter:
     ----------
     model
         The network, in eval mode.
+    parts
+        Places whose rows are no steps, whatever their number (see `isofire.firing.cost.rows`).
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
+    def __init__(self, model: nn.Module, parts: frozenset[str] = frozenset()) -> None:
+        self.model, self.parts = model, parts
         self.trace = Trace(model, self._contact, self._fired)
         self.spikes = {name: SpikeTally() for name in self.trace.neurons}
         self.sites: dict[str, SiteTally] = {}
@@ -304,6 +306,7 @@ class CostMeter:
             sums, image, step = (sums / images).expand(-1, images), torch.arange(images), None
         else:
             image, step = self._places(contact, sums.shape[1], images)
+            step = None if contact.site in self.parts else step
         if alike:
             image, images, sums = torch.zeros_like(image), 1, sums / images
         width = 1 if step is None else self.steps

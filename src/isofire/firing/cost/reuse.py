@@ -68,7 +68,11 @@ def comes_again(same: Same) -> bool:
 
 
 def calls_on_noise(
-    model: nn.Module, inputs: Tensor, run: Callable[[CostMeter, Tensor], None], of_data: bool
+    model: nn.Module,
+    inputs: Tensor,
+    run: Callable[[CostMeter, Tensor], None],
+    of_data: bool,
+    parts: frozenset[str] = frozenset(),
 ) -> dict[str, list[Image]]:
     """Place -> its calls on random numbers in place of a few images; none where the network does not take them.
 
@@ -78,11 +82,13 @@ def calls_on_noise(
         Runs inputs with a meter that counts.
     of_data
         Numbers that the images hold, for networks that take no others, instead of any in their range.
+    parts
+        As of `CostMeter`.
     """
     noise = _of_data(inputs) if of_data else _in_range(inputs)
     if noise is None:
         return {}
-    meter = CostMeter(model)
+    meter = CostMeter(model, parts)
     try:
         with drawing(0, device_of(model, inputs.device)), meter.counting():
             run(meter, noise)

@@ -1,0 +1,138 @@
+"""Which places work on parts of an image whose number is that of the steps: patches or tokens, T of them.
+
+Sizes alone take such rows for steps. The network is asked: of steps the last one reaches neurons later than the first,
+or holds alone what comes of spikes of the last step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from isofire.adapters import Adapter, Layout
+from isofire.errors import ModelError
+from isofire.firing.cost.all_steps import work_on_all_steps
+from isofire.firing.cost.events import Events
+from isofire.firing.cost.meter import ALL, REAL, CostMeter, SiteCall, height_of
+from isofire.firing.cost.reuse import calls_on_noise
+
+Run = Callable[[CostMeter, Tensor], None]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Places whose rows are parts of an image, and those of which the network does not tell."""
+
+    parts: frozenset[str] = frozenset()
+    unknown: frozenset[str] = frozenset()
+
+
+def rows_of(model: nn.Module, inputs: Tensor, run: Run, *, frames: bool) -> Rows:
+    """What the rows are that by their number are steps.
+
+    Parameters
+    ----------
+    inputs
+        A few images, as the model takes them.
+    run
+        Runs inputs with a meter that counts.
+    frames
+        Whether the inputs hold a part for each step.
+    """
+    meter = CostMeter(model)
+    with meter.counting():
+        run(meter, inputs)
+    rowed = {
+        name: [call for image in tally.images for call in image if call.sums.shape[1] == meter.steps > 1]
+        for name, tally in meter.sites.items()
+    }
+    told = {} if frames else _of_images(model, inputs, run, rowed)
+    spiking = frozenset(name for name, calls in rowed.items() if any(map(_of_spikes, calls)))
+    parts = {name for name, steps in told.items() if steps is False}
+    parts |= _of_neurons(model, inputs, run, meter.steps, spiking) if spiking else set()
+    return Rows(frozenset(parts), frozenset(name for name, steps in told.items() if steps is None) - parts)
+
+
+def _of_images(model: nn.Module, inputs: Tensor, run: Run, rowed: dict[str, list[SiteCall]]) -> dict[str, bool | None]:
+    """Places that multiply rows of a static image -> whether these are steps."""
+    asked = {name for name, calls in rowed.items() if any(map(_multiplies, calls))}
+    alike = {name for name in asked if not any(map(_differ, rowed[name]))}
+    if alike:
+        # parts may be equal by chance, an image that is repeated is so whatever it holds
+        noise = calls_on_noise(model, inputs, run, False) or calls_on_noise(model, inputs, run, True)
+        alike = {name for name in alike if not any(_differ(call) for image in noise.get(name, ()) for call in image)}
+    return work_on_all_steps(model, inputs, asked - alike)
+
+
+def _of_neurons(model: nn.Module, inputs: Tensor, run: Run, steps: int, sites: frozenset[str]) -> set[str]:
+    """Places at which spikes of one step come to several rows."""
+    found, left = set[str](), set(sites)
+    try:
+        # behind a delay the last step's spikes come to none
+        for step in (steps - 1, 0):
+            few, many = ({} if not left else _events(model, inputs, run, steps, step, chance) for chance in (0.3, 0.9))
+            for name in left & few.keys() & many.keys():
+                rows = int((few[name] != many[name]).sum())
+                left = left - {name} if rows else left
+                found |= {name} if rows > 1 else set()
+    except (ModelError, RuntimeError):
+        return set()
+    return found
+
+
+def _events(model: nn.Module, inputs: Tensor, run: Run, steps: int, step: int, chance: float) -> dict[str, Tensor]:
+    """Place -> events that come to each of its rows, [T], where neurons fire in one step alone, each by that chance."""
+    meter = _OneStep(model, step, chance)
+    with meter.counting():
+        run(meter, inputs)
+    return {
+        name: sum((call.sums[ALL] for image in tally.images for call in image if call.sums.shape[1] == steps),
+                  torch.zeros(steps, dtype=torch.float64))
+        for name, tally in meter.sites.items()
+    }  # fmt: skip
+
+
+class _OneStep(CostMeter):
+    """A meter of a network whose neurons give chance spikes in one step, and none in the others."""
+
+    def __init__(self, model: nn.Module, step: int, chance: float) -> None:
+        super().__init__(model)
+        self._step, self._chance = step, chance
+        self._numbers = torch.Generator().manual_seed(0)
+
+    def _fired(self, name: str, module: nn.Module, adapter: Adapter, output: Any) -> Events:
+        values = output[0] if isinstance(output, tuple) else output
+        spikes = (torch.rand(values.shape, generator=self._numbers) < self._chance).to(values.device)
+        if adapter.layout(module) is Layout.STEP:
+            spikes &= len(self.spikes[name].calls) == self._step
+        else:
+            spikes &= self._at(module, adapter, values) == self._step
+        with torch.no_grad():
+            values.copy_(spikes * height_of(module, adapter, values))
+        return super()._fired(name, module, adapter, output)
+
+    def _at(self, module: nn.Module, adapter: Adapter, values: Tensor) -> Tensor:
+        """The step of each number that a neuron gives."""
+        places = torch.arange(values.numel(), dtype=torch.float64, device=values.device).view(values.shape)
+        scale = height_of(module, adapter, values)
+        by_step = (adapter.spikes(module, places) * scale).round().long()
+        at = torch.zeros(values.numel(), dtype=torch.float64, device=values.device)
+        for step, its in enumerate(by_step):
+            at[its.flatten()] = step
+        return at.view(values.shape)
+
+
+def _multiplies(call: SiteCall) -> bool:
+    return call.static is not None and not call.constant and bool(call.sums[REAL].any())
+
+
+def _differ(call: SiteCall) -> bool:
+    return len(set(call.static or ())) > 1
+
+
+def _of_spikes(call: SiteCall) -> bool:
+    return call.static is None and bool(call.sums[ALL].any())
