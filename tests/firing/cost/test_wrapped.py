@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import isofire
 from isofire import QuantSpec
 from isofire.adapters import LogitsOf
+from isofire.data import TensorSet
 from isofire.errors import ModelError
 from isofire.firing.cost import measure_cost
 from isofire.neurons import LIF, PerStep, Repeat
@@ -26,6 +27,7 @@ SPEC = QuantSpec(
     last_layer="quantize",
 )  # type: ignore[arg-type]
 X = torch.rand(12, 6, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 3
+SET = TensorSet.of(X, "random", "train")
 
 
 @pytest.mark.parametrize(
@@ -84,12 +86,18 @@ def test_no_file_is_written_that_would_lose_the_spec(tmp_path: Path) -> None:
 @pytest.mark.parametrize("around", [lambda net: net, lambda net: nn.Sequential(nn.Identity(), net)])
 def test_converted_weights_are_not_trained_in_a_wrapper(around: Callable[[Any], nn.Module], tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="training would take them off their levels"):
-        train(around(quantized()), X, None, Recipe(epochs=1, lr=0.01), out=tmp_path / "run")
+        train(around(quantized()), SET, None, Recipe(epochs=1, lr=0.01, batch_size=4), out=tmp_path / "run")
     prepared = prepare(nn.Sequential(Repeat(4), PerStep(nn.Linear(6, 8)), LIF(), PerStep(nn.Linear(8, 3))), SPEC)
     calibrate_(prepared, X)
     with pytest.raises(ModelError, match="no file of the whole would tell by which spec"):
-        train(nn.Sequential(nn.Identity(), prepared), X, None, Recipe(epochs=1, lr=0.01), out=tmp_path / "run")
-    train(nn.Sequential(nn.Identity(), prepared), X, None, Recipe(epochs=1, lr=0.01))
+        train(
+            nn.Sequential(nn.Identity(), prepared),
+            SET,
+            None,
+            Recipe(epochs=1, lr=0.01, batch_size=4),
+            out=tmp_path / "run",
+        )
+    train(nn.Sequential(nn.Identity(), prepared), SET, None, Recipe(epochs=1, lr=0.01, batch_size=4))
 
 
 @pytest.mark.parametrize("seed", range(12))
