@@ -118,3 +118,38 @@ def test_a_start_of_another_architecture_or_quantized_is_refused(splits, tmp_pat
     save_model(tmp_path / "quantized.safetensors", prepared)
     with pytest.raises(CheckpointError, match="quantized"):
         train_baseline(MODEL, splits, recipe(), start=tmp_path / "quantized.safetensors")
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    model = fresh_model(MODEL | {"width": 0.5, "T": 3}, 1)
+    return save_model(tmp_path / "teacher.safetensors", model, {})
+
+
+def test_a_teacher_is_followed_and_recorded(splits, teacher, tmp_path):
+    given = recipe(losses={"logits": {"weight": 20.0}}, epochs=3)
+    found = train_baseline(MODEL, splits, given, teacher=teacher, folder=tmp_path / "a", device="cpu")
+    alone = train_baseline(MODEL, splits, recipe(epochs=3), folder=tmp_path / "b", device="cpu")
+    assert found is not None
+    assert alone is not None
+    _, note = load_model(tmp_path / "a" / "model.safetensors")
+    assert note["teacher"] == str(teacher)
+    assert load_model(tmp_path / "b" / "model.safetensors")[1].get("teacher") is None
+    losses = [record.losses["logits"] for record in found.history]
+    assert losses[-1] < losses[0]
+
+
+def test_a_teacher_that_no_loss_asks_for_is_refused(splits, teacher, tmp_path):
+    with pytest.raises(SpecError, match=r"no loss of the recipe compares with the teacher .*teacher\.safetensors"):
+        train_baseline(MODEL, splits, recipe(), teacher=teacher, folder=tmp_path / "a", device="cpu")
+    with pytest.raises(SpecError, match="isofire train --teacher"):
+        train_baseline(MODEL, splits, recipe(losses={"logits": 1.0}), folder=tmp_path / "b", device="cpu")
+    assert not (tmp_path / "a").exists()
+
+
+def test_training_goes_on_with_its_own_teacher_alone(splits, teacher, tmp_path):
+    given = recipe(losses={"logits": 1.0})
+    train_baseline(MODEL, splits, given, teacher=teacher, folder=tmp_path / "a", device="cpu")
+    other = save_model(tmp_path / "other.safetensors", fresh_model(MODEL, 7), {})
+    with pytest.raises(CheckpointError, match="teacher"):
+        train_baseline(MODEL, splits, given, teacher=other, folder=tmp_path / "a", device="cpu")

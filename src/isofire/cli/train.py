@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def train(
     allow_code: AllowCode = False,
     choice: SetChoice | None = None,
     start: Path | None = None,
+    teacher: Path | None = None,
     out: Out = None,
     seed: Seed = None,
     machine: Machine | None = None,
@@ -59,21 +61,25 @@ def train(
     ----------
     start
         A full-precision model.safetensors to start from instead of new weights; it may have run another T.
+    teacher
+        A model.safetensors, or the name of a pretrained network, for losses that compare with one.
     """
     settings = read_config(config, set, seed, allow_code, data=(choice or SetChoice()).given())
     require(settings, "model", "data", "train")
     place = (machine or Machine()).claim()
+    given = {"start": start, "teacher": teacher}
     decides = [deciding(settings, "model", "data", "train"), None if start is None else str(start)]
+    decides += [] if teacher is None else [str(teacher)]
     target = out_folder(out, settings.out, config.stem, settings.seed, decides)
     # a training of other settings is refused by its own state
     if (target / "model.safetensors").exists() and not (target / "training").is_dir():
         raise OutputError(f"{target / 'model.safetensors'} is there already, not of isofire train; name another --out")
     folder = open_folder(target)
     with hold(folder) if int(os.environ.get("RANK", "0")) == 0 else nullcontext():
-        return _train(settings, folder, start, place)
+        return _train(settings, folder, given, place)
 
 
-def _train(settings: RunConfig, folder: Path, start: Path | None, place: torch.device) -> Report | None:
+def _train(settings: RunConfig, folder: Path, given: Mapping[str, Path | None], place: torch.device) -> Report | None:
     assert settings.model is not None
     assert settings.data is not None
     assert settings.train is not None
@@ -87,7 +93,7 @@ def _train(settings: RunConfig, folder: Path, start: Path | None, place: torch.d
 
     found = train_baseline(
         settings.model, splits, settings.train,
-        start=start, folder=folder, device=place, progress=True, on_epoch=note,
+        **given, folder=folder, device=place, progress=True, on_epoch=note,
     )  # fmt: skip
     if found is None:
         return None

@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from isofire.data import ImageSet
-from isofire.errors import CheckpointError
+from isofire.errors import CheckpointError, SpecError
 from isofire.files import write_text
 from isofire.json_text import to_json_text
-from isofire.models import build, save_model
+from isofire.models import build, open_model, save_model
 from isofire.study.environment import environment
 from isofire.study.splits import AnySet, Splits
 from isofire.training import EpochRecord, Evaluation, Recipe, evaluate, train
@@ -80,6 +80,7 @@ def train_baseline(
     recipe: Recipe,
     *,
     start: str | os.PathLike[str] | None = None,
+    teacher: str | os.PathLike[str] | None = None,
     folder: str | os.PathLike[str] | None = None,
     device: torch.device | str | None = None,
     progress: bool = False,
@@ -93,6 +94,8 @@ def train_baseline(
         Builder and arguments, see `isofire.models.build`; `recipe.seed` also decides the initial weights.
     start
         A model.safetensors whose weights training starts from; its network may have another T. Recorded in the note.
+    teacher
+        A network, as `isofire.models.open_model` takes it, for losses of the recipe that compare with one. Recorded too.
     splits
         What to train on; validation images, if there are any, choose the epoch.
     folder
@@ -111,14 +114,16 @@ def train_baseline(
     Raises
     ------
     SpecError, ModelError, OutputError, CheckpointError
-        As `isofire.training.train`; CheckpointError also if `start` is quantized or of another architecture.
+        As `isofire.training.train` and `isofire.models.open_model`; CheckpointError also if `start` is quantized or of
+        another architecture, SpecError if no loss asks for the teacher.
     """
     began, place = time.perf_counter(), pick_device(device, int(os.environ.get("LOCAL_RANK", "0")))
     out = None if folder is None else Path(folder)
     model = fresh_model(config, recipe.seed)
     origin = None if start is None else _start_from(start, model)
+    taught = None if teacher is None else _teacher(teacher, recipe)
     result = train(
-        model, splits.train, splits.valid, recipe,
+        model, splits.train, splits.valid, recipe, teacher=taught,
         out=out and out / "training", device=place, progress=progress, on_epoch=on_epoch,
     )  # fmt: skip
     if int(os.environ.get("RANK", "0")) != 0:
@@ -130,7 +135,9 @@ def train_baseline(
     test = evaluate(model, splits.test, place, recipe.eval_batch_size)
     found = Baseline(model.eval(), chosen.epoch, valid, test, result.history, time.perf_counter() - began)
     if out is not None:
-        _keep(out, found, splits, recipe, place, origin)
+        _keep(
+            out, found, splits, recipe, place, {"start": origin, "teacher": None if teacher is None else str(teacher)}
+        )
     return found
 
 
@@ -142,13 +149,22 @@ def _start_from(path: str | os.PathLike[str], model: nn.Module) -> dict[str, Any
     return {key: note[key] for key in ("model", "recipe", "epoch", "accuracy", "start") if note.get(key) is not None}
 
 
+def _teacher(name: str | os.PathLike[str], recipe: Recipe) -> nn.Module:
+    if not recipe.losses_that_compare():
+        raise SpecError(
+            f"no loss of the recipe compares with the teacher {name}; name one ([train.losses] logits = 1.0), or leave "
+            "the teacher out"
+        )
+    return open_model(name)[0]
+
+
 def _keep(
-    out: Path, found: Baseline, splits: Splits, recipe: Recipe, place: torch.device, origin: dict[str, Any] | None
+    out: Path, found: Baseline, splits: Splits, recipe: Recipe, place: torch.device, came_from: Mapping[str, Any]
 ) -> None:
     about = environment(place)
     note = {
         "recipe": msgspec.to_builtins(recipe),
-        "start": origin,
+        **came_from,
         "seed": recipe.seed,
         "data": {"name": splits.train.name, "train_images": len(splits.train), "fingerprints": splits.fingerprints()},
         "normalization": _normalization(splits.train),

@@ -55,11 +55,12 @@ class Objective:
         self.further: Mapping[str, Loss] = recipe.further_losses()
         self.label_smoothing = recipe.label_smoothing
         losses = {recipe.loss: self.task, **self.further}
-        asking = [name for name, loss in losses.items() if loss.asks() & {"teacher", "stored", "synops"}]
+        asking = recipe.losses_that_compare()
         if asking and teacher is None:
             raise SpecError(
-                f"the loss {asking[0]!r} compares with a teacher, and there is none here; give train() one, or use the "
-                "loss where there is a full-precision network: in quantization-aware training"
+                f"the loss {asking[0]!r} compares with a teacher, and there is none here; give train() one (isofire "
+                "train --teacher), or use the loss in quantization-aware training, whose teacher is the full-precision "
+                "network"
             )
         self.model = model
         self.teacher = _frozen(teacher, device, channels_last) if asking and teacher is not None else None

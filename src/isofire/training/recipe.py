@@ -130,6 +130,11 @@ class Recipe(msgspec.Struct, metaclass=NamedKeys, frozen=True, kw_only=True, for
         """The losses besides the task's, in the recipe's order."""
         return {name: read_loss(name, given) for name, given in self.losses.items()}
 
+    def losses_that_compare(self) -> list[str]:
+        """Names of the losses that need a teacher."""
+        losses = {self.loss: read_loss(self.loss), **self.further_losses()}
+        return [name for name, loss in losses.items() if loss.asks() & {"teacher", "stored", "synops"}]
+
     def labels(self) -> list[str]:
         """The further losses in short, with the settings that are not the usual ones.
 
