@@ -95,7 +95,7 @@ def train_baseline(
     start
         A model.safetensors whose weights training starts from; its network may have another T. Recorded in the note.
     teacher
-        A network, as `isofire.models.open_model` takes it, for losses of the recipe that compare with one. Recorded too.
+        A network, as `isofire.models.open_model` takes it, for losses that compare with one. Recorded too.
     splits
         What to train on; validation images, if there are any, choose the epoch.
     folder
