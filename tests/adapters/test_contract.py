@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import isofire
-from isofire.adapters import adapter_of, charge_of, find_neurons, reset_
+from isofire.adapters import adapter_of, charge_of, find_neurons, reset_, step_of_each
 from isofire.errors import ModelError, SpecError
 from isofire.firing import FiringRecorder
 from isofire.neurons import MembraneQuantizer
@@ -47,6 +47,27 @@ def test_full_precision_spikes_are_those_of_isofire(case, currents, training: bo
     expected = case.own()(x)
     assert 0.05 < expected.mean() < 0.95
     assert torch.equal(case.run(case.neuron().train(training), x), expected)
+
+
+@pytest.mark.parametrize("height", [1.0, 2.0])
+def test_the_step_of_each_number_is_known(case, currents, height: float) -> None:
+    """Also where the adapter's spikes are a copy, as those of graded spikes are."""
+    neuron, seen = case.neuron(), []
+    if hasattr(neuron, "graded_spikes_factor"):
+        neuron.graded_spikes_factor = torch.tensor(height)
+    adapter = adapter_of(neuron)
+    assert adapter is not None
+    neuron.register_forward_hook(lambda _m, _given, output: seen.append(output))
+    case.run(neuron, currents(6, 5, 7))
+    for output in seen:
+        values = output[0] if isinstance(output, tuple) else output
+        at = step_of_each(neuron, adapter, values)
+        steps = len(adapter.spikes(neuron, values))
+        assert at.shape == values.shape
+        for step in range(steps):
+            spikes = adapter.spikes(neuron, (at == step).to(values))
+            assert bool(spikes[step].all())
+            assert int(spikes.count_nonzero()) == spikes[step].numel()
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)

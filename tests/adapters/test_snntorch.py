@@ -14,6 +14,7 @@ from isofire.errors import ModelError, SpecError
 from isofire.neurons import MembraneQuantizer
 from isofire.quantization import prepare_
 from isofire.quantizers import MEMBRANES, NeuronFacts
+from isofire.training import evaluate
 
 snntorch: Any = pytest.importorskip("snntorch", reason="snntorch is not installed", exc_type=ImportError)
 
@@ -77,3 +78,47 @@ def test_a_network_with_squat_is_one_with_state_quant() -> None:
         spikes.append(torch.stack(own))
     assert 0.05 < float(spikes[0].mean()) < 0.9
     assert torch.equal(*spikes)
+
+
+class Looped(nn.Module):
+    """Steps of a network of snnTorch's, and what it makes of the spikes of all."""
+
+    def __init__(self, steps: int, classes: int, give: Any, factor: float = 1.0) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.fc1, self.head, self.steps, self.give = nn.Linear(6, 9), nn.Linear(9, classes), steps, give
+        self.lif = snntorch.Leaky(beta=0.7, graded_spikes_factor=factor)
+        self.heads = nn.ModuleList(nn.Linear(9, classes) for _ in range(steps))
+        with torch.no_grad():
+            self.fc1.weight.mul_(4)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        membrane, spikes = self.lif.reset_mem(), []
+        for _ in range(self.steps):
+            fired, membrane = self.lif(self.fc1(x), membrane)
+            spikes.append(fired)
+        return self.give(self, spikes)
+
+
+IMAGES = 2 * torch.rand(16, 6, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0])
+@pytest.mark.parametrize("classes", [3, 5])
+def test_what_a_network_returns_is_told_by_its_steps(classes: int, factor: float) -> None:
+    """Spikes were turned in a copy, so that nothing was seen to change: stacked exits were read as steps."""
+
+    def exits(net: Looped, spikes: list[torch.Tensor]) -> torch.Tensor:
+        return torch.stack([head(torch.stack(spikes).mean(0)) for head in net.heads])
+
+    def steps(net: Looped, spikes: list[torch.Tensor]) -> torch.Tensor:
+        return torch.stack([net.head(fired) for fired in spikes])
+
+    labels = torch.arange(16) % classes
+    with pytest.raises(ModelError, match=r"as exits do|steps are not where they belong"):
+        evaluate(Looped(5, classes, exits, factor), (IMAGES, labels))
+    net = Looped(5, classes, steps, factor)
+    expected = float((net(IMAGES).mean(0).argmax(1) == labels).float().mean())
+    assert evaluate(net, (IMAGES, labels)).accuracy == pytest.approx(expected)
+    listed = Looped(5, classes, lambda net, spikes: [net.head(fired) for fired in spikes], factor)
+    assert evaluate(listed, (IMAGES, labels)).accuracy == pytest.approx(expected)

@@ -7,6 +7,7 @@ from isofire.adapters.charge import Charge, charge_of
 from isofire.adapters.compiled import has_compiled, original, original_name, refuse_compiled, uncompiled
 from isofire.adapters.copies import copy_of, require_kept
 from isofire.adapters.framework import Framework, register_framework
+from isofire.adapters.in_values import height_of, step_of_each
 from isofire.adapters.keepers import find_keepers, states_after
 from isofire.adapters.logits_of import LogitsOf
 from isofire.adapters.one_place import at_one_place
@@ -51,6 +52,7 @@ __all__ = [
     "from_rest",
     "has_compiled",
     "heard",
+    "height_of",
     "input_axis",
     "is_integer",
     "no_neurons",
@@ -66,6 +68,7 @@ __all__ = [
     "reset_",
     "run_self_test",
     "states_after",
+    "step_of_each",
     "uncompiled",
     "unregister",
 ]

@@ -224,7 +224,7 @@ def _left(x: Tensor, weight: Tensor, synapses: int, ends: int) -> Arrival:
     if weight.ndim == 1:
         return Arrival(weight, synapses, x, 0, lambda ones: ones, fan_in=ends)
     if weight.ndim == 3:
-        return Arrival(weight, synapses, x, 0 if len(x) > 1 else 1, lambda ones: ones.sum(2).unsqueeze(1), fan_in=ends)
+        return Arrival(weight, synapses, x, 0 if len(x) > 1 else 1, lambda ones: ones.sum(2).unsqueeze(1), "left", ends)
     return Arrival(weight, synapses, x, 0, lambda ones: ones.sum(1), fan_in=ends)
 
 
@@ -233,7 +233,9 @@ def _right(weight: Tensor, x: Tensor, synapses: int, ends: int) -> Arrival:
     if x.ndim == 1:
         return Arrival(weight, synapses, x, 0, lambda ones: ones if ones.ndim == 1 else ones.sum(0), fan_in=ends)
     if x.ndim == 3:
-        return Arrival(weight, synapses, x, 0 if len(x) > 1 else 2, lambda ones: ones.sum(1).unsqueeze(2), fan_in=ends)
+        return Arrival(
+            weight, synapses, x, 0 if len(x) > 1 else 2, lambda ones: ones.sum(1).unsqueeze(2), "right", ends
+        )
     return Arrival(weight, synapses, x, 1, lambda ones: ones.sum(0).unsqueeze(1), fan_in=ends)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter, Layout, batch_first, find_keepers, states_after
+from isofire.adapters import Adapter, Layout, batch_first, find_keepers, height_of, states_after
 from isofire.errors import ModelError
 from isofire.firing.cost.contacts import Arrival, Contact, Which, without_sums_of_more
 from isofire.firing.cost.events import Events, Source, is_whole
@@ -208,7 +208,8 @@ class CostMeter:
                 f"neuron {name!r} was called more than once in one forward, so its layers cannot be told apart; give "
                 "each place its own neuron module"
             )
-        tally.neurons = spikes[0, 0].numel()
+        # of images of several sizes, a memory that holds each
+        tally.neurons = max(tally.neurons, spikes[0, 0].numel())
         if not bool((spikes == spikes.round()).all()):
             value = float(spikes[spikes != spikes.round()][0])
             raise ModelError(
@@ -285,8 +286,10 @@ class CostMeter:
         weight, x = arrival.weight, arrival.x
         assert weight is not None
         assert x is not None
-        kept = self.trace.is_stored(weight)
-        place = weight.untyped_storage()._cdata, weight.storage_offset()
+        version = self.trace.version(weight)
+        # what is written into them may be 0 where they were not
+        kept = self.trace.is_stored(weight) and version is not None
+        place = weight.untyped_storage()._cdata, weight.storage_offset(), version
         key = (which, place, tuple(weight.shape), weight.stride(), tuple(x.shape), arrival.axis, arrival.options)
         if kept and key in self._fans:
             return self._fans[key]
@@ -362,11 +365,3 @@ def _content(x: Tensor) -> bytes:
 def _times(rows: Tensor, fan: Tensor) -> Tensor:
     """[rows, inputs] weighted by [inputs], or by [rows, inputs]."""
     return rows @ fan if fan.ndim == 1 else (rows * fan).sum(1)
-
-
-def height_of(module: nn.Module, adapter: Adapter, values: Tensor) -> float:
-    """What a spike is in the neuron's output: 1, or the height of its graded spikes."""
-    counts = adapter.spikes(module, torch.ones_like(values))
-    height = 1 / float(counts.flatten()[0])
-    # a third in float32 is no third
-    return float(round(height)) if math.isclose(height, round(height), rel_tol=1e-6) else height

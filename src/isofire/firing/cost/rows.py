@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter, Layout
+from isofire.adapters import Adapter, Layout, height_of, step_of_each
 from isofire.errors import ModelError
 from isofire.firing.cost.all_steps import work_on_all_steps
 from isofire.firing.cost.events import Events
-from isofire.firing.cost.meter import ALL, REAL, CostMeter, SiteCall, height_of
+from isofire.firing.cost.meter import ALL, REAL, CostMeter, SiteCall
 from isofire.firing.cost.reuse import calls_on_noise
 
 Run = Callable[[CostMeter, Tensor], None]
@@ -110,20 +110,10 @@ class _OneStep(CostMeter):
         if adapter.layout(module) is Layout.STEP:
             spikes &= len(self.spikes[name].calls) == self._step
         else:
-            spikes &= self._at(module, adapter, values) == self._step
+            spikes &= step_of_each(module, adapter, values) == self._step
         with torch.no_grad():
             values.copy_(spikes * height_of(module, adapter, values))
         return super()._fired(name, module, adapter, output)
-
-    def _at(self, module: nn.Module, adapter: Adapter, values: Tensor) -> Tensor:
-        """The step of each number that a neuron gives."""
-        places = torch.arange(values.numel(), dtype=torch.float64, device=values.device).view(values.shape)
-        scale = height_of(module, adapter, values)
-        by_step = (adapter.spikes(module, places) * scale).round().long()
-        at = torch.zeros(values.numel(), dtype=torch.float64, device=values.device)
-        for step, its in enumerate(by_step):
-            at[its.flatten()] = step
-        return at.view(values.shape)
 
 
 def _multiplies(call: SiteCall) -> bool:

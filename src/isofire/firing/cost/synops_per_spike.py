@@ -8,13 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter, batch_first, find_keepers, input_axis, refuse_integers
+from isofire.adapters import Adapter, batch_first, find_keepers, height_of, input_axis, refuse_integers
 from isofire.errors import ModelError
 from isofire.firing.cost.contacts import Contact, without_sums_of_more
 from isofire.firing.cost.events import Events, Source
 from isofire.firing.cost.forms import Form
 from isofire.firing.cost.left_out import LeftOut, left_out, strangers
-from isofire.firing.cost.meter import height_of
 from isofire.firing.cost.trace import RECURRENCE, Trace
 from isofire.running import device_of, evaluating, forward
 from isofire.telling import pick
