@@ -97,7 +97,7 @@ def _with_step_turned(
     steps = {named[name][0]: sum(lengths) - 1 if step is None else step for name, lengths in calls.items()}
     done = dict.fromkeys(neurons, 0)
 
-    def turn(neuron: nn.Module, _: Any, output: Any) -> Any:
+    def turn(neuron: nn.Module, output: Any) -> Any:
         adapter, before = neurons[neuron], done[neuron]
         done[neuron] += len(adapter.spikes(neuron, output))
         wanted = steps.get(neuron)
@@ -112,7 +112,9 @@ def _with_step_turned(
     with unheard(net):
         plain = run_on(net, inputs, images, some)
         turned = list(neurons) if only is None else [named[only][0]]
-        with hooked(neuron.register_forward_hook(turn) for neuron in turned):
+        # a copy that the forward makes of a neuron is that one
+        own = {neuron: lambda _module, _given, output, neuron=neuron: turn(neuron, output) for neuron in turned}
+        with hooked(neuron.register_forward_hook(hook) for neuron, hook in own.items()):
             other = run_on(net, inputs, images, some)
     return None if plain is None or other is None else (plain, other)
 

@@ -28,7 +28,7 @@ from isofire.batches import require_count
 from isofire.errors import DataError, ModelError, SpecError
 from isofire.firing.counts import SpikeCounts, no_counts
 from isofire.neurons.counting import add_counts, add_image_counts, zero_counts
-from isofire.running import refuse_statistics_of_the_batch, require_module
+from isofire.running import OfOnePass, refuse_statistics_of_the_batch, require_module
 
 DEFAULT_BLOCKS = 40
 DEFAULT_RUN = 25
@@ -87,7 +87,7 @@ class _Layer:
     wrong: str = ""
 
 
-class FiringRecorder:
+class FiringRecorder(OfOnePass):
     """Counts the spikes of every neuron in the forward passes made inside its context.
 
     Image `i`, counted over all forward passes, goes to block `(i // run) % blocks`: memory does not grow with the

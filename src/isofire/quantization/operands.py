@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from isofire.quantization.operations import CASTS, LEAVES, MOVES, PICKS, PRODUCTS, REREADS, holds
-from isofire.running import by_parts
+from isofire.running import OfOnePass, by_parts
 
 
 @dataclass
@@ -76,7 +76,7 @@ class _Held:
     own: bool = False
 
 
-class Operands(TorchDispatchMode):
+class Operands(OfOnePass, TorchDispatchMode):
     """Follows the weights of layers while it is entered.
 
     Parameters

@@ -15,7 +15,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from isofire.adapters import from_rest, input_axis
 from isofire.errors import DataError
-from isofire.running import by_place, evaluating, forward, statistics_of
+from isofire.running import OfOnePass, by_place, evaluating, forward, statistics_of
 
 _LOG = logging.getLogger(__name__)
 _NOTHING = 1e-6
@@ -128,7 +128,7 @@ def _but(axis: int, inputs: Tensor) -> list[int]:
     return [size for place, size in enumerate(inputs.shape) if place != axis]
 
 
-class _AllCalls:
+class _AllCalls(OfOnePass):
     """Around each call of a layer: makes its statistics those of all values so far, as if one call had brought them."""
 
     def __init__(self, name: str, layer: _NormBase) -> None:

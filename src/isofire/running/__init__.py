@@ -8,9 +8,11 @@ from isofire.running.finite import require_finite, require_module, require_numbe
 from isofire.running.memory import in_common, same_storage
 from isofire.running.modes import drawing, evaluating, forked, hooked
 from isofire.running.norms import refuse_statistics_of_the_batch, statistics_of
+from isofire.running.one_pass import OfOnePass
 from isofire.running.own_code import own_code_of, refuse_own_code
 
 __all__ = [
+    "OfOnePass",
     "by_parts",
     "by_place",
     "device_of",

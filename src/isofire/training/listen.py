@@ -15,10 +15,11 @@ from isofire.errors import ModelError
 from isofire.firing.record import no_spikes, spiking_adapters
 from isofire.neurons import MembraneQuantizer, Neuron
 from isofire.neurons.counting import over_images, zero_counts
+from isofire.running import OfOnePass
 from isofire.training.step import Pass
 
 
-class Listener:
+class Listener(OfOnePass):
     """Takes rates, spikes or membranes of every layer of spiking neurons from one forward pass at a time.
 
     Neurons of every library that isofire knows, in whatever layout, also those that see single steps.

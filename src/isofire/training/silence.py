@@ -14,6 +14,7 @@ from isofire.adapters import Adapter, find_neurons, original
 from isofire.adapters.own import only_looks
 from isofire.errors import IsofireError
 from isofire.quantization.diagnosis.silence import why_silent
+from isofire.running import OfOnePass
 
 EVERY = 50
 """Steps of an epoch from one look to the next, its first step on: a look reads every spike of the batch once."""
@@ -22,7 +23,7 @@ _CURE = "lower lr or lengthen warmup_epochs, or hold the rates by a loss (losses
 _LOG = logging.getLogger(__name__)
 
 
-class SilenceWatch:
+class SilenceWatch(OfOnePass):
     """Looks whether every layer of neurons made a spike in a training step; logs each that did not once, with the
     reason, and again only after it has fired in between.
 

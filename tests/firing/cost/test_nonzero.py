@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+import isofire
 from isofire.firing.cost import Cost, measure_cost
 from isofire.neurons import LIF
 
@@ -58,8 +60,8 @@ def test_weights_from_the_left_and_from_the_right_have_fan_outs_of_their_own(joi
     assert found.synops_nonzero.mean == pytest.approx(float(expected / N))
 
 
-@pytest.mark.parametrize("inference", [False, True])
-def test_weights_that_are_written_at_each_step_are_those_of_the_step(inference: bool) -> None:
+@pytest.mark.parametrize("past_counters", [False, True])
+def test_weights_that_are_written_at_each_step_are_those_of_the_step(past_counters: bool) -> None:
     masks = (torch.rand(STEPS, F * F, 3, generator=torch.Generator().manual_seed(1)) < 0.5).float()
 
     class Written(nn.Module):
@@ -74,13 +76,12 @@ def test_weights_that_are_written_at_each_step_are_those_of_the_step(inference: 
             self.seen = self.fire(x.expand(STEPS, -1, -1).contiguous())
             logits = []
             for spikes, mask in zip(self.seen, masks, strict=True):
-                self.made.copy_(self.weight.detach() * mask)
+                (self.made.data if past_counters else self.made).copy_(self.weight.detach() * mask)
                 logits.append(spikes @ self.made)
             return torch.stack(logits)
 
-    with torch.inference_mode(inference):
-        net = Written()
-    with torch.inference_mode():
+    net = Written()
+    with torch.no_grad():
         net.eval()(IMAGES[0])
     expected = sum((s.double() * m.double().sum(1)).sum() for s, m in zip(net.seen, masks, strict=True)) / N
     total = float(3 * net.seen.double().sum() / N)
@@ -105,3 +106,51 @@ def test_neurons_of_images_of_several_sizes_have_states_for_the_largest(order: i
     # 4 x 4, 7 x 3 and 2 x 6 places of two channels
     assert [item.neurons for item in cost.neurons] == [42]
     assert cost.memory.state_bits == 42 * 32
+
+
+@pytest.mark.parametrize("past_counters", [False, True])
+def test_a_static_image_is_worked_on_with_the_weights_of_each_step(past_counters: bool) -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.into, self.fire, self.head = nn.Linear(F * F, 8), LIF(), nn.Linear(8, 3)
+            self.register_buffer("made", torch.zeros(8, F * F))
+
+        def forward(self, x: Tensor) -> Tensor:
+            currents = []
+            for step in range(STEPS):
+                made = self.made.data if past_counters else self.made
+                made.copy_(self.into.weight.detach() * (torch.arange(8) % STEPS == step)[:, None])
+                currents.append(nn.functional.linear(x, self.made, self.into.bias))
+            return self.head(self.fire(torch.stack(currents)))
+
+    cost = measured(Masked())
+    found = next(item for item in cost.synapses if item.macs_once and item.name != "head")
+    assert (found.macs_once, found.macs_every_step) == (STEPS * 8 * F * F, STEPS * 8 * F * F)
+
+
+class Copied(nn.Module):
+    """A forward that copies what it uses, hooks and all."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.into, self.fire, self.out, self.what = nn.Linear(F * F, 8), LIF(), nn.Linear(8, 3), what
+        self.head = nn.Sequential(self.out) if what == "block" else self.out
+
+    def forward(self, x: Tensor) -> Tensor:
+        fire, head = (copy.deepcopy(self.fire) if self.what == "neuron" else self.fire), self.head
+        head = head if self.what == "neuron" else copy.deepcopy(head)
+        return head(fire(3 * self.into(x).expand(STEPS, -1, -1)))
+
+
+@pytest.mark.parametrize("what", ["layer", "block", "neuron"])
+def test_a_forward_may_copy_what_it_uses(what: str) -> None:
+    """A KeyError of isofire's own, then a dying process: the copies took along what the hooks belong to."""
+    net, plain = Copied(what).eval(), Copied(what)
+    plain.forward = lambda x: plain.head(plain.fire(3 * plain.into(x).expand(STEPS, -1, -1)))  # type: ignore[method-assign]
+    expected, found = (measure_cost(item.eval(), IMAGES) for item in (plain, net))
+    assert found.synops == expected.synops
+    assert found.spikes == expected.spikes
+    assert isofire.compare(net, net, IMAGES).agreement == 1.0

@@ -16,6 +16,7 @@ from isofire.adapters import Adapter, from_rest
 from isofire.errors import ModelError
 from isofire.firing.cost.contacts import CONVOLUTIONS, PRODUCTS
 from isofire.firing.cost.events import storage_of
+from isofire.firing.cost.stored import named_tensors
 from isofire.firing.record import spiking_adapters
 from isofire.running import device_of, drawing, evaluating, forward, hooked
 
@@ -70,10 +71,10 @@ def calls_are_steps(model: nn.Module, inputs: Tensor, site: str, calls: int) -> 
     Parameters
     ----------
     site
-        Name of the module that holds the layer's weights, or of the parameter.
+        Name of the module that holds the layer's weights, or of the tensor.
     """
     before = currents(model, inputs)
-    modules, parameters = dict(model.named_modules()), dict(model.named_parameters())
+    modules, parameters = dict(model.named_modules()), dict(named_tensors(model))
     weights = [parameters[site]] if site in parameters else [*modules[site].parameters()] if site in modules else []
 
     def first_step(call: int) -> int | None:

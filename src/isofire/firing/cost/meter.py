@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from isofire.adapters import Adapter, Layout, batch_first, find_keepers, height_of, states_after
 from isofire.errors import ModelError
 from isofire.firing.cost.contacts import Arrival, Contact, Which, without_sums_of_more
+from isofire.firing.cost.contents import Contents, content
 from isofire.firing.cost.events import Events, Source, is_whole
 from isofire.firing.cost.forms import Form
 from isofire.firing.cost.made_weights import MadeWeights
 from isofire.firing.cost.numbers import numbers_in
 from isofire.firing.cost.trace import Trace
-from isofire.running import hooked
+from isofire.running import OfOnePass, hooked
 
 ALL, NONZERO, EVENTS, ACTIVE, DENSE, INPUTS, REAL = range(7)
 """Rows of a call's sums: events times fan-out over all and over non-zero weights, non-zero inputs, synapses with a
@@ -76,7 +77,7 @@ class SpikeTally:
     calls: list[Tensor] = field(default_factory=list)
 
 
-class CostMeter:
+class CostMeter(OfOnePass):
     """Counts in the passes made by `run` inside `counting`.
 
     Parameters
@@ -107,6 +108,7 @@ class CostMeter:
         self._together = 1
         self._calls: list[tuple[Contact, Tensor, list[int] | None]] = []
         self._fans: dict[tuple[Any, ...], Tensor] = {}
+        self._contents = Contents()
 
     @contextmanager
     def counting(self) -> Iterator[CostMeter]:
@@ -273,23 +275,23 @@ class CostMeter:
         """Of each row, of what is done with it: with which weights, and how."""
         assert arrival.weight is not None
         assert arrival.x is not None
-        weight, version = arrival.weight.detach(), self.trace.version(arrival.weight)
-        place = weight.untyped_storage()._cdata, weight.storage_offset(), weight.stride(), version
-        # what is made may be made otherwise at each step
-        held = _content(weight) if version is None else place
+        weight = arrival.weight.detach()
+        place = weight.untyped_storage()._cdata, weight.storage_offset(), weight.stride()
+        # what is made, or written, may be made otherwise at each step
+        held = (place, self._contents.of(weight)) if self.trace.is_stored(weight) else content(weight)
         shape = (*arrival.x.shape[: arrival.axis], *arrival.x.shape[arrival.axis + 1 :])
         work = hash((held, weight.shape, arrival.options, shape))
         # -0 is 0
-        return [hash((work, _content(row))) for row in rows + 0]
+        return [hash((work, content(row))) for row in rows + 0]
 
     def _fan(self, arrival: Arrival, which: Which) -> Tensor:
         weight, x = arrival.weight, arrival.x
         assert weight is not None
         assert x is not None
-        version = self.trace.version(weight)
+        kept = self.trace.is_stored(weight)
         # what is written into them may be 0 where they were not
-        kept = self.trace.is_stored(weight) and version is not None
-        place = weight.untyped_storage()._cdata, weight.storage_offset(), version
+        held = self._contents.of(weight) if kept else b""
+        place = weight.untyped_storage()._cdata, weight.storage_offset(), held
         key = (which, place, tuple(weight.shape), weight.stride(), tuple(x.shape), arrival.axis, arrival.options)
         if kept and key in self._fans:
             return self._fans[key]
@@ -356,10 +358,6 @@ class CostMeter:
 def _rows(x: Tensor, axis: int) -> Tensor:
     """[rows, inputs of one]."""
     return x.movedim(axis, 0).flatten(1) if x.ndim > 1 else x.unsqueeze(0)
-
-
-def _content(x: Tensor) -> bytes:
-    return x.contiguous().flatten().view(torch.uint8).cpu().numpy().tobytes()
 
 
 def _times(rows: Tensor, fan: Tensor) -> Tensor:

@@ -7,8 +7,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from isofire.running import OfOnePass
 
-class Position:
+
+class Position(OfOnePass):
     """The modules that have been entered and not left.
 
     Parameters
@@ -45,7 +47,8 @@ class Position:
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A forward pre-hook of any module but neurons."""
-        self._modules.append(self._names[id(module)])
+        # one that the forward made or copied stands for where it does so
+        self._modules.append(self._names.get(id(module), self.module))
         first = next((x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)), None)
         # what holds other modules, and attention and recurrent layers, turn axes before they multiply
         hidden = module is self._model or isinstance(module, nn.RNNBase) or any(True for _ in module.children())

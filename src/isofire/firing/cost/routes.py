@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from isofire.adapters import find_neurons
 from isofire.adapters.own import only_looks
+from isofire.running import OfOnePass
 
 _PRODUCTS = frozenset((
     "linear", "bilinear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
@@ -27,7 +28,7 @@ _PRODUCTS = frozenset((
 _FIXED = "_isofire_fixed"
 
 
-class Routes(TorchFunctionMode):
+class Routes(OfOnePass, TorchFunctionMode):
     """Lists the products of a model's forward passes, outside of its neurons.
 
     Attributes

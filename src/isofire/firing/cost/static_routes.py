@@ -15,10 +15,10 @@ from torch.utils._pytree import tree_leaves
 
 from isofire.firing.cost.events import storage_of
 from isofire.firing.record import spiking_adapters
-from isofire.running import hooked
+from isofire.running import OfOnePass, hooked
 
 
-class Routes(TorchDispatchMode):
+class Routes(OfOnePass, TorchDispatchMode):
     """Follows what places give, to be entered below a `Trace` that tells `pass_by` of them.
 
     Attributes

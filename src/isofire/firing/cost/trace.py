@@ -42,7 +42,7 @@ from isofire.firing.cost.uses import Leaving, Uses, not_known, work_not_counted
 from isofire.firing.cost.ways import Way
 from isofire.firing.cost.written_out import WrittenOut
 from isofire.firing.record import spiking_adapters
-from isofire.running import by_parts
+from isofire.running import OfOnePass, by_parts
 
 ACTIVATIONS = "(activations)"
 _TURNS = frozenset(("transpose", "t", "swapaxes", "swapdims", "squeeze", "unsqueeze", "as_strided", "detach"))
@@ -59,7 +59,7 @@ def _differentiable() -> Iterator[None]:
         yield
 
 
-class Trace(TorchDispatchMode):
+class Trace(OfOnePass, TorchDispatchMode):
     """Tells `contact` of every contact, and `fired` of every call of a neuron.
 
     Parameters
@@ -131,11 +131,6 @@ class Trace(TorchDispatchMode):
     def is_stored(self, weight: Tensor | None) -> bool:
         """Whether it is a parameter or buffer of the model, or a view of one."""
         return weight is not None and self._stored.has(weight)
-
-    def version(self, weight: Tensor) -> int | None:
-        """Counts what was written into stored weights; None where nobody counts, or they are not stored."""
-        held = [tensor for _, tensor in self._stored.holders(weight)]
-        return None if not held or any(map(torch.is_inference, held)) else sum(tensor._version for tensor in held)
 
     def whole(self, weight: Tensor) -> Tensor:
         """The tensor of the model that weights are a view of; themselves where they are none."""
@@ -232,9 +227,10 @@ class Trace(TorchDispatchMode):
                 self.unknown[self._position.module, unknown] = None
             elif learned and work_not_counted(call):
                 self.uses.lose(learned, call.name)
-            if work := self._written_out.works(call, found, self._stored.is_part):
-                held = frozenset(name for name, _ in self._stored.holders(work[0]))
-                self.uses.lose(self._stored.learned(self.made_of(work[0])) or held, work[1])
+            if work := self._written_out.works(call, found, self._stored):
+                for weight in work[0]:
+                    held = frozenset(name for name, _ in self._stored.holders(weight))
+                    self.uses.lose(self._stored.learned(self.made_of(weight)) or held, work[1])
             self._written_out.keep(call)
             self._tell(self._written_out.each_with_each(call), self._memory.source)
         elif source == Source.WEIGHTS:

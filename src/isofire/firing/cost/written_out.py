@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from isofire.firing.cost.call import Call
 from isofire.firing.cost.contacts import Arrival
 from isofire.firing.cost.distances import Distances
 from isofire.firing.cost.events import Events, Source, storage_of
-from isofire.firing.cost.operations import ADAPTIVE_POOLS, AVERAGE_POOLS, MEANS, MOVES, SUMS, SUMS_OF_TWO
+from isofire.firing.cost.gains import Gains
+from isofire.firing.cost.stored import Stored
 from isofire.firing.cost.uses import summed_axes, weighted_sum
-
-_ADDS = SUMS | MEANS | AVERAGE_POOLS | ADAPTIVE_POOLS | SUMS_OF_TWO
 
 
 class WrittenOut:
@@ -30,7 +28,7 @@ class WrittenOut:
         # held with their tensors, since the memory of one that is gone is given to others
         self._scaled: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self._scaled_inside: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
-        self._gained: dict[int, tuple[Tensor, Tensor]] = {}
+        self._gains = Gains()
         self._less: dict[int, tuple[Tensor, Tensor, Events]] = {}
         self._repeated: dict[int, tuple[Tensor, torch.Size]] = {}
         self._distances = Distances()
@@ -38,7 +36,7 @@ class WrittenOut:
     def clear(self) -> None:
         """A new forward pass."""
         self._scaled.clear()
-        self._gained.clear()
+        self._gains.clear()
         self._repeated.clear()
         self._distances.clear()
         self._less.clear()
@@ -46,11 +44,7 @@ class WrittenOut:
     def keep(self, call: Call) -> None:
         """Remember a product by elements with one weight an element, and a difference of events and real numbers."""
         self._keep_repeats(call)
-        given = [x for x in call.tensors() if call.depends(x)]
-        passes = call.name in MOVES or (call.name in SUMS_OF_TWO and len(given) == 1)
-        if passes and given and (held := self._gained.get(storage_of(given[0])._cdata)):
-            for output in tree_leaves(call.output):
-                self._gained[storage_of(output)._cdata] = output, held[1]
+        self._gains.keep(call)
         a, b = _both(call)
         if a is None or b is None or call.func._schema.is_mutable:
             return
@@ -61,7 +55,6 @@ class WrittenOut:
         x, weight = (a, b) if call.source(a) > call.source(b) else (b, a)
         if x.shape == call.output.shape and call.source(weight) == Source.WEIGHTS and weight.numel() > 1:
             self._scaled[storage_of(call.output)._cdata] = call.output, x, weight
-            self._gained[storage_of(call.output)._cdata] = call.output, weight
 
     def scale_inside(self, args: Any, output: Tensor, source: Callable[[Tensor], Source]) -> None:
         """Remember a product by elements in a neuron: of its inputs of several steps with a weight for each, say."""
@@ -106,14 +99,12 @@ class WrittenOut:
         ends = math.prod(x.shape[axis] for axis in summed_axes(args))
         return [Arrival(weight, x.numel(), given, 0, lambda ones: ones.expand(x.shape), "sum", ends)]
 
-    def works(
-        self, call: Call, found: Events | list[Events], is_part: Callable[[Tensor], bool]
-    ) -> tuple[Tensor, str] | None:
+    def works(self, call: Call, found: Events | list[Events], stored: Stored) -> tuple[Sequence[Tensor], str] | None:
         """Weights whose work is done by the operation but is no layer that is counted, and how it is done."""
-        if (weight := self.added_up(call, found)) is not None:
-            return weight, "a weighted sum"
-        weight = self._distances.worked(call, is_part)
-        return None if weight is None else (weight, f"{call.name} of differences or sums")
+        if weights := self._gains.added_up(call, found, stored.has):
+            return weights, "a weighted sum"
+        weight = self._distances.worked(call, stored.is_part)
+        return None if weight is None else ((weight,), f"{call.name} of differences or sums")
 
     def each_with_each(self, call: Call) -> list[Arrival]:
         """An outer product of activations by elements, in attention or weights that a network makes as it runs: each
@@ -144,17 +135,6 @@ class WrittenOut:
             once = torch.Size(map(min, torch.broadcast_shapes(*map(self._once, given)), output.shape))
             if once.numel() < output.numel():
                 self._repeated[storage_of(output)._cdata] = output, once
-
-    def added_up(self, call: Call, found: Events | list[Events]) -> Tensor | None:
-        """Weights that scaled events which the operation adds up to real numbers in another way than `summed_up` sees:
-        pooled, or parts of one tensor one after the other."""
-        if isinstance(found, list) or found.count is not None or call.name not in _ADDS:
-            return None
-        given = [x for x in call.tensors() if call.depends(x)]
-        if not given or any(call.events(x).count is None for x in given):
-            return None
-        weights = [self._gained.get(storage_of(x)._cdata, (x, None))[1] for x in given]
-        return weights[0] if all(weight is weights[0] for weight in weights) else None
 
 
 def _both(call: Call) -> tuple[Tensor | None, Tensor | None]:

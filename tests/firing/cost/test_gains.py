@@ -1,0 +1,136 @@
+"""Layers written out as products by elements that are added up later: counted, or named beside the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import isofire
+from isofire.firing.cost import Cost, measure_cost
+from isofire.neurons import LIF
+
+STEPS, F = 4, 8
+DATA = 2 * torch.rand(5, 6, generator=torch.Generator().manual_seed(0)), torch.arange(5) % 3
+NOWHERE = torch.zeros(F, dtype=torch.int64)
+
+
+class Net(nn.Module):
+    """Spikes [T, N, 8] into whatever the head takes."""
+
+    def __init__(self, between: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.into, self.fire, self.between = nn.Linear(6, F), LIF(), between
+        self.w, self.W, self.taps = (nn.Parameter(torch.rand(*s) + 0.5) for s in ((F,), (STEPS, F), (STEPS,)))
+        self.each = nn.ParameterList(nn.Parameter(torch.rand(()) + 0.5) for _ in range(3))
+        self.leak, self.norm = nn.Parameter(torch.tensor(0.6)), nn.BatchNorm1d(F)
+        self.norm.running_var = torch.rand(F) + 0.5  # type: ignore[assignment]
+        with torch.no_grad():
+            width = between(self, torch.zeros(STEPS, 2, F)).shape[-1]
+        self.head = nn.Linear(width, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.between(self, self.fire(3 * self.into(x).expand(STEPS, -1, -1))))
+
+
+def one(x: Tensor) -> Tensor:
+    return x.sum(-1, keepdim=True)
+
+
+def added(parts: Any) -> Tensor:
+    total = torch.zeros(())
+    for part in parts:
+        total = total + part
+    return total
+
+
+def added_in_place(parts: list[Tensor]) -> Tensor:
+    total = torch.zeros_like(parts[0])
+    for part in parts:
+        total += part
+    return total
+
+
+def chained(net: Any, z: Tensor) -> Tensor:
+    total = torch.zeros_like(z[0])
+    for step in range(STEPS):
+        total = torch.addcmul(total, z[step], net.W[step])
+    return total
+
+
+def later(z: Tensor, by: int) -> Tensor:
+    return torch.cat([torch.zeros_like(z[:by]), z[: STEPS - by]])
+
+
+NAMED: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
+    "in place": (lambda net, z: one(z.clone().mul_(net.w)), "w"),
+    "into a tensor": (lambda net, z: one(torch.mul(z, net.w, out=torch.empty_like(z))), "w"),
+    "divided": (lambda net, z: one(z / net.w), "w"),
+    "doubled in between": (lambda net, z: one(z * net.w * 2), "w"),
+    "lerp": (lambda net, z: one(torch.lerp(torch.zeros_like(z), z, net.w)), "w"),
+    "addcmul": (lambda net, z: one(torch.addcmul(torch.zeros(()), z, net.w)), "w"),
+    "index_add": (lambda net, z: torch.zeros(STEPS, z.shape[1], 1).index_add(2, NOWHERE, z * net.w), "w"),
+    "one after the other": (lambda net, z: added(z[..., i] * net.w[i] for i in range(F)).unsqueeze(-1), "w"),
+    "unbound": (lambda net, z: torch.stack((z * net.w).unbind(-1)).sum(0).unsqueeze(-1), "w"),
+    "over channels of a norm": (lambda net, z: one(net.norm(z.flatten(0, 1)).unflatten(0, (STEPS, -1))), "norm"),
+    "steps": (lambda net, z: added(z[t] * net.taps[t] for t in range(STEPS)), "taps"),
+    "steps in place": (lambda net, z: added_in_place([z[t] * net.W[t] for t in range(STEPS)]), "W"),
+    "steps by addcmul": (chained, "W"),
+    "steps stacked": (lambda net, z: torch.stack([z[t] * net.taps[t] for t in range(STEPS)]).sum(0), "taps"),
+    "softmax over steps": (lambda net, z: added(z[t] * net.taps.softmax(0)[t] for t in range(STEPS)), "taps"),
+    "delays": (lambda net, z: added(later(z, t) * net.taps[t] for t in range(STEPS)), "taps"),
+    "shifts": (lambda net, z: added(z.roll(i, -1) * net.each[i] for i in range(3)), "each.0"),
+}
+"""What is made of spikes, and a tensor that scales them."""
+
+
+def measured(net: Net) -> Cost:
+    return measure_cost(net.eval(), DATA)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_weighted_sum_in_other_words_is_named(name: str) -> None:
+    """`(z * w).sum()` is counted; these were in no number, and nothing said so."""
+    net = Net(NAMED[name][0])
+    cost = measured(net)
+    named = {item.name: item.reason for item in cost.left_out if item.of != "states"}
+    assert NAMED[name][1] in named, named
+    assert "a weighted sum" in named[NAMED[name][1]]
+    drift = isofire.compare(net, net, DATA).synops
+    assert NAMED[name][1] in {item.name for item in drift.left_out}
+
+
+@pytest.mark.parametrize("along", ["channels", "steps"])
+def test_a_weighted_sum_is_counted(along: str) -> None:
+    between = {"channels": lambda net, z: one(z * net.w), "steps": lambda net, z: (z * net.W[:, None]).sum(0)}[along]
+    cost = measured(Net(between))
+    assert not cost.left_out
+    assert next(item for item in cost.synapses if item.name in ("w", "W")).synops == cost.spikes
+
+
+def leaky(net: Any, z: Tensor) -> Tensor:
+    state, seen = torch.zeros_like(z[0]), []
+    for spikes in z:
+        state = net.leak * state + (1 - net.leak) * spikes
+        seen.append(state)
+    return torch.stack(seen)
+
+
+GAINS: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "a gain": lambda net, z: z * net.w,
+    "a gain before a sum of steps": lambda net, z: (z * net.w).sum(0),
+    "a gain before a residual sum": lambda net, z: z * net.w + z * net.w,
+    "a norm before a pool over steps": lambda net, z: net.norm(z.flatten(0, 1)).unflatten(0, (STEPS, -1)).mean(0),
+    "one gain for all": lambda net, z: one(z * net.leak),
+    "a state that leaks": leaky,
+}
+
+
+@pytest.mark.parametrize("name", GAINS)
+def test_gains_and_leaks_are_no_weighted_sums(name: str) -> None:
+    cost = measured(Net(GAINS[name]))
+    assert all(item.of == "states" for item in cost.left_out)
