@@ -216,6 +216,8 @@ def _cure(inputs: Tensor, labels: Tensor) -> str:
             "; that is a single sample: give them stacked, (torch.stack(inputs), torch.tensor(labels)), or as a "
             "torch.utils.data.DataLoader"
         )
+    if labels.ndim == 2 and labels.shape[1] == 1 and len(labels) in inputs.shape[:2]:
+        return "; of one label a row give labels.squeeze(1)"
     if labels.ndim == 2 and len(labels) in inputs.shape[:2]:
         return "; of one-hot labels or scores give labels.argmax(1)"
     if labels.ndim == 1 and len(labels) not in inputs.shape[:2]:

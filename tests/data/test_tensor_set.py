@@ -86,6 +86,8 @@ class Growing:
     (Growing(), "no random augmentation"),
     ((X, Y[:-3]), "20 labels need as many inputs"),
     ((X, torch.nn.functional.one_hot(Y)), r"labels.argmax\(1\)"),
+    # argmax would make every label 0
+    ((X, Y[:, None]), r"give labels.squeeze\(1\)"),
     ((X, Y.float()), r"give labels.long\(\)"),
     ((X.numpy(), Y.numpy()), r"torch.from_numpy\(inputs\)"),
     ((X.tolist(), Y.tolist()), r"torch.as_tensor\(inputs\)"),

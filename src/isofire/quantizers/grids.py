@@ -2,7 +2,8 @@
 
 All arithmetic is float32 in one fixed order, `origin + step * round(clamp((x - origin) / step, k_min, k_max))`, with a
 true division and no fused multiply-add, so that an integer or C implementation can reproduce every bit. Ties go to the
-even k, as in `torch.round` and in IEEE 754's default rounding.
+even k, as in `torch.round` and in IEEE 754's default rounding; what is a tie is told by the float32 quotient, which may
+lie beside one: 0 on 8 levels from -1 to 1 is at 3.4999998.
 """
 
 from __future__ import annotations
