@@ -1,7 +1,7 @@
 """`python -m scripts.baseline [NAME RUNS]`: pages of CIFAR-10 networks that were trained longer, from the stored runs.
 
-NAME is long (SEW-ResNet-8) or narrow (SEW-ResNet-18 of 16 channels). RUNS holds the folders t2-SEED, t4-SEED and
-trials/NAME of finished `isofire train`s; what tells how each went is copied first, with DATA for the data's folder.
+NAME is long (SEW-ResNet-8) or narrow (SEW-ResNet-18 of 16 channels). RUNS holds the folders t2-SEED, t4-SEED, for
+long also third-SEED and fourth-SEED, and trials/NAME of finished `isofire train`s; what tells how each went is copied first, with DATA for the data's folder.
 `--check` writes nothing and says whether the pages are what the runs give.
 """
 
@@ -20,7 +20,7 @@ from isofire.files import write_text
 
 _RESULTS = Path(__file__).parents[1] / "results"
 FOLDERS = {"long": _RESULTS / "2026-11-29_long-baseline", "narrow": _RESULTS / "2026-11-29_narrow-sew18"}
-STAGES = {"t2": "1-t2", "t4": "2-t4"}
+STAGES = {"t2": "1-t2", "t4": "2-t4", "third": "3-t4", "fourth": "4-taught"}
 FILES = ("config.json", "environment.json", "history.json", "log.txt")
 
 
@@ -28,10 +28,15 @@ def store(runs: Path, folder: Path) -> None:
     """Copy what tells how each finished run went."""
     for last in sorted(runs.glob("t4-*/history.json")):
         seed = last.parent.name.split("-")[1]
-        for stage, name in STAGES.items():
-            _keep(runs / f"{stage}-{seed}", folder / seed / name)
+        done = {name: runs / f"{stage}-{seed}" for stage, name in STAGES.items()}
+        done = {name: run for name, run in done.items() if (run / "history.json").exists()}
+        for name, run in done.items():
+            _keep(run, folder / seed / name)
         if folder == FOLDERS["long"]:
-            shutil.copyfile(last.with_name("model.safetensors"), folder / seed / "2-t4" / "model.safetensors")
+            name, run = list(done.items())[-1]
+            for weights in (folder / seed).glob("*/model.safetensors"):
+                weights.unlink()
+            shutil.copyfile(run / "model.safetensors", folder / seed / name / "model.safetensors")
     for last in sorted((runs / "trials").glob("*/history.json")):
         _keep(last.parent, folder / "trials" / last.parent.name)
 
@@ -46,7 +51,12 @@ def _keep(run: Path, folder: Path) -> None:
 def stages(folder: Path) -> list[dict[str, Any]]:
     """What each stage of each seed came to."""
     folders = sorted(path for path in folder.iterdir() if path.name.isdigit())
-    return [_read(folder / name, seed=folder.name, stage=name) for folder in folders for name in STAGES.values()]
+    return [
+        _read(folder / name, seed=folder.name, stage=name)
+        for folder in folders
+        for name in STAGES.values()
+        if (folder / name).is_dir()
+    ]
 
 
 def trials(folder: Path) -> list[dict[str, Any]]:

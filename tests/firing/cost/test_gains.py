@@ -41,6 +41,10 @@ def one(x: Tensor) -> Tensor:
     return x.sum(-1, keepdim=True)
 
 
+def normed(net: Any, z: Tensor) -> Tensor:
+    return net.norm(z.flatten(0, 1)).unflatten(0, (STEPS, -1))
+
+
 def added(parts: Any) -> Tensor:
     total = torch.zeros(())
     for part in parts:
@@ -76,7 +80,7 @@ NAMED: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
     "index_add": (lambda net, z: torch.zeros(STEPS, z.shape[1], 1).index_add(2, NOWHERE, z * net.w), "w"),
     "one after the other": (lambda net, z: added(z[..., i] * net.w[i] for i in range(F)).unsqueeze(-1), "w"),
     "unbound": (lambda net, z: torch.stack((z * net.w).unbind(-1)).sum(0).unsqueeze(-1), "w"),
-    "over channels of a norm": (lambda net, z: one(net.norm(z.flatten(0, 1)).unflatten(0, (STEPS, -1))), "norm"),
+    "over channels of a norm": (lambda net, z: one(normed(net, z)), "norm"),
     "steps": (lambda net, z: added(z[t] * net.taps[t] for t in range(STEPS)), "taps"),
     "steps in place": (lambda net, z: added_in_place([z[t] * net.W[t] for t in range(STEPS)]), "W"),
     "steps by addcmul": (chained, "W"),
@@ -112,21 +116,39 @@ def test_a_weighted_sum_is_counted(along: str) -> None:
     assert next(item for item in cost.synapses if item.name in ("w", "W")).synops == cost.spikes
 
 
-def leaky(net: Any, z: Tensor) -> Tensor:
-    state, seen = torch.zeros_like(z[0]), []
-    for spikes in z:
-        state = net.leak * state + (1 - net.leak) * spikes
-        seen.append(state)
-    return torch.stack(seen)
+def leaks(step: Callable[[Any, Tensor, Tensor], Tensor], before: Any = None) -> Callable[[Any, Tensor], Tensor]:
+    """States of all steps, each made of the one before and of spikes."""
+
+    def between(net: Any, z: Tensor) -> Tensor:
+        z = z if before is None else before(net, z)
+        state, seen = torch.zeros_like(z[0]), []
+        for spikes in z:
+            state = step(net, state, spikes)
+            seen.append(state)
+        return torch.stack(seen)
+
+    return between
+
+
+def leaks_by_one_share(net: Any, z: Tensor) -> Tensor:
+    keep = net.w.sigmoid()
+    new = 1 - keep
+    return leaks(lambda _net, state, spikes: keep * state + new * spikes)(net, z)
 
 
 GAINS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "a gain": lambda net, z: z * net.w,
     "a gain before a sum of steps": lambda net, z: (z * net.w).sum(0),
     "a gain before a residual sum": lambda net, z: z * net.w + z * net.w,
-    "a norm before a pool over steps": lambda net, z: net.norm(z.flatten(0, 1)).unflatten(0, (STEPS, -1)).mean(0),
+    "a norm before a pool over steps": lambda net, z: normed(net, z).mean(0),
     "one gain for all": lambda net, z: one(z * net.leak),
-    "a state that leaks": leaky,
+    "a leak of one learned share": leaks(lambda net, v, s: net.leak * v + (1 - net.leak) * s),
+    "a leak of shares made once": leaks_by_one_share,
+    "a leak and a gain, both learned": leaks(lambda net, v, s: net.leak * v + net.w * s),
+    "a leak by lerp": leaks(lambda net, v, s: torch.lerp(v, s, net.w)),
+    "a fixed leak behind a gain": leaks(lambda _net, v, s: 0.9 * v + s, lambda net, z: z * net.w),
+    "a learned leak behind a gain": leaks(lambda net, v, s: net.leak * v + s, lambda net, z: z * net.w),
+    "a time constant behind a norm": leaks(lambda _net, v, s: v + (s - v) / 2.0, normed),
 }
 
 

@@ -155,6 +155,10 @@ ALONG: dict[str, Callable[[Tensor], Tensor]] = {
     "one step later": lambda s: torch.cat([torch.zeros_like(s[:1]), s[:-1]]),
     "so far": lambda s: s.cumsum(0).clamp(max=1),
     "none": lambda s: (1 - s) * (1 - s),
+    "delays of each input": lambda s: torch.stack(
+        [torch.cat([torch.zeros_like(s[: i % 3 + 1, :, i]), s[: 3 - i % 3, :, i]]) for i in range(s.shape[2])], 2
+    ),
+    "a trace that is late": lambda s: torch.cat([torch.zeros_like(s[:1]), s[:-1].cumsum(0).clamp(max=1)]),
 }
 
 
@@ -183,3 +187,42 @@ def test_parts_of_all_steps_together_have_no_steps() -> None:
     spikes = next(item for item in cost.neurons if item.name == "first").spikes
     assert found.synops.mean == pytest.approx(4 * WIDE * spikes.mean)
     assert len(found.events_per_step) == 1
+
+
+@pytest.mark.parametrize("how", ["pooled", "raises", "goes on"])
+def test_parts_are_told_where_few_spikes_or_none_change_the_network(fires: None, how: str) -> None:  # noqa: F811
+    class Unlike(Loop):
+        def forward(self, x: Tensor) -> Tensor:
+            logits = []
+            for step in range(self.steps):
+                spikes = self.first(x * (0.4 + 0.2 * step))
+                if not spikes.any() and how == "raises":
+                    raise ValueError("nobody fires")
+                if not spikes.any() and how == "goes on":
+                    logits.append(x.new_zeros(len(x), 3))
+                    continue
+                if how == "pooled":
+                    spikes = spikes.repeat_interleave(64, 2).unflatten(2, (3, 64)).amax(3)
+                logits.append(self.head(self.second(self.between(self.mid, spikes)).flatten(1)))
+            return torch.stack(logits)
+
+    cost = cost_of(Unlike(BETWEEN["the first axis"], 4))
+    given = [item.mean for item in next(item for item in cost.neurons if item.name == "first").spikes_per_step]
+    assert [item.mean for item in place(cost, "mid").events_per_step] == pytest.approx(given)
+
+
+@pytest.mark.parametrize("steps", [3, 4])
+def test_parts_of_an_image_of_whole_numbers_have_no_steps(steps: int) -> None:
+    images = (IMAGES > 1.5).float()
+    found = place(cost_of(Static(INTO["the first axis"], steps), images), "into")
+    assert [item.mean for item in found.events_per_step] == pytest.approx([float(images.sum()) / len(images)])
+
+
+def test_networks_that_draw_keep_their_steps() -> None:
+    class Drawn(Layers):
+        def forward(self, x: Tensor) -> Tensor:
+            drawn = (torch.rand(4, len(x), 12) < x.flatten(1).clamp(max=1)).float()
+            return self.head(self.second(self.mid(self.first(2 * drawn) + drawn)))
+
+    found = place(cost_of(Drawn(lambda x: x)), "mid")
+    assert len(found.events_per_step) == 4

@@ -38,7 +38,7 @@ class SynapseCost:
     events
         Non-zero inputs, whatever their value.
     events_per_step
-        The same for each step; one entry if the layer sees its input once.
+        The same for each step; one entry if the layer sees its input once, or its steps are not known.
     density
         Share of inputs that are not 0.
     effective

@@ -19,6 +19,7 @@ from isofire.firing.cost.all_steps import work_on_all_steps
 from isofire.firing.cost.events import Events
 from isofire.firing.cost.meter import ALL, REAL, CostMeter, SiteCall
 from isofire.firing.cost.reuse import calls_on_noise
+from isofire.running import device_of, drawing
 
 Run = Callable[[CostMeter, Tensor], None]
 
@@ -44,7 +45,7 @@ def rows_of(model: nn.Module, inputs: Tensor, run: Run, *, frames: bool) -> Rows
         Whether the inputs hold a part for each step.
     """
     meter = CostMeter(model)
-    with meter.counting():
+    with drawing(0, device_of(model, inputs.device)), meter.counting():
         run(meter, inputs)
     rowed = {
         name: [call for image in tally.images for call in image if call.sums.shape[1] == meter.steps > 1]
@@ -58,8 +59,8 @@ def rows_of(model: nn.Module, inputs: Tensor, run: Run, *, frames: bool) -> Rows
 
 
 def _of_images(model: nn.Module, inputs: Tensor, run: Run, rowed: dict[str, list[SiteCall]]) -> dict[str, bool | None]:
-    """Places that multiply rows of a static image -> whether these are steps."""
-    asked = {name for name, calls in rowed.items() if any(map(_multiplies, calls))}
+    """Places that see rows of a static image -> whether these are steps."""
+    asked = {name for name, calls in rowed.items() if any(map(_of_image, calls))}
     alike = {name for name in asked if not any(map(_differ, rowed[name]))}
     if alike:
         # parts may be equal by chance, an image that is repeated is so whatever it holds
@@ -69,25 +70,30 @@ def _of_images(model: nn.Module, inputs: Tensor, run: Run, rowed: dict[str, list
 
 
 def _of_neurons(model: nn.Module, inputs: Tensor, run: Run, steps: int, sites: frozenset[str]) -> set[str]:
-    """Places at which spikes of one step come to several rows."""
-    found, left = set[str](), set(sites)
+    """Places whose rows are not known to be steps: spikes of one step come to several of them, or none are seen to."""
+    left, rows_seen = set(sites), set[str]()
     try:
         # behind a delay the last step's spikes come to none
-        for step in (steps - 1, 0):
-            few, many = ({} if not left else _events(model, inputs, run, steps, step, chance) for chance in (0.3, 0.9))
-            for name in left & few.keys() & many.keys():
-                rows = int((few[name] != many[name]).sum())
+        for step in dict.fromkeys(max(0, place) for place in (steps - 1, steps - 2, steps - 4, steps // 2, 0)):
+            if not left:
+                break
+            # a pool gives the same of many spikes as of all
+            runs = [_events(model, inputs, run, steps, step, chance) for chance in (0.02, 0.3, 0.9)]
+            for name in left.intersection(*runs):
+                first, *others = (came[name] for came in runs)
+                rows = int(sum(first != other for other in others).count_nonzero())
                 left = left - {name} if rows else left
-                found |= {name} if rows > 1 else set()
-    except (ModelError, RuntimeError):
-        return set()
-    return found
+                rows_seen |= {name} if rows > 1 else set()
+    except ModelError:
+        # it takes no other spikes than its own
+        pass
+    return rows_seen | left
 
 
 def _events(model: nn.Module, inputs: Tensor, run: Run, steps: int, step: int, chance: float) -> dict[str, Tensor]:
     """Place -> events that come to each of its rows, [T], where neurons fire in one step alone, each by that chance."""
     meter = _OneStep(model, step, chance)
-    with meter.counting():
+    with drawing(0, device_of(model, inputs.device)), meter.counting():
         run(meter, inputs)
     return {
         name: sum((call.sums[ALL] for image in tally.images for call in image if call.sums.shape[1] == steps),
@@ -116,8 +122,8 @@ class _OneStep(CostMeter):
         return super()._fired(name, module, adapter, output)
 
 
-def _multiplies(call: SiteCall) -> bool:
-    return call.static is not None and not call.constant and bool(call.sums[REAL].any())
+def _of_image(call: SiteCall) -> bool:
+    return call.static is not None and not call.constant and bool(call.sums[[ALL, REAL]].any())
 
 
 def _differ(call: SiteCall) -> bool:
