@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from isofire.errors import DataError, ModelError, SpecError
 from isofire.firing import FiringRecorder, SpikeCounts, compare, mean_firing_rate, spiking_layers
 from isofire.firing.cost import measure_cost
-from isofire.neurons import IF, LIF, Neuron, PerStep
+from isofire.neurons import IF, LIF, Neuron, PerStep, Repeat
 
 Spikes = Callable[..., Tensor]
 
@@ -317,3 +318,18 @@ def test_a_last_batch_of_one_that_is_squeezed_is_told() -> None:
     with pytest.raises(ModelError, match=r"got \[3, 6\] \(neuron 'neuron'\); an axis is missing, .* batch of one"):
         compare(model, model, images, batch_size=4)
     assert compare(model, model, images, batch_size=5).n_images == 5
+
+
+def test_copies_of_a_recorded_model_are_not_counted() -> None:
+    model = nn.Sequential(Repeat(3), PerStep(nn.Linear(4, 5)), LIF())
+    x = torch.rand(6, 4)
+    with FiringRecorder(model) as recorder:
+        model(x)
+        copied = copy.deepcopy(model)
+        copied(x)
+    copied(x)
+    kept = copy.deepcopy(recorder)
+    assert recorder.counts.n_images == 6
+    with recorder:
+        model(x)
+    assert (kept.counts.n_images, recorder.counts.n_images) == (6, 12)

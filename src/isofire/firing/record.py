@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,7 +28,7 @@ from isofire.batches import require_count
 from isofire.errors import DataError, ModelError, SpecError
 from isofire.firing.counts import SpikeCounts, no_counts
 from isofire.neurons.counting import add_counts, add_image_counts, zero_counts
-from isofire.running import OfOnePass, refuse_statistics_of_the_batch, require_module
+from isofire.running import refuse_statistics_of_the_batch, require_module
 
 DEFAULT_BLOCKS = 40
 DEFAULT_RUN = 25
@@ -87,7 +87,7 @@ class _Layer:
     wrong: str = ""
 
 
-class FiringRecorder(OfOnePass):
+class FiringRecorder:
     """Counts the spikes of every neuron in the forward passes made inside its context.
 
     Image `i`, counted over all forward passes, goes to block `(i // run) % blocks`: memory does not grow with the
@@ -164,9 +164,13 @@ class FiringRecorder(OfOnePass):
                 stack.callback(neuron.register_forward_hook(self._neuron_hook(name, adapter)).remove)
                 adapter.begin_counting(neuron)
                 stack.callback(adapter.end_counting, neuron)
-            stack.callback(self._model.register_forward_pre_hook(self._begin_forward).remove)
+            # copies of the model take their hooks along; a function stays itself
+            begin, end = (
+                lambda module, *_, do=do: self._of_model(module, do) for do in (self._begin_forward, self._end_forward)
+            )
+            stack.callback(self._model.register_forward_pre_hook(begin).remove)
             stack.enter_context(at_one_place(self._model, self._neurons))
-            stack.callback(self._model.register_forward_hook(self._end_forward).remove)
+            stack.callback(self._model.register_forward_hook(end).remove)
             self._open = stack.pop_all()
         return self
 
@@ -195,7 +199,11 @@ class FiringRecorder(OfOnePass):
         counts = {name: _on_cpu(layer.counts) for name, layer in self._layers.items() if layer.counts is not None}
         return SpikeCounts(counts, self._images_per_block.clone(), self._steps, self._run)
 
-    def _begin_forward(self, *_: Any) -> None:
+    def _of_model(self, module: nn.Module, do: Callable[[], None]) -> None:
+        if self._open is not None and module is self._model:
+            do()
+
+    def _begin_forward(self) -> None:
         self._check_complete()
         for name, layer in self._layers.items():
             _check_exact(name, layer)
@@ -205,7 +213,7 @@ class FiringRecorder(OfOnePass):
         self._in_forward = True
         reset_(self._model)
 
-    def _end_forward(self, *_: Any) -> None:
+    def _end_forward(self) -> None:
         if silent := [name for name, layer in self._layers.items() if layer.calls == 0]:
             raise ModelError(
                 f"every recorded neuron must be called in each forward, {silent[0]!r} was not; if the model skips it "
@@ -236,6 +244,9 @@ class FiringRecorder(OfOnePass):
 
     def _neuron_hook(self, name: str, adapter: Adapter) -> Any:
         def hook(module: Any, _inputs: Any, output: Any) -> None:
+            # a copy that the forward makes of a neuron is that neuron, one in a copy of the model is none of its
+            if self._open is None or not (self._in_forward or module is self._neurons[name][0]):
+                return
             # outside of inference mode, so that counts can be added to in any mode later
             with torch.inference_mode(False), torch.no_grad():
                 stepped = adapter.layout(module) is Layout.STEP

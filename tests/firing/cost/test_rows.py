@@ -97,6 +97,36 @@ def test_what_is_made_for_each_step_is_worked_on_at_its_step(code: str) -> None:
     assert (found.macs_once, found.macs_every_step) == (CODES[code][1] * one, 4 * one)
 
 
+HIDING: dict[str, Callable[[Tensor], Tensor]] = {
+    "nothing": lambda x: x,
+    "ReLU": torch.relu,
+    "ReLU6": nn.functional.relu6,
+    "absolute values": torch.abs,
+    "maximum pool": lambda x: nn.functional.max_pool1d(x, 2).repeat_interleave(2, -1),
+}
+
+
+@pytest.mark.parametrize("code", ["a factor of each step", "a part of each step"])
+@pytest.mark.parametrize("hiding", HIDING)
+def test_steps_are_steps_behind_what_hides_small_numbers(hiding: str, code: str) -> None:
+    """A number that was lowered to ask was cut by a ReLU: rows of steps counted T times."""
+
+    class Deep(Coded):
+        def __init__(self) -> None:
+            super().__init__(CODES[code][0])
+            self.second = nn.Linear(WIDE, WIDE)
+
+        def forward(self, x: Tensor) -> Tensor:
+            made = self.into(self.code(x.flatten(1).expand(4, -1, -1)))
+            return self.head(self.fire(self.second(HIDING[hiding](made))))
+
+    net = Deep()
+    cost = cost_of(net)
+    for name, layer in (("into", net.into), ("second", net.second)):
+        found = place(cost, name)
+        assert (found.macs_once, found.macs_every_step) == (4 * layer.weight.numel(), 4 * layer.weight.numel())
+
+
 BETWEEN: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "folded into the batch": lambda layer, x: layer(x.flatten(0, 1)).unflatten(0, x.shape[:2]),
     "the first axis": lambda layer, x: layer(x.transpose(0, 1)).transpose(0, 1),

@@ -82,9 +82,10 @@ class _Asking:
             for places in _last_places(shape):
                 high = self._onset(site, shape, places)
                 if high is not None:
-                    # a code by time has the largest numbers first, or the least
+                    # a code by time has the largest numbers first, or the least; behind a ReLU these are hidden
                     low = self._onset(site, shape, places, high=False) if high else None
-                    return bool(high and low) and min(high, low or 0) > (self._onset(site, shape, ()) or 0)
+                    first = min(high, high if low is None else low)
+                    return first > 0 and first > (self._onset(site, shape, ()) or 0)
             return False
         except (_EnoughError, ModelError):
             return None
