@@ -256,3 +256,33 @@ def test_networks_that_draw_keep_their_steps() -> None:
 
     found = place(cost_of(Drawn(lambda x: x)), "mid")
     assert len(found.events_per_step) == 4
+
+
+@pytest.mark.parametrize("images", [3, 4, 8, 9])
+@pytest.mark.parametrize("batch", [3, 4, 64])
+def test_as_many_images_as_steps_are_not_taken_for_them(images: int, batch: int) -> None:
+    """Of the first batch it was not known how many steps there are."""
+
+    class Turned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.fire, self.mid, self.second, self.head = LIF(), nn.Linear(12, WIDE), LIF(), nn.Linear(WIDE, 3)
+            self.seen = torch.empty(0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            spikes = self.fire(2 * x.flatten(1).expand(4, -1, -1).contiguous())
+            self.seen = spikes
+            return self.head(self.second(self.mid(spikes.transpose(0, 1).contiguous()).transpose(0, 1).contiguous()))
+
+    data = 3 * torch.rand(images, PARTS, 3, generator=torch.Generator().manual_seed(1))
+    net = Turned().eval()
+    with torch.no_grad():
+        net(data)
+    expected = WIDE * net.seen.sum((0, 2))
+    cost = measure_cost(net, (data, torch.arange(images) % 3), batch_size=batch)
+    found = place(cost, "mid")
+    assert found.synops.mean == pytest.approx(float(expected.mean()))
+    assert found.synops.max == float(expected.max())
+    assert found.synops.p50 in expected.tolist()
+    assert torch.tensor([item.mean for item in place(cost, "head").events_per_step]).shape == (4,)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._pytree import tree_leaves
 
 from isofire.firing.cost.call import Call
@@ -44,8 +45,8 @@ class Gains:
     """Of one forward pass: of each memory, the weights by which events in it were scaled since the last neurons."""
 
     def __init__(self) -> None:
-        # held with their tensors, since the memory of one that is gone is given to others
-        self._held: dict[int, tuple[Tensor, _Of]] = {}
+        # a memory to which a weak reference is held lends its address to no other
+        self._held: dict[int, tuple[StorageWeakRef, _Of]] = {}
 
     def clear(self) -> None:
         """A new forward pass."""
@@ -61,7 +62,8 @@ class Gains:
             if isinstance(output, Tensor) and output.layout is torch.strided:
                 # a part of a memory may be written while the rest of it stays
                 before = self._of(output) if call.func._schema.is_mutable else {}
-                self._held[storage_of(output)._cdata] = output, {**before, **gains}
+                memory = storage_of(output)
+                self._held[memory._cdata] = StorageWeakRef(memory), {**before, **gains}
 
     def added_up(
         self, call: Call, found: Events | list[Events], is_stored: Callable[[Tensor], bool]

@@ -138,12 +138,13 @@ class _Way:
 
     together: bool
     copies: int = 1
+    steps: int = 0
 
     def run(self, meter: CostMeter, inputs: Tensor, axis: int) -> None:
         """All images of a batch."""
         images = inputs.shape[axis]
         # as many images as steps would leave open which is which
-        if self.together and images > 1 and images != meter.steps:
+        if self.together and images > 1 and images != self.steps:
             meter.run(inputs, images, forward)
             return
         for place in range(images):
@@ -178,7 +179,7 @@ def _way_for(model: nn.Module, inputs: Tensor, axis: int) -> _Way:
     if agree and together.trace.uses.read_by is not None:
         # where Python reads what images made, it may decide by all of them what is done with each
         agree = _agree_on_all(model, inputs.narrow(axis, 0, images - (images == alone.steps)), axis)
-    return _Way(together=agree)
+    return _Way(together=agree, steps=alone.steps)
 
 
 def _agree_on_all(model: nn.Module, inputs: Tensor, axis: int) -> bool:
