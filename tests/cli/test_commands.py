@@ -85,6 +85,26 @@ def test_another_recipe_in_the_same_folder_is_refused_and_changes_nothing(run, t
     assert before == {name: (trained / name).read_bytes() for name in before}
 
 
+def test_a_teacher_is_followed_and_named_in_the_note(run, config, trained):
+    tiny = (
+        "--set",
+        "train.epochs=1",
+        "--set",
+        "data.train_images=16",
+        "--set",
+        "data.test_images=5",
+        "--device",
+        "cpu",
+    )
+    teacher = trained / "model.safetensors"
+    refused = run("train", "-c", config, *tiny, "-o", "untaught", "--teacher", teacher)
+    assert refused.code == 2
+    assert "no loss of the recipe compares with the teacher" in refused.err
+    result = run("train", "-c", config, *tiny, "-o", "taught", "--teacher", teacher, "--set", "train.losses.logits=1.0")
+    assert result.code == 0
+    assert load_model("taught/model.safetensors")[1]["teacher"]["name"] == str(teacher)
+
+
 def test_results_go_below_runs_unless_told(run, config, tmp_path):
     tiny = ("--set", "train.epochs=1", "--set", "data.train_images=16", "--set", "data.test_images=5")
     assert run("train", "-c", config, *tiny).code == 0

@@ -11,6 +11,7 @@ from isofire.errors import CheckpointError, SpecError
 from isofire.models import load_model, save_model
 from isofire.study import fresh_model, load_splits, train_baseline
 from isofire.training import Recipe, evaluate
+from isofire.training.resume import state_hash
 
 MODEL = {"builder": "sew_resnet8", "width": 0.25, "T": 2, "in_channels": 1}
 
@@ -133,7 +134,7 @@ def test_a_teacher_is_followed_and_recorded(splits, teacher, tmp_path):
     assert found is not None
     assert alone is not None
     _, note = load_model(tmp_path / "a" / "model.safetensors")
-    assert note["teacher"] == str(teacher)
+    assert note["teacher"] == {"name": str(teacher), "state": state_hash(load_model(teacher)[0])}
     assert load_model(tmp_path / "b" / "model.safetensors")[1].get("teacher") is None
     losses = [record.losses["logits"] for record in found.history]
     assert losses[-1] < losses[0]

@@ -238,8 +238,9 @@ class FiringRecorder:
         inside = any(isinstance(module, OverTime) for module in self._model.modules())
         if stepped and self._steps == 1 and not inside:
             raise ModelError(
-                f"neuron {stepped[0]!r} saw one step in this forward, so the loop over time must be outside of the "
-                "model, which starts at rest each time; record isofire.adapters.OverTime(model, steps) instead"
+                f"neuron {stepped[0]!r} saw one step in this forward, so the loop over time seems to be outside of the "
+                "model, which starts at rest each time; record isofire.adapters.OverTime(model, steps) instead, with "
+                "steps = 1 if that is all it runs"
             )
 
     def _neuron_hook(self, name: str, adapter: Adapter) -> Any:

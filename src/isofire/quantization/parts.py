@@ -41,11 +41,11 @@ def refuse_part(model: nn.Module) -> None:
 
 
 def require_whole(model: nn.Module) -> None:
-    """Raise ModelError for a network of which a part was quantized by a spec of its own, or that is a part of one that
-    was: in its file nothing would tell by which spec."""
-    refuse_part(model)
+    """Raise ModelError for a network of which a part was quantized by a spec of its own: in its file nothing would tell
+    by which."""
     if spec_of(model) is None and (parts := quantized_parts(model)):
         raise ModelError(
             f"its part {next(iter(parts))!r} was quantized before the rest was built around it, and no file of the "
-            "whole would tell by which spec; give that part, and build the rest around it again"
+            "whole would tell by which spec; save that part and build the rest around it again, and train the whole "
+            "without a folder for its files (out=None)"
         )

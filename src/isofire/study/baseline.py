@@ -23,6 +23,7 @@ from isofire.study.splits import AnySet, Splits
 from isofire.training import EpochRecord, Evaluation, Recipe, evaluate, train
 from isofire.training.checkpoint import load_weights
 from isofire.training.distributed import pick_device
+from isofire.training.resume import state_hash
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +137,15 @@ def train_baseline(
     found = Baseline(model.eval(), chosen.epoch, valid, test, result.history, time.perf_counter() - began)
     if out is not None:
         _keep(
-            out, found, splits, recipe, place, {"start": origin, "teacher": None if teacher is None else str(teacher)}
+            out,
+            found,
+            splits,
+            recipe,
+            place,
+            {
+                "start": origin,
+                "teacher": None if taught is None else {"name": str(teacher), "state": state_hash(taught)},
+            },
         )
     return found
 

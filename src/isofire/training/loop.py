@@ -132,7 +132,9 @@ class _Run:
         self.steps = steps_of(train_set, valid_set, recipe, group.world)
         self.model = model.to(group.device)
         for part in quantized_parts(self.model).values():
-            require_trainable(part)
+            # one that is frozen keeps its levels
+            if part is model or any(parameter.requires_grad for parameter in part.parameters()):
+                require_trainable(part)
         if out is not None:
             require_whole(self.model)
         if (spec := spec_of(self.model)) is not None:

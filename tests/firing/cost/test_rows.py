@@ -286,3 +286,22 @@ def test_as_many_images_as_steps_are_not_taken_for_them(images: int, batch: int)
     assert found.synops.max == float(expected.max())
     assert found.synops.p50 in expected.tolist()
     assert torch.tensor([item.mean for item in place(cost, "head").events_per_step]).shape == (4,)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_images_of_every_size_are_asked_about(order: int) -> None:
+    """Only the largest were: 4 parts, as many as steps, that came after 5 were read as steps."""
+
+    class Any(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.into, self.fire, self.head = nn.Linear(3, WIDE), LIF(), nn.Linear(WIDE, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            made = self.into(x.flatten(0, 1)).unflatten(0, x.shape[:2]).mean(1)
+            return self.head(self.fire(3 * made.expand(4, -1, -1).contiguous()))
+
+    batches = [(3 * torch.rand(3, parts, 3), torch.arange(3)) for parts in (5, 4)][::order]
+    found = place(measure_cost(Any().eval(), batches), "into")
+    assert (found.macs_once, found.macs_every_step) == (4.5 * 3 * WIDE, 4 * 4.5 * 3 * WIDE)

@@ -16,8 +16,9 @@ from isofire.adapters import LogitsOf
 from isofire.data import TensorSet
 from isofire.errors import ModelError
 from isofire.firing.cost import measure_cost
-from isofire.neurons import LIF, PerStep, Repeat
+from isofire.neurons import LIF, MembraneQuantizer, PerStep, Repeat
 from isofire.quantization import calibrate_, prepare
+from isofire.quantizers import Uniform
 from isofire.training import Recipe, save_weights, train
 
 SPEC = QuantSpec(
@@ -77,7 +78,7 @@ def test_whole_numbers_of_a_part_are_those_of_the_whole(read: Callable[[nn.Modul
 
 def test_no_file_is_written_that_would_lose_the_spec(tmp_path: Path) -> None:
     network = quantized()
-    with pytest.raises(ModelError, match=r"its part '1' was quantized before the rest .* give that part"):
+    with pytest.raises(ModelError, match=r"its part '1' was quantized before the rest .* save that part"):
         save_weights(tmp_path / "whole.safetensors", nn.Sequential(nn.Identity(), network))
     assert not list(tmp_path.iterdir())
     save_weights(tmp_path / "part.safetensors", network)
@@ -98,6 +99,22 @@ def test_converted_weights_are_not_trained_in_a_wrapper(around: Callable[[Any], 
             out=tmp_path / "run",
         )
     train(nn.Sequential(nn.Identity(), prepared), SET, None, Recipe(epochs=1, lr=0.01, batch_size=4))
+
+
+def test_a_head_is_trained_on_a_frozen_converted_network() -> None:
+    backbone = quantized()
+    for parameter in backbone.parameters():
+        parameter.requires_grad_(False)
+    before = [item.clone() for item in backbone.parameters()]
+    model = nn.Sequential(backbone, PerStep(nn.Linear(3, 3)))
+    train(model, SET, None, Recipe(epochs=1, lr=0.01, batch_size=4))
+    assert all(torch.equal(a, b) for a, b in zip(before, backbone.parameters(), strict=True))
+
+
+def test_membranes_quantized_by_hand_are_saved(tmp_path: Path) -> None:
+    network = nn.Sequential(Repeat(4), PerStep(nn.Linear(6, 8)), LIF(), PerStep(nn.Linear(8, 3)))
+    network[2].membrane = MembraneQuantizer(Uniform(4, range=(-2.0, 2.0)), "pre_fire")
+    assert save_weights(tmp_path / "hand.safetensors", network).exists()
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -85,7 +85,7 @@ class Gains:
         """Of each tensor that is given, or of each that an operation adds up."""
         given = [x for x in call.tensors() if call.depends(x)]
         # what is written in place is given as it was, in a memory of its own
-        first = call.args[0] if call.func._schema.is_mutable else None
+        first = call.args[0] if _writes_first(call) else None
         found = [self._of(call.output if x is first else x) for x in given]
         places = _FACTORS.get(call.name, ()) if any(call.events(x).count is not None for x in given) else ()
         own = {_part(x): _Gain(x) for x in (call.args[place] for place in places if place < len(call.args))
@@ -99,6 +99,12 @@ class Gains:
 
     def _of(self, x: Tensor) -> _Of:
         return self._held[storage_of(x)._cdata][1] if storage_of(x)._cdata in self._held else {}
+
+
+def _writes_first(call: Call) -> bool:
+    """In place, and not into a tensor given as `out`."""
+    alias = call.func._schema.arguments[0].alias_info if call.func._schema.is_mutable else None
+    return alias is not None and alias.is_write
 
 
 def _together(gains: Sequence[_Of]) -> dict[_Part, _Gain]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from isofire.adapters import axis_by, input_axis
 from isofire.batches import Data, read_batches
-from isofire.errors import ModelError
 from isofire.firing.cost.all_steps import work_on_all_steps, worked_on_again
 from isofire.firing.cost.frames import calls_are_steps, holds_steps
 from isofire.firing.cost.left_out import LeftOut, left_out, strangers
@@ -25,20 +24,19 @@ from isofire.firing.cost.meter import (
     INPUTS,
     NONZERO,
     CostMeter,
-    SiteCall,
     SiteTally,
     SpikeTally,
 )
 from isofire.firing.cost.percentiles import Percentiles
 from isofire.firing.cost.report import Cost, NeuronCost, SynapseCost
 from isofire.firing.cost.reuse import Image, Slot, calls_on_noise, comes_again, is_told, same_inputs
-from isofire.firing.cost.rows import Rows, rows_of
+from isofire.firing.cost.rows import rows_of
 from isofire.firing.cost.summed import Summed, is_lone, summed
 from isofire.firing.cost.synops_per_spike import few_of
-from isofire.firing.record import spiking_adapters
+from isofire.firing.cost.together import Together, together_for
 from isofire.firing.repeat import tell_unlike
-from isofire.running import device_of, evaluating, forward, require_numbers
-from isofire.telling import Most, pick
+from isofire.running import device_of, evaluating, require_numbers
+from isofire.telling import Most
 
 _TOGETHER = 32
 """Images a batch; more do not make it faster."""
@@ -72,24 +70,28 @@ def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None,
     require_numbers(model)
     device = device_of(model)
     with evaluating(model):
-        meter, most = CostMeter(model), Most()
-        axis, few, frames, way, rows = 0, torch.empty(0), False, _Way(together=False), Rows()
+        meter, most, shapes, unknown = CostMeter(model), Most(), set[tuple[int, ...]](), set[str]()
+        axis, few, frames, way = 0, torch.empty(0), False, Together(together=False)
         for inputs, labels in read_batches(data, min(batch_size, _TOGETHER), max_images, axis_by(model)):
             axis, given = input_axis(model, inputs, len(labels)), inputs.to(device)
             if most.grows(inputs, axis):
                 tell_unlike(model, inputs, len(labels))
                 few = few_of(model, inputs, len(labels))[0]
-                frames, way = axis == 1 or holds_steps(model, few, axis), _way_for(model, given, axis)
-                rows = rows_of(model, few, partial(way.run, axis=axis), frames=frames)
+                frames, way = axis == 1 or holds_steps(model, few, axis), together_for(model, given, axis)
+            if (shape := tuple(inputs.movedim(axis, 0).shape[1:])) not in shapes:
+                shapes.add(shape)
+                some = few_of(model, inputs, len(labels))[0]
+                rows = rows_of(model, some, partial(way.run, axis=axis), frames=frames)
                 meter.parts |= rows.parts
-                # whose parts they are is not told by their number
-                way = replace(way, together=way.together and not rows.parts)
+                unknown |= rows.unknown
+            # whose parts they are is not told by their number
+            way = replace(way, together=way.together and not meter.parts)
             with meter.counting():
                 way.run(meter, given, axis)
         same, by_numbers = ({}, []) if frames else _same(model, meter, few, partial(way.run, axis=axis))
         parts = {} if frames else _parts(model, meter, few, same)
         at_once = {} if frames else work_on_all_steps(model, few, worked_on_again(meter, parts))
-    return _cost(model, meter, frames, same, parts, by_numbers, at_once, rows)
+    return _cost(model, meter, frames, same, parts, by_numbers, at_once, unknown)
 
 
 def _same(
@@ -128,92 +130,6 @@ def _parts(
     return found
 
 
-@dataclass(frozen=True)
-class _Way:
-    """How images go through the network: in batches, one by one, or one by one in a batch of repetitions.
-
-    In a batch, what belongs to which image has to be told from the axes of what arrives at each place. That is trusted
-    where it gives for a few images what each gives alone.
-    """
-
-    together: bool
-    copies: int = 1
-    steps: int = 0
-
-    def run(self, meter: CostMeter, inputs: Tensor, axis: int) -> None:
-        """All images of a batch."""
-        images = inputs.shape[axis]
-        # as many images as steps would leave open which is which
-        if self.together and images > 1 and images != self.steps:
-            meter.run(inputs, images, forward)
-            return
-        for place in range(images):
-            image = inputs.narrow(axis, place, 1).repeat_interleave(self.copies, axis)
-            meter.run(image, self.copies, forward, alike=True)
-
-
-def _way_for(model: nn.Module, inputs: Tensor, axis: int) -> _Way:
-    images, chosen = inputs.shape[axis], pick(inputs, axis, 3)
-    sizes = {size for neuron, adapter in spiking_adapters(model).values() if (size := adapter.batch_size(neuron))}
-    if sizes:
-        return _Way(together=False, copies=max(sizes))
-    alone = CostMeter(model)
-    try:
-        with alone.counting():
-            _Way(together=False).run(alone, chosen.narrow(axis, 0, min(2, images)), axis)
-    except ModelError:
-        if images == 1:
-            raise
-        return _Way(together=False, copies=images)
-    few = next((n for n in (2, 3) if n != alone.steps), 2)
-    if images < few:
-        return _Way(together=False)
-    together = CostMeter(model)
-    try:
-        with together.counting():
-            together.run(chosen.narrow(axis, 0, few), few, forward)
-    except ModelError:
-        return _Way(together=False)
-    # equal sums of few images can be chance where rows are guessed to be images
-    agree = not together.unsure and _agree(alone, together)
-    if agree and together.trace.uses.read_by is not None:
-        # where Python reads what images made, it may decide by all of them what is done with each
-        agree = _agree_on_all(model, inputs.narrow(axis, 0, images - (images == alone.steps)), axis)
-    return _Way(together=agree, steps=alone.steps)
-
-
-def _agree_on_all(model: nn.Module, inputs: Tensor, axis: int) -> bool:
-    """Whether each image of a batch costs the same alone."""
-    alone, together = CostMeter(model), CostMeter(model)
-    try:
-        with alone.counting():
-            _Way(together=False).run(alone, inputs, axis)
-        with together.counting():
-            together.run(inputs, inputs.shape[axis], forward)
-    except ModelError:
-        return False
-    return alone.sites.keys() == together.sites.keys() and all(
-        len(one) == len(other) and all(map(_equal, one, other))
-        for name, tally in alone.sites.items()
-        for one, other in zip(tally.images, together.sites[name].images, strict=True)
-    )
-
-
-def _agree(alone: CostMeter, together: CostMeter) -> bool:
-    """Whether two images cost the same alone and in a batch, in every place."""
-    if list(alone.sites) != list(together.sites):
-        return False
-    for name, tally in alone.sites.items():
-        for one, other in zip(tally.images, together.sites[name].images, strict=False):
-            if len(one) != len(other) or not all(_equal(a, b) for a, b in zip(one, other, strict=True)):
-                return False
-    return True
-
-
-def _equal(a: SiteCall, b: SiteCall) -> bool:
-    return a.sums.shape == b.sums.shape and torch.allclose(a.sums, b.sums, rtol=1e-9)
-
-
 def _cost(
     model: nn.Module,
     meter: CostMeter,
@@ -222,7 +138,7 @@ def _cost(
     parts: Mapping[str, bool | None],
     by_numbers: Sequence[str],
     at_once: Mapping[str, bool | None],
-    rows: Rows,
+    unknown: Collection[str],
 ) -> Cost:
     neurons = {name: tally.neurons for name, tally in meter.spikes.items()}
     found = {
@@ -239,7 +155,7 @@ def _cost(
     }
     unsure = [(name, "its calls may be steps or parts of the image") for name, known in parts.items() if known is None]
     unsure += [(name, _NOT_ASKED) for name, known in at_once.items() if known is None]
-    unsure += [(name, "its rows, as many as steps, may be steps or parts of the image") for name in rows.unknown]
+    unsure += [(name, "its rows, as many as steps, may be steps or parts of the image") for name in sorted(unknown)]
     equal = "which of its inputs come again is told by equal numbers alone"
     images = len(next(iter(meter.spikes.values())).totals)
     synops = sum((item.sums[:, ALL] for item in found.values()), np.zeros(images))

@@ -107,7 +107,7 @@ class CostMeter(OfOnePass):
         self._batch_first = batch_first(model)
         self._together = 1
         self._calls: list[tuple[Contact, Tensor, list[int] | None]] = []
-        self._fans: dict[tuple[Any, ...], Tensor] = {}
+        self._fans: dict[tuple[Any, ...], tuple[bytes, Tensor]] = {}
         self._contents = Contents()
 
     @contextmanager
@@ -241,7 +241,9 @@ class CostMeter(OfOnePass):
             self.trace.pause(False)
             return
         x = x.detach()
-        every, real = self._fan(arrival, "all"), self._fan(arrival, "nonzero")
+        assert arrival.weight is not None
+        held = self._contents.of(arrival.weight) if self.trace.is_stored(arrival.weight) else None
+        every, real = self._fan(arrival, "all", held), self._fan(arrival, "nonzero", held)
         rows = _rows(x, arrival.axis)
         active = (rows != 0).double()
         events = contact.events.count
@@ -265,42 +267,41 @@ class CostMeter(OfOnePass):
         if counts is not None and bool(counts.isinf().any()):
             # beside spikes, those of its numbers that come from the image alone
             others = ~counts.isinf()
-            keys = None if bool(counts.isnan().any()) else self._keys(arrival, rows.masked_fill(others, 0))
+            keys = None if bool(counts.isnan().any()) else self._keys(arrival, rows.masked_fill(others, 0), held)
         elif contact.source == Source.INPUT:
-            keys = self._keys(arrival, rows)
+            keys = self._keys(arrival, rows, held)
         self._calls.append((contact, summed, keys))
         self.trace.pause(False)
 
-    def _keys(self, arrival: Arrival, rows: Tensor) -> list[int]:
+    def _keys(self, arrival: Arrival, rows: Tensor, held: bytes | None) -> list[int]:
         """Of each row, of what is done with it: with which weights, and how."""
         assert arrival.weight is not None
         assert arrival.x is not None
         weight = arrival.weight.detach()
         place = weight.untyped_storage()._cdata, weight.storage_offset(), weight.stride()
         # what is made, or written, may be made otherwise at each step
-        held = (place, self._contents.of(weight)) if self.trace.is_stored(weight) else content(weight)
+        weights = content(weight) if held is None else (place, held)
         shape = (*arrival.x.shape[: arrival.axis], *arrival.x.shape[arrival.axis + 1 :])
-        work = hash((held, weight.shape, arrival.options, shape))
+        work = hash((weights, weight.shape, arrival.options, shape))
         # -0 is 0
         return [hash((work, content(row))) for row in rows + 0]
 
-    def _fan(self, arrival: Arrival, which: Which) -> Tensor:
+    def _fan(self, arrival: Arrival, which: Which, held: bytes | None) -> Tensor:
         weight, x = arrival.weight, arrival.x
         assert weight is not None
         assert x is not None
-        kept = self.trace.is_stored(weight)
-        # what is written into them may be 0 where they were not
-        held = self._contents.of(weight) if kept else b""
-        place = weight.untyped_storage()._cdata, weight.storage_offset(), held
+        place = weight.untyped_storage()._cdata, weight.storage_offset()
         key = (which, place, tuple(weight.shape), weight.stride(), tuple(x.shape), arrival.axis, arrival.options)
-        if kept and key in self._fans:
-            return self._fans[key]
+        # what is written into weights may be 0 where they were not
+        before, found = self._fans.get(key, (None, None))
+        if held is not None and before == held and found is not None:
+            return found
         fan = arrival.fan_out(which).to(x.device).expand(x.shape)
         # as a rule all rows have the same
         same = x.ndim == 1 or fan.stride(arrival.axis) == 0 or x.shape[arrival.axis] == 1
         found = _rows(fan, arrival.axis)[:1].flatten() if same else _rows(fan, arrival.axis)
-        if kept:
-            self._fans[key] = found
+        if held is not None:
+            self._fans[key] = held, found
         return found
 
     def _settled(
