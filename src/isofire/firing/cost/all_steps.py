@@ -39,9 +39,11 @@ def worked_on_again(meter: CostMeter, parts: Mapping[str, bool | None]) -> list[
     return [name for name, tally in meter.sites.items() if any(by_each(name, image) for image in tally.images)]
 
 
-def work_on_all_steps(model: nn.Module, inputs: Tensor, sites: Collection[str]) -> dict[str, bool | None]:
+def work_on_all_steps(
+    model: nn.Module, inputs: Tensor, sites: Collection[str], most: int = _MOST
+) -> dict[str, bool | None]:
     """Those of some places -> whether a part of what it gives reaches neurons later than the rest does; None where that
-    is not known, since the network has run `_MOST` times or refuses the changed number.
+    is not known, since the network has run `most` times or refuses the changed number.
 
     Told by changing one number of it, the last of an image: what is repeated for every step is changed in the first.
     Not asked are places that reach only neurons that are given the same at every step, and places behind which there
@@ -53,6 +55,8 @@ def work_on_all_steps(model: nn.Module, inputs: Tensor, sites: Collection[str]) 
         A few static images, as the model takes them.
     sites
         Places that see something of the image, all at once.
+    most
+        Runs of the network.
     """
     if not sites:
         return {}
@@ -60,7 +64,7 @@ def work_on_all_steps(model: nn.Module, inputs: Tensor, sites: Collection[str]) 
     with routes.noting():
         before = _currents(model, inputs, routes.pass_by, routes)
     alike = {name for name, given in before.items() if len(given) > 1 == len(set(given)) and name in routes.varied}
-    asking = _Asking(model, inputs, before)
+    asking = _Asking(model, inputs, before, most)
     found: dict[str, bool | None] = {}
     # what comes behind a place first
     for site in (site for site in reversed(routes.shapes) if site in sites):
@@ -73,8 +77,8 @@ def work_on_all_steps(model: nn.Module, inputs: Tensor, sites: Collection[str]) 
 class _Asking:
     """Runs the network with one place changed, a few times in all."""
 
-    def __init__(self, model: nn.Module, inputs: Tensor, before: Currents) -> None:
-        self._model, self._inputs, self._before, self._left = model, inputs, before, _MOST - 1
+    def __init__(self, model: nn.Module, inputs: Tensor, before: Currents, most: int) -> None:
+        self._model, self._inputs, self._before, self._left = model, inputs, before, most - 1
 
     def reaches_later(self, site: str, shape: torch.Size) -> bool | None:
         """Whether a part of what it gives does so; None where that takes too many runs or is refused."""

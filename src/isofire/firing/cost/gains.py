@@ -77,7 +77,7 @@ class Gains:
         if not given or any(call.events(x).count is None for x in given):
             return ()
         gains = self._of_each(call)
-        if call.name in SUMS_OF_TWO and (len(gains) != 2 or not _by_parts(*gains, is_stored)):
+        if call.name in SUMS_OF_TWO and (len(gains) != 2 or not _by_parts(gains[0], gains[1], is_stored)):
             return ()
         return [gain.weight for item in gains for gain in item.values()]
 

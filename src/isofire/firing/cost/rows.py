@@ -22,6 +22,8 @@ from isofire.firing.cost.reuse import calls_on_noise
 from isofire.running import device_of, drawing
 
 Run = Callable[[CostMeter, Tensor], None]
+_MOST = 60
+"""Runs for layers on what differs from step to step without spikes: three a layer."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def _of_images(model: nn.Module, inputs: Tensor, run: Run, rowed: dict[str, list
         # parts may be equal by chance, an image that is repeated is so whatever it holds
         noise = calls_on_noise(model, inputs, run, False) or calls_on_noise(model, inputs, run, True)
         alike = {name for name in alike if not any(_differ(call) for image in noise.get(name, ()) for call in image)}
-    return work_on_all_steps(model, inputs, asked - alike)
+    return work_on_all_steps(model, inputs, asked - alike, _MOST)
 
 
 def _of_neurons(model: nn.Module, inputs: Tensor, run: Run, steps: int, sites: frozenset[str]) -> set[str]:
@@ -81,7 +83,7 @@ def _of_neurons(model: nn.Module, inputs: Tensor, run: Run, steps: int, sites: f
             runs = [_events(model, inputs, run, steps, step, chance) for chance in (0.02, 0.3, 0.9)]
             for name in left.intersection(*runs):
                 first, *others = (came[name] for came in runs)
-                rows = int(sum(first != other for other in others).count_nonzero())
+                rows = int(torch.stack([first != other for other in others]).any(0).sum())
                 left = left - {name} if rows else left
                 rows_seen |= {name} if rows > 1 else set()
     except ModelError:
