@@ -154,3 +154,45 @@ def test_a_forward_may_copy_what_it_uses(what: str) -> None:
     assert found.synops == expected.synops
     assert found.spikes == expected.spikes
     assert isofire.compare(net, net, IMAGES).agreement == 1.0
+
+
+COMPLEX: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], int]] = {
+    "plain": (lambda s, w: (s.to(w.dtype) @ w).real, 2),
+    "conjugated": (lambda s, w: (s.to(w.dtype) @ w.conj()).real, 2),
+    "its imaginary part": (lambda s, w: s @ w.imag, 1),
+    "that of its conjugate": (lambda s, w: s @ w.conj().imag, 1),
+}
+
+
+@pytest.mark.parametrize("how", COMPLEX)
+def test_complex_weights_in_torchs_lazy_forms(how: str) -> None:
+    join, products = COMPLEX[how]
+
+    class Complex(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.fire, self.head = LIF(), nn.Linear(5, 3)
+            self.weight = nn.Parameter(torch.randn(F * F, 5, dtype=torch.complex64))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(join(self.fire(x.expand(STEPS, -1, -1).contiguous()), self.weight).contiguous())
+
+    cost = measured(Complex())
+    found = cost.synapses[0]
+    assert found.synops_nonzero.mean == found.synops.mean == pytest.approx(products * 5 * cost.spikes.mean)
+
+
+def test_weights_scaled_by_one_number_of_the_image() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.fire, self.mid, self.second, self.head = LIF(), nn.Linear(F * F, 6), LIF(), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            spikes = self.fire(x.expand(STEPS, -1, -1).contiguous())
+            return self.head(self.second(spikes @ (self.mid.weight * spikes[:, :1].mean()).T))
+
+    cost = measured(Scaled())
+    assert {item.name for item in cost.synapses} >= {"(activations)", "head"}

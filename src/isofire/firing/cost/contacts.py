@@ -68,7 +68,7 @@ class Arrival:
         """Synapses of each element, float64; a complex weight is two."""
         assert self.weight is not None
         assert self.fan is not None
-        weight, which = self.weight.detach(), "nonzero" if self.sparse else which
+        weight, which = self.weight.detach().resolve_conj().resolve_neg(), "nonzero" if self.sparse else which
         if weight.is_complex() and not bool(weight.imag.any()):
             weight = weight.real
         if not weight.is_complex():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 def content(x: Tensor) -> bytes:
     """Its numbers, bit by bit."""
-    return x.detach().contiguous().flatten().view(torch.uint8).cpu().numpy().tobytes()
+    return x.detach().resolve_conj().resolve_neg().contiguous().flatten().view(torch.uint8).cpu().numpy().tobytes()
 
 
 class Contents:
@@ -21,7 +21,7 @@ class Contents:
 
     def of(self, weight: Tensor) -> bytes:
         """Equal for equal numbers in the same place."""
-        weight = weight.detach()
+        weight = weight.detach().resolve_conj().resolve_neg()
         place = weight.untyped_storage()._cdata, weight.storage_offset(), weight.shape, weight.stride(), weight.dtype
         known = self._last.get(place)
         # a comparison takes a fraction of what a digest does

@@ -240,7 +240,7 @@ class CostMeter(OfOnePass):
             self._calls.append((contact, sums, None))
             self.trace.pause(False)
             return
-        x = x.detach()
+        x = x.detach().resolve_conj().resolve_neg()
         assert arrival.weight is not None
         held = self._contents.of(arrival.weight) if self.trace.is_stored(arrival.weight) else None
         every, real = self._fan(arrival, "all", held), self._fan(arrival, "nonzero", held)
@@ -298,7 +298,7 @@ class CostMeter(OfOnePass):
             return found
         fan = arrival.fan_out(which).to(x.device).expand(x.shape)
         # as a rule all rows have the same
-        same = x.ndim == 1 or fan.stride(arrival.axis) == 0 or x.shape[arrival.axis] == 1
+        same = x.ndim < 2 or fan.stride(arrival.axis) == 0 or x.shape[arrival.axis] == 1
         found = _rows(fan, arrival.axis)[:1].flatten() if same else _rows(fan, arrival.axis)
         if held is not None:
             self._fans[key] = held, found
@@ -358,7 +358,7 @@ class CostMeter(OfOnePass):
 
 def _rows(x: Tensor, axis: int) -> Tensor:
     """[rows, inputs of one]."""
-    return x.movedim(axis, 0).flatten(1) if x.ndim > 1 else x.unsqueeze(0)
+    return x.movedim(axis, 0).flatten(1) if x.ndim > 1 else x.reshape(1, -1)
 
 
 def _times(rows: Tensor, fan: Tensor) -> Tensor:
