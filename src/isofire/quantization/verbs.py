@@ -104,7 +104,7 @@ def calibrate_(
     """
     spec = spec_of(model)
     if spec is None:
-        raise ModelError("calibrate needs a prepared model; call prepare(model, spec) first")
+        raise _unprepared(model, "calibrate", "call prepare(model, spec) first")
     plan = make_plan(model, spec)
     require_data(model, spec, plan, data)
     require_full_precision(model, spec, plan)
@@ -132,11 +132,19 @@ def convert_(model: nn.Module) -> nn.Module:
     return _convert_(model, tried=False)
 
 
+def _unprepared(model: nn.Module, verb: str, cure: str) -> ModelError:
+    """Of a model without a spec, or with one of a part alone."""
+    part = next((name for name, module in model.named_modules() if spec_of(module) is not None), None)
+    if part is not None:
+        cure = f"its part {part!r} is one: {verb}_(model.get_submodule({part!r}))"
+    return ModelError(f"{verb} needs a prepared model; {cure}")
+
+
 def _convert_(model: nn.Module, *, tried: bool) -> nn.Module:
     """`tried`: the quantizers have been tried on these very weights."""
     spec = spec_of(model)
     if spec is None:
-        raise ModelError("convert needs a prepared model; call prepare(model, spec) and calibrate first")
+        raise _unprepared(model, "convert", "call prepare(model, spec) and calibrate first")
     with evaluating(model):
         plan = make_plan(model, spec)
         weights, biases = _weights_to_write(model, plan, tried), _biases_to_write(model)

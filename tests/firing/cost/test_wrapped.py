@@ -17,7 +17,7 @@ from isofire.data import TensorSet
 from isofire.errors import ModelError
 from isofire.firing.cost import measure_cost
 from isofire.neurons import LIF, MembraneQuantizer, PerStep, Repeat
-from isofire.quantization import calibrate_, prepare
+from isofire.quantization import calibrate_, convert_, prepare
 from isofire.quantizers import Uniform
 from isofire.training import Recipe, save_weights, train
 
@@ -141,3 +141,18 @@ def test_images_of_rows_that_stand_behind_others_are_told_apart(seed: int) -> No
     )
     assert (found.mean, found.max) == (float(right.mean()), float(right.max()))
     assert found.p50 == float(right.sort().values[4])
+
+
+def test_what_a_part_is_to_be_done_to_is_told_with_its_name() -> None:
+    inner = nn.Sequential(Repeat(4), PerStep(nn.Linear(6, 8)), LIF(), PerStep(nn.Linear(8, 3)))
+    whole = nn.Sequential(nn.Identity(), prepare(inner, SPEC))
+    for verb in (lambda net: calibrate_(net, X), isofire.convert):
+        with pytest.raises(
+            ModelError, match=r"its part '1' is one: (calibrate|convert)_\(model\.get_submodule\('1'\)\)"
+        ):
+            verb(whole)
+    calibrate_(whole.get_submodule("1"), X)
+    convert_(whole.get_submodule("1"))
+    assert len(isofire.integer_weights(whole)) == 2
+    with pytest.raises(ModelError, match=r"call prepare\(model, spec\)"):
+        isofire.convert(nn.Sequential(nn.Linear(2, 2)))
