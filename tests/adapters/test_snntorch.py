@@ -11,6 +11,8 @@ from torch import nn
 from isofire import QuantSpec
 from isofire.adapters import adapter_of
 from isofire.errors import ModelError, SpecError
+from isofire.firing import compare
+from isofire.firing.cost import measure_cost
 from isofire.neurons import MembraneQuantizer
 from isofire.quantization import prepare_
 from isofire.quantizers import MEMBRANES, NeuronFacts
@@ -83,7 +85,7 @@ def test_a_network_with_squat_is_one_with_state_quant() -> None:
 class Looped(nn.Module):
     """Steps of a network of snnTorch's, and what it makes of the spikes of all."""
 
-    def __init__(self, steps: int, classes: int, give: Any, factor: float = 1.0) -> None:
+    def __init__(self, steps: int, classes: int, give: Any, factor: Any = 1.0) -> None:
         super().__init__()
         torch.manual_seed(3)
         self.fc1, self.head, self.steps, self.give = nn.Linear(6, 9), nn.Linear(9, classes), steps, give
@@ -122,3 +124,36 @@ def test_what_a_network_returns_is_told_by_its_steps(classes: int, factor: float
     assert evaluate(net, (IMAGES, labels)).accuracy == pytest.approx(expected)
     listed = Looped(5, classes, lambda net, spikes: [net.head(fired) for fired in spikes], factor)
     assert evaluate(listed, (IMAGES, labels)).accuracy == pytest.approx(expected)
+
+
+HEIGHTS = {
+    "of real numbers, below 1": torch.linspace(0.2, 0.9, 9),
+    "of real numbers": torch.linspace(0.54, 1.49, 9),
+    "far apart": torch.tensor([0.7, 2.3, 0.7, 2.3, 0.7, 2.3, 0.7, 2.3, 0.7]),
+    "whole": torch.tensor([1.0, 2, 3, 1, 2, 3, 1, 2, 3]),
+    "whole but for one": torch.tensor([1.0, 2, 3, 1, 2, 3, 1, 2, 0.5]),
+}
+
+
+@pytest.mark.parametrize("name", HEIGHTS)
+def test_neurons_of_a_layer_have_heights_of_their_own(name: str) -> None:
+    """All were taken for the first one's: a spike of twice its height was two events."""
+    heights = HEIGHTS[name]
+
+    def steps(net: Looped, spikes: list[torch.Tensor]) -> torch.Tensor:
+        net.seen = torch.stack(spikes)
+        return torch.stack([net.head(fired) for fired in spikes])
+
+    net = Looped(5, 3, steps, heights)
+    with torch.no_grad():
+        net(IMAGES)
+    fired = (net.seen != 0).double().sum((0, 1)) / len(IMAGES)
+    # a whole number v is v events (docs/cost.md), where all of a layer are
+    events = fired * heights.double() if bool((heights == heights.round()).all()) else fired
+    cost = measure_cost(net.eval(), (IMAGES, torch.arange(16) % 3))
+    assert cost.spikes.mean == pytest.approx(float(fired.sum()))
+    assert cost.synops.mean == pytest.approx(3 * float(events.sum()))
+    drift = compare(net, net, (IMAGES, torch.arange(16) % 3)).synops
+    assert drift is not None
+    assert not drift.left_out
+    assert sum(layer.baseline for layer in drift.layers.values()) == pytest.approx(3 * float(events.sum()))

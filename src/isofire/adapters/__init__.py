@@ -7,7 +7,7 @@ from isofire.adapters.charge import Charge, charge_of
 from isofire.adapters.compiled import has_compiled, original, original_name, refuse_compiled, uncompiled
 from isofire.adapters.copies import copy_of, require_kept
 from isofire.adapters.framework import Framework, register_framework
-from isofire.adapters.in_values import height_of, step_of_each
+from isofire.adapters.in_values import heights_of, in_order, step_of_each
 from isofire.adapters.keepers import find_keepers, states_after
 from isofire.adapters.logits_of import LogitsOf
 from isofire.adapters.one_place import at_one_place
@@ -52,7 +52,8 @@ __all__ = [
     "from_rest",
     "has_compiled",
     "heard",
-    "height_of",
+    "heights_of",
+    "in_order",
     "input_axis",
     "is_integer",
     "no_neurons",

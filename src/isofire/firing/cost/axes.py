@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+import torch
 from torch import Tensor
 
 from isofire.firing.cost.forms import Form, Forms
@@ -65,3 +66,16 @@ def keyed(forms: Forms, part: Hashable) -> Forms:
     """Where a layer comes by several factors, those of a part, or in another order."""
     several = differing(forms)
     return {layer: Form((form.factor, part), form.terms) if layer in several else form for layer, form in forms.items()}
+
+
+def differs(factor: Tensor) -> Axes:
+    """Axes along which a tensor of factors differs; where it is 0 nothing comes."""
+    shown = factor.detach()
+    if not bool(shown.any()):
+        return frozenset()
+    shown = torch.where(shown == 0, shown[shown != 0][0], shown)
+    return frozenset(
+        axis
+        for axis in range(-shown.ndim, 0)
+        if shown.shape[axis] > 1 and not torch.equal(shown, shown.narrow(axis, 0, 1).expand_as(shown))
+    )

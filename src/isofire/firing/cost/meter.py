@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter, Layout, batch_first, find_keepers, height_of, states_after
+from isofire.adapters import Adapter, Layout, batch_first, find_keepers, heights_of, states_after
 from isofire.errors import ModelError
+from isofire.firing.cost.axes import differs
 from isofire.firing.cost.contacts import Arrival, Contact, Which, without_sums_of_more
 from isofire.firing.cost.contents import Contents, content
 from isofire.firing.cost.events import Events, Source, is_whole
-from isofire.firing.cost.forms import Form
+from isofire.firing.cost.forms import Form, key_of
 from isofire.firing.cost.made_weights import MadeWeights
 from isofire.firing.cost.numbers import numbers_in
 from isofire.firing.cost.trace import Trace
@@ -222,12 +223,13 @@ class CostMeter(OfOnePass):
         tally.calls.append(spikes.abs().flatten(2).sum(2, dtype=torch.float64).cpu())
         values = output[0] if isinstance(output, tuple) else output
         values = values.detach().double()
+        heights = heights_of(module, adapter, values)
+        # a layer's heights are its factor, along the axes on which they differ
+        forms, axes = {name: Form(key_of(heights))}, differs(heights)
         if is_whole(values):
-            graded = bool((values > 1).any())
-            return Events(values, True, forms={name: Form(height_of(module, adapter, values) if graded else 1.0)})
+            return Events(values, True, forms=forms if bool((values > 1).any()) else {name: Form(1.0)}, axes=axes)
         # spikes of a height that is no whole number are one event each
-        height = height_of(module, adapter, values)
-        return Events((values / height).round().abs(), forms={name: Form(height)})
+        return Events((values / heights).round().abs(), forms=forms, axes=axes)
 
     def _contact(self, contact: Contact) -> None:
         self.trace.pause(True)

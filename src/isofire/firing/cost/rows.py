@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter, Layout, height_of, step_of_each
+from isofire.adapters import Adapter, Layout, heights_of, step_of_each
 from isofire.errors import ModelError
 from isofire.firing.cost.all_steps import work_on_all_steps
 from isofire.firing.cost.events import Events
@@ -120,7 +120,7 @@ class _OneStep(CostMeter):
         else:
             spikes &= step_of_each(module, adapter, values) == self._step
         with torch.no_grad():
-            values.copy_(spikes * height_of(module, adapter, values))
+            values.copy_(spikes * heights_of(module, adapter, values))
         return super()._fired(name, module, adapter, output)
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter, batch_first, find_keepers, height_of, input_axis, refuse_integers
+from isofire.adapters import Adapter, batch_first, find_keepers, heights_of, in_order, input_axis, refuse_integers
 from isofire.errors import ModelError
+from isofire.firing.cost.axes import differs
 from isofire.firing.cost.contacts import Contact, without_sums_of_more
 from isofire.firing.cost.events import Events, Source
-from isofire.firing.cost.forms import Form
+from isofire.firing.cost.forms import Form, key_of
 from isofire.firing.cost.left_out import LeftOut, left_out, strangers
 from isofire.firing.cost.trace import RECURRENCE, Trace
 from isofire.running import device_of, evaluating, forward
@@ -140,7 +141,7 @@ class _Probe:
     def __init__(self, model: nn.Module) -> None:
         self.trace = Trace(model, self._contact, self._fired)
         self.model = model
-        self.leaves: dict[str, list[tuple[Tensor, float]]] = {name: [] for name in self.trace.neurons}
+        self.leaves: dict[str, list[Tensor]] = {name: [] for name in self.trace.neurons}
         self.totals: dict[str, Tensor] = {}
         self.synapses: dict[str, float] = {}
         self.input_synapses: dict[str, float] = {}
@@ -176,26 +177,20 @@ class _Probe:
     def _sizes(self) -> list[tuple[int, int]]:
         """Steps and images of each call of the first neuron."""
         (module, adapter), kept = next(zip(self.trace.neurons.values(), self.leaves.values(), strict=True))
-        return [tuple(adapter.spikes(module, leaf.detach()).shape[:2]) for leaf, _ in kept]
+        return [tuple(adapter.spikes(module, leaf.detach()).shape[:2]) for leaf in kept]
 
     def _differentiate(self, found: dict[str, Tensor], site: str, total: Tensor) -> None:
-        flat = [(name, leaf, height) for name, kept in self.leaves.items() for leaf, height in kept]
-        grads = torch.autograd.grad(total, [leaf for _, leaf, _ in flat], allow_unused=True, retain_graph=True)
+        flat = [(name, leaf) for name, kept in self.leaves.items() for leaf in kept]
+        grads = torch.autograd.grad(total, [leaf for _, leaf in flat], allow_unused=True, retain_graph=True)
         for name in self.leaves:
-            rows = [
-                (leaf, height, grad) for (owner, leaf, height), grad in zip(flat, grads, strict=True) if owner == name
-            ]
+            rows = [(leaf, grad) for (owner, leaf), grad in zip(flat, grads, strict=True) if owner == name]
             if any(grad is not None for *_, grad in rows):
                 self._add(found, name, site, rows)
 
     def _add(self, found: dict[str, Tensor], name: str, site: str, parts: list[Any]) -> None:
         """The gradient that all images and steps share, [n]."""
         module, adapter = self.trace.neurons[name]
-        shaped = [
-            # spikes of any height are counted as one, so that what they cost each is theirs times the height
-            adapter.spikes(module, torch.zeros_like(leaf) if grad is None else grad) * height
-            for leaf, height, grad in parts
-        ]
+        shaped = [in_order(module, adapter, torch.zeros_like(leaf) if grad is None else grad) for leaf, grad in parts]
         # [T, N] of a single neuron has no axis of neurons
         rows = torch.cat([steps.flatten(0, 1).reshape(steps.shape[0] * steps.shape[1], -1) for steps in shaped])
         rows = rows.double().cpu()
@@ -210,24 +205,25 @@ class _Probe:
         module, adapter = self.trace.neurons[name]
         if not self.leaves[name]:
             raise ModelError(f"every neuron must be called in each forward, {name!r} was not")
-        return torch.zeros(adapter.spikes(module, self.leaves[name][0][0].detach())[0, 0].numel(), dtype=torch.float64)
+        return torch.zeros(adapter.spikes(module, self.leaves[name][0].detach())[0, 0].numel(), dtype=torch.float64)
 
     def _fired(self, name: str, module: nn.Module, adapter: Adapter, output: Any) -> Events:
         values = output[0] if isinstance(output, tuple) else output
         if not isinstance(values, Tensor):
             raise ModelError(f"neuron {name!r} gives {type(values).__name__}, where spikes are needed")
         fires = torch.rand(values.shape, generator=self.chance) < 0.5
-        height = height_of(module, adapter, values)
+        heights = heights_of(module, adapter, values)
         try:
             with torch.no_grad():
                 # in place, so that a neuron that feeds its spikes back to itself feeds back these
-                values.copy_(fires.to(values.device) * height)
+                values.copy_(fires.to(values.device) * heights)
         except RuntimeError as error:
             raise ModelError(f"the spikes of neuron {name!r} cannot be replaced: {error}") from error
         leaf = fires.to(values.device, torch.float64).requires_grad_()
-        whole = height == round(height)
-        self.leaves[name].append((leaf, height))
-        return Events(leaf * (height if whole else 1), whole, forms={name: Form(height)})
+        whole = bool((heights == heights.round()).all())
+        self.leaves[name].append(leaf)
+        forms, axes = {name: Form(key_of(heights))}, differs(heights)
+        return Events(leaf * (heights if whole else 1), whole, forms=forms, axes=axes)
 
     def _contact(self, contact: Contact) -> None:
         count, x = contact.events.count, contact.arrival.x

@@ -11,10 +11,9 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
-from isofire.firing.cost.axes import Axes, differing, keyed
+from isofire.firing.cost.axes import Axes, differing, differs, keyed
 from isofire.firing.cost.call import Call
 from isofire.firing.cost.events import Events
 from isofire.firing.cost.operations import (
@@ -105,7 +104,7 @@ def _of_this(call: Call, given: Sequence[Events]) -> Axes:
     axes = frozenset[int]().union(*(item.axes for item in given))
     if name in ("mul", "div", "lerp", "addcmul", "addcdiv"):
         factors = [x for x in (*call.args, *call.options.values()) if isinstance(x, Tensor) and not call.depends(x)]
-        return axes.union(*map(_differs, factors))
+        return axes.union(*map(differs, factors))
     if name in NORMS:
         return axes | {1 - ndim}
     if name in ("cat", "stack"):
@@ -116,16 +115,3 @@ def _of_this(call: Call, given: Sequence[Events]) -> Axes:
     anew = name in PLACED or (name in MOVES and name not in _AS_THEY_LIE | _SAME_AXES)
     mixes = name in PLACED or name in ("where", "masked_fill")
     return frozenset(range(-ndim, 0)) if (axes and anew) or (mixes and _several(given)) else axes
-
-
-def _differs(factor: Tensor) -> Axes:
-    """Axes along which a tensor of factors differs; where it is 0 nothing comes."""
-    shown = factor.detach()
-    if not bool(shown.any()):
-        return frozenset()
-    shown = torch.where(shown == 0, shown[shown != 0][0], shown)
-    return frozenset(
-        axis
-        for axis in range(-shown.ndim, 0)
-        if shown.shape[axis] > 1 and not torch.equal(shown, shown.narrow(axis, 0, 1).expand_as(shown))
-    )
