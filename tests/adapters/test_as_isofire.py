@@ -88,6 +88,7 @@ def test_a_membrane_at_the_threshold_does_not_fire_in_integers_either() -> None:
         (lambda: snntorch.Leaky(beta=0.9, reset_delay=False), "subtracts again what stays above the threshold"),
         (lambda: snntorch.Leaky(beta=0.0), "not known where beta is 0"),
         (lambda: snntorch.Leaky(beta=0.9, graded_spikes_factor=2.0), "graded spikes"),
+        (lambda: snntorch.Leaky(beta=0.9, graded_spikes_factor=torch.tensor([1.0, 2.0])), "graded spikes"),
         (lambda: snntorch.Synaptic(alpha=0.5, beta=0.9, reset_mechanism="zero"), "loses the input of the step after"),
         (
             lambda: snntorch.RLeaky(beta=0.9, linear_features=2, reset_mechanism="zero"),

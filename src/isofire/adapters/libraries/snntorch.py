@@ -118,7 +118,7 @@ class SnnTorchAdapter(Adapter):
 
     def spikes(self, neuron: Any, output: Any) -> Any:
         spikes = super().spikes(neuron, output)
-        # graded spikes are all of the same height
+        # graded spikes have one height, or one for each neuron
         return spikes / neuron.graded_spikes_factor if isinstance(spikes, Tensor) else spikes
 
     def states(self, neuron: Any) -> tuple[str, ...]:
@@ -182,7 +182,7 @@ def _other_than_known(neuron: Any) -> str | None:
         return "its membrane is quantized; quantize it as isofire's neuron, or leave it"
     if neuron.inhibition:
         return "neurons that inhibit each other have no counterpart"
-    if float(neuron.graded_spikes_factor) != 1.0:
+    if bool((neuron.graded_spikes_factor != 1.0).any()):
         return "graded spikes have no counterpart; put the factor into the weights behind them"
     soft, delayed = neuron.reset_mechanism == "subtract", neuron.__dict__.get("reset_delay", True)
     if soft and not delayed:
