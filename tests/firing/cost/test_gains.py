@@ -156,3 +156,25 @@ GAINS: dict[str, Callable[[Any, Tensor], Tensor]] = {
 def test_gains_and_leaks_are_no_weighted_sums(name: str) -> None:
     cost = measured(Net(GAINS[name]))
     assert all(item.of == "states" for item in cost.left_out)
+
+
+def levels(x: Tensor) -> Tensor:
+    return x.clamp(0, 4).round()
+
+
+QUARTERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "at once": lambda x: levels(x) / 4,
+    "each step": lambda x: torch.stack([levels(step) / 4 for step in x]),
+    "stacked first": lambda x: torch.stack([levels(step) for step in x]) / 4,
+    "put together first": lambda x: torch.cat([levels(step) for step in x.split(1)]) * 0.25,
+    "shifted": lambda x: torch.stack([levels(step) for step in x]) * 0.3 + 0.1,
+}
+
+
+@pytest.mark.parametrize("how", QUARTERS)
+def test_levels_that_a_factor_makes_real_are_no_events(how: str) -> None:
+    """Steps without a level above 1 made events of those of all steps."""
+    ramp = torch.linspace(0.2, 3, STEPS)[:, None, None]
+    net = Net(lambda _net, z: QUARTERS[how]((z + 0.5) * ramp))
+    found = next(item for item in measured(net).synapses if item.name == "head")
+    assert (found.event_driven, found.synops.max, found.macs_every_step) == (False, 0, STEPS * F * 3)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from isofire.firing.cost.call import Call
-from isofire.firing.cost.events import NONE, Events, counted, is_whole
+from isofire.firing.cost.events import NONE, Events, counted, is_whole, made_at
 from isofire.firing.cost.forms import SIGN, Form, key_of, sign_scale
 from isofire.firing.cost.operations import CHOOSING, CLOSED, ROUNDING, SCATTERING, SUMS, SUMS_OF_TWO
 from isofire.firing.cost.picked import picked
@@ -39,7 +39,7 @@ def _by_values(call: Call) -> Events:
         if not all(_is_integral(x, item, call.name) for x, item in zip(operands, found, strict=True)):
             return NONE
     through = frozenset((call.name,)).union(*(item.through for item in found))
-    return counted(output, f"{call.place} {call.name}", through)
+    return counted(output, made_at(call.place, call.name), through)
 
 
 def _is_closed(call: Call) -> bool:

@@ -63,6 +63,7 @@ class Events:
 
 
 NONE = Events(None)
+_BY = " by "
 LEVELS = "levels"
 """In `Events.forms`: whole numbers above 1 that no neuron fired, such as pixels of 0..255."""
 
@@ -83,6 +84,17 @@ def is_whole(x: Tensor) -> bool:
     if x.dtype == torch.bool or x.is_complex():
         return not x.is_complex()
     return bool((x >= 0).all()) and bool((x == x.round()).all())
+
+
+def made_at(place: str, operation: str) -> str:
+    """In `Events.forms`: who makes whole numbers without being a neuron."""
+    return f"{place}{_BY}{operation}"
+
+
+def are_levels(forms: Forms) -> bool:
+    """Whether all are whole numbers that no neuron fired, and some above 1; of those that a network makes, a step may
+    have none above."""
+    return LEVELS in forms and all(name == LEVELS or _BY in name for name in forms)
 
 
 def counted(x: Tensor, name: str, through: frozenset[str] = frozenset()) -> Events:

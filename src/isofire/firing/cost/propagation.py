@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from isofire.firing.cost.by_value import counted_anew, one_sided
 from isofire.firing.cost.call import Call
-from isofire.firing.cost.events import LEVELS, NONE, Events, is_whole, real, spread
+from isofire.firing.cost.events import NONE, Events, are_levels, is_whole, real, spread
 from isofire.firing.cost.forms import added, beside, height_of, key_of, mixed, scaled, uneven
 from isofire.firing.cost.identity import unchanged
 from isofire.firing.cost.operations import (
@@ -46,7 +46,7 @@ def propagate(call: Call) -> Events | list[Events]:
     found = _of_the_image(call, varying(call, passed))
     if passed.count is None:
         found = counted_anew(call)
-    normalised = call.name in NORMALISING and not found.whole and set(found.forms) == {LEVELS}
+    normalised = call.name in NORMALISING and not found.whole and are_levels(found.forms)
     if found.count is None or normalised or (uneven(found.forms) and not found.whole):
         # of what is copied over nothing is left
         given = call.args[1:2] if call.name == "copy" else call.tensors()
