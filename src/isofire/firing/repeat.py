@@ -78,9 +78,10 @@ def tell_unlike(model: nn.Module, inputs: Tensor, images: int) -> None:
                 "GatedLIFNode takes maps, [T, N, C, H, W])"
             )
         raise ModelError(
-            f"{told} (a norm or a softmax over the batch, a loop that ends when all images are done), so that what is "
-            "measured depends on the batch size, and no number is the network's own; let each image have its own, or "
-            "running statistics in eval mode, or show images one by one (batch_size = 1)"
+            f"{told} (a norm or a softmax over the batch, a loop that ends when all images are done, images and steps "
+            "on each other's axes), so that what is measured depends on the batch size, and no number is the network's "
+            "own; let each image have its own, or running statistics in eval mode, turn the inputs ([T, N, ...] for "
+            "neurons that have steps first), or show images one by one (batch_size = 1)"
         )
 
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import isofire
 from isofire.firing.cost import measure_cost
 from isofire.neurons import LIF
 
@@ -89,3 +90,56 @@ def test_an_image_of_whole_numbers_beside_spikes_is_events() -> None:
         model(images)
     assert (both.macs_once, both.event_driven) == (0, True)
     assert both.synops.mean == pytest.approx((model.spikes + T * float(images.sum())) / N * OUTPUTS)
+
+
+MIXED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "beside each other, then a factor": lambda s, x: torch.cat([s, x], -1) / 255,
+    "added, then a factor": lambda s, x: (s + x) * 0.3,
+    "added, then an offset": lambda s, x: (s + x) - 0.5,
+    "by addcmul": lambda s, x: torch.addcmul(torch.zeros(()), s + x, torch.tensor(0.3)),
+}
+
+
+@pytest.mark.parametrize("how", MIXED)
+def test_pixels_that_are_made_real_with_spikes_are_no_events(how: str) -> None:
+    """They were all events: 255 for a white pixel."""
+
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.fire, self.second = LIF(), LIF()
+            self.mid = nn.Linear(12 if "beside" in how else 6, 5)
+            self.head = nn.Linear(5, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            steps = x.expand(4, *x.shape).contiguous()
+            return self.head(self.second(self.mid(MIXED[how](self.fire(steps / 100), steps))))
+
+    pixels = torch.randint(0, 256, (5, 6), generator=torch.Generator().manual_seed(0)).float()
+    net, data = Mixed().eval(), (pixels, torch.arange(5) % 3)
+    cost = measure_cost(net, data)
+    found = next(item for item in cost.synapses if item.name == "mid")
+    assert (found.event_driven, found.synops.max) == (False, 0)
+    assert found.macs_every_step == 4 * net.mid.weight.numel()
+    assert any("makes spikes real together with whole numbers" in item.reason for item in cost.left_out)
+    drift = isofire.compare(net, net, data).synops
+    assert drift is not None
+    assert any("makes spikes real" in item.reason for item in drift.left_out)
+
+
+def test_pixels_alone_that_lerp_makes_real_multiply() -> None:
+    class Blended(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.mid, self.fire, self.head = nn.Linear(6, 5), LIF(), nn.Linear(5, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            blended = torch.lerp(torch.zeros_like(x), x, 0.01)
+            return self.head(self.fire(self.mid(blended).expand(4, -1, -1).contiguous()))
+
+    pixels = torch.randint(0, 256, (5, 6), generator=torch.Generator().manual_seed(0)).float()
+    cost = measure_cost(Blended().eval(), (pixels, torch.arange(5) % 3))
+    assert (cost.synapses[0].macs_once, cost.synapses[0].macs_every_step) == (30, 120)
+    assert not cost.left_out

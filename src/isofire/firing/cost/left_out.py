@@ -53,6 +53,12 @@ def left_out(model: nn.Module, trace: Trace, steps: int = 0, kept: Collection[st
     for module, operation in trace.unknown:
         reason = f"{operation} is not known, what it multiplies is not counted"
         add(module or "(model)", reason, sum(_within(open_, module)))
+    for module in trace.mixed:
+        add(
+            module or "(model)",
+            "makes spikes real together with whole numbers that are none, so that weights behind multiply all",
+            None,
+        )
     sizes = {name: item.numel() for name, item in named_tensors(model)}
     for name, how in trace.uses.lost.items():
         owner, _, own = name.rpartition(".")

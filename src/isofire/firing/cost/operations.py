@@ -48,7 +48,7 @@ CLOSED = MOVES | frozenset(PLACED) | CHOOSING | frozenset((
 """Whole numbers of whole numbers, whatever these are, by whole constants; of all else they are so by chance."""
 SCATTERING = frozenset(("scatter", "index_fill", "index_put", "_index_put_impl", "masked_fill"))
 SUMS_OF_TWO = frozenset(("add", "sub", "rsub", "lerp", "addcmul", "addcdiv"))
-NORMALISING = NORMS | {"mul", "div", "add", "sub", "rsub"}
+NORMALISING = NORMS | {"mul", "div", "add", "sub", "rsub", "lerp", "addcmul", "addcdiv"}
 FACTORLESS = frozenset(("neg", "positive", "conj", "real", "alias", "detach"))
 
 

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from isofire.firing.cost.by_value import counted_anew, one_sided
 from isofire.firing.cost.call import Call
-from isofire.firing.cost.events import NONE, Events, are_levels, is_whole, real, spread
+from isofire.firing.cost.events import LEVELS, NONE, Events, are_levels, is_whole, real, spread
 from isofire.firing.cost.forms import added, beside, height_of, key_of, mixed, scaled, uneven
 from isofire.firing.cost.identity import unchanged
 from isofire.firing.cost.operations import (
@@ -38,7 +38,8 @@ from isofire.firing.cost.varying import varying
 def propagate(call: Call) -> Events | list[Events]:
     """Events of the operation's first result, or of each where it gives a list.
 
-    Whole numbers of the input that are scaled or shifted to real ones are pixels that are normalised, and no events.
+    Whole numbers of the input that are scaled or shifted to real ones are pixels that are normalised, and no events; of
+    spikes beside them or added to them it is not known any more which they are.
     """
     passed = _passed_on(call)
     if isinstance(passed, list):
@@ -46,13 +47,21 @@ def propagate(call: Call) -> Events | list[Events]:
     found = _of_the_image(call, varying(call, passed))
     if passed.count is None:
         found = counted_anew(call)
-    normalised = call.name in NORMALISING and not found.whole and are_levels(found.forms)
+    normalised = call.name in NORMALISING and not found.whole and LEVELS in found.forms
     if found.count is None or normalised or (uneven(found.forms) and not found.whole):
         # of what is copied over nothing is left
         given = call.args[1:2] if call.name == "copy" else call.tensors()
         forms = mixed([found.forms, *(call.events(x).forms for x in given)])
         return Events(None, through=found.through if found.rounded else frozenset(), forms=forms, rounded=found.rounded)
     return found
+
+
+def loses_spikes(call: Call, found: Events | list[Events]) -> bool:
+    """Whether it makes numbers real of which some are spikes, and some levels."""
+    if isinstance(found, list) or found.count is not None or call.name not in NORMALISING:
+        return False
+    given = [item for item in map(call.events, call.tensors()) if item.count is not None]
+    return any(LEVELS in item.forms and not are_levels(item.forms) for item in given)
 
 
 def _of_the_image(call: Call, found: Events) -> Events:

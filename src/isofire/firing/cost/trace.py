@@ -34,7 +34,7 @@ from isofire.firing.cost.events import (
 from isofire.firing.cost.operations import PLACED
 from isofire.firing.cost.own_states import OwnStates
 from isofire.firing.cost.position import Position
-from isofire.firing.cost.propagation import propagate
+from isofire.firing.cost.propagation import loses_spikes, propagate
 from isofire.firing.cost.same_padding import SamePadding
 from isofire.firing.cost.stored import Stored, lies_within
 from isofire.firing.cost.unknown_spikes import UnknownSpikes, is_weighed, without_makers
@@ -83,6 +83,8 @@ class Trace(OfOnePass, TorchDispatchMode):
         self.neurons = spiking_adapters(model)
         self.unknown: dict[tuple[str, str], None] = {}
         """(module, operation) of what no rule knows."""
+        self.mixed: dict[str, None] = {}
+        """Modules in which spikes beside levels are made real with them."""
         self.uses = Uses()
         self.own_states = OwnStates()
         self.unknown_spikes = UnknownSpikes()
@@ -223,6 +225,8 @@ class Trace(OfOnePass, TorchDispatchMode):
             came = list(map(self._memory.ways, given))
             firing, places = self.unknown_spikes.see(call, found, list(zip(given, came, strict=True)))
             ways = self.own_states.after(call, list(map(without_makers, came)))
+            if loses_spikes(call, found):
+                self.mixed[self._position.module] = None
             if unknown := not_known(call):
                 self.unknown[self._position.module, unknown] = None
             elif learned and work_not_counted(call):
