@@ -143,3 +143,23 @@ def test_pixels_alone_that_lerp_makes_real_multiply() -> None:
     cost = measure_cost(Blended().eval(), (pixels, torch.arange(5) % 3))
     assert (cost.synapses[0].macs_once, cost.synapses[0].macs_every_step) == (30, 120)
     assert not cost.left_out
+
+
+@pytest.mark.parametrize("join", ["beside", "added"])
+def test_layers_that_input_events_drive_beside_spikes_are_named(join: str) -> None:
+    class Skip(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.into, self.fire, self.second = nn.Linear(6, 6), LIF(), LIF()
+            self.mid, self.head = nn.Linear(12 if join == "beside" else 6, 5), nn.Linear(5, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            spikes = self.fire(3 * self.into(x))
+            return self.head(self.second(self.mid(torch.cat([x, spikes], -1) if join == "beside" else x + spikes)))
+
+    frames = (torch.rand(4, 5, 6, generator=torch.Generator().manual_seed(0)) < 0.5).float()
+    net = Skip().eval()
+    drift = isofire.compare(net, net, (frames, torch.arange(5) % 3)).synops
+    assert drift is not None
+    assert [(item.name, item.share is None) for item in drift.by_input] == [("into", False), ("mid", True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from isofire.adapters import Adapter, batch_first, find_keepers, heights_of, in_
 from isofire.errors import ModelError
 from isofire.firing.cost.axes import differs
 from isofire.firing.cost.contacts import Contact, without_sums_of_more
-from isofire.firing.cost.events import Events, Source
+from isofire.firing.cost.events import LEVELS, Events, Source
 from isofire.firing.cost.forms import Form, key_of
 from isofire.firing.cost.left_out import LeftOut, left_out, strangers
 from isofire.firing.cost.trace import RECURRENCE, Trace
@@ -33,6 +33,8 @@ class SynopsPerSpike(Mapping[str, Tensor]):
         Place to which events of the input come -> synapses that they come to there.
     own_states
         Modules whose own code keeps numbers from step to step, which are in no state memory.
+    beside_spikes
+        Places to which events of the input come together with spikes.
     unknown_neurons
         Modules that give spikes and are no neurons that isofire knows, so that no rate holds them.
     """
@@ -45,20 +47,23 @@ class SynopsPerSpike(Mapping[str, Tensor]):
         input_synapses: Mapping[str, float] | None = None,
         own_states: tuple[str, ...] = (),
         unknown_neurons: tuple[LeftOut, ...] = (),
+        beside_spikes: Iterable[str] = (),
     ) -> None:
         self._weights, self.left_out, self.driven = dict(weights), left_out, driven
         self.input_synapses, self.own_states = dict(input_synapses or {}), own_states
-        self.unknown_neurons = unknown_neurons
+        self.unknown_neurons, self.beside_spikes = unknown_neurons, tuple(beside_spikes)
 
     @property
     def by_input(self) -> tuple[LeftOut, ...]:
         """Places to which events of the input come: their operations are the same whatever fires, and not in it."""
         total = max(self.driven + sum(self.input_synapses.values()), 1)
-        reason = "driven by the input's events, whatever fires"
-        return tuple(
-            LeftOut(name=name, reason=reason, share=size / total, of="the synapses that events come to")
-            for name, size in self.input_synapses.items()
-        )
+        reason, of = "driven by the input's events, whatever fires", "the synapses that events come to"
+        return (
+            *(LeftOut(name=name, reason=reason, share=size / total, of=of)
+              for name, size in self.input_synapses.items()),
+            *(LeftOut(name=name, reason=f"{reason}, beside spikes", share=None, of=of)
+              for name in self.beside_spikes),
+        )  # fmt: skip
 
     def __getitem__(self, name: str) -> Tensor:
         return self._weights[name]
@@ -145,6 +150,7 @@ class _Probe:
         self.totals: dict[str, Tensor] = {}
         self.synapses: dict[str, float] = {}
         self.input_synapses: dict[str, float] = {}
+        self.beside_spikes: set[str] = set()
         self.reasons: dict[str, str] = {}
         self.chance = torch.Generator().manual_seed(0)
         self.contacts: list[tuple[Contact, float, Tensor | None]] = []
@@ -169,7 +175,9 @@ class _Probe:
         calls = sum(steps * images for steps, images in self._sizes())
         given = {name: (how, size / calls) for name, (how, size) in self.trace.unknown_spikes.found().items()}
         others = strangers(self.model, given, sum(map(len, found.values())), "rate")
-        return SynopsPerSpike(found, (*missing, *unknown), driven, self.input_synapses, states, others)
+        return SynopsPerSpike(
+            found, (*missing, *unknown), driven, self.input_synapses, states, others, sorted(self.beside_spikes)
+        )
 
     def _steps(self) -> int:
         return sum(steps for steps, _ in self._sizes())
@@ -263,4 +271,6 @@ class _Probe:
                 inside = through == [RECURRENCE]
                 self.reasons[site] = RECURRENCE if inside else f"behind {', '.join(through)}, which is not linear"
             elif total is not None:
+                if LEVELS in contact.events.forms:
+                    self.beside_spikes.add(site)
                 self.totals[site] = total + self.totals.get(site, 0)
