@@ -11,7 +11,8 @@ from torch import nn
 from isofire.adapters import copy_of
 from isofire.quantization import convert_, is_converted, spec_of
 from isofire.quantization.on_levels import require_levels
-from isofire.quantization.parts import choices_of_parts, quantized_parts
+from isofire.quantization.parts import choices_of_parts
+from isofire.quantization.verbs import quantized_parts
 from isofire.spec import QuantSpec
 
 

@@ -10,12 +10,7 @@ from isofire.adapters import adapter_of
 from isofire.errors import ModelError
 from isofire.quantization.kept_levels import kept_levels
 from isofire.quantization.plan import LayerAssignment, make_plan
-from isofire.quantization.verbs import spec_of
-
-
-def quantized_parts(model: nn.Module) -> dict[str, nn.Module]:
-    """Name -> module of what was quantized by a spec of its own; the whole network is called ""."""
-    return {name: part for name, part in model.named_modules() if spec_of(part) is not None}
+from isofire.quantization.verbs import quantized_parts, spec_of
 
 
 def choices_of_parts(model: nn.Module) -> Iterator[tuple[str, LayerAssignment]]:

@@ -134,7 +134,7 @@ def convert_(model: nn.Module) -> nn.Module:
 
 def _unprepared(model: nn.Module, verb: str, cure: str) -> ModelError:
     """Of a model without a spec, or with one of a part alone."""
-    part = next((name for name, module in model.named_modules() if spec_of(module) is not None), None)
+    part = next(iter(quantized_parts(model)), None)
     if part is not None:
         cure = f"its part {part!r} is one: {verb}_(model.get_submodule({part!r}))"
     return ModelError(f"{verb} needs a prepared model; {cure}")
@@ -212,6 +212,11 @@ def spec_of(model: nn.Module) -> QuantSpec | None:
     return spec if isinstance(spec, QuantSpec) else None
 
 
+def quantized_parts(model: nn.Module) -> dict[str, nn.Module]:
+    """Name -> module of what was quantized by a spec of its own; the whole network is called ""."""
+    return {name: part for name, part in model.named_modules() if spec_of(part) is not None}
+
+
 def note_spec_(model: nn.Module, spec: QuantSpec | None) -> None:
     """Have `spec_of` give the spec of a network that was made from a quantized one; None: of one in full precision."""
     if spec is not None:
@@ -257,10 +262,9 @@ def restore_(model: nn.Module, spec: QuantSpec, *, converted: bool) -> nn.Module
 
 def _refuse_prepared(model: nn.Module) -> None:
     require_module(model)
-    for name, module in model.named_modules():
-        if spec_of(module) is not None:
-            where = f"its part {name!r}" if name else "this model"
-            raise ModelError(f"{where} is already prepared or quantized; start again from the full-precision one")
+    if (part := next(iter(quantized_parts(model)), None)) is not None:
+        where = f"its part {part!r}" if part else "this model"
+        raise ModelError(f"{where} is already prepared or quantized; start again from the full-precision one")
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if not is_lazy(tensor) and tensor.is_inference():
             raise ModelError(

@@ -20,7 +20,8 @@ from isofire.errors import ModelError, OutputError, SpecError
 from isofire.files import writable_folder
 from isofire.quantization import make_plan, require_trainable, spec_of
 from isofire.quantization.contract import try_gradients
-from isofire.quantization.parts import quantized_parts, require_whole
+from isofire.quantization.parts import require_whole
+from isofire.quantization.verbs import quantized_parts
 from isofire.running import forked, unchanged
 from isofire.training.checkpoint import load_training, read_note, save_training, save_weights
 from isofire.training.distributed import Group, alone_in, join

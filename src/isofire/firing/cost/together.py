@@ -20,6 +20,15 @@ class Together:
 
     In a batch, what belongs to which image has to be told from the axes of what arrives at each place. That is trusted
     where it gives for a few images what each gives alone.
+
+    Parameters
+    ----------
+    together
+        Whether in batches.
+    copies
+        Of each image, where one alone is not taken.
+    steps
+        T: batches of as many images are not run together.
     """
 
     together: bool
