@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from isofire.errors import ModelError
 from isofire.firing.cost import SynapseCost, measure_cost
-from isofire.firing.cost.frames import holds_steps
+from isofire.firing.cost.counting.frames import holds_steps
 from isofire.neurons import IF, LIF
 
 STEPS, IMAGES = 4, 6

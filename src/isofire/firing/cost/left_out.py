@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from isofire.firing.cost.stored import named_tensors
-from isofire.firing.cost.trace import Trace
+from isofire.firing.cost.following.stored import named_tensors
+from isofire.firing.cost.following.trace import Trace
 
 
 @dataclass(frozen=True, kw_only=True)

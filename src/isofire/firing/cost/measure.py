@@ -12,28 +12,19 @@ from torch import Tensor, nn
 
 from isofire.adapters import axis_by, input_axis
 from isofire.batches import Data, read_batches
-from isofire.firing.cost.all_steps import work_on_all_steps, worked_on_again
-from isofire.firing.cost.frames import calls_are_steps, holds_steps
+from isofire.firing.cost.counting.all_steps import work_on_all_steps, worked_on_again
+from isofire.firing.cost.counting.frames import calls_are_steps, holds_steps
+from isofire.firing.cost.counting.meter import CostMeter
+from isofire.firing.cost.counting.reuse import Image, Slot, calls_on_noise, comes_again, is_told, same_inputs
+from isofire.firing.cost.counting.rows import rows_of
+from isofire.firing.cost.counting.summed import Summed, is_lone, summed
+from isofire.firing.cost.counting.tally import ACTIVE, ALL, DENSE, EVENTS, INPUTS, NONZERO, SiteTally, SpikeTally
+from isofire.firing.cost.counting.together import Together, together_for
 from isofire.firing.cost.left_out import LeftOut, left_out, strangers
 from isofire.firing.cost.memory import memory_of
-from isofire.firing.cost.meter import (
-    ACTIVE,
-    ALL,
-    DENSE,
-    EVENTS,
-    INPUTS,
-    NONZERO,
-    CostMeter,
-    SiteTally,
-    SpikeTally,
-)
 from isofire.firing.cost.percentiles import Percentiles
 from isofire.firing.cost.report import Cost, NeuronCost, SynapseCost
-from isofire.firing.cost.reuse import Image, Slot, calls_on_noise, comes_again, is_told, same_inputs
-from isofire.firing.cost.rows import rows_of
-from isofire.firing.cost.summed import Summed, is_lone, summed
 from isofire.firing.cost.synops_per_spike import few_of
-from isofire.firing.cost.together import Together, together_for
 from isofire.firing.repeat import tell_unlike
 from isofire.running import device_of, evaluating, require_numbers
 from isofire.telling import Most

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from isofire.adapters import refuse_integers
-from isofire.firing.cost.numbers import Numbers, numbers_in, once, share_not_zero
-from isofire.firing.cost.stored import named_tensors
+from isofire.firing.cost.following.numbers import Numbers, numbers_in, once, share_not_zero
+from isofire.firing.cost.following.stored import named_tensors
 from isofire.firing.record import spiking_adapters
 from isofire.quantization.on_levels import require_levels
 from isofire.quantization.parts import choices_of_parts, refuse_part

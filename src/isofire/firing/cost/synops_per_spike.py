@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from isofire.adapters import Adapter, batch_first, find_keepers, heights_of, in_order, input_axis, refuse_integers
 from isofire.errors import ModelError
-from isofire.firing.cost.axes import differs
-from isofire.firing.cost.contacts import Contact, without_sums_of_more
-from isofire.firing.cost.events import LEVELS, Events, Source
-from isofire.firing.cost.forms import Form, key_of
+from isofire.firing.cost.events.axes import differs
+from isofire.firing.cost.events.events import LEVELS, Events, Source
+from isofire.firing.cost.events.forms import Form, key_of
+from isofire.firing.cost.following.contacts import Contact, without_sums_of_more
+from isofire.firing.cost.following.trace import RECURRENCE, Trace
 from isofire.firing.cost.left_out import LeftOut, left_out, strangers
-from isofire.firing.cost.trace import RECURRENCE, Trace
 from isofire.running import device_of, evaluating, forward
 from isofire.telling import pick
 
@@ -81,8 +81,8 @@ def reach(model: nn.Module, inputs: Tensor) -> SynopsPerSpike:
     Between neurons and weights a spike may be added to others (SEW's ADD), pooled, scaled or reshaped. As long as all
     of that is linear, the operations of a network are a weighted sum of its spikes, and the weights are their gradient:
     neurons give chance spikes in place of their own, the events that arrive at weights are followed (see
-    `isofire.firing.cost.trace`), and the operations are differentiated by the spikes. Layers to which no events come
-    but real values multiply, whatever fires, and have no part in it.
+    `isofire.firing.cost.following.trace`), and the operations are differentiated by the spikes. Layers to which no
+    events come but real values multiply, whatever fires, and have no part in it.
 
     Parameters
     ----------

@@ -1,0 +1,1 @@
+"""What arrives at weights, counted image by image and step by step."""

@@ -1,0 +1,128 @@
+"""Which places work on all steps in one call, as a layer over the axis of time does, and are not to be run at each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from isofire.errors import ModelError
+from isofire.firing.cost.counting.frames import Currents, currents, onset
+from isofire.firing.cost.counting.meter import CostMeter
+from isofire.firing.cost.counting.static_routes import Routes
+from isofire.firing.cost.counting.summed import is_again, is_lone
+from isofire.firing.cost.counting.tally import SiteCall
+from isofire.running import forward
+
+_MOST = 12
+"""Runs of the network, however many places it has."""
+_Change = Callable[[str, Tensor], None]
+
+
+def worked_on_again(meter: CostMeter, parts: Mapping[str, bool | None]) -> list[str]:
+    """Places that see something of a static image all at once, as every step does.
+
+    Parameters
+    ----------
+    parts
+        Place -> whether its calls are steps, and not parts of the image.
+    """
+
+    def by_each(name: str, image: list[SiteCall]) -> bool:
+        again = is_again(image, meter.steps, stepped=meter.stepped, loops=parts.get(name))
+        return not again and any(is_lone(call) and call.real for call in image)
+
+    if meter.steps == 1:
+        return []
+    return [name for name, tally in meter.sites.items() if any(by_each(name, image) for image in tally.images)]
+
+
+def work_on_all_steps(
+    model: nn.Module, inputs: Tensor, sites: Collection[str], most: int = _MOST
+) -> dict[str, bool | None]:
+    """Those of some places -> whether a part of what it gives reaches neurons later than the rest does; None where that
+    is not known, since the network has run `most` times or refuses the changed number.
+
+    Told by changing one number of it, the last of an image: what is repeated for every step is changed in the first.
+    Not asked are places that reach only neurons that are given the same at every step, and places behind which there
+    are none but such and others that were found to work on no later step.
+
+    Parameters
+    ----------
+    inputs
+        A few static images, as the model takes them.
+    sites
+        Places that see something of the image, all at once.
+    most
+        Runs of the network.
+    """
+    if not sites:
+        return {}
+    routes = Routes(model)
+    with routes.noting():
+        before = _currents(model, inputs, routes.pass_by, routes)
+    alike = {name for name, given in before.items() if len(given) > 1 == len(set(given)) and name in routes.varied}
+    asking = _Asking(model, inputs, before, most)
+    found: dict[str, bool | None] = {}
+    # what comes behind a place first
+    for site in (site for site in reversed(routes.shapes) if site in sites):
+        neurons, others = routes.neurons[site], routes.others[site] - {site}
+        same = neurons <= alike and all(found.get(other) is False for other in others)
+        found[site] = False if same and (neurons or others) else asking.reaches_later(site, routes.shapes[site])
+    return found
+
+
+class _Asking:
+    """Runs the network with one place changed, a few times in all."""
+
+    def __init__(self, model: nn.Module, inputs: Tensor, before: Currents, most: int) -> None:
+        self._model, self._inputs, self._before, self._left = model, inputs, before, most - 1
+
+    def reaches_later(self, site: str, shape: torch.Size) -> bool | None:
+        """Whether a part of what it gives does so; None where that takes too many runs or is refused."""
+        try:
+            for places in _last_places(shape):
+                high = self._onset(site, shape, places)
+                if high is not None:
+                    # a code by time has the largest numbers first, or the least; behind a ReLU these are hidden
+                    low = self._onset(site, shape, places, high=False) if high else None
+                    first = min(high, high if low is None else low)
+                    return first > 0 and first > (self._onset(site, shape, ()) or 0)
+            return False
+        except (_EnoughError, ModelError):
+            return None
+
+    def _onset(self, site: str, shape: torch.Size, places: tuple[Any, ...], *, high: bool = True) -> int | None:
+        if not self._left:
+            raise _EnoughError
+        self._left -= 1
+
+        def change(place: str, output: Tensor) -> None:
+            if place == site and output.ndim == len(shape):
+                output[places] = output.max() + 1 if high else output.min() - 1
+
+        return onset(self._before, _currents(self._model, self._inputs, change))
+
+
+class _EnoughError(Exception):
+    pass
+
+
+def _last_places(shape: torch.Size) -> Iterator[tuple[Any, ...]]:
+    """The last number, and where that reaches nothing, the last ones along each axis."""
+    yield (-1,) * len(shape)
+    for axis in range(len(shape)):
+        yield (*[slice(None)] * axis, -1)
+
+
+def _currents(model: nn.Module, inputs: Tensor, change: _Change, below: Routes | None = None) -> Currents:
+    def run(network: nn.Module, given: Tensor) -> Any:
+        meter = CostMeter(network)
+        meter.trace.change = change
+        with meter.counting(), below or nullcontext():
+            return meter.trace.run(given, forward)
+
+    return currents(model, inputs, run)

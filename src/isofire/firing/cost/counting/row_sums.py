@@ -1,0 +1,112 @@
+"""Sums of what arrives at weights in one operation: events times fan-outs, non-zero inputs, multiplications."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from isofire.firing.cost.counting.contents import Contents, content
+from isofire.firing.cost.events.events import Source, is_whole
+from isofire.firing.cost.following.contacts import Arrival, Contact, Which
+
+
+class RowSums:
+    """Sums of contacts, whose fan-outs are kept as long as the weights hold the same.
+
+    Parameters
+    ----------
+    is_stored
+        Whether weights are the model's own, and not made in a forward.
+    """
+
+    def __init__(self, is_stored: Callable[[Tensor | None], bool]) -> None:
+        self._is_stored = is_stored
+        self._fans: dict[tuple[Any, ...], tuple[bytes, Tensor]] = {}
+        self._contents = Contents()
+
+    def of(self, contact: Contact) -> tuple[Tensor, list[int] | None]:
+        """Sums [7, rows] (see `isofire.firing.cost.counting.tally`), and of each row a key of what is done with it;
+        None where it does not come from the image alone."""
+        arrival, x = contact.arrival, contact.arrival.x
+        if x is None:
+            assert arrival.synapses is not None
+            products = [0, 0, 0, *[arrival.synapses] * 2, 0, arrival.synapses]
+            return torch.tensor(products, dtype=torch.float64).unsqueeze(1), None
+        x = x.detach().resolve_conj().resolve_neg()
+        assert arrival.weight is not None
+        held = self._contents.of(arrival.weight) if self._is_stored(arrival.weight) else None
+        rows = _rows(x, arrival.axis)
+        events = contact.events.count
+        if contact.constant and is_whole(x):
+            # at rest nothing arrives at weights that see spikes later
+            events = x.double()
+        counts = None if events is None else _rows(events.detach(), arrival.axis)
+        return self._summed(arrival, rows, counts, held), self._keys_of(contact, rows, counts, held)
+
+    def _summed(self, arrival: Arrival, rows: Tensor, counts: Tensor | None, held: bytes | None) -> Tensor:
+        every, real = self._fan(arrival, "all", held), self._fan(arrival, "nonzero", held)
+        active = (rows != 0).double()
+        nothing, dense = active.new_zeros(len(rows)), every.sum(-1).expand(len(rows))
+        parts = [nothing if counts is None else _times(counts, fan) for fan in (every, real)]
+        multiplied = dense if counts is None else nothing
+        if counts is not None and not bool(parts[0].isfinite().all()):
+            unknown = ~counts.isfinite()
+            parts = [_times(counts.masked_fill(unknown, 0), fan) for fan in (every, real)]
+            multiplied = _times(unknown.double(), every)
+        # of two complex numbers four products are taken, two of them by `fan`
+        twice = 2 if rows.is_complex() and bool(rows.imag.any()) else 1
+        sizes = torch.full_like(dense, rows.shape[1])
+        parts += [active.sum(1), twice * _times(active, real), twice * dense, sizes, twice * multiplied]
+        return torch.stack(parts).cpu()
+
+    def _keys_of(self, contact: Contact, rows: Tensor, counts: Tensor | None, held: bytes | None) -> list[int] | None:
+        if counts is not None and bool(counts.isinf().any()):
+            # beside spikes, those of its numbers that come from the image alone
+            others = ~counts.isinf()
+            alone = not bool(counts.isnan().any())
+            return self._keys(contact.arrival, rows.masked_fill(others, 0), held) if alone else None
+        return self._keys(contact.arrival, rows, held) if contact.source == Source.INPUT else None
+
+    def _keys(self, arrival: Arrival, rows: Tensor, held: bytes | None) -> list[int]:
+        """Of each row, of what is done with it: with which weights, and how."""
+        assert arrival.weight is not None
+        assert arrival.x is not None
+        weight = arrival.weight.detach()
+        place = weight.untyped_storage()._cdata, weight.storage_offset(), weight.stride()
+        # what is made, or written, may be made otherwise at each step
+        weights = content(weight) if held is None else (place, held)
+        shape = (*arrival.x.shape[: arrival.axis], *arrival.x.shape[arrival.axis + 1 :])
+        work = hash((weights, weight.shape, arrival.options, shape))
+        # -0 is 0
+        return [hash((work, content(row))) for row in rows + 0]
+
+    def _fan(self, arrival: Arrival, which: Which, held: bytes | None) -> Tensor:
+        weight, x = arrival.weight, arrival.x
+        assert weight is not None
+        assert x is not None
+        place = weight.untyped_storage()._cdata, weight.storage_offset()
+        key = (which, place, tuple(weight.shape), weight.stride(), tuple(x.shape), arrival.axis, arrival.options)
+        # what is written into weights may be 0 where they were not
+        before, found = self._fans.get(key, (None, None))
+        if held is not None and before == held and found is not None:
+            return found
+        fan = arrival.fan_out(which).to(x.device).expand(x.shape)
+        # as a rule all rows have the same
+        same = x.ndim < 2 or fan.stride(arrival.axis) == 0 or x.shape[arrival.axis] == 1
+        found = _rows(fan, arrival.axis)[:1].flatten() if same else _rows(fan, arrival.axis)
+        if held is not None:
+            self._fans[key] = held, found
+        return found
+
+
+def _rows(x: Tensor, axis: int) -> Tensor:
+    """[rows, inputs of one]."""
+    return x.movedim(axis, 0).flatten(1) if x.ndim > 1 else x.reshape(1, -1)
+
+
+def _times(rows: Tensor, fan: Tensor) -> Tensor:
+    """[rows, inputs] weighted by [inputs], or by [rows, inputs]."""
+    return rows @ fan if fan.ndim == 1 else (rows * fan).sum(1)

@@ -1,0 +1,137 @@
+"""Which places work on parts of an image whose number is that of the steps: patches or tokens, T of them.
+
+Sizes alone take such rows for steps. The network is asked: of steps the last one reaches neurons later than the first,
+or holds alone what comes of spikes of the last step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from isofire.adapters import Adapter, Layout, heights_of, step_of_each
+from isofire.errors import ModelError
+from isofire.firing.cost.counting.all_steps import work_on_all_steps
+from isofire.firing.cost.counting.meter import CostMeter
+from isofire.firing.cost.counting.reuse import calls_on_noise
+from isofire.firing.cost.counting.tally import ALL, REAL, SiteCall
+from isofire.firing.cost.events.events import Events
+from isofire.running import device_of, drawing
+
+Run = Callable[[CostMeter, Tensor], None]
+_MOST = 60
+"""Runs for layers on what differs from step to step without spikes: three a layer."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Places whose rows are parts of an image, and those of which the network does not tell."""
+
+    parts: frozenset[str] = frozenset()
+    unknown: frozenset[str] = frozenset()
+
+
+def rows_of(model: nn.Module, inputs: Tensor, run: Run, *, frames: bool) -> Rows:
+    """What the rows are that by their number are steps.
+
+    Parameters
+    ----------
+    inputs
+        A few images, as the model takes them.
+    run
+        Runs inputs with a meter that counts.
+    frames
+        Whether the inputs hold a part for each step.
+    """
+    meter = CostMeter(model)
+    with drawing(0, device_of(model, inputs.device)), meter.counting():
+        run(meter, inputs)
+    rowed = {
+        name: [call for image in tally.images for call in image if call.sums.shape[1] == meter.steps > 1]
+        for name, tally in meter.sites.items()
+    }
+    told = {} if frames else _of_images(model, inputs, run, rowed)
+    spiking = frozenset(name for name, calls in rowed.items() if any(map(_of_spikes, calls)))
+    parts = {name for name, steps in told.items() if steps is False}
+    parts |= _of_neurons(model, inputs, run, meter.steps, spiking) if spiking else set()
+    return Rows(frozenset(parts), frozenset(name for name, steps in told.items() if steps is None) - parts)
+
+
+def _of_images(model: nn.Module, inputs: Tensor, run: Run, rowed: dict[str, list[SiteCall]]) -> dict[str, bool | None]:
+    """Places that see rows of a static image -> whether these are steps."""
+    asked = {name for name, calls in rowed.items() if any(map(_of_image, calls))}
+    alike = {name for name in asked if not any(map(_differ, rowed[name]))}
+    if alike:
+        # parts may be equal by chance, an image that is repeated is so whatever it holds
+        noise = calls_on_noise(model, inputs, run, False) or calls_on_noise(model, inputs, run, True)
+        alike = {name for name in alike if not any(_differ(call) for image in noise.get(name, ()) for call in image)}
+    return work_on_all_steps(model, inputs, asked - alike, _MOST)
+
+
+def _of_neurons(model: nn.Module, inputs: Tensor, run: Run, steps: int, sites: frozenset[str]) -> set[str]:
+    """Places whose rows are not known to be steps: spikes of one step come to several of them, or none are seen to."""
+    left, rows_seen = set(sites), set[str]()
+    try:
+        # behind a delay the last step's spikes come to none
+        for step in dict.fromkeys(max(0, place) for place in (steps - 1, steps - 2, steps - 4, steps // 2, 0)):
+            if not left:
+                break
+            # a pool gives the same of many spikes as of all
+            runs = [_events(model, inputs, run, steps, step, chance) for chance in (0.02, 0.3, 0.9)]
+            for name in left.intersection(*runs):
+                first, *others = (came[name] for came in runs)
+                rows = int(torch.stack([first != other for other in others]).any(0).sum())
+                left = left - {name} if rows else left
+                rows_seen |= {name} if rows > 1 else set()
+    except ModelError:
+        # it takes no other spikes than its own
+        pass
+    return rows_seen | left
+
+
+def _events(model: nn.Module, inputs: Tensor, run: Run, steps: int, step: int, chance: float) -> dict[str, Tensor]:
+    """Place -> events that come to each of its rows, [T], where neurons fire in one step alone, each by that chance."""
+    meter = _OneStep(model, step, chance)
+    with drawing(0, device_of(model, inputs.device)), meter.counting():
+        run(meter, inputs)
+    return {
+        name: sum((call.sums[ALL] for image in tally.images for call in image if call.sums.shape[1] == steps),
+                  torch.zeros(steps, dtype=torch.float64))
+        for name, tally in meter.sites.items()
+    }  # fmt: skip
+
+
+class _OneStep(CostMeter):
+    """A meter of a network whose neurons give chance spikes in one step, and none in the others."""
+
+    def __init__(self, model: nn.Module, step: int, chance: float) -> None:
+        super().__init__(model)
+        self._step, self._chance = step, chance
+        self._numbers = torch.Generator().manual_seed(0)
+
+    def _fired(self, name: str, module: nn.Module, adapter: Adapter, output: Any) -> Events:
+        values = output[0] if isinstance(output, tuple) else output
+        spikes = (torch.rand(values.shape, generator=self._numbers) < self._chance).to(values.device)
+        if adapter.layout(module) is Layout.STEP:
+            spikes &= len(self.spikes[name].calls) == self._step
+        else:
+            spikes &= step_of_each(module, adapter, values) == self._step
+        with torch.no_grad():
+            values.copy_(spikes * heights_of(module, adapter, values))
+        return super()._fired(name, module, adapter, output)
+
+
+def _of_image(call: SiteCall) -> bool:
+    return call.static is not None and not call.constant and bool(call.sums[[ALL, REAL]].any())
+
+
+def _differ(call: SiteCall) -> bool:
+    return len(set(call.static or ())) > 1
+
+
+def _of_spikes(call: SiteCall) -> bool:
+    return call.static is None and bool(call.sums[ALL].any())
