@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import isofire
 from isofire.adapters import Adapter, Layout, MembraneMixin, OverTime, register, unregister
 from isofire.errors import ModelError
+from isofire.firing.cost import measure_cost
 from isofire.firing.timing import compare_timing
 
 T = 3
@@ -177,6 +178,77 @@ def test_steps_are_no_places(run: Any, keep: tuple[str, ...]) -> None:
             model(torch.rand(8, 6))
     assert recorder.counts.steps == T
     assert recorder.counts.n_images == 16
+
+
+class Tutorial(nn.Module):
+    """A first step before the loop of the others, as in SpikingJelly's first tutorials."""
+
+    def __init__(self, steps: int, loop: bool, layer: bool = True) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.steps, self.loop = steps, loop
+        self.static, self.out = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.conv = nn.Sequential(Step(), nn.Linear(8, 8), nn.BatchNorm1d(8), Step())
+        self.fc = nn.Sequential(nn.Dropout(), nn.Linear(8, 5) if layer else nn.Identity(), Step())
+        self.head = nn.Linear(5 if layer else 8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.static(x)
+        if self.loop:
+            return sum((self.head(self.fc(self.conv(x))) for _ in range(self.steps)), torch.zeros(()))
+        out = self.head(self.fc(self.conv(x)))
+        for _ in range(1, self.steps):
+            out = out + self.head(self.fc(self.conv(x)))
+        return out
+
+
+def test_a_first_step_before_the_loop_is_a_step() -> None:
+    x = 3 * torch.rand(8, 6)
+    counts, costs = [], []
+    for loop in (True, False):
+        model = Tutorial(4, loop).eval()
+        with isofire.FiringRecorder(model) as recorder, torch.no_grad():
+            model(x)
+        counts.append(recorder.counts)
+        costs.append(measure_cost(model, (x, LABELS)))
+    assert counts[1].steps == 4
+    assert counts[0].layers == counts[1].layers
+    assert all(torch.equal(counts[0].rates(name), counts[1].rates(name)) for name in counts[0].layers)
+    assert costs[0].synapses == costs[1].synapses
+    assert costs[1].synops.mean > 0
+
+
+def test_two_steps_one_before_the_loop_may_be_two_layers() -> None:
+    model = Tutorial(2, loop=False)
+    with pytest.raises(ModelError, match="was called at 2 places"):
+        isofire.compare(model, model, (torch.rand(8, 6), LABELS))
+
+
+def encoder_then_loop(net: Base, x: Tensor) -> Tensor:
+    z = net.n(net.a(x))
+    return torch.stack([net.out(net.n(net.b(z))) for _ in range(T)])
+
+
+def encoder_then_products(net: Base, x: Tensor) -> Tensor:
+    z = net.n(net.a(x))
+    return torch.stack([net.out(net.n(z @ net.b.weight)) for _ in range(T)])
+
+
+def products_alone(net: Base, x: Tensor) -> Tensor:
+    z = net.n(x @ net.a.weight)
+    return torch.stack([net.out(net.n(z @ net.b.weight)) for _ in range(T)])
+
+
+def unlike_orders(net: Base, x: Tensor) -> Tensor:
+    z = net.n(net.a(x))
+    return torch.stack([net.out(net.other(net.b(net.n(net.a(x))))) for _ in range(T)] + [net.out(z)])
+
+
+@pytest.mark.parametrize("run", [encoder_then_loop, encoder_then_products, products_alone, unlike_orders])
+def test_an_encoder_before_a_loop_that_shares_its_neuron_is_told(run: Any) -> None:
+    model = shared(run, ("other",) if run is unlike_orders else ())
+    with pytest.raises(ModelError, match="'n' sees single steps and was called at 2 places"):
+        isofire.compare(model, model, (torch.rand(8, 6), LABELS))
 
 
 class Handed(Step):

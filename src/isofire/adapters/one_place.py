@@ -8,6 +8,7 @@ over, each step is given the state that the step before gave; that of an earlier
 from __future__ import annotations
 
 import sys
+import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -33,7 +34,8 @@ def at_one_place(model: nn.Module, neurons: Mapping[str, tuple[nn.Module, Adapte
 
     Two places are two lines of code, two ways through the model's modules, one line that runs behind several layers,
     each of them equally often, or two states that are handed over apart. Steps that are written out one by one look the
-    same and are refused with them.
+    same and are refused with them; not so a first step that stands before the loop of at least two others, in which the
+    network calls all of its neurons once as it does at each later step.
 
     Raises
     ------
@@ -48,14 +50,16 @@ def at_one_place(model: nn.Module, neurons: Mapping[str, tuple[nn.Module, Adapte
     states: dict[str, dict[int, tuple[StorageWeakRef, int]]] = {name: {} for name in watched}
     apart: set[str] = set()
     last = [0]
+    order = _Order()
     inside = {part for neuron in watched.values() for part in neuron.modules()}
     layers = [part for part in model.modules() if part not in inside and not part._modules]
 
     def passed(layer: nn.Module, _: Any) -> None:
-        last[0] = id(layer)
+        last[0] = order.layer = id(layer)
 
     def called(name: str, _module: nn.Module, inputs: Any, named: Any) -> None:
         seen[name].append((_way(model), last[0]))
+        order.call(name, next(iter(_tensors(inputs[:1])), None))
         own = states[name]
         before = {own[place][1] for x in _tensors((inputs[1:], named)) if (place := _place(x)) in own
                   and not own[place][0].expired()}  # fmt: skip
@@ -71,11 +75,13 @@ def at_one_place(model: nn.Module, neurons: Mapping[str, tuple[nn.Module, Adapte
         last[0] = 0
         for places in (*seen.values(), *states.values()):
             places.clear()
+        order.clear()
         apart.clear()
 
     def end(_module: nn.Module, _inputs: Any, _output: Any) -> None:
+        begun = order.is_of_steps() and all(_is_begun(places) for places in seen.values() if places)
         for name, places in seen.items():
-            _check(name, places)
+            _check(name, places[1:] if begun else places)
         for name in apart:
             raise _two_places(name, "was given states that it gave before its last call")
 
@@ -112,6 +118,49 @@ def _way(model: nn.Module) -> tuple[Any, ...]:
             break
         frame = frame.f_back
     return tuple(found)
+
+
+class _Order:
+    """The calls of all neurons in a forward, in their order, and what each was given."""
+
+    def __init__(self) -> None:
+        self.layer = 0
+        """The layer that ran last since the last call; 0 for none."""
+        self._names: list[str] = []
+        self._layers: dict[str, set[int]] = {}
+        self._given: dict[str, set[weakref.ref[Tensor] | None]] = {}
+
+    def call(self, name: str, x: Tensor | None) -> None:
+        self._names.append(name)
+        self._layers.setdefault(name, set()).add(self.layer)
+        self._given.setdefault(name, set()).add(None if x is None else weakref.ref(x))
+        self.layer = 0
+
+    def clear(self) -> None:
+        self.layer = 0
+        for kept in (self._names, self._layers, self._given):
+            kept.clear()
+
+    def is_of_steps(self) -> bool:
+        """Whether all neurons are called in one order again and again, three times or more, each behind one layer or
+        given one tensor."""
+        count = len(self._layers)
+        steps, rest = divmod(len(self._names), max(count, 1))
+        if rest or steps < 3 or self._names != self._names[:count] * steps:
+            return False
+        return all(
+            (len(layers) == 1 and 0 not in layers) or (len(self._given[name]) == 1 and None not in self._given[name])
+            for name, layers in self._layers.items()
+        )
+
+
+def _is_begun(places: list[Place]) -> bool:
+    """Whether a first call stands before a loop, at another line of the model's forward than all later ones:
+    `out = net(x)`, `for _ in range(1, T): out += net(x)`."""
+    way, *later = [way for way, _ in places]
+    other = later[0]
+    apart = way != other and way[:-1] == other[:-1] and way[-1][::2] == other[-1][::2]
+    return apart and len(set(later)) == 1
 
 
 def _check(name: str, places: list[Place]) -> None:
