@@ -183,22 +183,22 @@ def test_steps_are_no_places(run: Any, keep: tuple[str, ...]) -> None:
 class Tutorial(nn.Module):
     """A first step before the loop of the others, as in SpikingJelly's first tutorials."""
 
-    def __init__(self, steps: int, loop: bool, layer: bool = True) -> None:
+    def __init__(self, steps: int, loop: bool) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.steps, self.loop = steps, loop
         self.static, self.out = nn.Linear(6, 8), nn.Linear(8, 3)
         self.conv = nn.Sequential(Step(), nn.Linear(8, 8), nn.BatchNorm1d(8), Step())
-        self.fc = nn.Sequential(nn.Dropout(), nn.Linear(8, 5) if layer else nn.Identity(), Step())
-        self.head = nn.Linear(5 if layer else 8, 3)
+        self.fc = nn.Sequential(nn.Dropout(), nn.Linear(8, 5), Step())
+        self.head = nn.Linear(5, 3)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.static(x)
-        if self.loop:
-            return sum((self.head(self.fc(self.conv(x))) for _ in range(self.steps)), torch.zeros(()))
-        out = self.head(self.fc(self.conv(x)))
-        for _ in range(1, self.steps):
-            out = out + self.head(self.fc(self.conv(x)))
+    def forward(net, x: Tensor) -> Tensor:
+        x = net.static(x)
+        if net.loop:
+            return sum((net.head(net.fc(net.conv(x))) for _ in range(net.steps)), torch.zeros(()))
+        out = net.head(net.fc(net.conv(x)))
+        for _ in range(1, net.steps):
+            out = out + net.head(net.fc(net.conv(x)))
         return out
 
 
@@ -206,7 +206,7 @@ def test_a_first_step_before_the_loop_is_a_step() -> None:
     x = 3 * torch.rand(8, 6)
     counts, costs = [], []
     for loop in (True, False):
-        model = Tutorial(4, loop).eval()
+        model = nn.Sequential(Tutorial(4, loop), nn.Softmax(1)).eval()
         with isofire.FiringRecorder(model) as recorder, torch.no_grad():
             model(x)
         counts.append(recorder.counts)

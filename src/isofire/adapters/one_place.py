@@ -112,9 +112,10 @@ def _way(model: nn.Module) -> tuple[Any, ...]:
     found: list[Any] = []
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
-        owner = frame.f_locals.get("self")
-        found.append((frame.f_code, frame.f_lasti, id(owner) if isinstance(owner, nn.Module) else 0))
-        if owner is model and frame.f_code.co_name == "forward":
+        code = frame.f_code
+        owner = frame.f_locals.get(code.co_varnames[0] if code.co_argcount else "self")
+        found.append((code, frame.f_lasti, id(owner) if isinstance(owner, nn.Module) else 0))
+        if owner is model and code.co_name == "forward":
             break
         frame = frame.f_back
     return tuple(found)
@@ -155,12 +156,13 @@ class _Order:
 
 
 def _is_begun(places: list[Place]) -> bool:
-    """Whether a first call stands before a loop, at another line of the model's forward than all later ones:
-    `out = net(x)`, `for _ in range(1, T): out += net(x)`."""
-    way, *later = [way for way, _ in places]
-    other = later[0]
-    apart = way != other and way[:-1] == other[:-1] and way[-1][::2] == other[-1][::2]
-    return apart and len(set(later)) == 1
+    """Whether a first call stands before a loop, at another line of one forward than all later ones: `out = net(x)`,
+    `for _ in range(1, T): out += net(x)`."""
+    first, *later = [way for way, _ in places]
+    if len(set(later)) > 1 or len(first) != len(later[0]):
+        return False
+    unlike = [(one, other) for one, other in zip(first, later[0], strict=True) if one != other]
+    return len(unlike) == 1 and unlike[0][0][::2] == unlike[0][1][::2]
 
 
 def _check(name: str, places: list[Place]) -> None:
