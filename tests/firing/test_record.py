@@ -214,6 +214,24 @@ def test_layers_that_disagree_on_images_are_refused(given_neuron: type[nn.Module
         model(torch.ones(2, 4, 3))
 
 
+def test_layers_of_another_T_are_recorded_apart(given_neuron: type[nn.Module]) -> None:
+    class Pooling(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = given_neuron(), given_neuron()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(self.a(x)[::2])
+
+    model = Pooling()
+    with pytest.raises(ModelError, match=r"T = 2, N = 3 .*record the layers of one T"), FiringRecorder(model):
+        model(torch.ones(4, 3, 5))
+    for layer, steps in (("a", 4), ("b", 2)):
+        with FiringRecorder(model, layers=layer) as recorder:
+            model(torch.ones(4, 3, 5))
+        assert recorder.counts.steps == steps
+
+
 def test_outputs_without_time_and_batch_are_refused(given_neuron: type[nn.Module]) -> None:
     model = given_neuron()
     with pytest.raises(ModelError, match=r"spikes \[T, N, \.\.\.\], got \[2, 3\]"), FiringRecorder(model):

@@ -299,7 +299,7 @@ class FiringRecorder:
         if (steps, images) != (self._steps, self._block_ids.numel()):
             raise ModelError(
                 f"T must stay {self._steps} and N be {self._block_ids.numel()} in all of this forward, "
-                f"got T = {steps}, N = {images} (neuron {name!r})"
+                f"got T = {steps}, N = {images} (neuron {name!r}){_other_steps(images, self._block_ids.numel())}"
             )
         layer.shape = layer.shape or tuple(shape)
         if tuple(shape) != layer.shape:
@@ -336,3 +336,8 @@ def _check_exact(name: str, layer: _Layer) -> None:
 
 def _on_cpu(counts: Tensor) -> Tensor:
     return counts.detach().to("cpu", copy=True).contiguous()
+
+
+def _other_steps(images: int, asked: int) -> str:
+    cure = "; rates are of one T: of a network that pools or strides over time record the layers of one T (`layers`)"
+    return cure if images == asked else ""

@@ -9,6 +9,7 @@ import torch
 from tests.firing.cost.fires import Fires, fires  # noqa: F401
 from torch import Tensor, nn
 
+from isofire.errors import ModelError
 from isofire.firing.cost import Cost, SynapseCost, measure_cost
 from isofire.neurons import LIF
 
@@ -305,3 +306,18 @@ def test_images_of_every_size_are_asked_about(order: int) -> None:
     batches = [(3 * torch.rand(3, parts, 3), torch.arange(3)) for parts in (5, 4)][::order]
     found = place(measure_cost(Any().eval(), batches), "into")
     assert (found.macs_once, found.macs_every_step) == (4.5 * 3 * WIDE, 4 * 4.5 * 3 * WIDE)
+
+
+class PoolsOverTime(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.n, self.b, self.m = nn.Linear(6, 8), LIF(), nn.Linear(8, 3), LIF()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.m(self.b(self.n(self.a(x.transpose(0, 1))).unflatten(0, (-1, 2)).sum(1))).mean(0)
+
+
+def test_layers_of_another_T_are_told_as_such() -> None:
+    data = torch.rand(5, 8, 6), torch.zeros(5, dtype=torch.long)
+    with pytest.raises(ModelError, match=r"'m' saw \[4, 5\]; costs are of one T"):
+        measure_cost(PoolsOverTime(), data)

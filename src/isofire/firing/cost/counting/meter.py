@@ -133,6 +133,11 @@ class CostMeter(OfOnePass):
         if tuple(total.shape) != (self.steps, images):
             steps, seen = total.shape
             cure = "give every place its own neuron module"
+            if seen == images:
+                cure = (
+                    "costs are of one T: a network that pools or strides over time is measured in parts, each between "
+                    "two such places"
+                )
             if steps == self.steps and seen > images and seen % images == 0:
                 cure = (
                     f"each image is {seen // images} there: give neurons the parts of an image (patches, views) on an "
