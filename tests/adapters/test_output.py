@@ -306,6 +306,29 @@ def test_the_first_axis_of_logits_is_that_of_the_steps_or_refused(steps: int) ->
     assert isofire.compare(meant, meant, (x, labels)).accuracy == 1.0
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("order", ["TNC", "CNT"])
+def test_as_many_steps_as_two_classes_are_told_by_the_last_neuron(seed: int, order: str) -> None:
+    """Other spikes of the first neurons may undo those of the last."""
+
+    class Spiking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(seed)
+            self.a, self.first, self.b, self.last = nn.Linear(6, 8), IF(), nn.Linear(8, 2), IF()
+
+        def forward(self, x: Tensor) -> Tensor:
+            spikes = self.last(6 * self.b(self.first(3 * self.a(x).expand(2, -1, -1))))
+            return spikes.permute(["TNC".index(axis) for axis in order])
+
+    model, images = Spiking(), (data(4)[0], torch.zeros(4, dtype=torch.int64))
+    if order == "TNC":
+        assert isofire.compare(model, model, images).n_images == 4
+    else:
+        with pytest.raises(ModelError, match="steps are not where they belong"):
+            isofire.compare(model, model, images)
+
+
 def test_steps_that_are_turned_around_are_steps_where_classes_are_as_many() -> None:
     class Turned(Net):
         def forward(self, x: Tensor) -> Any:

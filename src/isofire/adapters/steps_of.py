@@ -58,12 +58,19 @@ def _entries_changed(runs: tuple[Any, Any] | None, axis: int) -> frozenset[int]:
 
 
 def changed_at_the_end(net: nn.Module, inputs: Tensor, images: int, axis_of_steps: int) -> bool:
-    """Whether other spikes in the last step change one entry of the logits' first axis, but several of their last."""
-    plain, other = _first_of_two(_with_step_turned(net, inputs, images, images))
-    if plain is None or other is None:
-        return False
-    time, classes = [(plain != other).movedim(axis, 0).flatten(1).any(1).tolist() for axis in (axis_of_steps, 2)]
-    return sum(time) == 1 and sum(classes) > 1
+    """Whether other spikes in the last step change one entry of the logits' first axis, but several of their last.
+
+    The last neuron before the logits that tells is asked: of all at once the changes of one may undo another's.
+    """
+    few, calls = few_of(net, images), calls_of(net, inputs, images)
+    for name, lengths in reversed(calls.items()):
+        runs = _with_step_turned(net, inputs, images, few, calls, name, sum(lengths) - 1)
+        if runs is None and few < images:
+            runs = _with_step_turned(net, inputs, images, images, calls, name, sum(lengths) - 1)
+        time, classes = (len(_entries_changed(runs, axis)) for axis in (axis_of_steps, 2))
+        if time != classes:
+            return time == 1
+    return False
 
 
 def changed_by_last_step(net: nn.Module, inputs: Tensor, images: int) -> list[bool]:
