@@ -27,6 +27,7 @@ from isofire.training.checkpoint import load_training, read_note, save_training,
 from isofire.training.distributed import Group, alone_in, join
 from isofire.training.evaluation import evaluate_feed
 from isofire.training.feed import AnySet, Feed, augmentation_of, steps_of
+from isofire.training.gradients import backward
 from isofire.training.losses import check_classes, hits
 from isofire.training.objective import Objective
 from isofire.training.optimizer import make_optimizer, set_learning_rate
@@ -215,7 +216,7 @@ class _Run:
             )
         self.sums.add(total.detach(), task.detach(), values, hits(output.detach(), labels), len(labels), step)
         self.optimizer.zero_grad()
-        total.backward()
+        backward(total)
         if recipe.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip_norm)
         self.optimizer.step()
