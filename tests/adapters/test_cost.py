@@ -279,3 +279,55 @@ def test_layers_that_integrate_and_do_not_spike(library: str, make: Any, states:
     assert cost.left_out == ()
     head = next(item for item in cost.synapses if item.name == "head")
     assert (head.synops.max, head.macs_every_step) == (0, 5 * 6 * 3)
+
+
+class Pooled(nn.Module):
+    """snnTorch's convolutional LSTM, of which each step sees frames of events beside its own state."""
+
+    def __init__(self, **pool: int) -> None:
+        super().__init__()
+        import snntorch
+
+        torch.manual_seed(0)
+        self.cell = snntorch.SConv2dLSTM(2, 4, 3, threshold=0.05, **pool)
+        self.head = nn.Linear(36 if pool else 196, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        syn, mem = self.cell.init_sconv2dlstm()
+        total = torch.zeros(())
+        for step in x:
+            spikes, syn, mem = self.cell(step, syn, mem)
+            total = total + self.head(spikes.flatten(1))
+        return total
+
+
+@pytest.mark.parametrize("pool", [{}, {"max_pool": 2}, {"avg_pool": 2}])
+def test_what_pools_its_states_keeps_them_all(pool: dict[str, int]) -> None:
+    """7 x 7 states a channel, of which 3 x 3 spikes come; events beside the state are accumulated."""
+    pytest.importorskip("snntorch")
+    model = Pooled(**pool).eval()
+    frames = torch.poisson(0.5 * torch.rand(5, 9, 2, 7, 7))
+    with torch.no_grad():
+        model(frames)
+    assert model.cell.mem.shape[1:] == (4, 7, 7)
+    cost = measure_cost(model, [(frames, torch.zeros(9, dtype=torch.int64))])
+    assert cost.memory.states["cell"].total == 2 * 32 * 4 * 7 * 7
+    assert cost.neurons[0].neurons == (36 if pool else 196)
+    taps = nn.functional.conv2d
+    expected = taps(frames.flatten(0, 1), torch.ones(16, 2, 3, 3), padding=1).sum() / 9
+    (cell,) = [item for item in cost.synapses if item.name == "cell.conv"]
+    assert cell.synops.mean == pytest.approx(float(expected))
+    # the first step's state is at rest
+    products = 4 * taps(torch.ones(1, 4, 7, 7), torch.ones(16, 4, 3, 3), padding=1).sum()
+    assert cell.macs_every_step == pytest.approx(float(products))
+
+
+def test_states_that_are_pooled_are_not_told_by_spikes() -> None:
+    pytest.importorskip("snntorch")
+    frames = torch.poisson(0.5 * torch.rand(5, 9, 2, 7, 7))
+    data = [(frames, torch.zeros(9, dtype=torch.int64))]
+    for pool, outcome in (({}, "keeps"), ({"max_pool": 2}, "undecided")):
+        model = Pooled(**pool).eval()
+        verdict = check(model, model, data, Limits(state_bytes=10_000))
+        (found,) = [finding for finding in verdict.findings if finding.name == "state_bytes"]
+        assert (found.outcome, "pools" in found.about) == (outcome, bool(pool))

@@ -151,6 +151,11 @@ class Adapter(ABC):
         adaptation; for its memory."""
         return ("membrane",)
 
+    def held(self, neuron: nn.Module) -> Tensor | None:
+        """One of its states as the last call left it, [N, ...], if states are of another size than spikes, as where a
+        neuron pools what it keeps before it fires; None where each spike has a state."""
+        return None
+
     def lost_in_copies(self, neuron: nn.Module) -> tuple[str, ...]:
         """Constants, by attribute, that a `__deepcopy__` of the library's own sets back to what a new neuron has."""
         return ()

@@ -30,6 +30,7 @@ from isofire.firing.evidence.summary import RESAMPLES
 from isofire.firing.limits import Limits
 from isofire.firing.measures import CHANGE, FP, quantity
 from isofire.firing.observation import Observation
+from isofire.firing.record import spiking_adapters
 from isofire.text_table import TextTable, counted, screen_width
 
 
@@ -311,6 +312,10 @@ def _state(quantized: nn.Module, found: Comparison, limit: float) -> Finding:
     about = f"{counts.n_neurons():,} neurons' states of one image"
     if size <= limit and isinstance(found.reached, str):
         about += f"; undecided, since what else the network keeps is not known: {found.reached}"
+        return _unknown("state_bytes", limit, about, size)
+    spiking = spiking_adapters(quantized).items()
+    if pooling := [name for name, (neuron, adapter) in spiking if adapter.held(neuron) is not None]:
+        about += f"; undecided, since states are not told by the spikes of what pools them: {', '.join(pooling)}"
         return _unknown("state_bytes", limit, about, size)
     own = () if not isinstance(found.reached, SynopsPerSpike) else found.reached.own_states
     if size <= limit and (others := [*find_keepers(quantized), *own]):

@@ -124,6 +124,10 @@ class SnnTorchAdapter(Adapter):
     def states(self, neuron: Any) -> tuple[str, ...]:
         return next((names for kind, names in STATES.items() if _is_kind(neuron, (kind,))), ("mem",))
 
+    def held(self, neuron: Any) -> Tensor | None:
+        pools = _is_kind(neuron, ("SConv2dLSTM",)) and (neuron.max_pool or neuron.avg_pool)
+        return neuron.mem if pools else None
+
     def shape(self, neuron: Any) -> tuple[int, ...]:
         if _is_kind(neuron, _RECURRENT) and neuron.all_to_all:
             if neuron.linear_features:

@@ -131,7 +131,7 @@ def _cost(
     at_once: Mapping[str, bool | None],
     unknown: Collection[str],
 ) -> Cost:
-    neurons = {name: tally.neurons for name, tally in meter.spikes.items()}
+    neurons = {name: tally.states for name, tally in meter.spikes.items()}
     found = {
         name: summed(
             tally,

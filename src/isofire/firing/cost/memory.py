@@ -126,7 +126,8 @@ def memory_of(
     Parameters
     ----------
     neurons
-        Layer of neurons -> their number, which depends on the size of the images.
+        Layer of neurons -> how many states it keeps of one kind, as a rule one a neuron; depends on the size of the
+        images.
     kept
         Layer that keeps states but does not spike -> numbers in each; see `isofire.adapters.find_keepers`.
     fixed

@@ -164,6 +164,8 @@ class CostMeter(OfOnePass):
             )
         # of images of several sizes, a memory that holds each
         tally.neurons = max(tally.neurons, spikes[0, 0].numel())
+        held = adapter.held(module)
+        tally.states = max(tally.states, spikes[0, 0].numel() if held is None else held[0].numel())
         if not bool((spikes == spikes.round()).all()):
             value = float(spikes[spikes != spikes.round()][0])
             raise ModelError(

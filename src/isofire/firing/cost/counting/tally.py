@@ -53,8 +53,9 @@ class SiteTally:
 
 @dataclass
 class SpikeTally:
-    """Spikes of one layer of neurons, [T] an image."""
+    """Spikes of one layer of neurons, [T] an image; `states` are as many as its neurons, unless it pools them."""
 
     neurons: int = 0
+    states: int = 0
     totals: list[Tensor] = field(default_factory=list)
     calls: list[Tensor] = field(default_factory=list)

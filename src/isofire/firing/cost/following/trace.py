@@ -172,6 +172,8 @@ class Trace(OfOnePass, TorchDispatchMode):
             with _differentiable():
                 self._arrive(name, args, output, self._source_inside)
                 self._make_inside(name, writes, args, options, output)
+                if name == "cat":
+                    self._put_beside_inside(func, args, options, output)
             self._memory.see_inside(*([x for x in tree_leaves(part) if isinstance(x, Tensor)]
                                       for part in ((args, options), output)))  # fmt: skip
             return output
@@ -261,6 +263,20 @@ class Trace(OfOnePass, TorchDispatchMode):
                 # a state that began as a parameter
                 self._memory.write(x, Source.SPIKES)
 
+    def _put_beside_inside(self, func: Any, args: Any, options: Any, output: Tensor) -> None:
+        """What comes to a neuron, beside the state that its weights see with it."""
+        known = self._events_inside, self._source_inside, self._position.module
+        found = propagate(Call("cat", func, args, options, output, *known))
+        if isinstance(found, Events) and found.count is not None:
+            self._memory.write(output, Source.SPIKES, found)
+
+    def _events_inside(self, x: Tensor) -> Events:
+        """Also of a neuron's own spikes that it feeds back to itself before it gives them."""
+        events = self._memory.events(x)
+        if events.count is None and self._source_inside(x) == Source.SPIKES and is_whole(x):
+            return Events(x.detach().double(), True, frozenset((RECURRENCE,)))
+        return events
+
     def _left(self, x: Tensor, how: str) -> None:
         if self._paused or self._position.neuron is not None:
             return
@@ -309,10 +325,8 @@ class Trace(OfOnePass, TorchDispatchMode):
             if item.x is not None:
                 events, ways = self._memory.events(item.x), self._memory.ways(item.x)
                 makers, weighed = self.unknown_spikes.arrive(item.x, events, ways), is_weighed(ways)
+                events = events if neuron is None else self._events_inside(item.x)
             origin = Source.SPIKES if item.x is None else source(item.x)
-            state = neuron is not None and origin == Source.SPIKES
-            if state and item.x is not None and events.count is None and is_whole(item.x):
-                events = Events(item.x.detach().double(), True, frozenset((RECURRENCE,)))
             self._contact(
                 Contact(
                     self._site(item.weight),
