@@ -36,6 +36,14 @@ ROOT_NAME = "model"
 """Layer name of a model that is itself a single neuron layer."""
 
 
+def not_called(name: str) -> str:
+    """What is wrong where nothing was heard of a neuron."""
+    return (
+        f"every neuron must be called in each forward, as a module (`neuron(x)`, not `neuron.forward(x)`), {name!r} "
+        "was not"
+    )
+
+
 def no_spikes(name: str, given: Any) -> ModelError:
     """Of a neuron that gives something else, such as a batch of one that was squeezed."""
     shape = list(given.shape) if isinstance(given, Tensor) else type(given).__name__
@@ -216,9 +224,9 @@ class FiringRecorder:
     def _end_forward(self) -> None:
         if silent := [name for name, layer in self._layers.items() if layer.calls == 0]:
             raise ModelError(
-                f"every recorded neuron must be called in each forward, {silent[0]!r} was not; if the model skips it "
-                "(a head for training alone), name the others in `layers`, of the recorder or of isofire.compare; if a "
-                "scripted model bypasses hooks, record the one it was made from"
+                f"{not_called(silent[0])}; if the model skips it (a head for training alone), name the others in "
+                "`layers`, of the recorder or of isofire.compare; if a scripted model bypasses hooks, record the one "
+                "it was made from"
             )
         for name, layer in self._layers.items():
             self._steps = self._steps or layer.steps

@@ -16,6 +16,7 @@ from isofire.firing.cost.events.forms import Form, key_of
 from isofire.firing.cost.following.contacts import Contact, without_sums_of_more
 from isofire.firing.cost.following.trace import RECURRENCE, Trace
 from isofire.firing.cost.left_out import LeftOut, left_out, strangers
+from isofire.firing.record import not_called
 from isofire.running import device_of, evaluating, forward
 from isofire.telling import pick
 
@@ -212,7 +213,7 @@ class _Probe:
     def _nothing(self, name: str) -> Tensor:
         module, adapter = self.trace.neurons[name]
         if not self.leaves[name]:
-            raise ModelError(f"every neuron must be called in each forward, {name!r} was not")
+            raise ModelError(not_called(name))
         return torch.zeros(adapter.spikes(module, self.leaves[name][0].detach())[0, 0].numel(), dtype=torch.float64)
 
     def _fired(self, name: str, module: nn.Module, adapter: Adapter, output: Any) -> Events:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from isofire.adapters import at_one_place, axis_by, from_rest, heard, read_logits
 from isofire.batches import Data, read_batches
 from isofire.errors import ModelError
-from isofire.firing.record import spiking_adapters
+from isofire.firing.record import not_called, spiking_adapters
 from isofire.firing.repeat import tell_unlike
 from isofire.firing.timing.similarity import StreamedCKA, logit_kl
 from isofire.firing.timing.trains import first_spikes, flips, mean_over_pairs, table_of
@@ -175,7 +175,7 @@ def _run(model: nn.Module, inputs: Tensor, images: int) -> tuple[dict[str, Tenso
     with listening, from_rest(model), at_one_place(model, found):
         output = forward(model, inputs.to(device_of(model, inputs.device)))
     if silent := [name for name, parts in kept.items() if not parts]:
-        raise ModelError(f"every neuron must be called in each forward, {silent[0]!r} was not")
+        raise ModelError(not_called(silent[0]))
     logits = read_logits(model, output, images, inputs).float().cpu()
     mean = logits.mean(0) if logits.ndim == 3 else logits
     return {name: torch.cat(parts) for name, parts in kept.items()}, mean

@@ -22,6 +22,7 @@ from isofire.firing.cost.following.contacts import Contact, without_sums_of_more
 from isofire.firing.cost.following.made_weights import MadeWeights
 from isofire.firing.cost.following.numbers import numbers_in
 from isofire.firing.cost.following.trace import Trace
+from isofire.firing.record import not_called
 from isofire.running import OfOnePass, hooked
 
 
@@ -120,7 +121,7 @@ class CostMeter(OfOnePass):
 
     def _settled_spikes(self, name: str, tally: SpikeTally, images: int) -> Tensor:
         if not tally.calls:
-            raise ModelError(f"every neuron must be called in each forward, {name!r} was not")
+            raise ModelError(not_called(name))
         self.stepped = self.stepped or len(tally.calls) > 1
         total = torch.cat(tally.calls)
         self.steps = self.steps or len(total)
@@ -141,7 +142,8 @@ class CostMeter(OfOnePass):
             if steps == self.steps and seen > images and seen % images == 0:
                 cure = (
                     f"each image is {seen // images} there: give neurons the parts of an image (patches, views) on an "
-                    f"axis of their own, [T, N, {seen // images}, ...], and not folded into the batch"
+                    f"axis of their own, [T, N, {seen // images}, ...], and not folded into the batch; inputs "
+                    "[N, T, ...] of a network that takes [T, N, ...] are to be turned round"
                 )
             raise ModelError(
                 f"neurons must see [T, N, ...] with T = {self.steps}, N = {images}, {name!r} saw "

@@ -70,13 +70,14 @@ def named_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
     What neurons hold that way are states.
     """
     found = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    known = {id(tensor) for _, tensor in found}
     inside = {part for neuron in find_neurons(model).values() for part in neuron[0].modules()}
     for owner, module in model.named_modules():
         for own, held in () if module in inside else vars(module).items():
             if own not in ("_parameters", "_buffers", "_modules"):
                 name = f"{owner}.{own}" if owner else own
                 found += [(name + "".join(map(str, path)), x) for path, x in tree_flatten_with_path(held)[0]
-                          if isinstance(x, Tensor)]  # fmt: skip
+                          if isinstance(x, Tensor) and id(x) not in known]  # fmt: skip
     return [(name, tensor) for name, tensor in found if tensor.numel()]
 
 
