@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -15,22 +12,20 @@ from isofire.adapters import adapter_of, axis_by, from_rest, input_axis
 from isofire.batches import Data, read_batches, require_count
 from isofire.errors import ModelError, SpecError
 from isofire.neurons import MembraneQuantizer
-from isofire.quantization.by_firing.bypass import Bypass
-from isofire.quantization.by_firing.fired import firing_of
 from isofire.quantization.by_firing.images import MOST_IMAGES
 from isofire.quantization.by_firing.sequence import ByLayer, OnStep
 from isofire.quantization.can_fire import check_can_fire
 from isofire.quantization.contract import own_code, try_states, try_weights
 from isofire.quantization.diagnosis.clipped import tell_clipped
-from isofire.quantization.diagnosis.fault import LEAST_SPIKES
-from isofire.quantization.diagnosis.silence import why_silent
 from isofire.quantization.fake_weights import original, weight_quantizers
 from isofire.quantization.order import tell_sorted
 from isofire.quantization.own_forward import weights_used_as_they_are
 from isofire.quantization.plan import LayerAssignment, QuantPlan, make_plan
 from isofire.quantization.reestimate import reestimate_batch_norm
 from isofire.quantization.shared_scale import require_scales, weight_scale
+from isofire.quantization.silent import name_silent
 from isofire.quantization.token_levels import tell_tokens
+from isofire.quantization.unchanged import unchanged_on_failure
 from isofire.quantization.what_fires import note_what_fires_
 from isofire.quantizers import MembraneSetting, RangeObserver, WeightSetting
 from isofire.quantizers.methods.levels import LevelsMembrane
@@ -39,10 +34,7 @@ from isofire.spec import QuantSpec
 
 CALIBRATION_IMAGES = 1024
 CALIBRATION_BATCH = 128
-_FEW = 8
 _CALIBRATED_ON = "_isofire_calibrated_on"
-
-_LOG = logging.getLogger(__name__)
 
 
 def require_data(model: nn.Module, spec: QuantSpec, plan: QuantPlan, data: object) -> None:
@@ -200,7 +192,7 @@ def _calibrate_on_data_(
             # sorted images make nothing wrong
             first.labels = []
     tell_sorted(first.labels, data, by_batch=anew)
-    _name_silent(model, first.kept)
+    name_silent(model, first.kept)
     tell_tokens(model, first.kept)
     if _given(plan):
         for inputs in first.kept:
@@ -225,33 +217,6 @@ class _First:
         for inputs in calibration_batches(model, data, max_images, self.labels):
             self.kept = self.kept or [inputs]
             yield inputs
-
-
-def _name_silent(model: nn.Module, batches: list[Tensor]) -> None:
-    """Log the layers of neurons that calibrated quantizers keep from firing on these inputs, and why."""
-    # a layer that fires on a few images is not silent on all, and mostly all layers do
-    if not batches or not _silent_on_few(model, batches[0]) or not (silent := _silent(model, batches)):
-        return
-    with Bypass(model):
-        targets = firing_of(model, batches).counts
-    # a layer that is silent by itself is not the quantizers' doing
-    gone = [name for name in silent if int(targets[name].sum()) >= LEAST_SPIKES]
-    for fault in why_silent(model, gone, batches) if gone else ():
-        _LOG.warning("calibration: %s", fault)
-
-
-def _silent(model: nn.Module, batches: list[Tensor]) -> list[str]:
-    return [name for name, counts in firing_of(model, batches).counts.items() if not bool(counts.any())]
-
-
-def _silent_on_few(model: nn.Module, inputs: Tensor) -> bool:
-    """Whether some layer does not fire on the first images; also where that cannot be told."""
-    axis = input_axis(model, inputs)
-    try:
-        return bool(_silent(model, [inputs.narrow(axis, 0, min(_FEW, inputs.shape[axis]))]))
-    except ModelError:
-        # built for one size of batch
-        return True
 
 
 def _try_(model: nn.Module, batches: Iterator[Tensor]) -> None:
@@ -284,35 +249,6 @@ def _fit_membrane_(model: nn.Module, choice: LayerAssignment, inputs: Tensor) ->
     try_states(choice, membrane.quantizer, membrane.observer)
     low, high = membrane.observer.extremes().unbind(1)
     check_can_fire(model, choice, membrane.quantizer, (low, high))
-
-
-@contextmanager
-def unchanged_on_failure(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Give modules their own parameters, buffers and attributes back if something fails inside."""
-    kept = [(module, dict(module.__dict__), _tensors(module)) for module in modules]
-    try:
-        yield
-    except BaseException:
-        with torch.no_grad():
-            for module, attributes, tensors in kept:
-                # what was None and is a layer now stays one
-                module.__dict__.update(
-                    {name: value for name, value in attributes.items() if name not in module._modules}
-                )
-                for group, name, tensor, value in tensors:
-                    getattr(module, group)[name] = tensor
-                    tensor.data.copy_(value)
-        raise
-
-
-def _tensors(module: nn.Module) -> list[tuple[str, str, Tensor, Tensor]]:
-    groups: dict[str, dict[str, Any]] = {"_parameters": module._parameters, "_buffers": module._buffers}
-    return [
-        (group, name, tensor, tensor.detach().clone())
-        for group, found in groups.items()
-        for name, tensor in found.items()
-        if tensor is not None
-    ]
 
 
 def reestimates(model: nn.Module, spec: QuantSpec) -> bool:

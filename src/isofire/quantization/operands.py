@@ -21,7 +21,17 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from isofire.quantization.operations import CASTS, LEAVES, MOVES, PICKS, PRODUCTS, REREADS, holds
+from isofire.quantization.operations import (
+    CASTS,
+    LEAVES,
+    MOVES,
+    PICKS,
+    PRODUCTS,
+    REREADS,
+    holds,
+    only_shapes,
+    place_of_bias,
+)
 from isofire.running import OfOnePass, by_parts
 
 
@@ -240,11 +250,11 @@ class Operands(OfOnePass, TorchDispatchMode):
             self._met(name, weights, driven, driven or None in held)
         if driven and name in PRODUCTS:
             self._strangers(tensors, held)
-            added = _place_of_bias(name, len(tensors))
+            added = place_of_bias(name, len(tensors))
             still = [item is None or not item.driven for item in held]
             self.met |= self._names(x for place, x in enumerate(tensors) if still[place] and place != added)
         outputs = [x for x in (*tree_leaves(output), *written) if isinstance(x, Tensor) and x.layout is torch.strided]
-        names = frozenset[str]() if driven or _only_shapes(name) else self._names(tensors)
+        names = frozenset[str]() if driven or only_shapes(name) else self._names(tensors)
         if names and all(self._names((x,)) or x.numel() == 1 for x in tensors):
             # made of nothing but such numbers
             self._fixed.update({_place(x): (StorageWeakRef(x.untyped_storage()), names) for x in outputs})
@@ -291,7 +301,7 @@ class Operands(OfOnePass, TorchDispatchMode):
         stored = any(item is not None and item.stored for item in held)
         others = [item for item in _multiplied(name, held) if item is not None and not item.layers]
         at_rest = name in PRODUCTS and len(weights) == 1 and not any(item.stored for item in others)
-        if not weights or at_rest or _only_shapes(name):
+        if not weights or at_rest or only_shapes(name):
             return {"stored": stored and not at_rest}
         how = None if name in MOVES else name
         types = [weight.dtype for weight, _ in weights]
@@ -329,21 +339,9 @@ class _Calls(TorchFunctionMode):
 
 def _multiplied(name: str, held: list[_Held | None]) -> list[_Held | None]:
     """What a product multiplies: a bias that it adds, if that is no layer's weight, left out."""
-    place = _place_of_bias(name, len(held))
+    place = place_of_bias(name, len(held))
     bias = None if place is None else held[place]
     return held if place is None or bias is None or bias.layers else held[:place] + held[place + 1 :]
-
-
-def _place_of_bias(name: str, count: int) -> int | None:
-    """Which of so many operands a product adds; None for none."""
-    place = 0 if "addmm" in name or "addbmm" in name or name == "addmv" else 2
-    adds = place < count and (place == 0 or name == "linear" or "convolution" in name)
-    return place if adds else None
-
-
-def _only_shapes(name: str) -> bool:
-    """Whether an operation takes the shape and type of what it is given, and none of its numbers."""
-    return name.endswith("_like") or name.startswith("new_")
 
 
 def _is_zero(value: Any) -> bool:

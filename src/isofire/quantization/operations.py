@@ -37,3 +37,15 @@ def holds(kind: torch.dtype, other: torch.dtype) -> bool:
     wide, narrow = torch.finfo(kind), torch.finfo(other)
     fits = wide.max >= narrow.max and wide.eps <= narrow.eps and wide.tiny <= narrow.tiny
     return fits and (kind.is_complex or not other.is_complex)
+
+
+def place_of_bias(name: str, count: int) -> int | None:
+    """Which of so many operands a product adds; None for none."""
+    place = 0 if "addmm" in name or "addbmm" in name or name == "addmv" else 2
+    adds = place < count and (place == 0 or name == "linear" or "convolution" in name)
+    return place if adds else None
+
+
+def only_shapes(name: str) -> bool:
+    """Whether an operation takes the shape and type of what it is given, and none of its numbers."""
+    return name.endswith("_like") or name.startswith("new_")

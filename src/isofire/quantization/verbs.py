@@ -19,7 +19,6 @@ from isofire.quantization.calibration import (
     CALIBRATION_IMAGES,
     calibrate_model_,
     require_data,
-    unchanged_on_failure,
 )
 from isofire.quantization.constants import rounded_biases
 from isofire.quantization.contract import try_weights
@@ -28,6 +27,7 @@ from isofire.quantization.full_precision import require_full_precision
 from isofire.quantization.kept_levels import keep_levels_
 from isofire.quantization.left_out import tell_left_out
 from isofire.quantization.plan import QuantPlan, make_plan
+from isofire.quantization.unchanged import unchanged_on_failure
 from isofire.quantizers import WeightSetting
 from isofire.running import evaluating, require_module
 from isofire.spec import QuantSpec
