@@ -331,3 +331,27 @@ def test_states_that_are_pooled_are_not_told_by_spikes() -> None:
         verdict = check(model, model, data, Limits(state_bytes=10_000))
         (found,) = [finding for finding in verdict.findings if finding.name == "state_bytes"]
         assert (found.outcome, "pools" in found.about) == (outcome, bool(pool))
+
+
+@pytest.mark.parametrize("beta", [0.5, torch.linspace(0.2, 0.8, 8)], ids=["one leak", "a leak each"])
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_leak_over_all_steps_at_once_is_the_neurons_own(beta: Any, learned: bool) -> None:
+    """A filter over time for each channel multiplies no more than a membrane that decays."""
+    snntorch = pytest.importorskip("snntorch")
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first = nn.Linear(6, 8)
+            self.neuron = snntorch.StateLeaky(beta=beta, channels=8, learn_beta=learned)
+            self.head = nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.neuron(3 * self.first(x))[0])
+
+    events = (torch.rand(5, 16, 6) < 0.5).float()
+    cost = measure_cost(Net().eval(), [(events, LABELS)])
+    assert [item.name for item in cost.synapses] == ["first", "head"]
+    assert cost.macs_every_step == 0
+    assert cost.synapses[0].synops.mean == pytest.approx(float(events.sum() / 16 * 8))

@@ -30,7 +30,7 @@ from isofire.firing.cost.events.events import (
     counted,
     is_whole,
 )  # fmt: skip
-from isofire.firing.cost.events.operations import PLACED
+from isofire.firing.cost.events.operations import CONVOLUTIONS, PLACED
 from isofire.firing.cost.events.propagation import loses_spikes, propagate
 from isofire.firing.cost.events.ways import Way
 from isofire.firing.cost.following.contacts import Arrival, Contact, arrivals, one_to_one
@@ -309,6 +309,9 @@ class Trace(OfOnePass, TorchDispatchMode):
             self._same_padding.within(item) for item in found or () if not item.perhaps or self.is_stored(item.weight)
         ]
         if neuron is not None:
+            if name in CONVOLUTIONS and args[1].shape[:2] == (args[8], 1):
+                # a leak of each channel's own, over all steps at once
+                found = [item for item in found if item.weight is not None]
             # a neuron that looks back over some steps lays its weights out over all, with 0 for the rest
             found = [replace(item, sparse=not self.is_stored(item.weight)) for item in found]
         self._tell(found, source)
