@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from isofire.adapters import Adapter, Layout, MembraneMixin, register, unregister
 from isofire.errors import ModelError
 from isofire.firing.cost import SynapseCost, measure_cost
 from isofire.firing.cost.counting.frames import holds_steps
@@ -210,3 +211,66 @@ def test_an_image_that_comes_late_holds_no_steps_where_some_inputs_are_refused()
     images = torch.rand(IMAGES, STEPS, 6)
     half = Picky(Late(), lambda x: float((x == images[: len(x)]).float().mean()) > 0.5)
     assert not holds_steps(half.eval(), images, 0)
+
+
+class FromTheEnd(nn.Module):
+    """Recordings [N, T, F]; one layer sees the steps from the last to the first, as in a bidirectional network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.fire, self.back, self.last = nn.Linear(6, 8), LIF(), LIF(), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        currents = 3 * self.first(x.transpose(0, 1))
+        return self.last(torch.cat([self.fire(currents), self.back(currents.flip(0)).flip(0)], -1))
+
+
+class Acausal(nn.Module):
+    """Neurons whose first answer is to what they are given last."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.sum(0, keepdim=True) + x > 1).float()
+
+
+@pytest.fixture
+def acausal() -> Iterator[None]:
+    class Whole(Adapter):
+        def layout(self, neuron: nn.Module) -> Layout:
+            return Layout.TIME_FIRST
+
+        def threshold(self, neuron: nn.Module) -> Tensor:
+            return torch.tensor(1.0)
+
+        def host(self, neuron: nn.Module) -> type[MembraneMixin]:
+            raise NotImplementedError
+
+    register(Acausal, Whole())
+    yield
+    unregister(Acausal)
+
+
+class AllSteps(nn.Module):
+    def __init__(self, *, static: bool) -> None:
+        super().__init__()
+        self.static, self.first, self.into = static, nn.Linear(6, 8), nn.Linear(6, 8 * STEPS)
+        self.one, self.middle, self.two, self.last = Acausal(), nn.Linear(8, 8), Acausal(), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        currents = self.into(x).unflatten(1, (STEPS, 8)) if self.static else self.first(x)
+        return self.last(self.two(3 * self.middle(self.one(3 * currents.transpose(0, 1)))))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_frames_are_told_whatever_neurons_make_of_later_ones(seed: int, acausal: None) -> None:
+    torch.manual_seed(seed)
+    frames = torch.rand(IMAGES, STEPS, 6)
+    for model in (FromTheEnd(), AllSteps(static=False)):
+        place = first_place(model, frames)
+        assert place.macs_once == place.macs_every_step == STEPS * 6 * 8
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_currents_of_all_steps_are_told_whatever_neurons_make_of_them(seed: int, acausal: None) -> None:
+    torch.manual_seed(seed)
+    place = first_place(AllSteps(static=True), torch.rand(IMAGES, 6))
+    assert place.macs_once == place.macs_every_step == STEPS * 6 * 8

@@ -72,11 +72,11 @@ def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None,
             if (shape := tuple(inputs.movedim(axis, 0).shape[1:])) not in shapes:
                 shapes.add(shape)
                 some = few_of(model, inputs, len(labels))[0]
-                rows = rows_of(model, some, partial(way.run, axis=axis), frames=frames)
-                meter.parts |= rows.parts
-                unknown |= rows.unknown
+                lying, untold = rows_of(model, some, partial(way.run, axis=axis), frames=frames)
+                meter.lying.add(lying)
+                unknown |= untold
             # whose parts they are is not told by their number
-            way = replace(way, together=way.together and not meter.parts)
+            way = replace(way, together=way.together and not meter.lying.parts)
             with meter.counting():
                 way.run(meter, given, axis)
         same, by_numbers = ({}, []) if frames else _same(model, meter, few, partial(way.run, axis=axis))
@@ -94,7 +94,7 @@ def _same(
     others: dict[str, list[Image]] = {}
     for of_data in (False, True):
         open_ = [name for name in again if not is_told(meter.sites[name].images, others.get(name, ()))]
-        calls = calls_on_noise(model, few, run, of_data, meter.parts) if open_ else {}
+        calls = calls_on_noise(model, few, run, of_data, meter.lying) if open_ else {}
         others |= {name: calls[name] for name in open_ if name in calls}
     told = {name: same_inputs(meter.sites[name].images, others.get(name, ())) for name in found}
     return told, [name for name in again if not is_told(meter.sites[name].images, others.get(name, ()))]

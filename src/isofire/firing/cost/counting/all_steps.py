@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from isofire.errors import ModelError
-from isofire.firing.cost.counting.frames import Currents, currents, onset
+from isofire.firing.cost.counting.frames import Currents, Spikes, currents, is_later, onsets
 from isofire.firing.cost.counting.meter import CostMeter
 from isofire.firing.cost.counting.static_routes import Routes
 from isofire.firing.cost.counting.summed import is_again, is_lone
@@ -61,11 +61,11 @@ def work_on_all_steps(
     """
     if not sites:
         return {}
-    routes = Routes(model)
+    routes, spikes = Routes(model), Spikes()
     with routes.noting():
-        before = _currents(model, inputs, routes.pass_by, routes)
+        before = _currents(model, inputs, spikes, routes.pass_by, routes)
     alike = {name for name, given in before.items() if len(given) > 1 == len(set(given)) and name in routes.varied}
-    asking = _Asking(model, inputs, before, most)
+    asking = _Asking(model, inputs, spikes, before, most)
     found: dict[str, bool | None] = {}
     # what comes behind a place first
     for site in (site for site in reversed(routes.shapes) if site in sites):
@@ -78,24 +78,25 @@ def work_on_all_steps(
 class _Asking:
     """Runs the network with one place changed, a few times in all."""
 
-    def __init__(self, model: nn.Module, inputs: Tensor, before: Currents, most: int) -> None:
-        self._model, self._inputs, self._before, self._left = model, inputs, before, most - 1
+    def __init__(self, model: nn.Module, inputs: Tensor, spikes: Spikes, before: Currents, most: int) -> None:
+        self._model, self._inputs, self._spikes = model, inputs, spikes
+        self._before, self._left = before, most - 1
 
     def reaches_later(self, site: str, shape: torch.Size) -> bool | None:
         """Whether a part of what it gives does so; None where that takes too many runs or is refused."""
         try:
             for places in _last_places(shape):
-                high = self._onset(site, shape, places)
-                if high is not None:
+                found = self._onsets(site, shape, places)
+                if found:
                     # a code by time has the largest numbers first, or the least; behind a ReLU these are hidden
-                    low = self._onset(site, shape, places, high=False) if high else None
-                    first = min(high, high if low is None else low)
-                    return first > 0 and first > (self._onset(site, shape, ()) or 0)
+                    low = self._onsets(site, shape, places, high=False) if any(found.values()) else {}
+                    found = {name: min(step, low.get(name, step)) for name, step in found.items()}
+                    return any(found.values()) and is_later(found, self._onsets(site, shape, ()))
             return False
         except (_EnoughError, ModelError):
             return None
 
-    def _onset(self, site: str, shape: torch.Size, places: tuple[Any, ...], *, high: bool = True) -> int | None:
+    def _onsets(self, site: str, shape: torch.Size, places: tuple[Any, ...], *, high: bool = True) -> dict[str, int]:
         if not self._left:
             raise _EnoughError
         self._left -= 1
@@ -104,7 +105,7 @@ class _Asking:
             if place == site and output.ndim == len(shape):
                 output[places] = output.max() + 1 if high else output.min() - 1
 
-        return onset(self._before, _currents(self._model, self._inputs, change))
+        return onsets(self._before, _currents(self._model, self._inputs, self._spikes, change))
 
 
 class _EnoughError(Exception):
@@ -118,11 +119,13 @@ def _last_places(shape: torch.Size) -> Iterator[tuple[Any, ...]]:
         yield (*[slice(None)] * axis, -1)
 
 
-def _currents(model: nn.Module, inputs: Tensor, change: _Change, below: Routes | None = None) -> Currents:
+def _currents(
+    model: nn.Module, inputs: Tensor, spikes: Spikes, change: _Change, below: Routes | None = None
+) -> Currents:
     def run(network: nn.Module, given: Tensor) -> Any:
         meter = CostMeter(network)
         meter.trace.change = change
         with meter.counting(), below or nullcontext():
             return meter.trace.run(given, forward)
 
-    return currents(model, inputs, run)
+    return currents(model, inputs, spikes, run)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from itertools import zip_longest
@@ -40,26 +41,29 @@ def holds_steps(model: nn.Module, inputs: Tensor, axis: int) -> bool:
         If the model fails on the inputs, or on all inputs that differ from them in their last part alone; or, where
         that comes late, in their first.
     """
-    before = currents(model, inputs)
+    spikes = Spikes()
+    before = currents(model, inputs, spikes)
     steps = max(map(len, before.values()), default=1)
     if steps == 1:
         return False
     for place, size in enumerate(inputs.shape):
         if place != axis and size >= steps:
             last = size // steps
-            part = onset(before, _currents_of_others(model, inputs, place, last))
-            if part and part > _onset_of_all(model, inputs, before, place, last):
+            part = onsets(before, _currents_of_others(model, inputs, spikes, place, last))
+            if any(part.values()) and is_later(part, _onsets_of_all(model, inputs, spikes, before, place, last)):
                 return True
     return False
 
 
-def _onset_of_all(model: nn.Module, inputs: Tensor, before: Currents, axis: int, size: int) -> int:
-    """The step that any part of the inputs reaches; of the first part where the model takes no other whole."""
+def _onsets_of_all(
+    model: nn.Module, inputs: Tensor, spikes: Spikes, before: Currents, axis: int, size: int
+) -> dict[str, int]:
+    """The steps that any part of the inputs reaches; of the first part where the model takes no other whole."""
     try:
-        found = _currents_of_others(model, inputs, axis, inputs.shape[axis])
+        found = _currents_of_others(model, inputs, spikes, axis, inputs.shape[axis])
     except ModelError:
-        found = _currents_of_others(model, inputs, axis, size, first=True)
-    return onset(before, found) or 0
+        found = _currents_of_others(model, inputs, spikes, axis, size, first=True)
+    return onsets(before, found)
 
 
 def calls_are_steps(model: nn.Module, inputs: Tensor, site: str, calls: int) -> bool | None:
@@ -73,20 +77,21 @@ def calls_are_steps(model: nn.Module, inputs: Tensor, site: str, calls: int) -> 
     site
         Name of the module that holds the layer's weights, or of the tensor.
     """
-    before = currents(model, inputs)
+    spikes = Spikes()
+    before = currents(model, inputs, spikes)
     modules, parameters = dict(model.named_modules()), dict(named_tensors(model))
     weights = [parameters[site]] if site in parameters else [*modules[site].parameters()] if site in modules else []
 
-    def first_step(call: int) -> int | None:
+    def first_steps(call: int) -> dict[str, int]:
         for change in (_Calls(modules.get(site), call).changing(), _Products(weights, call)):
             with change:
-                found = onset(before, currents(model, inputs))
-            if found is not None:
+                found = onsets(before, currents(model, inputs, spikes))
+            if found:
                 return found
-        return None
+        return {}
 
-    last = first_step(calls)
-    return None if last is None else last > (first_step(1) or 0)
+    last = first_steps(calls)
+    return is_later(last, first_steps(1)) if last else None
 
 
 class _Calls:
@@ -123,26 +128,39 @@ class _Products(TorchDispatchMode):
         return output
 
 
-def onset(before: Currents, after: Currents) -> int | None:
-    """The first step in which neurons are given something else, or nothing; None where there is none."""
-    found = [
-        next((step for step, (a, b) in enumerate(zip_longest(given, after[name])) if a != b), None)
+def onsets(before: Currents, after: Currents) -> dict[str, int]:
+    """Layer of neurons -> the first step in which it is given something else, or nothing; without those in no step."""
+    found = {
+        name: next((step for step, (a, b) in enumerate(zip_longest(given, after[name])) if a != b), None)
         for name, given in before.items()
         if name in after
-    ]
-    # a network that goes elsewhere does so by what it saw
-    elsewhere = [] if len(found) == len(before) else [max(map(len, before.values()))]
-    return min([*elsewhere, *(step for step in found if step is not None)], default=None)
+    }
+    return {name: step for name, step in found.items() if step is not None}
 
 
-def _currents_of_others(model: nn.Module, inputs: Tensor, axis: int, size: int, *, first: bool = False) -> Currents:
+def is_later(part: Mapping[str, int], whole: Mapping[str, int]) -> bool:
+    """Whether a change of a part reaches neurons later than a change of the whole, or of its first part, does.
+
+    Asked of each layer that the whole reaches first. Others may stand behind thresholds of the network's own, which
+    let less of a part through.
+    """
+    first = min(whole.values(), default=0)
+    reached = [name for name, step in whole.items() if step == first]
+    if not part.keys() & set(reached):
+        return min(part.values(), default=0) > first
+    return any(part.get(name, first) > first for name in reached)
+
+
+def _currents_of_others(
+    model: nn.Module, inputs: Tensor, spikes: Spikes, axis: int, size: int, *, first: bool = False
+) -> Currents:
     """What arrives when the last places of an axis, or the first, hold something else that the model takes."""
     error = None
     # a model that takes only some numbers, one of each row say, may take those of the other end
     for other in (_with_another_end, _with_the_other_end):
         try:
             changed = other(inputs.flip(axis), axis, size).flip(axis) if first else other(inputs, axis, size)
-            return currents(model, changed)
+            return currents(model, changed, spikes)
         except ModelError as failed:
             error = failed
     part = f"{'first' if first else 'last'} {size} along axis {axis}"
@@ -174,7 +192,39 @@ Currents = dict[str, list[bytes]]
 """Layer of neurons -> what arrives at it in each step."""
 
 
-def currents(model: nn.Module, inputs: Tensor, run: Callable[[nn.Module, Tensor], Any] = forward) -> Currents:
+class Spikes:
+    """What neurons gave in a first run, and give again in all that follow.
+
+    So what arrives at them changes by what is changed alone, and not by what other neurons made of it: those that see
+    all steps at once answer in the first to what is given them in the last.
+    """
+
+    def __init__(self) -> None:
+        self._given: dict[str, list[Tensor]] = {}
+        self._runs = 0
+        self._calls = Counter[str]()
+
+    def begin(self) -> None:
+        """A run of the network."""
+        self._runs += 1
+        self._calls.clear()
+
+    def pass_on(self, name: str, output: Any) -> None:
+        """A neuron has given something, which is kept or written over."""
+        values = output[0] if isinstance(output, tuple) else output
+        if not isinstance(values, Tensor):
+            return
+        given, call = self._given.setdefault(name, []), self._calls[name]
+        self._calls[name] += 1
+        if self._runs == 1:
+            given.append(values.detach().clone())
+        elif call < len(given) and given[call].shape == values.shape:
+            values.copy_(given[call])
+
+
+def currents(
+    model: nn.Module, inputs: Tensor, spikes: Spikes, run: Callable[[nn.Module, Tensor], Any] = forward
+) -> Currents:
     """What arrives at each layer of neurons, the network run from rest."""
     found: Currents = {}
 
@@ -184,10 +234,12 @@ def currents(model: nn.Module, inputs: Tensor, run: Callable[[nn.Module, Tensor]
             seen = adapter.spikes(neuron, given[0] if given else output)
             if isinstance(seen, Tensor) and seen.ndim:
                 found.setdefault(name, []).extend(map(_digest, seen))
+            spikes.pass_on(name, output)
 
         return hook
 
     device = device_of(model, inputs.device)
+    spikes.begin()
     with evaluating(model), from_rest(model), torch.no_grad(), drawing(0, device):
         neurons = spiking_adapters(model).items()
         with hooked(neuron.register_forward_hook(note(name, adapter)) for name, (neuron, adapter) in neurons):

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from isofire.adapters import Adapter, Layout, batch_first, find_keepers, heights_of, states_after
 from isofire.errors import ModelError
+from isofire.firing.cost.counting.repeated import Repeated
 from isofire.firing.cost.counting.row_sums import RowSums
-from isofire.firing.cost.counting.tally import REAL, SiteCall, SiteTally, SpikeTally
+from isofire.firing.cost.counting.tally import REAL, Lying, SiteCall, SiteTally, SpikeTally
 from isofire.firing.cost.events.axes import differs
 from isofire.firing.cost.events.events import Events, Source, is_whole
 from isofire.firing.cost.events.forms import Form, key_of
@@ -33,12 +34,15 @@ class CostMeter(OfOnePass):
     ----------
     model
         The network, in eval mode.
-    parts
-        Places whose rows are no steps, whatever their number (see `isofire.firing.cost.counting.rows`).
+    lying
+        How rows lie, where that has been found out.
+    probing
+        Whether it is to be found out.
     """
 
-    def __init__(self, model: nn.Module, parts: frozenset[str] = frozenset()) -> None:
-        self.model, self.parts = model, parts
+    def __init__(self, model: nn.Module, lying: Lying | None = None, *, probing: bool = False) -> None:
+        self.model, self.lying = model, lying or Lying()
+        self.repeated = Repeated(self.lying)
         self.trace = Trace(model, self._contact, self._fired)
         self.spikes = {name: SpikeTally() for name in self.trace.neurons}
         self.sites: dict[str, SiteTally] = {}
@@ -55,8 +59,8 @@ class CostMeter(OfOnePass):
         """Places where which row belongs to which image was a guess."""
         self._batch_first = batch_first(model)
         self._together = 1
-        self._calls: list[tuple[Contact, Tensor, list[int] | None]] = []
-        self._sums = RowSums(self.trace.is_stored)
+        self._calls: list[tuple[Contact, Tensor, list[int] | None, Tensor | None]] = []
+        self._sums = RowSums(self.trace.is_stored, keep=probing)
 
     @contextmanager
     def counting(self) -> Iterator[CostMeter]:
@@ -92,8 +96,8 @@ class CostMeter(OfOnePass):
         for tally in self.spikes.values():
             tally.calls.clear()
         self.trace.run(inputs, forward)
-        layers = {contact.site for contact, _, _ in self._calls if not contact.arrival.perhaps}
-        contacts = without_sums_of_more([contact for contact, _, _ in self._calls])
+        layers = {contact.site for contact, *_ in self._calls if not contact.arrival.perhaps}
+        contacts = without_sums_of_more([contact for contact, *_ in self._calls])
         self._calls = [(contact, *call[1:]) for contact, call in zip(contacts, self._calls, strict=True)
                        if contact.site in layers]  # fmt: skip
         for name, tally in self.spikes.items():
@@ -103,17 +107,17 @@ class CostMeter(OfOnePass):
             number = size / (self.steps * images)
             if number > self.strangers.get(name, ("", 0.0))[1]:
                 self.strangers[name] = how, number
-        self.made.see([(contact.site, contact.arrival.weight) for contact, _, _ in self._calls])
+        self.made.see([(contact.site, contact.arrival.weight) for contact, *_ in self._calls])
         counted = 1 if alike else images
         seen: dict[str, list[list[SiteCall]]] = {}
-        for contact, sums, keys in self._calls:
+        for contact, sums, keys, rows in self._calls:
             tally = self.sites.setdefault(
                 contact.site, SiteTally(contact.arrival.fan_in, images=[[] for _ in range(self.images)])
             )
             tally.through |= contact.events.through
             tally.fan_in = max(tally.fan_in, contact.arrival.fan_in)
             calls = seen.setdefault(contact.site, [[] for _ in range(counted)])
-            for mine, call in zip(calls, self._settled(contact, sums, keys, images, alike), strict=True):
+            for mine, call in zip(calls, self._settled(contact, sums, keys, rows, images, alike), strict=True):
                 mine.append(call)
         for name, tally in self.sites.items():
             tally.images += seen.get(name, [[] for _ in range(counted)])
@@ -192,14 +196,22 @@ class CostMeter(OfOnePass):
         self.trace.pause(False)
 
     def _settled(
-        self, contact: Contact, sums: Tensor, keys: list[int] | None, images: int, alike: bool
+        self,
+        contact: Contact,
+        sums: Tensor,
+        keys: list[int] | None,
+        rows: Tensor | None,
+        images: int,
+        alike: bool,
     ) -> list[SiteCall]:
         """Of each image: rows put together by steps where they are known to be steps, else all together."""
         if contact.arrival.x is None:
             sums, image, step = (sums / images).expand(-1, images), torch.arange(images), None
         else:
             image, step = self._places(contact, sums.shape[1], images)
-            step = None if contact.site in self.parts else step
+            step = None if contact.site in self.lying.parts else step
+            if keys is not None:
+                step, keys = self.repeated.see(contact.site, keys, rows, image, step, self.steps)
         if alike:
             image, images, sums = torch.zeros_like(image), 1, sums / images
         width = 1 if step is None else self.steps

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from isofire.errors import ModelError
 from isofire.firing.cost.counting.meter import CostMeter
-from isofire.firing.cost.counting.tally import SiteCall
+from isofire.firing.cost.counting.tally import Lying, SiteCall
 from isofire.running import device_of, drawing
 
 Slot = tuple[int, int]
@@ -73,9 +73,26 @@ def calls_on_noise(
     inputs: Tensor,
     run: Callable[[CostMeter, Tensor], None],
     of_data: bool,
-    parts: frozenset[str] = frozenset(),
+    lying: Lying | None = None,
 ) -> dict[str, list[Image]]:
     """Place -> its calls on random numbers in place of a few images; none where the network does not take them.
+
+    Parameters are those of `on_noise`.
+    """
+    meter = on_noise(model, inputs, run, of_data, lying)
+    return {} if meter is None else {name: list(tally.images) for name, tally in meter.sites.items()}
+
+
+def on_noise(
+    model: nn.Module,
+    inputs: Tensor,
+    run: Callable[[CostMeter, Tensor], None],
+    of_data: bool,
+    lying: Lying | None = None,
+    *,
+    probing: bool = False,
+) -> CostMeter | None:
+    """A meter that has seen random numbers in place of a few images; None where the network does not take them.
 
     Parameters
     ----------
@@ -83,19 +100,19 @@ def calls_on_noise(
         Runs inputs with a meter that counts.
     of_data
         Numbers that the images hold, for networks that take no others, instead of any in their range.
-    parts
+    lying, probing
         As of `CostMeter`.
     """
     noise = _of_data(inputs) if of_data else _in_range(inputs)
     if noise is None:
-        return {}
-    meter = CostMeter(model, parts)
+        return None
+    meter = CostMeter(model, lying, probing=probing)
     try:
         with drawing(0, device_of(model, inputs.device)), meter.counting():
             run(meter, noise)
     except ModelError:
-        return {}
-    return {name: list(tally.images) for name, tally in meter.sites.items()}
+        return None
+    return meter
 
 
 def is_told(images: Sequence[Image], others: Sequence[Image]) -> bool:

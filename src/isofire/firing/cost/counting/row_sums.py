@@ -20,21 +20,23 @@ class RowSums:
     ----------
     is_stored
         Whether weights are the model's own, and not made in a forward.
+    keep
+        Whether rows are given too.
     """
 
-    def __init__(self, is_stored: Callable[[Tensor | None], bool]) -> None:
-        self._is_stored = is_stored
+    def __init__(self, is_stored: Callable[[Tensor | None], bool], *, keep: bool) -> None:
+        self._is_stored, self._keep = is_stored, keep
         self._fans: dict[tuple[Any, ...], tuple[bytes, Tensor]] = {}
         self._contents = Contents()
 
-    def of(self, contact: Contact) -> tuple[Tensor, list[int] | None]:
-        """Sums [7, rows] (see `isofire.firing.cost.counting.tally`), and of each row a key of what is done with it;
-        None where it does not come from the image alone."""
+    def of(self, contact: Contact) -> tuple[Tensor, list[int] | None, Tensor | None]:
+        """Sums [7, rows] (see `isofire.firing.cost.counting.tally`), of each row a key of what is done with it, and
+        where rows are kept these; None where they do not come from the image alone."""
         arrival, x = contact.arrival, contact.arrival.x
         if x is None:
             assert arrival.synapses is not None
             products = [0, 0, 0, *[arrival.synapses] * 2, 0, arrival.synapses]
-            return torch.tensor(products, dtype=torch.float64).unsqueeze(1), None
+            return torch.tensor(products, dtype=torch.float64).unsqueeze(1), None, None
         x = x.detach().resolve_conj().resolve_neg()
         assert arrival.weight is not None
         held = self._contents.of(arrival.weight) if self._is_stored(arrival.weight) else None
@@ -44,7 +46,10 @@ class RowSums:
             # at rest nothing arrives at weights that see spikes later
             events = x.double()
         counts = None if events is None else _rows(events.detach(), arrival.axis)
-        return self._summed(arrival, rows, counts, held), self._keys_of(contact, rows, counts, held)
+        sums, alone = self._summed(arrival, rows, counts, held), _of_the_image(contact, rows, counts)
+        keys = None if alone is None else self._keys(arrival, alone, held)
+        # a forward may write over them
+        return sums, keys, alone.clone() if self._keep and alone is not None else None
 
     def _summed(self, arrival: Arrival, rows: Tensor, counts: Tensor | None, held: bytes | None) -> Tensor:
         every, real = self._fan(arrival, "all", held), self._fan(arrival, "nonzero", held)
@@ -61,14 +66,6 @@ class RowSums:
         sizes = torch.full_like(dense, rows.shape[1])
         parts += [active.sum(1), twice * _times(active, real), twice * dense, sizes, twice * multiplied]
         return torch.stack(parts).cpu()
-
-    def _keys_of(self, contact: Contact, rows: Tensor, counts: Tensor | None, held: bytes | None) -> list[int] | None:
-        if counts is not None and bool(counts.isinf().any()):
-            # beside spikes, those of its numbers that come from the image alone
-            others = ~counts.isinf()
-            alone = not bool(counts.isnan().any())
-            return self._keys(contact.arrival, rows.masked_fill(others, 0), held) if alone else None
-        return self._keys(contact.arrival, rows, held) if contact.source == Source.INPUT else None
 
     def _keys(self, arrival: Arrival, rows: Tensor, held: bytes | None) -> list[int]:
         """Of each row, of what is done with it: with which weights, and how."""
@@ -100,6 +97,13 @@ class RowSums:
         if held is not None:
             self._fans[key] = held, found
         return found
+
+
+def _of_the_image(contact: Contact, rows: Tensor, counts: Tensor | None) -> Tensor | None:
+    """Rows that come from the image alone; beside spikes those of their numbers that do, and 0 for the rest."""
+    if counts is not None and bool(counts.isinf().any()):
+        return None if bool(counts.isnan().any()) else rows.masked_fill(~counts.isinf(), 0)
+    return rows if contact.source == Source.INPUT else None
 
 
 def _rows(x: Tensor, axis: int) -> Tensor:

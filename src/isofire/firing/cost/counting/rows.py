@@ -7,7 +7,6 @@ or holds alone what comes of spikes of the last step.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,8 +16,8 @@ from isofire.adapters import Adapter, Layout, heights_of, step_of_each
 from isofire.errors import ModelError
 from isofire.firing.cost.counting.all_steps import work_on_all_steps
 from isofire.firing.cost.counting.meter import CostMeter
-from isofire.firing.cost.counting.reuse import calls_on_noise
-from isofire.firing.cost.counting.tally import ALL, REAL, SiteCall
+from isofire.firing.cost.counting.reuse import calls_on_noise, on_noise
+from isofire.firing.cost.counting.tally import ALL, REAL, Lying, SiteCall
 from isofire.firing.cost.events.events import Events
 from isofire.running import device_of, drawing
 
@@ -27,16 +26,8 @@ _MOST = 60
 """Runs for layers on what differs from step to step without spikes: three a layer."""
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Places whose rows are parts of an image, and those of which the network does not tell."""
-
-    parts: frozenset[str] = frozenset()
-    unknown: frozenset[str] = frozenset()
-
-
-def rows_of(model: nn.Module, inputs: Tensor, run: Run, *, frames: bool) -> Rows:
-    """What the rows are that by their number are steps.
+def rows_of(model: nn.Module, inputs: Tensor, run: Run, *, frames: bool) -> tuple[Lying, frozenset[str]]:
+    """What the rows are that by their number are steps, or may hold them, and where the network does not tell it.
 
     Parameters
     ----------
@@ -47,7 +38,7 @@ def rows_of(model: nn.Module, inputs: Tensor, run: Run, *, frames: bool) -> Rows
     frames
         Whether the inputs hold a part for each step.
     """
-    meter = CostMeter(model)
+    meter = CostMeter(model, probing=True)
     with drawing(0, device_of(model, inputs.device)), meter.counting():
         run(meter, inputs)
     rowed = {
@@ -55,10 +46,20 @@ def rows_of(model: nn.Module, inputs: Tensor, run: Run, *, frames: bool) -> Rows
         for name, tally in meter.sites.items()
     }
     told = {} if frames else _of_images(model, inputs, run, rowed)
+    repeated = {} if frames or not any(meter.repeated.ways.values()) else _repeated(model, inputs, run)
     spiking = frozenset(name for name, calls in rowed.items() if any(map(_of_spikes, calls)))
     parts = {name for name, steps in told.items() if steps is False}
     parts |= _of_neurons(model, inputs, run, meter.steps, spiking) if spiking else set()
-    return Rows(frozenset(parts), frozenset(name for name, steps in told.items() if steps is None) - parts)
+    ways = {name: way for name, found in repeated.items() for way in ("last", "first", "steps") if way in found}
+    lying = Lying(parts, **{way: {name for name in ways if ways[name] == way} - parts
+                            for way in ("first", "last", "steps")})  # fmt: skip
+    return lying, frozenset(name for name, steps in told.items() if steps is None) - parts
+
+
+def _repeated(model: nn.Module, inputs: Tensor, run: Run) -> dict[str, set[str]]:
+    """Place -> how its rows can be read as the same at each step; parts may be equal by chance, not so random ones."""
+    meter = on_noise(model, inputs, run, False, probing=True) or on_noise(model, inputs, run, True, probing=True)
+    return {} if meter is None else meter.repeated.ways
 
 
 def _of_images(model: nn.Module, inputs: Tensor, run: Run, rowed: dict[str, list[SiteCall]]) -> dict[str, bool | None]:

@@ -52,6 +52,32 @@ class SiteTally:
 
 
 @dataclass
+class Lying:
+    """How rows lie of which neither axes nor numbers tell it (see `isofire.firing.cost.counting.rows`).
+
+    Parameters
+    ----------
+    parts
+        Places whose rows are parts of an image, whatever their number.
+    first, last, steps
+        Places that see the same at each step, and whose rows are those of one step after the other, those of one part
+        in all steps, or lie as their axes tell.
+    """
+
+    parts: set[str] = field(default_factory=set)
+    first: set[str] = field(default_factory=set)
+    last: set[str] = field(default_factory=set)
+    steps: set[str] = field(default_factory=set)
+
+    def add(self, other: Lying) -> None:
+        """Take over what another knows."""
+        self.parts |= other.parts
+        self.first |= other.first
+        self.last |= other.last
+        self.steps |= other.steps
+
+
+@dataclass
 class SpikeTally:
     """Spikes of one layer of neurons, [T] an image; `states` are as many as its neurons, unless it pools them."""
 

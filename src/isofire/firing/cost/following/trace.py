@@ -265,7 +265,13 @@ class Trace(OfOnePass, TorchDispatchMode):
 
     def _put_beside_inside(self, func: Any, args: Any, options: Any, output: Tensor) -> None:
         """What comes to a neuron, beside the state that its weights see with it."""
-        known = self._events_inside, self._source_inside, self._position.module
+
+        def source(x: Tensor) -> Source:
+            found = self._source_inside(x)
+            # a state at rest is what it is outside of neurons, a constant
+            return found if found == Source.INPUT or bool(x.any()) else Source.CONSTANT
+
+        known = self._events_inside, source, self._position.module
         found = propagate(Call("cat", func, args, options, output, *known))
         if isinstance(found, Events) and found.count is not None:
             self._memory.write(output, Source.SPIKES, found)

@@ -1,0 +1,137 @@
+"""Static images with an axis of tokens that a network repeats for every step, wherever steps and tokens then lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from isofire.firing.cost import Cost, SynapseCost, measure_cost
+from isofire.neurons import LIF, PerStep, Repeat
+
+TOKENS, WIDE, OUT = 6, 5, 8
+SIZES = [(4, 3), (1, 3), (6, 6), (3, 6), (2, 2), (5, 4)]
+"""Images and steps; as many as each other, as the tokens, or a part of these."""
+
+
+def cost_of(model: nn.Module, images: int, *, equal: bool = False) -> Cost:
+    torch.manual_seed(1)
+    x = torch.rand(images, TOKENS, WIDE)
+    x = x[:, :1].expand(-1, TOKENS, -1).contiguous() if equal else x
+    return measure_cost(model.eval(), (x, torch.zeros(images, dtype=torch.int64)))
+
+
+def place(cost: Cost, name: str) -> SynapseCost:
+    assert cost.left_out == ()
+    return next(item for item in cost.synapses if item.name == name)
+
+
+WAYS: dict[str, Callable[[Tensor, nn.Parameter, int], Tensor]] = {
+    "steps first": lambda x, w, steps: nn.functional.linear(x.repeat(steps, 1, 1, 1), w),
+    "folded into the batch": lambda x, w, steps: nn.functional.linear(
+        x.repeat(steps, 1, 1, 1).flatten(0, 1), w
+    ).unflatten(0, (steps, -1)),
+    "folded into the tokens": lambda x, w, steps: nn.functional.linear(
+        x.repeat(steps, 1, 1, 1).flatten(1, 2), w
+    ).unflatten(1, x.shape[:2]),
+    "steps last": lambda x, w, steps: (x.unsqueeze(-2).repeat(1, 1, steps, 1) @ w.t()).permute(2, 0, 1, 3),
+    "steps after the images": lambda x, w, steps: (x.unsqueeze(1).repeat(1, steps, 1, 1) @ w.t()).transpose(0, 1),
+    "an einsum": lambda x, w, steps: torch.einsum("tnvf,of->tnvo", x.expand(steps, -1, -1, -1), w),
+    "scaled before": lambda x, w, steps: nn.functional.linear((2 * x - 1).repeat(steps, 1, 1, 1), w),
+}
+
+
+class Tokens(nn.Module):
+    """A product by function in a module that holds others, so that no axes are told."""
+
+    def __init__(self, way: str, steps: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.way, self.steps = WAYS[way], steps
+        self.w, self.fire = nn.Parameter(torch.rand(OUT, WIDE)), LIF()
+        self.head = nn.Linear(TOKENS * OUT, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.fire(self.way(x, self.w, self.steps)).flatten(2))
+
+
+@pytest.mark.parametrize(("images", "steps"), SIZES)
+@pytest.mark.parametrize("way", WAYS)
+def test_repeated_tokens_are_worked_on_once(way: str, images: int, steps: int) -> None:
+    found, once = place(cost_of(Tokens(way, steps), images), "w"), TOKENS * WIDE * OUT
+    assert (found.macs_once, found.macs_every_step) == (once, steps * once)
+
+
+@pytest.mark.parametrize(("images", "steps"), [(4, 3), (3, 6)])
+def test_tokens_that_are_equal_in_the_data_are_tokens(images: int, steps: int) -> None:
+    found = place(cost_of(Tokens("steps first", steps), images, equal=True), "w")
+    assert (found.macs_once, found.macs_every_step) == (TOKENS * WIDE * OUT, steps * TOKENS * WIDE * OUT)
+
+
+class OfOnce(Tokens):
+    """Worked on before it is repeated."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        currents = nn.functional.linear(x, self.w).expand(self.steps, -1, -1, -1)
+        return self.head(self.fire(currents.contiguous()).flatten(2))
+
+
+@pytest.mark.parametrize(("images", "steps"), SIZES)
+def test_tokens_that_are_repeated_behind_are_worked_on_once(images: int, steps: int) -> None:
+    found = place(cost_of(OfOnce("steps first", steps), images), "w")
+    assert (found.macs_once, found.macs_every_step) == (TOKENS * WIDE * OUT, steps * TOKENS * WIDE * OUT)
+
+
+class Block(nn.Module):
+    def __init__(self, *inner: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.w = nn.Sequential(*inner), nn.Parameter(torch.rand(OUT, WIDE))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(self.inner(x), self.w)
+
+
+@pytest.mark.parametrize("inner", [(), (nn.Dropout(),)], ids=["a leaf", "a module that holds another"])
+def test_what_a_module_holds_beside_changes_nothing(inner: tuple[nn.Module, ...]) -> None:
+    model = nn.Sequential(Repeat(3), PerStep(Block(*inner)), LIF(), PerStep(nn.Flatten()), nn.Linear(48, 3))
+    found, once = place(cost_of(model, 4), "1.0.w"), TOKENS * WIDE * OUT
+    assert (found.macs_once, found.macs_every_step) == (once, 3 * once)
+
+
+class Attention(nn.Module):
+    """Attention over tokens [L, T * N, E]: what it gives differs from step to step by rounding."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.steps, self.into = steps, nn.Linear(WIDE, 8)
+        self.attend, self.fire, self.head = nn.MultiheadAttention(8, 2), LIF(), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.into(x).repeat(self.steps, 1, 1, 1).flatten(0, 1).transpose(0, 1)
+        x = self.attend(x, x, x, need_weights=False)[0].transpose(0, 1).unflatten(0, (self.steps, -1))
+        return self.head(self.fire(x).mean(2))
+
+
+@pytest.mark.parametrize(("images", "steps"), [(4, 3), (3, 4)])
+def test_what_differs_by_rounding_alone_is_the_same(images: int, steps: int) -> None:
+    cost = cost_of(Attention(steps), images)
+    for name, products in (("attend.in_proj_weight", TOKENS * 8 * 24), ("attend.out_proj", TOKENS * 8 * 8)):
+        found = place(cost, name)
+        assert (found.macs_once, found.macs_every_step) == (products, steps * products)
+
+
+class TokensOfEach(Tokens):
+    """Other tokens at each step, made of the image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        gains = torch.arange(1.0, self.steps + 1).view(-1, 1, 1, 1)
+        return self.head(self.fire(nn.functional.linear(gains * x, self.w)).flatten(2))
+
+
+@pytest.mark.parametrize(("images", "steps"), [(4, 3), (3, 6)])
+def test_tokens_of_each_step_are_worked_on_at_their_step(images: int, steps: int) -> None:
+    found, products = place(cost_of(TokensOfEach("steps first", steps), images), "w"), TOKENS * WIDE * OUT
+    assert (found.macs_once, found.macs_every_step) == (steps * products, steps * products)
