@@ -153,7 +153,7 @@ def test_what_does_not_fit_is_refused() -> None:
         metric.update({"x": spikes(0)})
     metric.reset()
     metric.update(spikes(0, (9,)))
-    for nothing in ({}, [1, 0], None):
+    for nothing in ({}, [1, 0]):
         with pytest.raises(DataError, match="spikes must be a tensor"):
             MeanFiringRate().update(nothing)  # type: ignore[arg-type]
     with pytest.raises(SpecError, match="a measure of 1 network"):
@@ -351,3 +351,17 @@ def test_two_processes_compute_what_one_would(tmp_path: Path) -> None:
             assert values == pytest.approx(expected)
         assert own == {"own steps": 80 if rank == 0 else 0}
         assert after == {"emd": 0.0}
+
+
+def test_spikes_that_are_not_given_by_name_are_told() -> None:
+    """A collection hands positional spikes on to metrics of one network and of two alike."""
+    spikes = (torch.rand(4, 3, 5) < 0.3).float()
+    for given, named in (
+        ((spikes,), {}),
+        ((spikes, spikes), {}),
+        ((), {"baseline": spikes}),
+        ((), {"quantized": spikes}),
+    ):
+        collection = MetricCollection([MeanFiringRate(), RateEMD()])
+        with pytest.raises(SpecError, match=r"update\(baseline=\.\.\., quantized=\.\.\.\)"):
+            collection.update(*given, **named)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from isofire.errors import SpecError
 from isofire.firing.counts import SpikeCounts, Spikes
 from isofire.firing.drift import check_match
 from isofire.firing.evidence.outcome import HEADLINE
@@ -19,7 +20,7 @@ from isofire.firing.rates import PAPER_CUT, dead_share, require_cut
 class OneNetworkMetric(FiringMetric):
     """A measure of one network's firing."""
 
-    def update(self, quantized: Spikes) -> None:
+    def update(self, quantized: Spikes | None = None, *others: Spikes) -> None:
         """Count a batch.
 
         Parameters
@@ -30,10 +31,21 @@ class OneNetworkMetric(FiringMetric):
 
         Raises
         ------
+        SpecError
+            If there are none, or those of further networks (`others`), which are not looked at.
         DataError, ModelError
             If they are no spikes, or of other neurons than before.
         """
+        if quantized is None or others:
+            raise _missing(self, "quantized")
         self._count(quantized=quantized)
+
+
+def _missing(metric: FiringMetric, name: str) -> SpecError:
+    return SpecError(
+        f"update of {type(metric).__name__} needs the spikes {name}=; a MetricCollection of metrics of one network and "
+        "of two is given both by name, update(baseline=..., quantized=...)"
+    )
 
 
 class TwoNetworksMetric(FiringMetric):
@@ -41,7 +53,7 @@ class TwoNetworksMetric(FiringMetric):
 
     _networks = ("baseline", "quantized")
 
-    def update(self, baseline: Spikes, quantized: Spikes) -> None:
+    def update(self, baseline: Spikes | None = None, quantized: Spikes | None = None) -> None:
         """Count a batch that both networks saw.
 
         Parameters
@@ -51,9 +63,13 @@ class TwoNetworksMetric(FiringMetric):
 
         Raises
         ------
+        SpecError
+            If one of them is not given.
         DataError, ModelError
             If they are no spikes, or the two are not of the same neurons and images.
         """
+        if baseline is None or quantized is None:
+            raise _missing(self, "baseline" if baseline is None else "quantized")
         if isinstance(baseline, SpikeCounts) and isinstance(quantized, SpikeCounts):
             check_match(baseline, quantized)
         self._count(baseline=baseline, quantized=quantized)

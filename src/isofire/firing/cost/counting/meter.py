@@ -210,7 +210,7 @@ class CostMeter(OfOnePass):
         else:
             image, step = self._places(contact, sums.shape[1], images)
             step = None if contact.site in self.lying.parts else step
-            if keys is not None:
+            if keys is not None and not contact.constant:
                 step, keys = self.repeated.see(contact.site, keys, rows, image, step, self.steps)
         if alike:
             image, images, sums = torch.zeros_like(image), 1, sums / images
