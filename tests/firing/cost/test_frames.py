@@ -274,3 +274,36 @@ def test_currents_of_all_steps_are_told_whatever_neurons_make_of_them(seed: int,
     torch.manual_seed(seed)
     place = first_place(AllSteps(static=True), torch.rand(IMAGES, 6))
     assert place.macs_once == place.macs_every_step == STEPS * 6 * 8
+
+
+class Stranger(nn.Module):
+    """Integrates and fires over all steps, and is no neuron that isofire knows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, spikes = torch.zeros_like(x[0]), []
+        for step in x:
+            v = 0.8 * v + step
+            spikes.append((v >= 1.5).float())
+            v = v - 1.5 * spikes[-1]
+        return torch.stack(spikes)
+
+
+class BesideStrangers(nn.Module):
+    """A static image comes to known neurons at once, and to others behind neurons of one's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.own, self.middle, self.last = nn.Linear(6, 8), Stranger(), nn.Linear(8, 8), nn.Linear(8, 3)
+        self.near, self.far = LIF(), LIF()
+
+    def forward(self, x: Tensor) -> Tensor:
+        currents = 3 * self.first(x).expand(STEPS, -1, -1)
+        return self.last(self.near(currents) + self.far(3 * self.middle(self.own(currents))))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_strangers_let_through_late_makes_no_frames_of_an_image(seed: int) -> None:
+    torch.manual_seed(seed)
+    cost = measure_cost(BesideStrangers().eval(), (torch.rand(IMAGES, 6), LABELS))
+    assert [item.name for item in cost.left_out] == ["own"]
+    assert (cost.synapses[0].macs_once, cost.synapses[0].macs_every_step) == (48, STEPS * 48)

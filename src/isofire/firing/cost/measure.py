@@ -68,7 +68,8 @@ def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None,
             if most.grows(inputs, axis):
                 tell_unlike(model, inputs, len(labels))
                 few = few_of(model, inputs, len(labels))[0]
-                frames, way = axis == 1 or holds_steps(model, few, axis), together_for(model, given, axis)
+                way = together_for(model, given, axis)
+                frames = axis == 1 or holds_steps(model, few, axis, strangers=way.strangers)
             if (shape := tuple(inputs.movedim(axis, 0).shape[1:])) not in shapes:
                 shapes.add(shape)
                 some = few_of(model, inputs, len(labels))[0]
@@ -81,7 +82,11 @@ def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None,
                 way.run(meter, given, axis)
         same, by_numbers = ({}, []) if frames else _same(model, meter, few, partial(way.run, axis=axis))
         parts = {} if frames else _parts(model, meter, few, same)
-        at_once = {} if frames else work_on_all_steps(model, few, worked_on_again(meter, parts))
+        at_once = (
+            {}
+            if frames
+            else work_on_all_steps(model, few, worked_on_again(meter, parts), strangers=bool(meter.strangers))
+        )
     return _cost(model, meter, frames, same, parts, by_numbers, at_once, unknown)
 
 
@@ -115,7 +120,7 @@ def _parts(
                  and len({call.neuron_calls for call in image}) == 1}  # fmt: skip
         again = comes_again(same.get(name, {}))
         if meter.steps > 1 and any(count > 1 and (again or count % meter.steps == 0) for count in calls):
-            told = calls_are_steps(model, few, name, max(calls))
+            told = calls_are_steps(model, few, name, max(calls), strangers=bool(meter.strangers))
             # what comes again does so at other steps
             found[name] = True if told is None and again else told
     return found

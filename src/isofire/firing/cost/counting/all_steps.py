@@ -41,7 +41,7 @@ def worked_on_again(meter: CostMeter, parts: Mapping[str, bool | None]) -> list[
 
 
 def work_on_all_steps(
-    model: nn.Module, inputs: Tensor, sites: Collection[str], most: int = _MOST
+    model: nn.Module, inputs: Tensor, sites: Collection[str], most: int = _MOST, *, strangers: bool = False
 ) -> dict[str, bool | None]:
     """Those of some places -> whether a part of what it gives reaches neurons later than the rest does; None where that
     is not known, since the network has run `most` times or refuses the changed number.
@@ -58,6 +58,8 @@ def work_on_all_steps(
         Places that see something of the image, all at once.
     most
         Runs of the network.
+    strangers
+        As of `isofire.firing.cost.counting.frames.holds_steps`.
     """
     if not sites:
         return {}
@@ -65,7 +67,7 @@ def work_on_all_steps(
     with routes.noting():
         before = _currents(model, inputs, spikes, routes.pass_by, routes)
     alike = {name for name, given in before.items() if len(given) > 1 == len(set(given)) and name in routes.varied}
-    asking = _Asking(model, inputs, spikes, before, most)
+    asking = _Asking(model, inputs, spikes, before, most, strangers=strangers)
     found: dict[str, bool | None] = {}
     # what comes behind a place first
     for site in (site for site in reversed(routes.shapes) if site in sites):
@@ -78,8 +80,10 @@ def work_on_all_steps(
 class _Asking:
     """Runs the network with one place changed, a few times in all."""
 
-    def __init__(self, model: nn.Module, inputs: Tensor, spikes: Spikes, before: Currents, most: int) -> None:
-        self._model, self._inputs, self._spikes = model, inputs, spikes
+    def __init__(
+        self, model: nn.Module, inputs: Tensor, spikes: Spikes, before: Currents, most: int, *, strangers: bool
+    ) -> None:
+        self._model, self._inputs, self._spikes, self._strangers = model, inputs, spikes, strangers
         self._before, self._left = before, most - 1
 
     def reaches_later(self, site: str, shape: torch.Size) -> bool | None:
@@ -91,7 +95,9 @@ class _Asking:
                     # a code by time has the largest numbers first, or the least; behind a ReLU these are hidden
                     low = self._onsets(site, shape, places, high=False) if any(found.values()) else {}
                     found = {name: min(step, low.get(name, step)) for name, step in found.items()}
-                    return any(found.values()) and is_later(found, self._onsets(site, shape, ()))
+                    return any(found.values()) and is_later(
+                        found, self._onsets(site, shape, ()), everywhere=self._strangers
+                    )
             return False
         except (_EnoughError, ModelError):
             return None

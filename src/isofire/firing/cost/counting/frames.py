@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from itertools import zip_longest
 from typing import Any
@@ -21,8 +22,11 @@ from isofire.firing.cost.following.stored import named_tensors
 from isofire.firing.record import spiking_adapters
 from isofire.running import device_of, drawing, evaluating, forward, hooked
 
+_DRAWS = 8
+"""Changes of a part that must agree where thresholds of the network's own stand before its neurons."""
 
-def holds_steps(model: nn.Module, inputs: Tensor, axis: int) -> bool:
+
+def holds_steps(model: nn.Module, inputs: Tensor, axis: int, *, strangers: bool = False) -> bool:
     """Whether the last part of the inputs along some axis reaches the neurons later than the first of their parts does.
 
     Of an image every part does so in the same steps, be it from the first step on or after a delay. Not told from an
@@ -34,6 +38,9 @@ def holds_steps(model: nn.Module, inputs: Tensor, axis: int) -> bool:
         A batch, as the model takes it.
     axis
         Of the images.
+    strangers
+        Whether other modules fire than the neurons that isofire knows. These let less of a part through than of the
+        whole, and later, so that several parts must agree and no layer may see any of them at once.
 
     Raises
     ------
@@ -49,8 +56,13 @@ def holds_steps(model: nn.Module, inputs: Tensor, axis: int) -> bool:
     for place, size in enumerate(inputs.shape):
         if place != axis and size >= steps:
             last = size // steps
-            part = onsets(before, _currents_of_others(model, inputs, spikes, place, last))
-            if any(part.values()) and is_later(part, _onsets_of_all(model, inputs, spikes, before, place, last)):
+            parts = [
+                onsets(before, _currents_of_others(model, inputs, spikes, place, last, draw=draw))
+                for draw in range(_DRAWS if strangers else 1)
+            ]
+            if not all(any(part.values()) for part in parts) or any(part != parts[0] for part in parts):
+                continue
+            if is_later(parts[0], _onsets_of_all(model, inputs, spikes, before, place, last), everywhere=strangers):
                 return True
     return False
 
@@ -66,7 +78,7 @@ def _onsets_of_all(
     return onsets(before, found)
 
 
-def calls_are_steps(model: nn.Module, inputs: Tensor, site: str, calls: int) -> bool | None:
+def calls_are_steps(model: nn.Module, inputs: Tensor, site: str, calls: int, *, strangers: bool = False) -> bool | None:
     """Whether the last of so many calls of a layer is of a later step than the first, and not of a part of an image
     that every step sees.
 
@@ -76,6 +88,8 @@ def calls_are_steps(model: nn.Module, inputs: Tensor, site: str, calls: int) -> 
     ----------
     site
         Name of the module that holds the layer's weights, or of the tensor.
+    strangers
+        As of `holds_steps`.
     """
     spikes = Spikes()
     before = currents(model, inputs, spikes)
@@ -91,7 +105,7 @@ def calls_are_steps(model: nn.Module, inputs: Tensor, site: str, calls: int) -> 
         return {}
 
     last = first_steps(calls)
-    return is_later(last, first_steps(1)) if last else None
+    return is_later(last, first_steps(1), everywhere=strangers) if last else None
 
 
 class _Calls:
@@ -138,13 +152,15 @@ def onsets(before: Currents, after: Currents) -> dict[str, int]:
     return {name: step for name, step in found.items() if step is not None}
 
 
-def is_later(part: Mapping[str, int], whole: Mapping[str, int]) -> bool:
+def is_later(part: Mapping[str, int], whole: Mapping[str, int], *, everywhere: bool) -> bool:
     """Whether a change of a part reaches neurons later than a change of the whole, or of its first part, does.
 
-    Asked of each layer that the whole reaches first. Others may stand behind thresholds of the network's own, which
-    let less of a part through.
+    Asked of each layer that the whole reaches first; or it has to be so `everywhere`, where thresholds of the network's
+    own let less of a part through.
     """
     first = min(whole.values(), default=0)
+    if everywhere:
+        return min(part.values(), default=0) > first
     reached = [name for name, step in whole.items() if step == first]
     if not part.keys() & set(reached):
         return min(part.values(), default=0) > first
@@ -152,12 +168,12 @@ def is_later(part: Mapping[str, int], whole: Mapping[str, int]) -> bool:
 
 
 def _currents_of_others(
-    model: nn.Module, inputs: Tensor, spikes: Spikes, axis: int, size: int, *, first: bool = False
+    model: nn.Module, inputs: Tensor, spikes: Spikes, axis: int, size: int, *, first: bool = False, draw: int = 0
 ) -> Currents:
     """What arrives when the last places of an axis, or the first, hold something else that the model takes."""
     error = None
     # a model that takes only some numbers, one of each row say, may take those of the other end
-    for other in (_with_another_end, _with_the_other_end):
+    for other in (partial(_with_another_end, draw=draw), _with_the_other_end):
         try:
             changed = other(inputs.flip(axis), axis, size).flip(axis) if first else other(inputs, axis, size)
             return currents(model, changed, spikes)
@@ -171,9 +187,9 @@ def _currents_of_others(
     ) from error
 
 
-def _with_another_end(inputs: Tensor, axis: int, size: int) -> Tensor:
+def _with_another_end(inputs: Tensor, axis: int, size: int, *, draw: int) -> Tensor:
     """The least and largest of all numbers, which an encoder's first step sees too, in the last places of an axis."""
-    chance = torch.Generator().manual_seed(0)
+    chance = torch.Generator().manual_seed(draw)
     other = inputs.clone()
     part = other.narrow(axis, inputs.shape[axis] - size, size)
     high = (torch.rand(part.shape, generator=chance) < 0.5).to(inputs.device)

@@ -45,7 +45,7 @@ def rows_of(model: nn.Module, inputs: Tensor, run: Run, *, frames: bool) -> tupl
         name: [call for image in tally.images for call in image if call.sums.shape[1] == meter.steps > 1]
         for name, tally in meter.sites.items()
     }
-    told = {} if frames else _of_images(model, inputs, run, rowed)
+    told = {} if frames else _of_images(model, inputs, run, rowed, strangers=bool(meter.strangers))
     repeated = {} if frames or not any(meter.repeated.ways.values()) else _repeated(model, inputs, run)
     spiking = frozenset(name for name, calls in rowed.items() if any(map(_of_spikes, calls)))
     parts = {name for name, steps in told.items() if steps is False}
@@ -62,7 +62,9 @@ def _repeated(model: nn.Module, inputs: Tensor, run: Run) -> dict[str, set[str]]
     return {} if meter is None else meter.repeated.ways
 
 
-def _of_images(model: nn.Module, inputs: Tensor, run: Run, rowed: dict[str, list[SiteCall]]) -> dict[str, bool | None]:
+def _of_images(
+    model: nn.Module, inputs: Tensor, run: Run, rowed: dict[str, list[SiteCall]], *, strangers: bool
+) -> dict[str, bool | None]:
     """Places that see rows of a static image -> whether these are steps."""
     asked = {name for name, calls in rowed.items() if any(map(_of_image, calls))}
     alike = {name for name in asked if not any(map(_differ, rowed[name]))}
@@ -70,7 +72,7 @@ def _of_images(model: nn.Module, inputs: Tensor, run: Run, rowed: dict[str, list
         # parts may be equal by chance, an image that is repeated is so whatever it holds
         noise = calls_on_noise(model, inputs, run, False) or calls_on_noise(model, inputs, run, True)
         alike = {name for name in alike if not any(_differ(call) for image in noise.get(name, ()) for call in image)}
-    return work_on_all_steps(model, inputs, asked - alike, _MOST)
+    return work_on_all_steps(model, inputs, asked - alike, _MOST, strangers=strangers)
 
 
 def _of_neurons(model: nn.Module, inputs: Tensor, run: Run, steps: int, sites: frozenset[str]) -> set[str]:

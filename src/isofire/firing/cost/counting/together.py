@@ -30,11 +30,14 @@ class Together:
         Of each image, where one alone is not taken.
     steps
         T: batches of as many images are not run together.
+    strangers
+        Whether modules fire that isofire does not know as neurons.
     """
 
     together: bool
     copies: int = 1
     steps: int = 0
+    strangers: bool = False
 
     def run(self, meter: CostMeter, inputs: Tensor, axis: int) -> None:
         """All images of a batch."""
@@ -63,19 +66,19 @@ def together_for(model: nn.Module, inputs: Tensor, axis: int) -> Together:
         return Together(together=False, copies=images)
     few = next((n for n in (2, 3) if n != alone.steps), 2)
     if images < few:
-        return Together(together=False)
+        return Together(together=False, strangers=bool(alone.strangers))
     together = CostMeter(model)
     try:
         with together.counting():
             together.run(chosen.narrow(axis, 0, few), few, forward)
     except ModelError:
-        return Together(together=False)
+        return Together(together=False, strangers=bool(alone.strangers))
     # equal sums of few images can be chance where rows are guessed to be images
     agree = not together.unsure and _agree(alone, together)
     if agree and together.trace.uses.read_by is not None:
         # where Python reads what images made, it may decide by all of them what is done with each
         agree = _agree_on_all(model, inputs.narrow(axis, 0, images - (images == alone.steps)), axis)
-    return Together(together=agree, steps=alone.steps)
+    return Together(together=agree, steps=alone.steps, strangers=bool(alone.strangers))
 
 
 def _agree_on_all(model: nn.Module, inputs: Tensor, axis: int) -> bool:
