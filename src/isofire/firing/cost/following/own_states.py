@@ -28,7 +28,7 @@ _MEETING = SUMS_OF_TWO | {"maximum", "minimum", "where"} | _BESIDE
 """Where what was kept and what is new come together."""
 _AS_THEY_ARE = (SUMS_OF_TWO - {"lerp"}) | MOVES | SUMS | FACTORLESS | set(PLACED)
 _PICKED = frozenset(("max", "min", "amax", "amin", "mean"))
-_AWAY = str(Path(torch.__file__).parent), str(Path(__file__).parent)
+_AWAY = str(Path(torch.__file__).parent), str(Path(__file__).parents[1])
 
 
 class OwnStates:
