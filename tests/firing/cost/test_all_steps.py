@@ -201,3 +201,39 @@ def test_neurons_that_see_the_same_at_every_step_tell_nothing_of_what_goes_past_
     cost = measure_cost(Past().eval(), DATA)
     found = {item.name: (item.macs_once, item.macs_every_step) for item in cost.synapses}
     assert {"into": (96, 384), "mix": (128, 128)}.items() <= found.items()
+
+
+class OfEachStep(nn.Module):
+    """A layer of each step's own on a static image, or a first one of its own."""
+
+    def __init__(self, make: Callable[[nn.ModuleList, Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.make, self.fire, self.head = make, LIF(), nn.Linear(WIDE, 3)
+        self.layers = nn.ModuleList(nn.Linear(INPUTS, WIDE) for _ in range(STEPS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.fire(3 * self.make(self.layers, x)))
+
+
+ONE = INPUTS * WIDE
+OF_EACH: dict[str, tuple[Callable[[nn.ModuleList, Tensor], Tensor], list[int]]] = {
+    "stacked": (lambda layers, x: torch.stack([layer(x) for layer in layers]), [ONE] * STEPS),
+    "the first alone": (
+        lambda layers, x: torch.cat([layers[0](x)[None], layers[1](x).expand(STEPS - 1, -1, -1)]),
+        [ONE, STEPS * ONE],
+    ),
+    "added up, the same at every step": (
+        lambda layers, x: sum(layer(x) for layer in layers).expand(STEPS, -1, -1).contiguous(),
+        [STEPS * ONE] * STEPS,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OF_EACH)
+def test_a_layer_of_each_steps_own_is_run_at_its_step(name: str) -> None:
+    make, every = OF_EACH[name]
+    cost = measure_cost(OfEachStep(make).eval(), DATA)
+    found = {item.name: (item.macs_once, item.macs_every_step) for item in cost.synapses if item.name != "head"}
+    assert found == {f"layers.{place}": (ONE, count) for place, count in enumerate(every)}
+    assert cost.left_out == ()

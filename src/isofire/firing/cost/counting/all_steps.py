@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from isofire.errors import ModelError
-from isofire.firing.cost.counting.frames import Currents, Spikes, currents, is_later, onsets
+from isofire.firing.cost.counting.frames import Currents, Spikes, changed, currents, is_later
 from isofire.firing.cost.counting.meter import CostMeter
 from isofire.firing.cost.counting.static_routes import Routes
 from isofire.firing.cost.counting.summed import is_again, is_lone
@@ -43,8 +43,9 @@ def worked_on_again(meter: CostMeter, parts: Mapping[str, bool | None]) -> list[
 def work_on_all_steps(
     model: nn.Module, inputs: Tensor, sites: Collection[str], most: int = _MOST, *, strangers: bool = False
 ) -> dict[str, bool | None]:
-    """Those of some places -> whether a part of what it gives reaches neurons later than the rest does; None where that
-    is not known, since the network has run `most` times or refuses the changed number.
+    """Those of some places -> whether a part of what it gives reaches neurons later than the rest does, or all of it at
+    one step alone (a layer of each step's own); None where that is not known, since the network has run `most` times or
+    refuses the changed number.
 
     Told by changing one number of it, the last of an image: what is repeated for every step is changed in the first.
     Not asked are places that reach only neurons that are given the same at every step, and places behind which there
@@ -87,22 +88,26 @@ class _Asking:
         self._before, self._left = before, most - 1
 
     def reaches_later(self, site: str, shape: torch.Size) -> bool | None:
-        """Whether a part of what it gives does so; None where that takes too many runs or is refused."""
+        """Whether that is so; None where it takes too many runs or is refused."""
         try:
             for places in _last_places(shape):
-                found = self._onsets(site, shape, places)
-                if found:
+                high = self._changed(site, shape, places)
+                if high:
                     # a code by time has the largest numbers first, or the least; behind a ReLU these are hidden
-                    low = self._onsets(site, shape, places, high=False) if any(found.values()) else {}
-                    found = {name: min(step, low.get(name, step)) for name, step in found.items()}
-                    return any(found.values()) and is_later(
-                        found, self._onsets(site, shape, ()), everywhere=self._strangers
-                    )
+                    low = self._changed(site, shape, places, high=False) if any(map(min, high.values())) else {}
+                    part = {name: sorted({*steps, *low.get(name, ())}) for name, steps in high.items()}
+                    if all(len(steps) > 1 and not steps[0] for steps in part.values()):
+                        return False
+                    whole = self._changed(site, shape, ())
+                    at_one = bool(whole) and all(len(steps) == 1 for steps in whole.values())
+                    return at_one or is_later(_first(part), _first(whole), everywhere=self._strangers)
             return False
         except (_EnoughError, ModelError):
             return None
 
-    def _onsets(self, site: str, shape: torch.Size, places: tuple[Any, ...], *, high: bool = True) -> dict[str, int]:
+    def _changed(
+        self, site: str, shape: torch.Size, places: tuple[Any, ...], *, high: bool = True
+    ) -> dict[str, list[int]]:
         if not self._left:
             raise _EnoughError
         self._left -= 1
@@ -111,7 +116,11 @@ class _Asking:
             if place == site and output.ndim == len(shape):
                 output[places] = output.max() + 1 if high else output.min() - 1
 
-        return onsets(self._before, _currents(self._model, self._inputs, self._spikes, change))
+        return changed(self._before, _currents(self._model, self._inputs, self._spikes, change))
+
+
+def _first(steps: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    return {name: min(its) for name, its in steps.items()}
 
 
 class _EnoughError(Exception):

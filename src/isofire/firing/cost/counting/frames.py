@@ -144,12 +144,17 @@ class _Products(TorchDispatchMode):
 
 def onsets(before: Currents, after: Currents) -> dict[str, int]:
     """Layer of neurons -> the first step in which it is given something else, or nothing; without those in no step."""
+    return {name: min(steps) for name, steps in changed(before, after).items()}
+
+
+def changed(before: Currents, after: Currents) -> dict[str, list[int]]:
+    """Layer of neurons -> the steps in which it is given something else, or nothing; without those in no step."""
     found = {
-        name: next((step for step, (a, b) in enumerate(zip_longest(given, after[name])) if a != b), None)
+        name: [step for step, (a, b) in enumerate(zip_longest(given, after[name])) if a != b]
         for name, given in before.items()
         if name in after
     }
-    return {name: step for name, step in found.items() if step is not None}
+    return {name: steps for name, steps in found.items() if steps}
 
 
 def is_later(part: Mapping[str, int], whole: Mapping[str, int], *, everywhere: bool) -> bool:

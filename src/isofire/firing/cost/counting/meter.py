@@ -125,7 +125,9 @@ class CostMeter(OfOnePass):
 
     def _settled_spikes(self, name: str, tally: SpikeTally, images: int) -> Tensor:
         if not tally.calls:
-            raise ModelError(not_called(name))
+            raise ModelError(
+                f"{not_called(name)}; costs are of all neurons: take those that the model skips out of a copy of it"
+            )
         self.stepped = self.stepped or len(tally.calls) > 1
         total = torch.cat(tally.calls)
         self.steps = self.steps or len(total)
