@@ -1,8 +1,8 @@
 """`python -m scripts.baseline [NAME RUNS]`: pages of CIFAR-10 networks that were trained longer, from the stored runs.
 
 NAME is long (SEW-ResNet-8) or narrow (SEW-ResNet-18 of 16 channels). RUNS holds the folders t2-SEED, t4-SEED, for long
-also third-SEED, fourth-SEED, again-SEED and more-SEED, and trials/NAME of finished `isofire train`s; what tells how each went is
-copied first, with DATA for the data's folder.
+also third-SEED, fourth-SEED, again-SEED and more-SEED, and trials/NAME of finished `isofire train`s; what tells how
+each went is copied first, with DATA for the data's folder.
 `--check` writes nothing and says whether the pages are what the runs give.
 """
 

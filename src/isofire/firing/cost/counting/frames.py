@@ -60,7 +60,9 @@ def holds_steps(model: nn.Module, inputs: Tensor, axis: int, *, strangers: bool 
                 onsets(before, _currents_of_others(model, inputs, spikes, place, last, draw=draw))
                 for draw in range(_DRAWS if strangers else 1)
             ]
-            if not all(any(part.values()) for part in parts) or any(part != parts[0] for part in parts):
+            # what reaches no neuron says nothing
+            parts = [part for part in parts if part]
+            if not parts or not any(parts[0].values()) or any(part != parts[0] for part in parts):
                 continue
             if is_later(parts[0], _onsets_of_all(model, inputs, spikes, before, place, last), everywhere=strangers):
                 return True
