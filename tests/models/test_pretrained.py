@@ -27,7 +27,7 @@ def test_every_registered_network_loads() -> None:
         assert model.about["recipe"]["epochs"] >= 1
 
 
-@pytest.mark.parametrize("name", ["sew_resnet8-cifar10", "sew_resnet18_w16-cifar10"])
+@pytest.mark.parametrize("name", ["sew_resnet8-cifar10", "sew_resnet8_long-cifar10", "sew_resnet18_w16-cifar10"])
 def test_a_cifar_network_scores_what_its_note_says(name: str, cifar10_root) -> None:
     model = pretrained(name)
     noted = model.about["accuracy"]["test"]

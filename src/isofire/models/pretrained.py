@@ -11,7 +11,7 @@ from torch import nn
 from isofire.errors import SpecError
 from isofire.models.store import load_model
 
-_NAMES = ("sew_resnet8-cifar10", "sew_resnet8-digits", "sew_resnet18_w16-cifar10")
+_NAMES = ("sew_resnet8-cifar10", "sew_resnet8-digits", "sew_resnet8_long-cifar10", "sew_resnet18_w16-cifar10")
 REGISTER: dict[str, str] = {name: f"{name}.safetensors" for name in _NAMES}
 """Name -> file under `isofire/models/assets`; recipe, accuracy and n are in the file's note."""
 
