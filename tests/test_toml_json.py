@@ -58,6 +58,7 @@ def test_files(tmp_path: Path) -> None:
     assert read_toml(path) == {"a": 1, "b": "x\ny"}
     for data, reason in (
         (b"\xff", "not valid TOML"),
+        (b'{"quant": 1}', "not valid TOML, but JSON, such as the config.json of a run"),
         (b"a = " + b"[" * 2000, "not valid TOML"),
         (b" " * (MOST_TOML + 1), "most that can be right"),
     ):
