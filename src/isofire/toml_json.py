@@ -89,7 +89,11 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         return parse_toml(text.replace("\r\n", "\n"))
     except ValueError as error:
-        what = ", but JSON, such as the config.json of a run; name the run's TOML file" if text.startswith("{") else ""
+        what = (
+            ", but JSON, such as the config.json of a run; name the run's TOML file"
+            if text.lstrip("\ufeff \t\r\n").startswith("{")
+            else ""
+        )
         raise SpecError(f"{os.fspath(path)} is not valid TOML{what}: {error}") from error
 
 

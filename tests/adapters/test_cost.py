@@ -355,3 +355,55 @@ def test_a_leak_over_all_steps_at_once_is_the_neurons_own(beta: Any, learned: bo
     assert [item.name for item in cost.synapses] == ["first", "head"]
     assert [item.macs_every_step for item in cost.synapses] == [0, 0]
     assert cost.synapses[0].synops.mean == pytest.approx(float(events.sum() / 16 * 8))
+
+
+class Joined(nn.Module):
+    """A recurrent neuron that multiplies its input beside its spikes with its two weights side by side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_input, self.of_spikes = nn.Parameter(torch.rand(8, 6)), nn.Parameter(torch.rand(8, 8))
+        self.spikes: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        before = torch.zeros(len(x), 8) if self.spikes is None else self.spikes
+        weight = torch.cat([self.of_input, self.of_spikes], 1)
+        self.spikes = (nn.functional.linear(torch.cat([x, before], 1), weight) > 1).float()
+        return self.spikes
+
+
+class JoinedAdapter(Adapter):
+    def layout(self, neuron: nn.Module) -> Layout:
+        return Layout.STEP
+
+    def threshold(self, neuron: nn.Module) -> Tensor:
+        return torch.tensor(1.0)
+
+    def host(self, neuron: nn.Module) -> type[MembraneMixin]:
+        raise NotImplementedError
+
+    def reset(self, neuron: Any) -> None:
+        neuron.spikes = None
+
+
+def test_weights_that_a_neuron_joins_are_weights() -> None:
+    register(Joined, JoinedAdapter())
+    try:
+        torch.manual_seed(0)
+
+        class Net(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.neuron, self.head = Joined(), nn.Linear(8, 3)
+
+            def forward(self, x: Tensor) -> Tensor:
+                return sum((self.head(self.neuron(step)) for step in x), torch.zeros(()))
+
+        events = (torch.rand(4, 16, 6) < 0.4).float()
+        cost = measure_cost(Net().eval(), [(events, LABELS)])
+        spikes = sum(item.mean for item in cost.neurons[0].spikes_per_step[:-1])
+        (inside,) = [item for item in cost.synapses if item.name == "neuron"]
+        assert inside.macs_every_step == 0
+        assert inside.synops.mean == pytest.approx(8 * (float(events.sum()) / 16 + spikes))
+    finally:
+        unregister(Joined)

@@ -147,6 +147,14 @@ def norm_per_step(net: Base, x: Tensor) -> Tensor:
     return torch.stack([net.out(net.n(norm(net.a(x)))) for norm in net.norms])
 
 
+def normed(norm: nn.Module, neuron: nn.Module, y: Tensor) -> Tensor:
+    return neuron(norm(y))
+
+
+def norm_given_first(net: Base, x: Tensor) -> Tensor:
+    return torch.stack([net.out(normed(norm, net.n, net.a(x))) for norm in net.norms])
+
+
 def other_first_step(net: Base, x: Tensor) -> Tensor:
     steps = []
     for t in range(T):
@@ -169,7 +177,13 @@ def recurrent(net: Base, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(
     ("run", "keep"),
-    [(norm_per_step, ("norms",)), (other_first_step, ()), (two_neurons, ("other",)), (recurrent, ())],
+    [
+        (norm_per_step, ("norms",)),
+        (norm_given_first, ("norms",)),
+        (other_first_step, ()),
+        (two_neurons, ("other",)),
+        (recurrent, ()),
+    ],
 )
 def test_steps_are_no_places(run: Any, keep: tuple[str, ...]) -> None:
     model = shared(run, keep)

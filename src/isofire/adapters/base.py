@@ -152,7 +152,7 @@ class Adapter(ABC):
         return ("membrane",)
 
     def held(self, neuron: nn.Module) -> Tensor | None:
-        """One of its states as the last call left it, [N, ...], if states are of another size than spikes, as where a
+        """One of its states as the last call left it, [N, ...], if there are more of them than spikes, as where a
         neuron pools what it keeps before it fires; None where each spike has a state."""
         return None
 

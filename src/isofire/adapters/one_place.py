@@ -35,7 +35,8 @@ def at_one_place(model: nn.Module, neurons: Mapping[str, tuple[nn.Module, Adapte
     Two places are two lines of code, two ways through the model's modules, one line that runs behind several layers,
     each of them equally often, or two states that are handed over apart. Steps that are written out one by one look the
     same and are refused with them; not so a first step that stands before the loop of at least two others, in which the
-    network calls all of its neurons once as it does at each later step.
+    network calls all of its neurons once as it does at each later step; layers that are used again and again, each on
+    what the use before gave, are steps then too, as they are in a loop.
 
     Raises
     ------
@@ -113,7 +114,11 @@ def _way(model: nn.Module) -> tuple[Any, ...]:
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         code = frame.f_code
-        owner = frame.f_locals.get(code.co_varnames[0] if code.co_argcount else "self")
+        owner = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+        method = getattr(type(owner), code.co_name, None) if isinstance(owner, nn.Module) else None
+        if getattr(method, "__code__", None) is not code:
+            # a function that is given a module is not that module's
+            owner = frame.f_locals.get("self")
         found.append((code, frame.f_lasti, id(owner) if isinstance(owner, nn.Module) else 0))
         if owner is model and code.co_name == "forward":
             break

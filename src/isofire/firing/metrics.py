@@ -37,13 +37,13 @@ class OneNetworkMetric(FiringMetric):
             If they are no spikes, or of other neurons than before.
         """
         if quantized is None or others:
-            raise _missing(self, "quantized")
+            raise _misfit(self, "one network's spikes, quantized=")
         self._count(quantized=quantized)
 
 
-def _missing(metric: FiringMetric, name: str) -> SpecError:
+def _misfit(metric: FiringMetric, what: str) -> SpecError:
     return SpecError(
-        f"update of {type(metric).__name__} needs the spikes {name}=; a MetricCollection of metrics of one network and "
+        f"update of {type(metric).__name__} takes {what}; a MetricCollection of metrics of one network and "
         "of two is given both by name, update(baseline=..., quantized=...)"
     )
 
@@ -53,7 +53,7 @@ class TwoNetworksMetric(FiringMetric):
 
     _networks = ("baseline", "quantized")
 
-    def update(self, baseline: Spikes | None = None, quantized: Spikes | None = None) -> None:
+    def update(self, baseline: Spikes | None = None, quantized: Spikes | None = None, *others: Spikes) -> None:
         """Count a batch that both networks saw.
 
         Parameters
@@ -64,12 +64,12 @@ class TwoNetworksMetric(FiringMetric):
         Raises
         ------
         SpecError
-            If one of them is not given.
+            If one of them is not given, or further ones (`others`) are.
         DataError, ModelError
             If they are no spikes, or the two are not of the same neurons and images.
         """
-        if baseline is None or quantized is None:
-            raise _missing(self, "baseline" if baseline is None else "quantized")
+        if baseline is None or quantized is None or others:
+            raise _misfit(self, "two networks' spikes, baseline= and quantized=")
         if isinstance(baseline, SpikeCounts) and isinstance(quantized, SpikeCounts):
             check_match(baseline, quantized)
         self._count(baseline=baseline, quantized=quantized)

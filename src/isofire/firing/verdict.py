@@ -314,7 +314,7 @@ def _state(quantized: nn.Module, found: Comparison, limit: float) -> Finding:
         about += f"; undecided, since what else the network keeps is not known: {found.reached}"
         return _unknown("state_bytes", limit, about, size)
     spiking = spiking_adapters(quantized).items()
-    if pooling := [name for name, (neuron, adapter) in spiking if adapter.held(neuron) is not None]:
+    if size <= limit and (pooling := [name for name, (neuron, adapter) in spiking if adapter.held(neuron) is not None]):
         about += f"; undecided, since states are not told by the spikes of what pools them: {', '.join(pooling)}"
         return _unknown("state_bytes", limit, about, size)
     own = () if not isinstance(found.reached, SynopsPerSpike) else found.reached.own_states

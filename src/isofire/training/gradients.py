@@ -20,7 +20,7 @@ def backward(total: Tensor) -> None:
         total.backward()
     except Recomputed as error:
         raise ModelError(
-            "a loss that listens to membranes (`membrane`) must see the forward pass that is differentiated; the "
-            "network's activation checkpointing computes parts of it anew, where nobody listens: train without that "
-            "loss, or without torch.utils.checkpoint"
+            "the network's activation checkpointing computes parts of its forward anew, and these came out otherwise: "
+            "by a loss that listens to membranes (`membrane`), which the first forward alone hears, or since the "
+            "forward is not the same when it runs again; train without that loss, or without torch.utils.checkpoint"
         ) from error

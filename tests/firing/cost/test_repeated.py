@@ -135,3 +135,43 @@ class TokensOfEach(Tokens):
 def test_tokens_of_each_step_are_worked_on_at_their_step(images: int, steps: int) -> None:
     found, products = place(cost_of(TokensOfEach("steps first", steps), images), "w"), TOKENS * WIDE * OUT
     assert (found.macs_once, found.macs_every_step) == (steps * products, steps * products)
+
+
+class BesideOthers(Tokens):
+    """Tokens whose gain over the steps is 0 on most numbers, beside some that are repeated."""
+
+    def __init__(self, *, beside: bool) -> None:
+        super().__init__("steps first", 3)
+        self.beside, self.u = beside, nn.Parameter(torch.rand(OUT, WIDE))
+
+    def forward(self, x: Tensor) -> Tensor:
+        gain = torch.arange(1.0, 4).view(-1, 1, 1, 1) * torch.relu(x.mean((1, 2), keepdim=True) - 0.7)
+        currents = nn.functional.linear(gain * x, self.u)
+        if self.beside:
+            currents = currents + self.way(x, self.w, 3)
+        return self.head(self.fire(currents).flatten(2))
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_rows_that_differ_in_the_data_differ_whatever_random_numbers_do(beside: bool) -> None:
+    bright = 0.9 + 0.1 * torch.rand(4, TOKENS, WIDE)
+    bright[:, 0, 0] = 0
+    cost = measure_cost(BesideOthers(beside=beside).eval(), (bright, torch.zeros(4, dtype=torch.int64)))
+    assert place(cost, "u").macs_once == 3 * TOKENS * WIDE * OUT
+
+
+class OfTwoSizes(Tokens):
+    """Repeats images of 6 tokens, and works on those of 7 at each step in another way."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = x.repeat(3, 1, 1, 1)
+        if x.shape[1] == 7:
+            steps = torch.arange(1.0, 4).view(-1, 1, 1, 1) * steps
+        return self.head(self.fire(nn.functional.linear(steps, self.w))[:, :, :TOKENS].flatten(2))
+
+
+@pytest.mark.parametrize("sizes", [(6, 7), (7, 6)])
+def test_images_of_one_size_say_nothing_of_others(sizes: tuple[int, int]) -> None:
+    batches = [(torch.rand(4, size, WIDE), torch.zeros(4, dtype=torch.int64)) for size in sizes]
+    found = place(measure_cost(OfTwoSizes("steps first", 3).eval(), batches), "w")
+    assert found.macs_once == (6 + 3 * 7) / 2 * WIDE * OUT

@@ -18,7 +18,7 @@ from isofire.firing.cost.counting.meter import CostMeter
 from isofire.firing.cost.counting.reuse import Image, Slot, calls_on_noise, comes_again, is_told, same_inputs
 from isofire.firing.cost.counting.rows import rows_of
 from isofire.firing.cost.counting.summed import Summed, is_lone, summed
-from isofire.firing.cost.counting.tally import ACTIVE, ALL, DENSE, EVENTS, INPUTS, NONZERO, SiteTally, SpikeTally
+from isofire.firing.cost.counting.tally import ACTIVE, ALL, DENSE, EVENTS, INPUTS, NONZERO, Lying, SiteTally, SpikeTally
 from isofire.firing.cost.counting.together import Together, together_for
 from isofire.firing.cost.left_out import LeftOut, left_out, strangers
 from isofire.firing.cost.memory import memory_of
@@ -61,7 +61,7 @@ def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None,
     require_numbers(model)
     device = device_of(model)
     with evaluating(model):
-        meter, most, shapes, unknown = CostMeter(model), Most(), set[tuple[int, ...]](), set[str]()
+        meter, most, shapes, unknown = CostMeter(model), Most(), dict[tuple[int, ...], Lying](), set[str]()
         axis, few, frames, way = 0, torch.empty(0), False, Together(together=False)
         for inputs, labels in read_batches(data, min(batch_size, _TOGETHER), max_images, axis_by(model)):
             axis, given = input_axis(model, inputs, len(labels)), inputs.to(device)
@@ -70,16 +70,16 @@ def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None,
                 few = few_of(model, inputs, len(labels))[0]
                 way = together_for(model, given, axis)
                 frames = axis == 1 or holds_steps(model, few, axis, strangers=way.strangers)
-            if (shape := tuple(inputs.movedim(axis, 0).shape[1:])) not in shapes:
-                shapes.add(shape)
+            if (shape := _shape(inputs, axis)) not in shapes:
                 some = few_of(model, inputs, len(labels))[0]
-                lying, untold = rows_of(model, some, partial(way.run, axis=axis), frames=frames)
-                meter.lying.add(lying)
+                shapes[shape], untold = rows_of(model, some, partial(way.run, axis=axis), frames=frames)
                 unknown |= untold
+            meter.lying = shapes[shape]
             # whose parts they are is not told by their number
             way = replace(way, together=way.together and not meter.lying.parts)
             with meter.counting():
                 way.run(meter, given, axis)
+        meter.lying = shapes.get(_shape(few, axis), Lying())
         same, by_numbers = ({}, []) if frames else _same(model, meter, few, partial(way.run, axis=axis))
         parts = {} if frames else _parts(model, meter, few, same)
         at_once = (
@@ -88,6 +88,11 @@ def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None,
             else work_on_all_steps(model, few, worked_on_again(meter, parts), strangers=bool(meter.strangers))
         )
     return _cost(model, meter, frames, same, parts, by_numbers, at_once, unknown)
+
+
+def _shape(inputs: Tensor, axis: int) -> tuple[int, ...]:
+    """Of one image."""
+    return tuple(inputs.movedim(axis, 0).shape[1:])
 
 
 def _same(

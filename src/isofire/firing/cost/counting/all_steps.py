@@ -114,7 +114,8 @@ class _Asking:
 
         def change(place: str, output: Tensor) -> None:
             if place == site and output.ndim == len(shape):
-                output[places] = output.max() + 1 if high else output.min() - 1
+                size = output.abs() if output.is_complex() else output
+                output[places] = size.max() + 1 if high else size.min() - 1
 
         return changed(self._before, _currents(self._model, self._inputs, self._spikes, change))
 

@@ -150,7 +150,7 @@ def onsets(before: Currents, after: Currents) -> dict[str, int]:
 
 
 def changed(before: Currents, after: Currents) -> dict[str, list[int]]:
-    """Layer of neurons -> the steps in which it is given something else, or nothing; without those in no step."""
+    """Layer of neurons -> the steps in which it is given something else; without those in no step, or not called."""
     found = {
         name: [step for step, (a, b) in enumerate(zip_longest(given, after[name])) if a != b]
         for name, given in before.items()
@@ -232,17 +232,19 @@ class Spikes:
         self._runs += 1
         self._calls.clear()
 
-    def pass_on(self, name: str, output: Any) -> None:
-        """A neuron has given something, which is kept or written over."""
-        values = output[0] if isinstance(output, tuple) else output
+    def pass_on(self, name: str, output: Any) -> Any:
+        """What goes on of a neuron's output, which is kept or replaced."""
+        several = isinstance(output, tuple | list)
+        values = output[0] if several and output else output
         if not isinstance(values, Tensor):
-            return
+            return output
         given, call = self._given.setdefault(name, []), self._calls[name]
         self._calls[name] += 1
         if self._runs == 1:
             given.append(values.detach().clone())
         elif call < len(given) and given[call].shape == values.shape:
-            values.copy_(given[call])
+            return type(output)([given[call].clone(), *output[1:]]) if several else given[call].clone()
+        return output
 
 
 def currents(
@@ -252,12 +254,12 @@ def currents(
     found: Currents = {}
 
     def note(name: str, adapter: Adapter) -> Any:
-        def hook(neuron: nn.Module, given: Any, output: Any) -> None:
+        def hook(neuron: nn.Module, given: Any, output: Any) -> Any:
             # the neuron's layout tells the steps of what it is given as of what it gives
             seen = adapter.spikes(neuron, given[0] if given else output)
             if isinstance(seen, Tensor) and seen.ndim:
                 found.setdefault(name, []).extend(map(_digest, seen))
-            spikes.pass_on(name, output)
+            return spikes.pass_on(name, output)
 
         return hook
 

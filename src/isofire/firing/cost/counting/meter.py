@@ -42,7 +42,7 @@ class CostMeter(OfOnePass):
 
     def __init__(self, model: nn.Module, lying: Lying | None = None, *, probing: bool = False) -> None:
         self.model, self.lying = model, lying or Lying()
-        self.repeated = Repeated(self.lying)
+        self.repeated = Repeated()
         self.trace = Trace(model, self._contact, self._fired)
         self.spikes = {name: SpikeTally() for name in self.trace.neurons}
         self.sites: dict[str, SiteTally] = {}
@@ -193,6 +193,9 @@ class CostMeter(OfOnePass):
         return Events((values / heights).round().abs(), forms=forms, axes=axes)
 
     def _contact(self, contact: Contact) -> None:
+        if contact.arrival.x is not None and not contact.arrival.x.numel():
+            # a layer to which no part of the image was sent
+            return
         self.trace.pause(True)
         self._calls.append((contact, *self._sums.of(contact)))
         self.trace.pause(False)
@@ -207,13 +210,14 @@ class CostMeter(OfOnePass):
         alike: bool,
     ) -> list[SiteCall]:
         """Of each image: rows put together by steps where they are known to be steps, else all together."""
+        again = False
         if contact.arrival.x is None:
             sums, image, step = (sums / images).expand(-1, images), torch.arange(images), None
         else:
             image, step = self._places(contact, sums.shape[1], images)
             step = None if contact.site in self.lying.parts else step
             if keys is not None and not contact.constant:
-                step, keys = self.repeated.see(contact.site, keys, rows, image, step, self.steps)
+                step, again = self.repeated.see(contact.site, self.lying, keys, rows, image, step, self.steps)
         if alike:
             image, images, sums = torch.zeros_like(image), 1, sums / images
         width = 1 if step is None else self.steps
@@ -231,7 +235,9 @@ class CostMeter(OfOnePass):
         real = not counted or bool(sums[REAL].any())
         by_value = bool(contact.events.through)
         return [
-            SiteCall(part, counted, real, by_value, contact.neuron_calls, known, contact.constant, contact.inside)
+            SiteCall(
+                part, counted, real, by_value, contact.neuron_calls, known, contact.constant, contact.inside, again
+            )
             for part, known in zip(summed.view(len(sums), images, width).unbind(1), static, strict=True)
         ]
 

@@ -11,50 +11,52 @@ _NEAR = 1e-5
 
 
 class Repeated:
-    """Arranges the rows of places by steps that see the same.
+    """Arranges the rows of places by steps that see the same."""
 
-    Parameters
-    ----------
-    lying
-        Places of which it is known, and how their rows lie.
-    """
-
-    def __init__(self, lying: Lying) -> None:
+    def __init__(self) -> None:
         self.ways: dict[str, set[str]] = {}
         """Place -> ways of `Lying` in which all of its rows so far are the same at each step, where it is not known."""
-        self._lying = lying
 
     def see(
-        self, site: str, keys: list[int], rows: Tensor | None, image: Tensor, step: Tensor | None, steps: int
-    ) -> tuple[Tensor | None, list[int]]:
-        """Steps and keys of a call's rows; what comes again has the keys that it had first, however it was rounded.
+        self,
+        site: str,
+        lying: Lying,
+        keys: list[int],
+        rows: Tensor | None,
+        image: Tensor,
+        step: Tensor | None,
+        steps: int,
+    ) -> tuple[Tensor | None, bool]:
+        """Steps of a call's rows, and whether each is known to see the same, however it was rounded.
 
         Parameters
         ----------
+        lying
+            Places of which it is known, and how their rows lie.
         keys, rows
             Of each row: equal keys are equal numbers; where no rows are kept nothing is found out.
         image, step
             Of each row, steps as far as axes tell them.
         """
         arranged = _arranged(image, step, steps)
-        known = next((way for way in arranged if site in getattr(self._lying, way)), None)
+        known = next((way for way in arranged if site in getattr(lying, way)), None)
         if known is None:
             if rows is not None:
                 found = {way for way, index in arranged.items() if _are_alike(rows, index, keys, way)}
                 self.ways[site] = self.ways.get(site, found) & found
-            return step, keys
-        index, named = arranged[known], torch.tensor(keys)
-        named[index] = named[index[:, :1]].expand(index.shape)
-        step = torch.empty_like(image)
+            return step, False
+        index, step = arranged[known], torch.empty_like(image)
         step[index] = torch.arange(steps).view(1, -1, 1).expand(index.shape)
-        return step, named.tolist()
+        return step, True
 
 
 def _arranged(image: Tensor, step: Tensor | None, steps: int) -> dict[str, Tensor]:
     """Way -> rows as [images, steps, parts of an image]; none where they do not come out even."""
+    if steps == 1:
+        return {}
     counts = image.bincount()
     own = int(counts[0])
-    if steps == 1 or own % steps or bool((counts != own).any()):
+    if own % steps or bool((counts != own).any()):
         return {}
     if step is not None:
         return {"steps": (image * steps + step).argsort(stable=True).view(len(counts), steps, -1)}
@@ -71,5 +73,6 @@ def _are_alike(rows: Tensor, index: Tensor, keys: list[int], way: str) -> bool:
     if bool((named == named[:, :1]).all()):
         return way != "steps"
     place = index.to(rows.device)
-    apart = max(float((rows[place[:, step]] - rows[place[:, 0]]).abs().max()) for step in range(index.shape[1]))
-    return apart <= _NEAR * float(rows.abs().max())
+    near = max(_NEAR, 16 * torch.finfo(rows.dtype).eps) if rows.dtype.is_floating_point or rows.is_complex() else 0.0
+    apart = torch.stack([(rows[place[:, step]] - rows[place[:, 0]]).abs().max() for step in range(index.shape[1])])
+    return bool((apart <= near * rows.abs().max()).all())

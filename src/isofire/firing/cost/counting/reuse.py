@@ -56,7 +56,7 @@ def first_seen(image: Image, same: Same) -> Iterator[Slot]:
     """Slots of one image that see an input that none before them saw."""
     seen: set[tuple[Slot, int]] = set()
     for place, call in enumerate(image):
-        for row, key in enumerate(call.static or ()):
+        for row, key in enumerate((call.static or ())[: 1 if call.again else None]):
             known = same.get((place, row), (place, row)), key
             if known not in seen:
                 seen.add(known)

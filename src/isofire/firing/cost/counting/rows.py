@@ -46,7 +46,7 @@ def rows_of(model: nn.Module, inputs: Tensor, run: Run, *, frames: bool) -> tupl
         for name, tally in meter.sites.items()
     }
     told = {} if frames else _of_images(model, inputs, run, rowed, strangers=bool(meter.strangers))
-    repeated = {} if frames or not any(meter.repeated.ways.values()) else _repeated(model, inputs, run)
+    repeated = {} if frames else _repeated(model, inputs, run, meter.repeated.ways)
     spiking = frozenset(name for name, calls in rowed.items() if any(map(_of_spikes, calls)))
     parts = {name for name, steps in told.items() if steps is False}
     parts |= _of_neurons(model, inputs, run, meter.steps, spiking) if spiking else set()
@@ -56,10 +56,14 @@ def rows_of(model: nn.Module, inputs: Tensor, run: Run, *, frames: bool) -> tupl
     return lying, frozenset(name for name, steps in told.items() if steps is None) - parts
 
 
-def _repeated(model: nn.Module, inputs: Tensor, run: Run) -> dict[str, set[str]]:
-    """Place -> how its rows can be read as the same at each step; parts may be equal by chance, not so random ones."""
+def _repeated(model: nn.Module, inputs: Tensor, run: Run, ways: dict[str, set[str]]) -> dict[str, set[str]]:
+    """Place -> how its rows can be read as the same at each step, of the ways in which they can with the images; parts
+    of these may be equal by chance, not so random ones."""
+    if not any(ways.values()):
+        return {}
     meter = on_noise(model, inputs, run, False, probing=True) or on_noise(model, inputs, run, True, probing=True)
-    return {} if meter is None else meter.repeated.ways
+    found = {} if meter is None else meter.repeated.ways
+    return {name: its & found.get(name, set()) for name, its in ways.items()}
 
 
 def _of_images(

@@ -30,6 +30,8 @@ class SiteCall:
         Whether they depend on nothing, not even on the image.
     inside
         Whether it happened in a neuron, which is given what it works on at each step, or all of it at once.
+    again
+        Whether all rows see the same but for rounding, as it is known of the place.
     """
 
     sums: Tensor
@@ -40,6 +42,7 @@ class SiteCall:
     static: tuple[int, ...] | None
     constant: bool = False
     inside: bool = False
+    again: bool = False
 
 
 @dataclass
@@ -68,13 +71,6 @@ class Lying:
     first: set[str] = field(default_factory=set)
     last: set[str] = field(default_factory=set)
     steps: set[str] = field(default_factory=set)
-
-    def add(self, other: Lying) -> None:
-        """Take over what another knows."""
-        self.parts |= other.parts
-        self.first |= other.first
-        self.last |= other.last
-        self.steps |= other.steps
 
 
 @dataclass

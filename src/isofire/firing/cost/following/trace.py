@@ -172,7 +172,7 @@ class Trace(OfOnePass, TorchDispatchMode):
             with _differentiable():
                 self._arrive(name, args, output, self._source_inside)
                 self._make_inside(name, writes, args, options, output)
-                if name == "cat":
+                if name == "cat" and not writes and Source.WEIGHTS not in map(self._memory.source, args[0]):
                     self._put_beside_inside(func, args, options, output)
             self._memory.see_inside(*([x for x in tree_leaves(part) if isinstance(x, Tensor)]
                                       for part in ((args, options), output)))  # fmt: skip
