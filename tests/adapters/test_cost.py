@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from tests.bare import BareAdapter
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter, Layout, MembraneMixin, OverTime, register, unregister
+from isofire.adapters import OverTime, register, unregister
 from isofire.firing import FiringRecorder
 from isofire.firing.cost import measure_cost, memory_of, reach, synops
 from isofire.firing.limits import Limits
@@ -142,16 +143,6 @@ def test_a_state_that_holds_the_spikes_takes_no_events_from_them() -> None:
             z = (v > 1).float()
             return z, (z, v * (1 - z), z[:, :1])
 
-    class CellAdapter(Adapter):
-        def layout(self, neuron: nn.Module) -> Layout:
-            return Layout.STEP
-
-        def threshold(self, neuron: nn.Module) -> Tensor:
-            return torch.tensor(1.0)
-
-        def host(self, neuron: nn.Module) -> type[MembraneMixin]:
-            raise NotImplementedError
-
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -167,7 +158,7 @@ def test_a_state_that_holds_the_spikes_takes_no_events_from_them() -> None:
                 out.append(self.last(z))
             return torch.stack(out)
 
-    register(Cell, CellAdapter())
+    register(Cell, BareAdapter())
     try:
         model = Net().eval()
         model(IMAGES)
@@ -372,22 +363,12 @@ class Joined(nn.Module):
         return self.spikes
 
 
-class JoinedAdapter(Adapter):
-    def layout(self, neuron: nn.Module) -> Layout:
-        return Layout.STEP
-
-    def threshold(self, neuron: nn.Module) -> Tensor:
-        return torch.tensor(1.0)
-
-    def host(self, neuron: nn.Module) -> type[MembraneMixin]:
-        raise NotImplementedError
-
-    def reset(self, neuron: Any) -> None:
-        neuron.spikes = None
+def _forget(neuron: Joined) -> None:
+    neuron.spikes = None
 
 
 def test_weights_that_a_neuron_joins_are_weights() -> None:
-    register(Joined, JoinedAdapter())
+    register(Joined, BareAdapter(reset=_forget))
     try:
         torch.manual_seed(0)
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from tests.bare import BareAdapter
 from torch import Tensor, nn
 
 import isofire
-from isofire.adapters import Adapter, Layout, MembraneMixin, OverTime, register, unregister
+from isofire.adapters import OverTime, register, unregister
 from isofire.errors import ModelError
 from isofire.firing.cost import measure_cost
 from isofire.firing.timing import compare_timing
@@ -32,23 +33,13 @@ class Step(nn.Module):
         return spikes
 
 
-class StepAdapter(Adapter):
-    def layout(self, neuron: nn.Module) -> Layout:
-        return Layout.STEP
-
-    def threshold(self, neuron: nn.Module) -> Tensor:
-        return torch.tensor(1.0)
-
-    def host(self, neuron: nn.Module) -> type[MembraneMixin]:
-        raise NotImplementedError
-
-    def reset(self, neuron: Any) -> None:
-        neuron.v = 0.0
+def _rest(neuron: Step) -> None:
+    neuron.v = 0.0
 
 
 @pytest.fixture(autouse=True)
 def registered() -> Iterator[None]:
-    register(Step, StepAdapter())
+    register(Step, BareAdapter(reset=_rest))
     yield
     unregister(Step)
 

@@ -20,13 +20,10 @@ def rows_see_steps(net: nn.Module, inputs: Tensor, images: int, axis: int) -> bo
     So do logits of steps, and not those of exits or heads that all see all steps. Also true where nothing is seen to
     change them, and of a network that gives other logits each time.
     """
-    few, calls = few_of(net, images), calls_of(net, inputs, images)
+    calls = calls_of(net, inputs, images)
 
     def changed(name: str, step: int) -> frozenset[int]:
-        runs = _with_step_turned(net, inputs, images, few, calls, name, step)
-        if runs is None and few < images:
-            runs = _with_step_turned(net, inputs, images, images, calls, name, step)
-        return _entries_changed(runs, axis)
+        return _entries_changed(_with_neuron_turned(net, inputs, images, calls, name, step), axis)
 
     for name, lengths in reversed(calls.items()):
         steps = sum(lengths)
@@ -62,11 +59,9 @@ def changed_at_the_end(net: nn.Module, inputs: Tensor, images: int, axis_of_step
 
     The last neuron before the logits that tells is asked: of all at once the changes of one may undo another's.
     """
-    few, calls = few_of(net, images), calls_of(net, inputs, images)
+    calls = calls_of(net, inputs, images)
     for name, lengths in reversed(calls.items()):
-        runs = _with_step_turned(net, inputs, images, few, calls, name, sum(lengths) - 1)
-        if runs is None and few < images:
-            runs = _with_step_turned(net, inputs, images, images, calls, name, sum(lengths) - 1)
+        runs = _with_neuron_turned(net, inputs, images, calls, name, sum(lengths) - 1)
         time, classes = (len(_entries_changed(runs, axis)) for axis in (axis_of_steps, 2))
         if time != classes:
             return time == 1
@@ -85,6 +80,15 @@ def _first_of_two(runs: tuple[Any, Any] | None) -> tuple[Tensor | None, Tensor |
     if not (isinstance(plain, Tensor) and isinstance(other, Tensor) and plain.shape == other.shape):
         return None, None
     return plain, other
+
+
+def _with_neuron_turned(
+    net: nn.Module, inputs: Tensor, images: int, calls: dict[str, list[int]], name: str, step: int
+) -> tuple[Any, Any] | None:
+    """`_with_step_turned` for one neuron, on a few of the images, or on all where it takes no few."""
+    few = few_of(net, images)
+    runs = _with_step_turned(net, inputs, images, few, calls, name, step)
+    return _with_step_turned(net, inputs, images, images, calls, name, step) if runs is None and few < images else runs
 
 
 def _with_step_turned(

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from tests.bare import BareAdapter
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter, Layout, MembraneMixin, register, unregister
+from isofire.adapters import Layout, register, unregister
 from isofire.errors import ModelError
 from isofire.firing.cost import SynapseCost, measure_cost
 from isofire.firing.cost.counting.frames import holds_steps
@@ -234,17 +235,7 @@ class Acausal(nn.Module):
 
 @pytest.fixture
 def acausal() -> Iterator[None]:
-    class Whole(Adapter):
-        def layout(self, neuron: nn.Module) -> Layout:
-            return Layout.TIME_FIRST
-
-        def threshold(self, neuron: nn.Module) -> Tensor:
-            return torch.tensor(1.0)
-
-        def host(self, neuron: nn.Module) -> type[MembraneMixin]:
-            raise NotImplementedError
-
-    register(Acausal, Whole())
+    register(Acausal, BareAdapter(Layout.TIME_FIRST))
     yield
     unregister(Acausal)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import axis_by, input_axis
+from isofire.adapters import axis_by, input_axis, refuse_integers
 from isofire.batches import Data, read_batches
 from isofire.firing.cost.counting.all_steps import work_on_all_steps, worked_on_again
 from isofire.firing.cost.counting.frames import calls_are_steps, holds_steps
@@ -59,6 +59,8 @@ def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None,
     >>> cost.synops.p99, cost.energy().total  # doctest: +SKIP
     """
     require_numbers(model)
+    # before the network is asked anything: only a float one can be
+    refuse_integers(model)
     device = device_of(model)
     with evaluating(model):
         meter, most, shapes, unknown = CostMeter(model), Most(), dict[tuple[int, ...], Lying](), set[str]()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from isofire.errors import ModelError
-from isofire.firing.cost.counting.frames import Currents, Spikes, changed, currents, is_later
+from isofire.firing.cost.counting.frames import Currents, Spikes, changed, currents, first_of, is_later
 from isofire.firing.cost.counting.meter import CostMeter
 from isofire.firing.cost.counting.static_routes import Routes
 from isofire.firing.cost.counting.summed import is_again, is_lone
@@ -100,7 +100,7 @@ class _Asking:
                         return False
                     whole = self._changed(site, shape, ())
                     at_one = bool(whole) and all(len(steps) == 1 for steps in whole.values())
-                    return at_one or is_later(_first(part), _first(whole), everywhere=self._strangers)
+                    return at_one or is_later(first_of(part), first_of(whole), everywhere=self._strangers)
             return False
         except (_EnoughError, ModelError):
             return None
@@ -118,10 +118,6 @@ class _Asking:
                 output[places] = size.max() + 1 if high else size.min() - 1
 
         return changed(self._before, _currents(self._model, self._inputs, self._spikes, change))
-
-
-def _first(steps: Mapping[str, Sequence[int]]) -> dict[str, int]:
-    return {name: min(its) for name, its in steps.items()}
 
 
 class _EnoughError(Exception):

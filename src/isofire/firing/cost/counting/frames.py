@@ -146,7 +146,12 @@ class _Products(TorchDispatchMode):
 
 def onsets(before: Currents, after: Currents) -> dict[str, int]:
     """Layer of neurons -> the first step in which it is given something else, or nothing; without those in no step."""
-    return {name: min(steps) for name, steps in changed(before, after).items()}
+    return first_of(changed(before, after))
+
+
+def first_of(steps: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """Layer of neurons -> the first of some steps."""
+    return {name: min(its) for name, its in steps.items()}
 
 
 def changed(before: Currents, after: Currents) -> dict[str, list[int]]:
