@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import isofire
-from isofire.adapters import adapter_of, charge_of, find_neurons, reset_, step_of_each
+from isofire.adapters import Fired, adapter_of, charge_of, find_neurons, reset_
 from isofire.errors import ModelError, SpecError
 from isofire.firing import FiringRecorder
 from isofire.neurons import MembraneQuantizer
@@ -60,8 +60,8 @@ def test_the_step_of_each_number_is_known(case, currents, height: float) -> None
     neuron.register_forward_hook(lambda _m, _given, output: seen.append(output))
     case.run(neuron, currents(6, 5, 7))
     for output in seen:
-        values = output[0] if isinstance(output, tuple) else output
-        at = step_of_each(neuron, adapter, values)
+        fired = Fired(neuron, adapter, output)
+        values, at = fired.values, fired.step_of_each
         steps = len(adapter.spikes(neuron, values))
         assert at.shape == values.shape
         for step in range(steps):

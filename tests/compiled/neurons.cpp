@@ -22,7 +22,7 @@ struct Digest {
 };
 
 Digest forward{"forward"}, backward{"backward"}, cuba_forward{"cuba forward"}, cuba_backward{"cuba backward"};
-Digest moments{"moments"}, combined{"combine"}, counted{"tally and histogram"};
+Digest moments{"moments"}, combined{"combine"}, counted{"tally and histogram"}, moved{"distance"};
 
 Memory<float> reals(Random &random, int64_t count, float low, float high) {
   Memory<float> made(count);
@@ -122,6 +122,47 @@ void sums_case(int64_t number) {
   if (number % 50 == 0) counted.add(histogram);
 }
 
+// The integral of |F - G| over all values in order.
+double in_order(std::vector<double> a, std::vector<double> b) {
+  std::sort(a.begin(), a.end()), std::sort(b.begin(), b.end());
+  const double n = static_cast<double>(a.size()), m = static_cast<double>(b.size());
+  std::vector<double> all(a);
+  all.insert(all.end(), b.begin(), b.end());
+  std::sort(all.begin(), all.end());
+  double found = 0.0;
+  size_t k = 0, l = 0;
+  for (size_t i = 0; i + 1 < all.size(); ++i) {
+    while (k < a.size() && a[k] <= all[i]) ++k;
+    while (l < b.size() && b[l] <= all[i]) ++l;
+    found += std::fabs(static_cast<double>(k) / n - static_cast<double>(l) / m) * (all[i + 1] - all[i]);
+  }
+  return found;
+}
+
+void distance_case(int64_t number) {
+  Random random{static_cast<uint64_t>(number) * 2654435761u + 5};
+  const bool levels = random.chance(50), shared = random.chance(20);
+  std::vector<double> rates[2];
+  for (auto &its : rates) {
+    its.resize(random.between(1, 300));
+    const float most = random.pick({1.0f, 0.3f, 40.0f});
+    for (double &x : its) {
+      x = random.chance(20) ? 0.0 : random.real(0.0f, most);
+      if (levels) x = std::round(x * 7) / 7;
+    }
+  }
+  if (shared) rates[1].assign(rates[0].rbegin(), rates[0].rend());
+  Memory<double> a(static_cast<int64_t>(rates[0].size())), b(static_cast<int64_t>(rates[1].size())), found(1);
+  std::copy(rates[0].begin(), rates[0].end(), a.data()), std::copy(rates[1].begin(), rates[1].end(), b.data());
+  found[0] = isofire_emd(a.data(), a.count(), b.data(), b.count(), random.pick<int64_t>({1, 2, 16, 1000}), 1);
+  const double due = in_order(rates[0], rates[1]);
+  if (shared ? found[0] != 0.0 : std::fabs(found[0] - due) > 1e-12 * (1.0 + due)) {
+    std::printf("case %lld: %.17g, in order %.17g\n", static_cast<long long>(number), found[0], due);
+    std::exit(1);
+  }
+  moved.add(found);
+}
+
 }  // namespace
 
 int main(int count, char **arguments) {
@@ -129,7 +170,8 @@ int main(int count, char **arguments) {
   for (int64_t number = 0; number < cases; ++number) {
     neuron_case(number);
     if (number % 4 == 0) sums_case(number);
+    distance_case(number);
   }
   std::printf("cases %lld\n", static_cast<long long>(cases));
-  for (const Digest *each : {&forward, &backward, &cuba_forward, &cuba_backward, &moments, &combined, &counted}) each->print();
+  for (const Digest *each : {&forward, &backward, &cuba_forward, &cuba_backward, &moments, &combined, &counted, &moved}) each->print();
 }

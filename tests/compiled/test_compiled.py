@@ -26,7 +26,7 @@ NEEDED = os.environ.get("ISOFIRE_TOOLS", "").split()
 CROSS, EMULATOR, SYSROOT = "aarch64-linux-gnu-g++", "qemu-aarch64", "/usr/aarch64-linux-gnu"
 CHECKED = ("-O1", "-g", "-std=c++17", "-ffp-contract=off", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 PATHS = re.compile(r"cases (\d+), .* of (\d+), paths ([a-z0-9 ]+), wrong 0\ndigest ([0-9a-f]{16})\n")
-NEURONS = re.compile(r"cases (\d+)\n((?:[a-z ]+ [0-9a-f]{16}\n){7})")
+NEURONS = re.compile(r"cases (\d+)\n((?:[a-z ]+ [0-9a-f]{16}\n){8})")
 
 pytestmark = [
     pytest.mark.slow,

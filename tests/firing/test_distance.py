@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from isofire.errors import DataError, SpecError
-from isofire.firing import SpikeCounts, decompose, emd, emd_from_counts, paired_mae, spearman
+from isofire.firing import SpikeCounts, decompose, distance, emd, emd_from_counts, paired_mae, spearman
 from isofire.firing.distance import _positive, average_ranks
+from isofire.neurons import native
 
 RATE = st.floats(0, 1, allow_subnormal=False) | st.sampled_from([0.0, 0.05, 0.25, 1.0])
 POPULATION = st.lists(RATE, min_size=1, max_size=40)
@@ -45,6 +46,73 @@ def test_emd_of_large_populations(n: int, m: int) -> None:
     reference = stats.wasserstein_distance(a, b)
     assert emd(a, b) == pytest.approx(reference, abs=1e-12)
     assert emd(torch.tensor(a), torch.tensor(b)) == emd(a, b)
+
+
+LARGE = 60_000
+
+
+def _large(kind: str) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    rng = np.random.default_rng(0)
+    beta = rng.beta(0.5, 4, LARGE)
+    alive, levels = rng.random((2, LARGE)) < 0.6, rng.binomial(90, [[0.2], [0.21]], (2, LARGE)) / 90
+    return {
+        "apart": (beta, rng.beta(0.6, 4, LARGE)),
+        "of one distribution": (beta, rng.beta(0.5, 4, LARGE)),
+        "unequal sizes": (beta, rng.beta(0.5, 4, LARGE - 7_001)),
+        "many dead": (np.where(alive[0], beta, 0.0), np.where(alive[1], beta, 0.0)),
+        "many at the most": (np.where(alive[0], beta, 1.0), np.where(alive[1], beta, 1.0)),
+        "few levels": (levels[0], levels[1]),
+        "hardly moved": (beta, beta + 1e-9 * rng.random(LARGE)),
+        "one far away": (beta, np.append(beta[1:], 1e7)),
+        "no overlap": (beta, 3 + beta),
+        "all the same, twice": (np.full(LARGE, 0.25), np.full(LARGE, 0.75)),
+        "a narrow range": (1 + 1e-16 * np.round(beta * 2e4), 1 + 1e-16 * np.round(beta[::-1] * 1e4)),
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "apart", "of one distribution", "unequal sizes", "many dead", "many at the most", "few levels", "hardly moved",
+        "one far away", "no overlap", "all the same, twice", "a narrow range",
+    ],
+)  # fmt: skip
+def test_buckets_give_what_sorting_gives(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = _large(kind)
+    found, back = emd(a, b), emd(b, a)
+    monkeypatch.setattr(distance, "_WORTH_BUCKETS", 2**60)
+    assert found == pytest.approx(emd(a, b), rel=1e-12, abs=1e-18)
+    assert found == pytest.approx(stats.wasserstein_distance(a, b), rel=1e-9, abs=1e-15)
+    assert back == pytest.approx(found, rel=1e-12)
+
+
+def test_buckets_hang_on_no_threads() -> None:
+    a, b = _large("apart")
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(emd(a, b))
+    finally:
+        torch.set_num_threads(before)
+    assert found[0] == found[1]
+
+
+def test_a_permutation_is_no_distance() -> None:
+    a, _ = _large("many dead")
+    assert emd(a, np.random.default_rng(1).permutation(a)) == 0
+
+
+@settings(deadline=None, max_examples=200)
+@given(a=POPULATION, b=POPULATION)
+def test_small_populations_in_buckets(a: list[float], b: list[float]) -> None:
+    if not native.built():
+        pytest.skip("needs the compiled kernels")
+    found = native.emd(torch.tensor(a, dtype=torch.float64), torch.tensor(b, dtype=torch.float64))
+    # None where they lie closer than floats tell
+    assert found is None or found == pytest.approx(stats.wasserstein_distance(a, b), abs=1e-12)
+    assert found is not None or np.ptp([*a, *b]) < 1e-12
 
 
 @settings(deadline=None, max_examples=60)

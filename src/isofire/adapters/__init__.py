@@ -6,8 +6,8 @@ from isofire.adapters.base import Adapter, Layout, MembraneMixin
 from isofire.adapters.charge import Charge, charge_of
 from isofire.adapters.compiled import has_compiled, original, original_name, refuse_compiled, uncompiled
 from isofire.adapters.copies import copy_of, require_kept
+from isofire.adapters.fired import Fired
 from isofire.adapters.framework import Framework, register_framework
-from isofire.adapters.in_values import heights_of, in_order, step_of_each
 from isofire.adapters.keepers import find_keepers, states_after
 from isofire.adapters.logits_of import LogitsOf
 from isofire.adapters.one_place import at_one_place
@@ -33,6 +33,7 @@ from isofire.adapters.self_test import run_self_test
 __all__ = [
     "Adapter",
     "Charge",
+    "Fired",
     "Framework",
     "Layout",
     "LogitsOf",
@@ -52,8 +53,6 @@ __all__ = [
     "from_rest",
     "has_compiled",
     "heard",
-    "heights_of",
-    "in_order",
     "input_axis",
     "is_integer",
     "no_neurons",
@@ -69,7 +68,6 @@ __all__ = [
     "reset_",
     "run_self_test",
     "states_after",
-    "step_of_each",
     "uncompiled",
     "unregister",
 ]

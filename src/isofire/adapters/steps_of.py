@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from isofire.adapters.axes import input_axis, unheard
-from isofire.adapters.in_values import heights_of, step_of_each
+from isofire.adapters.fired import Fired
 from isofire.adapters.registry import batch_first, find_neurons, from_rest, heard
 from isofire.errors import ModelError
 from isofire.running import device_of, evaluating, forked, forward, hooked
@@ -114,11 +114,9 @@ def _with_step_turned(
         wanted = steps.get(neuron)
         if wanted is None or not before <= wanted < done[neuron]:
             return None
-        values = output[0] if isinstance(output, tuple) else output
-        heights = heights_of(neuron, adapter, values)
-        at = step_of_each(neuron, adapter, values) == wanted - before
-        turned = torch.where(at, ((values == 0) * heights).to(values), values)
-        return (turned, *output[1:]) if isinstance(output, tuple) else turned
+        fired = Fired(neuron, adapter, output)
+        at, values = fired.step_of_each == wanted - before, fired.values
+        return fired.with_values(torch.where(at, ((values == 0) * fired.heights).to(values), values))
 
     with unheard(net):
         plain = run_on(net, inputs, images, some)

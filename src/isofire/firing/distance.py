@@ -25,6 +25,8 @@ from isofire.neurons import native
 
 _SPARE_LEVELS = 2**20
 _WORTH_A_THREAD = 50_000
+_WORTH_BUCKETS = 50_000
+"""Neurons from which on the kernel is used; below, results stay those of sorted rates to the last bit."""
 
 
 class Drift(NamedTuple):
@@ -75,7 +77,12 @@ def emd(a: RateLike | SpikeCounts, b: RateLike | SpikeCounts, layer: str | None 
     if isinstance(a, SpikeCounts) and isinstance(b, SpikeCounts):
         # in whole numbers, where plain rates have been rounded
         return emd_from_counts(a.per_neuron(layer), b.per_neuron(layer), a.denominator, b.denominator)
-    first, second = _both_sorted(as_rates(a, "a", layer), as_rates(b, "b", layer))
+    first, second = as_rates(a, "a", layer), as_rates(b, "b", layer)
+    if min(first.size, second.size) >= _WORTH_BUCKETS and native.built():
+        found = native.emd(torch.from_numpy(first), torch.from_numpy(second))
+        if found is not None:
+            return found
+    first, second = _both_sorted(first, second)
     if first.size == second.size:
         return float(np.abs(first - second).mean())
     values = np.sort(np.concatenate([first, second]))

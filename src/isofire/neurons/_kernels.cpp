@@ -12,6 +12,7 @@
 #include <cstring>
 #include <vector>
 
+#include "_distance.h"
 #include "_parallel.h"
 
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__linux__)
@@ -657,26 +658,6 @@ CLONES void combine_plane(const float *__restrict x, float a, float b, float c, 
   for (int64_t i = 0; i < n; ++i) g[i] = a * g[i] + (b * x[i] + c);
 }
 
-// counts of each value 0..levels-1, a histogram a task; false if a value lies outside
-template <class Int>
-bool histogram(const Int *values, int64_t size, int64_t levels, int64_t tasks, int32_t threads, int32_t *counts) {
-  std::atomic<bool> inside{true};
-  parallel(tasks, threads, [&](int64_t task) {
-    const int64_t from = task * size / tasks, to = (task + 1) * size / tasks;
-    int32_t *own = counts + task * levels;
-    for (int64_t i = from; i < to; ++i) {
-      // a negative value is a large one here
-      const uint64_t value = static_cast<uint64_t>(static_cast<int64_t>(values[i]));
-      if (value >= static_cast<uint64_t>(levels)) {
-        inside = false;
-        return;
-      }
-      ++own[value];
-    }
-  });
-  return inside;
-}
-
 }  // namespace
 
 extern "C" {
@@ -775,6 +756,12 @@ void isofire_tally(const uint8_t *counts, const int64_t *row, int64_t images, in
 int isofire_histogram(const void *values, int32_t wide, int64_t size, int64_t levels, int64_t tasks, int32_t threads, int32_t *counts) {
   return wide ? histogram(static_cast<const int64_t *>(values), size, levels, tasks, threads, counts)
               : histogram(static_cast<const int32_t *>(values), size, levels, tasks, threads, counts);
+}
+
+// The earth mover's distance of finite rates a [n] and b [m], n * m < 2^62, by so many buckets of their range, fewer than
+// 2^31; -1 if that is too small for them.
+double isofire_emd(const double *a, int64_t n, const double *b, int64_t m, int64_t buckets, int32_t threads) {
+  return distance(a, n, b, m, buckets, threads);
 }
 
 // In place: g = a[c] * g + (b[c] * x + c[c]), the second pass of batch norm's backward.

@@ -43,6 +43,7 @@ _ARGUMENTS = {
     "isofire_moments": (_P, _L, _L, _L, _I, _I, _P),
     "isofire_tally": (_P, _P, _L, _L, _I, _P),
     "isofire_histogram": (_P, _I, _L, _L, _L, _I, _P),
+    "isofire_emd": (_P, _L, _P, _L, _L, _I),
     "isofire_combine": (_P, _P, _P, _P, _L, _L, _L, _I, _I, _P),
 }
 
@@ -53,6 +54,7 @@ def library() -> ctypes.CDLL | None:
     lib = compiled(Path(__file__).with_name("_kernels"))
     if lib is not None:
         lib.isofire_problem_size.restype = lib.isofire_tasks.restype = ctypes.c_int64
+        lib.isofire_emd.restype = ctypes.c_double
         for name, arguments in _ARGUMENTS.items():
             getattr(lib, name).argtypes = arguments
         require_version(lib, lib.isofire_problem_size() == ctypes.sizeof(Problem))
@@ -204,6 +206,18 @@ def histogram(values: Tensor, levels: int) -> Tensor | None:
     wide = values.dtype == torch.int64
     inside = _loaded().isofire_histogram(values.data_ptr(), wide, *sizes, counts.data_ptr())
     return counts.sum(0, dtype=torch.int64) if inside else None
+
+
+def emd(a: Tensor, b: Tensor) -> float | None:
+    """Earth mover's distance of finite float64 [n] and [m] on the CPU; None where their range is too small, or they are
+    too many."""
+    if len(a) * len(b) >= 1 << 62:
+        return None
+    # some 60 values a bucket, and no more buckets than a cache holds
+    buckets = 1 << min(15, max(4, (len(a) + len(b)).bit_length() - 6))
+    sizes = buckets, torch.get_num_threads()
+    found = _loaded().isofire_emd(a.contiguous().data_ptr(), len(a), b.contiguous().data_ptr(), len(b), *sizes)
+    return None if found < 0 else found
 
 
 def combine_(g: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, layout: MemoryLayout) -> None:

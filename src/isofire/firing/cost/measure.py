@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from isofire.adapters import axis_by, input_axis, refuse_integers
 from isofire.batches import Data, read_batches
-from isofire.firing.cost.counting.all_steps import work_on_all_steps, worked_on_again
-from isofire.firing.cost.counting.frames import calls_are_steps, holds_steps
+from isofire.firing.cost.counting.frames import holds_steps
+from isofire.firing.cost.counting.kinds import Asked, Kind, asked_of, same_of
 from isofire.firing.cost.counting.meter import CostMeter
-from isofire.firing.cost.counting.reuse import Image, Slot, calls_on_noise, comes_again, is_told, same_inputs
+from isofire.firing.cost.counting.reuse import Slot
 from isofire.firing.cost.counting.rows import rows_of
-from isofire.firing.cost.counting.summed import Summed, is_lone, summed
-from isofire.firing.cost.counting.tally import ACTIVE, ALL, DENSE, EVENTS, INPUTS, NONZERO, Lying, SiteTally, SpikeTally
-from isofire.firing.cost.counting.together import Together, together_for
+from isofire.firing.cost.counting.summed import Summed, summed
+from isofire.firing.cost.counting.tally import ACTIVE, ALL, DENSE, EVENTS, INPUTS, NONZERO, SiteTally, SpikeTally
+from isofire.firing.cost.counting.together import together_for
 from isofire.firing.cost.left_out import LeftOut, left_out, strangers
 from isofire.firing.cost.memory import memory_of
 from isofire.firing.cost.percentiles import Percentiles
@@ -63,33 +63,30 @@ def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None,
     refuse_integers(model)
     device = device_of(model)
     with evaluating(model):
-        meter, most, shapes, unknown = CostMeter(model), Most(), dict[tuple[int, ...], Lying](), set[str]()
-        axis, few, frames, way = 0, torch.empty(0), False, Together(together=False)
+        meter, most, kinds, frames = CostMeter(model), Most(), dict[tuple[int, ...], Kind](), False
+        of_image: list[Kind] = []
         for inputs, labels in read_batches(data, min(batch_size, _TOGETHER), max_images, axis_by(model)):
             axis, given = input_axis(model, inputs, len(labels)), inputs.to(device)
-            if most.grows(inputs, axis):
-                tell_unlike(model, inputs, len(labels))
-                few = few_of(model, inputs, len(labels))[0]
+            kind = kinds.setdefault(_shape(inputs, axis), Kind())
+            if kind.most.grows(inputs, axis):
+                if grows := most.grows(inputs, axis):
+                    tell_unlike(model, inputs, len(labels))
+                kind.few, kind.axis = few_of(model, inputs, len(labels))[0], axis
                 way = together_for(model, given, axis)
-                frames = axis == 1 or holds_steps(model, few, axis, strangers=way.strangers)
-            if (shape := _shape(inputs, axis)) not in shapes:
-                some = few_of(model, inputs, len(labels))[0]
-                shapes[shape], untold = rows_of(model, some, partial(way.run, axis=axis), frames=frames)
-                unknown |= untold
-            meter.lying = shapes[shape]
-            # whose parts they are is not told by their number
-            way = replace(way, together=way.together and not meter.lying.parts)
+                if grows:
+                    frames = axis == 1 or holds_steps(model, kind.few, axis, strangers=way.strangers)
+                run = partial(way.run, axis=axis)
+                kind.lying, kind.unknown = rows_of(model, kind.few, run, frames=frames)
+                # whose parts they are is not told by their number
+                kind.way = replace(way, together=way.together and not kind.lying.parts)
+            of_image += [kind] * len(labels)
+            meter.lying = kind.lying
             with meter.counting():
-                way.run(meter, given, axis)
-        meter.lying = shapes.get(_shape(few, axis), Lying())
-        same, by_numbers = ({}, []) if frames else _same(model, meter, few, partial(way.run, axis=axis))
-        parts = {} if frames else _parts(model, meter, few, same)
-        at_once = (
-            {}
-            if frames
-            else work_on_all_steps(model, few, worked_on_again(meter, parts), strangers=bool(meter.strangers))
-        )
-    return _cost(model, meter, frames, same, parts, by_numbers, at_once, unknown)
+                kind.way.run(meter, given, axis)
+        same, by_numbers = ({}, []) if frames else same_of(model, meter, of_image)
+        asked = [Asked({}, {})] * meter.images if frames else asked_of(model, meter, of_image, same)
+    unknown = {name for kind in kinds.values() for name in kind.unknown}
+    return _cost(model, meter, frames, same, asked, by_numbers, unknown)
 
 
 def _shape(inputs: Tensor, axis: int) -> tuple[int, ...]:
@@ -97,50 +94,13 @@ def _shape(inputs: Tensor, axis: int) -> tuple[int, ...]:
     return tuple(inputs.movedim(axis, 0).shape[1:])
 
 
-def _same(
-    model: nn.Module, meter: CostMeter, few: Tensor, run: Callable[[CostMeter, Tensor], None]
-) -> tuple[dict[str, dict[Slot, Slot]], list[str]]:
-    """Place -> which of the inputs that it multiplies come again, and places where equal numbers alone tell it."""
-    found = {name: same_inputs(tally.images) for name, tally in meter.sites.items() if _multiplies(tally)}
-    again = [name for name, same in found.items() if comes_again(same)]
-    others: dict[str, list[Image]] = {}
-    for of_data in (False, True):
-        open_ = [name for name in again if not is_told(meter.sites[name].images, others.get(name, ()))]
-        calls = calls_on_noise(model, few, run, of_data, meter.lying) if open_ else {}
-        others |= {name: calls[name] for name in open_ if name in calls}
-    told = {name: same_inputs(meter.sites[name].images, others.get(name, ())) for name in found}
-    return told, [name for name in again if not is_told(meter.sites[name].images, others.get(name, ()))]
-
-
-def _multiplies(tally: SiteTally) -> bool:
-    return any(call.real or call.constant for image in tally.images for call in image)
-
-
-def _parts(
-    model: nn.Module, meter: CostMeter, few: Tensor, same: Mapping[str, Mapping[Slot, Slot]]
-) -> dict[str, bool | None]:
-    """Places called several times with a static image, and no neuron in between -> whether calls are steps, and not
-    parts of the image that every step sees; None where that is not known."""
-    found: dict[str, bool | None] = {}
-    for name, tally in meter.sites.items():
-        calls = {len(image) for image in tally.images if all(map(is_lone, image)) and any(call.real for call in image)
-                 and len({call.neuron_calls for call in image}) == 1}  # fmt: skip
-        again = comes_again(same.get(name, {}))
-        if meter.steps > 1 and any(count > 1 and (again or count % meter.steps == 0) for count in calls):
-            told = calls_are_steps(model, few, name, max(calls), strangers=bool(meter.strangers))
-            # what comes again does so at other steps
-            found[name] = True if told is None and again else told
-    return found
-
-
 def _cost(
     model: nn.Module,
     meter: CostMeter,
     frames: bool,
     same: Mapping[str, Mapping[Slot, Slot]],
-    parts: Mapping[str, bool | None],
+    asked: Sequence[Asked],
     by_numbers: Sequence[str],
-    at_once: Mapping[str, bool | None],
     unknown: Collection[str],
 ) -> Cost:
     neurons = {name: tally.states for name, tally in meter.spikes.items()}
@@ -151,13 +111,13 @@ def _cost(
             meter.steps,
             frames=frames,
             stepped=meter.stepped,
-            loops=parts.get(name),
-            at_once=bool(at_once.get(name)),
+            loops=[its.loops.get(name) for its in asked],
+            at_once=[bool(its.at_once.get(name)) for its in asked],
         )
         for name, tally in meter.sites.items()
     }
-    unsure = [(name, "its calls may be steps or parts of the image") for name, known in parts.items() if known is None]
-    unsure += [(name, _NOT_ASKED) for name, known in at_once.items() if known is None]
+    unsure = [(name, "its calls may be steps or parts of the image") for name in _unknown(its.loops for its in asked)]
+    unsure += [(name, _NOT_ASKED) for name in _unknown(its.at_once for its in asked)]
     unsure += [(name, "its rows, as many as steps, may be steps or parts of the image") for name in sorted(unknown)]
     equal = "which of its inputs come again is told by equal numbers alone"
     images = len(next(iter(meter.spikes.values())).totals)
@@ -183,6 +143,11 @@ def _cost(
             *strangers(model, meter.strangers, sum(neurons.values()), "number of spikes, AER bits or neurons' energy"),
         ),
     )
+
+
+def _unknown(told: Iterable[Mapping[str, bool | None]]) -> list[str]:
+    """Places of which something is not known, of some images at least."""
+    return list(dict.fromkeys(name for its in told for name, known in its.items() if known is None))
 
 
 def _synapse_cost(name: str, found: Summed, tally: SiteTally, weights: int) -> SynapseCost:

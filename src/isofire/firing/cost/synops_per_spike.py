@@ -8,7 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter, batch_first, find_keepers, heights_of, in_order, input_axis, refuse_integers
+from isofire.adapters import (
+    Fired,
+    batch_first,
+    find_keepers,
+    input_axis,
+    refuse_integers,
+)
 from isofire.errors import ModelError
 from isofire.firing.cost.events.axes import differs
 from isofire.firing.cost.events.events import LEVELS, Events, Source
@@ -147,7 +153,7 @@ class _Probe:
     def __init__(self, model: nn.Module) -> None:
         self.trace = Trace(model, self._contact, self._fired)
         self.model = model
-        self.leaves: dict[str, list[Tensor]] = {name: [] for name in self.trace.neurons}
+        self.leaves: dict[str, list[tuple[Tensor, Fired]]] = {name: [] for name in self.trace.neurons}
         self.totals: dict[str, Tensor] = {}
         self.synapses: dict[str, float] = {}
         self.input_synapses: dict[str, float] = {}
@@ -185,21 +191,21 @@ class _Probe:
 
     def _sizes(self) -> list[tuple[int, int]]:
         """Steps and images of each call of the first neuron."""
-        (module, adapter), kept = next(zip(self.trace.neurons.values(), self.leaves.values(), strict=True))
-        return [tuple(adapter.spikes(module, leaf.detach()).shape[:2]) for leaf in kept]
+        calls = [fired.spikes.shape for _, fired in next(iter(self.leaves.values()))]
+        return [(shape[0], shape[1]) for shape in calls]
 
     def _differentiate(self, found: dict[str, Tensor], site: str, total: Tensor) -> None:
-        flat = [(name, leaf) for name, kept in self.leaves.items() for leaf in kept]
-        grads = torch.autograd.grad(total, [leaf for _, leaf in flat], allow_unused=True, retain_graph=True)
+        flat = [(name, leaf, fired) for name, kept in self.leaves.items() for leaf, fired in kept]
+        grads = torch.autograd.grad(total, [leaf for _, leaf, _ in flat], allow_unused=True, retain_graph=True)
         for name in self.leaves:
-            rows = [(leaf, grad) for (owner, leaf), grad in zip(flat, grads, strict=True) if owner == name]
+            found_by = zip(flat, grads, strict=True)
+            rows = [(fired, leaf, grad) for (owner, leaf, fired), grad in found_by if owner == name]
             if any(grad is not None for *_, grad in rows):
                 self._add(found, name, site, rows)
 
     def _add(self, found: dict[str, Tensor], name: str, site: str, parts: list[Any]) -> None:
         """The gradient that all images and steps share, [n]."""
-        module, adapter = self.trace.neurons[name]
-        shaped = [in_order(module, adapter, torch.zeros_like(leaf) if grad is None else grad) for leaf, grad in parts]
+        shaped = [fired.in_order(torch.zeros_like(leaf) if grad is None else grad) for fired, leaf, grad in parts]
         # [T, N] of a single neuron has no axis of neurons
         rows = torch.cat([steps.flatten(0, 1).reshape(steps.shape[0] * steps.shape[1], -1) for steps in shaped])
         rows = rows.double().cpu()
@@ -211,17 +217,13 @@ class _Probe:
             self.reasons[site] = "what a spike costs there depends on its step"
 
     def _nothing(self, name: str) -> Tensor:
-        module, adapter = self.trace.neurons[name]
         if not self.leaves[name]:
             raise ModelError(not_called(name))
-        return torch.zeros(adapter.spikes(module, self.leaves[name][0].detach())[0, 0].numel(), dtype=torch.float64)
+        return torch.zeros(self.leaves[name][0][1].spikes[0, 0].numel(), dtype=torch.float64)
 
-    def _fired(self, name: str, module: nn.Module, adapter: Adapter, output: Any) -> Events:
-        values = output[0] if isinstance(output, tuple) else output
-        if not isinstance(values, Tensor):
-            raise ModelError(f"neuron {name!r} gives {type(values).__name__}, where spikes are needed")
+    def _fired(self, name: str, fired: Fired) -> Events:
+        values, heights = fired.values, fired.heights
         fires = torch.rand(values.shape, generator=self.chance) < 0.5
-        heights = heights_of(module, adapter, values)
         try:
             with torch.no_grad():
                 # in place, so that a neuron that feeds its spikes back to itself feeds back these
@@ -230,7 +232,7 @@ class _Probe:
             raise ModelError(f"the spikes of neuron {name!r} cannot be replaced: {error}") from error
         leaf = fires.to(values.device, torch.float64).requires_grad_()
         whole = bool((heights == heights.round()).all())
-        self.leaves[name].append(leaf)
+        self.leaves[name].append((leaf, fired))
         forms, axes = {name: Form(key_of(heights))}, differs(heights)
         return Events(leaf * (heights if whole else 1), whole, forms=forms, axes=axes)
 

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter, from_rest, read_logits
+from isofire.adapters import Adapter, Fired, from_rest, read_logits
 from isofire.firing import Observation
 from isofire.firing.record import spiking_adapters
 from isofire.running import device_of, evaluating, forward
@@ -69,11 +69,11 @@ def saliences(baseline: nn.Module, quantized: nn.Module, images: AnySet) -> dict
         with torch.enable_grad():
             found, after = _heard(quantized, inputs.clone().requires_grad_(), len(labels))
             loss = F.cross_entropy(found, logits.argmax(1))
-            calls = [call for name in after for call in after[name].calls]
+            calls = [fired.values for name in after for fired in after[name].calls]
             gradients = iter(torch.autograd.grad(loss, calls))
         for name, heard in after.items():
             gradient = heard.steps([next(gradients) for _ in heard.calls])
-            change = heard.steps(heard.calls).detach() - before[name].steps(before[name].calls)
+            change = heard.steps().detach() - before[name].steps()
             inner = (gradient * change).transpose(0, 2).flatten(1).sum(1)
             total[name] = total.get(name, torch.zeros_like(inner)) + (inner + inner.square() / 2).abs()
         batches += 1
@@ -85,11 +85,12 @@ class _Heard(NamedTuple):
 
     neuron: nn.Module
     adapter: Adapter
-    calls: list[Tensor]
+    calls: list[Fired]
 
-    def steps(self, values: Sequence[Tensor]) -> Tensor:
-        """Values laid out as the outputs, as `[T, N, C, ...]` float64."""
-        return torch.cat([self.adapter.spikes(self.neuron, value) for value in values]).double()
+    def steps(self, values: Sequence[Tensor] | None = None) -> Tensor:
+        """Spikes, or values laid out as the outputs, as `[T, N, C, ...]` float64."""
+        laid = [fired.values for fired in self.calls] if values is None else values
+        return torch.cat([fired.as_spikes(x) for fired, x in zip(self.calls, laid, strict=True)]).double()
 
 
 def assign(
@@ -136,14 +137,14 @@ def _heard(model: nn.Module, inputs: Tensor, images: int) -> tuple[Tensor, dict[
     """Logits, mean over steps, and what every layer of neurons gave."""
     heard = {name: _Heard(neuron, adapter, []) for name, (neuron, adapter) in spiking_adapters(model).items()}
 
-    def hook(calls: list[Tensor]) -> Callable[..., None]:
-        return lambda _neuron, _inputs, output: calls.append(output[0] if isinstance(output, tuple) else output)
+    def hook(heard: _Heard) -> Callable[..., None]:
+        return lambda neuron, _inputs, output: heard.calls.append(Fired(neuron, heard.adapter, output))
 
     with ExitStack() as stack:
         stack.enter_context(evaluating(model))
         stack.enter_context(from_rest(model))
         for item in heard.values():
-            stack.callback(item.neuron.register_forward_hook(hook(item.calls)).remove)
+            stack.callback(item.neuron.register_forward_hook(hook(item)).remove)
         logits = read_logits(model, forward(model, inputs), images, inputs)
     return logits.mean(0) if logits.ndim == 3 else logits, heard
 

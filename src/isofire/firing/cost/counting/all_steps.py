@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from isofire.errors import ModelError
 from isofire.firing.cost.counting.frames import Currents, Spikes, changed, currents, first_of, is_later
 from isofire.firing.cost.counting.meter import CostMeter
+from isofire.firing.cost.counting.reuse import Image
 from isofire.firing.cost.counting.static_routes import Routes
 from isofire.firing.cost.counting.summed import is_again, is_lone
-from isofire.firing.cost.counting.tally import SiteCall
 from isofire.running import forward
 
 _MOST = 12
@@ -22,22 +22,30 @@ _MOST = 12
 _Change = Callable[[str, Tensor], None]
 
 
-def worked_on_again(meter: CostMeter, parts: Mapping[str, bool | None]) -> list[str]:
+def worked_on_again(
+    images: Mapping[str, Sequence[Image]], steps: int, loops: Mapping[str, bool | None], *, stepped: bool
+) -> list[str]:
     """Places that see something of a static image all at once, as every step does.
 
     Parameters
     ----------
-    parts
+    images
+        Place -> its calls for each image.
+    steps
+        T.
+    loops
         Place -> whether its calls are steps, and not parts of the image.
+    stepped
+        Whether neurons see single steps.
     """
 
-    def by_each(name: str, image: list[SiteCall]) -> bool:
-        again = is_again(image, meter.steps, stepped=meter.stepped, loops=parts.get(name))
+    def by_each(name: str, image: Image) -> bool:
+        again = is_again(image, steps, stepped=stepped, loops=loops.get(name))
         return not again and any(is_lone(call) and call.real for call in image)
 
-    if meter.steps == 1:
+    if steps == 1:
         return []
-    return [name for name, tally in meter.sites.items() if any(by_each(name, image) for image in tally.images)]
+    return [name for name, its in images.items() if any(by_each(name, image) for image in its)]
 
 
 def work_on_all_steps(

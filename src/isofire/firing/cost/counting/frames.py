@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from isofire.adapters import Adapter, from_rest
+from isofire.adapters import Adapter, Fired, from_rest
 from isofire.errors import ModelError
 from isofire.firing.cost.events.events import storage_of
 from isofire.firing.cost.events.operations import CONVOLUTIONS, PRODUCTS
@@ -237,19 +237,16 @@ class Spikes:
         self._runs += 1
         self._calls.clear()
 
-    def pass_on(self, name: str, output: Any) -> Any:
+    def pass_on(self, name: str, fired: Fired) -> Any:
         """What goes on of a neuron's output, which is kept or replaced."""
-        several = isinstance(output, tuple | list)
-        values = output[0] if several and output else output
-        if not isinstance(values, Tensor):
-            return output
+        values = fired.values
         given, call = self._given.setdefault(name, []), self._calls[name]
         self._calls[name] += 1
         if self._runs == 1:
             given.append(values.detach().clone())
         elif call < len(given) and given[call].shape == values.shape:
-            return type(output)([given[call].clone(), *output[1:]]) if several else given[call].clone()
-        return output
+            return fired.with_values(given[call].clone())
+        return fired.output
 
 
 def currents(
@@ -260,11 +257,12 @@ def currents(
 
     def note(name: str, adapter: Adapter) -> Any:
         def hook(neuron: nn.Module, given: Any, output: Any) -> Any:
+            fired = Fired(neuron, adapter, output)
             # the neuron's layout tells the steps of what it is given as of what it gives
-            seen = adapter.spikes(neuron, given[0] if given else output)
+            seen = fired.as_spikes(given[0]) if given else fired.spikes
             if isinstance(seen, Tensor) and seen.ndim:
                 found.setdefault(name, []).extend(map(_digest, seen))
-            return spikes.pass_on(name, output)
+            return spikes.pass_on(name, fired)
 
         return hook
 

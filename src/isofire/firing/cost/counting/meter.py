@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter, Layout, batch_first, find_keepers, heights_of, states_after
+from isofire.adapters import Fired, Layout, batch_first, find_keepers, states_after
 from isofire.errors import ModelError
 from isofire.firing.cost.counting.repeated import Repeated
 from isofire.firing.cost.counting.row_sums import RowSums
@@ -162,8 +162,8 @@ class CostMeter(OfOnePass):
         if sum(sizes) > sum(self.kept.get(name, ())):
             self.kept[name] = sizes
 
-    def _fired(self, name: str, module: nn.Module, adapter: Adapter, output: Any) -> Events:
-        spikes = adapter.spikes(module, output).detach()
+    def _fired(self, name: str, fired: Fired) -> Events:
+        module, adapter, spikes = fired.module, fired.adapter, fired.spikes.detach()
         tally = self.spikes[name]
         if tally.calls and adapter.layout(module) is not Layout.STEP:
             raise ModelError(
@@ -182,9 +182,7 @@ class CostMeter(OfOnePass):
             )
         # one of -1 is a spike
         tally.calls.append(spikes.abs().flatten(2).sum(2, dtype=torch.float64).cpu())
-        values = output[0] if isinstance(output, tuple) else output
-        values = values.detach().double()
-        heights = heights_of(module, adapter, values)
+        values, heights = fired.values.detach().double(), fired.heights
         # a layer's heights are its factor, along the axes on which they differ
         forms, axes = {name: Form(key_of(heights))}, differs(heights)
         if is_whole(values):

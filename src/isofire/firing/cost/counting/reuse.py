@@ -121,7 +121,12 @@ def is_told(images: Sequence[Image], others: Sequence[Image]) -> bool:
 
 
 def _alike(image: Image, others: Sequence[Image]) -> list[Image]:
-    return [other for other in others if list(map(_rows, other)) == list(map(_rows, image))]
+    return [other for other in others if pattern_of(other) == pattern_of(image)]
+
+
+def pattern_of(image: Image) -> tuple[int, ...]:
+    """Of each of an image's calls how many inputs it tells apart."""
+    return tuple(map(_rows, image))
 
 
 def _in_range(inputs: Tensor) -> Tensor:

@@ -7,12 +7,11 @@ or holds alone what comes of spikes of the last step.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import Adapter, Layout, heights_of, step_of_each
+from isofire.adapters import Fired, Layout
 from isofire.errors import ModelError
 from isofire.firing.cost.counting.all_steps import work_on_all_steps
 from isofire.firing.cost.counting.meter import CostMeter
@@ -120,16 +119,16 @@ class _OneStep(CostMeter):
         self._step, self._chance = step, chance
         self._numbers = torch.Generator().manual_seed(0)
 
-    def _fired(self, name: str, module: nn.Module, adapter: Adapter, output: Any) -> Events:
-        values = output[0] if isinstance(output, tuple) else output
+    def _fired(self, name: str, fired: Fired) -> Events:
+        values = fired.values
         spikes = (torch.rand(values.shape, generator=self._numbers) < self._chance).to(values.device)
-        if adapter.layout(module) is Layout.STEP:
+        if fired.adapter.layout(fired.module) is Layout.STEP:
             spikes &= len(self.spikes[name].calls) == self._step
         else:
-            spikes &= step_of_each(module, adapter, values) == self._step
+            spikes &= fired.step_of_each == self._step
         with torch.no_grad():
-            values.copy_(spikes * heights_of(module, adapter, values))
-        return super()._fired(name, module, adapter, output)
+            values.copy_(spikes * fired.heights)
+        return super()._fired(name, fired)
 
 
 def _of_image(call: SiteCall) -> bool:

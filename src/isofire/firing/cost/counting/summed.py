@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,8 +29,8 @@ def summed(
     *,
     frames: bool,
     stepped: bool,
-    loops: bool | None,
-    at_once: bool = False,
+    loops: Sequence[bool | None],
+    at_once: Sequence[bool],
 ) -> Summed:
     """Add up the calls of a site.
 
@@ -44,10 +45,10 @@ def summed(
     stepped
         Whether neurons see single steps.
     loops
-        Whether calls between which no neuron runs are steps, and not parts of an image that every step sees; None where
-        nobody asked.
+        Of each image, whether calls between which no neuron runs are steps, and not parts of it that every step sees;
+        None where nobody asked.
     at_once
-        Whether a call works on all steps.
+        Of each image, whether a call works on all steps.
     """
     calls = max(map(len, tally.images))
     by_slot = [[image[slot] for image in tally.images if slot < len(image)] for slot in range(calls)]
@@ -57,15 +58,15 @@ def summed(
         guessed = [any(call.by_value and call.static is None for call in slot) for slot in by_slot]
         counted = [sure and not guess for sure, guess in zip(counted, guessed, strict=True)]
     rows, once, every, events = [], [], [], []
-    for image in tally.images:
+    for image, steps_called, whole in zip(tally.images, loops, at_once, strict=True):
         its = [_kept(call, sure) for call, sure in zip(image, counted, strict=False)]
         rows.append(sum((call.sums.sum(1).numpy() for call in its), np.zeros(REAL + 1)))
-        again = 1 if at_once or is_again(its, steps, stepped=stepped, loops=loops) else steps
+        again = 1 if whole or is_again(its, steps, stepped=stepped, loops=steps_called) else steps
         first, second = _multiplications(its, same, again, frames=frames)
         once.append(first)
         every.append(second)
         found = _events(image, steps)
-        events.append(found.sum(keepdims=True) if loops is False else found)
+        events.append(found.sum(keepdims=True) if steps_called is False else found)
     length = min(len(item) for item in events)
     per_step = np.stack([item if len(item) == length else item.sum(keepdims=True) for item in events])
     total = np.stack(rows)

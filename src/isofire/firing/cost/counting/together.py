@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +55,7 @@ def together_for(model: nn.Module, inputs: Tensor, axis: int) -> Together:
     images, chosen = inputs.shape[axis], pick(inputs, axis, 3)
     sizes = {size for neuron, adapter in spiking_adapters(model).values() if (size := adapter.batch_size(neuron))}
     if sizes:
-        return Together(together=False, copies=max(sizes))
+        return _in_copies(model, chosen, axis, max(sizes))
     alone = CostMeter(model)
     try:
         with alone.counting():
@@ -63,7 +63,7 @@ def together_for(model: nn.Module, inputs: Tensor, axis: int) -> Together:
     except ModelError:
         if images == 1:
             raise
-        return Together(together=False, copies=images)
+        return _in_copies(model, chosen, axis, images)
     few = next((n for n in (2, 3) if n != alone.steps), 2)
     if images < few:
         return Together(together=False, strangers=bool(alone.strangers))
@@ -79,6 +79,14 @@ def together_for(model: nn.Module, inputs: Tensor, axis: int) -> Together:
         # where Python reads what images made, it may decide by all of them what is done with each
         agree = _agree_on_all(model, inputs.narrow(axis, 0, images - (images == alone.steps)), axis)
     return Together(together=agree, steps=alone.steps, strangers=bool(alone.strangers))
+
+
+def _in_copies(model: nn.Module, inputs: Tensor, axis: int, copies: int) -> Together:
+    """One by one, each so many times in a batch."""
+    meter, way = CostMeter(model), Together(together=False, copies=copies)
+    with meter.counting():
+        way.run(meter, inputs.narrow(axis, 0, 1), axis)
+    return replace(way, strangers=bool(meter.strangers))
 
 
 def _agree_on_all(model: nn.Module, inputs: Tensor, axis: int) -> bool:

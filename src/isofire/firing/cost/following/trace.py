@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from isofire.adapters import Adapter, Layout, at_one_place, from_rest
+from isofire.adapters import Adapter, Fired, Layout, at_one_place, from_rest
 from isofire.firing.cost.events.call import Call
 from isofire.firing.cost.events.events import (
     LEVELS,
@@ -69,14 +69,14 @@ class Trace(OfOnePass, TorchDispatchMode):
     contact
         Called with each contact as it happens.
     fired
-        Called with a neuron's name and its output; gives the events of its first tensor.
+        Called with a neuron's name and what it gave; gives the events of its spikes.
     """
 
     def __init__(
         self,
         model: nn.Module,
         contact: Callable[[Contact], None],
-        fired: Callable[[str, nn.Module, Adapter, Any], Events],
+        fired: Callable[[str, Fired], Events],
     ) -> None:
         super().__init__()
         self.model, self._contact, self._fired = model, contact, fired
@@ -377,13 +377,13 @@ class Trace(OfOnePass, TorchDispatchMode):
         def hook(module: nn.Module, _inputs: Any, output: Any) -> None:
             self._paused = True
             with _differentiable():
-                events = self._fired(name, module, adapter, output)
+                fired = Fired(module, adapter, output)
+                spikes, events = fired.values, self._fired(name, fired)
                 tensors = [x for x in tree_leaves(output) if isinstance(x, Tensor)]
-                spikes, *others = tensors
                 self._memory.leave_neuron()
                 self._written_out.leave_neuron()
                 # a state may hold the spikes themselves, or a step of them
-                for tensor in (x for x in others if not lies_within(x, spikes)):
+                for tensor in (x for x in tensors if x is not spikes and not lies_within(x, spikes)):
                     self._memory.write(tensor, Source.SPIKES)
                 self._memory.write(spikes, Source.SPIKES, events)
             self._paused = False

@@ -1,0 +1,156 @@
+"""Images of one kind: those of one size, and what a network is asked of them. It may treat another size in another way,
+by layers of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+
+from isofire.firing.cost.counting.all_steps import work_on_all_steps, worked_on_again
+from isofire.firing.cost.counting.frames import calls_are_steps
+from isofire.firing.cost.counting.meter import CostMeter
+from isofire.firing.cost.counting.reuse import (
+    Image,
+    Slot,
+    calls_on_noise,
+    comes_again,
+    is_told,
+    pattern_of,
+    same_inputs,
+)
+from isofire.firing.cost.counting.summed import is_lone
+from isofire.firing.cost.counting.tally import Lying
+from isofire.firing.cost.counting.together import Together
+from isofire.telling import Most
+
+_MOST = 4
+"""Ways of calling layers of which a network is asked."""
+
+
+@dataclass
+class Kind:
+    """Images of one size.
+
+    Attributes
+    ----------
+    most
+        What was told so far.
+    few
+        Those that tell most, as the model takes them.
+    way
+        How they go through the network.
+    lying
+        How rows of places lie.
+    unknown
+        Places of which the network does not tell it.
+    """
+
+    most: Most = field(default_factory=Most)
+    few: Tensor = field(default_factory=lambda: torch.empty(0))
+    axis: int = 0
+    way: Together = field(default_factory=lambda: Together(together=False))
+    lying: Lying = field(default_factory=Lying)
+    unknown: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a network tells of images whose layers are called alike.
+
+    Attributes
+    ----------
+    loops
+        Places called several times with a static image, and no neuron in between -> whether calls are steps, and not
+        parts of the image that every step sees; None where that is not known.
+    at_once
+        Places that see something of a static image all at once -> whether they work on all steps in one call.
+    """
+
+    loops: Mapping[str, bool | None]
+    at_once: Mapping[str, bool | None]
+
+
+def same_of(model: nn.Module, meter: CostMeter, kinds: Sequence[Kind]) -> tuple[dict[str, dict[Slot, Slot]], list[str]]:
+    """Place -> which of the inputs that it multiplies come again, and places where equal numbers alone tell it.
+
+    Parameters
+    ----------
+    kinds
+        Of each image that the meter has seen.
+    """
+    images = {name: tally.images for name, tally in meter.sites.items() if any(map(_multiplies, tally.images))}
+    found = {name: same_inputs(its) for name, its in images.items()}
+    again = [name for name, same in found.items() if comes_again(same)]
+    firsts = [kinds[places[0]] for places in _alike(meter, kinds)][:_MOST]
+    others: dict[str, list[Image]] = {}
+    for kind, of_data in product(firsts, (False, True)):
+        open_ = [name for name in again if not is_told(images[name], others.get(name, ()))]
+        run = partial(kind.way.run, axis=kind.axis)
+        calls = calls_on_noise(model, kind.few, run, of_data, kind.lying) if open_ else {}
+        for name in (name for name in open_ if name in calls):
+            others.setdefault(name, []).extend(calls[name])
+    told = {name: same_inputs(images[name], others.get(name, ())) for name in found}
+    return told, [name for name in again if not is_told(images[name], others.get(name, ()))]
+
+
+def asked_of(
+    model: nn.Module, meter: CostMeter, kinds: Sequence[Kind], same: Mapping[str, Mapping[Slot, Slot]]
+) -> list[Asked]:
+    """What holds of each image.
+
+    Parameters
+    ----------
+    kinds
+        As of `same_of`.
+    same
+        What that found.
+    """
+    found: dict[int, Asked] = {}
+    for way, places in enumerate(_alike(meter, kinds)):
+        images = {name: [tally.images[place] for place in places] for name, tally in meter.sites.items()}
+        asked = _asked(model if way < _MOST else None, meter, kinds[places[0]], images, same)
+        found |= dict.fromkeys(places, asked)
+    return [found[place] for place in range(len(kinds))]
+
+
+def _alike(meter: CostMeter, kinds: Sequence[Kind]) -> list[list[int]]:
+    """Places of the images of all kinds in which the network calls the same layers as often, as their first tells."""
+    of_kind: dict[int, tuple[object, ...]] = {}
+    found: dict[tuple[object, ...], list[int]] = {}
+    for place, kind in enumerate(kinds):
+        if id(kind) not in of_kind:
+            of_kind[id(kind)] = tuple((name, pattern_of(tally.images[place])) for name, tally in meter.sites.items())
+        found.setdefault(of_kind[id(kind)], []).append(place)
+    return list(found.values())
+
+
+def _asked(
+    model: nn.Module | None,
+    meter: CostMeter,
+    kind: Kind,
+    images: Mapping[str, Sequence[Image]],
+    same: Mapping[str, Mapping[Slot, Slot]],
+) -> Asked:
+    loops: dict[str, bool | None] = {}
+    strangers = bool(meter.strangers)
+    for name, its in images.items():
+        calls = {len(image) for image in its if all(map(is_lone, image)) and any(call.real for call in image)
+                 and len({call.neuron_calls for call in image}) == 1}  # fmt: skip
+        again = comes_again(same.get(name, {}))
+        if meter.steps > 1 and any(count > 1 and (again or count % meter.steps == 0) for count in calls):
+            told = None if model is None else calls_are_steps(model, kind.few, name, max(calls), strangers=strangers)
+            # what comes again does so at other steps
+            loops[name] = True if told is None and again else told
+    sites = worked_on_again(images, meter.steps, loops, stepped=meter.stepped)
+    if model is None:
+        return Asked(loops, dict.fromkeys(sites))
+    return Asked(loops, work_on_all_steps(model, kind.few, sites, strangers=strangers))
+
+
+def _multiplies(image: Image) -> bool:
+    return any(call.real or call.constant for call in image)
