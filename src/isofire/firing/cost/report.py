@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from isofire.conversion import convert
 from isofire.firing.cost.energy import At, Energy, EnergyConstants, LayerWork, NeuronWork, estimate
-from isofire.firing.cost.following.trace import RECURRENCE
+from isofire.firing.cost.following.inside import RECURRENCE
 from isofire.firing.cost.left_out import LeftOut
 from isofire.firing.cost.memory import FLOAT_BITS, Memory, StateMemory
 from isofire.firing.cost.percentiles import Percentiles

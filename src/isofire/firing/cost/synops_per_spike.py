@@ -20,7 +20,8 @@ from isofire.firing.cost.events.axes import differs
 from isofire.firing.cost.events.events import LEVELS, Events, Source
 from isofire.firing.cost.events.forms import Form, key_of
 from isofire.firing.cost.following.contacts import Contact, without_sums_of_more
-from isofire.firing.cost.following.trace import RECURRENCE, Trace
+from isofire.firing.cost.following.inside import RECURRENCE
+from isofire.firing.cost.following.trace import Trace
 from isofire.firing.cost.left_out import LeftOut, left_out, strangers
 from isofire.firing.record import not_called
 from isofire.running import device_of, evaluating, forward

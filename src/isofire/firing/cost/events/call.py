@@ -11,6 +11,12 @@ from torch import Tensor
 from isofire.firing.cost.events.events import Events, Source
 
 
+def name_of(func: Any) -> str:
+    """Name of a torch operation, without the underscore of one that works in place."""
+    name = func._schema.name.split("::")[-1]
+    return name[:-1] if func._schema.is_mutable and name.endswith("_") else name
+
+
 @dataclass(frozen=True)
 class Call:
     """One operation that has been done.

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from isofire.adapters import Adapter, Fired, Layout, at_one_place, from_rest
-from isofire.firing.cost.events.call import Call
+from isofire.firing.cost.events.call import Call, name_of
 from isofire.firing.cost.events.events import (
     LEVELS,
     NONE,
@@ -28,12 +28,12 @@ from isofire.firing.cost.events.events import (
     Events,
     Source,
     counted,
-    is_whole,
 )  # fmt: skip
 from isofire.firing.cost.events.operations import CONVOLUTIONS, PLACED
 from isofire.firing.cost.events.propagation import loses_spikes, propagate
 from isofire.firing.cost.events.ways import Way
 from isofire.firing.cost.following.contacts import Arrival, Contact, arrivals, one_to_one
+from isofire.firing.cost.following.inside import Inside
 from isofire.firing.cost.following.own_states import OwnStates
 from isofire.firing.cost.following.position import Position
 from isofire.firing.cost.following.same_padding import SamePadding
@@ -47,8 +47,6 @@ from isofire.running import OfOnePass, by_parts
 ACTIVATIONS = "(activations)"
 _TURNS = frozenset(("transpose", "t", "swapaxes", "swapdims", "squeeze", "unsqueeze", "as_strided", "detach"))
 """In place (`x.unsqueeze_(0)`) they write nothing: the memory and what is known of it stay."""
-RECURRENCE = "recurrence inside the neuron"
-"""What stands in `Events.through` for spikes that a neuron feeds back to itself before it gives them."""
 
 
 @contextmanager
@@ -97,6 +95,7 @@ class Trace(OfOnePass, TorchDispatchMode):
         self._stored = Stored(model)
         self._written_out = WrittenOut()
         self._same_padding = SamePadding()
+        self._inside = Inside(self._memory, self._stored, self._written_out, self.made_of)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -145,6 +144,7 @@ class Trace(OfOnePass, TorchDispatchMode):
     def run(self, inputs: Tensor, forward: Callable[[nn.Module, Tensor], Any]) -> Any:
         """One forward pass."""
         self._memory, self.neuron_calls = EventMemory(), 0
+        self._inside = Inside(self._memory, self._stored, self._written_out, self.made_of)
         self._paused = False
         self._position.clear()
         self._written_out.clear()
@@ -164,16 +164,13 @@ class Trace(OfOnePass, TorchDispatchMode):
         parts = by_parts(self, func, args, options)
         if parts is not NotImplemented:
             return parts
-        name, writes = func._schema.name.split("::")[-1], func._schema.is_mutable
-        name = name[:-1] if writes and name.endswith("_") else name
+        name, writes = name_of(func), func._schema.is_mutable
         if self._position.neuron is not None:
             output = func(*args, **options)
             self._same_padding.see(name, args, output)
             with _differentiable():
-                self._arrive(name, args, output, self._source_inside)
-                self._make_inside(name, writes, args, options, output)
-                if name == "cat" and not writes and Source.WEIGHTS not in map(self._memory.source, args[0]):
-                    self._put_beside_inside(func, args, options, output)
+                self._arrive(name, args, output, self._inside.source)
+                self._inside.see(func, args, options, output, self._position.module)
             self._memory.see_inside(*([x for x in tree_leaves(part) if isinstance(x, Tensor)]
                                       for part in ((args, options), output)))  # fmt: skip
             return output
@@ -249,40 +246,6 @@ class Trace(OfOnePass, TorchDispatchMode):
             made = names if source == Source.WEIGHTS else frozenset[str]()
             self._memory.write(tensor, source, item, made, {**ways, **its})
 
-    def _make_inside(self, name: str, writes: bool, args: Any, options: Any, output: Any) -> None:
-        """Weights that a neuron makes of its parameters, and its inputs of several steps that it weighs by elements."""
-        if name == "mul":
-            self._written_out.scale_inside(args, output, self._source_inside)
-        given = [x for x in tree_leaves((args[1:] if writes and name == "copy" else args, options))
-                 if isinstance(x, Tensor)]  # fmt: skip
-        made = bool(given) and all(self._memory.source(x) == Source.WEIGHTS for x in given)
-        for x in (x for x in tree_leaves(output) if isinstance(x, Tensor) and not self._stored.has(x)):
-            if made and (writes or not self._memory.known(x)):
-                self._memory.write(x, Source.WEIGHTS, made_of=frozenset[str]().union(*map(self.made_of, given)))
-            elif writes and self._memory.source(x) == Source.WEIGHTS:
-                # a state that began as a parameter
-                self._memory.write(x, Source.SPIKES)
-
-    def _put_beside_inside(self, func: Any, args: Any, options: Any, output: Tensor) -> None:
-        """What comes to a neuron, beside the state that its weights see with it."""
-
-        def source(x: Tensor) -> Source:
-            found = self._source_inside(x)
-            # a state at rest is what it is outside of neurons, a constant
-            return found if found == Source.INPUT or bool(x.any()) else Source.CONSTANT
-
-        known = self._events_inside, source, self._position.module
-        found = propagate(Call("cat", func, args, options, output, *known))
-        if isinstance(found, Events) and found.count is not None:
-            self._memory.write(output, Source.SPIKES, found)
-
-    def _events_inside(self, x: Tensor) -> Events:
-        """Also of a neuron's own spikes that it feeds back to itself before it gives them."""
-        events = self._memory.events(x)
-        if events.count is None and self._source_inside(x) == Source.SPIKES and is_whole(x):
-            return Events(x.detach().double(), True, frozenset((RECURRENCE,)))
-        return events
-
     def _left(self, x: Tensor, how: str) -> None:
         if self._paused or self._position.neuron is not None:
             return
@@ -334,7 +297,7 @@ class Trace(OfOnePass, TorchDispatchMode):
             if item.x is not None:
                 events, ways = self._memory.events(item.x), self._memory.ways(item.x)
                 makers, weighed = self.unknown_spikes.arrive(item.x, events, ways), is_weighed(ways)
-                events = events if neuron is None else self._events_inside(item.x)
+                events = events if neuron is None else self._inside.events(item.x)
             origin = Source.SPIKES if item.x is None else source(item.x)
             self._contact(
                 Contact(
@@ -350,11 +313,6 @@ class Trace(OfOnePass, TorchDispatchMode):
                     makers,
                 )
             )
-
-    def _source_inside(self, x: Tensor) -> Source:
-        """In a neuron all is state, but for its weights and for what the image alone brings to it."""
-        found = self._memory.source(x)
-        return found if found in (Source.WEIGHTS, Source.INPUT) else Source.SPIKES
 
     def _site(self, weight: Tensor | None) -> str:
         module = self._position.module
