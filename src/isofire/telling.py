@@ -66,6 +66,11 @@ class Most:
     def __init__(self) -> None:
         self._told = -1
 
+    @property
+    def varied(self) -> bool:
+        """Whether what tells most differs within an image."""
+        return self._told % 2 == 1
+
     def grows(self, inputs: Tensor, axis: int) -> bool:
         """Whether an image of the batch tells more than all before; so of the first batch."""
         if self._told == _MOST:

@@ -99,8 +99,8 @@ def test_spikes_are_counted_wherever_they_are(way: str) -> None:
     assert costs["second"].synops.mean == pytest.approx(12 * spikes[0] / 10)
     assert costs["last"].synops.mean == pytest.approx(3 * spikes[1] / 10)
     assert (costs["first"].macs_once, costs["first"].macs_every_step) == (8 * 16, 8 * 16 * T)
-    comparison = isofire.compare(net, net, [(IMAGES, torch.arange(10) % 3)])
-    assert comparison.agreement == 1
+    compared = isofire.compare(net, net, [(IMAGES, torch.arange(10) % 3)]).to_dict()["synops"]["overall"]
+    assert compared["baseline"] == pytest.approx(found.synops.mean)
 
 
 def test_what_they_are_is_replaced_where_it_was() -> None:
@@ -113,7 +113,134 @@ def test_what_they_are_is_replaced_where_it_was() -> None:
     assert fired.output["out"][1]["z"] is z
 
 
-def test_spikes_of_no_tensor_are_refused() -> None:
-    neuron = Neuron(lambda z, v: (z, v), lambda output: torch.zeros(3, 3))
-    with pytest.raises(ModelError, match=r"spikes in a tensor, .*; Neuron gives tuple, of which its adapter makes"):
-        Fired(neuron, Reading(), (torch.ones(3, 3), torch.ones(3, 3)))
+REFUSED: dict[str, tuple[Arrange, Callable[[Any], Tensor], str]] = {
+    "none of its tensors": (lambda z, v: (z, v), lambda output: torch.zeros(3, 3), "in one tensor"),
+    "two of them": (lambda z, v: (z / 2, z / 2), lambda output: output[0] + output[1], "in one tensor"),
+    "no tensor": (lambda z, v: [z, v], lambda output: output, "makes list"),
+    "complex": (lambda z, v: (z, v), lambda output: torch.complex(output[0], output[0]), "makes complex numbers"),
+    "compared": (lambda z, v: (0.5 * z, v), lambda output: (output[0] > 0).float(), "compares, cuts or joins"),
+    "turned round": (lambda z, v: (1 - z, v), lambda output: 1 - output[0], "compares, cuts or joins"),
+    "a part of one": (lambda z, v: torch.stack((v, z)), lambda output: output[1], "compares, cuts or joins"),
+}
+
+
+@pytest.mark.parametrize("way", REFUSED)
+def test_spikes_that_are_not_numbers_of_one_tensor_are_refused(way: str) -> None:
+    arrange, read, told = REFUSED[way]
+    with pytest.raises(ModelError, match=told):
+        Fired(Neuron(arrange, read), _AsRead(), arrange(torch.eye(3), torch.rand(3, 3)))
+
+
+class _AsRead(BareAdapter):
+    def spikes(self, neuron: nn.Module, output: Any) -> Any:
+        return neuron.read(output)  # pyright: ignore[reportCallIssue]
+
+
+SHARED: dict[str, tuple[Arrange, Callable[[Any], Tensor]]] = {
+    "a view first": (lambda z, v: (z.view_as(z), z), lambda output: output[1]),
+    "turned round": (lambda z, v: (z.t(), z), lambda output: output[1]),
+    "all have fired": (lambda z, v: {"z": torch.ones_like(z), "v": v}, lambda output: output["z"].clone()),
+}
+
+
+@pytest.mark.parametrize("way", SHARED)
+def test_of_two_views_the_one_that_is_read_is_found(way: str) -> None:
+    arrange, read = SHARED[way]
+    z = torch.arange(9.0).view(3, 3)
+    output = arrange(z, torch.rand(3, 3))
+    fired = Fired(Neuron(arrange, read), _AsRead(), output)
+    assert fired.values is (output["z"] if isinstance(output, dict) else output[1])
+    assert torch.equal(fired.as_spikes(torch.zeros(3, 3)), torch.zeros(3, 3))
+
+
+class Keeps(nn.Module):
+    """Its last layer reads membranes, which are real numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.neuron, self.last = nn.Linear(8, 16), Neuron(*WAYS["second"]), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([self.last(self.neuron(self.first(x))[0]) for _ in range(T)])
+
+
+def test_what_it_gives_beside_its_spikes_are_no_events() -> None:
+    found = measure_cost(Keeps().eval(), [(IMAGES, torch.arange(10) % 3)])
+    (last,) = (site for site in found.synapses if site.name == "last")
+    assert (last.synops.mean, last.macs_every_step) == (0, 16 * 3 * T)
+
+
+class Cell(Neuron):
+    """Called in one of several ways."""
+
+    def forward(self, x: Tensor, state: Tensor | None = None) -> Any:
+        self.v = state
+        return super().forward(x), self.v
+
+
+class Called(nn.Module):
+    """Of a recording [N, T, F] one layer sees all steps in one call."""
+
+    def __init__(self, call: Callable[[nn.Module, Tensor, Any], Any]) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.first, self.cell, self.last = (
+            nn.Linear(8, 16),
+            Cell(lambda z, v: z, lambda output: output[0]),
+            nn.Linear(16, 3),
+        )
+        self.call = call
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps, state = [], torch.zeros(len(x), 16)
+        for current in self.first(x).unbind(1):
+            z, state = self.call(self.cell, current, state)
+            steps.append(self.last(z))
+        return torch.stack(steps)
+
+
+class StateFirst(Cell):
+    def forward(self, state: Any, x: Tensor | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return super().forward(x, state)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda cell, x, state: cell(x, state), lambda cell, x, state: cell(x=x, state=state),
+        lambda cell, x, state: cell(state=state, x=x), lambda cell, x, state: cell(*(x, state)),
+    ],
+)  # fmt: skip
+def test_what_drives_a_neuron_is_known_however_it_is_called(call: Callable[..., Any]) -> None:
+    recording = torch.rand(6, T, 8, generator=torch.Generator().manual_seed(3)) * 4
+    found = measure_cost(Called(call).eval(), [(recording, torch.arange(6) % 3)])
+    (first,) = (site for site in found.synapses if site.name == "first")
+    assert (first.macs_once, first.macs_every_step) == (8 * 16 * T, 8 * 16 * T)
+
+
+def test_a_state_that_comes_first_does_not_drive_it() -> None:
+    net = Called(lambda cell, x, state: cell(state, x))
+    net.cell = StateFirst(lambda z, v: z, lambda output: output[0])
+    recording = torch.rand(6, T, 8, generator=torch.Generator().manual_seed(3)) * 4
+    found = measure_cost(net.eval(), [(recording, torch.arange(6) % 3)])
+    (first,) = (site for site in found.synapses if site.name == "first")
+    assert (first.macs_once, first.macs_every_step) == (8 * 16 * T, 8 * 16 * T)
+
+
+def test_heights_are_whole_or_not_whatever_one_call_holds() -> None:
+    """Of height .5 and of two spikes a step: one call's 1.0 are two spikes, as another's are."""
+    for height in (0.5, 1.5):
+
+        def arrange(z: Tensor, v: Tensor, height: float = height) -> Any:
+            return v, height * (z + (v >= 2).float())
+
+        net = Net((arrange, lambda output, height=height: output[1] / height)).eval()
+        with torch.no_grad():
+            for layer in (net.second, net.last):
+                layer.weight.abs_()
+        found = measure_cost(net, [(IMAGES, torch.arange(10) % 3)])
+        spikes = {item.name: item.spikes.mean for item in found.neurons}
+        costs = {site.name: site.synops.mean for site in found.synapses}
+        assert costs["second"] == pytest.approx(12 * spikes["a"])
+        assert costs["last"] == pytest.approx(3 * spikes["b"])

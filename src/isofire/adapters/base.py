@@ -114,7 +114,7 @@ class Adapter(ABC):
 
     def spikes(self, neuron: nn.Module, output: Any) -> Any:
         """Spikes [T, N, ...] (a step has T = 1) in what the neuron returned: counts, so possibly above 1."""
-        first = output[0] if isinstance(output, tuple | list) and output else output
+        first = output[0] if isinstance(output, tuple) and output else output
         if not isinstance(first, Tensor) or not first.ndim:
             return first
         match self.layout(neuron):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,8 @@ from isofire.adapters.base import Adapter
 from isofire.errors import ModelError
 
 _NEAR = 1e-6
+_LAID_OUT: WeakKeyDictionary[nn.Module, set[tuple[Any, ...]]] = WeakKeyDictionary()
+"""Neurons -> what of their outputs was found to be laid out, and scaled, by their adapter."""
 
 
 class Fired:
@@ -20,6 +23,8 @@ class Fired:
 
     Parameters
     ----------
+    module, adapter
+        The neuron, and what knows its kind.
     output
         What it returned: its spikes, or a tuple, list or dictionary that holds them wherever the adapter finds them.
 
@@ -28,17 +33,18 @@ class Fired:
     module, adapter, output
         As given.
     values
-        The tensor of it that holds the spikes, in the neuron's own axes and heights.
+        The tensor of the output that holds the spikes, in the neuron's own axes and heights.
 
     Raises
     ------
     ModelError
-        If the adapter's spikes come of none of its tensors.
+        If the adapter's spikes come of several of its tensors, or of none, or are not just laid out and scaled.
     """
 
     def __init__(self, module: nn.Module, adapter: Adapter, output: Any) -> None:
         self.module, self.adapter, self.output = module, adapter, output
-        self.values: Tensor = output if isinstance(output, Tensor) else self._found()
+        self.values = self._find()
+        self._require_layout()
 
     @property
     def spikes(self) -> Tensor:
@@ -47,7 +53,11 @@ class Fired:
 
     def with_values(self, values: Tensor) -> Any:
         """What the neuron returned, with other numbers where its spikes are."""
-        return tree_map(lambda x: values if x is self.values else x, self.output)
+        return self._with(self.values, values)
+
+    def as_spikes(self, values: Tensor) -> Tensor:
+        """Numbers laid out as `values`, as the adapter gives spikes, [T, N, ...]."""
+        return self.adapter.spikes(self.module, self.with_values(values))
 
     def in_order(self, values: Tensor) -> Tensor:
         """Numbers laid out as `values`, as they are in the order of its spikes, [T, N, ...]."""
@@ -65,40 +75,64 @@ class Fired:
         if bool((heights == heights.flatten()[0]).all()):
             return heights.flatten()[0]
         found = torch.empty(self.values.numel(), dtype=torch.float64, device=self.values.device)
-        found[self._places().flatten()] = heights.flatten()
+        found[self._places.flatten()] = heights.flatten()
         return found.view(self.values.shape)
 
     @cached_property
     def step_of_each(self) -> Tensor:
         """Of each of `values` which of the call's steps it is of; int64 of the same shape."""
         found = torch.zeros(self.values.numel(), dtype=torch.int64, device=self.values.device)
-        for step, its in enumerate(self._places()):
+        for step, its in enumerate(self._places):
             found[its.flatten()] = step
         return found.view(self.values.shape)
 
+    @cached_property
     def _places(self) -> Tensor:
         """In the order of spikes, where each of `values` lies among them; an adapter may give a copy."""
         places = torch.arange(self.values.numel(), dtype=torch.float64, device=self.values.device)
         return self.in_order(places.view(self.values.shape)).round().long()
 
-    def as_spikes(self, values: Tensor) -> Tensor:
-        """Numbers laid out as `values`, as the adapter gives spikes, [T, N, ...]."""
-        return self.adapter.spikes(self.module, self.with_values(values))
-
-    def _found(self) -> Tensor:
+    def _find(self) -> Tensor:
+        """The one tensor of the output on which the adapter's spikes hang."""
         spikes = self.spikes
-        if isinstance(spikes, Tensor):
-            tensors = [x for x in tree_leaves(self.output) if isinstance(x, Tensor)]
-            for self.values in tensors:
-                if self.values.data_ptr() == spikes.data_ptr() and self.values.numel() == spikes.numel():
-                    return self.values
-            # an adapter may give a copy: the tensor on which it hangs
-            for self.values in tensors:
-                if not torch.equal(self.as_spikes(self.values + 1), spikes):
-                    return self.values
-        kind = type(self.module).__name__
-        raise ModelError(
-            f"a neuron must give its spikes in a tensor, alone or in a tuple, list or dictionary; {kind} gives "
-            f"{type(self.output).__name__}, of which its adapter makes "
-            f"{'spikes' if isinstance(spikes, Tensor) else type(spikes).__name__} in another way"
+        if not isinstance(spikes, Tensor) or spikes.is_complex():
+            made = "complex numbers" if isinstance(spikes, Tensor) else type(spikes).__name__
+            raise self._not_found(made)
+        tensors = {id(x): x for x in tree_leaves(self.output) if isinstance(x, Tensor)}.values()
+        found = [x for x in tensors if x.data_ptr() == spikes.data_ptr() and x.numel() == spikes.numel()]
+        if len(found) != 1 or not spikes.numel():
+            # an adapter may give a copy, and a neuron two views of one memory
+            found = [x for x in tensors if self._hang_on(x)]
+        if len(found) != 1:
+            raise self._not_found("spikes")
+        return found[0]
+
+    def _require_layout(self) -> None:
+        known = _LAID_OUT.setdefault(self.module, set())
+        what = self.adapter, self.values.shape, self.values.dtype, self.values.device
+        if what in known or not self.values.numel():
+            return
+        each = torch.arange(self.values.numel(), device=self.values.device)
+        none = self.as_spikes(torch.zeros_like(self.values, dtype=torch.float64))
+        if bool((none != 0).any()) or not torch.equal(self._places.flatten().sort().values, each):
+            raise ModelError(
+                "an adapter's spikes() must lay out and scale what a neuron gives, that of "
+                f"{type(self.module).__name__} compares, cuts or joins it, so that operations of single numbers cannot "
+                "be told; let spikes() give them as they are, divided by a spike's height if that is not 1"
+            )
+        known.add(what)
+
+    def _hang_on(self, x: Tensor) -> bool:
+        none, all_ = (self.adapter.spikes(self.module, self._with(x, make(x)))
+                      for make in (torch.zeros_like, torch.ones_like))  # fmt: skip
+        return not torch.equal(none, all_)
+
+    def _with(self, old: Tensor, new: Tensor) -> Any:
+        return tree_map(lambda x: new if x is old else x, self.output)
+
+    def _not_found(self, made: str) -> ModelError:
+        return ModelError(
+            "a neuron must give its spikes in one tensor, alone or in a tuple, list or dictionary; "
+            f"{type(self.module).__name__} gives {type(self.output).__name__}, of which its adapter makes {made} in "
+            "another way: let the adapter's spikes() take them from where the neuron gives them"
         )

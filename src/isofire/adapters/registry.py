@@ -192,8 +192,8 @@ def check_batches(model: nn.Module) -> list[RemovableHandle]:
     def note(_: nn.Module, inputs: tuple[Any, ...]) -> None:
         given[:] = [len(inputs[0])] if inputs and isinstance(inputs[0], Tensor) and inputs[0].ndim else []
 
-    def check(name: str, images: int, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        rows = len(inputs[0])
+    def check(name: str, images: int, _: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> None:
+        rows = next((len(x) for x in (*inputs, *options.values()) if isinstance(x, Tensor) and x.ndim), images)
         # a network may be given rows [N * T, ...] itself
         if rows % images or (given and given[0] not in (images, rows)):
             raise ModelError(
@@ -205,7 +205,10 @@ def check_batches(model: nn.Module) -> list[RemovableHandle]:
 
     return [
         model.register_forward_pre_hook(note, prepend=True),
-        *(neuron.register_forward_pre_hook(partial(check, name, images)) for name, (neuron, images) in built.items()),
+        *(
+            neuron.register_forward_pre_hook(partial(check, name, images), with_kwargs=True)
+            for name, (neuron, images) in built.items()
+        ),
     ]
 
 

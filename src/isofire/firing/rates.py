@@ -43,7 +43,10 @@ def as_rates(values: RateLike | SpikeCounts, name: str = "rates", layer: str | N
     if layer is not None:
         raise SpecError(f"layer {layer!r} can only be chosen from a SpikeCounts; plain rates have no layers")
     if isinstance(values, torch.Tensor):
-        values = values.detach().to("cpu", torch.float64).numpy()
+        whole = values.detach().dequantize() if values.is_quantized else values.detach().to_dense()
+        values = whole.to("cpu", torch.float64).numpy()
+    if isinstance(values, np.ma.MaskedArray):
+        raise DataError(f"{name} must be rates of every neuron, got a masked array; take those that are not masked out")
     try:
         rates = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <new>
 #include <vector>
 
 #include "_parallel.h"
@@ -36,7 +37,7 @@ bool histogram(const Int *values, int64_t size, int64_t levels, int64_t tasks, i
 // of F less that of G, for which each population needs one sum; only buckets in which the sign may change are sorted.
 struct Population {
   struct Bucket {
-    double below;   // sum of the upper edge less each value
+    double below, lost;  // sum of the upper edge less each value, and what rounding took from it
     int64_t count;
   };
   const double *values;
@@ -62,14 +63,26 @@ struct Grid {
   double low, width, inverse;
   int64_t size;
   double edge(int64_t i) const { return low + static_cast<double>(i) * width; }
+  // Within the grid whatever the value; next to an edge it may be rounded to the other side.
   int64_t at(double x) const {
     const int64_t i = static_cast<int64_t>((x - low) * inverse);
-    return i < size ? i : size - 1;
+    return i < 0 ? 0 : i < size ? i : size - 1;
   }
 };
 
+// A task on another thread must not throw: false where there is no memory.
+template <class Work>
+bool within_memory(const Work &work) {
+  try {
+    work();
+    return true;
+  } catch (const std::bad_alloc &) {
+    return false;
+  }
+}
+
 void fill(Population &p, const Grid &grid) {
-  p.buckets.assign(grid.size, {0.0, 0});
+  p.buckets.assign(grid.size, {0.0, 0.0, 0});
   int64_t least = 0;
   for (int64_t k = 0; k < p.size; ++k) {
     const double x = p.values[k];
@@ -79,8 +92,12 @@ void fill(Population &p, const Grid &grid) {
       continue;
     }
     const int64_t i = grid.at(x);
-    p.buckets[i].below += grid.edge(i + 1) - x;
-    ++p.buckets[i].count;
+    auto &bucket = p.buckets[i];
+    // summed with compensation (Kahan 1965): a million equal values would add up their rounding
+    const double more = (grid.edge(i + 1) - x) - bucket.lost, sum = bucket.below + more;
+    bucket.lost = (sum - bucket.below) - more;
+    bucket.below = sum;
+    ++bucket.count;
   }
   p.least = least;
 }
@@ -95,7 +112,8 @@ void sort_asked(Population &p, const Grid &grid, const std::vector<char> &asked)
     const double x = p.values[k];
     if (x == grid.low) continue;
     const int64_t i = grid.at(x);
-    if (asked[i]) p.sorted[next[i]++] = x;
+    // rates that another thread writes meanwhile may be more than were counted
+    if (asked[i] && next[i] < p.begins[i + 1]) p.sorted[next[i]++] = x;
   }
   for (int64_t i = 0; i < grid.size; ++i) {
     const auto from = p.sorted.begin() + p.begins[i], to = p.sorted.begin() + p.begins[i + 1];
@@ -118,7 +136,8 @@ double sweep(const Population &a, const Population &b, const Grid &grid, int64_t
   return found + std::fabs(static_cast<double>(ahead)) * (grid.edge(i + 1) - at);
 }
 
-// -1 where the range is too small to be cut into buckets.
+// Less than 0 where sorting all does better: most values lie in buckets that are to be sorted, the range is too small to be
+// cut into buckets, or there is no memory.
 double distance(const double *first, int64_t n, const double *second, int64_t m, int64_t size, int32_t threads) {
   Population both[2];
   both[0].values = first, both[0].size = n, both[0].weight = m;
@@ -128,23 +147,34 @@ double distance(const double *first, int64_t n, const double *second, int64_t m,
   const double low = std::min(a.low, b.low), high = std::max(a.high, b.high);
   if (low == high) return 0.0;
   const Grid grid{low, (high - low) / static_cast<double>(size), static_cast<double>(size) / (high - low), size};
+  // neighbouring edges must differ, where floats lie closest and where they lie farthest apart
   if (!std::isfinite(grid.inverse) || grid.edge(size) <= grid.edge(size - 1) || grid.edge(1) <= low) return -1.0;
-  parallel(2, threads, [&](int64_t task) { fill(both[task], grid); });
+  std::atomic<bool> fits{true};
+  parallel(2, threads, [&](int64_t task) {
+    if (!within_memory([&] { fill(both[task], grid); })) fits = false;
+  });
+  std::vector<char> asked;
+  if (!fits || !within_memory([&] { asked.assign(size, 0); })) return -1.0;
   const int64_t begin = a.least * m - b.least * n;
-  std::vector<char> asked(size, 0);
   double total = 0.0;
-  int64_t ahead = begin;
+  int64_t ahead = begin, to_sort = 0;
   for (int64_t i = 0; i < size; ++i) {
     const auto &p = a.buckets[i], &q = b.buckets[i];
     const int64_t up = p.count * m, down = q.count * n;
-    if (ahead < down && ahead > -up)
+    if (ahead < down && ahead > -up) {
       asked[i] = 1;
-    else
+      to_sort += p.count + q.count;
+    } else {
       total += std::fabs(static_cast<double>(ahead) * (grid.edge(i + 1) - grid.edge(i)) +
                          (p.below * static_cast<double>(m) - q.below * static_cast<double>(n)));
+    }
     ahead += up - down;
   }
-  parallel(2, threads, [&](int64_t task) { sort_asked(both[task], grid, asked); });
+  if (to_sort > (n + m) / 2) return -1.0;
+  parallel(2, threads, [&](int64_t task) {
+    if (!within_memory([&] { sort_asked(both[task], grid, asked); })) fits = false;
+  });
+  if (!fits) return -1.0;
   ahead = begin;
   for (int64_t i = 0; i < size; ++i) {
     if (asked[i])
@@ -152,7 +182,9 @@ double distance(const double *first, int64_t n, const double *second, int64_t m,
     else
       ahead += a.buckets[i].count * m - b.buckets[i].count * n;
   }
-  return total / (static_cast<double>(n) * static_cast<double>(m));
+  const double found = total / (static_cast<double>(n) * static_cast<double>(m));
+  // a distance this small, but for none, may be made of rounding
+  return found > 0.0 && found < 1e-6 * (high - low) ? -1.0 : found;
 }
 
 }  // namespace

@@ -759,7 +759,7 @@ int isofire_histogram(const void *values, int32_t wide, int64_t size, int64_t le
 }
 
 // The earth mover's distance of finite rates a [n] and b [m], n * m < 2^62, by so many buckets of their range, fewer than
-// 2^31; -1 if that is too small for them.
+// 2^31; less than 0 where they are better sorted.
 double isofire_emd(const double *a, int64_t n, const double *b, int64_t m, int64_t buckets, int32_t threads) {
   return distance(a, n, b, m, buckets, threads);
 }

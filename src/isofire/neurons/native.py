@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import importlib.machinery
+import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from isofire.neurons.dynamics import Dynamics
@@ -53,6 +56,7 @@ def library() -> ctypes.CDLL | None:
     """The kernels, or None if they were not built (`isofire doctor` tells); ImportError if of another version."""
     lib = compiled(Path(__file__).with_name("_kernels"))
     if lib is not None:
+        require_version(lib, all(hasattr(lib, name) for name in _ARGUMENTS))
         lib.isofire_problem_size.restype = lib.isofire_tasks.restype = ctypes.c_int64
         lib.isofire_emd.restype = ctypes.c_double
         for name, arguments in _ARGUMENTS.items():
@@ -208,16 +212,18 @@ def histogram(values: Tensor, levels: int) -> Tensor | None:
     return counts.sum(0, dtype=torch.int64) if inside else None
 
 
-def emd(a: Tensor, b: Tensor) -> float | None:
-    """Earth mover's distance of finite float64 [n] and [m] on the CPU; None where their range is too small, or they are
-    too many."""
-    if len(a) * len(b) >= 1 << 62:
+def emd(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:
+    """Earth mover's distance of finite rates [n] and [m]; None where they are better sorted."""
+    if a.size * b.size >= 1 << 62:
         return None
+    # held until the kernel has read them; numpy's, since torch takes none that are read-only or turned round
+    first, second = np.ascontiguousarray(a), np.ascontiguousarray(b)
     # some 60 values a bucket, and no more buckets than a cache holds
-    buckets = 1 << min(15, max(4, (len(a) + len(b)).bit_length() - 6))
-    sizes = buckets, torch.get_num_threads()
-    found = _loaded().isofire_emd(a.contiguous().data_ptr(), len(a), b.contiguous().data_ptr(), len(b), *sizes)
-    return None if found < 0 else found
+    buckets = 1 << min(15, max(4, (a.size + b.size).bit_length() - 6))
+    given = first.ctypes.data, first.size, second.ctypes.data, second.size
+    found = _loaded().isofire_emd(*given, buckets, torch.get_num_threads())
+    # sums of the largest floats are none
+    return found if 0 <= found < math.inf else None
 
 
 def combine_(g: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, layout: MemoryLayout) -> None:

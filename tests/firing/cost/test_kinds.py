@@ -89,4 +89,56 @@ def test_more_ways_than_are_asked_are_told(monkeypatch: pytest.MonkeyPatch) -> N
     found = measure_cost(TwoWays().eval(), [IMAGES[LARGE], IMAGES[SMALL]])
     (told,) = found.left_out
     assert told.name == "all_steps"
-    assert "taken T times at every step" in told.reason
+    assert "for images of some sizes" in told.reason
+
+
+@pytest.mark.parametrize("first", [0.0, 0.5])
+@pytest.mark.parametrize("turned", [False, True])
+def test_images_that_tell_nothing_wait_for_others(first: float, turned: bool) -> None:
+    """Of T parts that one call sees, blank ones do not tell whether they are steps."""
+
+    class Rows(TwoWays):
+        def __init__(self) -> None:
+            super().__init__()
+            self.all_steps = nn.Linear(SMALL**2 // T, 12)
+
+        def forward(self, x: Tensor) -> Tensor:
+            parts = self.all_steps(x.flatten(1).view(len(x), T, -1)).sum(1)
+            return torch.stack([self.last(spikes) for spikes in self.neurons(parts.expand(T, -1, -1))])
+
+    torch.manual_seed(0)
+    batches = [(torch.full((6, 1, SMALL, SMALL), first), torch.arange(6) % 3), IMAGES[SMALL]]
+    found = measure_cost(Rows().eval(), batches[::-1] if turned else batches)
+    assert not found.left_out
+    (site,) = (site for site in found.synapses if site.name == "all_steps")
+    assert (site.macs_once, site.macs_every_step) == (SMALL**2 * 12, SMALL**2 * 12 * T)
+
+
+def test_images_that_all_tell_nothing_are_counted_at_the_end() -> None:
+    torch.manual_seed(0)
+    blank = torch.zeros(6, 1, LARGE, LARGE), torch.arange(6) % 3
+    assert measure_cost(TwoWays().eval(), [blank, blank]).n_images == 12
+
+
+def test_rounding_makes_no_other_input() -> None:
+    """An image that was repeated before a layer differs in its last bits behind it, where the next sees each step."""
+
+    class Loop(nn.Module):
+        def __init__(self, features: int, steps: int) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(features, 8), nn.Linear(8, 8)
+            self.neurons, self.last, self.steps = IF(), nn.Linear(8, 3), steps
+
+        def forward(self, x: Tensor) -> Tensor:
+            found = self.first(x.expand(self.steps, *x.shape))
+            spikes = self.neurons(torch.stack([self.second(step) for step in found]))
+            return torch.stack([self.last(step) for step in spikes])
+
+    for features in (5, 13):
+        for steps in (2, 4, 6):
+            torch.manual_seed(0)
+            net = Loop(features, steps).eval()
+            found = measure_cost(net, [(torch.rand(6, features) * 4, torch.arange(6) % 3)])
+            macs = {site.name: (site.macs_once, site.macs_every_step) for site in found.synapses}
+            assert macs["first"] == (features * 8, features * 8 * steps)
+            assert macs["second"] == (64, 64 * steps)

@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import axis_by, input_axis, refuse_integers
+from isofire.adapters import axis_by, refuse_integers
 from isofire.batches import Data, read_batches
-from isofire.firing.cost.counting.frames import holds_steps
 from isofire.firing.cost.counting.kinds import Asked, Kind, asked_of, same_of
 from isofire.firing.cost.counting.meter import CostMeter
 from isofire.firing.cost.counting.reuse import Slot
-from isofire.firing.cost.counting.rows import rows_of
+from isofire.firing.cost.counting.sizes import Sizes
 from isofire.firing.cost.counting.summed import Summed, summed
 from isofire.firing.cost.counting.tally import ACTIVE, ALL, DENSE, EVENTS, INPUTS, NONZERO, SiteTally, SpikeTally
-from isofire.firing.cost.counting.together import together_for
 from isofire.firing.cost.left_out import LeftOut, left_out, strangers
 from isofire.firing.cost.memory import memory_of
 from isofire.firing.cost.percentiles import Percentiles
 from isofire.firing.cost.report import Cost, NeuronCost, SynapseCost
-from isofire.firing.cost.synops_per_spike import few_of
-from isofire.firing.repeat import tell_unlike
 from isofire.running import device_of, evaluating, require_numbers
-from isofire.telling import Most
 
 _TOGETHER = 32
 """Images a batch; more do not make it faster."""
 _NOT_ASKED = (
     "taken T times at every step, though it may work on all steps in one call: too many such places to ask of each"
+)
+
+_TOO_MANY_WAYS = (
+    "taken T times at every step for images of some sizes: layers are called in more ways than the network is asked of"
 )
 
 
@@ -61,37 +58,25 @@ def measure_cost(model: nn.Module, data: Data, *, max_images: int | None = None,
     require_numbers(model)
     # before the network is asked anything: only a float one can be
     refuse_integers(model)
-    device = device_of(model)
     with evaluating(model):
-        meter, most, kinds, frames = CostMeter(model), Most(), dict[tuple[int, ...], Kind](), False
+        meter, sizes = CostMeter(model), Sizes(model, device_of(model))
         of_image: list[Kind] = []
-        for inputs, labels in read_batches(data, min(batch_size, _TOGETHER), max_images, axis_by(model)):
-            axis, given = input_axis(model, inputs, len(labels)), inputs.to(device)
-            kind = kinds.setdefault(_shape(inputs, axis), Kind())
-            if kind.most.grows(inputs, axis):
-                if grows := most.grows(inputs, axis):
-                    tell_unlike(model, inputs, len(labels))
-                kind.few, kind.axis = few_of(model, inputs, len(labels))[0], axis
-                way = together_for(model, given, axis)
-                if grows:
-                    frames = axis == 1 or holds_steps(model, kind.few, axis, strangers=way.strangers)
-                run = partial(way.run, axis=axis)
-                kind.lying, kind.unknown = rows_of(model, kind.few, run, frames=frames)
-                # whose parts they are is not told by their number
-                kind.way = replace(way, together=way.together and not kind.lying.parts)
-            of_image += [kind] * len(labels)
+
+        def count(kind: Kind, inputs: Tensor) -> None:
+            of_image.extend([kind] * inputs.shape[kind.axis])
             meter.lying = kind.lying
             with meter.counting():
-                kind.way.run(meter, given, axis)
+                kind.way.run(meter, inputs, kind.axis)
+
+        for inputs, labels in read_batches(data, min(batch_size, _TOGETHER), max_images, axis_by(model)):
+            for kind, given in sizes.see(inputs, len(labels)):
+                count(kind, given)
+        for kind, given in sizes.left():
+            count(kind, given)
+        frames = sizes.frames
         same, by_numbers = ({}, []) if frames else same_of(model, meter, of_image)
         asked = [Asked({}, {})] * meter.images if frames else asked_of(model, meter, of_image, same)
-    unknown = {name for kind in kinds.values() for name in kind.unknown}
-    return _cost(model, meter, frames, same, asked, by_numbers, unknown)
-
-
-def _shape(inputs: Tensor, axis: int) -> tuple[int, ...]:
-    """Of one image."""
-    return tuple(inputs.movedim(axis, 0).shape[1:])
+    return _cost(model, meter, frames, same, asked, by_numbers, sizes.unknown)
 
 
 def _cost(
@@ -118,6 +103,7 @@ def _cost(
     }
     unsure = [(name, "its calls may be steps or parts of the image") for name in _unknown(its.loops for its in asked)]
     unsure += [(name, _NOT_ASKED) for name in _unknown(its.at_once for its in asked)]
+    unsure += [(name, _TOO_MANY_WAYS) for name in sorted(frozenset().union(*(its.unasked for its in asked)))]
     unsure += [(name, "its rows, as many as steps, may be steps or parts of the image") for name in sorted(unknown)]
     equal = "which of its inputs come again is told by equal numbers alone"
     images = len(next(iter(meter.spikes.values())).totals)

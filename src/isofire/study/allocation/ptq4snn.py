@@ -137,8 +137,8 @@ def _heard(model: nn.Module, inputs: Tensor, images: int) -> tuple[Tensor, dict[
     """Logits, mean over steps, and what every layer of neurons gave."""
     heard = {name: _Heard(neuron, adapter, []) for name, (neuron, adapter) in spiking_adapters(model).items()}
 
-    def hook(heard: _Heard) -> Callable[..., None]:
-        return lambda neuron, _inputs, output: heard.calls.append(Fired(neuron, heard.adapter, output))
+    def hook(item: _Heard) -> Callable[..., None]:
+        return lambda neuron, _inputs, output: item.calls.append(Fired(neuron, item.adapter, output))
 
     with ExitStack() as stack:
         stack.enter_context(evaluating(model))

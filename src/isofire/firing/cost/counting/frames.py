@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from isofire.adapters import Adapter, Fired, from_rest
 from isofire.errors import ModelError
@@ -144,6 +145,18 @@ class _Products(TorchDispatchMode):
         return output
 
 
+def _current(given: Any, returned: frozenset[int]) -> Tensor | None:
+    """What drives a neuron, of all that it is given: not a state that it returned before, nor one at rest."""
+    tensors = [x for x in _tensors(given) if x.ndim and x.numel()]
+    others = [x for x in tensors if x.data_ptr() not in returned]
+    varied = [x for x in others if bool((x != x.flatten()[0]).any())]
+    return next(iter(varied or others or tensors), None)
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [x for x in tree_leaves(values) if isinstance(x, Tensor)]
+
+
 def onsets(before: Currents, after: Currents) -> dict[str, int]:
     """Layer of neurons -> the first step in which it is given something else, or nothing; without those in no step."""
     return first_of(changed(before, after))
@@ -254,14 +267,16 @@ def currents(
 ) -> Currents:
     """What arrives at each layer of neurons, the network run from rest."""
     found: Currents = {}
+    returned: dict[str, frozenset[int]] = {}
 
     def note(name: str, adapter: Adapter) -> Any:
-        def hook(neuron: nn.Module, given: Any, output: Any) -> Any:
+        def hook(neuron: nn.Module, args: Any, options: Any, output: Any) -> Any:
             fired = Fired(neuron, adapter, output)
             # the neuron's layout tells the steps of what it is given as of what it gives
-            seen = fired.as_spikes(given[0]) if given else fired.spikes
-            if isinstance(seen, Tensor) and seen.ndim:
-                found.setdefault(name, []).extend(map(_digest, seen))
+            given = _current((args, options), returned.get(name, frozenset()))
+            seen = fired.spikes if given is None else fired.as_spikes(given)
+            returned[name] = frozenset(x.data_ptr() for x in _tensors(output))
+            found.setdefault(name, []).extend(map(_digest, seen))
             return spikes.pass_on(name, fired)
 
         return hook
@@ -270,7 +285,9 @@ def currents(
     spikes.begin()
     with evaluating(model), from_rest(model), torch.no_grad(), drawing(0, device):
         neurons = spiking_adapters(model).items()
-        with hooked(neuron.register_forward_hook(note(name, adapter)) for name, (neuron, adapter) in neurons):
+        with hooked(
+            neuron.register_forward_hook(note(name, adapter), with_kwargs=True) for name, (neuron, adapter) in neurons
+        ):
             run(model, inputs.clone().to(device))
     return found
 

@@ -4,11 +4,10 @@ by layers of its own."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 
-import torch
 from torch import Tensor, nn
 
 from isofire.firing.cost.counting.all_steps import work_on_all_steps, worked_on_again
@@ -26,9 +25,8 @@ from isofire.firing.cost.counting.reuse import (
 from isofire.firing.cost.counting.summed import is_lone
 from isofire.firing.cost.counting.tally import Lying
 from isofire.firing.cost.counting.together import Together
-from isofire.telling import Most
 
-_MOST = 4
+_MOST = 8
 """Ways of calling layers of which a network is asked."""
 
 
@@ -38,10 +36,10 @@ class Kind:
 
     Attributes
     ----------
-    most
-        What was told so far.
     few
         Those that tell most, as the model takes them.
+    axis
+        Of the images.
     way
         How they go through the network.
     lying
@@ -50,12 +48,11 @@ class Kind:
         Places of which the network does not tell it.
     """
 
-    most: Most = field(default_factory=Most)
-    few: Tensor = field(default_factory=lambda: torch.empty(0))
-    axis: int = 0
-    way: Together = field(default_factory=lambda: Together(together=False))
-    lying: Lying = field(default_factory=Lying)
-    unknown: frozenset[str] = frozenset()
+    few: Tensor
+    axis: int
+    way: Together
+    lying: Lying
+    unknown: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -69,10 +66,13 @@ class Asked:
         parts of the image that every step sees; None where that is not known.
     at_once
         Places that see something of a static image all at once -> whether they work on all steps in one call.
+    unasked
+        Places of which nobody asked, since layers are called in too many ways.
     """
 
     loops: Mapping[str, bool | None]
     at_once: Mapping[str, bool | None]
+    unasked: frozenset[str] = frozenset()
 
 
 def same_of(model: nn.Module, meter: CostMeter, kinds: Sequence[Kind]) -> tuple[dict[str, dict[Slot, Slot]], list[str]]:
@@ -113,8 +113,8 @@ def asked_of(
     found: dict[int, Asked] = {}
     for way, places in enumerate(_alike(meter, kinds)):
         images = {name: [tally.images[place] for place in places] for name, tally in meter.sites.items()}
-        asked = _asked(model if way < _MOST else None, meter, kinds[places[0]], images, same)
-        found |= dict.fromkeys(places, asked)
+        kind = kinds[places[0]] if way < _MOST else None
+        found |= dict.fromkeys(places, _asked(model, meter, kind, images, same))
     return [found[place] for place in range(len(kinds))]
 
 
@@ -130,25 +130,29 @@ def _alike(meter: CostMeter, kinds: Sequence[Kind]) -> list[list[int]]:
 
 
 def _asked(
-    model: nn.Module | None,
+    model: nn.Module,
     meter: CostMeter,
-    kind: Kind,
+    kind: Kind | None,
     images: Mapping[str, Sequence[Image]],
     same: Mapping[str, Mapping[Slot, Slot]],
 ) -> Asked:
+    """Of images whose layers are called alike, such as `kind`'s; None: nobody is to ask."""
     loops: dict[str, bool | None] = {}
-    strangers = bool(meter.strangers)
+    strangers, unasked = bool(meter.strangers), set[str]()
     for name, its in images.items():
         calls = {len(image) for image in its if all(map(is_lone, image)) and any(call.real for call in image)
                  and len({call.neuron_calls for call in image}) == 1}  # fmt: skip
         again = comes_again(same.get(name, {}))
         if meter.steps > 1 and any(count > 1 and (again or count % meter.steps == 0) for count in calls):
-            told = None if model is None else calls_are_steps(model, kind.few, name, max(calls), strangers=strangers)
+            if kind is None:
+                unasked.add(name)
+                continue
+            told = calls_are_steps(model, kind.few, name, max(calls), strangers=strangers)
             # what comes again does so at other steps
             loops[name] = True if told is None and again else told
     sites = worked_on_again(images, meter.steps, loops, stepped=meter.stepped)
-    if model is None:
-        return Asked(loops, dict.fromkeys(sites))
+    if kind is None:
+        return Asked(loops, {}, frozenset(unasked.union(sites)))
     return Asked(loops, work_on_all_steps(model, kind.few, sites, strangers=strangers))
 
 

@@ -92,6 +92,7 @@ class CostMeter(OfOnePass):
             If a layer of neurons was not called, or in an order of axes that cannot be told.
         """
         self._calls.clear()
+        self._sums.begin()
         self._together = images
         for tally in self.spikes.values():
             tally.calls.clear()
@@ -163,7 +164,7 @@ class CostMeter(OfOnePass):
             self.kept[name] = sizes
 
     def _fired(self, name: str, fired: Fired) -> Events:
-        module, adapter, spikes = fired.module, fired.adapter, fired.spikes.detach()
+        module, adapter, spikes = fired.module, fired.adapter, fired.spikes.detach().double()
         tally = self.spikes[name]
         if tally.calls and adapter.layout(module) is not Layout.STEP:
             raise ModelError(
@@ -185,7 +186,8 @@ class CostMeter(OfOnePass):
         values, heights = fired.values.detach().double(), fired.heights
         # a layer's heights are its factor, along the axes on which they differ
         forms, axes = {name: Form(key_of(heights))}, differs(heights)
-        if is_whole(values):
+        # whatever they are in this call
+        if bool((heights == heights.round()).all()):
             return Events(values, True, forms=forms if bool((values > 1).any()) else {name: Form(1.0)}, axes=axes)
         # spikes of a height that is no whole number are one event each
         return Events((values / heights).round().abs(), forms=forms, axes=axes)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from isofire.firing.cost.counting.row_sums import near_of
 from isofire.firing.cost.counting.tally import Lying
-
-_NEAR = 1e-5
 
 
 class Repeated:
@@ -73,6 +72,5 @@ def _are_alike(rows: Tensor, index: Tensor, keys: list[int], way: str) -> bool:
     if bool((named == named[:, :1]).all()):
         return way != "steps"
     place = index.to(rows.device)
-    near = max(_NEAR, 16 * torch.finfo(rows.dtype).eps) if rows.dtype.is_floating_point or rows.is_complex() else 0.0
     apart = torch.stack([(rows[place[:, step]] - rows[place[:, 0]]).abs().max() for step in range(index.shape[1])])
-    return bool((apart <= near * rows.abs().max()).all())
+    return bool((apart <= near_of(rows) * rows.abs().max()).all())
