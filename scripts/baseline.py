@@ -1,8 +1,8 @@
 """`python -m scripts.baseline [NAME RUNS]`: pages of CIFAR-10 networks that were trained longer, from the stored runs.
 
 NAME is long (SEW-ResNet-8) or narrow (SEW-ResNet-18 of 16 channels). RUNS holds the folders t2-SEED, t4-SEED, for long
-also third-SEED, fourth-SEED, again-SEED and more-SEED, and trials/NAME of finished `isofire train`s; what tells how
-each went is copied first, with DATA for the data's folder.
+also third-SEED, fourth-SEED, again-SEED, more-SEED, crops-SEED and last-SEED, and trials/NAME of finished
+`isofire train`s; what tells how each went is copied first, with DATA for the data's folder.
 `--check` writes nothing and says whether the pages are what the runs give.
 """
 
@@ -21,7 +21,10 @@ from isofire.files import write_text
 
 _RESULTS = Path(__file__).parents[1] / "results"
 FOLDERS = {"long": _RESULTS / "2026-11-29_long-baseline", "narrow": _RESULTS / "2026-11-29_narrow-sew18"}
-STAGES = {"t2": "1-t2", "t4": "2-t4", "third": "3-t4", "fourth": "4-taught", "again": "4-again", "more": "5-again"}
+STAGES = {
+    "t2": "1-t2", "t4": "2-t4", "third": "3-t4", "fourth": "4-taught", "again": "4-again", "more": "5-again",
+    "crops": "6-crops", "last": "7-last",
+}  # fmt: skip
 FILES = ("config.json", "environment.json", "history.json", "log.txt")
 
 
