@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from isofire.firing.cost import measure_cost
-from isofire.firing.cost.counting import kinds
+from isofire.firing.cost.counting import kinds, sizes
+from isofire.firing.cost.counting.tally import Lying
 from isofire.neurons import IF
 
 T = 4
@@ -47,8 +48,8 @@ class Parts(TwoWays):
         return torch.stack([self.last(spikes) for spikes in self.neurons(torch.stack(parts).sum(0).expand(T, -1, -1))])
 
 
-def work(model: nn.Module, sizes: tuple[int, ...]) -> dict[tuple[str, str], float]:
-    found = measure_cost(model.eval(), [IMAGES[size] for size in sizes])
+def work(model: nn.Module, shown: tuple[int, ...]) -> dict[tuple[str, str], float]:
+    found = measure_cost(model.eval(), [IMAGES[size] for size in shown])
     assert not found.left_out
     sites = [site for site in found.synapses if site.name != "last"]
     return {
@@ -58,29 +59,29 @@ def work(model: nn.Module, sizes: tuple[int, ...]) -> dict[tuple[str, str], floa
     }
 
 
-def due(sizes: tuple[int, ...], small: tuple[int, int]) -> dict[tuple[str, str], float]:
+def due(shown: tuple[int, ...], small: tuple[int, int]) -> dict[tuple[str, str], float]:
     """Means over all images."""
     large = LARGE**2 * 12
     each = {SMALL: ("all_steps", *small), LARGE: ("repeated", large, large * T)}
     return {
-        (each[size][0], how): each[size][place] * sizes.count(size) / len(sizes)
-        for size in set(sizes)
+        (each[size][0], how): each[size][place] * shown.count(size) / len(shown)
+        for size in set(shown)
         for place, how in ((1, "once"), (2, "every"))
     }
 
 
-@pytest.mark.parametrize("sizes", ORDERS)
-def test_a_layer_that_one_size_alone_has_is_asked_with_that_size(sizes: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("shown", ORDERS)
+def test_a_layer_that_one_size_alone_has_is_asked_with_that_size(shown: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     macs = SMALL**2 * T * 12
-    assert work(TwoWays(), sizes) == pytest.approx(due(sizes, (macs, macs)))
+    assert work(TwoWays(), shown) == pytest.approx(due(shown, (macs, macs)))
 
 
-@pytest.mark.parametrize("sizes", ORDERS)
-def test_calls_for_parts_of_one_size_are_no_steps(sizes: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("shown", ORDERS)
+def test_calls_for_parts_of_one_size_are_no_steps(shown: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     macs = SMALL**2 * 12
-    assert work(Parts(), sizes) == pytest.approx(due(sizes, (macs, macs * T)))
+    assert work(Parts(), shown) == pytest.approx(due(shown, (macs, macs * T)))
 
 
 def test_more_ways_than_are_asked_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,20 +93,49 @@ def test_more_ways_than_are_asked_are_told(monkeypatch: pytest.MonkeyPatch) -> N
     assert "for images of some sizes" in told.reason
 
 
+class Rows(TwoWays):
+    """Of a small image T parts go through one layer in one call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all_steps = nn.Linear(SMALL**2 // T, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = self.all_steps(x.flatten(1).view(len(x), T, -1)).sum(1)
+        return torch.stack([self.last(spikes) for spikes in self.neurons(parts.expand(T, -1, -1))])
+
+
+def test_rows_of_which_the_network_tells_nothing_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sizes, "rows_of", lambda *_, **__: (Lying(), frozenset({"all_steps"})))
+    torch.manual_seed(0)
+    (told,) = measure_cost(Rows().eval(), [IMAGES[SMALL]]).left_out
+    assert (told.name, "may be steps or parts of the image" in told.reason) == ("all_steps", True)
+
+
+class Looped(TwoWays):
+    """Each size has a layer of its own, which sees the image again at each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all_steps = nn.Linear(SMALL**2, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        layer = self.all_steps if x.shape[-1] == SMALL else self.repeated
+        currents = torch.stack([layer(x.flatten(1)) for _ in range(T)])
+        return torch.stack([self.last(spikes) for spikes in self.neurons(currents)])
+
+
+@pytest.mark.parametrize("shown", ORDERS)
+def test_inputs_that_come_again_are_told_by_noise_of_each_size(shown: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    macs = SMALL**2 * 12
+    assert work(Looped(), shown) == pytest.approx(due(shown, (macs, macs * T)))
+
+
 @pytest.mark.parametrize("first", [0.0, 0.5])
 @pytest.mark.parametrize("turned", [False, True])
 def test_images_that_tell_nothing_wait_for_others(first: float, turned: bool) -> None:
     """Of T parts that one call sees, blank ones do not tell whether they are steps."""
-
-    class Rows(TwoWays):
-        def __init__(self) -> None:
-            super().__init__()
-            self.all_steps = nn.Linear(SMALL**2 // T, 12)
-
-        def forward(self, x: Tensor) -> Tensor:
-            parts = self.all_steps(x.flatten(1).view(len(x), T, -1)).sum(1)
-            return torch.stack([self.last(spikes) for spikes in self.neurons(parts.expand(T, -1, -1))])
-
     torch.manual_seed(0)
     batches = [(torch.full((6, 1, SMALL, SMALL), first), torch.arange(6) % 3), IMAGES[SMALL]]
     found = measure_cost(Rows().eval(), batches[::-1] if turned else batches)

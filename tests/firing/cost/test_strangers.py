@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from isofire.firing import compare
 from isofire.firing.cost import Cost, CostComparison, measure_cost
+from isofire.firing.cost.counting.together import together_for
 from isofire.firing.cost.left_out import LeftOut
 from isofire.firing.limits import Limits
 from isofire.firing.verdict import check
@@ -55,6 +56,21 @@ class Before(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last(self.known(self.second(self.own(self.first(self.steps(x))))))
+
+
+class Together(Before):
+    """Takes no image alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) == 1:
+            raise RuntimeError("a batch of one")
+        return super().forward(x)
+
+
+def test_they_are_looked_for_where_no_image_runs_alone() -> None:
+    torch.manual_seed(0)
+    way = together_for(Together().eval(), data(7)[0], 0)
+    assert (way.copies, way.strangers) == (7, True)
 
 
 @pytest.fixture
