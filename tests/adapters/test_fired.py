@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pytest
@@ -11,9 +12,10 @@ from tests.bare import BareAdapter
 from torch import Tensor, nn
 
 import isofire
-from isofire.adapters import Fired, register, unregister
+from isofire.adapters import Fired, Layout, register, unregister
 from isofire.errors import ModelError
 from isofire.firing.cost import measure_cost
+from isofire.neurons import IF
 
 T = 5
 IMAGES = torch.rand(10, 8, generator=torch.Generator().manual_seed(0)) * 4
@@ -244,3 +246,92 @@ def test_heights_are_whole_or_not_whatever_one_call_holds() -> None:
         costs = {site.name: site.synops.mean for site in found.synapses}
         assert costs["second"] == pytest.approx(12 * spikes["a"])
         assert costs["last"] == pytest.approx(3 * spikes["b"])
+
+
+@pytest.mark.parametrize("height", [1.0, 2.0, 0.5])
+def test_a_spike_of_minus_one_is_a_spike(height: float) -> None:
+    """Of a whole height as many events as that, of another one."""
+
+    def arrange(z: Tensor, v: Tensor) -> Any:
+        return v, height * (z - (v < -0.5).float())
+
+    net = Net((arrange, lambda output: output[1] / height)).eval()
+    found = measure_cost(net, [(IMAGES, torch.arange(10) % 3)])
+    spikes = {item.name: item.spikes.mean for item in found.neurons}
+    costs = {site.name: site.synops.mean for site in found.synapses}
+    events = 2 if height == 2 else 1
+    assert costs["second"] == pytest.approx(12 * spikes["a"] * events)
+    assert costs["last"] == pytest.approx(3 * spikes["b"] * events)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("height", [3.0, 7.0, 0.25])
+def test_heights_are_known_in_any_precision(height: float, dtype: torch.dtype) -> None:
+    neuron = Neuron(*WAYS["first of a tuple"])
+    neuron.read = lambda output: output[0] / height
+    fired = Fired(neuron, _AsRead(), ((torch.eye(3) * height).to(dtype), torch.rand(3, 3)))
+    assert fired.heights == height
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bool, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("numbers", [1, 127, 128, 129, 70_000])
+def test_an_adapter_may_give_numbers_of_few_bits(dtype: torch.dtype, numbers: int) -> None:
+    to = torch.uint8 if dtype == torch.bool else dtype
+    fired = Fired(Neuron(*WAYS["second"]), _Narrow(to), torch.ones(2, numbers).to(dtype))
+    assert fired.step_of_each.tolist() == [[0] * numbers, [1] * numbers]
+    assert fired.heights == 1
+
+
+@dataclass
+class _Narrow(BareAdapter):
+    """Takes steps first; as a dataclass it has no hash."""
+
+    dtype: torch.dtype
+
+    def layout(self, neuron: nn.Module) -> Layout:
+        return Layout.TIME_FIRST
+
+    def spikes(self, neuron: nn.Module, output: Any) -> Any:
+        return output.to(self.dtype)
+
+
+def test_a_layer_of_no_neurons_has_no_spikes() -> None:
+    z = torch.zeros(3, 0)
+    assert Fired(Neuron(*WAYS["second"]), _AsRead(), (torch.rand(3, 3), z)).values is z
+
+
+class Split(nn.Module):
+    """Frames of -1, 0 and 1 by their sign, in one of several spellings."""
+
+    def __init__(self, below: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.below, self.first, self.neuron, self.last = below, nn.Linear(16, 8), IF(), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.neuron(self.first(torch.cat((torch.relu(x), self.below(x)), -1))))
+
+
+@pytest.mark.parametrize(
+    "below", [lambda x: torch.relu(-x), lambda x: (-x).clamp(min=0), lambda x: (x < 0).float()]
+)  # fmt: skip
+def test_frames_of_both_signs_are_events_on_either_side(below: Callable[[Tensor], Tensor]) -> None:
+    frames = torch.randint(-1, 2, (6, T, 8), generator=torch.Generator().manual_seed(0)).float()
+    net = nn.Sequential(_StepsFirst(), Split(below)).eval()
+    found = measure_cost(net, [(frames, torch.arange(6) % 3)])
+    first = found.synapses[0]
+    assert first.synops.mean == pytest.approx(8 * float((frames != 0).sum()) / 6)
+    assert first.macs_every_step == 0
+
+
+class _StepsFirst(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.transpose(0, 1)
+
+
+def test_a_scripted_layer_is_gone_past() -> None:
+    net = Net(WAYS["second"])
+    net.second = torch.jit.script(net.second)  # pyright: ignore[reportAttributeAccessIssue]
+    found = measure_cost(net.eval(), [(IMAGES, torch.arange(10) % 3)])
+    assert isofire.compare(net, net, [(IMAGES, torch.arange(10) % 3)]).agreement == 1
+    assert {site.name for site in found.synapses} >= {"first", "last"}

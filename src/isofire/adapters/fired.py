@@ -14,6 +14,7 @@ from isofire.adapters.base import Adapter
 from isofire.errors import ModelError
 
 _NEAR = 1e-6
+_DIGIT = 128
 _LAID_OUT: WeakKeyDictionary[nn.Module, set[tuple[Any, ...]]] = WeakKeyDictionary()
 """Neurons -> what of their outputs was found to be laid out, and scaled, by their adapter."""
 
@@ -68,7 +69,8 @@ class Fired:
     def heights(self) -> Tensor:
         """What a spike is in `values`: one number, float64, 1 but for graded spikes; of their shape where neurons of a
         layer have heights of their own."""
-        heights = 1 / self.as_spikes(torch.ones_like(self.values)).detach().double()
+        # a third in half precision is further from it
+        heights = 1 / self.as_spikes(torch.ones_like(self.values, dtype=torch.float64)).detach().double()
         # a third in float32 is no third
         near = (heights - heights.round()).abs() <= _NEAR * heights.abs()
         heights = torch.where(near, heights.round(), heights)
@@ -89,8 +91,13 @@ class Fired:
     @cached_property
     def _places(self) -> Tensor:
         """In the order of spikes, where each of `values` lies among them; an adapter may give a copy."""
-        places = torch.arange(self.values.numel(), dtype=torch.float64, device=self.values.device)
-        return self.in_order(places.view(self.values.shape)).round().long()
+        places = torch.arange(self.values.numel(), device=self.values.device).view(self.values.shape)
+        found, unit = torch.zeros((), dtype=torch.int64, device=self.values.device), 1
+        # digit by digit, since an adapter may give bytes or half precision
+        while unit == 1 or unit < self.values.numel():
+            found = found + self.in_order((places // unit % _DIGIT).double()).round().long() * unit
+            unit *= _DIGIT
+        return found
 
     def _find(self) -> Tensor:
         """The one tensor of the output on which the adapter's spikes hang."""
@@ -100,7 +107,9 @@ class Fired:
             raise self._not_found(made)
         tensors = {id(x): x for x in tree_leaves(self.output) if isinstance(x, Tensor)}.values()
         found = [x for x in tensors if x.data_ptr() == spikes.data_ptr() and x.numel() == spikes.numel()]
-        if len(found) != 1 or not spikes.numel():
+        if not spikes.numel() and (empty := [x for x in tensors if not x.numel()]):
+            return empty[0]
+        if len(found) != 1:
             # an adapter may give a copy, and a neuron two views of one memory
             found = [x for x in tensors if self._hang_on(x)]
         if len(found) != 1:
@@ -109,12 +118,17 @@ class Fired:
 
     def _require_layout(self) -> None:
         known = _LAID_OUT.setdefault(self.module, set())
-        what = self.adapter, self.values.shape, self.values.dtype, self.values.device
+        what = type(self.adapter), id(self.adapter), self.values.shape, self.values.dtype, self.values.device
         if what in known or not self.values.numel():
             return
-        each = torch.arange(self.values.numel(), device=self.values.device)
-        none = self.as_spikes(torch.zeros_like(self.values, dtype=torch.float64))
-        if bool((none != 0).any()) or not torch.equal(self._places.flatten().sort().values, each):
+        none, count = self.as_spikes(torch.zeros_like(self.values, dtype=torch.float64)), self.values.numel()
+        places = self._places.flatten()
+        each = torch.zeros(count, dtype=torch.bool, device=places.device)
+        if len(places) == count and int(places.min()) >= 0 and int(places.max()) < count:
+            each[places] = True
+        # as large as all numbers, and seldom asked again
+        del self._places
+        if bool((none != 0).any()) or not bool(each.all()):
             raise ModelError(
                 "an adapter's spikes() must lay out and scale what a neuron gives, that of "
                 f"{type(self.module).__name__} compares, cuts or joins it, so that operations of single numbers cannot "

@@ -53,7 +53,11 @@ def at_one_place(model: nn.Module, neurons: Mapping[str, tuple[nn.Module, Adapte
     last = [0]
     order = _Order()
     inside = {part for neuron in watched.values() for part in neuron.modules()}
-    layers = [part for part in model.modules() if part not in inside and not part._modules]
+    # a scripted part takes no hooks
+    layers = [
+        part for part in model.modules()
+        if part not in inside and not part._modules and not isinstance(part, torch.jit.ScriptModule)
+    ]  # fmt: skip
 
     def passed(layer: nn.Module, _: Any) -> None:
         last[0] = order.layer = id(layer)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -172,3 +174,24 @@ def test_rounding_makes_no_other_input() -> None:
             macs = {site.name: (site.macs_once, site.macs_every_step) for site in found.synapses}
             assert macs["first"] == (features * 8, features * 8 * steps)
             assert macs["second"] == (64, 64 * steps)
+
+
+def test_what_waits_is_not_what_its_loader_makes_of_it() -> None:
+    torch.manual_seed(0)
+    net, buffer = TwoWays().eval(), torch.zeros(6, 1, SMALL, SMALL)
+
+    def batches(share: bool) -> Iterator[tuple[Tensor, Tensor]]:
+        for images in (torch.zeros(6, 1, SMALL, SMALL), torch.zeros(6, 1, SMALL, SMALL), IMAGES[SMALL][0]):
+            buffer.copy_(images)
+            yield buffer if share else images, torch.arange(6) % 3
+
+    found = [measure_cost(net, list(batches(False))), measure_cost(net, batches(True))]
+    assert found[0].synops == found[1].synops
+    assert found[0].n_images == found[1].n_images == 18
+
+
+def test_few_batches_wait() -> None:
+    torch.manual_seed(0)
+    blank = torch.zeros(2, 1, SMALL, SMALL), torch.arange(2)
+    found = measure_cost(TwoWays().eval(), [blank] * 20 + [IMAGES[SMALL]])
+    assert found.n_images == 46

@@ -235,7 +235,10 @@ class _Probe:
         whole = bool((heights == heights.round()).all())
         self.leaves[name].append((leaf, fired))
         forms, axes = {name: Form(key_of(heights))}, differs(heights)
-        return Events(leaf * (heights if whole else 1), whole, forms=forms, axes=axes)
+        # a spike of -1 is a spike
+        return Events(
+            leaf * (heights.abs() if whole else 1), whole and not bool((heights < 0).any()), forms=forms, axes=axes
+        )
 
     def _contact(self, contact: Contact) -> None:
         count, x = contact.events.count, contact.arrival.x

@@ -145,12 +145,16 @@ class _Products(TorchDispatchMode):
         return output
 
 
-def _current(given: Any, returned: frozenset[int]) -> Tensor | None:
+def _current(given: Any, returned: Sequence[Tensor]) -> Tensor | None:
     """What drives a neuron, of all that it is given: not a state that it returned before, nor one at rest."""
     tensors = [x for x in _tensors(given) if x.ndim and x.numel()]
-    others = [x for x in tensors if x.data_ptr() not in returned]
-    varied = [x for x in others if bool((x != x.flatten()[0]).any())]
-    return next(iter(varied or others or tensors), None)
+    others = [x for x in tensors if not any(_is_one(x, y) for y in returned)]
+    driven = [x for x in others if bool(x.any())]
+    return next(iter(driven or others or tensors), None)
+
+
+def _is_one(x: Tensor, y: Tensor) -> bool:
+    return x is y or (x.data_ptr() == y.data_ptr() and x.shape == y.shape and x.stride() == y.stride())
 
 
 def _tensors(values: Any) -> list[Tensor]:
@@ -267,17 +271,19 @@ def currents(
 ) -> Currents:
     """What arrives at each layer of neurons, the network run from rest."""
     found: Currents = {}
-    returned: dict[str, frozenset[int]] = {}
+    # held, so that no other tensor comes to lie where these do
+    returned: dict[str, Sequence[Tensor]] = {}
 
     def note(name: str, adapter: Adapter) -> Any:
         def hook(neuron: nn.Module, args: Any, options: Any, output: Any) -> Any:
             fired = Fired(neuron, adapter, output)
             # the neuron's layout tells the steps of what it is given as of what it gives
-            given = _current((args, options), returned.get(name, frozenset()))
+            given = _current((args, options), returned.get(name, ()))
             seen = fired.spikes if given is None else fired.as_spikes(given)
-            returned[name] = frozenset(x.data_ptr() for x in _tensors(output))
             found.setdefault(name, []).extend(map(_digest, seen))
-            return spikes.pass_on(name, fired)
+            passed = spikes.pass_on(name, fired)
+            returned[name] = [*_tensors(output), *_tensors(passed)]
+            return passed
 
         return hook
 

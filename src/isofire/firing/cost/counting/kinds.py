@@ -145,7 +145,8 @@ def _asked(
         again = comes_again(same.get(name, {}))
         if meter.steps > 1 and any(count > 1 and (again or count % meter.steps == 0) for count in calls):
             if kind is None:
-                unasked.add(name)
+                loops |= {name: True} if again else {}
+                unasked |= set() if again else {name}
                 continue
             told = calls_are_steps(model, kind.few, name, max(calls), strangers=strangers)
             # what comes again does so at other steps

@@ -187,10 +187,12 @@ class CostMeter(OfOnePass):
         # a layer's heights are its factor, along the axes on which they differ
         forms, axes = {name: Form(key_of(heights))}, differs(heights)
         # whatever they are in this call
-        if bool((heights == heights.round()).all()):
+        whole = bool((heights == heights.round()).all())
+        if whole and not bool((values < 0).any()):
             return Events(values, True, forms=forms if bool((values > 1).any()) else {name: Form(1.0)}, axes=axes)
-        # spikes of a height that is no whole number are one event each
-        return Events((values / heights).round().abs(), forms=forms, axes=axes)
+        # spikes of a height that is no whole number are one event each; one of -1 is one as well
+        count = values if whole else (values / heights).round()
+        return Events(count.abs(), forms=forms, axes=axes)
 
     def _contact(self, contact: Contact) -> None:
         if contact.arrival.x is not None and not contact.arrival.x.numel():

@@ -18,6 +18,9 @@ from isofire.firing.cost.synops_per_spike import few_of
 from isofire.firing.repeat import tell_unlike
 from isofire.telling import Most
 
+_HELD = 8
+"""Batches of one size that wait for one that tells more."""
+
 
 @dataclass
 class _Size:
@@ -32,7 +35,7 @@ class _Size:
 class Sizes:
     """Gives batches on with the kind of their images.
 
-    Images that are the same everywhere tell nothing of a network; they wait for others of their size.
+    Images that are the same everywhere tell nothing of a network; some batches of them wait for others of their size.
 
     Attributes
     ----------
@@ -51,10 +54,13 @@ class Sizes:
         """A batch of so many images, as the model takes them; gives what can be counted now, on the model's device."""
         axis, given = input_axis(self._model, inputs, images), inputs.to(self._device)
         size = self._sizes.setdefault(tuple(given.movedim(axis, 0).shape[1:]), _Size())
-        size.held.append(given)
-        if size.most.grows(given, axis):
-            size.telling, size.kind = given, None
-        if size.most.varied:
+        grows = size.most.grows(given, axis)
+        ready = size.most.varied or (size.kind is not None and not grows) or len(size.held) == _HELD
+        # a loader may fill the same memory again
+        size.held.append(given if ready else given.clone())
+        if grows:
+            size.telling, size.kind = size.held[-1], None
+        if ready:
             yield from self._ready(size, axis)
 
     def left(self) -> Iterator[tuple[Kind, Tensor]]:
@@ -64,8 +70,9 @@ class Sizes:
                 yield from self._ready(size, input_axis(self._model, size.held[0]))
 
     def _ready(self, size: _Size, axis: int) -> Iterator[tuple[Kind, Tensor]]:
-        assert size.telling is not None
-        size.kind = size.kind or self._asked(size.telling, axis)
+        if size.kind is None:
+            assert size.telling is not None
+            size.kind, size.telling = self._asked(size.telling, axis), None
         self.unknown |= size.kind.unknown
         for given in size.held:
             yield size.kind, given

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from isofire.firing.cost.events.call import Call
 from isofire.firing.cost.events.events import NONE, Events, counted, is_whole, made_at
-from isofire.firing.cost.events.forms import SIGN, Form, key_of, sign_scale
+from isofire.firing.cost.events.forms import Form, key_of, sign_scale
 from isofire.firing.cost.events.operations import CHOOSING, CLOSED, ROUNDING, SCATTERING, SUMS, SUMS_OF_TWO
 from isofire.firing.cost.events.picked import picked
 
@@ -63,7 +63,8 @@ def _is_integral(x: Tensor, found: Events, name: str) -> bool:
     if name in SUMS_OF_TWO or name in SUMS:
         return False
     factors = [form.factor for form in found.forms.values()]
-    whole = all(factor == SIGN or (isinstance(factor, float) and factor.is_integer()) for factor in factors)
+    scales = [factor if isinstance(factor, float) else sign_scale(factor) for factor in factors]
+    whole = all(scale is not None and scale.is_integer() for scale in scales)
     return whole and bool((x == x.round()).all())
 
 
