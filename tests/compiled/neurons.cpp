@@ -139,6 +139,8 @@ double in_order(std::vector<double> a, std::vector<double> b) {
   return found;
 }
 
+int64_t answered = 0;
+
 void distance_case(int64_t number) {
   Random random{static_cast<uint64_t>(number) * 2654435761u + 5};
   const bool levels = random.chance(50), shared = random.chance(20);
@@ -156,7 +158,9 @@ void distance_case(int64_t number) {
   std::copy(rates[0].begin(), rates[0].end(), a.data()), std::copy(rates[1].begin(), rates[1].end(), b.data());
   found[0] = isofire_emd(a.data(), a.count(), b.data(), b.count(), random.pick<int64_t>({1, 2, 16, 1000}), 1);
   const double due = in_order(rates[0], rates[1]);
-  if (shared ? found[0] != 0.0 : std::fabs(found[0] - due) > 1e-12 * (1.0 + due)) {
+  // less than 0: better sorted
+  answered += found[0] >= 0.0;
+  if (found[0] >= 0.0 && (shared ? found[0] != 0.0 : std::fabs(found[0] - due) > 1e-12 * (1.0 + due))) {
     std::printf("case %lld: %.17g, in order %.17g\n", static_cast<long long>(number), found[0], due);
     std::exit(1);
   }
@@ -171,6 +175,10 @@ int main(int count, char **arguments) {
     neuron_case(number);
     if (number % 4 == 0) sums_case(number);
     distance_case(number);
+  }
+  if (answered < cases / 10) {
+    std::printf("%lld distances of %lld\n", static_cast<long long>(answered), static_cast<long long>(cases));
+    return 1;
   }
   std::printf("cases %lld\n", static_cast<long long>(cases));
   for (const Digest *each : {&forward, &backward, &cuba_forward, &cuba_backward, &moments, &combined, &counted, &moved}) each->print();
