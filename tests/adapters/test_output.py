@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from tests.bare import BareAdapter
 from torch import Tensor, nn
 
 import isofire
-from isofire.adapters import Adapter, Layout, LogitsOf, MembraneMixin, OverTime, read_logits, register, unregister
+from isofire.adapters import Layout, LogitsOf, OverTime, read_logits, register, unregister
 from isofire.errors import ModelError, SpecError
 from isofire.firing.timing import compare_timing
 from isofire.neurons import IF
@@ -32,20 +33,9 @@ class BatchFirst(nn.Module):
         return self.own(x.transpose(0, 1)).transpose(0, 1)
 
 
-class BatchFirstAdapter(Adapter):
-    def layout(self, neuron: nn.Module) -> Layout:
-        return Layout.BATCH_FIRST
-
-    def threshold(self, neuron: nn.Module) -> Tensor:
-        return torch.tensor(1.0)
-
-    def host(self, neuron: nn.Module) -> type[MembraneMixin]:
-        raise NotImplementedError
-
-
 @pytest.fixture
 def batch_first() -> Iterator[None]:
-    register(BatchFirst, BatchFirstAdapter())
+    register(BatchFirst, BareAdapter(Layout.BATCH_FIRST))
     yield
     unregister(BatchFirst)
 

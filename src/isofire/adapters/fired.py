@@ -15,8 +15,8 @@ from isofire.errors import ModelError
 
 _NEAR = 1e-6
 _DIGIT = 128
-_LAID_OUT: WeakKeyDictionary[nn.Module, set[tuple[Any, ...]]] = WeakKeyDictionary()
-"""Neurons -> what of their outputs was found to be laid out, and scaled, by their adapter."""
+_LAID_OUT: WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], Adapter]] = WeakKeyDictionary()
+"""Neurons -> what of their outputs was found to be laid out, and scaled, by an adapter, which is held for its id."""
 
 
 class Fired:
@@ -117,8 +117,8 @@ class Fired:
         return found[0]
 
     def _require_layout(self) -> None:
-        known = _LAID_OUT.setdefault(self.module, set())
-        what = type(self.adapter), id(self.adapter), self.values.shape, self.values.dtype, self.values.device
+        known = _LAID_OUT.setdefault(self.module, {})
+        what = id(self.adapter), self.values.shape, self.values.dtype, self.values.device
         if what in known or not self.values.numel():
             return
         none, count = self.as_spikes(torch.zeros_like(self.values, dtype=torch.float64)), self.values.numel()
@@ -134,7 +134,7 @@ class Fired:
                 f"{type(self.module).__name__} compares, cuts or joins it, so that operations of single numbers cannot "
                 "be told; let spikes() give them as they are, divided by a spike's height if that is not 1"
             )
-        known.add(what)
+        known[what] = self.adapter
 
     def _hang_on(self, x: Tensor) -> bool:
         none, all_ = (self.adapter.spikes(self.module, self._with(x, make(x)))

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from isofire.adapters import Adapter, Fired, from_rest
 from isofire.errors import ModelError
+from isofire.firing.cost.counting.static_routes import tensors_in
 from isofire.firing.cost.events.events import storage_of
 from isofire.firing.cost.events.operations import CONVOLUTIONS, PRODUCTS
 from isofire.firing.cost.following.stored import named_tensors
@@ -147,7 +147,7 @@ class _Products(TorchDispatchMode):
 
 def _current(given: Any, returned: Sequence[Tensor]) -> Tensor | None:
     """What drives a neuron, of all that it is given: not a state that it returned before, nor one at rest."""
-    tensors = [x for x in _tensors(given) if x.ndim and x.numel()]
+    tensors = [x for x in tensors_in(given) if x.ndim and x.numel()]
     others = [x for x in tensors if not any(_is_one(x, y) for y in returned)]
     driven = [x for x in others if bool(x.any())]
     return next(iter(driven or others or tensors), None)
@@ -155,10 +155,6 @@ def _current(given: Any, returned: Sequence[Tensor]) -> Tensor | None:
 
 def _is_one(x: Tensor, y: Tensor) -> bool:
     return x is y or (x.data_ptr() == y.data_ptr() and x.shape == y.shape and x.stride() == y.stride())
-
-
-def _tensors(values: Any) -> list[Tensor]:
-    return [x for x in tree_leaves(values) if isinstance(x, Tensor)]
 
 
 def onsets(before: Currents, after: Currents) -> dict[str, int]:
@@ -282,7 +278,7 @@ def currents(
             seen = fired.spikes if given is None else fired.as_spikes(given)
             found.setdefault(name, []).extend(map(_digest, seen))
             passed = spikes.pass_on(name, fired)
-            returned[name] = [*_tensors(output), *_tensors(passed)]
+            returned[name] = [*tensors_in(output), *tensors_in(passed)]
             return passed
 
         return hook

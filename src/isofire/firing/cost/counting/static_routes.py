@@ -69,10 +69,10 @@ class Routes(OfOnePass, TorchDispatchMode):
         self._write(output, frozenset((site,)))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        makers = frozenset[str]().union(*map(self._makers, _tensors((args, kwargs))))
+        makers = frozenset[str]().union(*map(self._makers, tensors_in((args, kwargs))))
         output = func(*args, **(kwargs or {}))
-        written = _tensors(args[:1]) if func._schema.is_mutable else []
-        for x in (*_tensors(output), *written):
+        written = tensors_in(args[:1]) if func._schema.is_mutable else []
+        for x in (*tensors_in(output), *written):
             self._write(x, makers)
         return output
 
@@ -87,18 +87,19 @@ class Routes(OfOnePass, TorchDispatchMode):
 
     def _entering(self, name: str) -> Any:
         def hook(_neuron: nn.Module, given: Any, options: Any) -> None:
-            for x in _tensors((given, options)):
+            for x in tensors_in((given, options)):
                 for site in self._makers(x):
                     self.neurons[site].add(name)
-            if name not in self.varied and any(bool((x != x.flatten()[:1]).any()) for x in _tensors(given)[:1]):
+            if name not in self.varied and any(bool((x != x.flatten()[:1]).any()) for x in tensors_in(given)[:1]):
                 self.varied.add(name)
 
         return hook
 
     def _leave(self, _neuron: nn.Module, _given: Any, output: Any) -> None:
-        for x in _tensors(output):
+        for x in tensors_in(output):
             self._write(x, frozenset())
 
 
-def _tensors(values: Any) -> list[Tensor]:
+def tensors_in(values: Any) -> list[Tensor]:
+    """Of whatever holds them."""
     return [x for x in tree_leaves(values) if isinstance(x, Tensor)]
