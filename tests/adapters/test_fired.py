@@ -221,8 +221,18 @@ def test_what_drives_a_neuron_is_known_however_it_is_called(call: Callable[..., 
     assert (first.macs_once, first.macs_every_step) == (8 * 16 * T, 8 * 16 * T)
 
 
-def test_a_state_that_comes_first_does_not_drive_it() -> None:
-    net = Called(lambda cell, x, state: cell(state, x))
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state, x: state, lambda state, x: state * 0.99, lambda state, x: state.clone(),
+        lambda state, x: torch.where(state > 0.5, 0.5, state), lambda state, x: state.clone().mul_(0.5),
+        lambda state, x: state + torch.ones_like(x[:, :1]), lambda state, x: state if state.any() else state + 0.25,
+    ],
+    ids=["as it was", "leaks", "copied", "clipped", "in place", "raised", "starts at a quarter"],
+)  # fmt: skip
+def test_a_state_that_comes_first_does_not_drive_it(change: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Be it changed outside of the neuron."""
+    net = Called(lambda cell, x, state: cell(change(state, x), x))
     net.cell = StateFirst(lambda z, v: z, lambda output: output[0])
     recording = torch.rand(6, T, 8, generator=torch.Generator().manual_seed(3)) * 4
     found = measure_cost(net.eval(), [(recording, torch.arange(6) % 3)])
@@ -313,7 +323,11 @@ class Split(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "below", [lambda x: torch.relu(-x), lambda x: (-x).clamp(min=0), lambda x: (x < 0).float()]
+    "below",
+    [
+        lambda x: torch.relu(-x), lambda x: (-x).clamp(min=0), lambda x: (x < 0).float(), lambda x: torch.relu(x * -1),
+        lambda x: torch.relu(0 - x), lambda x: torch.relu(x / -1), lambda x: torch.relu(torch.zeros(8) - x),
+    ],
 )  # fmt: skip
 def test_frames_of_both_signs_are_events_on_either_side(below: Callable[[Tensor], Tensor]) -> None:
     frames = torch.randint(-1, 2, (6, T, 8), generator=torch.Generator().manual_seed(0)).float()
@@ -322,6 +336,15 @@ def test_frames_of_both_signs_are_events_on_either_side(below: Callable[[Tensor]
     first = found.synapses[0]
     assert first.synops.mean == pytest.approx(8 * float((frames != 0).sum()) / 6)
     assert first.macs_every_step == 0
+
+
+@pytest.mark.parametrize("shift", [lambda x: x + 0.5, lambda x: x * -0.5, lambda x: 0.5 - x])
+def test_frames_that_are_made_real_are_multiplied(shift: Callable[[Tensor], Tensor]) -> None:
+    frames = torch.randint(-1, 2, (6, T, 8), generator=torch.Generator().manual_seed(0)).float()
+    net = nn.Sequential(_StepsFirst(), Split(shift)).eval()
+    first = measure_cost(net, [(frames, torch.arange(6) % 3)]).synapses[0]
+    assert first.macs_every_step == 8 * 8 * T
+    assert first.synops.mean == pytest.approx(8 * float((frames > 0).sum()) / 6)
 
 
 class _StepsFirst(nn.Module):

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from isofire.errors import ModelError
-from isofire.firing.cost.counting.frames import Currents, Spikes, changed, currents, first_of, is_later
+from isofire.firing.cost.counting.currents import Currents, Spikes, currents
+from isofire.firing.cost.counting.frames import changed, first_of, is_later
 from isofire.firing.cost.counting.meter import CostMeter
 from isofire.firing.cost.counting.reuse import Image
 from isofire.firing.cost.counting.static_routes import Routes

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from hashlib import sha256
 from itertools import zip_longest
 from typing import Any
 
@@ -14,14 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from isofire.adapters import Adapter, Fired, from_rest
 from isofire.errors import ModelError
-from isofire.firing.cost.counting.static_routes import tensors_in
+from isofire.firing.cost.counting.currents import Currents, Spikes, currents
 from isofire.firing.cost.events.events import storage_of
 from isofire.firing.cost.events.operations import CONVOLUTIONS, PRODUCTS
 from isofire.firing.cost.following.stored import named_tensors
-from isofire.firing.record import spiking_adapters
-from isofire.running import device_of, drawing, evaluating, forward, hooked
+from isofire.running import hooked
 
 _DRAWS = 8
 """Changes of a part that must agree where thresholds of the network's own stand before its neurons."""
@@ -145,18 +141,6 @@ class _Products(TorchDispatchMode):
         return output
 
 
-def _current(given: Any, returned: Sequence[Tensor]) -> Tensor | None:
-    """What drives a neuron, of all that it is given: not a state that it returned before, nor one at rest."""
-    tensors = [x for x in tensors_in(given) if x.ndim and x.numel()]
-    others = [x for x in tensors if not any(_is_one(x, y) for y in returned)]
-    driven = [x for x in others if bool(x.any())]
-    return next(iter(driven or others or tensors), None)
-
-
-def _is_one(x: Tensor, y: Tensor) -> bool:
-    return x is y or (x.data_ptr() == y.data_ptr() and x.shape == y.shape and x.stride() == y.stride())
-
-
 def onsets(before: Currents, after: Currents) -> dict[str, int]:
     """Layer of neurons -> the first step in which it is given something else, or nothing; without those in no step."""
     return first_of(changed(before, after))
@@ -227,74 +211,3 @@ def _with_the_other_end(inputs: Tensor, axis: int, size: int) -> Tensor:
     other = inputs.clone()
     other.narrow(axis, inputs.shape[axis] - size, size).copy_(inputs.narrow(axis, 0, size).flip(axis))
     return other
-
-
-Currents = dict[str, list[bytes]]
-"""Layer of neurons -> what arrives at it in each step."""
-
-
-class Spikes:
-    """What neurons gave in a first run, and give again in all that follow.
-
-    So what arrives at them changes by what is changed alone, and not by what other neurons made of it: those that see
-    all steps at once answer in the first to what is given them in the last.
-    """
-
-    def __init__(self) -> None:
-        self._given: dict[str, list[Tensor]] = {}
-        self._runs = 0
-        self._calls = Counter[str]()
-
-    def begin(self) -> None:
-        """A run of the network."""
-        self._runs += 1
-        self._calls.clear()
-
-    def pass_on(self, name: str, fired: Fired) -> Any:
-        """What goes on of a neuron's output, which is kept or replaced."""
-        values = fired.values
-        given, call = self._given.setdefault(name, []), self._calls[name]
-        self._calls[name] += 1
-        if self._runs == 1:
-            given.append(values.detach().clone())
-        elif call < len(given) and given[call].shape == values.shape:
-            return fired.with_values(given[call].clone())
-        return fired.output
-
-
-def currents(
-    model: nn.Module, inputs: Tensor, spikes: Spikes, run: Callable[[nn.Module, Tensor], Any] = forward
-) -> Currents:
-    """What arrives at each layer of neurons, the network run from rest."""
-    found: Currents = {}
-    # held, so that no other tensor comes to lie where these do
-    returned: dict[str, Sequence[Tensor]] = {}
-
-    def note(name: str, adapter: Adapter) -> Any:
-        def hook(neuron: nn.Module, args: Any, options: Any, output: Any) -> Any:
-            fired = Fired(neuron, adapter, output)
-            # the neuron's layout tells the steps of what it is given as of what it gives
-            given = _current((args, options), returned.get(name, ()))
-            seen = fired.spikes if given is None else fired.as_spikes(given)
-            found.setdefault(name, []).extend(map(_digest, seen))
-            passed = spikes.pass_on(name, fired)
-            returned[name] = [*tensors_in(output), *tensors_in(passed)]
-            return passed
-
-        return hook
-
-    device = device_of(model, inputs.device)
-    spikes.begin()
-    with evaluating(model), from_rest(model), torch.no_grad(), drawing(0, device):
-        neurons = spiking_adapters(model).items()
-        with hooked(
-            neuron.register_forward_hook(note(name, adapter), with_kwargs=True) for name, (neuron, adapter) in neurons
-        ):
-            run(model, inputs.clone().to(device))
-    return found
-
-
-def _digest(x: Tensor) -> bytes:
-    # -0 is 0
-    values = (x.detach() + 0).contiguous().flatten().view(torch.uint8)
-    return sha256(values.cpu().numpy().tobytes()).digest()

@@ -9,16 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-from isofire.firing.cost.events.events import storage_of
+from isofire.firing.cost.counting.makers import Makers, tensors_in
 from isofire.firing.record import spiking_adapters
-from isofire.running import OfOnePass, hooked
+from isofire.running import hooked
 
 
-class Routes(OfOnePass, TorchDispatchMode):
+class Routes(Makers[str]):
     """Follows what places give, to be entered below a `Trace` that tells `pass_by` of them.
 
     Attributes
@@ -38,13 +35,6 @@ class Routes(OfOnePass, TorchDispatchMode):
         self.others: dict[str, set[str]] = defaultdict(set)
         self.varied: set[str] = set()
         self._model = model
-        # a memory to which a weak reference is held lends its address to no other
-        self._made_by: dict[int, tuple[StorageWeakRef, frozenset[str]]] = {}
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # as of `Trace`
-        return False
 
     @contextmanager
     def noting(self) -> Iterator[None]:
@@ -64,42 +54,23 @@ class Routes(OfOnePass, TorchDispatchMode):
     def pass_by(self, site: str, output: Tensor) -> None:
         """A place gave something."""
         self.shapes[site] = output.shape
-        for other in self._makers(output):
+        for other in self.of(output):
             self.others[other].add(site)
-        self._write(output, frozenset((site,)))
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        makers = frozenset[str]().union(*map(self._makers, tensors_in((args, kwargs))))
-        output = func(*args, **(kwargs or {}))
-        written = tensors_in(args[:1]) if func._schema.is_mutable else []
-        for x in (*tensors_in(output), *written):
-            self._write(x, makers)
-        return output
-
-    def _makers(self, x: Tensor) -> frozenset[str]:
-        found = self._made_by.get(storage_of(x)._cdata)
-        return frozenset() if found is None else found[1]
-
-    def _write(self, x: Tensor, makers: frozenset[str]) -> None:
-        storage = storage_of(x)
-        if makers or storage._cdata in self._made_by:
-            self._made_by[storage._cdata] = StorageWeakRef(storage), makers
+        self.write(output, frozenset((site,)))
 
     def _entering(self, name: str) -> Any:
         def hook(_neuron: nn.Module, given: Any, options: Any) -> None:
             for x in tensors_in((given, options)):
-                for site in self._makers(x):
+                for site in self.of(x):
                     self.neurons[site].add(name)
-            if name not in self.varied and any(bool((x != x.flatten()[:1]).any()) for x in tensors_in(given)[:1]):
+            # a state that differs would hide a blank image
+            if name not in self.varied and all(
+                bool((x != x.flatten()[:1]).any()) for x in tensors_in((given, options)) if x.numel() > 1
+            ):
                 self.varied.add(name)
 
         return hook
 
     def _leave(self, _neuron: nn.Module, _given: Any, output: Any) -> None:
         for x in tensors_in(output):
-            self._write(x, frozenset())
-
-
-def tensors_in(values: Any) -> list[Tensor]:
-    """Of whatever holds them."""
-    return [x for x in tree_leaves(values) if isinstance(x, Tensor)]
+            self.write(x, frozenset())

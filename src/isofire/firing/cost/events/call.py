@@ -17,6 +17,11 @@ def name_of(func: Any) -> str:
     return name[:-1] if func._schema.is_mutable and name.endswith("_") else name
 
 
+def is_new(name: str) -> bool:
+    """Whether an operation takes a tensor's size alone, and none of its numbers."""
+    return name.startswith("new_") or name.endswith("_like")
+
+
 @dataclass(frozen=True)
 class Call:
     """One operation that has been done.

@@ -47,7 +47,7 @@ def propagate(call: Call) -> Events | list[Events]:
     found = _of_the_image(call, varying(call, passed))
     if passed.count is None:
         found = counted_anew(call)
-    normalised = call.name in NORMALISING and not found.whole and LEVELS in found.forms
+    normalised = call.name in NORMALISING and not found.whole and LEVELS in found.forms and not _is_turned(call, found)
     if found.count is None or normalised or (uneven(found.forms) and not found.whole):
         # of what is copied over nothing is left
         given = call.args[1:2] if call.name == "copy" else call.tensors()
@@ -110,6 +110,11 @@ def _passed_on(call: Call) -> Events | list[Events]:
     if call.name in FACTORLESS:
         return times(own, -1.0 if call.name == "neg" else 1.0)
     return unchanged(call)
+
+
+def _is_turned(call: Call, found: Events) -> bool:
+    """Whether frames of -1, 0 and 1 are such again, with other signs."""
+    return found.count is not None and torch.equal(call.output.detach().abs().double(), found.count.detach())
 
 
 def _training(call: Call) -> bool:

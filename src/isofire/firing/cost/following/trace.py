@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from isofire.adapters import Adapter, Fired, Layout, at_one_place, from_rest
-from isofire.firing.cost.events.call import Call, name_of
+from isofire.firing.cost.events.call import Call, is_new, name_of
 from isofire.firing.cost.events.events import (
     LEVELS,
     NONE,
@@ -194,7 +194,7 @@ class Trace(OfOnePass, TorchDispatchMode):
         """Of the result: the highest of what it is made of."""
         if writes and name in ("fill", "zero", "copy"):
             return self._memory.source(args[1]) if name == "copy" else Source.CONSTANT
-        if name.startswith("new_") or name.endswith("_like"):
+        if is_new(name):
             return Source.CONSTANT
         tensors = (x for x in tree_leaves((args, options)) if isinstance(x, Tensor))
         return max(map(self._memory.source, tensors), default=Source.CONSTANT)
