@@ -114,7 +114,9 @@ def _passed_on(call: Call) -> Events | list[Events]:
 
 def _is_turned(call: Call, found: Events) -> bool:
     """Whether frames of -1, 0 and 1 are such again, with other signs."""
-    return found.count is not None and torch.equal(call.output.detach().abs().double(), found.count.detach())
+    if found.count is None or not isinstance(call.output, Tensor):
+        return False
+    return torch.equal(call.output.detach().abs().double(), found.count.detach())
 
 
 def _training(call: Call) -> bool:
