@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -260,7 +262,7 @@ def test_heights_are_whole_or_not_whatever_one_call_holds() -> None:
 
 @pytest.mark.parametrize("height", [1.0, 2.0, 0.5])
 def test_a_spike_of_minus_one_is_a_spike(height: float) -> None:
-    """Of a whole height as many events as that, of another one."""
+    """Divided by its height, of any height."""
 
     def arrange(z: Tensor, v: Tensor) -> Any:
         return v, height * (z - (v < -0.5).float())
@@ -269,9 +271,8 @@ def test_a_spike_of_minus_one_is_a_spike(height: float) -> None:
     found = measure_cost(net, [(IMAGES, torch.arange(10) % 3)])
     spikes = {item.name: item.spikes.mean for item in found.neurons}
     costs = {site.name: site.synops.mean for site in found.synapses}
-    events = 2 if height == 2 else 1
-    assert costs["second"] == pytest.approx(12 * spikes["a"] * events)
-    assert costs["last"] == pytest.approx(3 * spikes["b"] * events)
+    assert costs["second"] == pytest.approx(12 * spikes["a"])
+    assert costs["last"] == pytest.approx(3 * spikes["b"])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
@@ -281,6 +282,33 @@ def test_heights_are_known_in_any_precision(height: float, dtype: torch.dtype) -
     neuron.read = lambda output: output[0] / height
     fired = Fired(neuron, _AsRead(), ((torch.eye(3) * height).to(dtype), torch.rand(3, 3)))
     assert fired.heights == height
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("height", [3.0, 5.0, 7.0])
+def test_an_adapter_may_divide_in_few_bits(height: float, dtype: torch.dtype) -> None:
+    neuron = Neuron(*WAYS["first of a tuple"])
+    neuron.read = lambda output: output[0].to(dtype) / height
+    fired = Fired(neuron, _AsRead(), (torch.ones(3, 400) * height, torch.rand(3, 3)))
+    assert fired.heights == height
+    assert fired.step_of_each.tolist() == [[0] * 400, [1] * 400, [2] * 400]
+
+
+def test_states_may_be_sparse() -> None:
+    z = torch.eye(3)
+    neuron = Neuron(*WAYS["second"])
+    assert Fired(neuron, Reading(), (torch.eye(3).to_sparse(), z)).values is z
+
+
+def test_a_neuron_that_its_adapter_holds_is_freed() -> None:
+    neuron = Neuron(*WAYS["second"])
+    adapter = Reading()
+    adapter.neuron = neuron  # pyright: ignore[reportAttributeAccessIssue]
+    Fired(neuron, adapter, (torch.rand(3, 3), torch.eye(3)))
+    alive = weakref.ref(neuron)
+    del neuron, adapter
+    gc.collect()
+    assert alive() is None
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.bool, torch.float16, torch.bfloat16])

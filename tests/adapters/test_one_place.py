@@ -49,7 +49,7 @@ class Base(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.a, self.b, self.out = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
-        self.n, self.other = Step(), Step()
+        self.n, self.other, self.act = Step(), Step(), nn.ReLU()
         self.norms = nn.ModuleList(nn.BatchNorm1d(6) for _ in range(T))
         self.stack = nn.Sequential(self.a, self.n, self.b, self.n)
 
@@ -101,6 +101,16 @@ def through_helper(net: Base, x: Tensor) -> Tensor:
     return torch.stack([net.out(fire(net.b(fire(net.a(x))))) for _ in range(T)])
 
 
+def behind_one_activation(net: Base, x: Tensor) -> Tensor:
+    steps = []
+    for _ in range(T):
+        y = x
+        for layer in (net.a, net.b):
+            y = net.n(net.act(layer(y)))
+        steps.append(net.out(y))
+    return torch.stack(steps)
+
+
 def by_sequential(net: Base, x: Tensor) -> Tensor:
     return torch.stack([net.out(net.stack(x)) for _ in range(T)])
 
@@ -111,6 +121,7 @@ SHARED = {
     "a loop over layers": (loop_over_layers, ()),
     "layer by layer": (layer_by_layer, ()),
     "through a helper": (through_helper, ()),
+    "behind one activation": (behind_one_activation, ()),
     "a sequential": (by_sequential, ("stack",)),
 }
 LABELS = torch.zeros(8, dtype=torch.long)
@@ -125,6 +136,79 @@ def test_one_neuron_for_two_layers_is_told_however_it_is_written(form: str) -> N
         model = shared(run, keep)
         with pytest.raises(ModelError, match=told):
             measure(model, model, (x, LABELS))
+
+
+class Scripted(nn.Module):
+    """A neuron behind layers of a list, on one line."""
+
+    def __init__(self, layers: int, script: bool, before: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        made = [nn.Linear(6, 6) for _ in range(layers)]
+        self.layers = nn.ModuleList(torch.jit.script(layer) if script else layer for layer in made)
+        self.n, self.out, self.before = Step(), nn.Linear(6, 3), before
+
+    def step(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = self.n(layer(x))
+        return self.out(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = []
+        if self.before:
+            steps.append(self.step(x))
+        for _ in range(T):
+            steps.append(self.step(x))
+        return torch.stack(steps)
+
+
+@pytest.mark.parametrize("layers", [2, 3])
+def test_scripted_layers_are_places_too(layers: int) -> None:
+    for script in (False, True):
+        model = Scripted(layers, script).eval()
+        told = f"'n' sees single steps and was called at {layers} places"
+        with pytest.raises(ModelError, match=told):
+            measure_cost(model, (torch.rand(8, 6), LABELS))
+        with pytest.raises(ModelError, match=told):
+            isofire.compare(model, model, (torch.rand(8, 6), LABELS))
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_one_scripted_layer_is_one_place(before: bool) -> None:
+    counted = []
+    for script in (False, True):
+        model = Scripted(1, script, before).eval()
+        with torch.no_grad():
+            model.layers[0].weight.abs_()
+        counted.append(measure_cost(model, (torch.rand(8, 6, generator=torch.Generator().manual_seed(0)), LABELS)))
+    assert counted[0].T == counted[1].T == T + before
+    assert counted[0].synops == counted[1].synops
+
+
+class Listed(nn.Module):
+    """Layers that are parameters, on one line, before one neuron."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.weights = nn.ParameterList(torch.rand(6, 6) for _ in range(layers))
+        self.n, self.out = Step(), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = []
+        for _ in range(T):
+            y = x
+            for weight in self.weights:
+                y = self.n(nn.functional.linear(y, weight))
+            steps.append(self.out(y))
+        return torch.stack(steps)
+
+
+def test_parameters_are_places_too() -> None:
+    images = torch.rand(8, 6)
+    assert isofire.firing.observe(Listed(1), (images, LABELS)).counts.steps == T
+    with pytest.raises(ModelError, match="'n' sees single steps and was called at 3 places"):
+        isofire.compare(Listed(3), Listed(3), (images, LABELS))
 
 
 def test_a_net_of_one_step_that_shares_its_neuron_is_told() -> None:
@@ -266,12 +350,12 @@ class Handed(Step):
 
 
 class Bare(nn.Module):
-    """Layers that are parameters, between which no module runs, and one neuron for all of them or one each."""
+    """Layers that are one parameter, between which no module runs, and one neuron for all of them or one each."""
 
     def __init__(self, layers: int, shared: bool, by_name: bool) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.weights = nn.ParameterList(torch.rand(6, 6) for _ in range(layers))
+        self.weights = nn.Parameter(torch.rand(layers, 6, 6))
         self.by_name, one = by_name, Handed()
         self.neurons = nn.ModuleDict({str(place): one if shared else Handed() for place in range(layers)})
 

@@ -35,6 +35,17 @@ def largest(v: Tensor, how: str) -> Tensor:
             return nn.functional.one_hot(v.argmax(-1), v.shape[-1]).float()
         case "equal":
             return (v == v.amax(-1, keepdim=True)).float()
+        case "softmax":
+            return nn.functional.one_hot(v.softmax(-1).argmax(-1), v.shape[-1]).float()
+        case "log_softmax":
+            return torch.zeros_like(v).scatter(-1, v.log_softmax(-1).max(-1, keepdim=True)[1], 1.0)
+        case "largest share":
+            return (v.softmax(-1) == v.softmax(-1).amax(-1, keepdim=True)).float()
+        case "straight through":
+            soft = v.softmax(-1)
+            return torch.zeros_like(v).scatter(-1, soft.topk(1).indices, 1.0) + (soft - soft.detach())
+        case "rank":
+            return (v.argsort(-1).argsort(-1) >= v.shape[-1] - 2).float()
     return torch.zeros_like(v).scatter(-1, v.topk(1).indices, 1.0)
 
 
@@ -65,7 +76,9 @@ LEVELS: dict[str, Spell] = {
     "bucketize": lambda v: torch.bucketize(v, torch.tensor([1.0, 2.0, 3.0])).float(),
     "int": lambda v: v.clamp(0, 4).int().float(),
 }
-PICKS: dict[str, Spell] = {how: lambda v, how=how: largest(v, how) for how in ("codes", "equal", "topk")}
+PICKS: dict[str, Spell] = {how: lambda v, how=how: largest(v, how) for how in (
+    "codes", "equal", "topk", "softmax", "log_softmax", "largest share", "straight through", "rank",
+)}  # fmt: skip
 ALL = {"spikes": SPIKES, "levels": LEVELS, "picks": PICKS}
 
 
@@ -147,6 +160,77 @@ def test_at_the_output_they_are_told_by_their_reset(name: str) -> None:
     net = Last(Own((SPIKES | LEVELS)[name])).eval()
     (item,) = compare(net, net, data()).unknown_neurons
     assert (item.name, item.share) == ("own", pytest.approx(3 / 9))
+
+
+class Delayed(Own):
+    """Compares again, in the next step, to be reset."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, out = torch.zeros_like(x[0]), []
+        for step in x:
+            v = 0.5 * v + step - (v > 1).float()
+            out.append((v > 1).float())
+        return torch.stack(out)
+
+
+class Refractory(Own):
+    """Is silent for two steps, and counts them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, left, out = torch.zeros_like(x[0]), torch.zeros_like(x[0]), []
+        for step in x:
+            v = 0.5 * v + step
+            spikes = (v > 1).float() * (left <= 0).float()
+            v, left = v * (1 - (spikes > 0).float()), torch.where(spikes > 0, 2.0, (left - 1).clamp(min=0))
+            out.append(spikes)
+        return torch.stack(out)
+
+
+class Thresholds(Own):
+    """Fires once above 1 and twice above 2."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, out = torch.zeros_like(x[0]), []
+        for step in x:
+            v = 0.5 * v + step
+            out.append((v > 1).float() + (v > 2).float())
+            v = torch.where(v > 1, 0.0, v)
+        return torch.stack(out)
+
+
+@pytest.mark.parametrize("kind", [Delayed, Refractory, Thresholds])
+def test_neurons_are_counted_once_however_often_their_state_is_compared(kind: type[Own]) -> None:
+    (item,) = compare(net := Net(kind(SPIKES["int"])).eval(), net, data()).unknown_neurons
+    assert (item.name, item.share) == ("own", pytest.approx(8 / 14))
+
+
+def test_two_layers_of_a_networks_own_code_are_two() -> None:
+    class Root(Net):
+        """Eight neurons, and six more, one after the other, with one leak."""
+
+        def leak(self, v: Tensor, x: Tensor) -> Tensor:
+            return 0.5 * v + x
+
+        def forward(self, x: Tensor) -> Tensor:
+            v, w, out = x.new_zeros(len(x), 8), x.new_zeros(len(x), 6), []
+            for step in self.known(self.a(x).expand(T, -1, -1)):
+                v = self.leak(v, 3 * step + self.a(x))
+                first = (v > 1).float()
+                w = self.leak(w, self.b(first))
+                second = (w > 1).float()
+                v, w = v * (1 - (v > 1).float()), w - second
+                out.append(self.head(second))
+            return torch.stack(out)
+
+    (item,) = compare(net := Root(nn.Identity()).eval(), net, data()).unknown_neurons
+    # beside eight known ones
+    assert item.share == pytest.approx(14 / 22)
+
+
+def test_through_sparse_tensors_they_are_told() -> None:
+    net = Net(Own(lambda v: (v > 1).float().to_sparse().to_dense())).eval()
+    (item,) = compare(net, net, data()).unknown_neurons
+    assert (item.name, item.share) == ("own", pytest.approx(8 / 14))
 
 
 class Rounded(nn.Module):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,9 @@ from isofire.adapters.base import Adapter
 from isofire.errors import ModelError
 
 _NEAR = 1e-6
-_DIGIT = 128
-_LAID_OUT: WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], Adapter]] = WeakKeyDictionary()
-"""Neurons -> what of their outputs was found to be laid out, and scaled, by an adapter, which is held for its id."""
+_DIGIT = 16
+_LAID_OUT: WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], Callable[[], Adapter | None]]] = WeakKeyDictionary()
+"""Neurons -> what of their outputs was found to be laid out, and scaled, by an adapter, for as long as that lives."""
 
 
 class Fired:
@@ -70,9 +71,11 @@ class Fired:
         """What a spike is in `values`: one number, float64, 1 but for graded spikes; of their shape where neurons of a
         layer have heights of their own."""
         # a third in half precision is further from it
-        heights = 1 / self.as_spikes(torch.ones_like(self.values, dtype=torch.float64)).detach().double()
-        # a third in float32 is no third
-        near = (heights - heights.round()).abs() <= _NEAR * heights.abs()
+        scale = self.as_spikes(torch.ones_like(self.values, dtype=torch.float64)).detach()
+        # a third in float32 is no third, and an adapter may give half precision
+        room = max(_NEAR, 2 * torch.finfo(scale.dtype).eps) if scale.is_floating_point() else _NEAR
+        heights = 1 / scale.double()
+        near = (heights - heights.round()).abs() <= room * heights.abs()
         heights = torch.where(near, heights.round(), heights)
         if bool((heights == heights.flatten()[0]).all()):
             return heights.flatten()[0]
@@ -105,7 +108,8 @@ class Fired:
         if not isinstance(spikes, Tensor) or spikes.is_complex():
             made = "complex numbers" if isinstance(spikes, Tensor) else type(spikes).__name__
             raise self._not_found(made)
-        tensors = {id(x): x for x in tree_leaves(self.output) if isinstance(x, Tensor)}.values()
+        strided = (x for x in tree_leaves(self.output) if isinstance(x, Tensor) and x.layout is torch.strided)
+        tensors = {id(x): x for x in strided}.values()
         found = [x for x in tensors if x.data_ptr() == spikes.data_ptr() and x.numel() == spikes.numel()]
         if not spikes.numel() and (empty := [x for x in tensors if not x.numel()]):
             return empty[0]
@@ -119,7 +123,7 @@ class Fired:
     def _require_layout(self) -> None:
         known = _LAID_OUT.setdefault(self.module, {})
         what = id(self.adapter), self.values.shape, self.values.dtype, self.values.device
-        if what in known or not self.values.numel():
+        if (what in known and known[what]() is self.adapter) or not self.values.numel():
             return
         none, count = self.as_spikes(torch.zeros_like(self.values, dtype=torch.float64)), self.values.numel()
         places = self._places.flatten()
@@ -134,7 +138,7 @@ class Fired:
                 f"{type(self.module).__name__} compares, cuts or joins it, so that operations of single numbers cannot "
                 "be told; let spikes() give them as they are, divided by a spike's height if that is not 1"
             )
-        known[what] = self.adapter
+        known[what] = _reference(self.adapter)
 
     def _hang_on(self, x: Tensor) -> bool:
         none, all_ = (self.adapter.spikes(self.module, self._with(x, make(x)))
@@ -150,3 +154,12 @@ class Fired:
             f"{type(self.module).__name__} gives {type(self.output).__name__}, of which its adapter makes {made} in "
             "another way: let the adapter's spikes() take them from where the neuron gives them"
         )
+
+
+def _reference(adapter: Adapter) -> Callable[[], Adapter | None]:
+    """Weak, since an adapter may hold its neuron."""
+    try:
+        return ref(adapter)
+    except TypeError:
+        # of a class with slots alone
+        return lambda: adapter

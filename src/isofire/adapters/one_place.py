@@ -22,10 +22,12 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._pytree import tree_leaves
 
 from isofire.adapters.base import Adapter, Layout
+from isofire.adapters.layers_run import telling
 from isofire.errors import ModelError
 
-Place = tuple[tuple[Any, ...], int]
-"""Lines and modules from the model's forward down to a call, and the layer that ran last before it."""
+Place = tuple[tuple[Any, ...], tuple[int, int]]
+"""Lines and modules from the model's forward down to a call, and the layers that ran last before it, with weights and
+at all."""
 
 
 @contextmanager
@@ -50,20 +52,16 @@ def at_one_place(model: nn.Module, neurons: Mapping[str, tuple[nn.Module, Adapte
     seen: dict[str, list[Place]] = {name: [] for name in watched}
     states: dict[str, dict[int, tuple[StorageWeakRef, int]]] = {name: {} for name in watched}
     apart: set[str] = set()
-    last = [0]
+    last = [0, 0]
     order = _Order()
     inside = {part for neuron in watched.values() for part in neuron.modules()}
-    # a scripted part takes no hooks
-    layers = [
-        part for part in model.modules()
-        if part not in inside and not part._modules and not isinstance(part, torch.jit.ScriptModule)
-    ]  # fmt: skip
 
-    def passed(layer: nn.Module, _: Any) -> None:
-        last[0] = order.layer = id(layer)
+    def passed(layer: int, weighted: bool) -> None:
+        last[:] = (layer if weighted else last[0], layer)
+        order.layer = layer
 
     def called(name: str, _module: nn.Module, inputs: Any, named: Any) -> None:
-        seen[name].append((_way(model), last[0]))
+        seen[name].append((_way(model), (last[0], last[1])))
         order.call(name, next(iter(_tensors(inputs[:1])), None))
         own = states[name]
         before = {own[place][1] for x in _tensors((inputs[1:], named)) if (place := _place(x)) in own
@@ -77,7 +75,7 @@ def at_one_place(model: nn.Module, neurons: Mapping[str, tuple[nn.Module, Adapte
         }
 
     def begin(_module: nn.Module, _inputs: Any) -> None:
-        last[0] = 0
+        last[:] = (0, 0)
         for places in (*seen.values(), *states.values()):
             places.clear()
         order.clear()
@@ -93,8 +91,7 @@ def at_one_place(model: nn.Module, neurons: Mapping[str, tuple[nn.Module, Adapte
     for name, neuron in watched.items():
         _check_lists(model, name, neuron)
     with ExitStack() as stack:
-        for layer in layers:
-            stack.callback(layer.register_forward_pre_hook(passed).remove)
+        stack.enter_context(telling(model, inside, passed))
         for name, neuron in watched.items():
             stack.callback(neuron.register_forward_pre_hook(partial(called, name), with_kwargs=True).remove)
             stack.callback(neuron.register_forward_hook(partial(gave, name)).remove)

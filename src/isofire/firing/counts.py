@@ -250,6 +250,8 @@ def no_counts(spikes: Tensor) -> str | None:
         return None
     value = float(values[~fits][0])
     cure = "look for fractional or negative spikes, or for NaN"
+    if value < 0 and value == round(value):
+        cure = "of spikes below 0 costs alone are measured; for rates let each sign be neurons of its own"
     if math.isfinite(value) and 0 < abs(value - round(value)) < _ROUNDING:
         cure = "write straight-through spikes as hard + (soft - soft.detach()): the other order rounds"
     return f"got {value:.9g}; {cure}"

@@ -52,7 +52,8 @@ def left_out(model: nn.Module, trace: Trace, steps: int = 0, kept: Collection[st
 
     for module, operation in trace.unknown:
         reason = f"{operation} is not known, what it multiplies is not counted"
-        add(module or "(model)", reason, sum(_within(open_, module)))
+        # weights may be packed in what is no tensor
+        add(module or "(model)", reason, sum(_within(open_, module)) or None)
     for module in trace.mixed:
         add(
             module or "(model)",

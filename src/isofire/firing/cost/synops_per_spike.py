@@ -146,7 +146,7 @@ def few_of(model: nn.Module, inputs: Tensor, images: int | None = None) -> tuple
     """
     axis = input_axis(model, inputs, images)
     # Sinabs' squeezed layers may be built for one size of batch
-    few = inputs if batch_first(model) else pick(inputs, axis, 2)
+    few = inputs.clone() if batch_first(model) else pick(inputs, axis, 2)
     return few.to(device_of(model, inputs.device)), few.shape[axis]
 
 
@@ -232,13 +232,13 @@ class _Probe:
         except RuntimeError as error:
             raise ModelError(f"the spikes of neuron {name!r} cannot be replaced: {error}") from error
         leaf = fires.to(values.device, torch.float64).requires_grad_()
-        whole = bool((heights == heights.round()).all())
         self.leaves[name].append((leaf, fired))
         forms, axes = {name: Form(key_of(heights))}, differs(heights)
         # a spike of -1 is a spike
-        return Events(
-            leaf * (heights.abs() if whole else 1), whole and not bool((heights < 0).any()), forms=forms, axes=axes
-        )
+        whole, below = bool((heights == heights.round()).all()), bool((heights < 0).any())
+        graded = whole and below and bool((heights.abs() != 1).any())
+        count = leaf * (heights.abs() if whole else 1)
+        return Events(count, whole and not below, forms=forms, axes=axes, graded=graded)
 
     def _contact(self, contact: Contact) -> None:
         count, x = contact.events.count, contact.arrival.x

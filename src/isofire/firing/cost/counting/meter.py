@@ -189,10 +189,10 @@ class CostMeter(OfOnePass):
         # whatever they are in this call
         whole = bool((heights == heights.round()).all())
         if whole and not bool((values < 0).any()):
-            return Events(values, True, forms=forms if bool((values > 1).any()) else {name: Form(1.0)}, axes=axes)
+            return Events(values, True, forms=forms, axes=axes)
         # spikes of a height that is no whole number are one event each; one of -1 is one as well
         count = values if whole else (values / heights).round()
-        return Events(count.abs(), forms=forms, axes=axes)
+        return Events(count.abs(), forms=forms, axes=axes, graded=whole and bool((heights.abs() != 1).any()))
 
     def _contact(self, contact: Contact) -> None:
         if contact.arrival.x is not None and not contact.arrival.x.numel():

@@ -21,7 +21,7 @@ def summed(call: Call, own: Events, count: Tensor) -> Events:
     total = call.func(writable(call, count), *call.args[1:], **_without_dtype(call))
     # a running sum holds each element in all later ones
     terms = 0.0 if call.name == "cumsum" else count.numel() / max(total.numel(), 1)
-    return Events(total, own.whole, own.through, scaled(own.forms, 1.0, terms))
+    return Events(total, own.whole, own.through, scaled(own.forms, 1.0, terms), graded=own.graded)
 
 
 def mean_of(call: Call, own: Events, count: Tensor) -> Events:
@@ -36,7 +36,7 @@ def pooled(call: Call, own: Events, count: Tensor) -> Events:
     size = math.prod(kernel) if len(kernel) > 1 else kernel[0] ** (call.args[0].ndim - 2)
     divisor = size if others[4] is None else others[4]
     total = _of_windows(call.name, count, kernel, others[0] or kernel, others[1] or 0, bool(others[2]))
-    if divisor == 1 and own.whole:
+    if divisor == 1 and own.by_height:
         return replace(own, count=total, forms=scaled(own.forms, 1.0, size))
     return _divided(own, total, size, divisor)
 

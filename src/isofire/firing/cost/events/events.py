@@ -52,6 +52,8 @@ class Events:
         Along which the factor differs by which a layer's spikes are in it.
     rounded
         Whether they are whole numbers that the network itself made, also where too low to be events.
+    graded
+        Whether each spike counts as often as its whole height is, as where `whole`, though some heights are below 0.
     """
 
     count: Tensor | None
@@ -60,6 +62,12 @@ class Events:
     forms: Forms = field(default_factory=dict)
     axes: Axes = frozenset()
     rounded: bool = False
+    graded: bool = False
+
+    @property
+    def by_height(self) -> bool:
+        """Whether each spike counts as often as its whole height is."""
+        return self.whole or self.graded
 
 
 NONE = Events(None)
@@ -160,7 +168,8 @@ class EventMemory:
         about, stride = found.events, x.stride()
         count = found.flat.as_strided(x.shape, stride, x.storage_offset())
         forms = forms_of(x, found.digits, about.forms)
-        events = Events(count, about.whole, about.through, forms, axes_of(x, found.digits))
+        axes = axes_of(x, found.digits)
+        events = Events(count, about.whole, about.through, forms, axes, graded=about.graded)
         laid_over = 0 in stride and any(size > 1 for size, apart in zip(x.shape, stride, strict=True) if not apart)
         return spread(events) if laid_over else events
 
@@ -196,7 +205,8 @@ class EventMemory:
             digits |= digits_beside(x, size)
         found.digits |= digits
         whole = events.whole and (found.events.whole if held is not None else before < Source.INPUT)
-        found.events = Events(None, whole, found.events.through | events.through, forms)
+        graded = events.by_height and (found.events.by_height if held is not None else before < Source.INPUT)
+        found.events = Events(None, whole, found.events.through | events.through, forms, graded=graded and not whole)
         if (held is None and events.count is None) or (uneven(forms) and not whole):
             found.flat = None
             return

@@ -22,9 +22,9 @@ def times(found: Events, factor: Any) -> Events:
     factor = torch.as_tensor(factor, dtype=torch.float64, device=found.count.device)
     key = key_of(factor) if factor.numel() else 1.0
     mask = bool(((factor == 0) | (factor == 1)).all())
-    if found.whole and bool((factor >= 0).all()) and torch.equal(factor, factor.round()):
+    if found.by_height and bool((factor >= 0).all()) and torch.equal(factor, factor.round()):
         forms = {} if key == 0 else found.forms if mask else scaled(found.forms, key)
-        return Events(found.count * factor, True, found.through, forms)
+        return Events(found.count * factor, found.whole, found.through, forms, graded=found.graded)
     result = folded(found, 1.0 if mask else key)
     count = None if result.count is None else result.count * (factor != 0)
     return replace(result, count=count, forms={} if key == 0 else result.forms)
@@ -32,7 +32,7 @@ def times(found: Events, factor: Any) -> Events:
 
 def folded(own: Events, factor: Hashable, terms: float = 1.0) -> Events:
     """Times a factor that goes into the weights; so does the height of graded spikes, each of which is one event."""
-    height = height_of(own.forms) if own.whole else 1.0
+    height = height_of(own.forms) if own.by_height else 1.0
     if own.count is None or height is None:
         return NONE
     count = own.count if height == 1 else _spikes_of(own.count, height)

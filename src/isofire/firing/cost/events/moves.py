@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -33,7 +34,7 @@ def moved(call: Call) -> Events | list[Events]:
     if name == "_to_copy" and _cut(call, parts[0]):
         return NONE
     counts = [_count_of(call, part, x) for part, x in zip(parts, given, strict=True)]
-    whole = all(part.whole for part in parts)
+    whole, graded = _by_height(parts)
     through = frozenset[str]().union(*(part.through for part in parts))
     rows = _as_rows(call)
     forms = beside([part.forms for part in parts if rows or part.count is not None], rows)
@@ -47,8 +48,8 @@ def moved(call: Call) -> Events | list[Events]:
     else:
         result = call.func(counts if several else counts[0], *args[1:], **call.options)
     if isinstance(result, list | tuple):
-        return [Events(item, whole, through, forms) for item in result]
-    return Events(result, whole, through, forms)
+        return [Events(item, whole, through, forms, graded=graded) for item in result]
+    return Events(result, whole, through, forms, graded=graded)
 
 
 def placed(call: Call) -> Events:
@@ -62,7 +63,8 @@ def placed(call: Call) -> Events:
         through |= {call.name}
     args[0], args[place] = into.count.clone(), written.count
     forms = beside([into.forms, written.forms], rows=True)
-    return Events(call.func(*args, **call.options), into.whole and written.whole, through, forms)
+    whole, graded = _by_height((into, written))
+    return Events(call.func(*args, **call.options), whole, through, forms, graded=graded)
 
 
 def chosen(call: Call) -> Events:
@@ -78,7 +80,14 @@ def chosen(call: Call) -> Events:
         return NONE
     count = torch.where(mask, parts[0].count, parts[1].count)
     forms = beside([part.forms for part in parts], rows=True)
-    return Events(count, parts[0].whole and parts[1].whole, parts[0].through | parts[1].through, forms)
+    whole, graded = _by_height(parts)
+    return Events(count, whole, parts[0].through | parts[1].through, forms, graded=graded)
+
+
+def _by_height(parts: Sequence[Events]) -> tuple[bool, bool]:
+    """Whether tensors beside each other are whole, or else graded."""
+    whole = all(part.whole for part in parts)
+    return whole, not whole and all(part.by_height for part in parts)
 
 
 def mask_place(call: Call) -> int:

@@ -16,24 +16,25 @@ from isofire.firing.cost.events.forms import added
 def added_up(call: Call) -> Events:
     """Events of a sum, difference or interpolation: those of both sides; a constant is an offset."""
     parts: list[Events] = []
-    whole, offset = True, None
+    by_height, offset = True, None
     for x, factor in _terms(call):
         if not call.depends(x):
             offset = x * factor
-            whole = whole and not (bool(x.any()) if isinstance(x, Tensor) else x != 0)
+            by_height = by_height and not (bool(x.any()) if isinstance(x, Tensor) else x != 0)
             continue
         found = times(call.events(x), factor)
         if found.count is None or call.depends(factor):
             return NONE
         parts.append(found)
-    whole = whole and all(found.whole for found in parts)
-    parts = parts if whole else [folded(found, 1.0) for found in parts]
+    by_height = by_height and all(found.by_height for found in parts)
+    whole = by_height and all(found.whole for found in parts)
+    parts = parts if by_height else [folded(found, 1.0) for found in parts]
     forms = added((found.forms for found in parts), whole)
     counts = [found.count for found in parts if found.count is not None]
     if forms is None or not counts or len(counts) < len(parts):
         return NONE
     through = frozenset[str]().union(*(found.through for found in parts))
-    found = Events(sum(counts[1:], counts[0]), whole, through, forms)
+    found = Events(sum(counts[1:], counts[0]), whole, through, forms, graded=by_height and not whole)
     return found if offset is None or len(parts) > 1 else one_sided(found, offset, call.output)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from isofire.firing.cost.events.call import Call, name_of
-from isofire.firing.cost.events.events import EventMemory, Events, Source, is_whole
+from isofire.firing.cost.events.events import EventMemory, Events, Source, counted
 from isofire.firing.cost.events.propagation import propagate
 from isofire.firing.cost.following.stored import Stored
 from isofire.firing.cost.following.written_out import WrittenOut
@@ -42,8 +43,10 @@ class Inside:
     def events(self, x: Tensor) -> Events:
         """Also of a neuron's own spikes that it feeds back to itself before it gives them."""
         events = self._memory.events(x)
-        if events.count is None and self.source(x) == Source.SPIKES and is_whole(x):
-            return Events(x.detach().double(), True, frozenset((RECURRENCE,)))
+        if events.count is None and self.source(x) == Source.SPIKES and not x.is_complex():
+            # one of -1 is one
+            own = counted(x, RECURRENCE, frozenset((RECURRENCE,)))
+            return events if own.count is None else replace(own, forms={})
         return events
 
     def see(self, func: Any, args: Any, options: Any, output: Any, module: str) -> None:

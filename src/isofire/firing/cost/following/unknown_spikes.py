@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -55,6 +55,16 @@ class _Maker:
     """Spikes, or their absence, for each of its outputs: those of a place are as many as there are places."""
     least: float = float("inf")
     most: float = -float("inf")
+    weights: frozenset[str] = frozenset()
+    """That had a part in what it was made of at first."""
+    kept: frozenset[Any] = frozenset()
+    """Lines at which that was kept from step to step."""
+    of_counts: bool = True
+    """Whether that was whole numbers in all calls, such as those of a refractory time."""
+
+    def looks_at_what(self, other: _Maker) -> bool:
+        """Whether both look at one state of the same weights' numbers."""
+        return self.weights == other.weights and bool(self.kept & other.kept)
 
 
 @dataclass
@@ -85,7 +95,7 @@ class UnknownSpikes:
         first = found[0] if isinstance(found, list) else found
         certain = _is_certain(call, output)
         if certain:
-            place = call.place, call.name
+            place = call.place, f"{call.name} {line_of_code()}"
             self.outputs[place] = self.outputs.get(place, 0) + output.numel()
         names = self._passed_on(call, first, output, driven)
         for name in names:
@@ -127,13 +137,28 @@ class UnknownSpikes:
         return frozenset(names)
 
     def found(self) -> dict[str, tuple[str, int]]:
-        """Module -> what makes spikes there, and its outputs in all calls; of several that which makes most."""
-        places: dict[str, tuple[str, int]] = {}
+        """Module -> what makes most spikes there, and how many neurons give outputs, those of all calls together.
+
+        What looks at one state, to fire and to reset it, or at several thresholds, looks at the same neurons.
+        """
+        neurons: dict[str, list[list[_Maker]]] = {}
         for maker in (maker for name, maker in self.makers.items() if self._is_spiking(name)):
-            outputs = round(self.outputs[maker.place] * maker.size)
-            if outputs > places.get(maker.module, ("", 0))[1]:
-                places[maker.module] = maker.operation, outputs
-        return places
+            groups = neurons.setdefault(maker.module, [])
+            own = next((group for group in groups if any(map(maker.looks_at_what, group))), None)
+            if own is None:
+                groups.append([maker])
+            else:
+                own.append(maker)
+        return {module: self._most(groups) for module, groups in neurons.items()}
+
+    def _most(self, groups: list[list[_Maker]]) -> tuple[str, int]:
+        real = [group for group in groups if not all(maker.of_counts for maker in group)]
+        sizes = [(round(self.outputs[maker.place] * maker.size), maker.operation)
+                 for maker in (max(group, key=self._outputs) for group in real or groups)]  # fmt: skip
+        return max(sizes)[1], sum(size for size, _ in sizes)
+
+    def _outputs(self, maker: _Maker) -> float:
+        return self.outputs[maker.place] * maker.size
 
     def modules(self, names: Iterable[str]) -> set[str]:
         """Modules whose spikes these are."""
@@ -164,7 +189,7 @@ class UnknownSpikes:
         counted = [call.events(x).count is not None for x, _ in driven]
         if any(counted) and not (certain and all(counted) and around):
             return set()
-        what = call.name if certain else f"{call.name} {line_of_code()}"
+        what = f"{call.name} {line_of_code()}"
         name, place = f"{call.place} {what}", (call.place, what)
         if not certain:
             if not _is_few(output):
@@ -177,12 +202,15 @@ class UnknownSpikes:
         if not certain or several:
             self.outputs[place] = self.outputs.get(place, 0) + output.numel()
         picks = call.name in _PICKING or several or not any(x.is_floating_point() for x, _ in driven)
-        maker = self.makers.setdefault(name, _Maker(call.place, call.name, place, picks))
+        first = frozenset(weight for weight in ways if isinstance(weight, str))
+        maker = self.makers.setdefault(name, _Maker(call.place, call.name, place, picks, weights=first))
+        maker.kept |= _lines(ways)
+        maker.of_counts &= all(map(_is_few, (x for x, _ in driven)))
         if certain:
             maker.least, maker.most = 0, 1
         elif output.numel():
-            maker.least = min(maker.least, float(output.min()))
-            maker.most = max(maker.most, float(output.max()))
+            maker.least = min(maker.least, float(_stored(output).min()))
+            maker.most = max(maker.most, float(_stored(output).max()))
         if around:
             maker.module, maker.of_state = max(around, key=len), True
         return {name}
@@ -230,8 +258,13 @@ def _gives_places(call: Call) -> bool:
 
 def _states(ways: Ways) -> set[str]:
     """Modules that keep it from step to step."""
+    return {place[0] for place in _lines(ways)}
+
+
+def _lines(ways: Ways) -> frozenset[Any]:
+    """Lines at which it was kept from step to step."""
     lines = without_makers(ways).items()
-    return {place[0] for place, way in lines if not isinstance(place, str) and way.times > 1}
+    return frozenset(place for place, way in lines if not isinstance(place, str) and way.times > 1)
 
 
 def _may_make(call: Call, driven: Sequence[tuple[Tensor, Ways]], certain: bool) -> bool:
@@ -254,10 +287,18 @@ def _is_few(x: Tensor) -> bool:
     """Whether all values are whole, and small."""
     if not x.is_floating_point():
         return not x.is_complex()
-    x = x.detach()
+    x = _stored(x.detach())
     # most real tensors show it soon
     return all(bool(((part == part.round()) & (part.abs() <= _FEW)).all()) for part in (x.flatten()[:64], x))
 
 
 def _is_one_value(x: Tensor) -> bool:
+    x = _stored(x)
     return not x.numel() or bool((x == x.flatten()[0]).all())
+
+
+def _stored(x: Tensor) -> Tensor:
+    """The numbers of a sparse tensor that are not 0 for being left out."""
+    if x.layout is torch.strided:
+        return x
+    return x._values() if x.layout is torch.sparse_coo else x.values()
