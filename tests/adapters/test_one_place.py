@@ -162,6 +162,76 @@ class Scripted(nn.Module):
         return torch.stack(steps)
 
 
+class Listed(nn.Module):
+    """Layers that are parameters, on one line, before one neuron."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.weights = nn.ParameterList(torch.rand(6, 6) for _ in range(layers))
+        self.n, self.out = Step(), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = []
+        for _ in range(T):
+            y = x
+            for weight in self.weights:
+                y = self.n(nn.functional.linear(y, weight))
+            steps.append(self.out(y))
+        return torch.stack(steps)
+
+
+class Between(Listed):
+    """Something of the network's own comes between the layers of a list and one neuron."""
+
+    def __init__(self, between: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__(1)
+        self.layers = nn.ModuleList(nn.Linear(6, 6) for _ in range(2))
+        self.between, self.scale = between, nn.Parameter(torch.rand(6))
+        self.mean = nn.Buffer(torch.rand(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = []
+        for _ in range(T):
+            y = x
+            for layer in self.layers:
+                y = self.n(self.between(self, layer(y)))
+            steps.append(self.out(y))
+        return torch.stack(steps)
+
+
+@pytest.mark.parametrize(
+    "between", [lambda net, y: y * net.scale, lambda net, y: y - net.mean, lambda net, y: y * net.scale[0].item()]
+)
+def test_what_comes_between_a_layer_and_a_neuron_hides_no_place(between: Callable[[Any, Tensor], Tensor]) -> None:
+    with pytest.raises(ModelError, match="'n' sees single steps and was called at 2 places"):
+        isofire.compare(net := Between(between), net, (torch.rand(8, 6), LABELS))
+
+
+class Sometimes(Listed):
+    """A number of the network's own is added, or looked at, in some of the steps."""
+
+    def __init__(self, looked_at: bool) -> None:
+        super().__init__(1)
+        self.a, self.looked_at, self.hint = nn.Linear(6, 6), looked_at, nn.Parameter(torch.rand(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = []
+        for step in range(4):
+            y = self.a(x)
+            if step % 2 and self.looked_at:
+                self.hint.norm()
+            elif step % 2:
+                y = y + self.hint
+            steps.append(self.out(self.n(y)))
+        return torch.stack(steps)
+
+
+@pytest.mark.parametrize("looked_at", [False, True])
+def test_an_offset_of_some_steps_is_no_place(looked_at: bool) -> None:
+    assert isofire.firing.observe(Sometimes(looked_at), (torch.rand(8, 6), LABELS)).counts.steps == 4
+
+
 @pytest.mark.parametrize("layers", [2, 3])
 def test_scripted_layers_are_places_too(layers: int) -> None:
     for script in (False, True):
@@ -183,25 +253,6 @@ def test_one_scripted_layer_is_one_place(before: bool) -> None:
         counted.append(measure_cost(model, (torch.rand(8, 6, generator=torch.Generator().manual_seed(0)), LABELS)))
     assert counted[0].T == counted[1].T == T + before
     assert counted[0].synops == counted[1].synops
-
-
-class Listed(nn.Module):
-    """Layers that are parameters, on one line, before one neuron."""
-
-    def __init__(self, layers: int) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.weights = nn.ParameterList(torch.rand(6, 6) for _ in range(layers))
-        self.n, self.out = Step(), nn.Linear(6, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        steps = []
-        for _ in range(T):
-            y = x
-            for weight in self.weights:
-                y = self.n(nn.functional.linear(y, weight))
-            steps.append(self.out(y))
-        return torch.stack(steps)
 
 
 def test_parameters_are_places_too() -> None:

@@ -227,6 +227,63 @@ def test_two_layers_of_a_networks_own_code_are_two() -> None:
     assert item.share == pytest.approx(14 / 22)
 
 
+def test_two_populations_with_one_current_are_two() -> None:
+    class Two(Own):
+        def leak(self, v: Tensor, x: Tensor, leak: float) -> Tensor:
+            return leak * v + x
+
+        def forward(self, x: Tensor) -> Tensor:
+            v, w, out = torch.zeros_like(x[0]), torch.zeros_like(x[0]), []
+            for step in x:
+                v, w = self.leak(v, step, 0.9), self.leak(w, step, 0.3)
+                first, second = (v > 1).float(), (w > 1).float()
+                v, w = v - first, w - second
+                out.append(first + second)
+            return torch.stack(out)
+
+    (item,) = compare(net := Net(Two(SPIKES["int"])).eval(), net, data()).unknown_neurons
+    assert item.share == pytest.approx(16 / 22)
+
+
+def test_whole_states_beside_real_ones_are_neurons_too() -> None:
+    class Root(Net):
+        """Eight neurons that leak, and six that count behind weights of 0 and 1."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            v, w, out = x.new_zeros(len(x), 8), x.new_zeros(len(x), 6), []
+            for step in self.known(self.a(x).expand(T, -1, -1)):
+                v = 0.5 * v + 3 * step + self.a(x)
+                first = (v > 1).float()
+                w = w + self.b(first)
+                second = (w >= 2).float()
+                v, w = v - first, w - 2 * second
+                out.append(self.head(second))
+            return torch.stack(out)
+
+    net = Root(nn.Identity()).eval()
+    with torch.no_grad():
+        net.b.weight.copy_((net.b.weight > 0).float())
+    (item,) = compare(net, net, data()).unknown_neurons
+    assert item.share == pytest.approx(14 / 22)
+
+
+@pytest.mark.parametrize("sure", [
+    lambda m: m.softmax(-1).amax(-1, keepdim=True) < 0.6,
+    lambda m: -(m.softmax(-1) * m.log_softmax(-1)).sum(-1, keepdim=True) > 0.8,
+])  # fmt: skip
+def test_an_early_exit_is_no_spike(sure: Spell) -> None:
+    class Exits(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            found, go, out = x.new_zeros(len(x), 3), x.new_ones(len(x), 1), []
+            for step in self.known(self.b(self.a(x)).expand(T, -1, -1)):
+                found = found + go * self.head(step)
+                go = sure(found).float()
+                out.append(found)
+            return torch.stack(out)
+
+    assert compare(net := Exits(nn.Identity()).eval(), net, data()).unknown_neurons == ()
+
+
 def test_through_sparse_tensors_they_are_told() -> None:
     net = Net(Own(lambda v: (v > 1).float().to_sparse().to_dense())).eval()
     (item,) = compare(net, net, data()).unknown_neurons

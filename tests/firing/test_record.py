@@ -251,6 +251,7 @@ def test_values_that_are_no_spikes_are_refused(echo: type[nn.Module], value: flo
         model(torch.ones(1, 1, 3))
     told = rf"those of 'block\.1' do not: got {float(torch.tensor(value)):.9g}; "
     cure = r"hard \+ \(soft - soft\.detach\(\)\)" if value > 1 and value < 2 else "look for fractional or negative"
+    cure = "let each sign be neurons of its own" if value == -1 else cure
     with pytest.raises(ModelError, match=told + ".*" + cure):
         recorder.counts  # noqa: B018
     with FiringRecorder(model) as recorder:

@@ -419,3 +419,21 @@ def test_a_fast_network_is_left_in_peace() -> None:
     with torch.no_grad():
         twin.stages[0][0].conv1.weight.mul_(-1.0)  # type: ignore[index, union-attr]
     assert not torch.equal(twin(x), quick(x))
+
+
+@compiled
+@pytest.mark.parametrize("layers", ["last_layer", "first_layer"])
+def test_a_pooled_head_by_tables_has_steps_as_the_network_has(layers: str) -> None:
+    """Looked at, a layer may compute otherwise and round otherwise, which changes no step."""
+    torch.manual_seed(0)
+    head = PerStep(nn.AvgPool2d(3), nn.Flatten(), nn.Linear(8 * 25, 10))
+    net = nn.Sequential(Repeat(4), PerStep(nn.Conv2d(3, 8, 3, 2)), IF(), head).eval()
+    with torch.no_grad():
+        for weight in (parameter for parameter in net.parameters() if parameter.ndim > 1):
+            weight.mul_(3)
+    images, labels = torch.rand(30, 3, 32, 32), torch.arange(30) % 10
+    spec = isofire.QuantSpec.from_dict({"weights": {"method": "lsq", "bits": 4}, layers: "quantize"})
+    quantized = isofire.quantize_(copy.deepcopy(net), spec, images)
+    found = [isofire.compare(net, model, (images, labels)) for model in (quantized, isofire.fast(quantized))]
+    assert found[0].agreement == found[1].agreement
+    assert found[0].to_dict()["overall"]["mfr"] == found[1].to_dict()["overall"]["mfr"]

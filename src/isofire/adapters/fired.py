@@ -73,7 +73,7 @@ class Fired:
         # a third in half precision is further from it
         scale = self.as_spikes(torch.ones_like(self.values, dtype=torch.float64)).detach()
         # a third in float32 is no third, and an adapter may give half precision
-        room = max(_NEAR, 2 * torch.finfo(scale.dtype).eps) if scale.is_floating_point() else _NEAR
+        room = max(_NEAR, torch.finfo(scale.dtype).eps) if scale.is_floating_point() else _NEAR
         heights = 1 / scale.double()
         near = (heights - heights.round()).abs() <= room * heights.abs()
         heights = torch.where(near, heights.round(), heights)

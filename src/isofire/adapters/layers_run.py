@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+_LAYERS = frozenset((
+    "linear", "mm", "addmm", "bmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "matmul", "embedding", "convolution",
+    "_convolution", "mkldnn_convolution", "cudnn_convolution", "convolution_overrideable", "bilinear", "_trilinear",
+    "_scaled_mm", "_addmm_activation", "_native_multi_head_attention", "_transformer_encoder_layer_fwd",
+))  # fmt: skip
 
 
 @contextmanager
@@ -31,10 +37,12 @@ def telling(model: nn.Module, besides: Collection[nn.Module], ran: Callable[[int
 
 
 def _hook(ran: Callable[[int, bool], None], layer: nn.Module, _: Any) -> None:
-    ran(id(layer), bool(layer._parameters))
+    ran(id(layer), any(weight is not None for weight in layer._parameters.values()))
 
 
 class _Operations(TorchDispatchMode):
+    """Sees products with some weights; a factor of single numbers, or an offset, is no layer."""
+
     def __init__(self, weights: Collection[int], ran: Callable[[int, bool], None]) -> None:
         super().__init__()
         self._weights, self._ran = weights, ran
@@ -45,10 +53,16 @@ class _Operations(TorchDispatchMode):
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for x in tree_leaves(args):
-            if isinstance(x, Tensor) and x.layout is torch.strided and (key := _storage(x)._cdata) in self._weights:
-                self._ran(key, True)
+        if _is_layer(func):
+            for x in tree_leaves(args):
+                if isinstance(x, Tensor) and x.layout is torch.strided and (key := _storage(x)._cdata) in self._weights:
+                    self._ran(key, True)
         return func(*args, **(kwargs or {}))
+
+
+@cache
+def _is_layer(func: Any) -> bool:
+    return func._schema.name.split("::")[-1] in _LAYERS
 
 
 def _takes_hooks(part: nn.Module) -> bool:

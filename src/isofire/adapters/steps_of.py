@@ -106,26 +106,33 @@ def _with_step_turned(
     neurons = dict(named.values())
     calls = calls_of(net, inputs, images) if calls is None else calls
     steps = {named[name][0]: sum(lengths) - 1 if step is None else step for name, lengths in calls.items()}
-    done = dict.fromkeys(neurons, 0)
+    done: dict[nn.Module, int] = {}
 
-    def turn(neuron: nn.Module, output: Any) -> Any:
+    def turn(neuron: nn.Module, output: Any, *, other: bool) -> Any:
         adapter, before = neurons[neuron], done[neuron]
         done[neuron] += len(adapter.spikes(neuron, output))
         wanted = steps.get(neuron)
         if wanted is None or not before <= wanted < done[neuron]:
             return None
         fired = Fired(neuron, adapter, output)
-        at, values = fired.step_of_each == wanted - before, fired.values
+        at, values = (fired.step_of_each == wanted - before) & other, fired.values
         return fired.with_values(torch.where(at, ((values == 0) * fired.heights).to(values), values))
 
-    with unheard(net):
-        plain = run_on(net, inputs, images, some)
+    def run(*, other: bool) -> Any:
+        done.update(dict.fromkeys(neurons, 0))
         turned = list(neurons) if only is None else [named[only][0]]
         # a copy that the forward makes of a neuron is that one
-        own = {neuron: lambda _module, _given, output, neuron=neuron: turn(neuron, output) for neuron in turned}
+        own = {
+            neuron: lambda _module, _given, output, neuron=neuron: turn(neuron, output, other=other)
+            for neuron in turned
+        }
         with hooked(neuron.register_forward_hook(hook) for neuron, hook in own.items()):
-            other = run_on(net, inputs, images, some)
-    return None if plain is None or other is None else (plain, other)
+            return run_on(net, inputs, images, some)
+
+    with unheard(net):
+        # what is computed otherwise where it is looked at, and rounds otherwise, is so in both
+        runs = run(other=False), run(other=True)
+    return None if runs[0] is None or runs[1] is None else runs
 
 
 def lengths_of(net: nn.Module, inputs: Tensor, images: int) -> set[int]:

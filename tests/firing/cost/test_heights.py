@@ -106,6 +106,39 @@ def test_each_spike_costs_the_same(behind: str, how: str, height: float, both: b
         assert compared["baseline"] == pytest.approx(due)
 
 
+class Mixed(nn.Module):
+    """Neurons of heights of their own."""
+
+    def __init__(self, heights: list[float]) -> None:
+        super().__init__()
+        self.height = torch.tensor(heights * (16 // len(heights)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.height * (x >= 1).float()
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+@pytest.mark.parametrize("how", ["one by one", "stacked", "a buffer"])
+@pytest.mark.parametrize("heights", [[1.0, -1.0], [2.0, -2.0], [1.0, 3.0], [1.0, -2.0], [0.5, 1.0]])
+def test_each_spike_of_a_layer_of_several_heights_costs_the_same(behind: str, how: str, heights: list[float]) -> None:
+    register(Mixed, Scaled())
+    try:
+        net = Net(1.0, False, behind, how).eval()
+        net.fire = Mixed(heights)
+        images = torch.rand(IMAGES, 12, generator=torch.Generator().manual_seed(3)) * 3
+        found = measure_cost(net, (images, LABELS))
+        compared = isofire.compare(net, net, (images, LABELS)).to_dict()["synops"]["overall"]
+    finally:
+        unregister(Mixed)
+    # of one size as much as that, of several one event each
+    size = 2 if behind == "nothing" and heights == [2.0, -2.0] else 1
+    (neurons,) = found.neurons
+    last = next(site for site in found.synapses if site.name == "last")
+    assert neurons.spikes.mean > 0
+    assert (last.synops.mean, last.macs_every_step) == (pytest.approx(3 * size * neurons.spikes.mean), 0)
+    assert compared["baseline"] == pytest.approx(last.synops.mean)
+
+
 class Recurrent(nn.Module):
     """Takes all steps, and feeds its spikes back to itself through weights before it gives them."""
 

@@ -94,7 +94,7 @@ def _driving(tensors: Sequence[Tensor], name: str, makers: Makers[_Made]) -> Ten
     gave before, be it changed since, only where nothing else is there, and so one at rest."""
     likely: dict[int, list[Tensor]] = {0: [], 1: [], 2: []}
     for x in tensors:
-        if x.ndim and x.numel():
+        if x.ndim and x.numel() and x.layout is torch.strided:
             made_of = makers.of(x)
             is_own = made_of <= {(_SPIKES, name), (_STATE, name)}
             likely[is_own + (is_own and (_STATE, name) in made_of)].append(x)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
+from itertools import product, takewhile
 
 from torch import Tensor, nn
 
@@ -140,8 +140,8 @@ def _asked(
     loops: dict[str, bool | None] = {}
     strangers, unasked = bool(meter.strangers), set[str]()
     for name, its in images.items():
-        calls = {len(image) for image in its if all(map(is_lone, image)) and any(call.real for call in image)
-                 and len({call.neuron_calls for call in image}) == 1}  # fmt: skip
+        calls = {len(shown) for shown in map(_shown, its) if any(call.real for call in shown)
+                 and len({call.neuron_calls for call in shown}) == 1}  # fmt: skip
         again = comes_again(same.get(name, {}))
         if meter.steps > 1 and any(count > 1 and (again or count % meter.steps == 0) for count in calls):
             if kind is None:
@@ -155,6 +155,12 @@ def _asked(
     if kind is None:
         return Asked(loops, {}, frozenset(unasked.union(sites)))
     return Asked(loops, work_on_all_steps(model, kind.few, sites, strangers=strangers))
+
+
+def _shown(image: Image) -> Image:
+    """Its calls, to the last one that sees all of the image at once, where none sees some of it otherwise."""
+    first = list(takewhile(is_lone, image))
+    return first if all(call.static is None for call in image[len(first) :]) else []
 
 
 def _multiplies(image: Image) -> bool:

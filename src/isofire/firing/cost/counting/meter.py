@@ -18,7 +18,7 @@ from isofire.firing.cost.counting.row_sums import RowSums
 from isofire.firing.cost.counting.tally import REAL, Lying, SiteCall, SiteTally, SpikeTally
 from isofire.firing.cost.events.axes import differs
 from isofire.firing.cost.events.events import Events, Source, is_whole
-from isofire.firing.cost.events.forms import Form, key_of
+from isofire.firing.cost.events.forms import Form, by_height, factor_of
 from isofire.firing.cost.following.contacts import Contact, without_sums_of_more
 from isofire.firing.cost.following.made_weights import MadeWeights
 from isofire.firing.cost.following.numbers import numbers_in
@@ -184,15 +184,13 @@ class CostMeter(OfOnePass):
         # one of -1 is a spike
         tally.calls.append(spikes.abs().flatten(2).sum(2, dtype=torch.float64).cpu())
         values, heights = fired.values.detach().double(), fired.heights
-        # a layer's heights are its factor, along the axes on which they differ
-        forms, axes = {name: Form(key_of(heights))}, differs(heights)
-        # whatever they are in this call
-        whole = bool((heights == heights.round()).all())
+        whole = by_height(heights)
+        forms, axes = {name: Form(factor_of(heights))}, differs(heights)
         if whole and not bool((values < 0).any()):
             return Events(values, True, forms=forms, axes=axes)
-        # spikes of a height that is no whole number are one event each; one of -1 is one as well
+        # one of -1 is one as well
         count = values if whole else (values / heights).round()
-        return Events(count.abs(), forms=forms, axes=axes, graded=whole and bool((heights.abs() != 1).any()))
+        return Events(count.abs(), forms=forms, axes=axes, graded=whole)
 
     def _contact(self, contact: Contact) -> None:
         if contact.arrival.x is not None and not contact.arrival.x.numel():

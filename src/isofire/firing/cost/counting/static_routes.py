@@ -64,9 +64,8 @@ class Routes(Makers[str]):
                 for site in self.of(x):
                     self.neurons[site].add(name)
             # a state that differs would hide a blank image
-            if name not in self.varied and all(
-                bool((x != x.flatten()[:1]).any()) for x in tensors_in((given, options)) if x.numel() > 1
-            ):
+            many = [x for x in tensors_in((given, options)) if x.numel() > 1 and x.layout is torch.strided]
+            if many and name not in self.varied and all(bool((x != x.flatten()[:1]).any()) for x in many):
                 self.varied.add(name)
 
         return hook

@@ -89,7 +89,10 @@ def is_again(calls: Image, steps: int, *, stepped: bool, loops: bool | None) -> 
         return True
     if len({call.neuron_calls for call in lone}) > 1:
         return stepped
-    return len(calls) == steps > 1 if loops is None else loops
+    if loops is None:
+        # a call on all steps is none of one
+        return len(calls) == steps > 1 and all(call.sums.shape[1] == 1 for call in calls)
+    return loops
 
 
 def _counted(by_slot: list[list[SiteCall]]) -> list[bool]:

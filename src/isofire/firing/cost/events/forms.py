@@ -32,6 +32,13 @@ class Form(NamedTuple):
     terms: float = 1.0
 
 
+class Sized(NamedTuple):
+    """Factor of spikes of both signs and of one size, neuron by neuron."""
+
+    size: float
+    signs: Hashable
+
+
 Forms = Mapping[str, Form]
 """Layer of neurons, or other maker of events -> form."""
 
@@ -44,6 +51,18 @@ def key_of(factor: Tensor) -> Hashable:
         return _short(first)
     values = factor.double()
     return tuple(factor.shape), float(values.sum()), float(values.square().sum())
+
+
+def by_height(heights: Tensor) -> bool:
+    """Whether spikes count by their heights: of a layer of one whole size; else each is one event."""
+    size = heights.abs()
+    return bool((size == size.round()).all()) and bool((size == size.flatten()[0]).all())
+
+
+def factor_of(heights: Tensor) -> Hashable:
+    """A layer's heights as its factor."""
+    differ, size = bool((heights != heights.flatten()[0]).any()), abs(float(heights.flatten()[0]))
+    return Sized(size, key_of(heights)) if differ and by_height(heights) else key_of(heights)
 
 
 def scaled(forms: Forms, factor: Hashable, terms: float = 1.0) -> Forms:
@@ -96,7 +115,19 @@ def height_of(forms: Forms) -> float | None:
     """What each spike is in whole numbers; None if layers' spikes differ."""
     heights = {form.factor for form in forms.values()}
     only = heights.pop() if len(heights) == 1 else None if heights else 1.0
-    return abs(only) if isinstance(only, float) and only else None
+    return _size_of(only)
+
+
+def _size_of(factor: Hashable) -> float | None:
+    if isinstance(factor, float):
+        return abs(factor) or None
+    if isinstance(factor, Sized):
+        return factor.size
+    if isinstance(factor, tuple) and len(factor) == 2 and isinstance(factor[0], tuple):
+        # by a number, or in another order
+        size = _size_of(factor[0])
+        return None if size is None else size * abs(factor[1]) if isinstance(factor[1], float) else size
+    return None
 
 
 def sign_scale(factor: Hashable) -> float | None:

@@ -116,7 +116,8 @@ def _is_turned(call: Call, found: Events) -> bool:
     """Whether frames of -1, 0 and 1 are such again, with other signs."""
     if found.count is None or not isinstance(call.output, Tensor):
         return False
-    return torch.equal(call.output.detach().abs().double(), found.count.detach())
+    count = found.count.detach()
+    return torch.equal(call.output.detach().abs().double(), count) and bool((count <= 1).all())
 
 
 def _training(call: Call) -> bool:

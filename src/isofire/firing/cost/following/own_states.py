@@ -28,8 +28,6 @@ _MEETING = SUMS_OF_TWO | {"maximum", "minimum", "where"} | _BESIDE
 """Where what was kept and what is new come together."""
 _AS_THEY_ARE = (SUMS_OF_TWO - {"lerp"}) | MOVES | SUMS | FACTORLESS | set(PLACED)
 _PICKED = frozenset(("max", "min", "amax", "amin", "mean"))
-_IN_ORDER = frozenset(("_softmax", "_log_softmax", "_safe_softmax", "softmax", "log_softmax"))
-"""The largest stays the largest."""
 _AWAY = str(Path(torch.__file__).parent), str(Path(__file__).parents[1])
 
 
@@ -127,7 +125,7 @@ def _as_it_is(call: Call, place: int) -> bool:
 
 
 def _changed(call: Call, ways: Ways) -> Ways:
-    by_elements = torch.Tag.pointwise in getattr(call.func, "tags", ()) or call.name in _PICKED | _IN_ORDER
+    by_elements = torch.Tag.pointwise in getattr(call.func, "tags", ()) or call.name in _PICKED
     return {place: way._replace(changed=True) for place, way in (ways if by_elements else _weights(ways)).items()}
 
 

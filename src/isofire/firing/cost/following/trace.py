@@ -88,7 +88,8 @@ class Trace(OfOnePass, TorchDispatchMode):
         self.unknown_spikes = UnknownSpikes()
         self.neuron_calls = 0
         self.change: Callable[[str, Tensor], None] | None = None
-        """Called with each place outside of neurons and what it gives, which it may write into."""
+        """Called with each place outside of neurons that sees something of the image, and what it gives, which it may
+        write into."""
         self._memory = EventMemory()
         self._paused = False
         self._position = Position(model)
@@ -287,8 +288,16 @@ class Trace(OfOnePass, TorchDispatchMode):
         if self.change is not None and neuron is None and isinstance(output, Tensor):
             with torch.no_grad():
                 for item in found:
-                    self.change(self._site(item.weight), output)
+                    if item.x is None or self._sees_the_image(item.x, source):
+                        self.change(self._site(item.weight), output)
         return ["" if item.weight is None else self._site(item.weight) for item in found if not item.perhaps]
+
+    def _sees_the_image(self, x: Tensor, source: Callable[[Tensor], Source]) -> bool:
+        """Whether something that comes from the image alone is in it."""
+        if source(x) < Source.SPIKES:
+            return True
+        count = self._memory.events(x).count
+        return count is not None and bool(count.isinf().any())
 
     def _tell(self, found: list[Arrival], source: Callable[[Tensor], Source]) -> None:
         neuron = self._position.neuron

@@ -10,15 +10,18 @@ encoders; masks go on as truths, or as a factor of something else, and not by th
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from isofire.firing.cost.events.call import Call
-from isofire.firing.cost.events.events import Events, Source
+from isofire.firing.cost.events.events import Events, Source, storage_of
 from isofire.firing.cost.events.operations import MOVES, PLACED, ROUNDING, SUMS_OF_TWO
 from isofire.firing.cost.events.ways import Way, Ways, together
 from isofire.firing.cost.following.own_states import line_of_code
@@ -27,6 +30,8 @@ _COMPARING = frozenset(("gt", "ge", "lt", "le", "heaviside", "bernoulli"))
 _PICKING = frozenset(("argmax", "argmin", "argsort", "eq", "ne", "nonzero", "multinomial"))
 _SIDE_BY_SIDE = MOVES | SUMS_OF_TWO | frozenset(("maximum", "minimum"))
 """Spikes in one of the tensors are spikes in the result."""
+_GATING = frozenset(("mul", "logical_and", "bitwise_and"))
+_SOFTMAX = frozenset(("_softmax", "_log_softmax", "_safe_softmax", "softmax", "log_softmax"))
 _FEW = 255
 """The largest whole number that is one of few."""
 
@@ -55,16 +60,10 @@ class _Maker:
     """Spikes, or their absence, for each of its outputs: those of a place are as many as there are places."""
     least: float = float("inf")
     most: float = -float("inf")
-    weights: frozenset[str] = frozenset()
-    """That had a part in what it was made of at first."""
-    kept: frozenset[Any] = frozenset()
-    """Lines at which that was kept from step to step."""
+    looked_at: dict[int, StorageWeakRef] = field(default_factory=dict)
+    """Memories of what that was, of which weak references are held so that no other has their addresses."""
     of_counts: bool = True
     """Whether that was whole numbers in all calls, such as those of a refractory time."""
-
-    def looks_at_what(self, other: _Maker) -> bool:
-        """Whether both look at one state of the same weights' numbers."""
-        return self.weights == other.weights and bool(self.kept & other.kept)
 
 
 @dataclass
@@ -75,6 +74,12 @@ class UnknownSpikes:
     """By their name, as in `Events.forms` where those hold it."""
     outputs: dict[tuple[str, str], int] = field(default_factory=dict)
     """Module and operation, with its line where values decide -> elements that it gave, in all calls."""
+    _roots: dict[int, dict[int, StorageWeakRef]] = field(default_factory=dict)
+    """Memory of what was made of one tensor, number by number -> memories of that."""
+    _softened: dict[int, tuple[StorageWeakRef, set[str]]] = field(default_factory=dict)
+    """Memory of a softmax -> modules that keep what it is of from step to step."""
+    _gating: set[tuple[tuple[str, str], tuple[str, str]]] = field(default_factory=set)
+    """Places of two makers of which one lets the other's spikes pass."""
     _left: tuple[str, str] | None = None
     _real: set[str] = field(default_factory=set)
     """Operations that give real numbers too."""
@@ -92,6 +97,7 @@ class UnknownSpikes:
         output = call.output[0] if several and call.output else call.output
         if not isinstance(output, Tensor) or not driven:
             return {}, {}
+        self._follow(call, output, driven)
         first = found[0] if isinstance(found, list) else found
         certain = _is_certain(call, output)
         if certain:
@@ -112,6 +118,21 @@ class UnknownSpikes:
                 maker = self.makers[name]
                 maker.sure |= first.count is not None and maker.of_state and maker.operation in _COMPARING
         return _held(names), _held(names)
+
+    def _follow(self, call: Call, output: Tensor, driven: Sequence[tuple[Tensor, Ways]]) -> None:
+        own = storage_of(output)._cdata
+        x, ways = driven[0]
+        soft = call.name in _SOFTMAX
+        pointwise = soft or torch.Tag.pointwise in getattr(call.func, "tags", ())
+        if len(driven) == 1 and pointwise and x.numel() == output.numel():
+            if storage_of(x)._cdata != own:
+                self._roots[own] = {**_memory(output), **(self._roots.get(storage_of(x)._cdata) or _memory(x))}
+        else:
+            self._roots.pop(own, None)
+        if soft:
+            self._softened[own] = StorageWeakRef(storage_of(output)), _states(ways)
+        elif own in self._softened:
+            del self._softened[own]
 
     def leave(self, module: str, how: str, source: Source, ways: Ways) -> None:
         """Values leave torch, by numpy or as a list."""
@@ -144,18 +165,17 @@ class UnknownSpikes:
         neurons: dict[str, list[list[_Maker]]] = {}
         for maker in (maker for name, maker in self.makers.items() if self._is_spiking(name)):
             groups = neurons.setdefault(maker.module, [])
-            own = next((group for group in groups if any(map(maker.looks_at_what, group))), None)
-            if own is None:
-                groups.append([maker])
-            else:
-                own.append(maker)
+            own = [group for group in groups if any(map(partial(self._are_same, maker), group))]
+            groups[:] = [group for group in groups if group not in own] + [[maker, *itertools.chain(*own)]]
         return {module: self._most(groups) for module, groups in neurons.items()}
 
+    def _are_same(self, one: _Maker, other: _Maker) -> bool:
+        """Whether both look at the same neurons: at one tensor, or one at the time since the other fired."""
+        return bool(one.looked_at.keys() & other.looked_at.keys()) or (one.place, other.place) in self._gating
+
     def _most(self, groups: list[list[_Maker]]) -> tuple[str, int]:
-        real = [group for group in groups if not all(maker.of_counts for maker in group)]
-        sizes = [(round(self.outputs[maker.place] * maker.size), maker.operation)
-                 for maker in (max(group, key=self._outputs) for group in real or groups)]  # fmt: skip
-        return max(sizes)[1], sum(size for size, _ in sizes)
+        most = [max(group, key=self._outputs) for group in groups]
+        return max(most, key=self._outputs).operation, sum(round(self._outputs(maker)) for maker in most)
 
     def _outputs(self, maker: _Maker) -> float:
         return self.outputs[maker.place] * maker.size
@@ -175,6 +195,10 @@ class UnknownSpikes:
         if names and call.name not in _SIDE_BY_SIDE:
             others = [x for (x, _), makers in zip(driven, given, strict=True) if not makers]
             names = names if all(map(_is_one_value, others)) else set()
+        if call.name in _GATING and len(names) > 1:
+            both = [self.makers[name] for name in names]
+            if any(maker.of_counts for maker in both):
+                self._gating |= {(one.place, other.place) for one in both for other in both}
         if found.count is not None:
             before = set[str]().union(*(call.events(x).forms for x, _ in driven))
             names |= found.forms.keys() & before & self.makers.keys() - {f"{call.place} {call.name}"}
@@ -182,10 +206,15 @@ class UnknownSpikes:
 
     def _made(self, call: Call, output: Tensor, driven: Sequence[tuple[Tensor, Ways]], certain: bool) -> set[str]:
         """The maker, where the result is whole and what it is made of is not."""
-        ways = together(its for _, its in driven)
+        ways, several = together(its for _, its in driven), isinstance(call.output, tuple | list)
         if not is_weighed(ways) and not any(call.source(x) == Source.SPIKES for x, _ in driven):
             return set()
-        around = [module for module in _states(ways) if not module or f"{call.place}.".startswith(f"{module}.")]
+        picks = call.name in _PICKING or several or not any(x.is_floating_point() for x, _ in driven)
+        states = set(_states(ways))
+        for x, _ in driven if picks else ():
+            # the largest of a softmax is the state's
+            states |= self._softened.get(storage_of(x)._cdata, (None, set()))[1]
+        around = [module for module in states if not module or f"{call.place}.".startswith(f"{module}.")]
         counted = [call.events(x).count is not None for x, _ in driven]
         if any(counted) and not (certain and all(counted) and around):
             return set()
@@ -198,13 +227,11 @@ class UnknownSpikes:
             if all(x.is_floating_point() and _is_few(x) for x, _ in driven):
                 # whole as it comes, by chance
                 return set()
-        several = isinstance(call.output, tuple | list)
         if not certain or several:
             self.outputs[place] = self.outputs.get(place, 0) + output.numel()
-        picks = call.name in _PICKING or several or not any(x.is_floating_point() for x, _ in driven)
-        first = frozenset(weight for weight in ways if isinstance(weight, str))
-        maker = self.makers.setdefault(name, _Maker(call.place, call.name, place, picks, weights=first))
-        maker.kept |= _lines(ways)
+        maker = self.makers.setdefault(name, _Maker(call.place, call.name, place, picks))
+        for x, _ in driven:
+            maker.looked_at |= self._roots.get(storage_of(x)._cdata) or _memory(x)
         maker.of_counts &= all(map(_is_few, (x for x, _ in driven)))
         if certain:
             maker.least, maker.most = 0, 1
@@ -258,13 +285,13 @@ def _gives_places(call: Call) -> bool:
 
 def _states(ways: Ways) -> set[str]:
     """Modules that keep it from step to step."""
-    return {place[0] for place in _lines(ways)}
-
-
-def _lines(ways: Ways) -> frozenset[Any]:
-    """Lines at which it was kept from step to step."""
     lines = without_makers(ways).items()
-    return frozenset(place for place, way in lines if not isinstance(place, str) and way.times > 1)
+    return {place[0] for place, way in lines if not isinstance(place, str) and way.times > 1}
+
+
+def _memory(x: Tensor) -> dict[int, StorageWeakRef]:
+    storage = storage_of(x)
+    return {storage._cdata: StorageWeakRef(storage)}
 
 
 def _may_make(call: Call, driven: Sequence[tuple[Tensor, Ways]], certain: bool) -> bool:
