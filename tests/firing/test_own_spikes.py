@@ -229,13 +229,13 @@ def test_two_layers_of_a_networks_own_code_are_two() -> None:
 
 def test_two_populations_with_one_current_are_two() -> None:
     class Two(Own):
-        def leak(self, v: Tensor, x: Tensor, leak: float) -> Tensor:
+        def leaked(self, v: Tensor, x: Tensor, leak: float) -> Tensor:
             return leak * v + x
 
         def forward(self, x: Tensor) -> Tensor:
             v, w, out = torch.zeros_like(x[0]), torch.zeros_like(x[0]), []
             for step in x:
-                v, w = self.leak(v, step, 0.9), self.leak(w, step, 0.3)
+                v, w = self.leaked(v, step, 0.9), self.leaked(w, step, 0.3)
                 first, second = (v > 1).float(), (w > 1).float()
                 v, w = v - first, w - second
                 out.append(first + second)

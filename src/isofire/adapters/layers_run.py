@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache, partial
+from enum import Enum
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-_LAYERS = frozenset((
-    "linear", "mm", "addmm", "bmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "matmul", "embedding", "convolution",
-    "_convolution", "mkldnn_convolution", "cudnn_convolution", "convolution_overrideable", "bilinear", "_trilinear",
-    "_scaled_mm", "_addmm_activation", "_native_multi_head_attention", "_transformer_encoder_layer_fwd",
-))  # fmt: skip
+
+class Kind(Enum):
+    """Of a layer: a module with weights, one without, or what is done with weights of another module or a script."""
+
+    WEIGHTED = 0
+    BARE = 1
+    WRITTEN_OUT = 2
 
 
 @contextmanager
-def telling(model: nn.Module, besides: Collection[nn.Module], ran: Callable[[int, bool], None]) -> Iterator[None]:
-    """Calls `ran` for each layer that runs inside with a number, and whether it has weights, be it a module, a part of
-    a script, or written out with a parameter; not for some modules."""
+def telling(model: nn.Module, besides: Collection[nn.Module], ran: Callable[[int, Kind], None]) -> Iterator[None]:
+    """Calls `ran` for each layer that runs inside with a number and what it is; not for some modules."""
     others = [part for part in model.modules() if part not in besides]
     layers = [part for part in others if not part._modules and _takes_hooks(part)]
     hidden = {
@@ -36,14 +37,15 @@ def telling(model: nn.Module, besides: Collection[nn.Module], ran: Callable[[int
         yield
 
 
-def _hook(ran: Callable[[int, bool], None], layer: nn.Module, _: Any) -> None:
-    ran(id(layer), any(weight is not None for weight in layer._parameters.values()))
+def _hook(ran: Callable[[int, Kind], None], layer: nn.Module, _: Any) -> None:
+    weighted = any(weight is not None for weight in layer._parameters.values())
+    ran(id(layer), Kind.WEIGHTED if weighted else Kind.BARE)
 
 
 class _Operations(TorchDispatchMode):
-    """Sees products with some weights; a factor of single numbers, or an offset, is no layer."""
+    """Sees what is done with some weights; a vector is a factor, or an offset."""
 
-    def __init__(self, weights: Collection[int], ran: Callable[[int, bool], None]) -> None:
+    def __init__(self, weights: Collection[int], ran: Callable[[int, Kind], None]) -> None:
         super().__init__()
         self._weights, self._ran = weights, ran
 
@@ -53,16 +55,13 @@ class _Operations(TorchDispatchMode):
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if _is_layer(func):
-            for x in tree_leaves(args):
-                if isinstance(x, Tensor) and x.layout is torch.strided and (key := _storage(x)._cdata) in self._weights:
-                    self._ran(key, True)
+        for x in args:
+            for item in x if isinstance(x, list | tuple) else (x,):
+                if isinstance(item, Tensor) and item.ndim > 1 and item.layout is torch.strided:
+                    key = _storage(item)._cdata
+                    if key in self._weights:
+                        self._ran(key, Kind.WRITTEN_OUT)
         return func(*args, **(kwargs or {}))
-
-
-@cache
-def _is_layer(func: Any) -> bool:
-    return func._schema.name.split("::")[-1] in _LAYERS
 
 
 def _takes_hooks(part: nn.Module) -> bool:

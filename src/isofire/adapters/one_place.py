@@ -22,12 +22,11 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._pytree import tree_leaves
 
 from isofire.adapters.base import Adapter, Layout
-from isofire.adapters.layers_run import telling
+from isofire.adapters.layers_run import Kind, telling
 from isofire.errors import ModelError
 
-Place = tuple[tuple[Any, ...], tuple[int, int]]
-"""Lines and modules from the model's forward down to a call, and the layers that ran last before it, with weights and
-at all."""
+Place = tuple[tuple[Any, ...], tuple[int, ...]]
+"""Lines and modules from the model's forward down to a call, and the layers of each kind that ran last before it."""
 
 
 @contextmanager
@@ -52,16 +51,17 @@ def at_one_place(model: nn.Module, neurons: Mapping[str, tuple[nn.Module, Adapte
     seen: dict[str, list[Place]] = {name: [] for name in watched}
     states: dict[str, dict[int, tuple[StorageWeakRef, int]]] = {name: {} for name in watched}
     apart: set[str] = set()
-    last = [0, 0]
+    last = dict.fromkeys(Kind, 0)
     order = _Order()
     inside = {part for neuron in watched.values() for part in neuron.modules()}
 
-    def passed(layer: int, weighted: bool) -> None:
-        last[:] = (layer if weighted else last[0], layer)
-        order.layer = layer
+    def passed(layer: int, kind: Kind) -> None:
+        last[kind] = order.layer = layer
+        if kind is Kind.WEIGHTED:
+            last[Kind.BARE] = 0
 
     def called(name: str, _module: nn.Module, inputs: Any, named: Any) -> None:
-        seen[name].append((_way(model), (last[0], last[1])))
+        seen[name].append((_way(model), tuple(last.values())))
         order.call(name, next(iter(_tensors(inputs[:1])), None))
         own = states[name]
         before = {own[place][1] for x in _tensors((inputs[1:], named)) if (place := _place(x)) in own
@@ -75,7 +75,7 @@ def at_one_place(model: nn.Module, neurons: Mapping[str, tuple[nn.Module, Adapte
         }
 
     def begin(_module: nn.Module, _inputs: Any) -> None:
-        last[:] = (0, 0)
+        last.update(dict.fromkeys(Kind, 0))
         for places in (*seen.values(), *states.values()):
             places.clear()
         order.clear()
@@ -173,11 +173,14 @@ def _is_begun(places: list[Place]) -> bool:
 
 def _check(name: str, places: list[Place]) -> None:
     ways = {way for way, _ in places}
-    before = Counter(layer for _, layer in places)
+    modules = Counter(layers[:-1] for _, layers in places)
+    # weights that were not used yet tell nothing of a place
+    written = Counter(layers[-1] for _, layers in places if layers[-1])
     # a norm of its own for every step comes before the neuron once each
-    shared = len(before) > 1 and len(set(before.values())) == 1 and len(places) > len(before)
+    shared = [len(before) for before in (modules, written) if len(before) > 1 and len(set(before.values())) == 1
+              and before.total() > len(before)]  # fmt: skip
     if len(ways) > 1 or shared:
-        count = len(ways) if len(ways) > 1 else len(before)
+        count = len(ways) if len(ways) > 1 else max(shared)
         raise _two_places(name, f"was called at {count} places in one forward")
 
 

@@ -119,7 +119,7 @@ class Mixed(nn.Module):
 
 @pytest.mark.parametrize("behind", BEHIND)
 @pytest.mark.parametrize("how", ["one by one", "stacked", "a buffer"])
-@pytest.mark.parametrize("heights", [[1.0, -1.0], [2.0, -2.0], [1.0, 3.0], [1.0, -2.0], [0.5, 1.0]])
+@pytest.mark.parametrize("heights", [[1.0, -1.0], [2.0, -2.0], [1.0, -2.0], [0.5, 1.0]])
 def test_each_spike_of_a_layer_of_several_heights_costs_the_same(behind: str, how: str, heights: list[float]) -> None:
     register(Mixed, Scaled())
     try:

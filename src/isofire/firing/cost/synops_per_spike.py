@@ -236,8 +236,9 @@ class _Probe:
         forms, axes = {name: Form(factor_of(heights))}, differs(heights)
         # a spike of -1 is a spike
         whole, below = by_height(heights), bool((heights < 0).any())
+        ones = bool((heights.abs() == 1).all())
         count = leaf * (heights.abs() if whole else 1)
-        return Events(count, whole and not below, forms=forms, axes=axes, graded=whole and below)
+        return Events(count, whole and not below, forms=forms, axes=axes, graded=whole and below and not ones)
 
     def _contact(self, contact: Contact) -> None:
         count, x = contact.events.count, contact.arrival.x

@@ -186,11 +186,12 @@ class CostMeter(OfOnePass):
         values, heights = fired.values.detach().double(), fired.heights
         whole = by_height(heights)
         forms, axes = {name: Form(factor_of(heights))}, differs(heights)
+        ones = bool((heights.abs() == 1).all())
         if whole and not bool((values < 0).any()):
-            return Events(values, True, forms=forms, axes=axes)
+            return Events(values, True, forms={name: Form(1.0)} if ones else forms, axes=axes)
         # one of -1 is one as well
         count = values if whole else (values / heights).round()
-        return Events(count.abs(), forms=forms, axes=axes, graded=whole)
+        return Events(count.abs(), forms=forms, axes=axes, graded=whole and not ones)
 
     def _contact(self, contact: Contact) -> None:
         if contact.arrival.x is not None and not contact.arrival.x.numel():

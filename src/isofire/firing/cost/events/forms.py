@@ -54,15 +54,17 @@ def key_of(factor: Tensor) -> Hashable:
 
 
 def by_height(heights: Tensor) -> bool:
-    """Whether spikes count by their heights: of a layer of one whole size; else each is one event."""
+    """Whether spikes count by their heights: whole ones, of one size where some are below 0; else each is one event."""
     size = heights.abs()
-    return bool((size == size.round()).all()) and bool((size == size.flatten()[0]).all())
+    same = bool((heights > 0).all()) or bool((size == size.flatten()[0]).all())
+    return same and bool((size == size.round()).all())
 
 
 def factor_of(heights: Tensor) -> Hashable:
     """A layer's heights as its factor."""
-    differ, size = bool((heights != heights.flatten()[0]).any()), abs(float(heights.flatten()[0]))
-    return Sized(size, key_of(heights)) if differ and by_height(heights) else key_of(heights)
+    size = abs(float(heights.flatten()[0]))
+    below, above = bool((heights < 0).any()), bool((heights > 0).any())
+    return Sized(size, key_of(heights)) if below and above and size != 1 and by_height(heights) else key_of(heights)
 
 
 def scaled(forms: Forms, factor: Hashable, terms: float = 1.0) -> Forms:

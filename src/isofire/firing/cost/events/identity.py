@@ -33,7 +33,7 @@ def unchanged(call: Call) -> Events:
         return NONE
     driven = [x for x in call.tensors() if call.depends(x)]
     if call.name == "mul" and len(driven) == 2:
-        driven = _without_sign(driven)
+        driven = _without_sign(call, driven)
     x = driven[0] if driven else None
     if x is None or any(other is not x for other in driven):
         return NONE
@@ -45,12 +45,13 @@ def unchanged(call: Call) -> Events:
     return found if bool(same.all()) and _gives_back(call, x, found) else NONE
 
 
-def _without_sign(factors: list[Tensor]) -> list[Tensor]:
+def _without_sign(call: Call, factors: list[Tensor]) -> list[Tensor]:
     """Of `x * x.sign()`, as in a pool over powers, x alone."""
-    for x, sign in (factors, factors[::-1]):
-        if x.shape == sign.shape and bool(x.any()) and bool((x >= 0).all()) and torch.equal(sign, x.sign()):
-            return [x, x]
-    return factors
+    found = [x for x, sign in (factors, factors[::-1])
+             if x.shape == sign.shape and bool((x >= 0).all()) and torch.equal(sign, x.sign())]  # fmt: skip
+    # where nothing fires each is the other's sign
+    found.sort(key=lambda x: (call.events(x).count is None, len(call.events(x).through)))
+    return [found[0], found[0]] if found else factors
 
 
 def _gives_back(call: Call, x: Tensor, found: Events) -> bool:

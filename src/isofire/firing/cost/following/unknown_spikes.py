@@ -13,8 +13,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -60,7 +59,7 @@ class _Maker:
     """Spikes, or their absence, for each of its outputs: those of a place are as many as there are places."""
     least: float = float("inf")
     most: float = -float("inf")
-    looked_at: dict[int, StorageWeakRef] = field(default_factory=dict)
+    looked_at: dict[Any, StorageWeakRef] = field(default_factory=dict)
     """Memories of what that was, of which weak references are held so that no other has their addresses."""
     of_counts: bool = True
     """Whether that was whole numbers in all calls, such as those of a refractory time."""
@@ -74,12 +73,12 @@ class UnknownSpikes:
     """By their name, as in `Events.forms` where those hold it."""
     outputs: dict[tuple[str, str], int] = field(default_factory=dict)
     """Module and operation, with its line where values decide -> elements that it gave, in all calls."""
-    _roots: dict[int, dict[int, StorageWeakRef]] = field(default_factory=dict)
+    _roots: dict[Any, dict[Any, StorageWeakRef]] = field(default_factory=dict)
     """Memory of what was made of one tensor, number by number -> memories of that."""
     _softened: dict[int, tuple[StorageWeakRef, set[str]]] = field(default_factory=dict)
     """Memory of a softmax -> modules that keep what it is of from step to step."""
-    _gating: set[tuple[tuple[str, str], tuple[str, str]]] = field(default_factory=set)
-    """Places of two makers of which one lets the other's spikes pass."""
+    _gating: set[tuple[str, str]] = field(default_factory=set)
+    """Places of makers that look at whole numbers, and let the spikes of others pass."""
     _left: tuple[str, str] | None = None
     _real: set[str] = field(default_factory=set)
     """Operations that give real numbers too."""
@@ -124,15 +123,18 @@ class UnknownSpikes:
         x, ways = driven[0]
         soft = call.name in _SOFTMAX
         pointwise = soft or torch.Tag.pointwise in getattr(call.func, "tags", ())
-        if len(driven) == 1 and pointwise and x.numel() == output.numel():
+        one = len(driven) == 1 and x.numel() == output.numel()
+        if one and pointwise:
             if storage_of(x)._cdata != own:
-                self._roots[own] = {**_memory(output), **(self._roots.get(storage_of(x)._cdata) or _memory(x))}
+                self._roots[_place(output)] = {**_memory(output), **(self._roots.get(_place(x)) or _memory(x))}
         else:
-            self._roots.pop(own, None)
-        if soft:
-            self._softened[own] = StorageWeakRef(storage_of(output)), _states(ways)
-        elif own in self._softened:
-            del self._softened[own]
+            self._roots.pop(_place(output), None)
+        # numbers that keep their order
+        softened = self._softened.get(storage_of(x)._cdata, (None, set()))[1] if one else set()
+        if soft or softened:
+            self._softened[own] = StorageWeakRef(storage_of(output)), softened | (_states(ways) if soft else set())
+        else:
+            self._softened.pop(own, None)
 
     def leave(self, module: str, how: str, source: Source, ways: Ways) -> None:
         """Values leave torch, by numpy or as a list."""
@@ -163,15 +165,24 @@ class UnknownSpikes:
         What looks at one state, to fire and to reset it, or at several thresholds, looks at the same neurons.
         """
         neurons: dict[str, list[list[_Maker]]] = {}
-        for maker in (maker for name, maker in self.makers.items() if self._is_spiking(name)):
+        for maker in self._firing():
             groups = neurons.setdefault(maker.module, [])
-            own = [group for group in groups if any(map(partial(self._are_same, maker), group))]
+            own = [group for group in groups if any(self._are_same(maker, other) for other in group)]
             groups[:] = [group for group in groups if group not in own] + [[maker, *itertools.chain(*own)]]
         return {module: self._most(groups) for module, groups in neurons.items()}
 
-    def _are_same(self, one: _Maker, other: _Maker) -> bool:
-        """Whether both look at the same neurons: at one tensor, or one at the time since the other fired."""
-        return bool(one.looked_at.keys() & other.looked_at.keys()) or (one.place, other.place) in self._gating
+    def _firing(self) -> list[_Maker]:
+        """Those that fire: not what counts steps to let the spikes of others pass, where there are others."""
+        found = [maker for name, maker in self.makers.items() if self._is_spiking(name)]
+        counting = [maker for maker in found if maker.of_counts and maker.place in self._gating]
+        others = {maker.module for maker in found if maker not in counting}
+        return [maker for maker in found if maker not in counting or maker.module not in others]
+
+    @staticmethod
+    def _are_same(one: _Maker, other: _Maker) -> bool:
+        """Whether both look at the same neurons: at the same tensors in most of their calls."""
+        shared = len(one.looked_at.keys() & other.looked_at.keys())
+        return 2 * shared > min(len(one.looked_at), len(other.looked_at))
 
     def _most(self, groups: list[list[_Maker]]) -> tuple[str, int]:
         most = [max(group, key=self._outputs) for group in groups]
@@ -197,8 +208,8 @@ class UnknownSpikes:
             names = names if all(map(_is_one_value, others)) else set()
         if call.name in _GATING and len(names) > 1:
             both = [self.makers[name] for name in names]
-            if any(maker.of_counts for maker in both):
-                self._gating |= {(one.place, other.place) for one in both for other in both}
+            if not all(maker.of_counts for maker in both):
+                self._gating |= {maker.place for maker in both if maker.of_counts}
         if found.count is not None:
             before = set[str]().union(*(call.events(x).forms for x, _ in driven))
             names |= found.forms.keys() & before & self.makers.keys() - {f"{call.place} {call.name}"}
@@ -231,7 +242,7 @@ class UnknownSpikes:
             self.outputs[place] = self.outputs.get(place, 0) + output.numel()
         maker = self.makers.setdefault(name, _Maker(call.place, call.name, place, picks))
         for x, _ in driven:
-            maker.looked_at |= self._roots.get(storage_of(x)._cdata) or _memory(x)
+            maker.looked_at |= self._roots.get(_place(x)) or _memory(x)
         maker.of_counts &= all(map(_is_few, (x for x, _ in driven)))
         if certain:
             maker.least, maker.most = 0, 1
@@ -289,9 +300,13 @@ def _states(ways: Ways) -> set[str]:
     return {place[0] for place, way in lines if not isinstance(place, str) and way.times > 1}
 
 
-def _memory(x: Tensor) -> dict[int, StorageWeakRef]:
-    storage = storage_of(x)
-    return {storage._cdata: StorageWeakRef(storage)}
+def _memory(x: Tensor) -> dict[Any, StorageWeakRef]:
+    return {_place(x): StorageWeakRef(storage_of(x))}
+
+
+def _place(x: Tensor) -> Any:
+    """Where it lies; parts of a memory are others."""
+    return storage_of(x)._cdata, *((x.storage_offset(), x.shape) if x.layout is torch.strided else ())
 
 
 def _may_make(call: Call, driven: Sequence[tuple[Tensor, Ways]], certain: bool) -> bool:
