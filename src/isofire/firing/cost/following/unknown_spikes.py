@@ -74,7 +74,7 @@ class UnknownSpikes:
     outputs: dict[tuple[str, str], int] = field(default_factory=dict)
     """Module and operation, with its line where values decide -> elements that it gave, in all calls."""
     _roots: dict[Any, dict[Any, StorageWeakRef]] = field(default_factory=dict)
-    """Memory of what was made of one tensor, number by number -> memories of that."""
+    """Place of what was made of one tensor, number by number -> the place of the first of them."""
     _softened: dict[int, tuple[StorageWeakRef, set[str]]] = field(default_factory=dict)
     """Memory of a softmax -> modules that keep what it is of from step to step."""
     _gating: set[tuple[str, str]] = field(default_factory=set)
@@ -126,7 +126,7 @@ class UnknownSpikes:
         one = len(driven) == 1 and x.numel() == output.numel()
         if one and pointwise:
             if storage_of(x)._cdata != own:
-                self._roots[_place(output)] = {**_memory(output), **(self._roots.get(_place(x)) or _memory(x))}
+                self._roots[_place(output)] = self._roots.get(_place(x)) or _memory(x)
         else:
             self._roots.pop(_place(output), None)
         # numbers that keep their order
@@ -242,7 +242,7 @@ class UnknownSpikes:
             self.outputs[place] = self.outputs.get(place, 0) + output.numel()
         maker = self.makers.setdefault(name, _Maker(call.place, call.name, place, picks))
         for x, _ in driven:
-            maker.looked_at |= self._roots.get(_place(x)) or _memory(x)
+            maker.looked_at |= _memory(x) | self._roots.get(_place(x), {})
         maker.of_counts &= all(map(_is_few, (x for x, _ in driven)))
         if certain:
             maker.least, maker.most = 0, 1
