@@ -73,7 +73,7 @@ class UnknownSpikes:
     """By their name, as in `Events.forms` where those hold it."""
     outputs: dict[tuple[str, str], int] = field(default_factory=dict)
     """Module and operation, with its line where values decide -> elements that it gave, in all calls."""
-    _roots: dict[Any, dict[Any, StorageWeakRef]] = field(default_factory=dict)
+    _roots: dict[Any, tuple[StorageWeakRef, dict[Any, StorageWeakRef]]] = field(default_factory=dict)
     """Place of what was made of one tensor, number by number -> the place of the first of them."""
     _softened: dict[int, tuple[StorageWeakRef, set[str]]] = field(default_factory=dict)
     """Memory of a softmax -> modules that keep what it is of from step to step."""
@@ -126,7 +126,7 @@ class UnknownSpikes:
         one = len(driven) == 1 and x.numel() == output.numel()
         if one and pointwise:
             if storage_of(x)._cdata != own:
-                self._roots[_place(output)] = self._roots.get(_place(x)) or _memory(x)
+                self._roots[_place(output)] = StorageWeakRef(storage_of(output)), self._root_of(x) or _memory(x)
         else:
             self._roots.pop(_place(output), None)
         # numbers that keep their order
@@ -135,6 +135,9 @@ class UnknownSpikes:
             self._softened[own] = StorageWeakRef(storage_of(output)), softened | (_states(ways) if soft else set())
         else:
             self._softened.pop(own, None)
+
+    def _root_of(self, x: Tensor) -> dict[Any, StorageWeakRef]:
+        return self._roots[_place(x)][1] if _place(x) in self._roots else {}
 
     def leave(self, module: str, how: str, source: Source, ways: Ways) -> None:
         """Values leave torch, by numpy or as a list."""
@@ -242,7 +245,7 @@ class UnknownSpikes:
             self.outputs[place] = self.outputs.get(place, 0) + output.numel()
         maker = self.makers.setdefault(name, _Maker(call.place, call.name, place, picks))
         for x, _ in driven:
-            maker.looked_at |= _memory(x) | self._roots.get(_place(x), {})
+            maker.looked_at |= _memory(x) | self._root_of(x)
         maker.of_counts &= all(map(_is_few, (x for x, _ in driven)))
         if certain:
             maker.least, maker.most = 0, 1
