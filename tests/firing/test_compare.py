@@ -20,6 +20,7 @@ from isofire.errors import CheckpointError, DataError, ModelError, SpecError
 from isofire.firing import Observation, compare, emd, observe
 from isofire.firing.cost import measure_cost
 from isofire.firing.cost.routes import Routes
+from isofire.firing.cost.unreached import Unreached
 from isofire.firing.evidence import drift_intervals
 from isofire.firing.limits import Limits
 from isofire.firing.measures import quantities
@@ -490,7 +491,7 @@ def test_a_baseline_whose_synapses_are_not_known_leaves_synops_out_by_name(tmp_p
     assert found.synops is None
     assert found.row()["synops_left_out"] == "what a spike costs in the baseline was not found; observe it anew"
     assert "SynOps: not known, what a spike costs in the baseline" in found.table()
-    why = dataclasses.replace(seen, reached="its spikes cannot be followed")
+    why = dataclasses.replace(seen, reached=Unreached("its spikes cannot be followed"))
     why.save(tmp_path)
     again = compare(Observation.load(tmp_path), model, data)
     assert again.row()["synops_left_out"] == "of the baseline, its spikes cannot be followed"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from isofire.firing import compare
+from isofire.firing import Observation, compare, observe
 from isofire.firing.cost import measure_cost
 from isofire.firing.limits import Limits
 from isofire.firing.verdict import check
@@ -44,6 +45,13 @@ def largest(v: Tensor, how: str) -> Tensor:
         case "straight through":
             soft = v.softmax(-1)
             return torch.zeros_like(v).scatter(-1, soft.topk(1).indices, 1.0) + (soft - soft.detach())
+        case "gumbel":
+            return nn.functional.gumbel_softmax(v, hard=True)
+        case "layer norm":
+            return nn.functional.one_hot(nn.functional.layer_norm(v, v.shape[-1:]).argmax(-1), v.shape[-1]).float()
+        case "largest of a norm":
+            normed = nn.functional.group_norm(v, 1)
+            return (normed == normed.amax(-1, keepdim=True)).float()
         case "rank":
             return (v.argsort(-1).argsort(-1) >= v.shape[-1] - 2).float()
     return torch.zeros_like(v).scatter(-1, v.topk(1).indices, 1.0)
@@ -77,7 +85,8 @@ LEVELS: dict[str, Spell] = {
     "int": lambda v: v.clamp(0, 4).int().float(),
 }
 PICKS: dict[str, Spell] = {how: lambda v, how=how: largest(v, how) for how in (
-    "codes", "equal", "topk", "softmax", "log_softmax", "largest share", "straight through", "rank",
+    "codes", "equal", "topk", "softmax", "log_softmax", "largest share", "straight through", "rank", "gumbel",
+    "layer norm", "largest of a norm",
 )}  # fmt: skip
 ALL = {"spikes": SPIKES, "levels": LEVELS, "picks": PICKS}
 
@@ -282,6 +291,49 @@ def test_an_early_exit_is_no_spike(sure: Spell) -> None:
             return torch.stack(out)
 
     assert compare(net := Exits(nn.Identity()).eval(), net, data()).unknown_neurons == ()
+
+
+class Written(Own):
+    """The size of its batches is written in."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x + torch.zeros(10, 1))
+
+
+def test_a_network_with_its_batch_size_written_in_is_asked_with_a_whole_batch() -> None:
+    net = Net(Written(SPIKES["bool"])).eval()
+    found = compare(net, net, data(), batch_size=10)
+    (item,) = found.unknown_neurons
+    assert (item.name, item.share) == ("own", pytest.approx(8 / 14))
+    assert found.synops is not None
+
+
+class Chooses(Own):
+    """Images that are dark take another way, of more products."""
+
+    def __init__(self, spike: Spell) -> None:
+        super().__init__(spike)
+        self.more = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = super().forward(x)
+        return found + 0 * self.more(x) if len(x[0]) == 10 else found
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_where_it_is_not_known_what_a_spike_costs_unknown_neurons_are_still_named(breaks: bool, tmp_path: Path) -> None:
+    net = Net(Chooses(SPIKES["bool"])).eval()
+    if breaks:
+        # spikes that cannot be replaced, in a network that can be counted
+        net.known.register_forward_hook(lambda _net, _given, output: output[..., :1].expand_as(output))
+    seen = observe(net, data(), batch_size=10)
+    seen.save(tmp_path)
+    for before in (net, Observation.load(tmp_path)):
+        found = compare(before, net, data(), batch_size=10)
+        assert found.synops is None
+        (item,) = found.unknown_neurons
+        assert (item.name, item.share) == ("own", pytest.approx(8 / 14))
+        assert "own" in str(check(net, net, data(), Limits(emd=0.1), batch_size=10))
 
 
 def test_through_sparse_tensors_they_are_told() -> None:

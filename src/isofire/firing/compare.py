@@ -14,6 +14,7 @@ from isofire.errors import DataError, ModelError
 from isofire.firing.comparison import Comparison
 from isofire.firing.cost.routes import Routes, same_way
 from isofire.firing.cost.synops_per_spike import SynopsPerSpike, few_of, reach
+from isofire.firing.cost.unreached import Unreached, unreached
 from isofire.firing.evidence.noise_floor import NoiseFloor
 from isofire.firing.observation import Observation, fingerprints
 from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN, FiringRecorder, run_for
@@ -218,29 +219,38 @@ class _Way:
         See `isofire.firing.cost.synops_per_spike`, or why that is not known.
     """
 
-    reached: SynopsPerSpike | str
+    reached: SynopsPerSpike | Unreached
 
     def __init__(self, model: nn.Module, inputs: Tensor, images: int, before: _Way | None) -> None:
         self._routes = Routes(model)
+        device = device_of(model, inputs.device)
         # networks that draw random numbers go on as if nobody had looked
-        with forked(device_of(model, inputs.device)):
+        with forked(device):
             few, self._images = few_of(model, inputs, images)
             try:
-                with self._routes.listening():
-                    self.reached = reach(model, few)
+                self._reach(few)
             except ModelError as error:
-                self.reached = str(error)
+                # a size of batch may be written into it
+                few, self._images = inputs.clone().to(device), images
+                try:
+                    self._reach(few)
+                except ModelError:
+                    self.reached = unreached(model, few, images, str(error))
         self._few = self._routes.products
         self._parted = before is not None and before._parted
-        if before is not None and not self._parted and not isinstance(before.reached, str):
+        if before is not None and not self._parted and isinstance(before.reached, SynopsPerSpike):
             self._hold(before._few, before._images)
         if self._parted:
-            self.reached = _PARTED
+            self._part()
+
+    def _reach(self, few: Tensor) -> None:
+        with self._routes.listening():
+            self.reached = reach(self._routes.model, few)
 
     @contextmanager
     def watching(self, images: int) -> Iterator[None]:
         """A forward pass of so many images."""
-        if isinstance(self.reached, str):
+        if isinstance(self.reached, Unreached):
             yield
             return
         with self._routes.listening():
@@ -249,7 +259,10 @@ class _Way:
 
     def _hold(self, products: list[tuple[str, int]], images: int) -> None:
         if not same_way(self._few, self._images, products, images):
-            self.reached, self._parted = _PARTED, True
+            self._part()
+
+    def _part(self) -> None:
+        self.reached, self._parted = Unreached(_PARTED, self.reached.unknown_neurons), True
 
 
 _PARTED = (

@@ -17,6 +17,7 @@ from isofire.firing.aggregate import overall_drift
 from isofire.firing.cost.bound import SynOpsDrifts, synops_drift
 from isofire.firing.cost.left_out import LeftOut
 from isofire.firing.cost.synops_per_spike import SynopsPerSpike
+from isofire.firing.cost.unreached import Unreached
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.drift import LayerDrift, check_match, layer_drift
 from isofire.firing.evidence.chance import Chance
@@ -68,8 +69,8 @@ class Comparison:
     layers: tuple[LayerDrift, ...]
     overall: dict[str, float | int]
     floor: NoiseFloor | None = None
-    reached: SynopsPerSpike | str | None = None
-    reached_fp: SynopsPerSpike | str | None = None
+    reached: SynopsPerSpike | Unreached | None = None
+    reached_fp: SynopsPerSpike | Unreached | None = None
     decisions: Decisions | None = None
     chance: Chance | None = None
 
@@ -116,8 +117,8 @@ class Comparison:
         accuracy_fp: float,
         agreement: float,
         floor: NoiseFloor | None = None,
-        reached: SynopsPerSpike | str | None = None,
-        reached_fp: SynopsPerSpike | str | None = None,
+        reached: SynopsPerSpike | Unreached | None = None,
+        reached_fp: SynopsPerSpike | Unreached | None = None,
         decisions: Decisions | None = None,
         chance: Chance | None = None,
     ) -> Comparison:
@@ -180,14 +181,14 @@ class Comparison:
     @property
     def unknown_neurons(self) -> tuple[LeftOut, ...]:
         """What gives spikes in either network and is in no rate, since isofire does not know it as neurons."""
-        known = [item for item in (self.reached_fp, self.reached) if isinstance(item, SynopsPerSpike)]
+        known = [item for item in (self.reached_fp, self.reached) if item is not None]
         return tuple({item.name: item for found in known for item in found.unknown_neurons}.values())
 
     @property
     def unknown_synops(self) -> str | None:
         """Why there are no `synops`; None where there are, or nobody looked for them."""
         found = {"the quantized network": self.reached, "the baseline": self.reached_fp}
-        told = {network: reached for network, reached in found.items() if isinstance(reached, str)}
+        told = {network: reached.reason for network, reached in found.items() if isinstance(reached, Unreached)}
         if len(told) == 1 or len(set(told.values())) > 1:
             return "; ".join(f"of {network}, {why}" for network, why in told.items())
         if told:

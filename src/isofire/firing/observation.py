@@ -18,6 +18,7 @@ from isofire.errors import CheckpointError, DataError
 from isofire.files import check_file, write_atomic
 from isofire.firing.cost.left_out import LeftOut
 from isofire.firing.cost.synops_per_spike import SynopsPerSpike
+from isofire.firing.cost.unreached import Unreached
 from isofire.firing.counts import SpikeCounts
 from isofire.firing.evidence.chance import Chance
 from isofire.toml_json import parse_json
@@ -37,7 +38,7 @@ class Observation:
         float64 [N, 2]: by what each image is known again, see `fingerprints`; None in observations stored without.
     reached
         What a spike of each neuron costs in the network, see `isofire.firing.cost.synops_per_spike`, or why that is not
-        known; None where it was not looked for.
+        known, see `isofire.firing.cost.unreached`; None where it was not looked for.
 
     Raises
     ------
@@ -49,7 +50,7 @@ class Observation:
     predictions: Tensor
     labels: Tensor
     images: Tensor | None = None
-    reached: SynopsPerSpike | str | None = None
+    reached: SynopsPerSpike | Unreached | None = None
 
     def __post_init__(self) -> None:
         for name, votes in (("predictions", self.predictions), ("labels", self.labels)):
@@ -116,8 +117,7 @@ class Observation:
                 metadata, names = file.metadata() or {}, file.keys()
                 votes = {name: file.get_tensor(name) for name in names}
             # a file of an earlier isofire has no metadata
-            about = msgspec.convert(parse_json(metadata.get("isofire", "null")), _Beside | str | None)
-            found = about.with_tensors(votes) if isinstance(about, _Beside) else about
+            found = _read_reached(parse_json(metadata.get("isofire", "null")), votes)
             return cls(counts, votes["predictions"], votes["labels"], votes.get("images"), found)
         except (OSError, SafetensorError, KeyError, DataError, ValueError, msgspec.ValidationError) as error:
             raise CheckpointError(
@@ -146,6 +146,15 @@ class _Beside(msgspec.Struct, frozen=True):
         own = {name.removeprefix(_REACHED): item for name, item in stored.items() if name.startswith(_REACHED)}
         about = self.left_out, self.driven, self.input_synapses, self.own_states, self.unknown_neurons
         return SynopsPerSpike(own, *about)
+
+
+def _read_reached(about: Any, stored: Mapping[str, Tensor]) -> SynopsPerSpike | Unreached | None:
+    if about is None:
+        return None
+    # an earlier isofire wrote the reason alone
+    if isinstance(about, str) or "reason" in about:
+        return Unreached(about) if isinstance(about, str) else msgspec.convert(about, Unreached)
+    return msgspec.convert(about, _Beside).with_tensors(stored)
 
 
 def fingerprints(inputs: Tensor, axis: int) -> Tensor:

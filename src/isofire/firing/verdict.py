@@ -21,6 +21,7 @@ from isofire.firing.compare import observe_together, require_order
 from isofire.firing.comparison import Comparison
 from isofire.firing.cost.memory import memory_of
 from isofire.firing.cost.synops_per_spike import SynopsPerSpike
+from isofire.firing.cost.unreached import Unreached
 from isofire.firing.evidence.interval import Interval, drift_intervals
 from isofire.firing.evidence.noise_floor import NoiseFloor
 from isofire.firing.evidence.outcome import HEADLINE, At, Outcome, outcome_of, together
@@ -310,7 +311,7 @@ def _state(quantized: nn.Module, found: Comparison, limit: float) -> Finding:
     memory = memory_of(quantized, {name: counts.n_neurons(name) for name in counts.layers})
     size = memory.state_bits / 8
     about = f"{counts.n_neurons():,} neurons' states of one image"
-    if size <= limit and isinstance(found.reached, str):
+    if size <= limit and isinstance(found.reached, Unreached):
         about += f"; undecided, since what else the network keeps is not known: {found.reached}"
         return _unknown("state_bytes", limit, about, size)
     spiking = spiking_adapters(quantized).items()

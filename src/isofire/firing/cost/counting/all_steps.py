@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from isofire.errors import ModelError
@@ -20,7 +19,9 @@ from isofire.running import forward
 
 _MOST = 12
 """Runs of the network, however many places it has."""
-_Change = Callable[[str, Tensor], None]
+_Places = Callable[[int], tuple[Any, ...]]
+"""Which numbers of a tensor of so many axes."""
+_Change = Callable[[str, Tensor, bool], None]
 
 
 def worked_on_again(
@@ -80,10 +81,10 @@ def work_on_all_steps(
     asking = _Asking(model, inputs, spikes, before, most, strangers=strangers)
     found: dict[str, bool | None] = {}
     # what comes behind a place first
-    for site in (site for site in reversed(routes.shapes) if site in sites):
+    for site in (site for site in reversed(routes.axes) if site in sites):
         neurons, others = routes.neurons[site], routes.others[site] - {site}
         same = neurons <= alike and all(found.get(other) is False for other in others)
-        found[site] = False if same and (neurons or others) else asking.reaches_later(site, routes.shapes[site])
+        found[site] = False if same and (neurons or others) else asking.reaches_later(site, routes)
     return found
 
 
@@ -96,35 +97,35 @@ class _Asking:
         self._model, self._inputs, self._spikes, self._strangers = model, inputs, spikes, strangers
         self._before, self._left = before, most - 1
 
-    def reaches_later(self, site: str, shape: torch.Size) -> bool | None:
+    def reaches_later(self, site: str, routes: Routes) -> bool | None:
         """Whether that is so; None where it takes too many runs or is refused."""
         try:
-            for places in _last_places(shape):
-                high = self._changed(site, shape, places)
+            for axis in (None, *range(routes.axes[site])):
+                high = self._changed(site, routes, _last(axis))
                 if high:
                     # a code by time has the largest numbers first, or the least; behind a ReLU these are hidden
-                    low = self._changed(site, shape, places, high=False) if any(map(min, high.values())) else {}
+                    less = any(map(min, high.values()))
+                    low = self._changed(site, routes, _last(axis), high=False) if less else {}
                     part = {name: sorted({*steps, *low.get(name, ())}) for name, steps in high.items()}
                     if all(len(steps) > 1 and not steps[0] for steps in part.values()):
                         return False
-                    whole = self._changed(site, shape, ())
+                    whole = self._changed(site, routes, lambda _: ())
                     at_one = bool(whole) and all(len(steps) == 1 for steps in whole.values())
                     return at_one or is_later(first_of(part), first_of(whole), everywhere=self._strangers)
             return False
         except (_EnoughError, ModelError):
             return None
 
-    def _changed(
-        self, site: str, shape: torch.Size, places: tuple[Any, ...], *, high: bool = True
-    ) -> dict[str, list[int]]:
+    def _changed(self, site: str, routes: Routes, places: _Places, *, high: bool = True) -> dict[str, list[int]]:
         if not self._left:
             raise _EnoughError
         self._left -= 1
 
-        def change(place: str, output: Tensor) -> None:
-            if place == site and output.ndim == len(shape):
+        def change(place: str, output: Tensor, alone: bool) -> None:
+            # what sees spikes beside the image is of other steps than what sees it alone
+            if place == site and output.ndim and alone >= (site in routes.alone):
                 size = output.abs() if output.is_complex() else output
-                output[places] = size.max() + 1 if high else size.min() - 1
+                output[places(output.ndim)] = size.max() + 1 if high else size.min() - 1
 
         return changed(self._before, _currents(self._model, self._inputs, self._spikes, change))
 
@@ -133,11 +134,11 @@ class _EnoughError(Exception):
     pass
 
 
-def _last_places(shape: torch.Size) -> Iterator[tuple[Any, ...]]:
-    """The last number, and where that reaches nothing, the last ones along each axis."""
-    yield (-1,) * len(shape)
-    for axis in range(len(shape)):
-        yield (*[slice(None)] * axis, -1)
+def _last(axis: int | None) -> _Places:
+    """The last number of each call, or where that reaches nothing, the last ones along an axis."""
+    if axis is None:
+        return lambda axes: (-1,) * axes
+    return lambda axes: (*[slice(None)] * min(axis, axes - 1), -1)
 
 
 def _currents(

@@ -140,15 +140,17 @@ def _asked(
     loops: dict[str, bool | None] = {}
     strangers, unasked = bool(meter.strangers), set[str]()
     for name, its in images.items():
-        calls = {len(shown) for shown in map(_shown, its) if any(call.real for call in shown)
-                 and len({call.neuron_calls for call in shown}) == 1}  # fmt: skip
+        shown = [(_shown(image), len(image)) for image in its]
+        calls = {(len(some), all_) for some, all_ in shown if any(call.real for call in some)
+                 and len({call.neuron_calls for call in some}) == 1}  # fmt: skip
         again = comes_again(same.get(name, {}))
-        if meter.steps > 1 and any(count > 1 and (again or count % meter.steps == 0) for count in calls):
+        steps = meter.steps
+        if steps > 1 and any(n > 1 and (again or not n % steps or all_ == steps) for n, all_ in calls):
             if kind is None:
                 loops |= {name: True} if again else {}
                 unasked |= set() if again else {name}
                 continue
-            told = calls_are_steps(model, kind.few, name, max(calls), strangers=strangers)
+            told = calls_are_steps(model, kind.few, name, max(n for n, _ in calls), strangers=strangers)
             # what comes again does so at other steps
             loops[name] = True if told is None and again else told
     sites = worked_on_again(images, meter.steps, loops, stepped=meter.stepped)

@@ -20,8 +20,10 @@ class Routes(Makers[str]):
 
     Attributes
     ----------
-    shapes
-        Place -> of what it gave last; in the order in which they were first called.
+    axes
+        Place -> most axes of what it gives; in the order in which they were first called.
+    alone
+        Places that some call sees the image alone, with no spikes beside it.
     neurons, others
         Place -> neurons, and other places, that come right behind it.
     varied
@@ -30,7 +32,8 @@ class Routes(Makers[str]):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.shapes: dict[str, torch.Size] = {}
+        self.axes: dict[str, int] = {}
+        self.alone: set[str] = set()
         self.neurons: dict[str, set[str]] = defaultdict(set)
         self.others: dict[str, set[str]] = defaultdict(set)
         self.varied: set[str] = set()
@@ -51,9 +54,10 @@ class Routes(Makers[str]):
         ):
             yield
 
-    def pass_by(self, site: str, output: Tensor) -> None:
-        """A place gave something."""
-        self.shapes[site] = output.shape
+    def pass_by(self, site: str, output: Tensor, alone: bool) -> None:
+        """A place gave something, of the image alone or of spikes beside it."""
+        self.axes[site] = max(output.ndim, self.axes.get(site, 0))
+        self.alone |= {site} if alone else set()
         for other in self.of(output):
             self.others[other].add(site)
         self.write(output, frozenset((site,)))

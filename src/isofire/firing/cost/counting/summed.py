@@ -53,10 +53,6 @@ def summed(
     calls = max(map(len, tally.images))
     by_slot = [[image[slot] for image in tally.images if slot < len(image)] for slot in range(calls)]
     counted = _counted(by_slot)
-    if not all(counted):
-        # beside calls that see no events, values that are whole numbers are so by chance
-        guessed = [any(call.by_value and call.static is None for call in slot) for slot in by_slot]
-        counted = [sure and not guess for sure, guess in zip(counted, guessed, strict=True)]
     rows, once, every, events = [], [], [], []
     for image, steps_called, whole in zip(tally.images, loops, at_once, strict=True):
         its = [_kept(call, sure) for call, sure in zip(image, counted, strict=False)]
@@ -91,16 +87,21 @@ def is_again(calls: Image, steps: int, *, stepped: bool, loops: bool | None) -> 
         return stepped
     if loops is None:
         # a call on all steps is none of one
-        return len(calls) == steps > 1 and all(call.sums.shape[1] == 1 for call in calls)
+        return len(calls) == steps > 1 and all(call.sums.shape[1] == 1 and is_lone(call) for call in calls)
     return loops
 
 
 def _counted(by_slot: list[list[SiteCall]]) -> list[bool]:
-    """Whether events arrive in each call; a constant is one where all else that arrives there is."""
+    """Whether events arrive in each call. A constant is one where events arrive in another call: a state at rest."""
     fixed = [all(call.constant for call in slot) for slot in by_slot]
     counted = [all(call.counted for call in slot) for slot in by_slot]
     moving = [sure for sure, still in zip(counted, fixed, strict=True) if not still]
-    return [sure and (not still or (bool(moving) and all(moving))) for sure, still in zip(counted, fixed, strict=True)]
+    if not (moving and all(counted)):
+        # beside calls that see no events, values that are whole numbers are so by chance
+        guessed = [any(call.by_value and call.static is None for call in slot) for slot in by_slot]
+        counted = [sure and not guess for sure, guess in zip(counted, guessed, strict=True)]
+    some = any(sure for sure, still in zip(counted, fixed, strict=True) if not still)
+    return [sure and (some or not still) for sure, still in zip(counted, fixed, strict=True)]
 
 
 def _kept(call: SiteCall, counted: bool) -> SiteCall:

@@ -28,7 +28,10 @@ _MEETING = SUMS_OF_TWO | {"maximum", "minimum", "where"} | _BESIDE
 """Where what was kept and what is new come together."""
 _AS_THEY_ARE = (SUMS_OF_TWO - {"lerp"}) | MOVES | SUMS | FACTORLESS | set(PLACED)
 _PICKED = frozenset(("max", "min", "amax", "amin", "mean"))
-_AWAY = str(Path(torch.__file__).parent), str(Path(__file__).parents[1])
+_TORCH, _COST = Path(torch.__file__).parent, Path(__file__).parents[1]
+_AWAY = str(_TORCH), str(_COST)
+_BETWEEN = str(_COST), str(_TORCH / "_ops.py"), str(_TORCH / "utils")
+"""Code between an operation and whoever follows it."""
 
 
 class OwnStates:
@@ -140,9 +143,10 @@ def _weights(ways: Ways) -> dict[Any, Way]:
     return {place: way for place, way in ways.items() if isinstance(place, str)}
 
 
-def line_of_code() -> tuple[Any, int]:
-    """Where the network's own code is: its code, and the place in it."""
+def line_of_code(*, innermost: bool = False) -> tuple[Any, int]:
+    """Where the network's own code is: its code, and the place in it; or the `innermost`, be it torch's."""
+    away = _BETWEEN if innermost else _AWAY
     frame: Any = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_AWAY):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(away):
         frame = frame.f_back
     return frame.f_code, frame.f_lasti

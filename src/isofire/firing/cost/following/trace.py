@@ -87,9 +87,9 @@ class Trace(OfOnePass, TorchDispatchMode):
         self.own_states = OwnStates()
         self.unknown_spikes = UnknownSpikes()
         self.neuron_calls = 0
-        self.change: Callable[[str, Tensor], None] | None = None
-        """Called with each place outside of neurons that sees something of the image, and what it gives, which it may
-        write into."""
+        self.change: Callable[[str, Tensor, bool], None] | None = None
+        """Called with each place outside of neurons that sees something of the image, what it gives, which it may
+        write into, and whether it sees the image alone."""
         self._memory = EventMemory()
         self._paused = False
         self._position = Position(model)
@@ -289,7 +289,8 @@ class Trace(OfOnePass, TorchDispatchMode):
             with torch.no_grad():
                 for item in found:
                     if item.x is None or self._sees_the_image(item.x, source):
-                        self.change(self._site(item.weight), output)
+                        alone = item.x is not None and source(item.x) == Source.INPUT
+                        self.change(self._site(item.weight), output, alone)
         return ["" if item.weight is None else self._site(item.weight) for item in found if not item.perhaps]
 
     def _sees_the_image(self, x: Tensor, source: Callable[[Tensor], Source]) -> bool:

@@ -30,7 +30,11 @@ _PICKING = frozenset(("argmax", "argmin", "argsort", "eq", "ne", "nonzero", "mul
 _SIDE_BY_SIDE = MOVES | SUMS_OF_TWO | frozenset(("maximum", "minimum"))
 """Spikes in one of the tensors are spikes in the result."""
 _GATING = frozenset(("mul", "logical_and", "bitwise_and"))
-_SOFTMAX = frozenset(("_softmax", "_log_softmax", "_safe_softmax", "softmax", "log_softmax"))
+_SOFTENING = frozenset((
+    "_softmax", "_log_softmax", "_safe_softmax", "softmax", "log_softmax", "native_layer_norm", "native_group_norm",
+    "rms_norm", "_fused_rms_norm",
+))  # fmt: skip
+"""The largest of what they give is the largest of what they are given, or, behind a norm's factors, is made of it."""
 _FEW = 255
 """The largest whole number that is one of few."""
 
@@ -76,7 +80,7 @@ class UnknownSpikes:
     _roots: dict[Any, tuple[StorageWeakRef, dict[Any, StorageWeakRef]]] = field(default_factory=dict)
     """Place of what was made of one tensor, number by number -> the place of the first of them."""
     _softened: dict[int, tuple[StorageWeakRef, set[str]]] = field(default_factory=dict)
-    """Memory of a softmax -> modules that keep what it is of from step to step."""
+    """Memory of a softmax or norm -> modules that keep what it is of from step to step."""
     _gating: set[tuple[str, str]] = field(default_factory=set)
     """Places of makers that look at whole numbers, and let the spikes of others pass."""
     _left: tuple[str, str] | None = None
@@ -100,7 +104,7 @@ class UnknownSpikes:
         first = found[0] if isinstance(found, list) else found
         certain = _is_certain(call, output)
         if certain:
-            place = call.place, f"{call.name} {line_of_code()}"
+            place = call.place, _what(call)
             self.outputs[place] = self.outputs.get(place, 0) + output.numel()
         names = self._passed_on(call, first, output, driven)
         for name in names:
@@ -121,7 +125,7 @@ class UnknownSpikes:
     def _follow(self, call: Call, output: Tensor, driven: Sequence[tuple[Tensor, Ways]]) -> None:
         own = storage_of(output)._cdata
         x, ways = driven[0]
-        soft = call.name in _SOFTMAX
+        soft = call.name in _SOFTENING
         pointwise = soft or torch.Tag.pointwise in getattr(call.func, "tags", ())
         one = len(driven) == 1 and x.numel() == output.numel()
         if one and pointwise:
@@ -226,13 +230,13 @@ class UnknownSpikes:
         picks = call.name in _PICKING or several or not any(x.is_floating_point() for x, _ in driven)
         states = set(_states(ways))
         for x, _ in driven if picks else ():
-            # the largest of a softmax is the state's
+            # the largest behind a softmax or norm is the state's
             states |= self._softened.get(storage_of(x)._cdata, (None, set()))[1]
         around = [module for module in states if not module or f"{call.place}.".startswith(f"{module}.")]
         counted = [call.events(x).count is not None for x, _ in driven]
         if any(counted) and not (certain and all(counted) and around):
             return set()
-        what = f"{call.name} {line_of_code()}"
+        what = _what(call)
         name, place = f"{call.place} {what}", (call.place, what)
         if not certain:
             if not _is_few(output):
@@ -291,6 +295,11 @@ def is_weighed(ways: Ways) -> bool:
 
 def _held(names: Iterable[str]) -> dict[Made, Way]:
     return {Made(name): Way(1) for name in names}
+
+
+def _what(call: Call) -> str:
+    """An operation in a line of the network's code, and where that calls a function of torch, of that."""
+    return f"{call.name} {line_of_code()} {line_of_code(innermost=True)}"
 
 
 def _gives_places(call: Call) -> bool:
