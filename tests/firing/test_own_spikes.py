@@ -333,7 +333,9 @@ def test_where_it_is_not_known_what_a_spike_costs_unknown_neurons_are_still_name
         assert found.synops is None
         (item,) = found.unknown_neurons
         assert (item.name, item.share) == ("own", pytest.approx(8 / 14))
-        assert "own" in str(check(net, net, data(), Limits(emd=0.1), batch_size=10))
+    (finding,) = check(net, net, data(), Limits(drift=0.1), batch_size=10).findings
+    assert finding.outcome == "undecided"
+    assert "own: Chooses gives spikes" in finding.about
 
 
 def test_through_sparse_tensors_they_are_told() -> None:

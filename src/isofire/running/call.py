@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from isofire.errors import IsofireError, ModelError
 
 
+_LACKING = "out of memory", "not enough memory", "allocate memory", "CUDA", "CUBLAS", "CUDNN", "cuDNN"
+
+
 def forward(model: nn.Module, inputs: Tensor) -> Any:
     """`model(inputs)`.
 
@@ -55,7 +58,7 @@ def unchanged(model: nn.Module, inputs: Tensor) -> Iterator[None]:
 
 def is_lacking(error: Exception) -> bool:
     """Whether it tells of what the machine lacks, which is no fault of what was run."""
-    return any(word in str(error) for word in ("memory", "CUDA", "CUBLAS", "CUDNN", "cuDNN"))
+    return any(word in str(error) for word in _LACKING)
 
 
 def _version(inputs: Tensor) -> int | None:

@@ -246,9 +246,10 @@ def _laid_out(x: Tensor, count: Tensor, size: int) -> Tensor:
 
 def _written(flat: Tensor, x: Tensor, count: Tensor) -> Tensor:
     count = count.expand(x.shape)
-    if not (flat.requires_grad or count.requires_grad):
+    expanded = any(size > 1 and not stride for size, stride in zip(x.shape, x.stride(), strict=True))
+    if not (flat.requires_grad or count.requires_grad or expanded):
         flat.as_strided(x.shape, x.stride(), x.storage_offset()).copy_(count)
         return flat
-    # with gradients nothing is written in place; as_strided_scatter loses the gradient of what was there before
+    # with gradients, or one place for several numbers, nothing is written in place; as_strided_scatter loses the gradient of what was there before
     places = torch.arange(len(flat), device=flat.device).as_strided(x.shape, x.stride(), x.storage_offset())
     return flat.index_put((places.flatten(),), count.flatten())

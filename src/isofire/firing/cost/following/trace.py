@@ -221,9 +221,12 @@ class Trace(OfOnePass, TorchDispatchMode):
             self.uses.counted |= learned
             ways = self.own_states.through(sites[0], call.place, map(self._memory.ways, given))
         elif source >= Source.INPUT:
-            found = self._written_out.straight_through(call) or propagate(call)
+            straight = self._written_out.straight_through(call)
+            found = straight or propagate(call)
             came = list(map(self._memory.ways, given))
-            firing, places = self.unknown_spikes.see(call, found, list(zip(given, came, strict=True)))
+            firing, places = self.unknown_spikes.see(
+                call, found, list(zip(given, came, strict=True)), straight is not None
+            )
             ways = self.own_states.after(call, list(map(without_makers, came)))
             if loses_spikes(call, found):
                 self.mixed[self._position.module] = None

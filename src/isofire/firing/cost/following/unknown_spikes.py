@@ -81,19 +81,25 @@ class UnknownSpikes:
     """Place of what was made of one tensor, number by number -> the place of the first of them."""
     _softened: dict[int, tuple[StorageWeakRef, set[str]]] = field(default_factory=dict)
     """Memory of a softmax or norm -> modules that keep what it is of from step to step."""
+    _less: dict[int, tuple[StorageWeakRef, set[str]]] = field(default_factory=dict)
+    """Memory of a difference -> whose spikes are in what something was taken off."""
     _gating: set[tuple[str, str]] = field(default_factory=set)
     """Places of makers that look at whole numbers, and let the spikes of others pass."""
     _left: tuple[str, str] | None = None
     _real: set[str] = field(default_factory=set)
     """Operations that give real numbers too."""
 
-    def see(self, call: Call, found: Events | list[Events], given: Sequence[tuple[Tensor, Ways]]) -> Held:
+    def see(
+        self, call: Call, found: Events | list[Events], given: Sequence[tuple[Tensor, Ways]], straight: bool = False
+    ) -> Held:
         """An operation that is no product; gives whose spikes its results hold.
 
         Parameters
         ----------
         given
             All its tensors, and how each came from where it was before.
+        straight
+            Whether it adds what was taken off before, as a straight-through estimator does.
         """
         driven = [(x, ways) for x, ways in (given[1:] if call.name == "copy" else given) if call.depends(x)]
         several = isinstance(call.output, tuple | list)
@@ -101,6 +107,8 @@ class UnknownSpikes:
         if not isinstance(output, Tensor) or not driven:
             return {}, {}
         self._follow(call, output, driven)
+        if straight and (less := [names for x, _ in driven if (names := self._less_of(x)) is not None]):
+            return _held(less[0]), _held(less[0])
         first = found[0] if isinstance(found, list) else found
         certain = _is_certain(call, output)
         if certain:
@@ -109,6 +117,9 @@ class UnknownSpikes:
         names = self._passed_on(call, first, output, driven)
         for name in names:
             self._grow(name, output, driven)
+        if call.name == "sub" and not names and call.depends(call.args[0]):
+            before = makers_in(given[0][1])
+            self._less[storage_of(output)._cdata] = StorageWeakRef(storage_of(output)), before
         if several and not isinstance(found, list) and len(call.output) > 1 and not names:
             # the values of a maximum are real, and its places are its choice
             return {}, _held(self._made(call, call.output[1], driven, True) if _gives_places(call) else ())
@@ -142,6 +153,10 @@ class UnknownSpikes:
 
     def _root_of(self, x: Tensor) -> dict[Any, StorageWeakRef]:
         return self._roots[_place(x)][1] if _place(x) in self._roots else {}
+
+    def _less_of(self, x: Tensor) -> set[str] | None:
+        found = self._less.get(storage_of(x)._cdata)
+        return None if found is None else found[1]
 
     def leave(self, module: str, how: str, source: Source, ways: Ways) -> None:
         """Values leave torch, by numpy or as a list."""
