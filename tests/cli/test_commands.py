@@ -484,3 +484,14 @@ def test_an_unknown_preset_lists_the_known(run, trained):
     result = run("quantize", trained / "model.safetensors", "--preset", "keep_firing")
     assert result.code == 2
     assert "there are: keep-firing, keep-firing-2bit, keep-firing-1bit-state" in result.err
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_bf16_that_the_processor_emulates_is_told(
+    run, config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    monkeypatch.setattr(train_module, "_has_bf16", lambda: known)
+    short = ("--set", "train.epochs=1", "--set", "data.train_images=16", "--set", "train.batch_size=8")
+    folder = tmp_path / "half"
+    run("train", "-c", config, "-o", folder, *short, "--set", "train.precision=bf16", "--device", "cpu")
+    assert ("train.precision=float32" in (folder / "log.txt").read_text(encoding="utf-8")) is not known

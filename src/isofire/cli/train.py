@@ -87,6 +87,8 @@ def _train(settings: RunConfig, folder: Path, given: Mapping[str, Path | None], 
     splits = load_splits(settings.data)
     held_out = f", {len(splits.valid):,} held out to choose the epoch" if splits.valid else ""
     log(f"training {settings.model['builder']} on {len(splits.train):,} images of {settings.data.name}{held_out}")
+    if settings.train.precision == "bf16" and place.type == "cpu" and not _has_bf16():
+        log("torch has no bf16 kernels for this processor and emulates them; train.precision=float32 is faster here")
 
     def note(record: EpochRecord) -> None:
         log(line(record, epochs), to_screen=False)
@@ -104,6 +106,12 @@ def _train(settings: RunConfig, folder: Path, given: Mapping[str, Path | None], 
     lines += [f"valid     {_scored('accuracy', found.valid)}"] if found.valid else []
     lines += [f"test      {_scored('accuracy', found.test)}"]
     return Report({"model": str(path), "seed": settings.seed, **found.to_dict()}, "\n".join(lines))
+
+
+def _has_bf16() -> bool:
+    """Whether convolutions in bf16 are run as such by this processor."""
+    asked = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return asked is None or bool(asked())
 
 
 def _scored(name: str, score: Evaluation) -> str:

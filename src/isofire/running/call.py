@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from isofire.errors import IsofireError, ModelError
 
-
 _LACKING = "out of memory", "not enough memory", "allocate memory", "CUDA", "CUBLAS", "CUDNN", "cuDNN"
 
 

@@ -16,9 +16,9 @@ from isofire.adapters import (
     refuse_integers,
 )
 from isofire.errors import ModelError
-from isofire.firing.cost.events.axes import differs
 from isofire.firing.cost.events.events import LEVELS, Events, Source
-from isofire.firing.cost.events.forms import Form, by_height, factor_of
+from isofire.firing.cost.events.forms import by_height
+from isofire.firing.cost.events.spikes import spikes as spikes_of
 from isofire.firing.cost.following.contacts import Contact, without_sums_of_more
 from isofire.firing.cost.following.inside import RECURRENCE
 from isofire.firing.cost.following.trace import Trace
@@ -233,12 +233,9 @@ class _Probe:
             raise ModelError(f"the spikes of neuron {name!r} cannot be replaced: {error}") from error
         leaf = fires.to(values.device, torch.float64).requires_grad_()
         self.leaves[name].append((leaf, fired))
-        forms, axes = {name: Form(factor_of(heights))}, differs(heights)
         # a spike of -1 is a spike
-        whole, below = by_height(heights), bool((heights < 0).any())
-        ones = bool((heights.abs() == 1).all())
-        count = leaf * (heights.abs() if whole else 1)
-        return Events(count, whole and not below, forms=forms, axes=axes, graded=whole and below and not ones)
+        count = leaf * (heights.abs() if by_height(heights) else 1)
+        return spikes_of(name, count, heights, below=bool((heights < 0).any()))
 
     def _contact(self, contact: Contact) -> None:
         count, x = contact.events.count, contact.arrival.x

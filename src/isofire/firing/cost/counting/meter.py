@@ -16,9 +16,9 @@ from isofire.errors import ModelError
 from isofire.firing.cost.counting.repeated import Repeated
 from isofire.firing.cost.counting.row_sums import RowSums
 from isofire.firing.cost.counting.tally import REAL, Lying, SiteCall, SiteTally, SpikeTally
-from isofire.firing.cost.events.axes import differs
 from isofire.firing.cost.events.events import Events, Source, is_whole
-from isofire.firing.cost.events.forms import Form, by_height, factor_of
+from isofire.firing.cost.events.forms import by_height
+from isofire.firing.cost.events.spikes import spikes as spikes_of
 from isofire.firing.cost.following.contacts import Contact, without_sums_of_more
 from isofire.firing.cost.following.made_weights import MadeWeights
 from isofire.firing.cost.following.numbers import numbers_in
@@ -184,14 +184,9 @@ class CostMeter(OfOnePass):
         # one of -1 is a spike
         tally.calls.append(spikes.abs().flatten(2).sum(2, dtype=torch.float64).cpu())
         values, heights = fired.values.detach().double(), fired.heights
-        whole = by_height(heights)
-        forms, axes = {name: Form(factor_of(heights))}, differs(heights)
-        ones = bool((heights.abs() == 1).all())
-        if whole and not bool((values < 0).any()):
-            return Events(values, True, forms={name: Form(1.0)} if ones else forms, axes=axes)
-        # one of -1 is one as well
+        whole, below = by_height(heights), bool((values < 0).any())
         count = values if whole else (values / heights).round()
-        return Events(count.abs(), forms=forms, axes=axes, graded=whole and not ones)
+        return spikes_of(name, count.abs(), heights, below=below)
 
     def _contact(self, contact: Contact) -> None:
         if contact.arrival.x is not None and not contact.arrival.x.numel():

@@ -86,8 +86,9 @@ def is_again(calls: Image, steps: int, *, stepped: bool, loops: bool | None) -> 
     if len({call.neuron_calls for call in lone}) > 1:
         return stepped
     if loops is None:
-        # a call on all steps is none of one
-        return len(calls) == steps > 1 and all(call.sums.shape[1] == 1 and is_lone(call) for call in calls)
+        # a call on all steps is none of one, and one that spikes come to tells nothing of those that see the image
+        still = all(is_lone(call) or call.constant for call in calls)
+        return len(calls) == steps > 1 and still and all(call.sums.shape[1] == 1 for call in calls)
     return loops
 
 

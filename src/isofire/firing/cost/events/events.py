@@ -250,6 +250,7 @@ def _written(flat: Tensor, x: Tensor, count: Tensor) -> Tensor:
     if not (flat.requires_grad or count.requires_grad or expanded):
         flat.as_strided(x.shape, x.stride(), x.storage_offset()).copy_(count)
         return flat
-    # with gradients, or one place for several numbers, nothing is written in place; as_strided_scatter loses the gradient of what was there before
+    # with gradients, or one place for several numbers, nothing is written in place; as_strided_scatter loses the
+    # gradient of what was there before
     places = torch.arange(len(flat), device=flat.device).as_strided(x.shape, x.stride(), x.storage_offset())
     return flat.index_put((places.flatten(),), count.flatten())

@@ -13,16 +13,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.multiprocessing.reductions import StorageWeakRef
 
 from isofire.firing.cost.events.call import Call
-from isofire.firing.cost.events.events import Events, Source, storage_of
+from isofire.firing.cost.events.events import Events, Source
 from isofire.firing.cost.events.operations import MOVES, PLACED, ROUNDING, SUMS_OF_TWO
 from isofire.firing.cost.events.ways import Way, Ways, together
+from isofire.firing.cost.following.looked_at import LookedAt, Memory
 from isofire.firing.cost.following.own_states import line_of_code
 
 _COMPARING = frozenset(("gt", "ge", "lt", "le", "heaviside", "bernoulli"))
@@ -30,11 +30,6 @@ _PICKING = frozenset(("argmax", "argmin", "argsort", "eq", "ne", "nonzero", "mul
 _SIDE_BY_SIDE = MOVES | SUMS_OF_TWO | frozenset(("maximum", "minimum"))
 """Spikes in one of the tensors are spikes in the result."""
 _GATING = frozenset(("mul", "logical_and", "bitwise_and"))
-_SOFTENING = frozenset((
-    "_softmax", "_log_softmax", "_safe_softmax", "softmax", "log_softmax", "native_layer_norm", "native_group_norm",
-    "rms_norm", "_fused_rms_norm",
-))  # fmt: skip
-"""The largest of what they give is the largest of what they are given, or, behind a norm's factors, is made of it."""
 _FEW = 255
 """The largest whole number that is one of few."""
 
@@ -63,8 +58,8 @@ class _Maker:
     """Spikes, or their absence, for each of its outputs: those of a place are as many as there are places."""
     least: float = float("inf")
     most: float = -float("inf")
-    looked_at: dict[Any, StorageWeakRef] = field(default_factory=dict)
-    """Memories of what that was, of which weak references are held so that no other has their addresses."""
+    looked_at: Memory = field(default_factory=dict)
+    """Where that lay."""
     of_counts: bool = True
     """Whether that was whole numbers in all calls, such as those of a refractory time."""
 
@@ -77,12 +72,7 @@ class UnknownSpikes:
     """By their name, as in `Events.forms` where those hold it."""
     outputs: dict[tuple[str, str], int] = field(default_factory=dict)
     """Module and operation, with its line where values decide -> elements that it gave, in all calls."""
-    _roots: dict[Any, tuple[StorageWeakRef, dict[Any, StorageWeakRef]]] = field(default_factory=dict)
-    """Place of what was made of one tensor, number by number -> the place of the first of them."""
-    _softened: dict[int, tuple[StorageWeakRef, set[str]]] = field(default_factory=dict)
-    """Memory of a softmax or norm -> modules that keep what it is of from step to step."""
-    _less: dict[int, tuple[StorageWeakRef, set[str]]] = field(default_factory=dict)
-    """Memory of a difference -> whose spikes are in what something was taken off."""
+    _looked_at: LookedAt = field(default_factory=LookedAt)
     _gating: set[tuple[str, str]] = field(default_factory=set)
     """Places of makers that look at whole numbers, and let the spikes of others pass."""
     _left: tuple[str, str] | None = None
@@ -106,9 +96,9 @@ class UnknownSpikes:
         output = call.output[0] if several and call.output else call.output
         if not isinstance(output, Tensor) or not driven:
             return {}, {}
-        self._follow(call, output, driven)
-        if straight and (less := [names for x, _ in driven if (names := self._less_of(x)) is not None]):
-            return _held(less[0]), _held(less[0])
+        self._looked_at.follow(call, output, driven, _states(driven[0][1]))
+        if straight and (less := self._looked_at.put_back([x for x, _ in driven])) is not None:
+            return _held(less), _held(less)
         first = found[0] if isinstance(found, list) else found
         certain = _is_certain(call, output)
         if certain:
@@ -118,8 +108,7 @@ class UnknownSpikes:
         for name in names:
             self._grow(name, output, driven)
         if call.name == "sub" and not names and call.depends(call.args[0]):
-            before = makers_in(given[0][1])
-            self._less[storage_of(output)._cdata] = StorageWeakRef(storage_of(output)), before
+            self._looked_at.take_off(output, makers_in(given[0][1]))
         if several and not isinstance(found, list) and len(call.output) > 1 and not names:
             # the values of a maximum are real, and its places are its choice
             return {}, _held(self._made(call, call.output[1], driven, True) if _gives_places(call) else ())
@@ -132,31 +121,6 @@ class UnknownSpikes:
                 maker = self.makers[name]
                 maker.sure |= first.count is not None and maker.of_state and maker.operation in _COMPARING
         return _held(names), _held(names)
-
-    def _follow(self, call: Call, output: Tensor, driven: Sequence[tuple[Tensor, Ways]]) -> None:
-        own = storage_of(output)._cdata
-        x, ways = driven[0]
-        soft = call.name in _SOFTENING
-        pointwise = soft or torch.Tag.pointwise in getattr(call.func, "tags", ())
-        one = len(driven) == 1 and x.numel() == output.numel()
-        if one and pointwise:
-            if storage_of(x)._cdata != own:
-                self._roots[_place(output)] = StorageWeakRef(storage_of(output)), self._root_of(x) or _memory(x)
-        else:
-            self._roots.pop(_place(output), None)
-        # numbers that keep their order
-        softened = self._softened.get(storage_of(x)._cdata, (None, set()))[1] if one else set()
-        if soft or softened:
-            self._softened[own] = StorageWeakRef(storage_of(output)), softened | (_states(ways) if soft else set())
-        else:
-            self._softened.pop(own, None)
-
-    def _root_of(self, x: Tensor) -> dict[Any, StorageWeakRef]:
-        return self._roots[_place(x)][1] if _place(x) in self._roots else {}
-
-    def _less_of(self, x: Tensor) -> set[str] | None:
-        found = self._less.get(storage_of(x)._cdata)
-        return None if found is None else found[1]
 
     def leave(self, module: str, how: str, source: Source, ways: Ways) -> None:
         """Values leave torch, by numpy or as a list."""
@@ -246,7 +210,7 @@ class UnknownSpikes:
         states = set(_states(ways))
         for x, _ in driven if picks else ():
             # the largest behind a softmax or norm is the state's
-            states |= self._softened.get(storage_of(x)._cdata, (None, set()))[1]
+            states |= self._looked_at.softened(x)
         around = [module for module in states if not module or f"{call.place}.".startswith(f"{module}.")]
         counted = [call.events(x).count is not None for x, _ in driven]
         if any(counted) and not (certain and all(counted) and around):
@@ -264,7 +228,7 @@ class UnknownSpikes:
             self.outputs[place] = self.outputs.get(place, 0) + output.numel()
         maker = self.makers.setdefault(name, _Maker(call.place, call.name, place, picks))
         for x, _ in driven:
-            maker.looked_at |= _memory(x) | self._root_of(x)
+            maker.looked_at |= self._looked_at.memory(x)
         maker.of_counts &= all(map(_is_few, (x for x, _ in driven)))
         if certain:
             maker.least, maker.most = 0, 1
@@ -325,15 +289,6 @@ def _states(ways: Ways) -> set[str]:
     """Modules that keep it from step to step."""
     lines = without_makers(ways).items()
     return {place[0] for place, way in lines if not isinstance(place, str) and way.times > 1}
-
-
-def _memory(x: Tensor) -> dict[Any, StorageWeakRef]:
-    return {_place(x): StorageWeakRef(storage_of(x))}
-
-
-def _place(x: Tensor) -> Any:
-    """Where it lies; parts of a memory are others."""
-    return storage_of(x)._cdata, *((x.storage_offset(), x.shape) if x.layout is torch.strided else ())
 
 
 def _may_make(call: Call, driven: Sequence[tuple[Tensor, Ways]], certain: bool) -> bool:

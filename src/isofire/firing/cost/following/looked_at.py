@@ -1,0 +1,91 @@
+"""What the tensors that neurons of a network's own code look at were before: copies, softened, less something."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from isofire.firing.cost.events.call import Call
+from isofire.firing.cost.events.events import storage_of
+from isofire.firing.cost.events.ways import Ways
+
+_SOFTENING = frozenset((
+    "_softmax", "_log_softmax", "_safe_softmax", "softmax", "log_softmax", "native_layer_norm", "native_group_norm",
+    "rms_norm", "_fused_rms_norm",
+))  # fmt: skip
+"""The largest of what they give is the largest of what they are given, or, behind a norm's factors, is made of it."""
+
+Memory = dict[Any, StorageWeakRef]
+"""Where tensors lie, with weak references that are held so that no other has their addresses."""
+
+
+class LookedAt:
+    """Of one forward pass."""
+
+    def __init__(self) -> None:
+        # place of what was made of one tensor, number by number -> the place of the first of them
+        self._roots: dict[Any, tuple[StorageWeakRef, Memory]] = {}
+        # memory of a softmax or norm -> modules that keep what it is of from step to step
+        self._softened: dict[int, tuple[StorageWeakRef, set[str]]] = {}
+        # memory of a difference -> whose spikes are in what something was taken off
+        self._less: dict[int, tuple[StorageWeakRef, set[str]]] = {}
+
+    def follow(self, call: Call, output: Tensor, driven: Sequence[tuple[Tensor, Ways]], states: set[str]) -> None:
+        """An operation that is no product, on tensors that depend on the input.
+
+        Parameters
+        ----------
+        states
+            Modules that keep the first of these from step to step.
+        """
+        memory, own = StorageWeakRef(storage_of(output)), storage_of(output)._cdata
+        x, soft = driven[0][0], call.name in _SOFTENING
+        pointwise = soft or torch.Tag.pointwise in getattr(call.func, "tags", ())
+        one = len(driven) == 1 and x.numel() == output.numel()
+        if one and pointwise:
+            if storage_of(x)._cdata != own:
+                self._roots[place_of(output)] = memory, self._root_of(x) or memory_of(x)
+        else:
+            self._roots.pop(place_of(output), None)
+        # numbers that keep their order
+        softened = self.softened(x) if one else set[str]()
+        if soft or softened:
+            self._softened[own] = memory, softened | (states if soft else set())
+        else:
+            self._softened.pop(own, None)
+
+    def take_off(self, output: Tensor, makers: set[str]) -> None:
+        """A difference of what holds the spikes of these and something else."""
+        self._less[storage_of(output)._cdata] = StorageWeakRef(storage_of(output)), makers
+
+    def put_back(self, tensors: Sequence[Tensor]) -> set[str] | None:
+        """Whose spikes were in what something was taken off that is added again; None where none of them is such."""
+        found = (self._less.get(storage_of(x)._cdata) for x in tensors)
+        return next((item[1] for item in found if item is not None), None)
+
+    def softened(self, x: Tensor) -> set[str]:
+        """Modules that keep from step to step what it is the softmax or norm of."""
+        found = self._softened.get(storage_of(x)._cdata)
+        return set() if found is None else found[1]
+
+    def memory(self, x: Tensor) -> Memory:
+        """Where it lies, and what it was made of number by number."""
+        return memory_of(x) | self._root_of(x)
+
+    def _root_of(self, x: Tensor) -> Memory:
+        found = self._roots.get(place_of(x))
+        return {} if found is None else found[1]
+
+
+def memory_of(x: Tensor) -> Memory:
+    """Where a tensor lies."""
+    return {place_of(x): StorageWeakRef(storage_of(x))}
+
+
+def place_of(x: Tensor) -> Any:
+    """Where it lies; parts of a memory are others."""
+    return storage_of(x)._cdata, *((x.storage_offset(), x.shape) if x.layout is torch.strided else ())
