@@ -338,6 +338,58 @@ def test_where_it_is_not_known_what_a_spike_costs_unknown_neurons_are_still_name
     assert "own: Chooses gives spikes" in finding.about
 
 
+class Hidden(Own):
+    """Fires in batches of ten alone, by a way that has more products."""
+
+    def __init__(self, spike: Spell) -> None:
+        super().__init__(spike)
+        self.more = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x + 0 * self.more(x)) if len(x[0]) == 10 else x
+
+
+def test_neurons_of_a_way_that_the_first_images_did_not_take_are_named() -> None:
+    net = Net(Hidden(SPIKES["bool"])).eval()
+    (item,) = compare(net, net, data(), batch_size=10).unknown_neurons
+    assert (item.name, item.share) == ("own", pytest.approx(8 / 14))
+
+
+STRAIGHT: dict[str, Spell] = {
+    "of a difference": lambda v: (v - 1) + ((v > 1).float() - (v - 1)).detach(),
+    "of one difference": lambda v: (x := v - 1) + ((x > 0).float() - x).detach(),
+    "first": lambda v: ((x := v - 1) > 0).float().sub(x).detach() + x,
+    "rounded": lambda v: (x := v.clamp(0, 1)) + (x.round() - x).detach(),
+}
+
+
+@pytest.mark.parametrize("leak", [None, 0.5])
+@pytest.mark.parametrize("name", STRAIGHT)
+def test_what_straight_through_estimators_add_are_spikes(name: str, leak: float | None) -> None:
+    net = Net(Own(STRAIGHT[name], leak)).eval()
+    (item,) = compare(net, net, data()).unknown_neurons
+    assert (item.name, item.share) == ("own", pytest.approx(8 / 14))
+
+
+class Twice(Own):
+    """One state is looked at twice, less its threshold."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, out = torch.zeros_like(x[0]), []
+        for step in x:
+            v = 0.5 * v + step
+            out.append(self.spike(v))
+            v = v - self.spike(v)
+        return torch.stack(out)
+
+
+@pytest.mark.parametrize("spike", [lambda v: (v - 1 > 0).float(), lambda v: torch.sigmoid(v - 1).round()])
+def test_a_state_that_is_looked_at_twice_by_one_helper_is_one_layer(spike: Spell) -> None:
+    net = Net(Twice(spike)).eval()
+    (item,) = compare(net, net, data()).unknown_neurons
+    assert (item.name, item.share) == ("own", pytest.approx(8 / 14))
+
+
 def test_through_sparse_tensors_they_are_told() -> None:
     net = Net(Own(lambda v: (v > 1).float().to_sparse().to_dense())).eval()
     (item,) = compare(net, net, data()).unknown_neurons

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from enum import Enum
 from functools import partial
@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 
 class Kind(Enum):
@@ -26,14 +28,13 @@ def telling(model: nn.Module, besides: Collection[nn.Module], ran: Callable[[int
     """Calls `ran` for each layer that runs inside with a number and what it is; not for some modules."""
     others = [part for part in model.modules() if part not in besides]
     layers = [part for part in others if not part._modules and _takes_hooks(part)]
-    hidden = {
-        storage._cdata: storage for part in others if part not in layers for storage in map(_storage, _weights(part))
-    }
+    hooked = set(map(id, layers))
+    held = [(x, id(part) in hooked) for part in others for x in _held(part)]
     with ExitStack() as stack:
         for layer in layers:
             stack.callback(layer.register_forward_pre_hook(partial(_hook, ran)).remove)
-        if hidden:
-            stack.enter_context(_Operations(hidden, ran))
+        if any(_is_weights(x) and not told for x, told in held):
+            stack.enter_context(_Operations(held, ran))
         yield
 
 
@@ -43,11 +44,19 @@ def _hook(ran: Callable[[int, Kind], None], layer: nn.Module, _: Any) -> None:
 
 
 class _Operations(TorchDispatchMode):
-    """Sees what is done with some weights; a vector is a factor, or an offset."""
+    """Sees what is multiplied with weights that no hook tells of, or with what is made of them alone.
 
-    def __init__(self, weights: Collection[int], ran: Callable[[int, Kind], None]) -> None:
+    What is done number by number is no layer (a mask, a factor, an offset), unless each meets several weights.
+    """
+
+    def __init__(self, held: Sequence[tuple[Tensor, bool]], ran: Callable[[int, Kind], None]) -> None:
         super().__init__()
-        self._weights, self._ran = weights, ran
+        self._ran = ran
+        # memory of what does not depend on the input -> the weights that it was made of, 0 for none
+        self._made: dict[int, tuple[StorageWeakRef, int]] = {}
+        for x, told in held:
+            weights = 0 if told or not _is_weights(x) else _place(x)
+            self._write(x, weights or self._of(x) or 0)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -55,13 +64,32 @@ class _Operations(TorchDispatchMode):
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for x in args:
-            for item in x if isinstance(x, list | tuple) else (x,):
-                if isinstance(item, Tensor) and item.ndim > 1 and item.layout is torch.strided:
-                    key = _storage(item)._cdata
-                    if key in self._weights:
-                        self._ran(key, Kind.WRITTEN_OUT)
-        return func(*args, **(kwargs or {}))
+        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        made_of = list(map(self._of, given))
+        output = func(*args, **(kwargs or {}))
+        weights = [place for place in made_of if place]
+        if None in made_of and (torch.Tag.pointwise not in func.tags or _spreads(given, output)):
+            for place in weights:
+                self._ran(place, Kind.WRITTEN_OUT)
+        for x in tree_leaves(output):
+            if isinstance(x, Tensor) and x.layout is torch.strided:
+                if None not in made_of:
+                    self._write(x, next(iter(weights), 0))
+                else:
+                    self._made.pop(_place(x), None)
+        return output
+
+    def _of(self, x: Tensor) -> int | None:
+        """The weights that it was made of; None where it may depend on the input."""
+        found = self._made.get(_place(x)) if x.layout is torch.strided else None
+        return None if found is None else found[1]
+
+    def _write(self, x: Tensor, weights: int) -> None:
+        self._made[_place(x)] = StorageWeakRef(x.untyped_storage()), weights
+
+
+def _spreads(given: Sequence[Tensor], output: Any) -> bool:
+    return isinstance(output, Tensor) and output.numel() > max(x.numel() for x in given)
 
 
 def _takes_hooks(part: nn.Module) -> bool:
@@ -69,11 +97,16 @@ def _takes_hooks(part: nn.Module) -> bool:
     return not isinstance(part, torch.jit.ScriptModule | nn.ParameterList | nn.ParameterDict)
 
 
-def _weights(part: nn.Module) -> Iterator[Tensor]:
+def _held(part: nn.Module) -> Iterator[Tensor]:
     for x in (*part.parameters(recurse=False), *part.buffers(recurse=False)):
         if x.layout is torch.strided and not isinstance(x, nn.UninitializedParameter | nn.UninitializedBuffer):
             yield x
 
 
-def _storage(x: Tensor) -> torch.UntypedStorage:
-    return x.untyped_storage()
+def _is_weights(x: Tensor) -> bool:
+    """Whether it may mix what it is multiplied with; numbers along one axis are factors, or offsets."""
+    return sum(size > 1 for size in x.shape) > 1
+
+
+def _place(x: Tensor) -> int:
+    return x.untyped_storage()._cdata

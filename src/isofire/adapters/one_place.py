@@ -52,16 +52,18 @@ def at_one_place(model: nn.Module, neurons: Mapping[str, tuple[nn.Module, Adapte
     states: dict[str, dict[int, tuple[StorageWeakRef, int]]] = {name: {} for name in watched}
     apart: set[str] = set()
     last = dict.fromkeys(Kind, 0)
-    order = _Order()
+    latest, order = [0], _Order()
     inside = {part for neuron in watched.values() for part in neuron.modules()}
 
     def passed(layer: int, kind: Kind) -> None:
         last[kind] = order.layer = layer
+        if kind is not Kind.BARE:
+            latest[0] = layer
         if kind is Kind.WEIGHTED:
             last[Kind.BARE] = 0
 
     def called(name: str, _module: nn.Module, inputs: Any, named: Any) -> None:
-        seen[name].append((_way(model), tuple(last.values())))
+        seen[name].append((_way(model), (*last.values(), *latest)))
         order.call(name, next(iter(_tensors(inputs[:1])), None))
         own = states[name]
         before = {own[place][1] for x in _tensors((inputs[1:], named)) if (place := _place(x)) in own
@@ -76,6 +78,7 @@ def at_one_place(model: nn.Module, neurons: Mapping[str, tuple[nn.Module, Adapte
 
     def begin(_module: nn.Module, _inputs: Any) -> None:
         last.update(dict.fromkeys(Kind, 0))
+        latest[0] = 0
         for places in (*seen.values(), *states.values()):
             places.clear()
         order.clear()
@@ -173,11 +176,11 @@ def _is_begun(places: list[Place]) -> bool:
 
 def _check(name: str, places: list[Place]) -> None:
     ways = {way for way, _ in places}
-    modules = Counter(layers[:-1] for _, layers in places)
+    modules = Counter(layers[:-2] for _, layers in places)
     # weights that were not used yet tell nothing of a place
-    written = Counter(layers[-1] for _, layers in places if layers[-1])
+    written, latest = (Counter(layers[at] for _, layers in places if layers[at]) for at in (-2, -1))
     # a norm of its own for every step comes before the neuron once each
-    shared = [len(before) for before in (modules, written) if len(before) > 1 and len(set(before.values())) == 1
+    shared = [len(before) for before in (modules, written, latest) if len(before) > 1 and len(set(before.values())) == 1
               and before.total() > len(before)]  # fmt: skip
     if len(ways) > 1 or shared:
         count = len(ways) if len(ways) > 1 else max(shared)

@@ -14,7 +14,7 @@ from isofire.errors import DataError, ModelError
 from isofire.firing.comparison import Comparison
 from isofire.firing.cost.routes import Routes, same_way
 from isofire.firing.cost.synops_per_spike import SynopsPerSpike, few_of, reach
-from isofire.firing.cost.unreached import Unreached, unreached
+from isofire.firing.cost.unreached import Unreached, also, runs, unreached
 from isofire.firing.evidence.noise_floor import NoiseFloor
 from isofire.firing.observation import Observation, fingerprints
 from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN, FiringRecorder, run_for
@@ -228,24 +228,22 @@ class _Way:
         with forked(device):
             few, self._images = few_of(model, inputs, images)
             try:
-                self._reach(few)
+                if not runs(model, few):
+                    # a size of batch may be written into it
+                    few, self._images = inputs.clone().to(device), images
+                with self._routes.listening():
+                    self.reached = reach(model, few)
             except ModelError as error:
-                # a size of batch may be written into it
-                few, self._images = inputs.clone().to(device), images
-                try:
-                    self._reach(few)
-                except ModelError:
-                    self.reached = unreached(model, few, images, str(error))
+                self.reached = unreached(model, few, self._images, str(error))
         self._few = self._routes.products
         self._parted = before is not None and before._parted
-        if before is not None and not self._parted and isinstance(before.reached, SynopsPerSpike):
-            self._hold(before._few, before._images)
+        self._looked = before is not None and before._looked
+        if before is not None:
+            self.reached = also(self.reached, before.reached)
+            if not self._parted and isinstance(before.reached, SynopsPerSpike):
+                self._hold(before._few, before._images)
         if self._parted:
-            self._part()
-
-    def _reach(self, few: Tensor) -> None:
-        with self._routes.listening():
-            self.reached = reach(self._routes.model, few)
+            self.reached = Unreached(_PARTED, self.reached.unknown_neurons)
 
     @contextmanager
     def watching(self, images: int) -> Iterator[None]:
@@ -257,12 +255,17 @@ class _Way:
             yield
         self._hold(self._routes.products, images)
 
+    def look(self, inputs: Tensor, images: int) -> None:
+        """After a pass: other neurons may fire on another way, the first such one at least is looked at."""
+        if self._parted and not self._looked:
+            self._looked, device = True, device_of(self._routes.model, inputs.device)
+            with forked(device):
+                found = unreached(self._routes.model, inputs.clone().to(device), images, _PARTED)
+            self.reached = also(found, self.reached)
+
     def _hold(self, products: list[tuple[str, int]], images: int) -> None:
         if not same_way(self._few, self._images, products, images):
-            self._part()
-
-    def _part(self) -> None:
-        self.reached, self._parted = Unreached(_PARTED, self.reached.unknown_neurons), True
+            self.reached, self._parted = Unreached(_PARTED, self.reached.unknown_neurons), True
 
 
 _PARTED = (
@@ -279,6 +282,8 @@ def _predict(model: nn.Module, recorder: FiringRecorder, inputs: Tensor, labels:
         given = inputs.to(device_of(model, inputs.device), non_blocking=True)
         with nullcontext() if way is None else way.watching(len(labels)):
             output = forward(model, given)
+    if way is not None:
+        way.look(inputs, len(labels))
     logits = read_logits(model, output, len(labels), given)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     mean = logits.mean(0) if logits.ndim == 3 else logits

@@ -152,8 +152,10 @@ def _read_reached(about: Any, stored: Mapping[str, Tensor]) -> SynopsPerSpike | 
     if about is None:
         return None
     # an earlier isofire wrote the reason alone
-    if isinstance(about, str) or "reason" in about:
-        return Unreached(about) if isinstance(about, str) else msgspec.convert(about, Unreached)
+    if isinstance(about, str):
+        return Unreached(about)
+    if isinstance(about, dict) and "reason" in about:
+        return msgspec.convert(about, Unreached)
     return msgspec.convert(about, _Beside).with_tensors(stored)
 
 

@@ -129,7 +129,44 @@ def _parts(net: Stepped, x: Tensor):
         yield net.b(more + z)
 
 
+def _dense_recurrence(net: Stepped, x: Tensor):
+    """Rates that an image drives from rest, through weights that see no spikes; neurons behind them."""
+    h, rates = _rest(x), []
+    for _ in range(net.steps):
+        h = torch.tanh(x + net.layer(h))
+        rates.append(h)
+    for rate in rates:
+        yield net.a(rate)
+
+
+def _recurrence_without_rest(net: Stepped, x: Tensor):
+    h = torch.tanh(x)
+    rates = [h]
+    for _ in range(net.steps - 1):
+        h = torch.tanh(x + net.layer(h))
+        rates.append(h)
+    for rate in rates:
+        yield net.a(rate)
+
+
+def _blank_part(net: Stepped, x: Tensor):
+    """As many parts of an image as there are steps, the first of them blank."""
+    parts = sum(net.layer(x.roll(part, 1) * part) if part else net.layer(_rest(x)) for part in range(net.steps))
+    for _ in range(net.steps):
+        yield net.a(parts)
+
+
+def _code_by_time(net: Stepped, x: Tensor):
+    """A ramp that begins with nothing, all of it before the neurons."""
+    for current in [net.layer(x * step) if step else net.layer(_rest(x)) for step in range(net.steps)]:
+        yield net.a(current)
+
+
 WAYS = {
+    "dense recurrence": (_dense_recurrence, lambda steps: (64 * steps, 64 * steps)),
+    "recurrence without rest": (_recurrence_without_rest, lambda steps: (64 * (steps - 1), 64 * (steps - 1))),
+    "blank part": (_blank_part, lambda steps: (64 * steps, 64 + 64 * (steps - 1) * steps)),
+    "code by time": (_code_by_time, lambda steps: (64 * steps, 64 * steps)),
     "kept": (_kept, lambda steps: (64, 64 * steps)),
     "from rest": (_from_rest, lambda steps: (64, 64 * steps)),
     "shifted": (_shifted, lambda steps: (64, 64 * steps)),

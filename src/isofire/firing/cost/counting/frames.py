@@ -77,9 +77,10 @@ def _onsets_of_all(
     return onsets(before, found)
 
 
-def calls_are_steps(model: nn.Module, inputs: Tensor, site: str, calls: int, *, strangers: bool = False) -> bool | None:
-    """Whether the last of so many calls of a layer is of a later step than the first, and not of a part of an image
-    that every step sees.
+def calls_are_steps(
+    model: nn.Module, inputs: Tensor, site: str, first: int, last: int, *, strangers: bool = False
+) -> bool | None:
+    """Whether one call of a layer is of a later step than another, and not of a part of an image that every step sees.
 
     Told by changing what these calls give; None where nothing changes by it.
 
@@ -87,6 +88,8 @@ def calls_are_steps(model: nn.Module, inputs: Tensor, site: str, calls: int, *, 
     ----------
     site
         Name of the module that holds the layer's weights, or of the tensor.
+    first, last
+        Numbers of the two calls, from 1 on.
     strangers
         As of `holds_steps`.
     """
@@ -103,8 +106,8 @@ def calls_are_steps(model: nn.Module, inputs: Tensor, site: str, calls: int, *, 
                 return found
         return {}
 
-    last = first_steps(calls)
-    return is_later(last, first_steps(1), everywhere=strangers) if last else None
+    later = first_steps(last)
+    return is_later(later, first_steps(first), everywhere=strangers) if later else None
 
 
 class _Calls:

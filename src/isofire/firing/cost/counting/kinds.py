@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import product, takewhile
+from itertools import product
 
 from torch import Tensor, nn
 
@@ -140,29 +140,36 @@ def _asked(
     loops: dict[str, bool | None] = {}
     strangers, unasked = bool(meter.strangers), set[str]()
     for name, its in images.items():
-        shown = [(_shown(image), len(image)) for image in its]
-        calls = {(len(some), all_) for some, all_ in shown if any(call.real for call in some)
-                 and len({call.neuron_calls for call in some}) == 1}  # fmt: skip
-        again = comes_again(same.get(name, {}))
-        steps = meter.steps
-        if steps > 1 and any(n > 1 and (again or not n % steps or all_ == steps) for n, all_ in calls):
+        calls = {shown for image in its if (shown := _shown(image)) and (some := image[slice(*shown)])
+                 and any(call.real for call in some) and len({call.neuron_calls for call in some}) == 1}  # fmt: skip
+        again, steps = comes_again(same.get(name, {})), meter.steps
+        many = [(first, end) for first, end in calls if end - first > 1]
+        if steps > 1 and many:
+            # so many calls may well be steps, and it is told where that cannot be known
+            likely = again or any((end - first) % steps == 0 for first, end in many)
             if kind is None:
                 loops |= {name: True} if again else {}
-                unasked |= set() if again else {name}
+                unasked |= {name} if likely and not again else set()
                 continue
-            told = calls_are_steps(model, kind.few, name, max(n for n, _ in calls), strangers=strangers)
+            first, end = max(many, key=lambda shown: shown[1])
+            told = calls_are_steps(model, kind.few, name, first + 1, end, strangers=strangers)
             # what comes again does so at other steps
-            loops[name] = True if told is None and again else told
+            if told is not None or likely:
+                loops[name] = True if told is None and again else told
     sites = worked_on_again(images, meter.steps, loops, stepped=meter.stepped)
     if kind is None:
         return Asked(loops, {}, frozenset(unasked.union(sites)))
     return Asked(loops, work_on_all_steps(model, kind.few, sites, strangers=strangers))
 
 
-def _shown(image: Image) -> Image:
-    """Its calls, to the last one that sees all of the image at once, where none sees some of it otherwise."""
-    first = list(takewhile(is_lone, image))
-    return first if all(call.static is None for call in image[len(first) :]) else []
+def _shown(image: Image) -> tuple[int, int]:
+    """The first of its calls that sees all of the image at once, and the one behind the last such; none where another
+    sees some of it otherwise, or spikes come in between. Constants, such as a state at rest, do not count."""
+    places = [place for place, call in enumerate(image) if is_lone(call)]
+    first, end = (places[0], places[-1] + 1) if places else (0, 0)
+    within = all(is_lone(call) or call.constant for call in image[first:end])
+    beside = all(call.static is None or call.constant for call in (*image[:first], *image[end:]))
+    return (first, end) if within and beside else (0, 0)
 
 
 def _multiplies(image: Image) -> bool:

@@ -93,7 +93,8 @@ def is_again(calls: Image, steps: int, *, stepped: bool, loops: bool | None) -> 
 
 
 def _counted(by_slot: list[list[SiteCall]]) -> list[bool]:
-    """Whether events arrive in each call. A constant is one where events arrive in another call: a state at rest."""
+    """Whether events arrive in each call. A constant is one where all else that arrives there is; a state at rest, of
+    zeros, where anything is."""
     fixed = [all(call.constant for call in slot) for slot in by_slot]
     counted = [all(call.counted for call in slot) for slot in by_slot]
     moving = [sure for sure, still in zip(counted, fixed, strict=True) if not still]
@@ -101,8 +102,13 @@ def _counted(by_slot: list[list[SiteCall]]) -> list[bool]:
         # beside calls that see no events, values that are whole numbers are so by chance
         guessed = [any(call.by_value and call.static is None for call in slot) for slot in by_slot]
         counted = [sure and not guess for sure, guess in zip(counted, guessed, strict=True)]
-    some = any(sure for sure, still in zip(counted, fixed, strict=True) if not still)
-    return [sure and (some or not still) for sure, still in zip(counted, fixed, strict=True)]
+        moving = [sure for sure, still in zip(counted, fixed, strict=True) if not still]
+    rest = [not any(bool(call.sums[EVENTS].any()) for call in slot) for slot in by_slot]
+    all_, some = bool(moving) and all(moving), any(moving)
+    return [
+        sure and (not still or all_ or (some and silent))
+        for sure, still, silent in zip(counted, fixed, rest, strict=True)
+    ]
 
 
 def _kept(call: SiteCall, counted: bool) -> SiteCall:

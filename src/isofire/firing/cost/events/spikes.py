@@ -25,7 +25,7 @@ def spikes(name: str, count: Tensor, heights: Tensor, *, below: bool) -> Events:
         Whether some may lie below 0.
     """
     whole, ones = by_height(heights), bool((heights.abs() == 1).all())
-    form = Form(1.0 if ones and not below else factor_of(heights))
+    form = Form(1.0 if ones else factor_of(heights))
     return Events(
         count, whole and not below, forms={name: form}, axes=differs(heights), graded=whole and below and not ones
     )

@@ -43,6 +43,7 @@ class LookedAt:
             Modules that keep the first of these from step to step.
         """
         memory, own = StorageWeakRef(storage_of(output)), storage_of(output)._cdata
+        self._less.pop(own, None)
         x, soft = driven[0][0], call.name in _SOFTENING
         pointwise = soft or torch.Tag.pointwise in getattr(call.func, "tags", ())
         one = len(driven) == 1 and x.numel() == output.numel()
@@ -51,7 +52,7 @@ class LookedAt:
                 self._roots[place_of(output)] = memory, self._root_of(x) or memory_of(x)
         else:
             self._roots.pop(place_of(output), None)
-        # numbers that keep their order
+        # what is done number by number to a softmax is made of its state
         softened = self.softened(x) if one else set[str]()
         if soft or softened:
             self._softened[own] = memory, softened | (states if soft else set())
@@ -62,10 +63,10 @@ class LookedAt:
         """A difference of what holds the spikes of these and something else."""
         self._less[storage_of(output)._cdata] = StorageWeakRef(storage_of(output)), makers
 
-    def put_back(self, tensors: Sequence[Tensor]) -> set[str] | None:
-        """Whose spikes were in what something was taken off that is added again; None where none of them is such."""
-        found = (self._less.get(storage_of(x)._cdata) for x in tensors)
-        return next((item[1] for item in found if item is not None), None)
+    def put_back(self, difference: Tensor) -> set[str] | None:
+        """Whose spikes were in what something was taken off; None where that is not known."""
+        found = self._less.get(storage_of(difference)._cdata)
+        return None if found is None else found[1]
 
     def softened(self, x: Tensor) -> set[str]:
         """Modules that keep from step to step what it is the softmax or norm of."""
@@ -73,8 +74,8 @@ class LookedAt:
         return set() if found is None else found[1]
 
     def memory(self, x: Tensor) -> Memory:
-        """Where it lies, and what it was made of number by number."""
-        return memory_of(x) | self._root_of(x)
+        """Where lies what it was made of number by number, or itself."""
+        return self._root_of(x) or memory_of(x)
 
     def _root_of(self, x: Tensor) -> Memory:
         found = self._roots.get(place_of(x))

@@ -221,12 +221,10 @@ class Trace(OfOnePass, TorchDispatchMode):
             self.uses.counted |= learned
             ways = self.own_states.through(sites[0], call.place, map(self._memory.ways, given))
         elif source >= Source.INPUT:
-            straight = self._written_out.straight_through(call)
+            straight, less = self._written_out.straight_through(call) or (None, None)
             found = straight or propagate(call)
             came = list(map(self._memory.ways, given))
-            firing, places = self.unknown_spikes.see(
-                call, found, list(zip(given, came, strict=True)), straight is not None
-            )
+            firing, places = self.unknown_spikes.see(call, found, list(zip(given, came, strict=True)), less)
             ways = self.own_states.after(call, list(map(without_makers, came)))
             if loses_spikes(call, found):
                 self.mixed[self._position.module] = None

@@ -73,6 +73,8 @@ class UnknownSpikes:
     outputs: dict[tuple[str, str], int] = field(default_factory=dict)
     """Module and operation, with its line where values decide -> elements that it gave, in all calls."""
     _looked_at: LookedAt = field(default_factory=LookedAt)
+    _counted: dict[tuple[str, str], Memory] = field(default_factory=dict)
+    """By place as in `outputs`: what was looked at there."""
     _gating: set[tuple[str, str]] = field(default_factory=set)
     """Places of makers that look at whole numbers, and let the spikes of others pass."""
     _left: tuple[str, str] | None = None
@@ -80,7 +82,7 @@ class UnknownSpikes:
     """Operations that give real numbers too."""
 
     def see(
-        self, call: Call, found: Events | list[Events], given: Sequence[tuple[Tensor, Ways]], straight: bool = False
+        self, call: Call, found: Events | list[Events], given: Sequence[tuple[Tensor, Ways]], less: Tensor | None = None
     ) -> Held:
         """An operation that is no product; gives whose spikes its results hold.
 
@@ -88,8 +90,8 @@ class UnknownSpikes:
         ----------
         given
             All its tensors, and how each came from where it was before.
-        straight
-            Whether it adds what was taken off before, as a straight-through estimator does.
+        less
+            The one of them to which is added what was taken off, as a straight-through estimator does.
         """
         driven = [(x, ways) for x, ways in (given[1:] if call.name == "copy" else given) if call.depends(x)]
         several = isinstance(call.output, tuple | list)
@@ -97,13 +99,13 @@ class UnknownSpikes:
         if not isinstance(output, Tensor) or not driven:
             return {}, {}
         self._looked_at.follow(call, output, driven, _states(driven[0][1]))
-        if straight and (less := self._looked_at.put_back([x for x, _ in driven])) is not None:
-            return _held(less), _held(less)
+        if less is not None and (taken_off := self._looked_at.put_back(less)) is not None:
+            return _held(taken_off), _held(taken_off)
         first = found[0] if isinstance(found, list) else found
         certain = _is_certain(call, output)
         if certain:
             place = call.place, _what(call)
-            self.outputs[place] = self.outputs.get(place, 0) + output.numel()
+            self._count(place, output, driven)
         names = self._passed_on(call, first, output, driven)
         for name in names:
             self._grow(name, output, driven)
@@ -225,7 +227,7 @@ class UnknownSpikes:
                 # whole as it comes, by chance
                 return set()
         if not certain or several:
-            self.outputs[place] = self.outputs.get(place, 0) + output.numel()
+            self._count(place, output, driven)
         maker = self.makers.setdefault(name, _Maker(call.place, call.name, place, picks))
         for x, _ in driven:
             maker.looked_at |= self._looked_at.memory(x)
@@ -238,6 +240,14 @@ class UnknownSpikes:
         if around:
             maker.module, maker.of_state = max(around, key=len), True
         return {name}
+
+    def _count(self, place: tuple[str, str], output: Tensor, driven: Sequence[tuple[Tensor, Ways]]) -> None:
+        """A line that looks at one state twice, called to fire and to reset it, has its outputs once."""
+        looked_at = {key: item for x, _ in driven for key, item in self._looked_at.memory(x).items()}
+        before = self._counted.setdefault(place, {})
+        if not before.keys() >= looked_at.keys():
+            self.outputs[place] = self.outputs.get(place, 0) + output.numel()
+            before |= looked_at
 
     def _grow(self, name: str, output: Tensor, driven: Sequence[tuple[Tensor, Ways]]) -> None:
         """Places become 0 and 1."""

@@ -68,17 +68,19 @@ class WrittenOut:
         """What a neuron gives is no product of its weights."""
         self._scaled_inside.clear()
 
-    def straight_through(self, call: Call) -> Events | None:
-        """Events of `x - x`, which is nothing, and of `(h - x) + x`, which is h; None for all else."""
+    def straight_through(self, call: Call) -> tuple[Events, Tensor | None] | None:
+        """Events of `x - x`, which is nothing, and of `(h - x) + x`, which is h, with that difference; None for all
+        else."""
         a, b = _both(call)
         if a is None or b is None or call.name not in ("add", "sub") or call.options.get("alpha", 1) != 1:
             return None
         if call.name == "sub":
-            return Events(torch.zeros(a.shape, dtype=torch.float64, device=a.device), True) if _same(a, b) else None
+            nothing = torch.zeros(a.shape, dtype=torch.float64, device=a.device)
+            return (Events(nothing, True), None) if _same(a, b) else None
         for difference, other in ((a, b), (b, a)):
             found = self._less.get(storage_of(difference)._cdata)
             if found is not None and _same(difference, found[0]) and _same(other, found[1]):
-                return found[2]
+                return found[2], difference
         return None
 
     def summed_up(self, name: str, args: Any) -> list[Arrival] | None:
