@@ -157,6 +157,46 @@ def test_images_that_depend_on_those_beside_them_are_refused(kind: type[Net]) ->
             measured()
 
 
+class FromOthers(Net):
+    """What one image of a batch decides for all, and does not change that one."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.gru = how, nn.GRU(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        match self.how:
+            case "the first image":
+                x = x - 0.5 * x[:1]
+            case "a mask of the first":
+                x = x * (x[:1] > 2)
+            case "a mean so far":
+                x = x.cumsum(0) / torch.arange(1, len(x) + 1)[:, None]
+            case "the largest number":
+                x = 4 * x / x.amax()
+            case "the least number":
+                x = x - x.amin()
+        spikes = self.n(self.a(x).expand(4, -1, -1))
+        if self.how == "a cell along the images":
+            spikes = self.gru(spikes.transpose(0, 1))[0].transpose(0, 1)
+        if self.how == "a delay along the images":
+            spikes = torch.cat([torch.zeros_like(spikes[:, :1]), spikes[:, :-1]], 1) + spikes
+        return self.b(spikes)
+
+
+FROM_OTHERS = (
+    "the first image", "a mask of the first", "a mean so far", "the largest number", "the least number",
+    "a cell along the images", "a delay along the images",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("how", FROM_OTHERS)
+def test_what_one_image_decides_for_all_is_refused(how: str) -> None:
+    for measured in _all(FromOthers(how).eval()):
+        with pytest.raises(ModelError, match="gives an image other numbers beside other images"):
+            measured()
+
+
 @pytest.mark.parametrize(
     ("norm", "why"),
     [

@@ -47,6 +47,9 @@ class Limits(Struct, metaclass=NamedKeys, frozen=True, kw_only=True, forbid_unkn
         given = self.named
         if not (given or self.most or self.least or self.multiples):
             raise SpecError(f"at least one limit is needed, of {', '.join(self.__struct_fields__)}")
+        for name, value in (*given.items(), *self.most.items(), *self.least.items(), *self.multiples.items()):
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise SpecError(f"a limit must be a number, {name} is {value!r}; numbers are not in quotes")
         for name, value in given.items():
             if name == "accuracy_drop":
                 check_drop(name, value)

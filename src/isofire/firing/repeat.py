@@ -27,13 +27,15 @@ from isofire.running import (
 )
 
 _LOG = logging.getLogger(__name__)
+_IMAGES = 6
+"""Each is shown alone: what the first of a batch, or its surest image, decides does not change that one."""
 _RTOL = 1e-3
 """Kernels may add up in another order; what is kept of a batch is more than that."""
 
 
 def tell_unlike(model: nn.Module, inputs: Tensor, images: int) -> None:
     """Show a network, in eval mode, a few images twice, each time from rest, and log a warning if it gives something
-    else; then the first of them beside itself.
+    else; then each of them beside itself alone, in batches of the same size.
 
     Parameters
     ----------
@@ -46,12 +48,13 @@ def tell_unlike(model: nn.Module, inputs: Tensor, images: int) -> None:
         If what it gives for an image depends on the images beside it.
     """
     refuse_statistics_of_the_batch(model)
-    part, count = few_of(model, inputs, images)
+    part, count = few_of(model, inputs, images, _IMAGES)
     axis = input_axis(model, inputs, images)
-    alone = part.index_select(axis, torch.zeros(count, dtype=torch.int64, device=part.device))
+    asked = range(min(count, _IMAGES))
+    copies = [part.narrow(axis, place, 1).repeat_interleave(count, axis) for place in asked]
     try:
         with unheard(model), from_rest(model), torch.inference_mode():
-            first, again, beside = (_show(model, x) for x in (part, part, alone))
+            first, again, *beside = (_show(model, x) for x in (part, part, *copies))
     except ModelError:
         # told with the inputs that were given, once it is shown all of them
         return
@@ -63,7 +66,12 @@ def tell_unlike(model: nn.Module, inputs: Tensor, images: int) -> None:
             "class that keeps it (isofire.adapters.register)",
             type(model).__name__,
         )
-    elif count > 1 and not first.drew and _alike(first.spikes, again.spikes) and not _is_alike(first, beside, count):
+    elif (
+        count > 1
+        and not first.drew
+        and _alike(first.spikes, again.spikes)
+        and not all(_is_alike(first, other, count, place) for place, other in enumerate(beside))
+    ):
         told = f"{type(model).__name__} gives an image other numbers beside other images"
         if single := [name for name in single_steps(model) if first.calls[name] == 1]:
             raise ModelError(
@@ -86,7 +94,7 @@ def tell_unlike(model: nn.Module, inputs: Tensor, images: int) -> None:
 
 
 class _Given(NamedTuple):
-    """What a network returned, the spikes of the first image, how often each neuron was called, whether it drew random
+    """What a network returned, its spikes [T, N, ...], how often each neuron was called, whether it drew random
     numbers (how many it draws may depend on the images before), and neurons whose spikes have other axes than what they
     were given: the shapes of both."""
 
@@ -103,7 +111,7 @@ def _show(model: nn.Module, inputs: Tensor) -> _Given:
 
     def hear(name: str, spikes: Tensor) -> None:
         # both may be worked on further
-        fired.append(spikes[:, 0].to(torch.float32, copy=True))
+        fired.append(spikes.to(torch.float32, copy=True))
         calls[name] += 1
 
     turned: dict[str, tuple[list[int], list[int]]] = {}
@@ -132,10 +140,15 @@ def _random_state(device: torch.device) -> Tensor:
     return torch.cat(states)
 
 
-def _is_alike(first: _Given, beside: _Given, images: int) -> bool:
-    """Whether the first image has the same spikes and outputs: whichever axis holds images there, on one at least."""
-    return _alike(first.spikes, beside.spikes) and all(
-        any(_close(a.select(axis, 0), b.select(axis, 0)) for axis in axes)
+def _is_alike(first: _Given, beside: _Given, images: int, place: int) -> bool:
+    """Whether one of the images has the same spikes and outputs: whichever axis holds images there, on one at least."""
+
+    def of_image(given: list[Tensor]) -> list[Tensor]:
+        # where neurons see parts of images, whose they are is known of the first alone
+        return [spikes[:, place] for spikes in given if place == 0 or spikes.shape[1] == images]
+
+    return _alike(of_image(first.spikes), of_image(beside.spikes)) and all(
+        any(_close(a.select(axis, place), b.select(axis, place)) for axis in axes)
         for a, b in zip(first.output, beside.output, strict=True)
         if a.shape == b.shape and (axes := [axis for axis, size in enumerate(a.shape) if size == images])
     )

@@ -17,6 +17,7 @@ from torch import nn
 
 from isofire.adapters import find_keepers
 from isofire.batches import Data
+from isofire.errors import SpecError
 from isofire.firing.compare import observe_together, require_order
 from isofire.firing.comparison import Comparison
 from isofire.firing.cost.memory import memory_of
@@ -157,6 +158,8 @@ def check(
     >>> check(model, quantized, test_set, Limits(accuracy_drop=0.01, drift=5)).outcome  # doctest: +SKIP
     'keeps'
     """
+    if not isinstance(limits, Limits):
+        raise SpecError(f"limits must be isofire.Limits, got {type(limits).__name__}; write Limits(drift=2)")
     require_order(baseline, quantized)
     first, second = observe_together(
         (baseline, quantized), data, max_images=max_images, batch_size=batch_size, device=device, blocks=blocks,

@@ -135,7 +135,7 @@ def reach_on(model: nn.Module, inputs: Tensor, images: int | None = None) -> Syn
     return reach(model, few_of(model, inputs, images)[0])
 
 
-def few_of(model: nn.Module, inputs: Tensor, images: int | None = None) -> tuple[Tensor, int]:
+def few_of(model: nn.Module, inputs: Tensor, images: int | None = None, most: int = 2) -> tuple[Tensor, int]:
     """As few images of a batch as the model takes, where the model is, and how many they are; not blank ones, nor two
     that are alike, if there are others.
 
@@ -146,7 +146,7 @@ def few_of(model: nn.Module, inputs: Tensor, images: int | None = None) -> tuple
     """
     axis = input_axis(model, inputs, images)
     # Sinabs' squeezed layers may be built for one size of batch
-    few = inputs.clone() if batch_first(model) else pick(inputs, axis, 2)
+    few = inputs.clone() if batch_first(model) else pick(inputs, axis, most)
     return few.to(device_of(model, inputs.device)), few.shape[axis]
 
 

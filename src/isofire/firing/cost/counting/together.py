@@ -75,6 +75,8 @@ def together_for(model: nn.Module, inputs: Tensor, axis: int) -> Together:
         return Together(together=False, strangers=bool(alone.strangers))
     # equal sums of few images can be chance where rows are guessed to be images
     agree = not together.unsure and _agree(alone, together)
+    # where rows are taken or sorted by what images made, whose a row is depends on the images beside it
+    agree = agree and not together.trace.by_data
     if agree and together.trace.uses.read_by is not None:
         # where Python reads what images made, it may decide by all of them what is done with each
         agree = _agree_on_all(model, inputs.narrow(axis, 0, images - (images == alone.steps)), axis)

@@ -49,6 +49,14 @@ _TURNS = frozenset(("transpose", "t", "swapaxes", "swapdims", "squeeze", "unsque
 """In place (`x.unsqueeze_(0)`) they write nothing: the memory and what is known of it stay."""
 
 
+_OF_ANY_SIZE = frozenset(("nonzero", "masked_select", "unique", "_unique2", "unique_dim"))
+"""What they give has as many elements as the numbers say."""
+_BY_PLACES = frozenset((
+    "index", "index_select", "gather", "take", "index_put", "index_add", "index_copy", "scatter", "scatter_add",
+    "masked_scatter",
+))  # fmt: skip
+
+
 @contextmanager
 def _differentiable() -> Iterator[None]:
     """What is done to events can be differentiated, while the network itself runs without gradients."""
@@ -83,6 +91,8 @@ class Trace(OfOnePass, TorchDispatchMode):
         """(module, operation) of what no rule knows."""
         self.mixed: dict[str, None] = {}
         """Modules in which spikes beside levels are made real with them."""
+        self.by_data = False
+        """Whether images decide in the pass which rows of a tensor are taken, or their order."""
         self.uses = Uses()
         self.own_states = OwnStates()
         self.unknown_spikes = UnknownSpikes()
@@ -150,6 +160,7 @@ class Trace(OfOnePass, TorchDispatchMode):
         self._position.clear()
         self._written_out.clear()
         self.uses.clear()
+        self.by_data = False
         self.unknown_spikes = UnknownSpikes()
         self.own_states.clear()
         for name, tensor in self._stored.named:
@@ -179,6 +190,7 @@ class Trace(OfOnePass, TorchDispatchMode):
             self._see_what_enters(args, options)
         if name == "_local_scalar_dense" and self._memory.source(args[0]) >= Source.INPUT:
             self.uses.read_by = "item"
+        self.by_data = self.by_data or self._arranges(name, args)
         placed = name in PLACED
         before = self._copies(args, placed) if writes and (placed or torch.Tag.pointwise in func.tags) else args
         source = self._source(name, writes, args, options)
@@ -190,6 +202,13 @@ class Trace(OfOnePass, TorchDispatchMode):
                 known = self._memory.events, self._memory.source, self._position.module
                 self._follow(Call(name, func, before, options, output, *known), source, tensors)
         return output
+
+    def _arranges(self, name: str, args: Any) -> bool:
+        if name not in _OF_ANY_SIZE and name not in _BY_PLACES:
+            return False
+        moving = [x for x in tree_leaves(args) if isinstance(x, Tensor) and self._memory.source(x) >= Source.INPUT]
+        numbers = [x.is_floating_point() for x in moving]
+        return bool(moving) and (name in _OF_ANY_SIZE or (any(numbers) and not all(numbers)))
 
     def _source(self, name: str, writes: bool, args: Any, options: Any) -> Source:
         """Of the result: the highest of what it is made of."""
