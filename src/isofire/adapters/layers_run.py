@@ -14,6 +14,9 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+_ROOM = 1000
+"""Memories that are known at most before those that are gone are forgotten."""
+
 
 class Kind(Enum):
     """Of a layer: a module with weights, one without, or what is done with weights of another module or a script."""
@@ -54,6 +57,7 @@ class _Operations(TorchDispatchMode):
         self._ran = ran
         # memory of what does not depend on the input -> the weights that it was made of, 0 for none
         self._made: dict[int, tuple[StorageWeakRef, int]] = {}
+        self._room = _ROOM
         for x, told in held:
             weights = 0 if told or not _is_weights(x) else _place(x)
             self._write(x, weights or self._of(x) or 0)
@@ -86,6 +90,9 @@ class _Operations(TorchDispatchMode):
 
     def _write(self, x: Tensor, weights: int) -> None:
         self._made[_place(x)] = StorageWeakRef(x.untyped_storage()), weights
+        if len(self._made) > self._room:
+            self._made = {place: item for place, item in self._made.items() if not item[0].expired()}
+            self._room = max(_ROOM, 2 * len(self._made))
 
 
 def _spreads(given: Sequence[Tensor], output: Any) -> bool:
