@@ -181,6 +181,66 @@ class Listed(nn.Module):
         return torch.stack(steps)
 
 
+class Unlike(Listed):
+    """A module and a parameter on one line before one neuron, the latter multiplied in a way of its own."""
+
+    def __init__(self, way: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__(1)
+        self.a, self.way = nn.Linear(6, 6), way
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = []
+        for _ in range(T):
+            y = x
+            for layer in (self.a, lambda z: self.way(z, self.weights[0])):
+                y = self.n(layer(y))
+            steps.append(self.out(y))
+        return torch.stack(steps)
+
+
+UNLIKE: list[Callable[[Tensor, Tensor], Tensor]] = [
+    lambda z, w: z @ w,
+    lambda z, w: nn.functional.linear(z, w.abs() / w.sum()),
+    lambda z, w: torch.einsum("ni,ij->nj", z, w.t()),
+    lambda z, w: (z[:, None] * w).sum(-1),
+]
+
+
+@pytest.mark.parametrize("way", UNLIKE)
+def test_a_module_and_a_parameter_are_two_places(way: Callable[[Tensor, Tensor], Tensor]) -> None:
+    for measured in (measure_cost, lambda net, given: isofire.compare(net, net, given)):
+        with pytest.raises(ModelError, match="'n' sees single steps and was called at 2 places"):
+            measured(Unlike(way).eval(), (torch.rand(8, 6), LABELS))
+
+
+class Factors(Listed):
+    """A factor, or a mask, changes with the step, and is no layer."""
+
+    def __init__(self, change: Callable[[Any, int], Tensor]) -> None:
+        super().__init__(1)
+        self.a, self.change = nn.Linear(6, 6), change
+        self.gains = nn.ParameterList(torch.rand(1, 6) for _ in range(2))
+        self.spread = nn.ParameterList(torch.rand(2, 3) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([self.out(self.n(self.a(x) * self.change(self, step))) for step in range(4)])
+
+
+CHANGES: list[Callable[[Any, int], Tensor]] = [
+    lambda net, step: net.gains[step % 2],
+    lambda net, step: net.gains[step // 2],
+    lambda net, step: net.spread[step // 2].flatten(),
+    lambda net, step: (net.spread[step % 2] > 0.5).flatten(),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_factors_and_masks_that_change_with_the_step_are_no_places(change: Callable[[Any, int], Tensor]) -> None:
+    given = torch.rand(8, 6), LABELS
+    assert isofire.firing.observe(Factors(change), given).counts.steps == 4
+    assert measure_cost(Factors(change).eval(), given).T == 4
+
+
 class Between(Listed):
     """Something of the network's own comes between the layers of a list and one neuron."""
 

@@ -139,6 +139,35 @@ def test_each_spike_of_a_layer_of_several_heights_costs_the_same(behind: str, ho
     assert compared["baseline"] == pytest.approx(last.synops.mean)
 
 
+class Pooled(Net):
+    """Spikes of all steps are added up, or averaged, before weights see them."""
+
+    def __init__(self, mean: bool) -> None:
+        super().__init__(1.0, False, "nothing", "one by one")
+        self.mean = mean
+
+    def forward(self, x: Tensor) -> Tensor:
+        current = self.first(x)
+        total = sum(self.fire(current * step) for step in range(T))
+        return self.last(total / T if self.mean else total)
+
+
+@pytest.mark.parametrize("mean", [False, True])
+@pytest.mark.parametrize("heights", [[1.0, -1.0], [-1.0], [1.0]])
+def test_spikes_of_several_steps_are_events_where_one_step_is_silent(mean: bool, heights: list[float]) -> None:
+    register(Mixed, Scaled())
+    try:
+        net = Pooled(mean).eval()
+        net.fire = Mixed(heights)
+        found = measure_cost(net, (torch.rand(IMAGES, 12, generator=torch.Generator().manual_seed(3)) * 3, LABELS))
+    finally:
+        unregister(Mixed)
+    (neurons,) = found.neurons
+    last = next(site for site in found.synapses if site.name == "last")
+    assert neurons.spikes.mean > 0
+    assert (last.synops.mean, last.macs_every_step) == (pytest.approx(3 * neurons.spikes.mean), 0)
+
+
 class Recurrent(nn.Module):
     """Takes all steps, and feeds its spikes back to itself through weights before it gives them."""
 
