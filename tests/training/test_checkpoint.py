@@ -174,6 +174,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         (None, "was not written by isofire"),
         ({"isofire": "{"}, "header of .* cannot be read"),
         ({"isofire": "[]"}, "format of .* is not 1"),
+        ({"isofire": '{"format": "isofire.counts", "steps": 4}'}, "holds what isofire recorded"),
         ({"isofire": '{"format": 3}'}, "format of .* is not 1 or 2; read it with the isofire that wrote it"),
         ({"isofire": '{"format": 1}'}, "header of .* cannot be read"),
     ],

@@ -59,13 +59,25 @@ def read_header(path: str | os.PathLike[str], text: str) -> Header:
     """
     try:
         found = parse_json(text)
-        if not isinstance(found, dict) or found.get("format") not in (FORMAT, PACKED):
-            raise CheckpointError(
-                f"the format of {path} is not {FORMAT} or {PACKED}; read it with the isofire that wrote it"
-            )
+    except ValueError as error:
+        raise _unread(path, error) from error
+    number = found.get("format") if isinstance(found, dict) else None
+    if found is None or isinstance(found, str) or (isinstance(found, dict) and not isinstance(number, int)):
+        raise CheckpointError(
+            f"{path} holds what isofire recorded or saw of a network, and no network; name a model.safetensors"
+        )
+    if number not in (FORMAT, PACKED):
+        raise CheckpointError(
+            f"the format of {path} is not {FORMAT} or {PACKED}; read it with the isofire that wrote it"
+        )
+    try:
         return msgspec.convert(found, Header)
     except (msgspec.MsgspecError, ValueError) as error:
-        raise CheckpointError(f"the header of {path} cannot be read ({error}); restore the file from a copy") from error
+        raise _unread(path, error) from error
+
+
+def _unread(path: str | os.PathLike[str], error: Exception) -> CheckpointError:
+    return CheckpointError(f"the header of {path} cannot be read ({error}); restore the file from a copy")
 
 
 def versions() -> dict[str, str]:
