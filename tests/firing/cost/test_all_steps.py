@@ -163,8 +163,8 @@ class Stem(nn.Module):
 
 
 def test_a_deep_stem_is_asked_as_few_times_as_a_shallow_one() -> None:
-    """The network ran ten times for any depth before anybody asked."""
-    for code, most in ((steps, 15), (lambda x: steps(x) * torch.arange(STEPS)[:, None, None], 18)):
+    """The network ran fifteen times for any depth before anybody asked, six of them with one image alone."""
+    for code, most in ((steps, 20), (lambda x: steps(x) * torch.arange(STEPS)[:, None, None], 23)):
         net = Stem(10, code).eval()
         cost = measure_cost(net, DATA)
         assert net.forwards <= most
@@ -175,14 +175,14 @@ def test_a_deep_stem_is_asked_as_few_times_as_a_shallow_one() -> None:
 def test_one_run_tells_of_many_layers_beside_each_other() -> None:
     net = Stem(20, steps, wide=True).eval()
     assert not measure_cost(net, DATA).left_out
-    assert net.forwards <= 15
+    assert net.forwards <= 20
 
 
 def test_layers_that_are_too_many_to_ask_are_named_and_count_at_each_step() -> None:
     net = Stem(20, lambda x: steps(x) * torch.arange(STEPS)[:, None, None], wide=True).eval()
     cost = measure_cost(net, DATA)
     named = {item.name for item in cost.left_out if item.of == "operations"}
-    assert net.forwards <= 14 + 12
+    assert net.forwards <= 19 + 12
     assert named
     assert all(item.macs_every_step == 576 for item in cost.synapses if item.name in named)
 
