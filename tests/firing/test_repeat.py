@@ -240,3 +240,16 @@ def test_norms_of_each_image_are_taken(norm: nn.Module) -> None:
         model.norm = nn.Sequential(nn.Unflatten(1, (4, 2)), nn.InstanceNorm1d(4), nn.Flatten())
     apart = [compare(model, model, (X, Y), batch_size=size).overall for size in (20, 3)]
     assert apart[0] == apart[1]
+
+
+def test_an_axis_of_as_many_numbers_as_images_is_none_of_images() -> None:
+    class Rows(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            spikes = self.n(self.a(x).expand(4, -1, -1)).flatten(0, 1)
+            return torch.stack([(spikes - row).abs().sum(-1) for row in torch.eye(8)[:6]])
+
+    model = Rows().eval()
+    found = measure_cost(model, (X[:6], Y[:6]))
+    with torch.no_grad():
+        fired = model.n(model.a(X[:6]).expand(4, -1, -1)).sum()
+    assert found.spikes.mean == pytest.approx(float(fired) / 6)

@@ -55,6 +55,7 @@ def tell_unlike(model: nn.Module, inputs: Tensor, images: int) -> None:
     try:
         with unheard(model), from_rest(model), torch.inference_mode():
             first, again, *beside = (_show(model, x) for x in (part, part, *copies))
+            fewer = _shapes_of(model, part.narrow(axis, 0, max(count - 1, 1)))
     except ModelError:
         # told with the inputs that were given, once it is shown all of them
         return
@@ -70,7 +71,7 @@ def tell_unlike(model: nn.Module, inputs: Tensor, images: int) -> None:
         count > 1
         and not first.drew
         and _alike(first.spikes, again.spikes)
-        and not all(_is_alike(first, other, count, place) for place, other in enumerate(beside))
+        and not all(_is_alike(first, other, count, place, fewer) for place, other in enumerate(beside))
     ):
         told = f"{type(model).__name__} gives an image other numbers beside other images"
         if single := [name for name in single_steps(model) if first.calls[name] == 1]:
@@ -140,17 +141,31 @@ def _random_state(device: torch.device) -> Tensor:
     return torch.cat(states)
 
 
-def _is_alike(first: _Given, beside: _Given, images: int, place: int) -> bool:
-    """Whether one of the images has the same spikes and outputs: whichever axis holds images there, on one at least."""
+def _shapes_of(model: nn.Module, inputs: Tensor) -> list[torch.Size] | None:
+    """Of what it returns for these; None where it does not take them."""
+    try:
+        return [x.shape for x in _show(model, inputs).output]
+    except ModelError:
+        return None
+
+
+def _is_alike(first: _Given, beside: _Given, images: int, place: int, fewer: list[torch.Size] | None) -> bool:
+    """Whether one of the images has the same spikes and outputs, on one at least of the axes that may hold images: of
+    as many numbers, and not of as many for an image fewer too."""
 
     def of_image(given: list[Tensor]) -> list[Tensor]:
         # where neurons see parts of images, whose they are is known of the first alone
         return [spikes[:, place] for spikes in given if place == 0 or spikes.shape[1] == images]
 
+    def axes_of(output: int, shape: torch.Size) -> list[int]:
+        other = fewer[output] if fewer is not None and len(fewer) == len(first.output) else ()
+        known = len(other) == len(shape)
+        return [axis for axis, size in enumerate(shape) if size == images and not (known and other[axis] == size)]
+
     return _alike(of_image(first.spikes), of_image(beside.spikes)) and all(
         any(_close(a.select(axis, place), b.select(axis, place)) for axis in axes)
-        for a, b in zip(first.output, beside.output, strict=True)
-        if a.shape == b.shape and (axes := [axis for axis, size in enumerate(a.shape) if size == images])
+        for output, (a, b) in enumerate(zip(first.output, beside.output, strict=True))
+        if a.shape == b.shape and (axes := axes_of(output, a.shape))
     )
 
 
