@@ -206,6 +206,9 @@ class Trace(OfOnePass, TorchDispatchMode):
     def _arranges(self, name: str, args: Any) -> bool:
         if name not in _OF_ANY_SIZE and name not in _BY_PLACES:
             return False
+        if name == "index_put" and args[2].numel() == 1 and all(x is None or x.dtype == torch.bool for x in args[1]):
+            # a mask that writes one number moves nothing
+            return False
         moving = [x for x in tree_leaves(args) if isinstance(x, Tensor) and self._memory.source(x) >= Source.INPUT]
         numbers = [x.is_floating_point() for x in moving]
         return bool(moving) and (name in _OF_ANY_SIZE or (any(numbers) and not all(numbers)))
