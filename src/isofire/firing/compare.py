@@ -182,7 +182,6 @@ def observe_together(
     seen: list[Tensor] = []
     prints: list[Tensor] = []
     votes: list[list[Tensor]] = [[] for _ in models]
-    classes = [0] * len(models)
     ways: list[_Way | None] = [None] * len(models)
     most = Most()
     with evaluating(*models), placed(*models, device=device):
@@ -192,15 +191,9 @@ def observe_together(
                     tell_unlike(model, inputs, len(labels))
                 if probe:
                     ways = [_Way(model, inputs, len(labels), way) for model, way in zip(models, ways, strict=True)]
-            for place, (model, recorder, way) in enumerate(zip(models, recorders, ways, strict=True)):
+            for model, recorder, said, way in zip(models, recorders, votes, ways, strict=True):
                 with drawing(len(seen), device_of(model, inputs.device)):
-                    found, classes[place] = _predict(model, recorder, inputs, labels, way)
-                votes[place].append(found)
-            if len(set(classes)) > 1:
-                raise ModelError(
-                    f"both networks must tell as many classes apart, got {' and '.join(map(str, classes))}; their "
-                    "classes are compared image by image"
-                )
+                    said.append(_predict(model, recorder, inputs, labels, way))
             seen.append(labels.cpu())
             prints.append(fingerprints(inputs, axis(inputs, labels)))
     labels = torch.cat(seen).long()
@@ -282,10 +275,8 @@ _PARTED = (
 )
 
 
-def _predict(
-    model: nn.Module, recorder: FiringRecorder, inputs: Tensor, labels: Tensor, way: _Way | None
-) -> tuple[Tensor, int]:
-    """Predicted class of each image, int64 [N] on the CPU, of how many; the spikes go to the recorder."""
+def _predict(model: nn.Module, recorder: FiringRecorder, inputs: Tensor, labels: Tensor, way: _Way | None) -> Tensor:
+    """Predicted class of each image, int64 [N] on the CPU; the spikes go to the recorder."""
     # recording one model at a time keeps the counts apart where the two share modules
     with recorder, torch.inference_mode():
         given = inputs.to(device_of(model, inputs.device), non_blocking=True)
@@ -303,7 +294,7 @@ def _predict(
         raise ModelError(f"labels reach {high}: {of_one_number(model)}")
     if low < 0 or high > top:
         raise DataError(f"labels must lie in 0..{top}, the model's classes, got {low}..{high}")
-    return mean.argmax(1).cpu(), mean.shape[1]
+    return mean.argmax(1).cpu()
 
 
 def _shown(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
