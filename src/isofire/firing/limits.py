@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 from msgspec import Struct, field
 
@@ -48,7 +49,7 @@ class Limits(Struct, metaclass=NamedKeys, frozen=True, kw_only=True, forbid_unkn
         if not (given or self.most or self.least or self.multiples):
             raise SpecError(f"at least one limit is needed, of {', '.join(self.__struct_fields__)}")
         for name, value in (*given.items(), *self.most.items(), *self.least.items(), *self.multiples.items()):
-            if isinstance(value, bool) or not isinstance(value, int | float):
+            if isinstance(value, bool) or not isinstance(value, Real):
                 raise SpecError(f"a limit must be a number, {name} is {value!r}; numbers are not in quotes")
         for name, value in given.items():
             if name == "accuracy_drop":
