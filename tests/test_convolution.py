@@ -166,8 +166,18 @@ def _parametrized() -> nn.Module:
     return layer
 
 
-@pytest.mark.parametrize("make", [Functional, lambda: nn.Conv2d(4, 8, 1, 2), _parametrized])
-@pytest.mark.parametrize("hooked", [False, True])
+@pytest.mark.parametrize(
+    ("make", "hooked"),
+    [
+        # not with hooks, which a function has none of: it would run unguarded, and write past its end
+        pytest.param(Functional, False, id="function, mode"),
+        *(
+            pytest.param(make, hooked, id=f"{name}, {'hooks' if hooked else 'mode'}")
+            for name, make in (("layer", lambda: nn.Conv2d(4, 8, 1, 2)), ("parametrized", _parametrized))
+            for hooked in (False, True)
+        ),
+    ],
+)
 def test_values_and_gradients_stay_what_they_are(make: Callable[[], nn.Module], hooked: bool) -> None:
     torch.manual_seed(0)
     layer, x = make(), torch.randn(5, 4, 6, 6)
@@ -180,7 +190,7 @@ def test_values_and_gradients_stay_what_they_are(make: Callable[[], nn.Module], 
     last = two.contiguous(memory_format=torch.channels_last)
     if hooked:
         handles = guard_(layer) + guard_(layer)
-        assert len(handles) == (not isinstance(layer, Functional))
+        assert len(handles) == 1
         found = layer(last)
     else:
         with SafeConvolutions():
@@ -190,6 +200,10 @@ def test_values_and_gradients_stay_what_they_are(make: Callable[[], nn.Module], 
     torch.testing.assert_close(two.grad, one.grad)
     for parameter, grad in zip(layer.parameters(), grads, strict=True):
         torch.testing.assert_close(parameter.grad, grad)
+
+
+def test_a_function_has_no_layer_to_guard() -> None:
+    assert guard_(Functional()) == []
 
 
 def test_training_takes_care_where_a_parameter_may_be_such_a_weight() -> None:
