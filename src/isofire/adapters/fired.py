@@ -9,10 +9,11 @@ from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from isofire.adapters.base import Adapter
 from isofire.errors import ModelError
+from isofire.running import tensors_in
 
 _NEAR = 1e-6
 _DIGIT = 16
@@ -108,7 +109,7 @@ class Fired:
         if not isinstance(spikes, Tensor) or spikes.is_complex():
             made = "complex numbers" if isinstance(spikes, Tensor) else type(spikes).__name__
             raise self._not_found(made)
-        strided = (x for x in tree_leaves(self.output) if isinstance(x, Tensor) and x.layout is torch.strided)
+        strided = (x for x in tensors_in(self.output) if x.layout is torch.strided)
         tensors = {id(x): x for x in strided}.values()
         found = [x for x in tensors if x.data_ptr() == spikes.data_ptr() and x.numel() == spikes.numel()]
         if not spikes.numel() and (empty := [x for x in tensors if not x.numel()]):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from isofire.adapters.framework import loaded_frameworks
 from isofire.adapters.registry import find_neurons
+from isofire.running import tensors_in
 
 
 def find_keepers(model: nn.Module) -> dict[str, nn.Module]:
@@ -26,6 +26,6 @@ def states_after(module: nn.Module, output: Any) -> tuple[Tensor, ...] | None:
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
         # (outputs, states), but a cell gives its states alone
         held = output[1] if isinstance(module, nn.RNNBase) and output is not None else output
-        return tuple(x for x in tree_leaves(held) if isinstance(x, Tensor))
+        return tuple(tensors_in(held))
     found = (framework.states_after(module, output) for framework in loaded_frameworks())
     return next((states for states in found if states is not None), None)

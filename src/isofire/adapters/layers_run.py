@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+
+from isofire.running import tensors_in
 
 _ROOM = 1000
 """Memories that are known at most before those that are gone are forgotten."""
@@ -68,15 +69,15 @@ class _Operations(TorchDispatchMode):
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        given = tensors_in(args, kwargs)
         made_of = list(map(self._of, given))
         output = func(*args, **(kwargs or {}))
         weights = [place for place in made_of if place]
         if None in made_of and (torch.Tag.pointwise not in func.tags or _spreads(given, output)):
             for place in weights:
                 self._ran(place, Kind.WRITTEN_OUT)
-        for x in tree_leaves(output):
-            if isinstance(x, Tensor) and x.layout is torch.strided:
+        for x in tensors_in(output):
+            if x.layout is torch.strided:
                 if None not in made_of:
                     self._write(x, next(iter(weights), 0))
                 else:

@@ -19,11 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._pytree import tree_leaves
 
 from isofire.adapters.base import Adapter, Layout
 from isofire.adapters.layers_run import Kind, telling
 from isofire.errors import ModelError
+from isofire.running import tensors_in
 
 Place = tuple[tuple[Any, ...], tuple[int, ...]]
 """Lines and modules from the model's forward down to a call, and the layers of each kind that ran last before it."""
@@ -105,7 +105,7 @@ def at_one_place(model: nn.Module, neurons: Mapping[str, tuple[nn.Module, Adapte
 
 
 def _tensors(values: Any) -> list[Tensor]:
-    return [x for x in tree_leaves(values) if isinstance(x, Tensor) and x.layout is torch.strided]
+    return [x for x in tensors_in(values) if x.layout is torch.strided]
 
 
 def _place(x: Tensor) -> int:

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from isofire.adapters import find_neurons, from_rest, heard, input_axis
 from isofire.adapters.axes import unheard
@@ -24,6 +23,7 @@ from isofire.running import (
     refuse_statistics_of_the_batch,
     several_steps,
     single_steps,
+    tensors_in,
 )
 
 _LOG = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ def _show(model: nn.Module, inputs: Tensor) -> _Given:
     turned: dict[str, tuple[list[int], list[int]]] = {}
 
     def compare_axes(name: str, given: Any, output: Any) -> None:
-        before, after = ([x.shape for x in tree_leaves(part) if isinstance(x, Tensor)] for part in (given, output))
+        before, after = ([x.shape for x in tensors_in(part)] for part in (given, output))
         if before and after and len(before[0]) != len(after[0]):
             turned.setdefault(name, (list(before[0]), list(after[0])))
 
@@ -170,7 +170,7 @@ def _is_alike(first: _Given, beside: _Given, images: int, place: int, fewer: lis
 
 
 def _copied(output: Any) -> list[Tensor]:
-    return [x.detach().clone() for x in tree_leaves(output) if isinstance(x, Tensor)]
+    return [x.detach().clone() for x in tensors_in(output)]
 
 
 def _alike(first: list[Tensor], second: list[Tensor]) -> bool:

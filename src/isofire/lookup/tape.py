@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from isofire.lookup.native import Reads, Tape
 from isofire.lookup.tensors import Lazy
+from isofire.running import tensors_in
 
 MOST_OPERATIONS = 64
 """Operations of torch on a tape: who has more of them does not wait for what the tape saves."""
@@ -172,8 +172,8 @@ class Recorder(Tape):
                 self.refuse(str(reason))
 
     def _operated(self, func: Any, args: Any, kwargs: Any, made: Any) -> None:
-        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-        results = [x for x in tree_leaves(made) if isinstance(x, Tensor)]
+        given = tensors_in(args, kwargs)
+        results = tensors_in(made)
         self._alive.append((given, results))
         memory, found = {_storage(x) for x in given}, {_storage(x) for x in results}
         if func in _BLANK:
@@ -264,7 +264,7 @@ def _changed(func: Any, args: Any, kwargs: Any) -> Iterable[Tensor]:
     for place, argument in enumerate(func._schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
             given = args[place] if place < len(args) else kwargs.get(argument.name)
-            yield from (x for x in tree_leaves(given) if isinstance(x, Tensor))
+            yield from tensors_in(given)
 
 
 def _storage(x: Tensor) -> int:

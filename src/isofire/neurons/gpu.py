@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from isofire.neurons import native
+from isofire.neurons.constant import constant_in_graphs
 from isofire.neurons.fused import Kernels, Plan, affine_of, gradients, layouts
 from isofire.neurons.state_quantizer import AffineState, StateQuantizer, TableState
 
@@ -22,7 +23,7 @@ MOST_STEPS = 32
 """Steps whose membranes the backward kernel keeps in registers."""
 
 
-@torch.compiler.assume_constant_result
+@constant_in_graphs
 def missing(device: str, index: int | None) -> str | None:
     """Why the kernels cannot run on "cuda" with its index, or "cpu"; None if they do, which is tried once."""
     return _missing(device, index)

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from isofire.neurons.constant import constant_in_graphs
 from isofire.neurons.dynamics import Dynamics
 
 MOST_COUNTED = 255
@@ -84,7 +85,7 @@ def _loaded() -> ctypes.CDLL:
     return lib
 
 
-@torch.compiler.assume_constant_result
+@constant_in_graphs
 def built() -> bool:
     """Whether there are kernels."""
     return library() is not None

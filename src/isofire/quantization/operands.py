@@ -19,7 +19,6 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from isofire.quantization.operations import (
     CASTS,
@@ -32,7 +31,7 @@ from isofire.quantization.operations import (
     only_shapes,
     place_of_bias,
 )
-from isofire.running import OfOnePass, by_parts
+from isofire.running import OfOnePass, by_parts, tensors_in
 
 
 @dataclass
@@ -188,9 +187,8 @@ class Operands(OfOnePass, TorchDispatchMode):
             self._held[_place(x)] = _Held(StorageWeakRef(x.untyped_storage()), **what)
 
     def _drive(self, values: Any) -> None:
-        for x in tree_leaves(values):
-            if isinstance(x, Tensor):
-                self._hold(x, driven=True)
+        for x in tensors_in(values):
+            self._hold(x, driven=True)
 
     def change(self, x: Tensor, how: str) -> None:
         """A layer's weights are written over."""
@@ -234,15 +232,15 @@ class Operands(OfOnePass, TorchDispatchMode):
         output = func(*args, **options)
         if name.endswith("_") and writes:
             name = "zero" if name == "fill_" and _is_zero(args[1]) else name[:-1]
-        given = tree_leaves((args, options))
+        given = tensors_in(args, options)
         if written and name in ("zero", "fill", "copy") and _is_whole(written[0]):
             # nothing is left of what was there
             given = given[1:]
         self._follow(name, given, output, written)
         return output
 
-    def _follow(self, name: str, given: list[Any], output: Any, written: list[Tensor]) -> None:
-        tensors = [x for x in given if isinstance(x, Tensor) and x.layout is torch.strided]
+    def _follow(self, name: str, given: list[Tensor], output: Any, written: list[Tensor]) -> None:
+        tensors = [x for x in given if x.layout is torch.strided]
         held = [self._known(x) for x in tensors]
         weights = [(x, item) for x, item in zip(tensors, held, strict=True) if item is not None and item.layers]
         driven = any(item is not None and item.driven for item in held)
@@ -253,7 +251,7 @@ class Operands(OfOnePass, TorchDispatchMode):
             added = place_of_bias(name, len(tensors))
             still = [item is None or not item.driven for item in held]
             self.met |= self._names(x for place, x in enumerate(tensors) if still[place] and place != added)
-        outputs = [x for x in (*tree_leaves(output), *written) if isinstance(x, Tensor) and x.layout is torch.strided]
+        outputs = [x for x in (*tensors_in(output), *written) if x.layout is torch.strided]
         names = frozenset[str]() if driven or only_shapes(name) else self._names(tensors)
         if names and all(self._names((x,)) or x.numel() == 1 for x in tensors):
             # made of nothing but such numbers

@@ -10,6 +10,7 @@ from isofire.running.modes import drawing, evaluating, forked, hooked
 from isofire.running.norms import refuse_statistics_of_the_batch, statistics_of
 from isofire.running.one_pass import OfOnePass
 from isofire.running.own_code import own_code_of, refuse_own_code
+from isofire.running.tensors import tensors_in
 
 __all__ = [
     "OfOnePass",
@@ -34,5 +35,6 @@ __all__ = [
     "several_steps",
     "single_steps",
     "statistics_of",
+    "tensors_in",
     "unchanged",
 ]

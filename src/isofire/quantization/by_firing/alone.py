@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from isofire.adapters import find_neurons, from_rest
 from isofire.quantization.by_firing.fired import firing_of
 from isofire.quantization.by_firing.replay import Replay
-from isofire.running import by_place, evaluating, forward, hooked
+from isofire.running import by_place, evaluating, forward, hooked, tensors_in
 
 _SHARE = 0.001
 """Of the spikes, that may differ: a bias is added to stored currents in another order than a network adds it."""
@@ -86,4 +86,4 @@ class Elsewhere:
         ]
         with hooked(handles), evaluating(self.model), from_rest(self.model):
             result = forward(self.model, self.inputs)
-        return [*seen, *(leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor))]
+        return [*seen, *tensors_in(result)]

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from isofire.adapters import from_rest
-from isofire.running import by_parts, by_place, evaluating, forward, hooked
+from isofire.running import by_parts, by_place, evaluating, forward, hooked, tensors_in
 
 
 def normed_layers(model: nn.Module, batches: Iterable[Tensor], layers: Sequence[str]) -> frozenset[str]:
@@ -115,8 +114,8 @@ class _Readers(TorchDispatchMode):
             return parts
         if not func.is_view:
             # a view is the same memory; what reads it is still to come
-            for value in tree_leaves((args, kwargs)):
-                if isinstance(value, Tensor) and (place := _place(value)) in self._maker:
+            for value in tensors_in(args, kwargs):
+                if (place := _place(value)) in self._maker:
                     self._read(place, value)
         return func(*args, **(kwargs or {}))
 
@@ -137,7 +136,7 @@ class _Readers(TorchDispatchMode):
 
     def found(self, result: Any) -> frozenset[str]:
         """The layers that norms alone read, given what the network returned."""
-        returned = {self._maker.get(_place(value)) for value in tree_leaves(result) if isinstance(value, Tensor)}
+        returned = {self._maker.get(_place(value)) for value in tensors_in(result)}
         shared = {layer for makers in self._given.values() if len(makers) > 1 for layer in makers}
         unread = {self._maker[place] for place in self._unread}
         alone = {layer for makers in self._given.values() for layer in makers}

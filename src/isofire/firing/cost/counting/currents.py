@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from isofire.adapters import Adapter, Fired, from_rest
-from isofire.firing.cost.counting.makers import Makers, tensors_in
+from isofire.firing.cost.counting.makers import Makers
 from isofire.firing.record import spiking_adapters
-from isofire.running import device_of, drawing, evaluating, forward, hooked
+from isofire.running import device_of, drawing, evaluating, forward, hooked, tensors_in
 
 _Made = tuple[str, str]
 
@@ -64,12 +64,12 @@ def currents(
         def hook(neuron: nn.Module, args: Any, options: Any, output: Any) -> Any:
             fired = Fired(neuron, adapter, output)
             # the neuron's layout tells the steps of what it is given as of what it gives
-            given = _driving(tensors_in((args, options)), name, makers)
+            given = _driving(tensors_in(args, options), name, makers)
             seen = fired.spikes if given is None else fired.as_spikes(given)
             found.setdefault(name, []).extend(map(_digest, seen))
             passed = spikes.pass_on(name, fired)
             states = [x for x in tensors_in(output) if x is not fired.values]
-            for x in tensors_in((output, passed)):
+            for x in tensors_in(output, passed):
                 makers.write(x, frozenset(((_STATE if any(x is y for y in states) else _SPIKES, name),)))
             return passed
 

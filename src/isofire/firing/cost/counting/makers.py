@@ -8,11 +8,10 @@ from typing import Any, Generic, TypeVar
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from isofire.firing.cost.events.call import is_new, name_of
 from isofire.firing.cost.events.events import storage_of
-from isofire.running import OfOnePass
+from isofire.running import OfOnePass, tensors_in
 
 Maker = TypeVar("Maker", bound=Hashable)
 
@@ -42,15 +41,10 @@ class Makers(OfOnePass, TorchDispatchMode, Generic[Maker]):
             self._made_by[storage._cdata] = StorageWeakRef(storage), makers
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        operands = () if is_new(name_of(func)) else tensors_in((args, kwargs))
+        operands = () if is_new(name_of(func)) else tensors_in(args, kwargs)
         makers = frozenset[Maker]().union(*map(self.of, operands))
         output = func(*args, **(kwargs or {}))
         written = tensors_in(args[:1]) if func._schema.is_mutable else []
         for x in (*tensors_in(output), *written):
             self.write(x, makers)
         return output
-
-
-def tensors_in(values: Any) -> list[Tensor]:
-    """Of whatever holds them."""
-    return [x for x in tree_leaves(values) if isinstance(x, Tensor)]

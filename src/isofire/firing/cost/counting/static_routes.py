@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isofire.firing.cost.counting.makers import Makers, tensors_in
+from isofire.firing.cost.counting.makers import Makers
 from isofire.firing.record import spiking_adapters
-from isofire.running import hooked
+from isofire.running import hooked, tensors_in
 
 
 class Routes(Makers[str]):
@@ -64,11 +64,11 @@ class Routes(Makers[str]):
 
     def _entering(self, name: str) -> Any:
         def hook(_neuron: nn.Module, given: Any, options: Any) -> None:
-            for x in tensors_in((given, options)):
+            for x in tensors_in(given, options):
                 for site in self.of(x):
                     self.neurons[site].add(name)
             # a state that differs would hide a blank image
-            many = [x for x in tensors_in((given, options)) if x.numel() > 1 and x.layout is torch.strided]
+            many = [x for x in tensors_in(given, options) if x.numel() > 1 and x.layout is torch.strided]
             if many and name not in self.varied and all(bool((x != x.flatten()[:1]).any()) for x in many):
                 self.varied.add(name)
 

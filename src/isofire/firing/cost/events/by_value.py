@@ -14,6 +14,7 @@ from isofire.firing.cost.events.events import NONE, Events, counted, is_whole, m
 from isofire.firing.cost.events.forms import Form, key_of, sign_scale
 from isofire.firing.cost.events.operations import CHOOSING, CLOSED, ROUNDING, SCATTERING, SUMS, SUMS_OF_TWO
 from isofire.firing.cost.events.picked import picked
+from isofire.running import tensors_in
 
 
 def counted_anew(call: Call) -> Events:
@@ -96,6 +97,4 @@ def _is_rounded(call: Call, output: Tensor) -> bool:
         return True
     if call.name == "div":
         return bool(call.options.get("rounding_mode"))
-    return call.name in SCATTERING and not any(
-        call.depends(x) and x.is_floating_point() for x in tree_leaves(call.args) if isinstance(x, Tensor)
-    )
+    return call.name in SCATTERING and not any(call.depends(x) and x.is_floating_point() for x in tensors_in(call.args))

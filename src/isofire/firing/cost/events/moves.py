@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from isofire.firing.cost.events.call import Call
 from isofire.firing.cost.events.events import NONE, Events, real, spread
 from isofire.firing.cost.events.forms import beside
 from isofire.firing.cost.events.operations import PLACED
+from isofire.running import tensors_in
 
 
 def moved(call: Call) -> Events | list[Events]:
@@ -38,7 +38,7 @@ def moved(call: Call) -> Events | list[Events]:
     through = frozenset[str]().union(*(part.through for part in parts))
     rows = _as_rows(call)
     forms = beside([part.forms for part in parts if rows or part.count is not None], rows)
-    if any(map(call.depends, tree_leaves(args[1:]))):
+    if any(map(call.depends, tensors_in(args[1:]))):
         # which elements go on is chosen by the image, and so is not the same for all
         through |= {name}
     if name == "constant_pad_nd":
@@ -59,7 +59,7 @@ def placed(call: Call) -> Events:
     if into.count is None or written.count is None or call.options.get("alpha", 1) != 1:
         return NONE
     through = into.through | written.through
-    if any(map(call.depends, tree_leaves(args[1:place]))):
+    if any(map(call.depends, tensors_in(args[1:place]))):
         through |= {call.name}
     args[0], args[place] = into.count.clone(), written.count
     forms = beside([into.forms, written.forms], rows=True)

@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from isofire.firing.cost.events.axes import Digits, axes_of, digits_of
 from isofire.firing.cost.events.call import Call
 from isofire.firing.cost.events.events import Source, storage_of
 from isofire.firing.cost.events.operations import MEANS, SUMS
 from isofire.firing.cost.following.uses import summed_axes
+from isofire.running import tensors_in
 
 _SHIFTS = frozenset(("add", "sub", "rsub"))
 _BY_SIZE = frozenset(("amax", "amin", "max", "min", "logsumexp", "linalg_vector_norm", "norm"))
@@ -56,8 +56,8 @@ class Distances:
             return None
         if call.name in SUMS or call.name in MEANS or call.name in _BY_SIZE:
             return held.weight if self._completes(call, held) else None
-        for output in tree_leaves(call.output):
-            if isinstance(output, Tensor) and output.shape == given[0].shape:
+        for output in tensors_in(call.output):
+            if output.shape == given[0].shape:
                 digits = digits_of(output, axes_of(given[0], held.digits))
                 linear = held.linear and call.name in _LINEAR and len(given) == 1
                 self._shifted[storage_of(output)._cdata] = _Shifted(output, held.weight, digits, linear)

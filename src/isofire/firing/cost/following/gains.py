@@ -9,7 +9,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._pytree import tree_leaves
 
 from isofire.firing.cost.events.call import Call
 from isofire.firing.cost.events.events import Events, Source, storage_of
@@ -23,6 +22,7 @@ from isofire.firing.cost.events.operations import (
     SUMS,
     SUMS_OF_TWO,
 )  # fmt: skip
+from isofire.running import tensors_in
 
 _ADDS = SUMS | MEANS | AVERAGE_POOLS | ADAPTIVE_POOLS | SUMS_OF_TWO | frozenset(PLACED)
 _FACTORS = {"mul": (0, 1), "div": (1,), "addcmul": (1, 2), "addcdiv": (2,), "lerp": (2,)} | dict.fromkeys(NORMS, (1,))
@@ -58,8 +58,8 @@ class Gains:
         if not (pointwise or call.name in MOVES or call.name in _ADDS or call.name in NORMS):
             return
         gains = _together(self._of_each(call))
-        for output in tree_leaves(call.output) if gains else ():
-            if isinstance(output, Tensor) and output.layout is torch.strided:
+        for output in tensors_in(call.output) if gains else ():
+            if output.layout is torch.strided:
                 # a part of a memory may be written while the rest of it stays
                 before = self._of(output) if call.func._schema.is_mutable else {}
                 memory = storage_of(output)

@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from isofire.firing.cost.events.call import Call, name_of
 from isofire.firing.cost.events.events import EventMemory, Events, Source, counted
 from isofire.firing.cost.events.propagation import propagate
 from isofire.firing.cost.following.stored import Stored
 from isofire.firing.cost.following.written_out import WrittenOut
+from isofire.running import tensors_in
 
 RECURRENCE = "recurrence inside the neuron"
 """What stands in `Events.through` for spikes that a neuron feeds back to itself before it gives them."""
@@ -55,10 +55,9 @@ class Inside:
         name, writes = name_of(func), func._schema.is_mutable
         if name == "mul":
             self._written_out.scale_inside(args, output, self.source)
-        given = [x for x in tree_leaves((args[1:] if writes and name == "copy" else args, options))
-                 if isinstance(x, Tensor)]  # fmt: skip
+        given = tensors_in(args[1:] if writes and name == "copy" else args, options)
         made = bool(given) and all(self._memory.source(x) == Source.WEIGHTS for x in given)
-        for x in (x for x in tree_leaves(output) if isinstance(x, Tensor) and not self._stored.has(x)):
+        for x in (x for x in tensors_in(output) if not self._stored.has(x)):
             if made and (writes or not self._memory.known(x)):
                 self._memory.write(x, Source.WEIGHTS, made_of=frozenset[str]().union(*map(self._made_of, given)))
             elif writes and self._memory.source(x) == Source.WEIGHTS:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
-from isofire.running import OfOnePass
+from isofire.running import OfOnePass, tensors_in
 
 
 class Position(OfOnePass):
@@ -49,7 +48,7 @@ class Position(OfOnePass):
         """A forward pre-hook of any module but neurons."""
         # one that the forward made or copied stands for where it does so
         self._modules.append(self._names.get(id(module), self.module))
-        first = next((x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)), None)
+        first = next(iter(tensors_in(args, kwargs)), None)
         # what holds other modules, and attention and recurrent layers, turn axes before they multiply
         hidden = module is self._model or isinstance(module, nn.RNNBase) or any(True for _ in module.children())
         self._leads.append(() if hidden or first is None else tuple(first.shape))

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from isofire.adapters import Adapter, Fired, Layout, at_one_place, from_rest
 from isofire.firing.cost.events.call import Call, is_new, name_of
@@ -42,7 +41,7 @@ from isofire.firing.cost.following.unknown_spikes import UnknownSpikes, is_weigh
 from isofire.firing.cost.following.uses import Leaving, Uses, not_known, work_not_counted
 from isofire.firing.cost.following.written_out import WrittenOut
 from isofire.firing.record import spiking_adapters
-from isofire.running import OfOnePass, by_parts
+from isofire.running import OfOnePass, by_parts, tensors_in
 
 ACTIVATIONS = "(activations)"
 _TURNS = frozenset(("transpose", "t", "swapaxes", "swapdims", "squeeze", "unsqueeze", "as_strided", "detach"))
@@ -183,8 +182,7 @@ class Trace(OfOnePass, TorchDispatchMode):
             with _differentiable():
                 self._arrive(name, args, output, self._inside.source)
                 self._inside.see(func, args, options, output, self._position.module)
-            self._memory.see_inside(*([x for x in tree_leaves(part) if isinstance(x, Tensor)]
-                                      for part in ((args, options), output)))  # fmt: skip
+            self._memory.see_inside(tensors_in(args, options), tensors_in(output))
             return output
         if self.uses.waiting:
             self._see_what_enters(args, options)
@@ -196,7 +194,7 @@ class Trace(OfOnePass, TorchDispatchMode):
         source = self._source(name, writes, args, options)
         output = func(*args, **options)
         self._same_padding.see(name, args, output)
-        tensors = [x for x in tree_leaves(output) if isinstance(x, Tensor)]
+        tensors = tensors_in(output)
         if (writes and name not in _TURNS) or not all(map(self._memory.known, tensors)):
             with _differentiable():
                 known = self._memory.events, self._memory.source, self._position.module
@@ -209,7 +207,7 @@ class Trace(OfOnePass, TorchDispatchMode):
         if name == "index_put" and args[2].numel() == 1 and all(x is None or x.dtype == torch.bool for x in args[1]):
             # a mask that writes one number moves nothing
             return False
-        moving = [x for x in tree_leaves(args) if isinstance(x, Tensor) and self._memory.source(x) >= Source.INPUT]
+        moving = [x for x in tensors_in(args) if self._memory.source(x) >= Source.INPUT]
         numbers = [x.is_floating_point() for x in moving]
         return bool(moving) and (name in _OF_ANY_SIZE or (any(numbers) and not all(numbers)))
 
@@ -219,8 +217,7 @@ class Trace(OfOnePass, TorchDispatchMode):
             return self._memory.source(args[1]) if name == "copy" else Source.CONSTANT
         if is_new(name):
             return Source.CONSTANT
-        tensors = (x for x in tree_leaves((args, options)) if isinstance(x, Tensor))
-        return max(map(self._memory.source, tensors), default=Source.CONSTANT)
+        return max(map(self._memory.source, tensors_in(args, options)), default=Source.CONSTANT)
 
     def _copies(self, args: Any, placed: bool) -> Any:
         """What is written in place, as it was."""
@@ -235,7 +232,7 @@ class Trace(OfOnePass, TorchDispatchMode):
 
     def _follow(self, call: Call, source: Source, outputs: list[Tensor]) -> None:
         found: Events | list[Events] = NONE
-        given = [x for x in tree_leaves((call.args, call.options)) if isinstance(x, Tensor)]
+        given = tensors_in(call.args, call.options)
         made_of = frozenset[str]().union(*map(self.made_of, given))
         learned = self._stored.learned(made_of)
         ways, firing, places = dict[Any, Way](), dict[Any, Way](), dict[Any, Way]()
@@ -281,8 +278,8 @@ class Trace(OfOnePass, TorchDispatchMode):
 
     def _see_what_enters(self, args: Any, options: Any) -> None:
         """What no operation made, after values have left torch, may be made of them."""
-        for x in tree_leaves((args, options)):
-            if isinstance(x, Tensor) and x.numel() > 1 and not self._memory.known(x):
+        for x in tensors_in(args, options):
+            if x.numel() > 1 and not self._memory.known(x):
                 self.uses.enter()
                 self._memory.write(x, Source.SPIKES, ways=self.unknown_spikes.enter(x))
 
@@ -370,7 +367,7 @@ class Trace(OfOnePass, TorchDispatchMode):
             with _differentiable():
                 fired = Fired(module, adapter, output)
                 spikes, events = fired.values, self._fired(name, fired)
-                tensors = [x for x in tree_leaves(output) if isinstance(x, Tensor)]
+                tensors = tensors_in(output)
                 self._memory.leave_neuron()
                 self._written_out.leave_neuron()
                 # a state may hold the spikes themselves, or a step of them

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from isofire.firing.cost.events.call import Call
 from isofire.firing.cost.events.events import Source
 from isofire.firing.cost.events.operations import KNOWN, MEANS, NORMS, PRODUCTS, SUMS
 from isofire.firing.cost.following.stored import lies_within
+from isofire.running import tensors_in
 
 _ADDED = frozenset(("add", "sub", "rsub"))
 _PUT_BESIDE = frozenset((
@@ -34,9 +34,7 @@ def not_known(call: Call) -> str | None:
     """Name of an operation of which it is not known what it does."""
     func: Any = call.func
     name = f"{func.namespace}::{call.name}"
-    if call.name in PRODUCTS and any(
-        isinstance(x, Tensor) and x.layout is not torch.strided for x in tree_leaves(call.args)
-    ):
+    if call.name in PRODUCTS and any(x.layout is not torch.strided for x in tensors_in(call.args)):
         return f"{name} of sparse tensors"
     known = torch.Tag.pointwise in func.tags or (func.namespace == "aten" and call.name in KNOWN)
     return None if known else name
@@ -45,7 +43,7 @@ def not_known(call: Call) -> str | None:
 def work_not_counted(call: Call) -> bool:
     """Whether an operation that is no product known to isofire does work with weights, for results that depend on the
     input."""
-    tensors = [x for x in tree_leaves((call.args, call.options)) if isinstance(x, Tensor)]
+    tensors = tensors_in(call.args, call.options)
     driven = [x for x in tensors if call.source(x) >= Source.INPUT]
     if not driven or not any(call.source(x) == Source.WEIGHTS for x in tensors):
         return False
@@ -123,7 +121,7 @@ class Uses:
         """After values were read by Python, parts of weights that are added up may have been chosen by them."""
         if self.read_by is None or call.name not in ("add", "sub", "stack"):
             return
-        for x in (x for x in tree_leaves(call.args) if isinstance(x, Tensor)):
+        for x in tensors_in(call.args):
             whole = [name for name, item in stored if isinstance(item, nn.Parameter) and x.numel() < item.numel()
                      and lies_within(x, item)]  # fmt: skip
             self.lose(whole, f"parts, chosen after {self.read_by}()")
