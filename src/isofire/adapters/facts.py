@@ -18,6 +18,7 @@ from isofire.errors import ModelError
 from isofire.neurons import MembraneQuantizer
 from isofire.neurons.membrane import Placement
 from isofire.quantizers import RangeObserver, Uniform
+from isofire.running import seed_generators
 
 _IMAGES = 96
 _SAME = 1e-4
@@ -167,7 +168,7 @@ def _first_step(name: str, neuron: nn.Module, adapter: Adapter, placement: Place
 
 
 def _driven(twin: nn.Module, adapter: Adapter, currents: Tensor, seed: int) -> Tensor:
-    torch.manual_seed(seed)
+    seed_generators(seed, currents.device)
     return adapter.drive(twin, currents).double()
 
 

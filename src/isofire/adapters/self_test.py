@@ -15,6 +15,7 @@ from isofire.errors import IsofireError, ModelError
 from isofire.neurons import MembraneQuantizer
 from isofire.neurons.membrane import Placement
 from isofire.quantizers import RangeObserver, Uniform
+from isofire.running import seed_generators
 
 STEPS = 5
 GAINS = 12
@@ -139,5 +140,5 @@ def _held(
 
 def _run(neuron: nn.Module, adapter: Adapter, currents: Tensor, training: bool) -> Tensor:
     neuron.train(training)
-    torch.manual_seed(0)
+    seed_generators(0, currents.device)
     return adapter.drive(neuron, currents)

@@ -6,7 +6,7 @@ from isofire.running.composite import by_parts
 from isofire.running.device import device_of, placed
 from isofire.running.finite import require_finite, require_module, require_numbers, require_shapes
 from isofire.running.memory import in_common, same_storage
-from isofire.running.modes import drawing, evaluating, forked, hooked
+from isofire.running.modes import drawing, evaluating, forked, hooked, seed_generators
 from isofire.running.norms import refuse_statistics_of_the_batch, statistics_of
 from isofire.running.one_pass import OfOnePass
 from isofire.running.own_code import own_code_of, refuse_own_code
@@ -32,6 +32,7 @@ __all__ = [
     "require_numbers",
     "require_shapes",
     "same_storage",
+    "seed_generators",
     "several_steps",
     "single_steps",
     "statistics_of",

@@ -32,9 +32,12 @@ def _gather(values: Any, found: list[Tensor]) -> None:
         kind = type(x)
         if isinstance(x, Tensor):
             found.append(x)
+        elif kind in _WITHOUT:
+            continue
         elif kind is tuple or kind is list:
             _gather(x, found)
         elif kind is dict:
-            _gather(x.values(), found)
-        elif kind not in _WITHOUT:
+            if x:
+                _gather(x.values(), found)
+        else:
             found.extend(leaf for leaf in tree_leaves(x) if isinstance(leaf, Tensor))

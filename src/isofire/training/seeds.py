@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isofire.running import seed_generators
+
 _ORDER, _AUGMENT, _MODEL = range(3)
 
 
@@ -26,13 +28,7 @@ def augment_generator(seed: int, epoch: int, step: int, rank: int, device: torch
 
 def seed_model(seed: int, epoch: int, step: int, rank: int, device: torch.device) -> None:
     """Seed torch's global generators for what the model itself draws in one step: dropout, stochastic rounding."""
-    value = _mix(_MODEL, seed, epoch, step, rank)
-    if device.type == "cuda":
-        torch.cuda.default_generators[device.index].manual_seed(value)
-    elif device.type != "cpu":
-        torch.manual_seed(value)
-    # torch.manual_seed would seed every device there is, at ten times the cost
-    torch.default_generator.manual_seed(value)
+    seed_generators(_mix(_MODEL, seed, epoch, step, rank), device)
 
 
 def _mix(*path: int) -> int:

@@ -64,6 +64,10 @@ def _layer_of(name: str) -> str | None:
     return None if found is None else found[1] or ""
 
 
+_OF_TORCH = frozenset(vars(nn.Module()))
+"""What each module holds: parameters and buffers, which are named already, hooks and flags."""
+
+
 def named_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
     """Parameters, buffers, and tensors that modules hold as they are or in lists; one that two share under both names.
 
@@ -74,7 +78,7 @@ def named_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
     inside = {part for neuron in find_neurons(model).values() for part in neuron[0].modules()}
     for owner, module in model.named_modules():
         for own, held in () if module in inside else vars(module).items():
-            if own not in ("_parameters", "_buffers", "_modules"):
+            if own not in _OF_TORCH:
                 name = f"{owner}.{own}" if owner else own
                 found += [(name + "".join(map(str, path)), x) for path, x in tree_flatten_with_path(held)[0]
                           if isinstance(x, Tensor) and id(x) not in known]  # fmt: skip
