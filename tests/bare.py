@@ -31,6 +31,9 @@ class BareAdapter(Adapter):
     def threshold(self, neuron: nn.Module) -> Tensor:
         return torch.tensor(1.0)
 
+    def states(self, neuron: nn.Module) -> tuple[str, ...]:
+        return ("membrane",)
+
     def host(self, neuron: nn.Module) -> type[MembraneMixin]:
         raise NotImplementedError
 

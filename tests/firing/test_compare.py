@@ -207,7 +207,9 @@ def test_neurons_that_see_another_batch_are_refused(given_neuron: type[nn.Module
         def forward(self, x: Tensor) -> Tensor:
             return self.sn(x.flatten(0, 1)[None]).view(*x.shape[:2], -1).mean(1)
 
-    with pytest.raises(ModelError, match="23 images went in, the neurons of the baseline saw 69"):
+    with pytest.raises(
+        ModelError, match=r"the model was given \[23, 3, 2, 3\], its neurons saw N = 69 and T = 1.*or its steps"
+    ):
         compare(Folded(), Folded(), data)
 
 

@@ -90,6 +90,52 @@ def test_a_spec_of_membranes_alone_leaves_nothing_out(caplog: pytest.LogCaptureF
     assert "not quantized" not in caplog.text
 
 
+class Tied(nn.Module):
+    """Tokens are looked up in the weights that read out."""
+
+    def __init__(self, between: bool = False) -> None:
+        super().__init__()
+        self.look, self.fire, self.read = nn.Embedding(11, 6), LIF(), nn.Linear(6, 11, bias=False)
+        self.read.weight = self.look.weight
+        self.again = nn.Linear(6, 11, bias=False) if between else self.read
+        self.again.weight = self.look.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.fire(self.look(x).mean(1).repeat(3, 1, 1))
+        return self.read(z) + self.again(z)
+
+
+TOKENS = torch.randint(11, (8, 5), generator=torch.Generator().manual_seed(0))
+ENDS = {"first_layer": "quantize", "last_layer": "quantize"}
+
+
+def test_what_shares_its_weight_with_a_quantized_layer_is_told_to_be_parted(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        net = isofire.quantize_(Tied(), QuantSpec(weights=WEIGHTS, **ENDS), TOKENS)
+    assert "hold one each from now on" in caplog.text
+    assert "'look' (float), 'read' (lsq 4 bit" in caplog.text
+    assert "'look' (Embedding, 50.0% of the weights): 50.0 % of the network's" in caplog.text
+    assert net.look.weight is not net.read.weight
+    assert [item.share for item in left_out(net, make_plan(Tied(), QuantSpec(weights=WEIGHTS, **ENDS)))] == [0.5]
+
+
+@pytest.mark.parametrize(("apart", "rules", "parted"), [
+    (True, [], False),
+    (True, [{"match": "again", "weights": {"method": "lsq", "bits": 2}}], True),
+    (False, [{"match": "look", "weights": "float"}], True),
+    (False, [{"match": "re:read|again", "weights": "float"}], False),
+])  # fmt: skip
+def test_layers_that_are_quantized_alike_stay_one(
+    apart: bool, rules: Any, parted: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    net = Tied(between=True)
+    net.look = nn.Embedding(11, 6) if apart else net.look
+    net.more = nn.Linear(2, 2)
+    with caplog.at_level(logging.WARNING):
+        prepare_(net, QuantSpec(weights=WEIGHTS, rules=rules, **ENDS))
+    assert ("hold one each from now on" in caplog.text) == parted
+
+
 def test_bits_for_them_are_refused_as_before() -> None:
     with pytest.raises(SpecError, match=r"matches no layer with weights .*'up'"):
         make_plan(Mixed(), QuantSpec(weights=WEIGHTS, rules=[{"match": "up", "weights": WEIGHTS}]))

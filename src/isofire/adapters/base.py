@@ -151,6 +151,11 @@ class Adapter(ABC):
         adaptation; for its memory."""
         return ("membrane",)
 
+    @property
+    def tells_states(self) -> bool:
+        """Whether `states` was said of these neurons: by isofire of those that it knows, by the adapter of others."""
+        return type(self).states is not Adapter.states or type(self).__module__.partition(".")[0] == "isofire"
+
     def held(self, neuron: nn.Module) -> Tensor | None:
         """One of its states as the last call left it, [N, ...], if there are more of them than spikes, as where a
         neuron pools what it keeps before it fires; None where each spike has a state."""

@@ -9,12 +9,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from isofire.adapters.compiled import refuse_compiled
 from isofire.adapters.framework import loaded_frameworks
 from isofire.adapters.registry import find_neurons, reset_
 from isofire.errors import ModelError
 from isofire.running import in_common, require_shapes, same_storage
+
+_COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 
 
 def copy_of(model: nn.Module) -> nn.Module:
@@ -32,7 +35,8 @@ def copy_of(model: nn.Module) -> nn.Module:
     try:
         with torch.no_grad():
             # with gradients, torch would make parameters of a scripted part results of the original's
-            twin = copy.deepcopy(model, _views(model) | {id(tensor): tensor.detach().clone() for tensor in kept})
+            made = _views(model) | _compressed(model) | {id(tensor): tensor.detach().clone() for tensor in kept}
+            twin = copy.deepcopy(model, made)
     except (RuntimeError, AttributeError, ValueError) as error:
         require_shapes(model)
         if computed is not None:
@@ -69,6 +73,16 @@ def _views(model: nn.Module) -> dict[int, Any]:
                 view.set_(storage, tensor.storage_offset(), tensor.shape, tensor.stride())
                 own = isinstance(tensor, nn.Parameter)
                 made[id(tensor)] = nn.Parameter(view, tensor.requires_grad) if own else view
+    return made
+
+
+def _compressed(model: nn.Module) -> dict[int, Any]:
+    """Copies of the parameters and buffers in compressed sparse layouts, which torch does not copy deeply."""
+    made: dict[int, Any] = {}
+    for tensor in (*model.parameters(), *model.buffers()):
+        if not is_lazy(tensor) and tensor.layout in _COMPRESSED:
+            twin = tensor.detach().clone()
+            made[id(tensor)] = nn.Parameter(twin, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else twin
     return made
 
 

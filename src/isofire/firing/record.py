@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,7 +28,7 @@ from isofire.batches import require_count
 from isofire.errors import DataError, ModelError, SpecError
 from isofire.firing.counts import SpikeCounts, no_counts
 from isofire.neurons.counting import add_counts, add_image_counts, zero_counts
-from isofire.running import refuse_statistics_of_the_batch, require_module
+from isofire.running import refuse_statistics_of_the_batch, require_module, tensors_in
 
 DEFAULT_BLOCKS = 40
 DEFAULT_RUN = 25
@@ -126,8 +126,9 @@ class FiringRecorder:
     ModelError
         At once if the model has no spiking neuron; at the context's beginning if, in eval mode, a batch norm takes the
         statistics of the batch; in a forward pass if a neuron is not called, is called more than
-        once a step (a shared neuron's layers could not be told apart), changes its shape or T, gives no [T, N, ...], or
-        is called outside of the model's own forward; after it if a value is no spike count.
+        once a step (a shared neuron's layers could not be told apart), changes its shape or T, gives no [T, N, ...],
+        sees another N than the model is given (parts of images folded into the batch), or is called outside of the
+        model's own forward; after it if a value is no spike count.
     SpecError
         If `blocks` or `run` is below 1 or a layer is unknown.
 
@@ -156,6 +157,7 @@ class FiringRecorder:
         self._steps = 0
         self._open: ExitStack | None = None
         self._block_ids: Tensor | None = None
+        self._given: list[tuple[int, ...]] = []
         self._in_forward = False
 
     def __enter__(self) -> FiringRecorder:
@@ -173,12 +175,13 @@ class FiringRecorder:
                 adapter.begin_counting(neuron)
                 stack.callback(adapter.end_counting, neuron)
             # copies of the model take their hooks along; a function stays itself
-            begin, end = (
-                lambda module, *_, do=do: self._of_model(module, do) for do in (self._begin_forward, self._end_forward)
+            stack.callback(
+                self._model.register_forward_pre_hook(
+                    lambda module, *given: self._begin_forward(module, given), with_kwargs=True
+                ).remove
             )
-            stack.callback(self._model.register_forward_pre_hook(begin).remove)
             stack.enter_context(at_one_place(self._model, self._neurons))
-            stack.callback(self._model.register_forward_hook(end).remove)
+            stack.callback(self._model.register_forward_hook(lambda module, *_: self._end_forward(module)).remove)
             self._open = stack.pop_all()
         return self
 
@@ -207,12 +210,14 @@ class FiringRecorder:
         counts = {name: _on_cpu(layer.counts) for name, layer in self._layers.items() if layer.counts is not None}
         return SpikeCounts(counts, self._images_per_block.clone(), self._steps, self._run)
 
-    def _of_model(self, module: nn.Module, do: Callable[[], None]) -> None:
-        if self._open is not None and module is self._model:
-            do()
+    def _is_off(self, module: nn.Module) -> bool:
+        return self._open is None or module is not self._model
 
-    def _begin_forward(self) -> None:
+    def _begin_forward(self, module: nn.Module, given: Any) -> None:
+        if self._is_off(module):
+            return
         self._check_complete()
+        self._given = [tuple(x.shape) for x in tensors_in(given)]
         for name, layer in self._layers.items():
             _check_exact(name, layer)
             layer.calls = layer.steps = 0
@@ -221,7 +226,9 @@ class FiringRecorder:
         self._in_forward = True
         reset_(self._model)
 
-    def _end_forward(self) -> None:
+    def _end_forward(self, module: nn.Module) -> None:
+        if self._is_off(module):
+            return
         if silent := [name for name, layer in self._layers.items() if layer.calls == 0]:
             raise ModelError(
                 f"{not_called(silent[0])}; if the model skips it (a head for training alone), name the others in "
@@ -236,6 +243,7 @@ class FiringRecorder:
                     "neuron that sees single steps must be called once a step"
                 )
         self._check_loop()
+        self._check_images()
         if self._block_ids is not None:
             self._images_per_block += torch.bincount(self._block_ids, minlength=self._images_per_block.numel())
         self._in_forward = False
@@ -249,6 +257,19 @@ class FiringRecorder:
                 f"neuron {stepped[0]!r} saw one step in this forward, so the loop over time seems to be outside of the "
                 "model, which starts at rest each time; record isofire.adapters.OverTime(model, steps) instead, with "
                 "steps = 1 if that is all it runs"
+            )
+
+    def _check_images(self) -> None:
+        """As many images as the model was given, so that parts of them are not taken for images."""
+        images = 0 if self._block_ids is None else self._block_ids.numel()
+        # rows [N * T, ...] too, of networks that fold the steps into the batch
+        fits = {size for shape in self._given for size in (*shape[:2], *(rows / self._steps for rows in shape[:1]))}
+        if images > 1 and fits and images not in fits:
+            shown = " and ".join(str(list(shape)) for shape in self._given)
+            raise ModelError(
+                f"neurons must see [T, N, ...] with the batch's N: the model was given {shown}, its neurons saw "
+                f"N = {images} and T = {self._steps}; where it folds parts of an image into the batch (patches, "
+                "windows, views), or its steps, give those an axis of their own before the neurons, [T, N, parts, ...]"
             )
 
     def _neuron_hook(self, name: str, adapter: Adapter) -> Any:

@@ -27,7 +27,8 @@ class LeftOut(NamedTuple):
     name, kind
         As `explain` shows them.
     weights
-        Numbers that stay in full precision; of layers that share them, with the first.
+        Numbers that stay in full precision; of layers that share them, with the first. What shares them and is
+        quantized has its own.
     share
         Of all weights of the network, 0 to 1.
     """
@@ -52,9 +53,9 @@ def left_out(model: nn.Module, plan: QuantPlan) -> list[LeftOut]:
     """
     if not plan.chosen("weights"):
         return []
-    counted: set[int] = set()
+    counted, of_levels = set[int](), set[int]()
     choices = [choice for choice in plan.choices if choice.target == "weights"]
-    sizes = [_numbers(model, choice.name, counted) for choice in choices]
+    sizes = [_numbers(model, choice.name, counted if choice.setting is None else of_levels) for choice in choices]
     hidden = [
         (f"{place}.{name}".rstrip("."), f"{type(layer).__name__}{_IN_PLAIN}{kind}", _numbers(layer, "", counted))
         for place, kind, held in _hidden(model)

@@ -26,6 +26,7 @@ from isofire.quantization.fake_weights import original, weight_quantizers
 from isofire.quantization.full_precision import require_full_precision
 from isofire.quantization.kept_levels import keep_levels_
 from isofire.quantization.left_out import tell_left_out
+from isofire.quantization.parted import tell_parted
 from isofire.quantization.plan import QuantPlan, make_plan
 from isofire.quantization.unchanged import unchanged_on_failure
 from isofire.quantizers import WeightSetting
@@ -59,6 +60,7 @@ def prepare_(model: nn.Module, spec: QuantSpec) -> nn.Module:
     _refuse_prepared(model)
     plan = make_plan(model, spec)
     tell_left_out(model, plan)
+    tell_parted(model, plan)
     _prepare_(model, spec, plan)
     return model
 
@@ -199,6 +201,7 @@ def quantize_(
     plan = make_plan(model, spec)
     require_data(model, spec, plan, data)
     tell_left_out(model, plan)
+    tell_parted(model, plan)
     with _prepare_(model, spec, plan) as undo, unchanged_on_failure(model.modules()):
         calibrate_model_(model, spec, plan, data, max_images, on_step)
         _convert_(model, tried=True)

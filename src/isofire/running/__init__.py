@@ -10,7 +10,7 @@ from isofire.running.modes import drawing, evaluating, forked, hooked, seed_gene
 from isofire.running.norms import refuse_statistics_of_the_batch, statistics_of
 from isofire.running.one_pass import OfOnePass
 from isofire.running.own_code import own_code_of, refuse_own_code
-from isofire.running.tensors import tensors_in
+from isofire.running.tensors import stored_values, tensors_in
 
 __all__ = [
     "OfOnePass",
@@ -36,6 +36,7 @@ __all__ = [
     "several_steps",
     "single_steps",
     "statistics_of",
+    "stored_values",
     "tensors_in",
     "unchanged",
 ]

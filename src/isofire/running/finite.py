@@ -8,6 +8,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
 
 from isofire.errors import ModelError
+from isofire.running.tensors import stored_values
 
 
 def require_module(model: object) -> None:
@@ -75,13 +76,14 @@ def require_finite(model: nn.Module) -> None:
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
             if not tensor.is_floating_point() or tensor.is_meta:
                 continue
-            bad = ~torch.isfinite(tensor)
+            values = stored_values(tensor)
+            bad = ~torch.isfinite(values)
             if id(tensor) not in weighed:
                 # a mask, which is added before a softmax, is no weight
-                bad &= tensor != -torch.inf
+                bad &= values != -torch.inf
             if bool(bad.any()):
                 cure = "if the training diverged, go back to an earlier checkpoint"
-                if bool((tensor[bad] == -torch.inf).all()):
+                if bool((values[bad] == -torch.inf).all()):
                     cure = "a mask, which is added and not trained, belongs into a buffer (register_buffer)"
                 raise ModelError(
                     f"weights must be finite, {name!r} of {type(model).__name__} has {int(bad.sum())} NaN or infinite "

@@ -1,4 +1,4 @@
-"""The tensors in whatever holds them."""
+"""The tensors in whatever holds them, and the numbers in a tensor."""
 
 from __future__ import annotations
 
@@ -41,3 +41,16 @@ def _gather(values: Any, found: list[Tensor]) -> None:
                 _gather(x.values(), found)
         else:
             found.extend(leaf for leaf in tree_leaves(x) if isinstance(leaf, Tensor))
+
+
+def stored_values(x: Tensor) -> Tensor:
+    """The numbers that a tensor holds; of a sparse one those that are not 0 for being left out.
+
+    Examples
+    --------
+    >>> stored_values(torch.eye(2).to_sparse())
+    tensor([1., 1.])
+    """
+    if x.layout is torch.strided:
+        return x
+    return x._values() if x.layout is torch.sparse_coo else x.values()

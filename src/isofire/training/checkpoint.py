@@ -288,7 +288,7 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
     Raises
     ------
     ModelError
-        If it holds something else than tensors.
+        If it holds something else than tensors, or sparse ones.
     """
     state = model.state_dict()
     for name, value in state.items():
@@ -296,6 +296,12 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
             raise ModelError(
                 f"a checkpoint holds tensors only, but {name} of the state dict is a {type(value).__name__}; "
                 "register it as a buffer"
+            )
+        if value.layout is not torch.strided:
+            layout = str(value.layout).removeprefix("torch.")
+            raise ModelError(
+                f"a checkpoint holds dense tensors only, but {name} of the state dict is {layout}; let the network's "
+                "code build it (register_buffer(..., persistent=False)), or hold it dense"
             )
     return state
 

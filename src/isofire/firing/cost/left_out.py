@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from isofire.adapters import find_neurons, original_name
 from isofire.firing.cost.following.stored import named_tensors
 from isofire.firing.cost.following.trace import Trace
 
@@ -77,6 +78,11 @@ def left_out(model: nn.Module, trace: Trace, steps: int = 0, kept: Collection[st
         if not any(f"{module}.".startswith(f"{layer}.") for layer in kept):
             reason = "keeps numbers from step to step, which are in no state memory"
             found[f"{module}: {reason}"] = LeftOut(name=module or "(model)", reason=reason, share=None, of="states")
+    reason = "its adapter does not say what it keeps from step to step (states), a membrane a neuron is counted"
+    for name, (_, adapter) in find_neurons(model).items() if steps else ():
+        if not adapter.tells_states:
+            named = original_name(name) or "(model)"
+            found[f"{named}: {reason}"] = LeftOut(name=named, reason=reason, share=None, of="states")
     return tuple(found.values())
 
 

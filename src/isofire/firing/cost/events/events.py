@@ -20,6 +20,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from isofire.firing.cost.events.axes import Axes, Digits, axes_of, digits_beside, digits_of, forms_of
 from isofire.firing.cost.events.forms import SIGN, Form, Forms, beside, mixed, uneven
 from isofire.firing.cost.events.ways import Ways, together
+from isofire.running import stored_values
 
 _SWEEP = 64
 
@@ -131,9 +132,7 @@ class _Memory:
 
 def storage_of(x: Tensor) -> torch.UntypedStorage:
     """The memory of a tensor; of a sparse one, that of its values."""
-    if x.layout is torch.strided:
-        return x.untyped_storage()
-    return (x._values() if x.layout is torch.sparse_coo else x.values()).untyped_storage()
+    return (x if x.layout is torch.strided else stored_values(x)).untyped_storage()
 
 
 class EventMemory:

@@ -24,6 +24,7 @@ from isofire.firing.cost.events.operations import MOVES, PLACED, ROUNDING, SUMS_
 from isofire.firing.cost.events.ways import Way, Ways, together
 from isofire.firing.cost.following.looked_at import LookedAt, Memory
 from isofire.firing.cost.following.own_states import line_of_code
+from isofire.running import stored_values
 
 _COMPARING = frozenset(("gt", "ge", "lt", "le", "heaviside", "bernoulli"))
 _PICKING = frozenset(("argmax", "argmin", "argsort", "eq", "ne", "nonzero", "multinomial"))
@@ -235,8 +236,8 @@ class UnknownSpikes:
         if certain:
             maker.least, maker.most = 0, 1
         elif output.numel():
-            maker.least = min(maker.least, float(_stored(output).min()))
-            maker.most = max(maker.most, float(_stored(output).max()))
+            maker.least = min(maker.least, float(stored_values(output).min()))
+            maker.most = max(maker.most, float(stored_values(output).max()))
         if around:
             maker.module, maker.of_state = max(around, key=len), True
         return {name}
@@ -321,18 +322,11 @@ def _is_few(x: Tensor) -> bool:
     """Whether all values are whole, and small."""
     if not x.is_floating_point():
         return not x.is_complex()
-    x = _stored(x.detach())
+    x = stored_values(x.detach())
     # most real tensors show it soon
     return all(bool(((part == part.round()) & (part.abs() <= _FEW)).all()) for part in (x.flatten()[:64], x))
 
 
 def _is_one_value(x: Tensor) -> bool:
-    x = _stored(x)
+    x = stored_values(x)
     return not x.numel() or bool((x == x.flatten()[0]).all())
-
-
-def _stored(x: Tensor) -> Tensor:
-    """The numbers of a sparse tensor that are not 0 for being left out."""
-    if x.layout is torch.strided:
-        return x
-    return x._values() if x.layout is torch.sparse_coo else x.values()
