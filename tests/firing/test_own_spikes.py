@@ -213,6 +213,37 @@ def test_neurons_are_counted_once_however_often_their_state_is_compared(kind: ty
     assert (item.name, item.share) == ("own", pytest.approx(8 / 14))
 
 
+class InPlace(nn.Module):
+    """Keeps its state in one memory."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, out = torch.zeros_like(x[0]), []
+        for current in x:
+            if self.how == "anew":
+                v = 0.5 * v + current
+            elif self.how == "augmented":
+                v *= 0.5
+                v += current
+            elif self.how == "methods":
+                v.mul_(0.5).add_(current)
+            else:
+                v.copy_(0.5 * v + current)
+            fired = (v > 1).float()
+            out.append(fired)
+            v *= 1 - fired
+        return torch.stack(out)
+
+
+@pytest.mark.parametrize("how", ["anew", "augmented", "methods", "copied"])
+def test_a_state_that_is_updated_in_place_is_looked_at_anew_at_each_step(how: str) -> None:
+    (item,) = compare(net := Net(InPlace(how)).eval(), net, data()).unknown_neurons
+    assert (item.name, item.share) == ("own", pytest.approx(8 / 14))
+
+
 def test_two_layers_of_a_networks_own_code_are_two() -> None:
     class Root(Net):
         """Eight neurons, and six more, one after the other, with one leak."""

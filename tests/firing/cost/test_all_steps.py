@@ -187,6 +187,46 @@ def test_layers_that_are_too_many_to_ask_are_named_and_count_at_each_step() -> N
     assert all(item.macs_every_step == 576 for item in cost.synapses if item.name in named)
 
 
+class Patched(nn.Module):
+    """Layers that see three parts of the image, one after the other, for all steps or each for some."""
+
+    def __init__(self, depth: int, held: Callable[[list[Tensor]], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.into = nn.ModuleList(nn.Linear(INPUTS, INPUTS) for _ in range(depth))
+        self.held, self.fire, self.head, self.forwards = held, LIF(), nn.Linear(INPUTS, 3), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.forwards += 1
+        found = []
+        for part in range(3):
+            y = torch.roll(x, part, 1) * (1 + part)
+            for layer in self.into:
+                y = torch.tanh(layer(y))
+            found.append(y)
+        return self.head(self.fire(9 * self.held(found)))
+
+
+def test_parts_that_all_steps_see_are_asked_of_as_few_layers_as_others() -> None:
+    runs = []
+    for depth in (1, 5, 20):
+        net = Patched(depth, lambda found: steps(sum(found))).eval()
+        cost = measure_cost(net, DATA)
+        runs.append(net.forwards)
+        named = {item.name for item in cost.left_out if item.of == "operations"}
+        assert all(item.macs_every_step == 3 * 576 for item in cost.synapses[:depth])
+        assert (len(named) > 0) == (depth > 12)
+    assert runs[1] - runs[0] <= 2 * 4
+    assert runs[2] - runs[0] <= 2 * 12
+
+
+def test_parts_that_are_each_held_for_some_steps_are_named() -> None:
+    net = Patched(1, lambda found: torch.stack([found[step % 3] for step in range(STEPS)])).eval()
+    cost = measure_cost(net, DATA)
+    assert [(item.name, item.of) for item in cost.left_out] == [("into.0", "operations")]
+    assert cost.synapses[0].macs_every_step >= 576
+
+
 def test_neurons_that_see_the_same_at_every_step_tell_nothing_of_what_goes_past_them() -> None:
     class Past(Net):
         def __init__(self) -> None:

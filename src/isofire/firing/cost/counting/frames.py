@@ -19,6 +19,8 @@ from isofire.firing.cost.events.operations import CONVOLUTIONS, PRODUCTS
 from isofire.firing.cost.following.stored import named_tensors
 from isofire.running import hooked
 
+_LAYERS = 12
+"""Of which a network is asked whether their calls are steps."""
 _DRAWS = 8
 """Changes of a part that must agree where thresholds of the network's own stand before its neurons."""
 
@@ -77,37 +79,59 @@ def _onsets_of_all(
     return onsets(before, found)
 
 
-def calls_are_steps(
-    model: nn.Module, inputs: Tensor, site: str, first: int, last: int, *, strangers: bool = False
-) -> bool | None:
-    """Whether one call of a layer is of a later step than another, and not of a part of an image that every step sees.
-
-    Told by changing what these calls give; None where nothing changes by it.
+class CallsAsked:
+    """Asks a network whether calls of a layer are steps.
 
     Parameters
     ----------
-    site
-        Name of the module that holds the layer's weights, or of the tensor.
-    first, last
-        Numbers of the two calls, from 1 on.
+    inputs
+        A few images, as the model takes them.
     strangers
         As of `holds_steps`.
+    most
+        Layers of which it is asked.
     """
-    spikes = Spikes()
-    before = currents(model, inputs, spikes)
-    modules, parameters = dict(model.named_modules()), dict(named_tensors(model))
-    weights = [parameters[site]] if site in parameters else [*modules[site].parameters()] if site in modules else []
 
-    def first_steps(call: int) -> dict[str, int]:
+    def __init__(self, model: nn.Module, inputs: Tensor, *, strangers: bool = False, most: int = _LAYERS) -> None:
+        self._model, self._inputs, self._strangers, self._left = model, inputs, strangers, most
+        self._spikes = Spikes()
+        self._before: Currents | None = None
+
+    def are_steps(self, site: str, first: int, last: int) -> bool | None:
+        """Whether one call is of a later step than another, and not of a part of an image that every step sees.
+
+        Told by changing what these calls give; None where nothing changes by it.
+
+        Parameters
+        ----------
+        site
+            Name of the module that holds the layer's weights, or of the tensor.
+        first, last
+            Numbers of the two calls, from 1 on.
+        """
+        self._left -= 1
+        later = self._first_steps(site, last)
+        return is_later(later, self._first_steps(site, first), everywhere=self._strangers) if later else None
+
+    @property
+    def spent(self) -> bool:
+        """Whether as many layers as may be have been asked of."""
+        return self._left <= 0
+
+    def _first_steps(self, site: str, call: int) -> dict[str, int]:
+        if self._before is None:
+            self._before = self._currents()
+        modules, parameters = dict(self._model.named_modules()), dict(named_tensors(self._model))
+        weights = [parameters[site]] if site in parameters else [*modules[site].parameters()] if site in modules else []
         for change in (_Calls(modules.get(site), call).changing(), _Products(weights, call)):
             with change:
-                found = onsets(before, currents(model, inputs, spikes))
+                found = onsets(self._before, self._currents())
             if found:
                 return found
         return {}
 
-    later = first_steps(last)
-    return is_later(later, first_steps(first), everywhere=strangers) if later else None
+    def _currents(self) -> Currents:
+        return currents(self._model, self._inputs, self._spikes)
 
 
 class _Calls:

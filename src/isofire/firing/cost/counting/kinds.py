@@ -11,7 +11,7 @@ from itertools import product
 from torch import Tensor, nn
 
 from isofire.firing.cost.counting.all_steps import work_on_all_steps, worked_on_again
-from isofire.firing.cost.counting.frames import calls_are_steps
+from isofire.firing.cost.counting.frames import CallsAsked
 from isofire.firing.cost.counting.meter import CostMeter
 from isofire.firing.cost.counting.reuse import (
     Image,
@@ -139,6 +139,7 @@ def _asked(
     """Of images whose layers are called alike, such as `kind`'s; None: nobody is to ask."""
     loops: dict[str, bool | None] = {}
     strangers, unasked = bool(meter.strangers), set[str]()
+    asking = None if kind is None else CallsAsked(model, kind.few, strangers=strangers)
     for name, its in images.items():
         calls = {shown for image in its if (shown := _shown(image)) and (some := image[slice(*shown)])
                  and any(call.real for call in some) and len({call.neuron_calls for call in some}) == 1}  # fmt: skip
@@ -147,15 +148,17 @@ def _asked(
         if steps > 1 and many:
             # so many calls may well be steps, and it is told where that cannot be known
             likely = again or any((end - first) % steps == 0 for first, end in many)
-            if kind is None:
+            if asking is None:
                 loops |= {name: True} if again else {}
                 unasked |= {name} if likely and not again else set()
                 continue
             first, end = max(many, key=lambda shown: shown[1])
-            told = calls_are_steps(model, kind.few, name, first + 1, end, strangers=strangers)
+            told = None if asking.spent else asking.are_steps(name, first + 1, end)
+            # fewer calls than steps are each of several, or of some alone
+            held = bool(told) and not again and end - first < steps
             # what comes again does so at other steps
-            if told is not None or likely:
-                loops[name] = True if told is None and again else told
+            if told is not None or likely or asking.spent:
+                loops[name] = None if held else True if told is None and again else told
     sites = worked_on_again(images, meter.steps, loops, stepped=meter.stepped)
     if kind is None:
         return Asked(loops, {}, frozenset(unasked.union(sites)))

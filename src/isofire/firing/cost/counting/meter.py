@@ -74,8 +74,8 @@ class CostMeter(OfOnePass):
         ):
             yield self
 
-    def run(self, inputs: Tensor, images: int, forward: Any, *, alike: bool = False) -> None:
-        """One forward pass.
+    def run(self, inputs: Tensor, images: int, forward: Any, *, alike: bool = False, wary: bool = False) -> bool:
+        """One forward pass; False where it is not counted.
 
         Parameters
         ----------
@@ -85,6 +85,8 @@ class CostMeter(OfOnePass):
             Called with the model and the inputs.
         alike
             Whether the batch is one image, repeated; it counts as one then.
+        wary
+            Whether it is not to be counted where images may have decided which rows are whose.
 
         Raises
         ------
@@ -97,6 +99,8 @@ class CostMeter(OfOnePass):
         for tally in self.spikes.values():
             tally.calls.clear()
         self.trace.run(inputs, forward)
+        if wary and self.trace.decided:
+            return False
         layers = {contact.site for contact, *_ in self._calls if not contact.arrival.perhaps}
         contacts = without_sums_of_more([contact for contact, *_ in self._calls])
         self._calls = [(contact, *call[1:]) for contact, call in zip(contacts, self._calls, strict=True)
@@ -123,6 +127,7 @@ class CostMeter(OfOnePass):
         for name, tally in self.sites.items():
             tally.images += seen.get(name, [[] for _ in range(counted)])
         self.images += counted
+        return True
 
     def _settled_spikes(self, name: str, tally: SpikeTally, images: int) -> Tensor:
         if not tally.calls:

@@ -20,7 +20,8 @@ class Together:
     """How images go through the network: in batches, one by one, or one by one in a batch of repetitions.
 
     In a batch, what belongs to which image has to be told from the axes of what arrives at each place. That is trusted
-    where it gives for a few images what each gives alone.
+    where it gives for a few images what each gives alone, and not of a batch whose images decide what is done with
+    which of them: rows that they take or sort, numbers that Python reads.
 
     Parameters
     ----------
@@ -43,8 +44,7 @@ class Together:
         """All images of a batch."""
         images = inputs.shape[axis]
         # as many images as steps would leave open which is which
-        if self.together and images > 1 and images != self.steps:
-            meter.run(inputs, images, forward)
+        if self.together and images > 1 and images != self.steps and meter.run(inputs, images, forward, wary=True):
             return
         for place in range(images):
             image = inputs.narrow(axis, place, 1).repeat_interleave(self.copies, axis)
@@ -75,11 +75,7 @@ def together_for(model: nn.Module, inputs: Tensor, axis: int) -> Together:
         return Together(together=False, strangers=bool(alone.strangers))
     # equal sums of few images can be chance where rows are guessed to be images
     agree = not together.unsure and _agree(alone, together)
-    # where rows are taken or sorted by what images made, whose a row is depends on the images beside it
-    agree = agree and not together.trace.by_data
-    if agree and together.trace.uses.read_by is not None:
-        # where Python reads what images made, it may decide by all of them what is done with each
-        agree = _agree_on_all(model, inputs.narrow(axis, 0, images - (images == alone.steps)), axis)
+    agree = agree and not together.trace.decided
     return Together(together=agree, steps=alone.steps, strangers=bool(alone.strangers))
 
 
@@ -89,23 +85,6 @@ def _in_copies(model: nn.Module, inputs: Tensor, axis: int, copies: int) -> Toge
     with meter.counting():
         way.run(meter, inputs.narrow(axis, 0, 1), axis)
     return replace(way, strangers=bool(meter.strangers))
-
-
-def _agree_on_all(model: nn.Module, inputs: Tensor, axis: int) -> bool:
-    """Whether each image of a batch costs the same alone."""
-    alone, together = CostMeter(model), CostMeter(model)
-    try:
-        with alone.counting():
-            Together(together=False).run(alone, inputs, axis)
-        with together.counting():
-            together.run(inputs, inputs.shape[axis], forward)
-    except ModelError:
-        return False
-    return alone.sites.keys() == together.sites.keys() and all(
-        len(one) == len(other) and all(map(_equal, one, other))
-        for name, tally in alone.sites.items()
-        for one, other in zip(tally.images, together.sites[name].images, strict=True)
-    )
 
 
 def _agree(alone: CostMeter, together: CostMeter) -> bool:

@@ -22,6 +22,9 @@ def moved(call: Call) -> Events | list[Events]:
         target, source = args[0], args[1]
         held = _zeros_or_events(call, source)
         return held if held.count is None else replace(held, count=held.count.expand(target.shape))
+    if name == "repeat_interleave" and call.func._overloadname == "Tensor":
+        # places, by how often each is taken
+        return NONE
     several = isinstance(args[0], list | tuple)
     given = args[0] if several else [args[0]]
     parts = [_zeros_or_events(call, x) for x in given]

@@ -33,6 +33,8 @@ class LookedAt:
         self._softened: dict[int, tuple[StorageWeakRef, set[str]]] = {}
         # memory of a difference -> whose spikes are in what something was taken off
         self._less: dict[int, tuple[StorageWeakRef, set[str]]] = {}
+        # memory -> how often it was written: a state that is updated in place is another afterwards
+        self._written: dict[int, tuple[StorageWeakRef, int]] = {}
 
     def follow(self, call: Call, output: Tensor, driven: Sequence[tuple[Tensor, Ways]], states: set[str]) -> None:
         """An operation that is no product, on tensors that depend on the input.
@@ -47,11 +49,15 @@ class LookedAt:
         x, soft = driven[0][0], call.name in _SOFTENING
         pointwise = soft or torch.Tag.pointwise in getattr(call.func, "tags", ())
         one = len(driven) == 1 and x.numel() == output.numel()
+        in_place = call.func._schema.is_mutable
+        root = self.memory(output if in_place else x)
+        if in_place:
+            self._written[own] = memory, self._times_written(output) + 1
         if one and pointwise:
-            if storage_of(x)._cdata != own:
-                self._roots[place_of(output)] = memory, self._root_of(x) or memory_of(x)
+            if in_place or storage_of(x)._cdata != own:
+                self._roots[self._place_of(output)] = memory, root
         else:
-            self._roots.pop(place_of(output), None)
+            self._roots.pop(self._place_of(output), None)
         # what is done number by number to a softmax is made of its state
         softened = self.softened(x) if one else set[str]()
         if soft or softened:
@@ -75,18 +81,13 @@ class LookedAt:
 
     def memory(self, x: Tensor) -> Memory:
         """Where lies what it was made of number by number, or itself."""
-        return self._root_of(x) or memory_of(x)
+        found = self._roots.get(place := self._place_of(x))
+        return {place: StorageWeakRef(storage_of(x))} if found is None else found[1]
 
-    def _root_of(self, x: Tensor) -> Memory:
-        found = self._roots.get(place_of(x))
-        return {} if found is None else found[1]
+    def _place_of(self, x: Tensor) -> Any:
+        """Where it lies, and since when; parts of a memory are others."""
+        part = (x.storage_offset(), x.shape) if x.layout is torch.strided else ()
+        return storage_of(x)._cdata, self._times_written(x), *part
 
-
-def memory_of(x: Tensor) -> Memory:
-    """Where a tensor lies."""
-    return {place_of(x): StorageWeakRef(storage_of(x))}
-
-
-def place_of(x: Tensor) -> Any:
-    """Where it lies; parts of a memory are others."""
-    return storage_of(x)._cdata, *((x.storage_offset(), x.shape) if x.layout is torch.strided else ())
+    def _times_written(self, x: Tensor) -> int:
+        return self._written.get(storage_of(x)._cdata, (None, 0))[1]

@@ -8,7 +8,7 @@ weights, which are synapses like any other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -54,6 +54,10 @@ _BY_PLACES = frozenset((
     "index", "index_select", "gather", "take", "index_put", "index_add", "index_copy", "scatter", "scatter_add",
     "masked_scatter",
 ))  # fmt: skip
+
+
+def _is_of_elements(masks: Sequence[Tensor], x: Tensor) -> bool:
+    return len(masks) == 1 and masks[0].shape == x.shape and x.ndim > 1 and x.shape[-1] > 1
 
 
 @contextmanager
@@ -147,6 +151,12 @@ class Trace(OfOnePass, TorchDispatchMode):
         """The tensor of the model that weights are a view of; themselves where they are none."""
         return next((tensor for _, tensor in self._stored.holders(weight)), weight)
 
+    @property
+    def decided(self) -> bool:
+        """Whether images may have decided in the pass what is done with which: their numbers took or put rows, or
+        were read by Python."""
+        return self.by_data or self.uses.read_by is not None
+
     def made_of(self, x: Tensor) -> frozenset[str]:
         """Names of the model's tensors that it is, or was made of: parameters, buffers, tensors of the model's own."""
         return self._stored.names(x, self._memory.made_of(x))
@@ -204,9 +214,12 @@ class Trace(OfOnePass, TorchDispatchMode):
     def _arranges(self, name: str, args: Any) -> bool:
         if name not in _OF_ANY_SIZE and name not in _BY_PLACES:
             return False
-        if name == "index_put" and args[2].numel() == 1 and all(x is None or x.dtype == torch.bool for x in args[1]):
-            # a mask that writes one number moves nothing
-            return False
+        if name in ("index", "index_put"):
+            places = [x for x in args[1] if x is not None]
+            masks = all(x.dtype == torch.bool for x in places)
+            if masks and ((name == "index_put" and args[2].numel() == 1) or _is_of_elements(places, args[0])):
+                # a mask that writes one number moves nothing, and neither does one that takes single numbers of rows
+                return False
         moving = [x for x in tensors_in(args) if self._memory.source(x) >= Source.INPUT]
         numbers = [x.is_floating_point() for x in moving]
         return bool(moving) and (name in _OF_ANY_SIZE or (any(numbers) and not all(numbers)))
