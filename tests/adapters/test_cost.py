@@ -9,12 +9,12 @@ import torch
 from tests.bare import BareAdapter
 from torch import Tensor, nn
 
-from isofire.adapters import OverTime, register, unregister
+from isofire.adapters import Adapter, Layout, OverTime, register, unregister
 from isofire.firing import FiringRecorder
 from isofire.firing.cost import measure_cost, memory_of, reach, synops
 from isofire.firing.limits import Limits
 from isofire.firing.verdict import check
-from isofire.neurons import LIF
+from isofire.neurons import LIF, PerStep, Repeat
 
 IMAGES = torch.rand(16, 6, generator=torch.Generator().manual_seed(0)) * 2
 LABELS = torch.zeros(16, dtype=torch.int64)
@@ -388,3 +388,37 @@ def test_weights_that_a_neuron_joins_are_weights() -> None:
         assert inside.synops.mean == pytest.approx(8 * (float(events.sum()) / 16 + spikes))
     finally:
         unregister(Joined)
+
+
+class Adapts(nn.Module):
+    """A membrane and an adapting threshold."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, b, out = torch.zeros_like(x[0]), torch.zeros_like(x[0]), []
+        for current in x:
+            v = 0.8 * v + current
+            fired = (v >= 1 + 0.5 * b).float()
+            v, b = v - fired * (1 + 0.5 * b), 0.9 * b + fired
+            out.append(fired)
+        return torch.stack(out)
+
+
+class Untold(BareAdapter):
+    states = Adapter.states
+
+
+class Told(BareAdapter):
+    def states(self, neuron: nn.Module) -> tuple[str, ...]:
+        return ("membrane", "adaptation")
+
+
+@pytest.mark.parametrize(("kind", "bits", "named"), [(Untold, 8, ["2"]), (Told, 16, [])])
+def test_states_that_nobody_tells_are_named(kind: type[BareAdapter], bits: int, named: list[str]) -> None:
+    register(Adapts, kind(Layout.TIME_FIRST))
+    try:
+        net = nn.Sequential(Repeat(4), PerStep(nn.Linear(6, 8)), Adapts(), PerStep(nn.Linear(8, 3)))
+        cost = measure_cost(net, (torch.rand(9, 6) * 4, torch.arange(9) % 3))
+    finally:
+        unregister(Adapts)
+    assert cost.memory.state_bits == 32 * bits
+    assert [(item.name, item.of) for item in cost.left_out] == [(name, "states") for name in named]

@@ -339,6 +339,57 @@ def test_a_last_batch_of_one_that_is_squeezed_is_told() -> None:
     assert compare(model, model, images, batch_size=5).n_images == 5
 
 
+class Patches(nn.Module):
+    """Four parts of each image, in the batch or on an axis of their own."""
+
+    def __init__(self, folded: bool) -> None:
+        super().__init__()
+        self.a, self.n, self.folded = nn.Linear(4, 6), LIF(), folded
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = self.a(nn.functional.unfold(x, 2, stride=2).transpose(1, 2))
+        return self.n((parts.flatten(0, 1) if self.folded else parts).expand(3, *[-1] * (3 - self.folded)))
+
+
+def test_parts_of_images_are_no_images() -> None:
+    with FiringRecorder(Patches(folded=False)) as recorder:
+        recorder._model(torch.rand(6, 1, 4, 4))
+    assert (recorder.counts.n_images, recorder.counts.n_neurons()) == (6, 24)
+    with (
+        pytest.raises(
+            ModelError, match=r"given \[6, 1, 4, 4\], its neurons saw N = 24 and T = 3; .* axis of their own"
+        ),
+        FiringRecorder(net := Patches(folded=True)),
+    ):
+        net(torch.rand(6, 1, 4, 4))
+
+
+@pytest.mark.parametrize("given", ["one", "by name", "time first", "rows", "tokens", "nothing", "beside"])
+def test_as_many_images_as_the_model_is_given_in_any_way(given: str) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.n = nn.Linear(4, 6), LIF()
+
+        def forward(self, x: Tensor | None = None, beside: Tensor | None = None) -> Tensor:
+            if x is None:
+                return self.n(torch.rand(3, 6, 6))
+            x = x.float()
+            x = x.unflatten(0, (3, -1)) if given == "rows" else x if x.ndim == 3 else x.expand(3, -1, -1)
+            return self.n(self.a(x))
+
+    images = {
+        "one": ((torch.rand(1, 4),), {}), "by name": ((), {"x": torch.rand(6, 4)}),
+        "time first": ((torch.rand(3, 6, 4),), {}), "rows": ((torch.rand(18, 4),), {}),
+        "tokens": ((torch.randint(9, (6, 4)),), {}), "nothing": ((), {}),
+        "beside": ((torch.rand(6, 4),), {"beside": torch.rand(2, 2)}),
+    }  # fmt: skip
+    net, (args, options) = Net(), images[given]
+    with FiringRecorder(net) as recorder:
+        net(*args, **options)
+    assert recorder.counts.n_images == (1 if given == "one" else 6)
+
+
 def test_copies_of_a_recorded_model_are_not_counted() -> None:
     model = nn.Sequential(Repeat(3), PerStep(nn.Linear(4, 5)), LIF())
     x = torch.rand(6, 4)
