@@ -418,6 +418,9 @@ class HandWrittenAdapter(Adapter):
     def threshold(self, neuron: nn.Module) -> Tensor:
         return torch.tensor(1.0)
 
+    def states(self, neuron: nn.Module) -> tuple[str, ...]:
+        return ("membrane",)
+
     def host(self, neuron: nn.Module) -> type[MembraneMixin]:
         return HandWrittenHost
 

@@ -29,6 +29,9 @@ class FiresAdapter(Adapter):
     def threshold(self, neuron: nn.Module) -> Tensor:
         return torch.full((), neuron.at)
 
+    def states(self, neuron: nn.Module) -> tuple[str, ...]:
+        return ("membrane",)
+
     def host(self, neuron: nn.Module) -> type:
         raise NotImplementedError
 

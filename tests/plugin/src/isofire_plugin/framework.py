@@ -34,6 +34,9 @@ class CellAdapter(Adapter):
     def v_reset(self, neuron: nn.Module) -> None:
         return None  # a soft reset: what fires loses the threshold
 
+    def states(self, neuron: nn.Module) -> tuple[str, ...]:
+        return ("membrane",)
+
     def host(self, neuron: nn.Module) -> type[MembraneMixin]:
         return _Host
 
