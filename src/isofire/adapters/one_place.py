@@ -18,10 +18,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.multiprocessing.reductions import StorageWeakRef
 
 from isofire.adapters.base import Adapter, Layout
-from isofire.adapters.layers_run import Kind, telling
+from isofire.adapters.layers_run import telling
+from isofire.adapters.memory import Held, hold, place
+from isofire.adapters.phases import Uses, are_phases
+from isofire.adapters.weights_used import Kind
 from isofire.errors import ModelError
 from isofire.running import tensors_in
 
@@ -34,10 +36,10 @@ def at_one_place(model: nn.Module, neurons: Mapping[str, tuple[nn.Module, Adapte
     """Raises, at the end of each forward of the model inside, if a neuron of single steps was called at two places.
 
     Two places are two lines of code, two ways through the model's modules, one line that runs behind several layers,
-    each of them equally often, or two states that are handed over apart. Steps that are written out one by one look the
-    same and are refused with them; not so a first step that stands before the loop of at least two others, in which the
-    network calls all of its neurons once as it does at each later step; layers that are used again and again, each on
-    what the use before gave, are steps then too, as they are in a loop.
+    each of them equally often and not in phases, or two states that are handed over apart. Steps that are written out
+    one by one look the same and are refused with them; not so a first step that stands before the loop of at least two
+    others, in which the network calls all of its neurons once as it does at each later step; layers that are used again
+    and again, each on what the use before gave, are steps then too, as they are in a loop.
 
     Raises
     ------
@@ -49,47 +51,44 @@ def at_one_place(model: nn.Module, neurons: Mapping[str, tuple[nn.Module, Adapte
         yield
         return
     seen: dict[str, list[Place]] = {name: [] for name in watched}
-    states: dict[str, dict[int, tuple[StorageWeakRef, int]]] = {name: {} for name in watched}
+    states: dict[str, dict[int, tuple[Held, int]]] = {name: {} for name in watched}
     apart: set[str] = set()
-    last = dict.fromkeys(Kind, 0)
-    latest, order = [0], _Order()
+    last, order, uses = _Last(), _Order(), Uses()
     inside = {part for neuron in watched.values() for part in neuron.modules()}
 
-    def passed(layer: int, kind: Kind) -> None:
-        last[kind] = order.layer = layer
-        if kind is not Kind.BARE:
-            latest[0] = layer
-        if kind is Kind.WEIGHTED:
-            last[Kind.BARE] = 0
+    def passed(layer: int, kind: Kind, x: Tensor | None) -> None:
+        uses.ran(layer, x)
+        if kind is not Kind.AT_REST:
+            order.layer = layer
+            last.ran(layer, kind)
 
     def called(name: str, _module: nn.Module, inputs: Any, named: Any) -> None:
-        seen[name].append((_way(model), (*last.values(), *latest)))
+        seen[name].append((_way(model), last.layers()))
         order.call(name, next(iter(_tensors(inputs[:1])), None))
+        uses.called(name)
         own = states[name]
-        before = {own[place][1] for x in _tensors((inputs[1:], named)) if (place := _place(x)) in own
-                  and not own[place][0].expired()}  # fmt: skip
+        before = {own[at][1] for x in _tensors((inputs[1:], named)) if (at := place(x)) in own
+                  and not own[at][0].expired()}  # fmt: skip
         if before and max(before) < len(seen[name]) - 2:
             apart.add(name)
 
     def gave(name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
-        states[name] |= {
-            _place(x): (StorageWeakRef(x.untyped_storage()), len(seen[name]) - 1) for x in _tensors(output)
-        }
+        given = _tensors(output)
+        uses.gave(name, given)
+        states[name] |= {place(x): (hold(x), len(seen[name]) - 1) for x in given}
 
     def begin(_module: nn.Module, _inputs: Any) -> None:
-        last.update(dict.fromkeys(Kind, 0))
-        latest[0] = 0
         for places in (*seen.values(), *states.values()):
             places.clear()
-        order.clear()
-        apart.clear()
+        for kept in (last, order, uses, apart):
+            kept.clear()
 
     def end(_module: nn.Module, _inputs: Any, _output: Any) -> None:
         begun = order.is_of_steps() and all(_is_begun(places) for places in seen.values() if places)
-        for name, places in seen.items():
-            _check(name, places[1:] if begun else places)
         for name in apart:
             raise _two_places(name, "was given states that it gave before its last call")
+        for name, places in seen.items():
+            _check(name, places[1:] if begun else places, uses)
 
     for name, neuron in watched.items():
         _check_lists(model, name, neuron)
@@ -108,10 +107,6 @@ def _tensors(values: Any) -> list[Tensor]:
     return [x for x in tensors_in(values) if x.layout is torch.strided]
 
 
-def _place(x: Tensor) -> int:
-    return x.untyped_storage()._cdata
-
-
 def _way(model: nn.Module) -> tuple[Any, ...]:
     """The frames from the model's forward down to the call, each with the module that it belongs to."""
     found: list[Any] = []
@@ -128,6 +123,31 @@ def _way(model: nn.Module) -> tuple[Any, ...]:
             break
         frame = frame.f_back
     return tuple(found)
+
+
+class _Last:
+    """The layers that ran last: of each kind, of those that surely have weights, and of those that may."""
+
+    def __init__(self) -> None:
+        self._last = dict.fromkeys(Kind, 0)
+        self._sure = self._latest = 0
+
+    def ran(self, layer: int, kind: Kind) -> None:
+        self._last[kind] = layer
+        if kind is not Kind.BARE:
+            self._latest = layer
+        if kind in {Kind.WEIGHTED, Kind.WRITTEN_OUT}:
+            self._sure = layer
+        if kind is Kind.WEIGHTED:
+            self._last[Kind.BARE] = 0
+
+    def layers(self) -> tuple[int, ...]:
+        kinds = (self._last[kind] for kind in (Kind.WEIGHTED, Kind.BARE, Kind.WRITTEN_OUT, Kind.MIXED))
+        return (*kinds, self._sure, self._latest)
+
+    def clear(self) -> None:
+        self._last = dict.fromkeys(Kind, 0)
+        self._sure = self._latest = 0
 
 
 class _Order:
@@ -174,23 +194,24 @@ def _is_begun(places: list[Place]) -> bool:
     return len(unlike) == 1 and unlike[0][0][::2] == unlike[0][1][::2]
 
 
-def _check(name: str, places: list[Place]) -> None:
+def _check(name: str, places: list[Place], uses: Uses) -> None:
     ways = {way for way, _ in places}
-    modules = Counter(layers[:-2] for _, layers in places)
+    modules = Counter(layers[:2] for _, layers in places)
     # weights that were not used yet tell nothing of a place
-    written, latest = (Counter(layers[at] for _, layers in places if layers[at]) for at in (-2, -1))
+    others = [Counter(layers[at] for _, layers in places if layers[at]) for at in range(2, 6)]
     # a norm of its own for every step comes before the neuron once each
-    shared = [len(before) for before in (modules, written, latest) if len(before) > 1 and len(set(before.values())) == 1
+    shared = [len(before) for before in (modules, *others) if len(before) > 1 and len(set(before.values())) == 1
               and before.total() > len(before)]  # fmt: skip
-    if len(ways) > 1 or shared:
-        count = len(ways) if len(ways) > 1 else max(shared)
-        raise _two_places(name, f"was called at {count} places in one forward")
+    if len(ways) > 1:
+        raise _two_places(name, f"was called at {len(ways)} places in one forward")
+    if shared and not are_phases(uses.spans(name)[-len(places) :], [layers[-1] for _, layers in places]):
+        raise _two_places(name, f"was called at {max(shared)} places in one forward")
 
 
 def _check_lists(model: nn.Module, name: str, neuron: nn.Module) -> None:
-    for place, module in model.named_modules():
+    for where, module in model.named_modules():
         if isinstance(module, nn.Sequential | nn.ModuleList) and sum(item is neuron for item in module) > 1:
-            raise _two_places(name, f"stands more than once in {place!r}" if place else "stands in its model twice")
+            raise _two_places(name, f"stands more than once in {where!r}" if where else "stands in its model twice")
 
 
 def _two_places(name: str, what: str) -> ModelError:
