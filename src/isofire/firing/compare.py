@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -12,16 +12,14 @@ from isofire.adapters import axis_by, of_one_number, read_logits, require_kept
 from isofire.batches import Data, count_images, read_batches
 from isofire.errors import DataError, ModelError
 from isofire.firing.comparison import Comparison
-from isofire.firing.cost.routes import Routes, same_way
-from isofire.firing.cost.synops_per_spike import SynopsPerSpike, few_of, reach
-from isofire.firing.cost.unreached import Unreached, also, runs, unreached
 from isofire.firing.evidence.noise_floor import NoiseFloor
 from isofire.firing.observation import Observation, fingerprints
 from isofire.firing.record import DEFAULT_BLOCKS, DEFAULT_RUN, FiringRecorder, run_for
 from isofire.firing.repeat import tell_unlike
+from isofire.firing.ways import Ways
 from isofire.quantization import is_quantized
 from isofire.quantization.on_levels import require_levels
-from isofire.running import device_of, drawing, evaluating, forked, forward, placed, require_module, require_numbers
+from isofire.running import device_of, drawing, evaluating, forward, placed, require_module, require_numbers
 from isofire.telling import Most
 
 
@@ -182,18 +180,23 @@ def observe_together(
     seen: list[Tensor] = []
     prints: list[Tensor] = []
     votes: list[list[Tensor]] = [[] for _ in models]
-    ways: list[_Way | None] = [None] * len(models)
     most = Most()
     with evaluating(*models), placed(*models, device=device):
+        ways = [Ways(model) if probe else None for model in models]
         for inputs, labels in _shown(batches) if progress else batches:
             if most.grows(inputs, axis(inputs, labels)):
                 for model in models:
                     tell_unlike(model, inputs, len(labels))
-                if probe:
-                    ways = [_Way(model, inputs, len(labels), way) for model, way in zip(models, ways, strict=True)]
+                for way in ways:
+                    if way is not None:
+                        way.ask(inputs, len(labels))
             for model, recorder, said, way in zip(models, recorders, votes, ways, strict=True):
-                with drawing(len(seen), device_of(model, inputs.device)):
+                place = device_of(model, inputs.device)
+                with drawing(len(seen), place):
                     said.append(_predict(model, recorder, inputs, labels, way))
+                if way is not None:
+                    with drawing(len(seen), place):
+                        way.look(inputs, len(labels))
             seen.append(labels.cpu())
             prints.append(fingerprints(inputs, axis(inputs, labels)))
     labels = torch.cat(seen).long()
@@ -210,80 +213,13 @@ def observe_together(
     ]
 
 
-class _Way:
-    """What a spike costs in a network, found on a few images; their products are compared with those of every batch.
-
-    Attributes
-    ----------
-    reached
-        See `isofire.firing.cost.synops_per_spike`, or why that is not known.
-    """
-
-    reached: SynopsPerSpike | Unreached
-
-    def __init__(self, model: nn.Module, inputs: Tensor, images: int, before: _Way | None) -> None:
-        self._routes = Routes(model)
-        device = device_of(model, inputs.device)
-        # networks that draw random numbers go on as if nobody had looked
-        with forked(device):
-            few, self._images = few_of(model, inputs, images)
-            try:
-                if not runs(model, few):
-                    # a size of batch may be written into it
-                    few, self._images = inputs.clone().to(device), images
-                with self._routes.listening():
-                    self.reached = reach(model, few)
-            except ModelError as error:
-                self.reached = unreached(model, few, self._images, str(error))
-        self._few = self._routes.products
-        self._parted = before is not None and before._parted
-        self._looked = before is not None and before._looked
-        if before is not None:
-            self.reached = also(self.reached, before.reached)
-            if not self._parted and isinstance(before.reached, SynopsPerSpike):
-                self._hold(before._few, before._images)
-        if self._parted:
-            self.reached = Unreached(_PARTED, self.reached.unknown_neurons)
-
-    @contextmanager
-    def watching(self, images: int) -> Iterator[None]:
-        """A forward pass of so many images."""
-        if isinstance(self.reached, Unreached):
-            yield
-            return
-        with self._routes.listening():
-            yield
-        self._hold(self._routes.products, images)
-
-    def look(self, inputs: Tensor, images: int) -> None:
-        """After a pass: other neurons may fire on another way, the first such one at least is looked at."""
-        if self._parted and not self._looked:
-            self._looked, device = True, device_of(self._routes.model, inputs.device)
-            with forked(device):
-                found = unreached(self._routes.model, inputs.clone().to(device), images, _PARTED)
-            self.reached = also(found, self.reached)
-
-    def _hold(self, products: list[tuple[str, int]], images: int) -> None:
-        if not same_way(self._few, self._images, products, images):
-            self.reached, self._parted = Unreached(_PARTED, self.reached.unknown_neurons), True
-
-
-_PARTED = (
-    "the products of the network are not as many per image in every batch as on the first images (images take "
-    "different ways through the network, or are run one by one or under torch.vmap), so what a spike costs is not "
-    "known to be the same for all; isofire.firing.cost.measure_cost counts each image's own"
-)
-
-
-def _predict(model: nn.Module, recorder: FiringRecorder, inputs: Tensor, labels: Tensor, way: _Way | None) -> Tensor:
+def _predict(model: nn.Module, recorder: FiringRecorder, inputs: Tensor, labels: Tensor, way: Ways | None) -> Tensor:
     """Predicted class of each image, int64 [N] on the CPU; the spikes go to the recorder."""
     # recording one model at a time keeps the counts apart where the two share modules
     with recorder, torch.inference_mode():
         given = inputs.to(device_of(model, inputs.device), non_blocking=True)
         with nullcontext() if way is None else way.watching(len(labels)):
             output = forward(model, given)
-    if way is not None:
-        way.look(inputs, len(labels))
     logits = read_logits(model, output, len(labels), given)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     mean = logits.mean(0) if logits.ndim == 3 else logits

@@ -61,6 +61,18 @@ class SynopsPerSpike(Mapping[str, Tensor]):
         self.input_synapses, self.own_states = dict(input_synapses or {}), own_states
         self.unknown_neurons, self.beside_spikes = unknown_neurons, tuple(beside_spikes)
 
+    def with_unknown(self, unknown_neurons: tuple[LeftOut, ...]) -> SynopsPerSpike:
+        """The same with other `unknown_neurons`."""
+        return SynopsPerSpike(
+            self._weights,
+            self.left_out,
+            self.driven,
+            self.input_synapses,
+            self.own_states,
+            unknown_neurons,
+            self.beside_spikes,
+        )
+
     @property
     def by_input(self) -> tuple[LeftOut, ...]:
         """Places to which events of the input come: their operations are the same whatever fires, and not in it."""

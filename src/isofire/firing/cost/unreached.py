@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor, nn
 
-from isofire.adapters import from_rest, refuse_integers
+from isofire.adapters import refuse_integers
 from isofire.errors import ModelError
 from isofire.firing.cost.counting.meter import CostMeter
 from isofire.firing.cost.left_out import LeftOut, strangers
-from isofire.firing.cost.synops_per_spike import SynopsPerSpike
 from isofire.running import evaluating, forward
 from isofire.running.call import is_lacking
 
 
-@dataclass
+@dataclass(frozen=True)
 class Unreached:
     """Why there are no synaptic operations of a spike.
 
@@ -34,22 +32,24 @@ class Unreached:
     def __str__(self) -> str:
         return self.reason
 
+    def with_unknown(self, unknown_neurons: tuple[LeftOut, ...]) -> Unreached:
+        """The same with other `unknown_neurons`."""
+        return replace(self, unknown_neurons=unknown_neurons)
 
-def runs(model: nn.Module, inputs: Tensor) -> bool:
-    """Whether a network takes as many images as a batch holds, on the device where it is."""
+
+def of_integers(model: nn.Module) -> bool:
+    """Whether it is a network of integers, in which there are no neurons but known ones."""
     try:
-        with evaluating(model), from_rest(model), torch.no_grad():
-            forward(model, inputs)
+        refuse_integers(model)
     except ModelError:
-        return False
-    return True
+        return True
+    return False
 
 
-def also(found: SynopsPerSpike | Unreached, before: SynopsPerSpike | Unreached) -> SynopsPerSpike | Unreached:
-    """What was found, with the unknown neurons that other images showed before."""
-    named = {item.name for item in found.unknown_neurons}
-    found.unknown_neurons += tuple(item for item in before.unknown_neurons if item.name not in named)
-    return found
+def unsure(reason: str) -> LeftOut:
+    """Stands for neurons that could not be looked for."""
+    told = f"whether it has neurons that isofire does not know could not be found out ({reason})"
+    return LeftOut(name="(model)", reason=told, share=None, of="neurons")
 
 
 def unreached(model: nn.Module, inputs: Tensor, images: int, reason: str) -> Unreached:
@@ -60,10 +60,7 @@ def unreached(model: nn.Module, inputs: Tensor, images: int, reason: str) -> Unr
     inputs, images
         A batch as the model takes it, where the model is, and how many images it holds.
     """
-    try:
-        refuse_integers(model)
-    except ModelError:
-        # of integers nothing but known neurons is made
+    if of_integers(model):
         return Unreached(reason)
     meter = CostMeter(model)
     try:
@@ -72,7 +69,6 @@ def unreached(model: nn.Module, inputs: Tensor, images: int, reason: str) -> Unr
     except (ModelError, RuntimeError) as error:
         if not (isinstance(error, ModelError) or is_lacking(error)):
             raise
-        unsure = f"whether it has neurons that isofire does not know could not be found out ({reason})"
-        return Unreached(reason, (LeftOut(name="(model)", reason=unsure, share=None, of="neurons"),))
+        return Unreached(reason, (unsure(reason),))
     known = sum(tally.neurons for tally in meter.spikes.values())
     return Unreached(reason, strangers(model, meter.strangers, known, "rate"))
