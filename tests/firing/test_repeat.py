@@ -8,12 +8,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from tests.bare import BareAdapter
 from torch import Tensor, nn
 
+from isofire.adapters import Layout, register
 from isofire.data import TensorSet
 from isofire.errors import ModelError
-from isofire.firing import FiringRecorder, compare
+from isofire.firing import FiringRecorder, compare, repeat
 from isofire.firing.cost import measure_cost
+from isofire.firing.repeat import tell_unlike
 from isofire.firing.timing import compare_timing
 from isofire.models import sew_resnet8
 from isofire.neurons import LIF
@@ -142,11 +145,11 @@ class UntilAllAreDone(Net):
         return self.b(self.n(self.a(x.unsqueeze(0).repeat(steps, 1, 1))))
 
 
-def _all(model: nn.Module) -> list[Callable[[], object]]:
+def _all(model: nn.Module, x: Tensor = X) -> list[Callable[[], object]]:
     return [
-        lambda: compare(model, model, (X, Y), batch_size=10),
-        lambda: measure_cost(model, (X, Y)),
-        lambda: compare_timing(model, model, (X, Y)),
+        lambda: compare(model, model, (x, Y), batch_size=10),
+        lambda: measure_cost(model, (x, Y)),
+        lambda: compare_timing(model, model, (x, Y)),
     ]
 
 
@@ -192,9 +195,100 @@ FROM_OTHERS = (
 
 @pytest.mark.parametrize("how", FROM_OTHERS)
 def test_what_one_image_decides_for_all_is_refused(how: str) -> None:
-    for measured in _all(FromOthers(how).eval()):
+    # the first image decides: beside itself alone it has the numbers that it has in the batch
+    x = X.clone()
+    x[0, :2] = torch.tensor([4.5, -0.5])
+    for measured in _all(FromOthers(how).eval(), x):
         with pytest.raises(ModelError, match="gives an image other numbers beside other images"):
             measured()
+
+
+class OfOneSize(Net):
+    """The batch size, or a part of it, is written in."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def logits(self, x: Tensor) -> Tensor:
+        match self.how:
+            case "the mean":
+                x = x.reshape(20, 6)
+                x = x / x.mean(0)
+            case "the largest number":
+                x = x.reshape(20, 6)
+                x = 4 * x / x.amax()
+            case "groups of four":
+                groups = x.view(-1, 4, 6)
+                x = (groups - 0.5 * groups[:, :1]).flatten(0, 1)
+            case "each by itself":
+                x = x + torch.zeros(20, 1)
+        return super().logits(x)
+
+
+@pytest.mark.parametrize("how", ["the mean", "the largest number", "groups of four"])
+def test_where_few_images_fail_the_whole_batch_is_asked(how: str) -> None:
+    model = OfOneSize(how).eval()
+    for measured in (compare, compare_timing):
+        with pytest.raises(ModelError, match="gives an image other numbers beside other images"):
+            measured(model, model, (X, Y), batch_size=20)
+
+
+def test_a_batch_size_that_is_written_in_is_no_dependence(caplog: pytest.LogCaptureFixture) -> None:
+    model, turned = OfOneSize("each by itself").eval(), torch.arange(20).flip(0)
+    found = [compare(model, model, (x, y), batch_size=20).overall["mfr"] for x, y in ((X, Y), (X[turned], Y[turned]))]
+    assert found[0] == found[1] > 0
+    assert caplog.text == ""
+
+
+def test_where_one_image_repeated_fails_it_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    class Whitens(Net):
+        def logits(self, x: Tensor) -> Tensor:
+            gone = x - x.mean(0)
+            return super().logits(gone @ torch.linalg.inv(gone.T @ gone) * 4)
+
+    model, x = Whitens().eval(), torch.cat([X, X.flip(1)])
+    compare(model, model, (x, torch.arange(40) % 3), batch_size=40)
+    assert "Whitens gives an image other numbers beside other images could not be asked" in caplog.text
+    assert "batch_size = 1" in caplog.text
+
+
+class BatchFirst(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return (x > 0.5).to(x.dtype)
+
+
+class Squeezed(nn.Module):
+    """Neurons that take [N, T, ...], as of a library that may be built for one size of batch."""
+
+    def __init__(self, size: int | None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.n, self.b, self.size = nn.Linear(6, 200), BatchFirst(), nn.Linear(200, 3), size
+        self.shown: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.shown.append(len(x))
+        currents = self.a(x).reshape(self.size or len(x), 1, 200)
+        return self.b(self.n(currents.expand(-1, 4, -1))).mean(1)
+
+
+def test_few_images_are_asked_of_neurons_that_take_batches_first() -> None:
+    register(BatchFirst, BareAdapter(Layout.BATCH_FIRST))
+    x = torch.rand(64, 6)
+    tell_unlike(model := Squeezed(None).eval(), x, 64)
+    assert max(model.shown) == 6
+    tell_unlike(model := Squeezed(64).eval(), x, 64)
+    assert set(model.shown) == {6, 64, 63}
+
+
+def test_only_spikes_that_are_compared_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    register(BatchFirst, BareAdapter(Layout.BATCH_FIRST))
+    held: list[int] = []
+    alike = repeat._alike
+    monkeypatch.setattr(repeat, "_alike", lambda *a: held.append(sum(x.numel() for x in a[0])) or alike(*a))
+    tell_unlike(Squeezed(64).eval(), torch.rand(64, 6), 64)
+    assert max(held) == 6 * 4 * 200
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from isofire.adapters import find_neurons, from_rest, heard, input_axis
 from isofire.adapters.axes import unheard
 from isofire.errors import ModelError
-from isofire.firing.cost.synops_per_spike import few_of
+from isofire.firing.cost.few import few_or_all
 from isofire.running import (
     device_of,
     drawing,
@@ -25,6 +25,7 @@ from isofire.running import (
     single_steps,
     tensors_in,
 )
+from isofire.telling import telling
 
 _LOG = logging.getLogger(__name__)
 _IMAGES = 6
@@ -48,18 +49,14 @@ def tell_unlike(model: nn.Module, inputs: Tensor, images: int) -> None:
         If what it gives for an image depends on the images beside it.
     """
     refuse_statistics_of_the_batch(model)
-    part, count = few_of(model, inputs, images, _IMAGES)
     axis = input_axis(model, inputs, images)
-    asked = range(min(count, _IMAGES))
-    copies = [part.narrow(axis, place, 1).repeat_interleave(count, axis) for place in asked]
     try:
-        with unheard(model), from_rest(model), torch.inference_mode():
-            first, again, *beside = (_show(model, x) for x in (part, part, *copies))
-            fewer = _shapes_of(model, part.narrow(axis, 0, max(count - 1, 1)))
+        *_, asked = few_or_all(model, inputs, images, _IMAGES, lambda given: _ask(model, given, axis))
     except ModelError:
         # told with the inputs that were given, once it is shown all of them
         return
-    if not _alike(first.output, again.output):
+    first = asked.first
+    if not asked.repeats:
         _LOG.warning(
             "%s gives other numbers when the same images are shown again: it keeps something from one batch to the "
             "next (a state of its own, a counter), or draws random numbers by another generator than torch's, so that "
@@ -67,12 +64,15 @@ def tell_unlike(model: nn.Module, inputs: Tensor, images: int) -> None:
             "class that keeps it (isofire.adapters.register)",
             type(model).__name__,
         )
-    elif (
-        count > 1
-        and not first.drew
-        and _alike(first.spikes, again.spikes)
-        and not all(_is_alike(first, other, count, place, fewer) for place, other in enumerate(beside))
-    ):
+    elif asked.failed is not None:
+        _LOG.warning(
+            "whether %s gives an image other numbers beside other images could not be asked, so that what is measured "
+            "may depend on the batch size: it fails on a batch of one image, repeated (%s); show images one by one "
+            "(batch_size = 1) if it may",
+            type(model).__name__,
+            asked.failed,
+        )
+    elif not asked.alone:
         told = f"{type(model).__name__} gives an image other numbers beside other images"
         if single := [name for name in single_steps(model) if first.calls[name] == 1]:
             raise ModelError(
@@ -95,24 +95,60 @@ def tell_unlike(model: nn.Module, inputs: Tensor, images: int) -> None:
 
 
 class _Given(NamedTuple):
-    """What a network returned, its spikes [T, N, ...], how often each neuron was called, whether it drew random
-    numbers (how many it draws may depend on the images before), and neurons whose spikes have other axes than what they
-    were given: the shapes of both."""
+    """What a network returned, the spikes of the images asked about, [T, n, ...], and how many rows each call had, how
+    often each neuron was called, whether it drew random numbers (how many it draws may depend on the images before),
+    and neurons whose spikes have other axes than what they were given: the shapes of both."""
 
     output: list[Tensor]
     spikes: list[Tensor]
+    rows: list[int]
     calls: Counter[str]
     drew: bool
     turned: dict[str, tuple[list[int], list[int]]]
 
 
-def _show(model: nn.Module, inputs: Tensor) -> _Given:
+class _Asked(NamedTuple):
+    """The first pass, whether a second gave the same, whether each image gave the same alone, and why that could not be
+    asked."""
+
+    first: _Given
+    repeats: bool
+    alone: bool
+    failed: ModelError | None = None
+
+
+def _ask(model: nn.Module, inputs: Tensor, axis: int) -> _Asked:
+    count = inputs.shape[axis]
+    order = torch.argsort(-telling(inputs, axis), stable=True).to(inputs.device)
+    shown = inputs.index_select(axis, order)
+    asked = slice(0, _IMAGES)
+    with unheard(model), from_rest(model), torch.inference_mode():
+        first, again = _show(model, shown, asked), _show(model, shown, asked)
+        repeats = _alike(first.output, again.output)
+        if not repeats or count == 1 or first.drew or not _alike(first.spikes, again.spikes):
+            return _Asked(first, repeats, alone=True)
+        del again
+        fewer = _shapes_of(model, shown.narrow(axis, 0, count - 1))
+        for place in range(min(count, _IMAGES)):
+            copies = shown.narrow(axis, place, 1).repeat_interleave(count, axis)
+            try:
+                beside = _show(model, copies, slice(place, place + 1))
+            except ModelError as error:
+                return _Asked(first, repeats, alone=True, failed=error)
+            if not _is_alike(first, beside, count, place, fewer):
+                return _Asked(first, repeats, alone=False)
+    return _Asked(first, repeats, alone=True)
+
+
+def _show(model: nn.Module, inputs: Tensor, asked: slice) -> _Given:
     fired: list[Tensor] = []
+    rows: list[int] = []
     calls = Counter[str]()
 
     def hear(name: str, spikes: Tensor) -> None:
         # both may be worked on further
-        fired.append(spikes.to(torch.float32, copy=True))
+        fired.append(spikes[:, asked].to(torch.float32, copy=True))
+        rows.append(spikes.shape[1])
         calls[name] += 1
 
     turned: dict[str, tuple[list[int], list[int]]] = {}
@@ -132,7 +168,7 @@ def _show(model: nn.Module, inputs: Tensor) -> _Given:
     with drawing(0, device), listening, shapes:
         state = _random_state(device)
         output = _copied(forward(model, inputs))
-        return _Given(output, fired, calls, not torch.equal(state, _random_state(device)), turned)
+        return _Given(output, fired, rows, calls, not torch.equal(state, _random_state(device)), turned)
 
 
 def _random_state(device: torch.device) -> Tensor:
@@ -144,25 +180,26 @@ def _random_state(device: torch.device) -> Tensor:
 def _shapes_of(model: nn.Module, inputs: Tensor) -> list[torch.Size] | None:
     """Of what it returns for these; None where it does not take them."""
     try:
-        return [x.shape for x in _show(model, inputs).output]
+        return [x.shape for x in _show(model, inputs, slice(0, 0)).output]
     except ModelError:
         return None
 
 
 def _is_alike(first: _Given, beside: _Given, images: int, place: int, fewer: list[torch.Size] | None) -> bool:
-    """Whether one of the images has the same spikes and outputs, on one at least of the axes that may hold images: of
-    as many numbers, and not of as many for an image fewer too."""
+    """Whether one of the images, the only one asked about in `beside`, has the same spikes and outputs, on one at least
+    of the axes that may hold images: of as many numbers, and not of as many for an image fewer too."""
 
-    def of_image(given: list[Tensor]) -> list[Tensor]:
+    def of_image(given: _Given, row: int) -> list[Tensor]:
         # where neurons see parts of images, whose they are is known of the first alone
-        return [spikes[:, place] for spikes in given if place == 0 or spikes.shape[1] == images]
+        known = zip(given.spikes, given.rows, strict=True)
+        return [spikes[:, row] for spikes, rows in known if place == 0 or rows == images]
 
     def axes_of(output: int, shape: torch.Size) -> list[int]:
         other = fewer[output] if fewer is not None and len(fewer) == len(first.output) else ()
         known = len(other) == len(shape)
         return [axis for axis, size in enumerate(shape) if size == images and not (known and other[axis] == size)]
 
-    return _alike(of_image(first.spikes), of_image(beside.spikes)) and all(
+    return _alike(of_image(first, place), of_image(beside, 0)) and all(
         any(_close(a.select(axis, place), b.select(axis, place)) for axis in axes)
         for output, (a, b) in enumerate(zip(first.output, beside.output, strict=True))
         if a.shape == b.shape and (axes := axes_of(output, a.shape))
