@@ -137,15 +137,15 @@ class _Beside(msgspec.Struct, frozen=True):
     input_synapses: dict[str, float]
     own_states: tuple[str, ...]
     unknown_neurons: tuple[LeftOut, ...] = ()
+    beside_spikes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, found: SynopsPerSpike) -> _Beside:
-        return cls(found.left_out, found.driven, found.input_synapses, found.own_states, found.unknown_neurons)
+        return cls(**{name: getattr(found, name) for name in cls.__struct_fields__})
 
     def with_tensors(self, stored: Mapping[str, Tensor]) -> SynopsPerSpike:
         own = {name.removeprefix(_REACHED): item for name, item in stored.items() if name.startswith(_REACHED)}
-        about = self.left_out, self.driven, self.input_synapses, self.own_states, self.unknown_neurons
-        return SynopsPerSpike(own, *about)
+        return SynopsPerSpike(own, **msgspec.structs.asdict(self))
 
 
 def _read_reached(about: Any, stored: Mapping[str, Tensor]) -> SynopsPerSpike | Unreached | None:
