@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
+from collections.abc import Mapping
+from typing import Any
 
 from msgspec import Struct, field
+from msgspec.structs import force_setattr
 
-from isofire.conversion import NamedKeys
+from isofire.conversion import NamedKeys, shown
 from isofire.errors import SpecError
 from isofire.firing.evidence.outcome import check_drop
 from isofire.firing.measures import FP, quantity
@@ -33,6 +35,12 @@ class Limits(Struct, metaclass=NamedKeys, frozen=True, kw_only=True, forbid_unkn
         "emd_max", "mfr_change"), or of a measure, which stands for its first column ("emd").
     multiples
         Most that a distance may be, as a multiple of its noise floor; `drift` is that of "emd_weighted".
+
+    Raises
+    ------
+    SpecError
+        If there is none, or one is no number that it can be. What `float` takes (NumPy's and torch's numbers, decimals)
+        becomes a float.
     """
 
     accuracy_drop: float | None = None
@@ -45,12 +53,19 @@ class Limits(Struct, metaclass=NamedKeys, frozen=True, kw_only=True, forbid_unkn
     multiples: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name, value in self.named.items():
+            force_setattr(self, name, _number(name, value))
+        for kind in ("most", "least", "multiples"):
+            if not isinstance(by_name := getattr(self, kind), Mapping):
+                example = '{"spearman": 0.9}' if kind == "least" else '{"emd": 0.1}'
+                raise SpecError(
+                    f"limits of measures must be a dictionary by their names, {kind} is {shown(by_name)}; write "
+                    f"{kind}={example}"
+                )
+            force_setattr(self, kind, {name: _number(f"{kind}[{name!r}]", value) for name, value in by_name.items()})
         given = self.named
         if not (given or self.most or self.least or self.multiples):
             raise SpecError(f"at least one limit is needed, of {', '.join(self.__struct_fields__)}")
-        for name, value in (*given.items(), *self.most.items(), *self.least.items(), *self.multiples.items()):
-            if isinstance(value, bool) or not isinstance(value, Real):
-                raise SpecError(f"a limit must be a number, {name} is {value!r}; numbers are not in quotes")
         for name, value in given.items():
             if name == "accuracy_drop":
                 check_drop(name, value)
@@ -81,6 +96,20 @@ class Limits(Struct, metaclass=NamedKeys, frozen=True, kw_only=True, forbid_unkn
         """The limits that have a name of their own, in their order."""
         names = ("accuracy_drop", "drift", "dead_share", "synops", "state_bytes")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+def _number(name: str, value: Any) -> float:
+    """As a float, which every file can hold."""
+    try:
+        # NumPy's and torch's know what they hold: a number, a truth value, a text
+        plain = value.item() if hasattr(value, "item") else value
+        if not isinstance(plain, (bool, str, bytes, bytearray)):
+            return float(plain)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        pass
+    raise SpecError(
+        f"a limit must be a number, {name} is {shown(value)}; numbers are not in quotes, nor in lists or truth values"
+    )
 
 
 def _of_measure(name: str, value: float, other: str, better: str) -> None:
