@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from isofire.adapters import OverTime
 from isofire.errors import DataError, ModelError, SpecError
 from isofire.firing import FiringRecorder, SpikeCounts, compare, mean_firing_rate, spiking_layers
 from isofire.firing.cost import measure_cost
@@ -173,6 +174,12 @@ def test_a_neuron_called_twice_is_refused(given_neuron: type[nn.Module]) -> None
     assert list(spiking_layers(model)) == ["0"]
     with pytest.raises(ModelError, match="'0' was called more than once"), FiringRecorder(model):
         model(torch.ones(2, 1, 3))
+
+
+def test_a_loop_around_neurons_that_see_all_steps_is_told() -> None:
+    net = OverTime(nn.Sequential(Repeat(2), PerStep(nn.Linear(4, 3)), LIF()), 3)
+    with pytest.raises(ModelError, match=r"'.*2' was called .* in one call: take isofire.adapters.OverTime away"):
+        recorded(net, torch.rand(4, 4), 4)
 
 
 def test_a_neuron_that_is_skipped_is_refused(echo: type[nn.Module], given_neuron: type[nn.Module]) -> None:

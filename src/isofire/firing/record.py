@@ -44,6 +44,16 @@ def not_called(name: str) -> str:
     )
 
 
+def called_again(model: nn.Module, name: str) -> ModelError:
+    """Of a neuron that sees all steps in a call, and is called several times."""
+    looped = any(isinstance(module, OverTime) for module in model.modules())
+    cure = "it sees all steps in one call: take isofire.adapters.OverTime away, which calls a network at each step"
+    return ModelError(
+        f"neuron {name!r} was called more than once in one forward, so its layers cannot be told apart; "
+        f"{cure if looped else 'give each place its own neuron module'}"
+    )
+
+
 def no_spikes(name: str, given: Any) -> ModelError:
     """Of a neuron that gives something else, such as a batch of one that was squeezed."""
     shape = list(given.shape) if isinstance(given, Tensor) else type(given).__name__
@@ -294,10 +304,7 @@ class FiringRecorder:
             raise no_spikes(name, spikes)
         layer.calls += 1
         if layer.calls > 1 and not stepped:
-            raise ModelError(
-                f"neuron {name!r} was called more than once in one forward, so its layers cannot be told apart; "
-                "give each place its own neuron module"
-            )
+            raise called_again(self._model, name)
         self._check_shape(name, layer, spikes, stepped)
         layer.steps += spikes.shape[0]
         assert self._block_ids is not None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from isofire.adapters import Adapter, Layout, at_one_place
 from isofire.adapters.own import only_looks
 from isofire.errors import ModelError
-from isofire.firing.record import no_spikes, spiking_adapters
+from isofire.firing.record import called_again, no_spikes, spiking_adapters
 from isofire.neurons import MembraneQuantizer, Neuron
 from isofire.neurons.counting import over_images, zero_counts
 from isofire.running import OfOnePass
@@ -89,10 +89,7 @@ class Listener(OfOnePass):
                 raise no_spikes(name, spikes)
             calls = self._spikes.setdefault(name, [])
             if calls and adapter.layout(neuron) is not Layout.STEP:
-                raise ModelError(
-                    f"neuron {name!r} was called more than once in one forward, so its layers cannot be told apart; "
-                    "give each place its own neuron module"
-                )
+                raise called_again(self.model, name)
             calls.append(spikes)
             summed = adapter.summed(neuron)
             if summed is not None:

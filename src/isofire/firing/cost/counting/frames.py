@@ -90,28 +90,44 @@ class CallsAsked:
         As of `holds_steps`.
     most
         Layers of which it is asked.
+
+    Attributes
+    ----------
+    held
+        Those of whose calls some are of several steps.
     """
 
     def __init__(self, model: nn.Module, inputs: Tensor, *, strangers: bool = False, most: int = _LAYERS) -> None:
         self._model, self._inputs, self._strangers, self._left = model, inputs, strangers, most
+        self.held = set[str]()
         self._spikes = Spikes()
         self._before: Currents | None = None
 
-    def are_steps(self, site: str, first: int, last: int) -> bool | None:
-        """Whether one call is of a later step than another, and not of a part of an image that every step sees.
+    def are_steps(self, site: str, first: int, last: int, steps: int) -> bool | None:
+        """Whether calls are of one step each, and not of parts of an image that every step sees.
 
-        Told by changing what these calls give; None where nothing changes by it.
+        Told by changing what the first and the last of them give; None where nothing changes by it, or where they are
+        fewer than the steps from the first one's on, so that some are of several.
 
         Parameters
         ----------
         site
             Name of the module that holds the layer's weights, or of the tensor.
         first, last
-            Numbers of the two calls, from 1 on.
+            Their numbers, from 1 on.
+        steps
+            T.
         """
         self._left -= 1
-        later = self._first_steps(site, last)
-        return is_later(later, self._first_steps(site, first), everywhere=self._strangers) if later else None
+        if not (later := self._first_steps(site, last)):
+            return None
+        begins = self._first_steps(site, first)
+        if not is_later(later, begins, everywhere=self._strangers):
+            return False
+        if last - first + 1 >= steps - min(begins.values(), default=0):
+            return True
+        self.held.add(site)
+        return None
 
     @property
     def spent(self) -> bool:

@@ -153,12 +153,10 @@ def _asked(
                 unasked |= {name} if likely and not again else set()
                 continue
             first, end = max(many, key=lambda shown: shown[1])
-            told = None if asking.spent else asking.are_steps(name, first + 1, end)
-            # fewer calls than steps are each of several, or of some alone
-            held = bool(told) and not again and end - first < steps
+            told = None if asking.spent else asking.are_steps(name, first + 1, end, steps)
             # what comes again does so at other steps
-            if told is not None or likely or asking.spent:
-                loops[name] = None if held else True if told is None and again else told
+            if told is not None or likely or asking.spent or name in asking.held:
+                loops[name] = True if told is None and again else told
     sites = worked_on_again(images, meter.steps, loops, stepped=meter.stepped)
     if kind is None:
         return Asked(loops, {}, frozenset(unasked.union(sites)))

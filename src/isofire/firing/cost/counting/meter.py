@@ -23,7 +23,7 @@ from isofire.firing.cost.following.contacts import Contact, without_sums_of_more
 from isofire.firing.cost.following.made_weights import MadeWeights
 from isofire.firing.cost.following.numbers import numbers_in
 from isofire.firing.cost.following.trace import Trace
-from isofire.firing.record import not_called
+from isofire.firing.record import called_again, not_called
 from isofire.running import OfOnePass, hooked
 
 
@@ -99,7 +99,7 @@ class CostMeter(OfOnePass):
         for tally in self.spikes.values():
             tally.calls.clear()
         self.trace.run(inputs, forward)
-        if wary and self.trace.decided:
+        if wary and self.trace.by_data:
             return False
         layers = {contact.site for contact, *_ in self._calls if not contact.arrival.perhaps}
         contacts = without_sums_of_more([contact for contact, *_ in self._calls])
@@ -172,10 +172,7 @@ class CostMeter(OfOnePass):
         module, adapter, spikes = fired.module, fired.adapter, fired.spikes.detach().double()
         tally = self.spikes[name]
         if tally.calls and adapter.layout(module) is not Layout.STEP:
-            raise ModelError(
-                f"neuron {name!r} was called more than once in one forward, so its layers cannot be told apart; give "
-                "each place its own neuron module"
-            )
+            raise called_again(self.model, name)
         # of images of several sizes, a memory that holds each
         tally.neurons = max(tally.neurons, spikes[0, 0].numel())
         held = adapter.held(module)

@@ -21,7 +21,7 @@ class Together:
 
     In a batch, what belongs to which image has to be told from the axes of what arrives at each place. That is trusted
     where it gives for a few images what each gives alone, and not of a batch whose images decide what is done with
-    which of them: rows that they take or sort, numbers that Python reads.
+    which of them, by rows that they take or sort.
 
     Parameters
     ----------
@@ -75,7 +75,11 @@ def together_for(model: nn.Module, inputs: Tensor, axis: int) -> Together:
         return Together(together=False, strangers=bool(alone.strangers))
     # equal sums of few images can be chance where rows are guessed to be images
     agree = not together.unsure and _agree(alone, together)
-    agree = agree and not together.trace.decided
+    # where rows are taken or sorted by what images made, whose a row is depends on the images beside it
+    agree = agree and not together.trace.by_data
+    if agree and together.trace.uses.read_by is not None:
+        # where Python reads what images made, it may decide by all of them what is done with each
+        agree = _agree_on_all(model, inputs.narrow(axis, 0, images - (images == alone.steps)), axis)
     return Together(together=agree, steps=alone.steps, strangers=bool(alone.strangers))
 
 
@@ -85,6 +89,23 @@ def _in_copies(model: nn.Module, inputs: Tensor, axis: int, copies: int) -> Toge
     with meter.counting():
         way.run(meter, inputs.narrow(axis, 0, 1), axis)
     return replace(way, strangers=bool(meter.strangers))
+
+
+def _agree_on_all(model: nn.Module, inputs: Tensor, axis: int) -> bool:
+    """Whether each image of a batch costs the same alone."""
+    alone, together = CostMeter(model), CostMeter(model)
+    try:
+        with alone.counting():
+            Together(together=False).run(alone, inputs, axis)
+        with together.counting():
+            together.run(inputs, inputs.shape[axis], forward)
+    except ModelError:
+        return False
+    return alone.sites.keys() == together.sites.keys() and all(
+        len(one) == len(other) and all(map(_equal, one, other))
+        for name, tally in alone.sites.items()
+        for one, other in zip(tally.images, together.sites[name].images, strict=True)
+    )
 
 
 def _agree(alone: CostMeter, together: CostMeter) -> bool:

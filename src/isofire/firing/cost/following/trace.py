@@ -151,12 +151,6 @@ class Trace(OfOnePass, TorchDispatchMode):
         """The tensor of the model that weights are a view of; themselves where they are none."""
         return next((tensor for _, tensor in self._stored.holders(weight)), weight)
 
-    @property
-    def decided(self) -> bool:
-        """Whether images may have decided in the pass what is done with which: their numbers took or put rows, or
-        were read by Python."""
-        return self.by_data or self.uses.read_by is not None
-
     def made_of(self, x: Tensor) -> frozenset[str]:
         """Names of the model's tensors that it is, or was made of: parameters, buffers, tensors of the model's own."""
         return self._stored.names(x, self._memory.made_of(x))
@@ -220,9 +214,14 @@ class Trace(OfOnePass, TorchDispatchMode):
             if masks and ((name == "index_put" and args[2].numel() == 1) or _is_of_elements(places, args[0])):
                 # a mask that writes one number moves nothing, and neither does one that takes single numbers of rows
                 return False
-        moving = [x for x in tensors_in(args) if self._memory.source(x) >= Source.INPUT]
+        given = tensors_in(args)
+        moving = [x for x in given if self._memory.source(x) >= Source.INPUT]
         numbers = [x.is_floating_point() for x in moving]
-        return bool(moving) and (name in _OF_ANY_SIZE or (any(numbers) and not all(numbers)))
+        # places that Python chose, once it has read what images made
+        chosen = self.uses.read_by is not None and any(
+            not x.is_floating_point() and self._memory.source(x) == Source.CONSTANT for x in given
+        )
+        return bool(moving) and (name in _OF_ANY_SIZE or (any(numbers) and (chosen or not all(numbers))))
 
     def _source(self, name: str, writes: bool, args: Any, options: Any) -> Source:
         """Of the result: the highest of what it is made of."""
