@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import isofire
 from isofire import QuantSpec
 from isofire.errors import SpecError
-from isofire.neurons import LIF
+from isofire.neurons import LIF, Repeat
 from isofire.quantization import calibrate_, convert, left_out, make_plan, prepare_, restore_
 
 
@@ -88,6 +88,35 @@ def test_a_spec_of_membranes_alone_leaves_nothing_out(caplog: pytest.LogCaptureF
     with caplog.at_level(logging.WARNING):
         prepare_(Mixed(), QuantSpec(membrane={"bits": 4}))
     assert "not quantized" not in caplog.text
+
+
+class LowRank(nn.Linear):
+    """A product of two thin matrices beside the weight."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 6)
+        self.down, self.up = nn.Parameter(torch.rand(2, 4)), nn.Parameter(torch.rand(6, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + x @ self.down.T @ self.up.T
+
+
+@pytest.mark.parametrize(
+    ("rules", "left"), [([], ["0.down", "0.up"]), ([{"match": "0.up", "weights": "float"}], ["0.down"])]
+)
+def test_matrices_that_a_subclass_holds_beside_its_weight_are_told(
+    rules: Any, left: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    model = nn.Sequential(LowRank(), Repeat(2), LIF(), nn.Linear(6, 3))
+    spec = QuantSpec(weights=WEIGHTS, rules=rules, first_layer="quantize", last_layer="quantize")
+    found, total = left_out(model, plan := make_plan(model, spec)), 4 * 6 + 2 * 4 + 6 * 2 + 6 * 3
+    assert [(item.name, item.kind) for item in found] == [(name, "LowRank") for name in left]
+    assert found[0].share == pytest.approx(2 * 4 / total)
+    assert [choice.name for choice in plan.chosen("weights")] == ["0", "3"]
+    with caplog.at_level(logging.WARNING):
+        isofire.quantize_(model, spec, X)
+    assert f"'{left[0]}' (LowRank" in caplog.text
+    assert [item.share for item in left_out(model, plan)] == [item.share for item in found]
 
 
 class Tied(nn.Module):

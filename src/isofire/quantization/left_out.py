@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
-from isofire.quantization.plan import NOT_SUPPORTED, QuantPlan
+from isofire.quantization.plan import NOT_SUPPORTED, WEIGHTED, QuantPlan, is_beside
 
 _LOG = logging.getLogger(__name__)
 _SHOWN = 8
@@ -133,7 +133,8 @@ def _numbers(model: nn.Module, name: str, counted: set[int]) -> int:
         found = _sizes(_parametrizations(holder)[last])
     else:
         module = model.get_submodule(name)
-        found = _sizes(module)
+        beside = {p for own, p in module.named_parameters(recurse=False) if is_beside(own)}
+        found = {p: size for p, size in _sizes(module).items() if not (isinstance(module, WEIGHTED) and p in beside)}
         for held in _parametrizations(module).values():
             found |= _sizes(held)
     fresh = {id(p): size for p, size in found.items() if id(p) not in counted}

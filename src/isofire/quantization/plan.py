@@ -150,16 +150,22 @@ def _lacks(module: nn.Module, target: str) -> str | None:
 
 def _own_weights(name: str, module: nn.Module, weighted: Sequence[str], neurons: Collection[str]) -> list[str]:
     """Weights that a module holds itself, of a kind that no quantizer takes: attention's, a recurrent neuron's, those
-    of a class of one's own."""
-    if isinstance(module, (*WEIGHTED, TemporalLayer, *UNSUPPORTED, nn.LayerNorm)) or _within(name, weighted):
+    of a class of one's own, also beside the weight of a layer that it is made from."""
+    if isinstance(module, (*UNSUPPORTED, nn.LayerNorm)) or _within(name, weighted):
         return []
+    layer = isinstance(module, (*WEIGHTED, TemporalLayer))
     # what else a neuron holds, and what its membrane's quantizer does, are no weights
     inside = name in neurons or _within(name, neurons)
     return [
         f"{name}.{own}".lstrip(".")
         for own, parameter in module.named_parameters(recurse=False)
-        if parameter.ndim > 1 and (not inside or "weight" in own)
+        if parameter.ndim > 1 and (not inside or "weight" in own) and (not layer or is_beside(own))
     ]
+
+
+def is_beside(own: str) -> bool:
+    """Whether a layer's parameter is none of its weight, nor one that its weight is made of, as by pruning."""
+    return own not in ("weight", "bias") and not own.startswith("weight_")
 
 
 def _own_kinds(model: nn.Module, weighted: Sequence[str], neurons: Collection[str]) -> list[str]:

@@ -7,7 +7,7 @@ import logging
 from torch import Tensor, nn
 
 from isofire.adapters import input_axis
-from isofire.errors import ModelError
+from isofire.errors import DataError, ModelError
 from isofire.quantization.by_firing.bypass import Bypass
 from isofire.quantization.by_firing.fired import firing_of
 from isofire.quantization.diagnosis.fault import LEAST_SPIKES
@@ -37,9 +37,9 @@ def _silent(model: nn.Module, batches: list[Tensor]) -> list[str]:
 
 def _silent_on_few(model: nn.Module, inputs: Tensor) -> bool:
     """Whether some layer does not fire on the first images; also where that cannot be told."""
-    axis = input_axis(model, inputs)
     try:
+        axis = input_axis(model, inputs)
         return bool(_silent(model, [inputs.narrow(axis, 0, min(_FEW, inputs.shape[axis]))]))
-    except ModelError:
+    except (ModelError, DataError):
         # built for one size of batch
         return True

@@ -82,8 +82,9 @@ class Sizes:
         images = inputs.shape[axis]
         if grows := self._most.grows(inputs, axis):
             tell_unlike(self._model, inputs, images)
-        few = few_of(self._model, inputs, images)[0]
         way = together_for(self._model, inputs, axis)
+        # a batch's size may be written in
+        few = inputs if way.copies > 1 else few_of(self._model, inputs, images)[0]
         if grows:
             self.frames = axis == 1 or holds_steps(self._model, few, axis, strangers=way.strangers)
         lying, unknown = rows_of(self._model, few, partial(way.run, axis=axis), frames=self.frames)
