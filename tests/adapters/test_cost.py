@@ -10,7 +10,7 @@ from tests.bare import BareAdapter
 from torch import Tensor, nn
 
 from isofire.adapters import Adapter, Layout, OverTime, register, unregister
-from isofire.firing import FiringRecorder
+from isofire.firing import FiringRecorder, compare
 from isofire.firing.cost import measure_cost, memory_of, reach, synops
 from isofire.firing.limits import Limits
 from isofire.firing.verdict import check
@@ -422,3 +422,27 @@ def test_states_that_nobody_tells_are_named(kind: type[BareAdapter], bits: int, 
         unregister(Adapts)
     assert cost.memory.state_bits == 32 * bits
     assert [(item.name, item.of) for item in cost.left_out] == [(name, "states") for name in named]
+
+
+def test_a_place_that_is_left_out_is_left_out_whole() -> None:
+    """One layer sees what comes to a neuron and what it gave."""
+    torch.manual_seed(0)
+    neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
+    layer = pytest.importorskip("spikingjelly.activation_based.layer")
+    net = OverTime(
+        nn.Sequential(
+            nn.Linear(6, 8),
+            neuron.IFNode(),
+            layer.LinearRecurrentContainer(neuron.IFNode(v_threshold=0.1), 8, 8),
+            nn.Linear(8, 3),
+        ),
+        4,
+    )
+    found = compare(net, net, (IMAGES, IMAGES[:, 0].long() % 3))
+    with FiringRecorder(net) as recorder, torch.no_grad():
+        net(IMAGES)
+    last = recorder.counts.rates("net.2.sub_module").sum() * 4 * 3
+    assert found.synops is not None
+    assert last > 0
+    assert found.to_dict()["synops"]["overall"]["baseline"] == pytest.approx(float(last))
+    assert [item.name for item in found.synops.left_out] == ["net.2.rc"]

@@ -183,7 +183,12 @@ class _Probe:
             self._add_up()
         found = {name: self._nothing(name) for name in self.leaves}
         for site, total in self.totals.items():
-            self._differentiate(found, site, total)
+            alone = {name: self._nothing(name) for name in self.leaves}
+            if site not in self.reasons:
+                self._differentiate(alone, site, total)
+            # all of a place, or none of it
+            if site not in self.reasons:
+                found = {name: each + alone[name] for name, each in found.items()}
         driven = sum(self.synapses.values())
         missing = [
             LeftOut(name=site, reason=reason, share=self.synapses[site] / driven, of="the synapses that spikes come to")
