@@ -9,13 +9,15 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import input_axis
+from isofire.adapters import from_rest, input_axis
 from isofire.firing.cost.counting.frames import holds_steps
 from isofire.firing.cost.counting.kinds import Kind
 from isofire.firing.cost.counting.rows import rows_of
 from isofire.firing.cost.counting.together import together_for
+from isofire.firing.cost.few import few_or_all
 from isofire.firing.cost.synops_per_spike import few_of
 from isofire.firing.repeat import tell_unlike
+from isofire.running import drawing, evaluating, forward
 from isofire.telling import Most
 
 _HELD = 8
@@ -83,10 +85,17 @@ class Sizes:
         if grows := self._most.grows(inputs, axis):
             tell_unlike(self._model, inputs, images)
         way = together_for(self._model, inputs, axis)
-        # a batch's size may be written in
-        few = inputs if way.copies > 1 else few_of(self._model, inputs, images)[0]
+        if way.copies > 1:
+            # a batch's size may be written in
+            few = few_or_all(self._model, inputs, images, 2, self._run)[0]
+        else:
+            few = few_of(self._model, inputs, images)[0]
         if grows:
             self.frames = axis == 1 or holds_steps(self._model, few, axis, strangers=way.strangers)
         lying, unknown = rows_of(self._model, few, partial(way.run, axis=axis), frames=self.frames)
         # whose parts they are is not told by their number
         return Kind(few, axis, replace(way, together=way.together and not lying.parts), lying, unknown)
+
+    def _run(self, inputs: Tensor) -> None:
+        with evaluating(self._model), from_rest(self._model), torch.no_grad(), drawing(0, self._device):
+            forward(self._model, inputs)
