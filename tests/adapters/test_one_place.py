@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from tests.bare import BareAdapter
+from tests.adapters.stepping import Step, registered  # noqa: F401
 from torch import Tensor, nn
 
 import isofire
-from isofire.adapters import OverTime, register, unregister
+from isofire.adapters import OverTime
 from isofire.errors import ModelError
 from isofire.firing.cost import measure_cost
 from isofire.firing.timing import compare_timing
 
 T = 3
-
-
-class Step(nn.Module):
-    """Integrates, fires at 1 and keeps its state from call to call."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.v: Tensor | float = 0.0
-
-    def forward(self, x: Tensor) -> Tensor:
-        v = self.v + x
-        spikes = (v >= 1).to(x.dtype)
-        self.v = v - spikes
-        return spikes
-
-
-def _rest(neuron: Step) -> None:
-    neuron.v = 0.0
-
-
-@pytest.fixture(autouse=True)
-def registered() -> Iterator[None]:
-    register(Step, BareAdapter(reset=_rest))
-    yield
-    unregister(Step)
 
 
 class Base(nn.Module):
