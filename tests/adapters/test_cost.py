@@ -74,7 +74,7 @@ def test_recurrent_weights_inside_a_neuron(all_to_all: bool) -> None:
     assert place.synops.mean == pytest.approx(float(spikes[:-1].sum()) / 16 * (8 if all_to_all else 1))
     found = reach(model, IMAGES[:2])
     assert [item.name for item in found.left_out] == [place.name]
-    assert "depends on its step" in found.left_out[0].reason
+    assert found.left_out[0].reason == "recurrence inside the neuron"
     assert torch.equal(found["net.neuron"], torch.full((8,), 5.0, dtype=torch.float64))
 
 
