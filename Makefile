@@ -20,7 +20,7 @@ NETWORKS ?= 1000
 # inputs of a quick reader; together several thousand
 EXAMPLES ?= 450
 
-.PHONY: demo docs test search fuzz kills test-neon test-adapters test-triton test-chips lint format bench clean
+.PHONY: demo docs test test-all search fuzz kills test-neon test-adapters test-triton test-chips lint format bench clean
 
 demo: $(STAMP)
 	$(BIN)/isofire demo --out demo-output
@@ -38,6 +38,10 @@ docs: .venvs/docs/.installed
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto
+
+# all combinations of options, where `make test` takes as few as hold every pair
+test-all: $(STAMP)
+	ISOFIRE_ALL=1 $(BIN)/python -m pytest -n auto
 
 search: $(STAMP)
 	$(BIN)/python scripts/search.py --minutes $(MINUTES) -n auto
