@@ -58,7 +58,7 @@ test-neon: $(STAMP)
 
 test-adapters: $(LIBRARIES:%=.venvs/%/.installed)
 	for set in $(LIBRARIES); do \
-		ISOFIRE_LIBRARIES=$$set .venvs/$$set/bin/python -m pytest -q tests/adapters tests/nir || exit 1; done
+		ISOFIRE_LIBRARIES=$$set .venvs/$$set/bin/python -m pytest -q -n auto tests/adapters tests/nir || exit 1; done
 
 # the GPU's kernels in Triton's interpreter, on CPU tensors, against the reference; and compiled for GPUs, which needs none
 test-triton: .venvs/triton/.installed
@@ -122,7 +122,7 @@ $(STAMP): pyproject.toml setup.py constraints.txt $(SOURCES)
 	$(PYTHON) -m venv .venvs/$*
 	.venvs/$*/bin/python -m pip install --quiet --upgrade pip
 	.venvs/$*/bin/python -m pip install --quiet "$(TORCH)"
-	.venvs/$*/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[report]" pytest
+	.venvs/$*/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[report]" pytest pytest-xdist
 	.venvs/$*/bin/python -m pip install --quiet --no-deps --requirement $<
 	touch $@
 

@@ -18,6 +18,11 @@ import pytest
 import torch
 from tests.pairs import thinned
 
+# workers share the cores: in tests, and in what they run, more threads would wait for each other
+torch.set_num_threads(1)
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 try:
     import hypothesis
 except ModuleNotFoundError:

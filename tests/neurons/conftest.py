@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -18,14 +18,6 @@ MAKERS: dict[str, Callable[..., Neuron]] = {
     "plif": partial(ParametricLIF, 1.7),
     "plif undecayed": partial(ParametricLIF, 1.7, decay_input=False),
 }
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

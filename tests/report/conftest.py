@@ -6,9 +6,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import torch
-
-torch.set_num_threads(1)
 
 
 def _folders() -> ModuleType:

@@ -7,9 +7,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import torch
-
-torch.set_num_threads(1)
 
 
 def _support() -> ModuleType:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -35,14 +35,6 @@ def make_set(n: int, split: str, seed: int) -> ImageSet:
         row, column = divmod(label, 2)
         image[:, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 100
     return ImageSet("quadrants", split, images, labels, ("a", "b", "c", "d"), (0.33,), (0.25,))
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
