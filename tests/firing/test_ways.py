@@ -100,3 +100,44 @@ def test_the_look_takes_the_way_of_its_batch_where_chance_chooses() -> None:
         net = Draws(2).eval()
         torch.manual_seed(seed)
         assert named(net, range(12)) == [("own", pytest.approx(0.5))]
+
+
+class Experts(nn.Module):
+    """Each image goes to the expert that its first number names; the last has neurons of its own, or none."""
+
+    def __init__(self, experts: int, own: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.n, self.head = nn.Linear(6, 6), LIF(v_threshold=0.3), nn.Linear(6, 3)
+        self.experts = nn.ModuleList(nn.Linear(6, 6) for _ in range(experts))
+        self.own = Own() if own else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        spikes = self.n(self.a(x[:, 1:]).expand(T, -1, -1))
+        out = torch.zeros_like(spikes)
+        for at, expert in enumerate(self.experts):
+            rows = (x[:, 0].long() == at).nonzero()[:, 0]
+            if len(rows):
+                given = expert(spikes[:, rows])
+                out[:, rows] = self.own(3 * given) if self.own and at == len(self.experts) - 1 else given
+        return self.head(out)
+
+
+def test_rows_per_expert_are_no_way_and_each_expert_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    look = ways.unreached
+    monkeypatch.setattr(ways, "unreached", lambda *given: looked.append(1) or look(*given))
+    net = Experts(2, own=False).eval()
+    x = batches([0] * 20)[0]
+    for batch in range(20):
+        # so many of ten images go to the second expert, in an order of their own
+        x[EACH * batch : EACH * batch + batch % 9 + 1, 0] = 1.5
+    found = compare(net, net, (x, torch.arange(len(x)) % 3), batch_size=EACH)
+    assert found.unknown_neurons == ()
+    assert found.synops is None
+    assert len(looked) <= 4
+    net = Experts(3, own=True).eval()
+    # experts of the same shape, one after the other: the products are as many
+    for layers, there in (((0, 1, 0, 1, 2), ["own"]), ((0, 1, 0, 1), [])):
+        found = compare(net, net, batches(layers), batch_size=EACH)
+        assert [item.name for item in found.unknown_neurons] == there

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,13 +31,21 @@ _TOO_MANY = (
     f"its batches take more than {_MOST} ways through it, and so many were looked at; images that are shown one by one "
     "(batch_size = 1) may take fewer"
 )
-_Products = list[tuple[str, int]]
-"""`Routes.products` of a forward pass."""
+
+
+@dataclass(frozen=True)
+class _Way:
+    """What ran in a forward pass of so many images: see `Routes.products` and `Routes.code`."""
+
+    images: int
+    products: Sequence[tuple[str, int]] = ()
+    code: Sequence[Any] = ()
 
 
 class Ways:
     """Follows a network from batch to batch: what a spike costs is asked on few images, and holds for all if their
-    products are those of every batch; unknown neurons are looked for on each way that a batch takes.
+    products are those of every batch, as many numbers per image; unknown neurons are looked for in all code that a
+    batch runs, on however many rows of it.
 
     Parameters
     ----------
@@ -47,16 +57,15 @@ class Ways:
         self._model = model
         self._routes = Routes(model)
         self._found: SynopsPerSpike | Unreached = Unreached("no image was shown")
-        self._looked: list[tuple[_Products, int]] = []
-        self._new: tuple[_Products, int] | None = None
-        self._full = False
+        self._first: _Way | None = None
+        self._looked: list[Sequence[Any]] = []
+        self._new = self._parted = self._full = False
         self._unknown: tuple[LeftOut, ...] = ()
 
     @property
     def reached(self) -> SynopsPerSpike | Unreached:
         """See `isofire.firing.cost.synops_per_spike`, or why that is not known."""
-        parted = self._full or any(not same_way(*self._looked[0], *way) for way in self._looked[1:])
-        if parted and isinstance(self._found, SynopsPerSpike):
+        if self._parted and isinstance(self._found, SynopsPerSpike):
             return Unreached(_PARTED, self._unknown)
         return self._found.with_unknown(self._unknown)
 
@@ -65,51 +74,58 @@ class Ways:
         # a first pass may have made buffers
         self._routes = Routes(self._model)
         device = device_of(self._model, inputs.device)
-        given, shown, products = inputs, images, _Products()
+        given, way = inputs, _Way(images)
         # networks that draw random numbers go on as if nobody had looked
         with drawing(0, device):
             try:
-                given, shown, products = few_or_all(self._model, inputs, images, _FEW, self._run)
+                given, shown, _ = few_or_all(self._model, inputs, images, _FEW, self._run)
+                way = self._taken(shown)
                 with self._routes.listening():
                     self._found = reach(self._model, given)
-                products = self._routes.products
+                way = self._taken(shown)
             except ModelError as error:
-                self._found = unreached(self._model, given.clone().to(device), shown, str(error))
+                self._found = unreached(self._model, given.clone().to(device), way.images, str(error))
         self._add(self._found.unknown_neurons)
-        if not self._is_looked(products, shown):
-            self._looked.append((products, shown))
+        self._compare(way)
+        if way.code not in self._looked:
+            self._looked.append(way.code)
 
     @contextmanager
     def watching(self, images: int) -> Iterator[None]:
         """A forward pass of so many images."""
-        if self._full:
+        if self._full and self._parted:
             yield
             return
         with self._routes.listening():
             yield
-        way = self._routes.products, images
-        self._new = None if self._is_looked(*way) else way
+        way = self._taken(images)
+        self._compare(way)
+        self._new = not self._full and way.code not in self._looked
 
     def look(self, inputs: Tensor, images: int) -> None:
         """After that pass, on its images and with its random numbers: neurons may fire that no other way has."""
-        if self._new is None:
+        if not self._new:
             return
-        way, self._new = self._new, None
+        self._new = False
         if len(self._looked) >= _MOST:
             self._full = True
             self._add(() if of_integers(self._model) else (unsure(_TOO_MANY),))
             return
-        self._looked.append(way)
+        self._looked.append(self._routes.code)
         given = inputs.clone().to(device_of(self._model, inputs.device))
         self._add(unreached(self._model, given, images, _PARTED).unknown_neurons)
 
-    def _run(self, inputs: Tensor) -> _Products:
+    def _run(self, inputs: Tensor) -> None:
         with evaluating(self._model), from_rest(self._model), torch.no_grad(), self._routes.listening():
             forward(self._model, inputs)
-        return self._routes.products
 
-    def _is_looked(self, products: _Products, images: int) -> bool:
-        return any(same_way(*way, products, images) for way in self._looked)
+    def _taken(self, images: int) -> _Way:
+        return _Way(images, self._routes.products, self._routes.code)
+
+    def _compare(self, way: _Way) -> None:
+        self._first = self._first or way
+        first = self._first
+        self._parted = self._parted or not same_way(first.products, first.images, way.products, way.images)
 
     def _add(self, more: tuple[LeftOut, ...]) -> None:
         named = {item.name for item in self._unknown}

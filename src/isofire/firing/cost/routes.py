@@ -7,7 +7,7 @@ are listed, which costs a comparison next to nothing, and must be those of the t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -36,12 +36,15 @@ class Routes(OfOnePass, TorchFunctionMode):
     products
         (function, numbers that it gave) of each since the last `listening` began. Products of weights alone, which are
         the same whatever comes in, are not among them.
+    code
+        Of each of these the function, its weights, and whether it gave any number: what ran, on however many rows.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
         self.products: list[tuple[str, int]] = []
+        self.code: list[tuple[str, tuple[Any, ...], bool]] = []
         self._depth = 0
         self._neurons = [neuron for neuron, _ in find_neurons(model).values()]
         states = {id(buffer) for neuron in self._neurons for buffer in neuron.buffers()}
@@ -51,7 +54,7 @@ class Routes(OfOnePass, TorchFunctionMode):
     @contextmanager
     def listening(self) -> Iterator[Routes]:
         """From here on a new list; neurons have hooks inside, and none afterwards."""
-        self.products, self._depth = [], 0
+        self.products, self.code, self._depth = [], [], 0
         with ExitStack() as stack:
             for neuron in self._neurons:
                 stack.callback(neuron.register_forward_pre_hook(self._enter).remove)
@@ -69,6 +72,11 @@ class Routes(OfOnePass, TorchFunctionMode):
             setattr(first, _FIXED, True)
         elif func.__name__ in _PRODUCTS:
             self.products.append((func.__name__, first.numel()))
+            # a weight that is made anew in each pass has a shape alone
+            weights = tuple(
+                id(x) if isinstance(x, nn.Parameter) else tuple(x.shape) for x in tensors if self._is_fixed(x)
+            )
+            self.code.append((func.__name__, weights, first.numel() > 0))
         elif args and first is args[0]:
             # written in place by what comes in
             setattr(first, _FIXED, False)
@@ -85,7 +93,7 @@ class Routes(OfOnePass, TorchFunctionMode):
         self._depth -= 1
 
 
-def same_way(few: list[tuple[str, int]], images: int, all_: list[tuple[str, int]], more: int) -> bool:
+def same_way(few: Sequence[tuple[str, int]], images: int, all_: Sequence[tuple[str, int]], more: int) -> bool:
     """Whether the products of a batch of `more` images are those of `images`, as many numbers per image.
 
     Parameters
