@@ -10,6 +10,7 @@ from isofire.files import open_file
 
 _START = 512
 _NAMED = 5
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 _PACKED = (
     (b"\x1f\x8b\x08", "gzip"),
     (b"BZh", "bzip2"),
@@ -19,7 +20,9 @@ _PACKED = (
 )
 _STATE_DICT = (
     "isofire opens no pickle, since that can run code. Where you trust the file, write its state dict as safetensors "
-    "once: model = build(); model.load_state_dict(torch.load('FILE.pth', weights_only=True)); "
+    "once: model = build(); model.load_state_dict(torch.load('FILE.pth', weights_only=True)), or of a checkpoint the "
+    "entry that holds it, torch.load(...)['state_dict'] by whatever name; where a whole model was pickled, "
+    "model = torch.load('FILE.pth', weights_only=False) beside its classes, which runs what the file says. Then "
     "safetensors.torch.save_file(model.state_dict(), 'model.safetensors'). Then name --model package.module:builder "
     "--weights model.safetensors"
 )
@@ -55,13 +58,27 @@ def told_format(path: str | os.PathLike[str]) -> str | None:
     'an ONNX model. Read it in a function of yours that ...'
     """
     suffix = Path(path).suffix.lower()
-    try:
-        with open_file(path) as stream:
-            start = stream.read(_START)
-    except OSError:
+    if (start := _start_of(path)) is None:
         return None
     found = _by_content(path, start, suffix) or (None if _may_be_safetensors(start) else _BY_SUFFIX.get(suffix))
     return None if found is None else f"{found[0]}. {found[1]}"
+
+
+def told_no_hdf5(path: str | os.PathLike[str]) -> str | None:
+    """As `told_format`, of what should be HDF5 and is another format by its first bytes, whatever its name."""
+    start = _start_of(path)
+    if start is None or start.startswith(_HDF5):
+        return None
+    found = _by_content(path, start, "")
+    return None if found is None else f"{found[0]}. {found[1]}"
+
+
+def _start_of(path: str | os.PathLike[str]) -> bytes | None:
+    try:
+        with open_file(path) as stream:
+            return stream.read(_START)
+    except OSError:
+        return None
 
 
 def packed_by(start: bytes) -> str | None:
@@ -94,7 +111,7 @@ def told_unopened(path: str | os.PathLike[str], error: OSError) -> str:
 def _by_content(path: str | os.PathLike[str], start: bytes, suffix: str) -> tuple[str, str] | None:
     if start.startswith(b"PK\x03\x04"):
         return _by_members(path, suffix)
-    if start.startswith(b"\x89HDF\r\n\x1a\n"):
+    if start.startswith(_HDF5):
         return _BY_SUFFIX.get(suffix if suffix in (".nir", ".net", ".h5", ".hdf5") else "", ("an HDF5 file", _BUILDER))
     if start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05":
         return _BY_SUFFIX.get(suffix if suffix in (".pt", ".pth", ".bin", ".ckpt") else ".pkl")

@@ -12,6 +12,7 @@ import sys
 
 from isofire.errors import CheckpointError
 from isofire.files import check_file
+from isofire.formats import told_no_hdf5
 
 SECONDS = 60
 """Most time that looking into a file may take."""
@@ -41,6 +42,8 @@ def check_hdf5(path: str | os.PathLike[str], what: str = "a NIR graph") -> None:
         check_file(path)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read as {what}: {error.strerror or error}") from error
+    if (told := told_no_hdf5(path)) is not None:
+        raise CheckpointError(f"{path} is not {what}, it looks like {told}")
     numbers = map(str, (MEMORY, OBJECTS, DEPTH, BYTES + TIMES * os.stat(path).st_size))
     # nothing of the folder, or of the user's start-up files, is imported there but what is found here too
     command = [sys.executable, "-P", "-c", _LOOK, os.path.abspath(path), *numbers]

@@ -55,6 +55,27 @@ def test_they_are_measured_and_quantized_as_dense_ones(layout: str) -> None:
     assert compare(net, calibrated, DATA).accuracy == compare(Graph(RING), expected, DATA).accuracy
 
 
+class Opened(Graph):
+    """Multiplies by the matrix as a dense one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        ring = self.ring if self.ring.layout is torch.strided else self.ring.to_dense()
+        return self.head(self.fire(self.into((ring @ x.T).T).expand(4, -1, -1)))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_those_that_are_used_as_dense_ones_cost_as_much(layout: str) -> None:
+    found, dense = (measure_cost(Opened(ring), DATA) for ring in (LAYOUTS[layout](RING), RING))
+    rows, dense_rows = (cost.to_dict() for cost in (found, dense))
+    # the place has the name of what makes it dense
+    assert {row.pop("name") for row in rows["synapses"]} ^ {row.pop("name") for row in dense_rows["synapses"]} == {
+        "(model)", "ring",
+    }  # fmt: skip
+    assert rows == dense_rows
+    weights = {name: (item.weights, item.nonzero) for name, item in found.memory.weights.items()}
+    assert (36, 12 / 36) in weights.values()
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_numbers_that_are_not_finite_are_named_there_too(layout: str) -> None:
     broken = RING.clone()

@@ -371,6 +371,76 @@ def test_parts_of_images_are_no_images() -> None:
         net(torch.rand(6, 1, 4, 4))
 
 
+class Views(nn.Module):
+    """Views of each image in the batch, [N, views, ...]."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.a, self.n, self.steps = nn.Linear(4, 6), LIF(), steps
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        spikes = self.n(self.a(x.flatten(0, 1)).expand(self.steps, -1, -1))
+        return spikes.unflatten(1, x.shape[:2]) if mask is None else spikes * mask.flatten()[:, None]
+
+
+@pytest.mark.parametrize("images", [1, 2, 8])
+@pytest.mark.parametrize("views", [3, 4])
+@pytest.mark.parametrize("masked", [False, True])
+def test_views_of_images_are_no_images_whatever_the_batch(images: int, views: int, masked: bool) -> None:
+    if masked:
+        # as many images as rows of both inputs together would be two batches that become one
+        views += 1
+    given = (torch.rand(images, views, 4), *([torch.ones(images, views)] if masked else []))
+    with pytest.raises(ModelError, match=f"its neurons saw N = {images * views} and T = 2"):  # noqa: SIM117
+        with FiringRecorder(net := Views(2)):
+            net(*given)
+
+
+GIVEN = {
+    "a list of images": (lambda xs: torch.stack(xs), [torch.rand(4) for _ in range(5)], 5),
+    "graphs of several sizes": (lambda xs: torch.cat(xs), [torch.rand(3, 4), torch.rand(4, 4)], 7),
+    "images last": (lambda x: x.permute(2, 0, 1).flatten(1), torch.rand(2, 2, 5), 5),
+    "events": (
+        lambda e: torch.zeros(5, 4).index_put((e[:, 0], e[:, 1]), torch.ones(len(e)), accumulate=True),
+        torch.stack([torch.arange(40) % 5, torch.arange(40) % 4], 1), 5,
+    ),
+    "frames of which every other is seen": (lambda x: x[::2], torch.rand(6, 12, 4), 12),
+    "one frame": (lambda x: x, torch.rand(1, 12, 4), 12),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", GIVEN)
+def test_images_are_counted_however_they_are_given(kind: str) -> None:
+    made, given, images = GIVEN[kind]
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.n = nn.Linear(4, 6), LIF()
+
+        def forward(self, x: Any) -> Tensor:
+            seen = made(x)
+            return self.n(self.a(seen if seen.ndim == 3 else seen.expand(3, -1, -1)))
+
+    with FiringRecorder(net := Net()) as recorder:
+        net(given)
+    assert recorder.counts.n_images == images
+
+
+def test_two_inputs_may_become_one_batch() -> None:
+    class Twins(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.n = nn.Linear(4, 6), LIF()
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return self.n(self.a(torch.cat([x, y])).expand(3, -1, -1))
+
+    with FiringRecorder(net := Twins()) as recorder:
+        net(torch.rand(5, 4), torch.rand(5, 4))
+    assert recorder.counts.n_images == 10
+
+
 @pytest.mark.parametrize("given", ["one", "by name", "time first", "rows", "tokens", "nothing", "beside"])
 def test_as_many_images_as_the_model_is_given_in_any_way(given: str) -> None:
     class Net(nn.Module):

@@ -101,6 +101,16 @@ class LowRank(nn.Linear):
         return super().forward(x) + x @ self.down.T @ self.up.T
 
 
+@pytest.mark.parametrize("names", [("weight_down", "weight_up"), ("weight_g", "weight_v"), ("weight_orig", "bias_up")])
+def test_they_are_told_whatever_they_are_called(names: tuple[str, str]) -> None:
+    layer = nn.Linear(6, 6)
+    for name, shape in zip(names, [(2, 6), (6, 2)], strict=True):
+        layer.register_parameter(name, nn.Parameter(torch.rand(shape)))
+    model = nn.Sequential(layer, Repeat(2), LIF(), nn.Linear(6, 3))
+    plan = make_plan(model, QuantSpec(weights=WEIGHTS, first_layer="quantize", last_layer="quantize"))
+    assert [item.name for item in left_out(model, plan)] == [f"0.{name}" for name in names]
+
+
 @pytest.mark.parametrize(
     ("rules", "left"), [([], ["0.down", "0.up"]), ([{"match": "0.up", "weights": "float"}], ["0.down"])]
 )

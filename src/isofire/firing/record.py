@@ -270,11 +270,11 @@ class FiringRecorder:
             )
 
     def _check_images(self) -> None:
-        """As many images as the model was given, so that parts of them are not taken for images."""
+        """No more images than the model was given, so that parts of them are not taken for images."""
         images = 0 if self._block_ids is None else self._block_ids.numel()
-        # rows [N * T, ...] too, of networks that fold the steps into the batch
-        fits = {size for shape in self._given for size in (*shape[:2], *(rows / self._steps for rows in shape[:1]))}
-        if images > 1 and fits and images not in fits:
+        # each an input of its own, or two inputs one batch; fewer than rows, of [N * T, ...] or of events, are no parts
+        rows = sum(shape[0] for shape in self._given if shape)
+        if images > max(rows, 1) and rows and not any(_holds(shape, images, self._steps) for shape in self._given):
             shown = " and ".join(str(list(shape)) for shape in self._given)
             raise ModelError(
                 f"neurons must see [T, N, ...] with the batch's N: the model was given {shown}, its neurons saw "
@@ -346,6 +346,17 @@ class FiringRecorder:
     def _check_complete(self) -> None:
         if self._in_forward:
             raise ModelError("a recorded forward pass broke off, so the counts are incomplete; start a new recorder")
+
+
+def _holds(shape: tuple[int, ...], images: int, steps: int) -> bool:
+    """Whether an input has so many images on an axis behind the first.
+
+    Frames [T, N, ...] have, and not one image of so many parts, [1, parts, ...]. Parts of several images are a multiple
+    of the first axis, and may be as many as there are places on a later one.
+    """
+    if len(shape) < 2 or not shape[0]:
+        return False
+    return (images == shape[1] and (shape[0] > 1 or steps == 1)) or (images % shape[0] > 0 and images in shape[2:])
 
 
 def _choose(

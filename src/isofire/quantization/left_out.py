@@ -133,7 +133,7 @@ def _numbers(model: nn.Module, name: str, counted: set[int]) -> int:
         found = _sizes(_parametrizations(holder)[last])
     else:
         module = model.get_submodule(name)
-        beside = {p for own, p in module.named_parameters(recurse=False) if is_beside(own)}
+        beside = {p for own, p in module.named_parameters(recurse=False) if is_beside(module, own)}
         found = {p: size for p, size in _sizes(module).items() if not (isinstance(module, WEIGHTED) and p in beside)}
         for held in _parametrizations(module).values():
             found |= _sizes(held)

@@ -159,13 +159,14 @@ def _own_weights(name: str, module: nn.Module, weighted: Sequence[str], neurons:
     return [
         f"{name}.{own}".lstrip(".")
         for own, parameter in module.named_parameters(recurse=False)
-        if parameter.ndim > 1 and (not inside or "weight" in own) and (not layer or is_beside(own))
+        if parameter.ndim > 1 and (not inside or "weight" in own) and (not layer or is_beside(module, own))
     ]
 
 
-def is_beside(own: str) -> bool:
-    """Whether a layer's parameter is none of its weight, nor one that its weight is made of, as by pruning."""
-    return own not in ("weight", "bias") and not own.startswith("weight_")
+def is_beside(module: nn.Module, own: str) -> bool:
+    """Whether a layer's parameter is none of its weight, nor one that torch makes its weight of, as by pruning."""
+    made_of = () if "weight" in module._parameters else ("weight_orig", "weight_g", "weight_v")
+    return own not in ("weight", "bias", "bias_orig", *made_of)
 
 
 def _own_kinds(model: nn.Module, weighted: Sequence[str], neurons: Collection[str]) -> list[str]:

@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 _WITHOUT = {int, float, bool, str, type(None), torch.dtype, torch.device, torch.layout, torch.memory_format}
 """Types of which no value holds a tensor."""
+_COMPRESSED = {torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc, torch.jagged}
 
 
 def tensors_in(*values: Any) -> list[Tensor]:
@@ -53,4 +54,6 @@ def stored_values(x: Tensor) -> Tensor:
     """
     if x.layout is torch.strided:
         return x
-    return x._values() if x.layout is torch.sparse_coo else x.values()
+    if x.layout is torch.sparse_coo:
+        return x._values()
+    return x.values() if x.layout in _COMPRESSED else x.to_dense()

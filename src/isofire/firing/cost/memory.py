@@ -17,7 +17,7 @@ from isofire.quantization.on_levels import require_levels
 from isofire.quantization.parts import choices_of_parts, refuse_part
 from isofire.quantization.temporal import TemporalLayer
 from isofire.quantizers import Setting, WeightSetting
-from isofire.running import statistics_of
+from isofire.running import statistics_of, stored_values
 from isofire.spec import CONSTANT_TARGETS
 
 Weighted = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear | TemporalLayer
@@ -235,7 +235,7 @@ def _beside(
         held = once(tensors[name].detach())
         # what torch makes a layer's weight of is in that weight
         within = ".parametrizations." in f".{name}" or f"{name.rpartition('_')[0]}_orig" in parameters
-        if within or id(tensors[name]) in in_norms or not held.any() or _is_mask(name, made_of, tensors):
+        if within or id(tensors[name]) in in_norms or not stored_values(held).any() or _is_mask(name, made_of, tensors):
             continue
         place = owner if own == "weight" and owner else name
         found[f"{place} (fixed)" if place in places else place] = WeightMemory(
@@ -244,7 +244,7 @@ def _beside(
             table_bits=0,
             bias_bits=0,
             nonzero=share_not_zero(held),
-            **stored.put(place, [held], numbers_in(held)),
+            **stored.put(place, [stored_values(held)], numbers_in(held)),
         )
     return found
 
@@ -254,7 +254,8 @@ def _is_mask(name: str, made_of: Collection[frozenset[str]], tensors: Mapping[st
     mask = tensors[name]
     groups = [names - {name} for names in made_of if name in names]
     beside = all(any(tensors[other].numel() >= mask.numel() for other in group) for group in groups)
-    return beside and bool(((mask == 0) | (mask == 1)).all())
+    values = stored_values(mask)
+    return beside and bool(((values == 0) | (values == 1)).all())
 
 
 def _fixed(count: int, nonzero: int) -> WeightMemory:

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import (
-    Fired,
-    batch_first,
-    find_keepers,
-    input_axis,
-    refuse_integers,
-)
+from isofire.adapters import Fired, find_keepers, input_axis, refuse_integers
 from isofire.errors import ModelError
 from isofire.firing.cost.events.events import LEVELS, Events, Source
 from isofire.firing.cost.events.forms import by_height
 from isofire.firing.cost.events.spikes import spikes as spikes_of
+from isofire.firing.cost.few import few_or_all
 from isofire.firing.cost.following.contacts import Contact, without_sums_of_more
 from isofire.firing.cost.following.inside import RECURRENCE
 from isofire.firing.cost.following.trace import Trace
 from isofire.firing.cost.left_out import LeftOut, left_out, strangers
 from isofire.firing.record import not_called
-from isofire.running import device_of, evaluating, forward
-from isofire.telling import pick
+from isofire.running import evaluating, forward
 
 
 class SynopsPerSpike(Mapping[str, Tensor]):
@@ -130,7 +125,7 @@ def reach(model: nn.Module, inputs: Tensor) -> SynopsPerSpike:
 
 
 def reach_on(model: nn.Module, inputs: Tensor, images: int | None = None) -> SynopsPerSpike:
-    """`reach`, on as few images of a batch as the model takes, where the model is.
+    """`reach`, on a few images of a batch, or on all of it where the network takes no fewer, where the model is.
 
     Parameters
     ----------
@@ -144,22 +139,8 @@ def reach_on(model: nn.Module, inputs: Tensor, images: int | None = None) -> Syn
     ModelError, DataError
         As `reach` and `isofire.adapters.input_axis`.
     """
-    return reach(model, few_of(model, inputs, images)[0])
-
-
-def few_of(model: nn.Module, inputs: Tensor, images: int | None = None, most: int = 2) -> tuple[Tensor, int]:
-    """As few images of a batch as the model takes, where the model is, and how many they are; not blank ones, nor two
-    that are alike, if there are others.
-
-    Raises
-    ------
-    DataError
-        As `isofire.adapters.input_axis`.
-    """
     axis = input_axis(model, inputs, images)
-    # Sinabs' squeezed layers may be built for one size of batch
-    few = inputs.clone() if batch_first(model) else pick(inputs, axis, most)
-    return few.to(device_of(model, inputs.device)), few.shape[axis]
+    return few_or_all(model, inputs, inputs.shape[axis], 2, partial(reach, model))[2]
 
 
 class _Probe:
@@ -183,12 +164,10 @@ class _Probe:
             self._add_up()
         found = {name: self._nothing(name) for name in self.leaves}
         for site, total in self.totals.items():
-            alone = {name: self._nothing(name) for name in self.leaves}
-            if site not in self.reasons:
-                self._differentiate(alone, site, total)
+            alone = {} if site in self.reasons else self._differentiate(site, total)
             # all of a place, or none of it
-            if site not in self.reasons:
-                found = {name: each + alone[name] for name, each in found.items()}
+            for name, each in alone.items() if site not in self.reasons else ():
+                found[name] = found[name] + each
         driven = sum(self.synapses.values())
         missing = [
             LeftOut(name=site, reason=reason, share=self.synapses[site] / driven, of="the synapses that spikes come to")
@@ -212,17 +191,20 @@ class _Probe:
         calls = [fired.spikes.shape for _, fired in next(iter(self.leaves.values()))]
         return [(shape[0], shape[1]) for shape in calls]
 
-    def _differentiate(self, found: dict[str, Tensor], site: str, total: Tensor) -> None:
+    def _differentiate(self, site: str, total: Tensor) -> dict[str, Tensor]:
+        """What a spike of each layer that comes to a place costs there, [n], where that hangs on no step."""
+        found = {}
         flat = [(name, leaf, fired) for name, kept in self.leaves.items() for leaf, fired in kept]
         grads = torch.autograd.grad(total, [leaf for _, leaf, _ in flat], allow_unused=True, retain_graph=True)
         for name in self.leaves:
             found_by = zip(flat, grads, strict=True)
             rows = [(fired, leaf, grad) for (owner, leaf, fired), grad in found_by if owner == name]
             if any(grad is not None for *_, grad in rows):
-                self._add(found, name, site, rows)
+                found |= self._shared(name, site, rows)
+        return found
 
-    def _add(self, found: dict[str, Tensor], name: str, site: str, parts: list[Any]) -> None:
-        """The gradient that all images and steps share, [n]."""
+    def _shared(self, name: str, site: str, parts: list[Any]) -> dict[str, Tensor]:
+        """The gradient that all images and steps share, [n], by the layer's name."""
         shaped = [fired.in_order(torch.zeros_like(leaf) if grad is None else grad) for fired, leaf, grad in parts]
         # [T, N] of a single neuron has no axis of neurons
         rows = torch.cat([steps.flatten(0, 1).reshape(steps.shape[0] * steps.shape[1], -1) for steps in shaped])
@@ -230,9 +212,9 @@ class _Probe:
         # sums of fractions in another order
         rows = torch.where((rows - rows.round()).abs() < 1e-9 * rows.abs().clamp(min=1), rows.round(), rows)
         if bool((rows == rows[:1]).all()):
-            found[name] = found[name] + rows[0]
-        else:
-            self.reasons[site] = "what a spike costs there depends on its step"
+            return {name: rows[0]}
+        self.reasons[site] = "what a spike costs there depends on its step"
+        return {}
 
     def _nothing(self, name: str) -> Tensor:
         if not self.leaves[name]:

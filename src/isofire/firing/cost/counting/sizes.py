@@ -15,7 +15,6 @@ from isofire.firing.cost.counting.kinds import Kind
 from isofire.firing.cost.counting.rows import rows_of
 from isofire.firing.cost.counting.together import together_for
 from isofire.firing.cost.few import few_or_all
-from isofire.firing.cost.synops_per_spike import few_of
 from isofire.firing.repeat import tell_unlike
 from isofire.running import drawing, evaluating, forward
 from isofire.telling import Most
@@ -85,11 +84,7 @@ class Sizes:
         if grows := self._most.grows(inputs, axis):
             tell_unlike(self._model, inputs, images)
         way = together_for(self._model, inputs, axis)
-        if way.copies > 1:
-            # a batch's size may be written in
-            few = few_or_all(self._model, inputs, images, 2, self._run)[0]
-        else:
-            few = few_of(self._model, inputs, images)[0]
+        few = few_or_all(self._model, inputs, images, 2, self._run)[0]
         if grows:
             self.frames = axis == 1 or holds_steps(self._model, few, axis, strangers=way.strangers)
         lying, unknown = rows_of(self._model, few, partial(way.run, axis=axis), frames=self.frames)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isofire.running import in_common
+from isofire.running import in_common, stored_values
 
 
 def numbers_in(x: Tensor) -> int:
@@ -17,9 +17,10 @@ def numbers_in(x: Tensor) -> int:
 
 
 def share_not_zero(x: Tensor) -> float:
-    """Share of its real numbers that are not 0."""
-    values = torch.view_as_real(x.detach().resolve_conj()) if x.is_complex() else x.detach()
-    return float((values != 0).double().mean())
+    """Share of its real numbers that are not 0; of a sparse matrix of all that there would be in a dense one."""
+    values = stored_values(x.detach().coalesce() if x.layout is torch.sparse_coo else x.detach())
+    values = torch.view_as_real(values.resolve_conj()) if x.is_complex() else values
+    return float((values != 0).double().sum() / numbers_in(x))
 
 
 def once(x: Tensor) -> Tensor:
