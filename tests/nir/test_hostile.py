@@ -156,6 +156,6 @@ def test_a_network_with_nan_is_not_written(tmp_path: Path) -> None:
 def test_another_format_by_that_name_is_told(tmp_path: Path) -> None:
     torch.save(nn.Linear(2, 2).state_dict(), path := tmp_path / "net.nir")
     with pytest.raises(
-        CheckpointError, match="is not a NIR graph, it looks like a pickle of PyTorch's. isofire opens no"
+        CheckpointError, match=r"is not a NIR graph, it looks like a pickle of PyTorch's. isofire opens no"
     ):
         isofire.nir.read(path)
