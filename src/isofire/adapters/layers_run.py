@@ -26,6 +26,7 @@ def telling(model: nn.Module, besides: Collection[nn.Module], ran: Ran) -> Itera
             stack.callback(layer.register_forward_pre_hook(partial(_hook, ran), with_kwargs=True).remove)
         if any(x.numel() > 1 and not told for x, told in held):
             used = WeightsUsed(held, ran)
+            stack.callback(used.close)
             for part in filter(_takes_hooks, besides):
                 stack.callback(part.register_forward_pre_hook(used.pause).remove)
                 stack.callback(part.register_forward_hook(used.resume, always_call=True).remove)

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode, _pop_mode
 
 from isofire.adapters.memory import Held, hold, place
-from isofire.running import tensors_in
+from isofire.running import OfOnePass, tensors_in
 
 _ROOM = 1000
 """Memories that are known at most before those that are gone are forgotten."""
@@ -75,7 +75,7 @@ _CARRIES = re.compile(
 """Operations that torch does not call pointwise: copies, parts put together, norms, whose weights are factors."""
 
 
-class WeightsUsed(TorchDispatchMode):
+class WeightsUsed(OfOnePass, TorchDispatchMode):
     """Tells each use of some weights, as a number, and what they meet.
 
     Parameters
@@ -115,9 +115,10 @@ class WeightsUsed(TorchDispatchMode):
 
     def end(self, *_: Any) -> None:
         # a forward that another hook stopped before `begin` has nothing to end
-        if self._forwards == 1:
-            self.__exit__(None, None, None)
-        self._forwards = max(0, self._forwards - 1)
+        if self._forwards > 1:
+            self._forwards -= 1
+        else:
+            self.close()
 
     def pause(self, *_: Any) -> None:
         """What is made until `resume` may depend on the input, and is of no weights."""
@@ -132,6 +133,16 @@ class WeightsUsed(TorchDispatchMode):
         if self._paused == 0 and self._left:
             self._left = False
             self.__enter__()
+
+    def close(self) -> None:
+        """Sees no more, also where a forward was interrupted: torch calls no hook then that would `end` it."""
+        if self._forwards and not self._left:
+            if _get_current_dispatch_mode() is self:
+                self.__exit__(None, None, None)
+            else:
+                # one that was entered before it has ended since, and taken it off in its own place
+                _pop_mode()
+        self._forwards, self._paused, self._left = 0, 0, False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

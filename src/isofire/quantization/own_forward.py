@@ -147,6 +147,12 @@ def weights_used_as_they_are(model: nn.Module, names: Sequence[str]) -> Iterator
                 if seen.changed is not None:
                     raise _changed(name, layers[name], seen.changed)
 
+        def close() -> None:
+            # of a forward that was interrupted, at which torch calls no hook
+            while passes:
+                passes.pop().close()
+
+        hooks.callback(close)
         last = model.register_forward_hook(end, always_call=True)
         hooks.callback(last.remove)
         hooks.callback(model.register_forward_pre_hook(begin, prepend=True).remove)

@@ -13,7 +13,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from isofire.adapters import from_rest
-from isofire.running import by_parts, by_place, evaluating, forward, hooked, tensors_in
+from isofire.running import OfOnePass, by_parts, by_place, evaluating, forward, hooked, tensors_in
 
 
 def normed_layers(model: nn.Module, batches: Iterable[Tensor], layers: Sequence[str]) -> frozenset[str]:
@@ -53,7 +53,7 @@ def _result(model: nn.Module, inputs: Tensor, layers: Sequence[str], readers: _R
         return forward(model, inputs)
 
 
-class _Readers(TorchDispatchMode):
+class _Readers(OfOnePass, TorchDispatchMode):
     """Who reads what the watched layers make."""
 
     def __init__(self) -> None:

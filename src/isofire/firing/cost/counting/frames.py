@@ -17,7 +17,7 @@ from isofire.firing.cost.counting.currents import Currents, Spikes, currents
 from isofire.firing.cost.events.events import storage_of
 from isofire.firing.cost.events.operations import CONVOLUTIONS, PRODUCTS
 from isofire.firing.cost.following.stored import named_tensors
-from isofire.running import hooked
+from isofire.running import OfOnePass, hooked
 
 _LAYERS = 12
 """Of which a network is asked whether their calls are steps."""
@@ -150,7 +150,7 @@ class CallsAsked:
         return currents(self._model, self._inputs, self._spikes)
 
 
-class _Calls:
+class _Calls(OfOnePass):
     """Adds to what a module gives in one of its calls."""
 
     def __init__(self, module: nn.Module | None, call: int) -> None:
