@@ -16,13 +16,12 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from isofire.adapters.base import Adapter, Layout
 from isofire.adapters.layers_run import telling
 from isofire.adapters.memory import Held, hold, place
-from isofire.adapters.phases import Uses, are_phases
+from isofire.adapters.phases import Uses, are_phases, in_turn
 from isofire.adapters.weights_used import Kind
 from isofire.errors import ModelError
 from isofire.running import tensors_in
@@ -104,7 +103,7 @@ def at_one_place(model: nn.Module, neurons: Mapping[str, tuple[nn.Module, Adapte
 
 
 def _tensors(values: Any) -> list[Tensor]:
-    return [x for x in tensors_in(values) if x.layout is torch.strided]
+    return [x for x in tensors_in(values) if place(x) is not None]
 
 
 def _way(model: nn.Module) -> tuple[Any, ...]:
@@ -204,8 +203,11 @@ def _check(name: str, places: list[Place], uses: Uses) -> None:
               and before.total() > len(before)]  # fmt: skip
     if len(ways) > 1:
         raise _two_places(name, f"was called at {len(ways)} places in one forward")
-    if shared and not are_phases(uses.spans(name)[-len(places) :], [layers[-1] for _, layers in places]):
+    spans = uses.spans(name)[-len(places) - 1 :] if places else []
+    if shared and not are_phases(name, spans, [layers[-1] for _, layers in places]):
         raise _two_places(name, f"was called at {max(shared)} places in one forward")
+    if turns := in_turn(name, spans):
+        raise _two_places(name, f"was called at {turns} places in one forward")
 
 
 def _check_lists(model: nn.Module, name: str, neuron: nn.Module) -> None:

@@ -95,8 +95,10 @@ class WeightsUsed(OfOnePass, TorchDispatchMode):
         # numpy's view of a tensor comes back as another memory at the same address
         self._addresses: dict[int, _Fact] = {}
         for x, told in held:
-            known = self._facts.get(place(x))
-            weights = _NONE if told or x.numel() < 2 else frozenset((place(x),))
+            if (at := place(x)) is None:
+                continue
+            known = self._facts.get(at)
+            weights = _NONE if told or x.numel() < 2 else frozenset((at,))
             fact = _Fact(weights or (known[1].weights if known else _NONE), False)
             self._write(x, fact)
             if fact.weights and _has_address(x):
@@ -195,15 +197,15 @@ class WeightsUsed(OfOnePass, TorchDispatchMode):
                 mixed = _NONE
             elif weights and len(given) > len(pure):
                 self._ran(_number(weights), Kind.AT_REST, None)
-        kept = set[int]() if mutates else {place(x) for x in given if x.layout is torch.strided}
+        kept = set[int | None]() if mutates else set(map(place, given))
         for x in output:
-            if x.layout is torch.strided and place(x) not in kept:
+            if place(x) not in kept:
                 self._write(x, _Fact(weights | mixed, depends))
 
     def _of(self, x: Tensor) -> _Fact:
-        if x.layout is not torch.strided:
+        if (at := place(x)) is None:
             return _UNKNOWN
-        found = self._facts.get(place(x))
+        found = self._facts.get(at)
         if found is None:
             return self._addresses.get(x.data_ptr(), _UNKNOWN) if self._addresses and _has_address(x) else _UNKNOWN
         fact = found[1]
@@ -213,10 +215,12 @@ class WeightsUsed(OfOnePass, TorchDispatchMode):
         return fact
 
     def _write(self, x: Tensor, fact: _Fact) -> None:
-        if fact == _UNKNOWN:
-            self._facts.pop(place(x), None)
+        if (at := place(x)) is None:
             return
-        self._facts[place(x)] = hold(x), fact
+        if fact == _UNKNOWN:
+            self._facts.pop(at, None)
+            return
+        self._facts[at] = hold(x), fact
         if len(self._facts) > self._room:
             self._facts = {place: item for place, item in self._facts.items() if not item[0].expired()}
             self._room = max(_ROOM, 2 * len(self._facts))
