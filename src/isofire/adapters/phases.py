@@ -97,10 +97,13 @@ def in_turn(name: str, spans: Sequence[Span]) -> int:
     """
     calls = len(spans) - 1
     # in the first period no spikes are there yet, nor states
-    ran = [span.runs for span in spans[1:-1]]
+    numbers: dict[tuple[Run, ...], int] = {}
+    ran = [numbers.setdefault(tuple(span.runs), len(numbers)) for span in spans[1:-1]]
     for period in range(2, calls // 2 + 1):
         start = 0 if calls < 3 * period else period - 1
-        if calls % period == 0 and ran[start + period :] == ran[start:-period] and _differ(ran[start:], period):
+        if calls % period or ran[start + period :] != ran[start:-period]:
+            continue
+        if len(set(ran[start:])) > 1 or _by_turns(spans[start + 1].runs, period):
             return 0 if _goes_on(name, spans) else period
     return 0
 
@@ -118,13 +121,10 @@ def are_phases(name: str, spans: Sequence[Span], latest: Sequence[int]) -> bool:
     return _one_leads(name, spans[:-1]) or _first_then_own(name, spans[:-1], latest)
 
 
-def _differ(ran: Sequence[Sequence[Run]], period: int) -> bool:
-    """Whether calls of one period are unlike, or come behind layers that are given several things in turn."""
-    first = ran[0]
-    if any(runs != first for runs in ran[1:period]):
-        return True
-    often = [run.layer for run in first]
-    return any(run.source == ("", period * often.count(run.layer)) for run in first)
+def _by_turns(runs: Sequence[Run], period: int) -> bool:
+    """Whether a layer is given what it was given so many calls before, and in none since."""
+    often = [run.layer for run in runs]
+    return any(run.source == ("", period * often.count(run.layer)) for run in runs)
 
 
 def _goes_on(name: str, spans: Sequence[Span]) -> bool:
