@@ -35,10 +35,11 @@ def at_one_place(model: nn.Module, neurons: Mapping[str, tuple[nn.Module, Adapte
     """Raises, at the end of each forward of the model inside, if a neuron of single steps was called at two places.
 
     Two places are two lines of code, two ways through the model's modules, one line that runs behind several layers,
-    each of them equally often and not in phases, or two states that are handed over apart. Steps that are written out
-    one by one look the same and are refused with them; not so a first step that stands before the loop of at least two
-    others, in which the network calls all of its neurons once as it does at each later step; layers that are used again
-    and again, each on what the use before gave, are steps then too, as they are in a loop.
+    each of them equally often and not in phases, or behind what changes in turn, or two states that are handed over
+    apart. Steps that are written out one by one look the same and are refused with them; not so a first step that
+    stands before the loop of at least two others, in which the network calls all of its neurons once as it does at each
+    later step; layers that are used again and again, each on what the use before gave, are steps then too, as they are
+    in a loop.
 
     Raises
     ------
@@ -50,7 +51,7 @@ def at_one_place(model: nn.Module, neurons: Mapping[str, tuple[nn.Module, Adapte
         yield
         return
     seen: dict[str, list[Place]] = {name: [] for name in watched}
-    states: dict[str, dict[int, tuple[Held, int]]] = {name: {} for name in watched}
+    states: dict[str, dict[int | None, tuple[Held, int]]] = {name: {} for name in watched}
     apart: set[str] = set()
     last, order, uses = _Last(), _Order(), Uses()
     inside = {part for neuron in watched.values() for part in neuron.modules()}

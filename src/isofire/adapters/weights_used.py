@@ -7,7 +7,6 @@ weights. A layer is where they meet the input in a product, or where what both m
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode, _pop_mode
 
 from isofire.adapters.memory import Held, hold, place
+from isofire.adapters.operations import How, Sort, how
 from isofire.running import OfOnePass, tensors_in
 
 _ROOM = 1000
@@ -40,25 +40,6 @@ Ran = Callable[[int, Kind, "Tensor | None"], None]
 """Is told of each layer that runs a number, its kind, and what it is given."""
 
 
-class _Sort(Enum):
-    """Of an operation: one that only looks, one that works number by number or moves numbers, or any other."""
-
-    VIEW = 0
-    CARRY = 1
-    OTHER = 2
-
-
-class _How(NamedTuple):
-    """What is known of an operation."""
-
-    sort: _Sort
-    mutates: bool
-    composed: bool
-    """Of others, which torch shows as one where no gradients are asked for."""
-    indices: int | None
-    """Which argument says where to look."""
-
-
 class _Fact(NamedTuple):
     weights: frozenset[int]
     depends: bool
@@ -66,13 +47,6 @@ class _Fact(NamedTuple):
 
 _NONE: frozenset[int] = frozenset()
 _UNKNOWN = _Fact(_NONE, True)
-_INDICES = {"index", "indices"}
-_ADDS = re.compile("_add|_reduce")
-_CARRIES = re.compile(
-    r"::(copy|fill|_to_copy|cat|stack|constant_pad_nd|masked_\w+|\w+_scatter"
-    r"|\w*(layer|group|batch|rms|instance)_norm\w*)_?$"
-)
-"""Operations that torch does not call pointwise: copies, parts put together, norms, whose weights are factors."""
 
 
 class WeightsUsed(OfOnePass, TorchDispatchMode):
@@ -91,7 +65,7 @@ class WeightsUsed(OfOnePass, TorchDispatchMode):
         self._ran, self._forwards, self._paused, self._left = ran, 0, 0, False
         self._facts: dict[int, tuple[Held, _Fact]] = {}
         self._room = _ROOM
-        self._hows: dict[Any, _How] = {}
+        self._hows: dict[Any, How] = {}
         # numpy's view of a tensor comes back as another memory at the same address
         self._addresses: dict[int, _Fact] = {}
         for x, told in held:
@@ -148,46 +122,35 @@ class WeightsUsed(OfOnePass, TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        how = self._hows.get(func) or self._looked_at(func)
-        if self._paused or how.sort is _Sort.VIEW:
+        if (known := self._hows.get(func)) is None:
+            known = self._hows[func] = how(func)
+        if self._paused or known.sort is Sort.VIEW:
             return func(*args, **kwargs)
         given = tensors_in(args, kwargs)
         facts = [self._of(x) for x in given]
         weighed = any(fact.weights for fact in facts)
-        if not (weighed or how.mutates) and any(fact.depends for fact in facts):
+        if not (weighed or known.mutates) and any(fact.depends for fact in facts):
             return func(*args, **kwargs)
-        if weighed and how.composed:
+        if weighed and known.composed:
             with self:
                 return func.decompose(*args, **kwargs)
-        sort, output = how.sort, func(*args, **kwargs)
-        if weighed and how.indices is not None:
-            sort = _moved(given, facts, tensors_in(args[how.indices : how.indices + 1]))
-        self._note(sort, given, facts, tensors_in(output), how.mutates)
+        sort, output = known.sort, func(*args, **kwargs)
+        if weighed and known.indices is not None:
+            sort = _moved(given, facts, tensors_in(args[known.indices : known.indices + 1]))
+        self._note(sort, given, facts, tensors_in(output), known.mutates)
         return output
 
-    def _looked_at(self, func: Any) -> _How:
-        schema, sort, indices = func._schema, _Sort.OTHER, None
-        composed = func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
-        if getattr(func, "is_view", False) and not schema.is_mutable and not composed:
-            sort = _Sort.VIEW
-        elif torch.Tag.pointwise in func.tags or _CARRIES.search(schema.name):
-            sort = _Sort.CARRY
-        if not _ADDS.search(schema.name):
-            indices = next((at for at, given in enumerate(schema.arguments) if given.name in _INDICES), None)
-        found = self._hows[func] = _How(sort, schema.is_mutable, composed, indices)
-        return found
-
     def _note(
-        self, sort: _Sort, given: Sequence[Tensor], facts: Sequence[_Fact], output: Sequence[Tensor], mutates: bool
+        self, sort: Sort, given: Sequence[Tensor], facts: Sequence[_Fact], output: Sequence[Tensor], mutates: bool
     ) -> None:
         depends = any(fact.depends for fact in facts)
         pure = [(x, fact.weights) for x, fact in zip(given, facts, strict=True) if fact.weights and not fact.depends]
         mixed = _NONE.union(*(fact.weights for fact in facts if fact.depends))
-        if sort is _Sort.CARRY and depends and output:
+        if sort is Sort.CARRY and depends and output:
             # a factor or an offset along one axis mixes nothing
             pure = [(x, weights) for x, weights in pure if _axes(x) > 1 or x.numel() == output[0].numel()]
         weights = _widest(pure)
-        if sort is _Sort.OTHER and (weights or mixed):
+        if sort is Sort.OTHER and (weights or mixed):
             met = next((x for x, fact in zip(given, facts, strict=True) if fact.depends), None)
             if weights and depends:
                 self._ran(_number(weights), Kind.WRITTEN_OUT, met)
@@ -226,12 +189,12 @@ class WeightsUsed(OfOnePass, TorchDispatchMode):
             self._room = max(_ROOM, 2 * len(self._facts))
 
 
-def _moved(given: Sequence[Tensor], facts: Sequence[_Fact], indices: Sequence[Tensor]) -> _Sort:
+def _moved(given: Sequence[Tensor], facts: Sequence[_Fact], indices: Sequence[Tensor]) -> Sort:
     """A table of weights in which the input looks something up is a layer; an order of the input's numbers is none."""
     at = set(map(id, indices))
     asked = any(fact.depends for x, fact in zip(given, facts, strict=True) if id(x) in at)
     table = any(fact.weights for x, fact in zip(given, facts, strict=True) if id(x) not in at)
-    return _Sort.OTHER if asked and table else _Sort.CARRY
+    return Sort.OTHER if asked and table else Sort.CARRY
 
 
 def _sums(given: Sequence[Tensor], facts: Sequence[_Fact], output: Sequence[Tensor]) -> bool:
