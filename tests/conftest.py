@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import random
+import re
 import subprocess
 import sys
 import tomllib
@@ -45,6 +46,17 @@ if hypothesis is not None:
     hypothesis.settings.register_profile("search", derandomize=False, deadline=None, print_blob=True)
     hypothesis.settings.load_profile("fixed")
     hypothesis.register_random(_TORCH_RANDOM)  # kept by a weak reference
+
+
+_LIBRARY = re.compile(r"spikingjelly|snntorch|norse|sinabs|neurobench|\bcase\b")
+"""In tests that another spiking library, or each in turn, takes part in."""
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """In the environments of other libraries those that need none, which `make test` ran."""
+    if "ISOFIRE_LIBRARIES" not in os.environ or not collection_path.match("test_*.py"):
+        return None
+    return None if _LIBRARY.search(collection_path.read_text(encoding="utf-8")) else True
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
