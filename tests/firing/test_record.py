@@ -380,17 +380,18 @@ class Views(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         spikes = self.n(self.a(x.flatten(0, 1)).expand(self.steps, -1, -1))
-        return spikes.unflatten(1, x.shape[:2]) if mask is None else spikes * mask.flatten()[:, None]
+        return spikes.unflatten(1, x.shape[:2])
 
 
 @pytest.mark.parametrize("images", [1, 2, 8])
 @pytest.mark.parametrize("views", [3, 4])
-@pytest.mark.parametrize("masked", [False, True])
-def test_views_of_images_are_no_images_whatever_the_batch(images: int, views: int, masked: bool) -> None:
-    if masked:
-        # as many images as rows of both inputs together would be two batches that become one
-        views += 1
-    given = (torch.rand(images, views, 4), *([torch.ones(images, views)] if masked else []))
+@pytest.mark.parametrize("beside", [None, (0, 0), (1, 9), (16, 7)])
+def test_views_of_images_are_no_images_whatever_the_batch(
+    images: int, views: int, beside: tuple[int, int] | None
+) -> None:
+    # a mask, or a table of places, whose axes may be as long as anything
+    shape = None if beside is None else (images, views) if beside == (0, 0) else beside
+    given = (torch.rand(images, views, 4), *([] if shape is None else [torch.ones(shape)]))
     with pytest.raises(ModelError, match=f"its neurons saw N = {images * views} and T = 2"):  # noqa: SIM117
         with FiringRecorder(net := Views(2)):
             net(*given)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -15,8 +15,11 @@ from isofire.running import tensors_in
 
 
 @contextmanager
-def telling(model: nn.Module, besides: Collection[nn.Module], ran: Ran) -> Iterator[None]:
-    """Calls `ran` for each layer that runs inside; not for some modules, nor for what is done in them."""
+def telling(
+    model: nn.Module, besides: Collection[nn.Module], ran: Ran, made: Callable[[list[Tensor]], None]
+) -> Iterator[None]:
+    """Calls `ran` for each layer that runs inside, and `made` with what the last of them gave if that is a module; not
+    for some modules, nor for what is done in them."""
     others = [part for part in model.modules() if part not in besides]
     layers = [part for part in others if not part._modules and _takes_hooks(part)]
     hooked = set(map(id, layers))
@@ -24,6 +27,7 @@ def telling(model: nn.Module, besides: Collection[nn.Module], ran: Ran) -> Itera
     with ExitStack() as stack:
         for layer in layers:
             stack.callback(layer.register_forward_pre_hook(partial(_hook, ran), with_kwargs=True).remove)
+            stack.callback(layer.register_forward_hook(partial(_made, made)).remove)
         if any(x.numel() > 1 and not told for x, told in held):
             used = WeightsUsed(held, ran)
             stack.callback(used.close)
@@ -39,6 +43,10 @@ def telling(model: nn.Module, besides: Collection[nn.Module], ran: Ran) -> Itera
 def _hook(ran: Ran, layer: nn.Module, inputs: Any, named: Any) -> None:
     weighted = any(weight is not None for weight in layer._parameters.values())
     ran(id(layer), Kind.WEIGHTED if weighted else Kind.BARE, next(iter(tensors_in(inputs, named)), None))
+
+
+def _made(made: Callable[[list[Tensor]], None], _layer: nn.Module, _inputs: Any, output: Any) -> None:
+    made(tensors_in(output))
 
 
 def _takes_hooks(part: nn.Module) -> bool:

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from isofire.adapters.base import Adapter, Layout
 from isofire.adapters.layers_run import telling
 from isofire.adapters.memory import Held, hold, place
-from isofire.adapters.phases import Uses, are_phases, in_turn
+from isofire.adapters.phases import are_phases, comes_back, goes_on, handed_on, in_turn
+from isofire.adapters.uses import Uses
 from isofire.adapters.weights_used import Kind
 from isofire.errors import ModelError
 from isofire.running import tensors_in
@@ -65,7 +66,7 @@ def at_one_place(model: nn.Module, neurons: Mapping[str, tuple[nn.Module, Adapte
     def called(name: str, _module: nn.Module, inputs: Any, named: Any) -> None:
         seen[name].append((_way(model), last.layers()))
         order.call(name, next(iter(_tensors(inputs[:1])), None))
-        uses.called(name)
+        uses.called(name, next(iter(_tensors(inputs[:1])), None))
         own = states[name]
         before = {own[at][1] for x in _tensors((inputs[1:], named)) if (at := place(x)) in own
                   and not own[at][0].expired()}  # fmt: skip
@@ -93,7 +94,7 @@ def at_one_place(model: nn.Module, neurons: Mapping[str, tuple[nn.Module, Adapte
     for name, neuron in watched.items():
         _check_lists(model, name, neuron)
     with ExitStack() as stack:
-        stack.enter_context(telling(model, inside, passed))
+        stack.enter_context(telling(model, inside, passed, uses.made))
         for name, neuron in watched.items():
             stack.callback(neuron.register_forward_pre_hook(partial(called, name), with_kwargs=True).remove)
             stack.callback(neuron.register_forward_hook(partial(gave, name)).remove)
@@ -195,6 +196,8 @@ def _is_begun(places: list[Place]) -> bool:
 
 
 def _check(name: str, places: list[Place], uses: Uses) -> None:
+    if not places:
+        return
     ways = {way for way, _ in places}
     modules = Counter(layers[:2] for _, layers in places)
     # weights that were not used yet tell nothing of a place
@@ -204,11 +207,16 @@ def _check(name: str, places: list[Place], uses: Uses) -> None:
               and before.total() > len(before)]  # fmt: skip
     if len(ways) > 1:
         raise _two_places(name, f"was called at {len(ways)} places in one forward")
-    spans = uses.spans(name)[-len(places) - 1 :] if places else []
-    if shared and not are_phases(name, spans, [layers[-1] for _, layers in places]):
-        raise _two_places(name, f"was called at {max(shared)} places in one forward")
-    if turns := in_turn(name, spans):
-        raise _two_places(name, f"was called at {turns} places in one forward")
+    spans = uses.spans(name)[-len(places) - 1 :]
+    leads, on = uses.leads(name)[-len(places) :], goes_on(name, spans)
+    latest = [layers[-1] for _, layers in places]
+    # others may run in between, as those that read some of the steps
+    one = None not in leads and len({layer for layer, _ in filter(None, leads)}) == 1
+    if shared and (one or (on and not comes_back(name, spans)) or are_phases(name, spans, latest)):
+        shared = []
+    turns = 0 if on else in_turn(spans)
+    if apart := max(shared, default=turns) or handed_on(leads):
+        raise _two_places(name, f"was called at {apart} places in one forward")
 
 
 def _check_lists(model: nn.Module, name: str, neuron: nn.Module) -> None:

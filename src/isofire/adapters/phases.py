@@ -9,91 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
-from torch import Tensor
-
-from isofire.adapters.memory import Held, hold, place
-
-Source = tuple[str, int] | None
-"""What a layer was given: the spikes of a neuron, by its name, of so many calls ago, or, under no name, what it was
-given so many runs ago, 0 for what it never was; None for unknown."""
-View = tuple[int, int, tuple[int, ...], tuple[int, ...]]
-"""The part of a memory that a tensor is."""
+from isofire.adapters.uses import Run, Span
 
 
-class Run(NamedTuple):
-    """Of a layer."""
-
-    layer: int
-    source: Source
-
-
-class Span(NamedTuple):
-    """Layers that ran between two calls of a neuron, in their order, and where what each was given lies."""
-
-    runs: Sequence[Run]
-    views: Sequence[View | None]
-
-    @property
-    def layers(self) -> set[int]:
-        return {run.layer for run in self.runs}
-
-
-class Uses:
-    """What happened in a forward: layers that ran, neurons that were called, and what they gave."""
-
-    def __init__(self) -> None:
-        self._held: list[Held] = []
-        self._runs: list[Run] = []
-        self._views: list[View | None] = []
-        # how many layers had run when each neuron was called
-        self._calls: dict[str, list[int]] = {}
-        # memory -> the neuron that gave it, and in which call
-        self._gave: dict[int, tuple[str, int]] = {}
-        # how often each layer ran, and when it was last given each thing
-        self._count: dict[int, int] = {}
-        self._last: dict[tuple[int, View], int] = {}
-
-    def ran(self, layer: int, x: Tensor | None) -> None:
-        count = self._count[layer] = self._count.get(layer, 0) + 1
-        source, view = None, None
-        if x is not None and (at := place(x)) is not None:
-            self._held.append(hold(x))
-            view = at, int(x.storage_offset()), tuple(x.shape), x.stride()
-            if at in self._gave:
-                name, call = self._gave[at]
-                source = name, len(self._calls[name]) - call
-            else:
-                source = "", count - self._last.get((layer, view), count)
-                self._last[layer, view] = count
-        self._runs.append(Run(layer, source))
-        self._views.append(view)
-
-    def called(self, name: str) -> None:
-        self._calls.setdefault(name, []).append(len(self._runs))
-
-    def gave(self, name: str, output: Sequence[Tensor]) -> None:
-        for x in output:
-            if (at := place(x)) is not None:
-                self._held.append(hold(x))
-                self._gave[at] = name, len(self._calls[name]) - 1
-
-    def clear(self) -> None:
-        for kept in (self._held, self._runs, self._views, self._calls, self._gave, self._count, self._last):
-            kept.clear()
-
-    def spans(self, name: str) -> list[Span]:
-        """The layers before each call of a neuron, and after the last."""
-        bounds = [0, *self._calls[name], len(self._runs)]
-        return [Span(self._runs[start:stop], self._views[start:stop]) for start, stop in pairwise(bounds)]
-
-
-def in_turn(name: str, spans: Sequence[Span]) -> int:
+def in_turn(spans: Sequence[Span]) -> int:
     """How many places a neuron is called at in turn, by what runs before its calls; 0 where that does not tell.
 
-    The layers change with a period, or what they are given does, and the network does not go on behind each call as it
-    does behind the last.
+    The layers change with a period, or what they are given does.
     """
     calls = len(spans) - 1
     # in the first period no spikes are there yet, nor states
@@ -104,8 +27,26 @@ def in_turn(name: str, spans: Sequence[Span]) -> int:
         if calls % period or ran[start + period :] != ran[start:-period]:
             continue
         if len(set(ran[start:])) > 1 or _by_turns(spans[start + 1].runs, period):
-            return 0 if _goes_on(name, spans) else period
+            return period
     return 0
+
+
+def handed_on(leads: Sequence[tuple[int, bool] | None]) -> int:
+    """How many places a neuron is called at where its spikes come back to it through several layers, or now and then
+    through one of its own; 0 where that does not tell.
+
+    Parameters
+    ----------
+    leads
+        `Uses.leads`. Some calls in which others lead to it, and then two or more on its own spikes, are phases.
+    """
+    known = [lead for lead in leads if lead is not None]
+    layers, own = {layer for layer, _ in known}, {layer for layer, fed in known if fed}
+    if len(layers) < 2 or not own:
+        return 0
+    comes = [layer in own for layer, _ in known]
+    turns = sum(before != after for before, after in pairwise(comes))
+    return len(layers) if len(own) > 1 or turns > 1 or comes[-2:] == [False, True] else 0
 
 
 def are_phases(name: str, spans: Sequence[Span], latest: Sequence[int]) -> bool:
@@ -127,10 +68,16 @@ def _by_turns(runs: Sequence[Run], period: int) -> bool:
     return any(run.source == ("", period * often.count(run.layer)) for run in runs)
 
 
-def _goes_on(name: str, spans: Sequence[Span]) -> bool:
+def goes_on(name: str, spans: Sequence[Span]) -> bool:
     """Whether the layers that run after the last call, one of them on its spikes, do so after each call."""
     last = _read(spans[-1])
     return any(run.source == (name, 1) for run in last) and all(last <= _read(span) for span in spans[1:-1])
+
+
+def comes_back(name: str, spans: Sequence[Span]) -> bool:
+    """Whether layers other than those behind the last call are given the neuron's last spikes."""
+    read = {run.layer for run in _read(spans[-1])}
+    return any(run.source == (name, 1) and run.layer not in read for span in spans[1:-1] for run in span.runs)
 
 
 def _read(span: Span) -> set[Run]:

@@ -272,9 +272,15 @@ class FiringRecorder:
     def _check_images(self) -> None:
         """No more images than the model was given, so that parts of them are not taken for images."""
         images = 0 if self._block_ids is None else self._block_ids.numel()
-        # each an input of its own, or two inputs one batch; fewer than rows, of [N * T, ...] or of events, are no parts
-        rows = sum(shape[0] for shape in self._given if shape)
-        if images > max(rows, 1) and rows and not any(_holds(shape, images, self._steps) for shape in self._given):
+        shapes = [shape for shape in self._given if shape]
+        # images stand in what has most axes; several such may be images of their own, or become one batch
+        largest = [shape for shape in shapes if len(shape) == max(map(len, shapes))]
+        rows = sum(shape[0] for shape in largest if shape[1:] == largest[0][1:])
+        # fewer than rows, of [N * T, ...] or of events, are no parts
+        fits = images <= max(rows, 1) or any(
+            images == shape[0] or _holds(shape, images, self._steps) for shape in largest
+        )
+        if largest and not fits:
             shown = " and ".join(str(list(shape)) for shape in self._given)
             raise ModelError(
                 f"neurons must see [T, N, ...] with the batch's N: the model was given {shown}, its neurons saw "
