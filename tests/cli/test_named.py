@@ -296,3 +296,17 @@ def test_a_builder_that_draws_its_weights_is_told_as_untrained(
     caplog.clear()
     filled = run("eval", "--model", "drawn_nets:draws", *OWN[2:])
     assert (filled.code, caplog.text) == (0, "")
+
+
+def test_a_builder_other_than_the_one_that_a_file_names_is_told(
+    nets: Any, run: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Layers of the same names and sizes may be called in another way."""
+    assert run("quantize", *OWN, "-c", "spec.toml", "--out", "q").code == 0
+    Path("same_nets.py").write_text("from own_nets import build\n")
+    for builder, told in (("own_nets:build", False), ("same_nets:build", True)):
+        caplog.clear()
+        done = run("eval", "q/model.safetensors", "--model", builder, "--data", "own_nets:load")
+        assert done.code == 0, done.err
+        assert ("was written for own_nets:build and fills same_nets:build" in caplog.text) == told
+    sys.modules.pop("same_nets", None)

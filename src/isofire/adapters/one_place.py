@@ -215,7 +215,7 @@ def _check(name: str, places: list[Place], uses: Uses) -> None:
     if shared and (one or (on and not comes_back(name, spans)) or are_phases(name, spans, latest)):
         shared = []
     turns = 0 if on else in_turn(spans)
-    if apart := max(shared, default=turns) or handed_on(leads):
+    if apart := max(shared, default=turns) or handed_on(leads, on):
         raise _two_places(name, f"was called at {apart} places in one forward")
 
 

@@ -31,14 +31,15 @@ def in_turn(spans: Sequence[Span]) -> int:
     return 0
 
 
-def handed_on(leads: Sequence[tuple[int, bool] | None]) -> int:
+def handed_on(leads: Sequence[tuple[int, bool] | None], on: bool) -> int:
     """How many places a neuron is called at where its spikes come back to it through several layers, or now and then
     through one of its own; 0 where that does not tell.
 
     Parameters
     ----------
     leads
-        `Uses.leads`. Some calls in which others lead to it, and then two or more on its own spikes, are phases.
+        `Uses.leads`. Some calls in which others lead to it, and then two or more on its own spikes, are phases; also
+        one alone where the network goes on behind each call as behind the last (`on`).
     """
     known = [lead for lead in leads if lead is not None]
     layers, own = {layer for layer, _ in known}, {layer for layer, fed in known if fed}
@@ -46,7 +47,7 @@ def handed_on(leads: Sequence[tuple[int, bool] | None]) -> int:
         return 0
     comes = [layer in own for layer, _ in known]
     turns = sum(before != after for before, after in pairwise(comes))
-    return len(layers) if len(own) > 1 or turns > 1 or comes[-2:] == [False, True] else 0
+    return len(layers) if len(own) > 1 or turns > 1 or (comes[-2:] == [False, True] and not on) else 0
 
 
 def are_phases(name: str, spans: Sequence[Span], latest: Sequence[int]) -> bool:

@@ -100,6 +100,13 @@ def fill_named(
     except IsofireError as error:
         raise CheckpointError(f"{weights} was quantized in a way that {builder} does not fit: {error}") from error
     load_weights(weights, model)
+    written_for = str(note.get("builder", builder))
+    if written_for != builder and ":" in written_for:
+        _LOG.warning(
+            "%s was written for %s and fills %s here: their weights have the same names and sizes, but what is done "
+            "between them may differ, and accuracy and firing with it; name %s unless both give one network",
+            weights, written_for, builder, written_for,
+        )  # fmt: skip
     return model.eval(), note
 
 
