@@ -217,7 +217,7 @@ def test_layers_that_disagree_on_images_are_refused(given_neuron: type[nn.Module
             return self.b(self.a(x)[:, ::2])
 
     model = Halving()
-    with pytest.raises(ModelError, match=r"N be 4 .* N = 2 \(neuron 'b'\)"), FiringRecorder(model):
+    with pytest.raises(ModelError, match=r"'a' saw N = 4 and 'b' N = 2 of a batch \[2, 4, 3\]"), FiringRecorder(model):
         model(torch.ones(2, 4, 3))
 
 

@@ -29,6 +29,7 @@ from isofire.adapters.registry import (
     unregister,
 )
 from isofire.adapters.self_test import run_self_test
+from isofire.adapters.whole_batches import of_other_images, require_plain, require_whole
 
 __all__ = [
     "Adapter",
@@ -57,6 +58,7 @@ __all__ = [
     "is_integer",
     "no_neurons",
     "of_one_number",
+    "of_other_images",
     "original",
     "original_name",
     "read_logits",
@@ -65,6 +67,8 @@ __all__ = [
     "register",
     "register_framework",
     "require_kept",
+    "require_plain",
+    "require_whole",
     "reset_",
     "run_self_test",
     "states_after",

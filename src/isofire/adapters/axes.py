@@ -89,7 +89,7 @@ def _probed(net: nn.Module, inputs: Tensor) -> int:
                 "them with their labels, (inputs, labels)"
             )
     # where it fails on all of them, the network's own error says more
-    with evaluating(net), from_rest(net), torch.no_grad():
+    with evaluating(net), from_rest(net), torch.no_grad(), heard(neurons, lambda *_: None):
         forward(net, inputs.to(place))
     raise DataError(
         f"cannot tell which axis of inputs {list(inputs.shape)} holds the images of {type(net).__name__}; give them "

@@ -15,6 +15,7 @@ from isofire.adapters.base import Adapter, Layout
 from isofire.adapters.compiled import uncompiled
 from isofire.adapters.framework import FRAMEWORKS, Framework, loaded_frameworks
 from isofire.adapters.own import OwnAdapter
+from isofire.adapters.whole_batches import require_plain
 from isofire.errors import ModelError, SpecError
 from isofire.neurons import Neuron, PerStep
 from isofire.neurons.fold import folded
@@ -173,10 +174,14 @@ def from_rest(model: nn.Module) -> Iterator[None]:
 def heard(neurons: Mapping[str, tuple[nn.Module, Adapter]], take: Callable[[str, Any], None]) -> Iterator[None]:
     """`take` gets the name of a neuron and its spikes, `[T, N, ...]`, whenever one of these is called."""
 
-    def hook(name: str, adapter: Adapter) -> Callable[..., None]:
-        return lambda neuron, _inputs, output: take(name, adapter.spikes(neuron, output))
+    def listening(name: str, adapter: Adapter) -> Callable[..., None]:
+        def hook(neuron: nn.Module, _inputs: Any, output: Any) -> None:
+            require_plain(name, output)
+            take(name, adapter.spikes(neuron, output))
 
-    with hooked(neuron.register_forward_hook(hook(name, adapter)) for name, (neuron, adapter) in neurons.items()):
+        return hook
+
+    with hooked(neuron.register_forward_hook(listening(name, adapter)) for name, (neuron, adapter) in neurons.items()):
         yield
 
 

@@ -18,8 +18,10 @@ from isofire.adapters import (
     check_batches,
     find_neurons,
     no_neurons,
+    of_other_images,
     original,
     original_name,
+    require_plain,
     reset_,
     uncompiled,
 )
@@ -34,6 +36,10 @@ DEFAULT_BLOCKS = 40
 DEFAULT_RUN = 25
 ROOT_NAME = "model"
 """Layer name of a model that is itself a single neuron layer."""
+_PARTS = "; where parts of an image are folded into the batch, give those an axis of their own, [T, N, parts, ...]"
+_APART = (
+    "; or leave these layers out: name those that see all images in `layers`, of the recorder or of isofire.compare"
+)
 
 
 def not_called(name: str) -> str:
@@ -63,6 +69,26 @@ def no_spikes(name: str, given: Any) -> ModelError:
     )
     about = squeezed if isinstance(given, Tensor) and given.ndim == 2 else ""
     return ModelError(f"a neuron must give spikes [T, N, ...], got {shape} (neuron {name!r}){about}")
+
+
+def require_spikes(name: str, spikes: Any, batch: str = "", cure: str = "") -> None:
+    """Refuse what a neuron gives if it is none of one step and one image at least, or is inside of `torch.func.vmap`.
+
+    Parameters
+    ----------
+    batch, cure
+        Of a neuron without images, which batch it sees none of, and what else can be done than to give it all.
+
+    Raises
+    ------
+    ModelError
+        If it is not.
+    """
+    require_plain(name, spikes)
+    if isinstance(spikes, Tensor) and spikes.ndim > 2 and spikes.shape[1] == 0:
+        raise of_other_images(f"{name!r} saw N = 0{batch}", cure)
+    if not isinstance(spikes, Tensor) or spikes.ndim < 3 or spikes.numel() == 0:
+        raise no_spikes(name, spikes)
 
 
 def run_for(images: int) -> int:
@@ -167,6 +193,7 @@ class FiringRecorder:
         self._steps = 0
         self._open: ExitStack | None = None
         self._block_ids: Tensor | None = None
+        self._first = self._batch = ""
         self._given: list[tuple[int, ...]] = []
         self._in_forward = False
 
@@ -228,6 +255,7 @@ class FiringRecorder:
             return
         self._check_complete()
         self._given = [tuple(x.shape) for x in tensors_in(given)]
+        self._batch = f" of a batch {' and '.join(str(list(shape)) for shape in self._given)}" if self._given else ""
         for name, layer in self._layers.items():
             _check_exact(name, layer)
             layer.calls = layer.steps = 0
@@ -306,8 +334,7 @@ class FiringRecorder:
             raise ModelError(
                 f"neuron {name!r} was called outside of the recorded model's forward; record the module you call"
             )
-        if not isinstance(spikes, Tensor) or spikes.ndim < 3 or spikes.numel() == 0:
-            raise no_spikes(name, spikes)
+        require_spikes(name, spikes, self._batch, _APART)
         layer.calls += 1
         if layer.calls > 1 and not stepped:
             raise called_again(self._model, name)
@@ -331,6 +358,7 @@ class FiringRecorder:
         steps = self._steps if stepped else steps
         self._steps = self._steps or steps
         if self._block_ids is None:
+            self._first = name
             first = int(self._images_per_block.sum())
             self._block_ids = torch.arange(first, first + images) // self._run % self._images_per_block.numel()
         if steps != self._steps and layer.steps == 0 and int(self._images_per_block.sum()):
@@ -338,10 +366,17 @@ class FiringRecorder:
                 f"T must stay {self._steps} in all batches, got T = {steps} (neuron {name!r}); pad or cut the "
                 "recordings to one T, or record batches of each T apart"
             )
-        if (steps, images) != (self._steps, self._block_ids.numel()):
+        if images != self._block_ids.numel():
+            first = self._block_ids.numel()
+            parts = images > first and images % first == 0
+            raise of_other_images(
+                f"{self._first!r} saw N = {first} and {name!r} N = {images}{self._batch}",
+                f"{_PARTS if parts else ''}{_APART}",
+            )
+        if steps != self._steps:
             raise ModelError(
-                f"T must stay {self._steps} and N be {self._block_ids.numel()} in all of this forward, "
-                f"got T = {steps}, N = {images} (neuron {name!r}){_other_steps(images, self._block_ids.numel())}"
+                f"T must stay {self._steps} in all of this forward, got T = {steps}, N = {images} (neuron {name!r}); "
+                "rates are of one T: of a network that pools or strides over time record the layers of one T (`layers`)"
             )
         layer.shape = layer.shape or tuple(shape)
         if tuple(shape) != layer.shape:
@@ -389,8 +424,3 @@ def _check_exact(name: str, layer: _Layer) -> None:
 
 def _on_cpu(counts: Tensor) -> Tensor:
     return counts.detach().to("cpu", copy=True).contiguous()
-
-
-def _other_steps(images: int, asked: int) -> str:
-    cure = "; rates are of one T: of a network that pools or strides over time record the layers of one T (`layers`)"
-    return cure if images == asked else ""

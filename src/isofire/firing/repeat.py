@@ -5,7 +5,6 @@ makes every number depend on what was shown before, and a norm by the batch on w
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from typing import Any, NamedTuple
 
 import torch
@@ -74,7 +73,7 @@ def tell_unlike(model: nn.Module, inputs: Tensor, images: int) -> None:
         )
     elif not asked.alone:
         told = f"{type(model).__name__} gives an image other numbers beside other images"
-        if single := [name for name in single_steps(model) if first.calls[name] == 1]:
+        if single := [name for name in single_steps(model) if len(first.rows.get(name, ())) == 1]:
             raise ModelError(
                 f"{told}: likely because neurons of SpikingJelly in step mode 's' are called once, with all steps, and "
                 f"take steps for images; {several_steps(single[0])}"
@@ -95,14 +94,13 @@ def tell_unlike(model: nn.Module, inputs: Tensor, images: int) -> None:
 
 
 class _Given(NamedTuple):
-    """What a network returned, the spikes of the images asked about, [T, n, ...], and how many rows each call had, how
-    often each neuron was called, whether it drew random numbers (how many it draws may depend on the images before),
-    and neurons whose spikes have other axes than what they were given: the shapes of both."""
+    """What a network returned, of each neuron's calls the spikes of the images asked about, [T, n, ...], and how many
+    rows each had, whether the network drew random numbers (how many it draws may depend on the images before), and
+    neurons whose spikes have other axes than what they were given: the shapes of both."""
 
     output: list[Tensor]
-    spikes: list[Tensor]
-    rows: list[int]
-    calls: Counter[str]
+    spikes: dict[str, list[Tensor]]
+    rows: dict[str, list[int]]
     drew: bool
     turned: dict[str, tuple[list[int], list[int]]]
 
@@ -125,7 +123,7 @@ def _ask(model: nn.Module, inputs: Tensor, axis: int) -> _Asked:
     with unheard(model), from_rest(model), torch.inference_mode():
         first, again = _show(model, shown, asked), _show(model, shown, asked)
         repeats = _alike(first.output, again.output)
-        if not repeats or count == 1 or first.drew or not _alike(first.spikes, again.spikes):
+        if not repeats or count == 1 or first.drew or not _alike(_all_of(first.spikes), _all_of(again.spikes)):
             return _Asked(first, repeats, alone=True)
         del again
         fewer = _shapes_of(model, shown.narrow(axis, 0, count - 1))
@@ -141,15 +139,13 @@ def _ask(model: nn.Module, inputs: Tensor, axis: int) -> _Asked:
 
 
 def _show(model: nn.Module, inputs: Tensor, asked: slice) -> _Given:
-    fired: list[Tensor] = []
-    rows: list[int] = []
-    calls = Counter[str]()
+    fired: dict[str, list[Tensor]] = {}
+    rows: dict[str, list[int]] = {}
 
     def hear(name: str, spikes: Tensor) -> None:
         # both may be worked on further
-        fired.append(spikes[:, asked].to(torch.float32, copy=True))
-        rows.append(spikes.shape[1])
-        calls[name] += 1
+        fired.setdefault(name, []).append(spikes[:, asked].to(torch.float32, copy=True))
+        rows.setdefault(name, []).append(spikes.shape[1])
 
     turned: dict[str, tuple[list[int], list[int]]] = {}
 
@@ -168,7 +164,7 @@ def _show(model: nn.Module, inputs: Tensor, asked: slice) -> _Given:
     with drawing(0, device), listening, shapes:
         state = _random_state(device)
         output = _copied(forward(model, inputs))
-        return _Given(output, fired, rows, calls, not torch.equal(state, _random_state(device)), turned)
+        return _Given(output, fired, rows, not torch.equal(state, _random_state(device)), turned)
 
 
 def _random_state(device: torch.device) -> Tensor:
@@ -189,10 +185,19 @@ def _is_alike(first: _Given, beside: _Given, images: int, place: int, fewer: lis
     """Whether one of the images, the only one asked about in `beside`, has the same spikes and outputs, on one at least
     of the axes that may hold images: of as many numbers, and not of as many for an image fewer too."""
 
+    # neurons that are sent some of the images are sent others here, and that is no difference of an image
+    sent = {
+        name
+        for name in {**first.rows, **beside.rows}
+        if (rows := (first.rows.get(name, []), beside.rows.get(name, [])))[0] != rows[1]
+        and {*rows[0], *rows[1]} != {images}
+    }
+
     def of_image(given: _Given, row: int) -> list[Tensor]:
         # where neurons see parts of images, whose they are is known of the first alone
-        known = zip(given.spikes, given.rows, strict=True)
-        return [spikes[:, row] for spikes, rows in known if place == 0 or rows == images]
+        known = [(call, rows) for name, calls in given.spikes.items() if name not in sent
+                 for call, rows in zip(calls, given.rows[name], strict=True)]  # fmt: skip
+        return [spikes[:, row] for spikes, rows in known if rows and (place == 0 or rows == images)]
 
     def axes_of(output: int, shape: torch.Size) -> list[int]:
         other = fewer[output] if fewer is not None and len(fewer) == len(first.output) else ()
@@ -204,6 +209,10 @@ def _is_alike(first: _Given, beside: _Given, images: int, place: int, fewer: lis
         for output, (a, b) in enumerate(zip(first.output, beside.output, strict=True))
         if a.shape == b.shape and (axes := axes_of(output, a.shape))
     )
+
+
+def _all_of(spikes: dict[str, list[Tensor]]) -> list[Tensor]:
+    return [call for calls in spikes.values() for call in calls]
 
 
 def _copied(output: Any) -> list[Tensor]:

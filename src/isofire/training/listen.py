@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from isofire.adapters import Adapter, Layout, at_one_place
 from isofire.adapters.own import only_looks
 from isofire.errors import ModelError
-from isofire.firing.record import called_again, no_spikes, spiking_adapters
+from isofire.firing.record import called_again, require_spikes, spiking_adapters
 from isofire.neurons import MembraneQuantizer, Neuron
 from isofire.neurons.counting import over_images, zero_counts
 from isofire.running import OfOnePass
@@ -85,8 +85,7 @@ class Listener(OfOnePass):
         @only_looks
         def hook(neuron: nn.Module, _inputs: Any, output: Any) -> None:
             spikes = adapter.spikes(neuron, output)
-            if not isinstance(spikes, Tensor) or spikes.ndim < 3 or spikes.numel() == 0:
-                raise no_spikes(name, spikes)
+            require_spikes(name, spikes)
             calls = self._spikes.setdefault(name, [])
             if calls and adapter.layout(neuron) is not Layout.STEP:
                 raise called_again(self.model, name)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import at_one_place, axis_by, from_rest, heard, read_logits
+from isofire.adapters import at_one_place, axis_by, from_rest, heard, read_logits, require_whole
 from isofire.batches import Data, read_batches
 from isofire.errors import ModelError
 from isofire.firing.record import not_called, spiking_adapters
@@ -171,7 +171,12 @@ def _run(model: nn.Module, inputs: Tensor, images: int) -> tuple[dict[str, Tenso
     """Spikes [T, N, ...] of every layer of neurons, and mean logits [N, classes]."""
     found = spiking_adapters(model)
     kept: dict[str, list[Tensor]] = {name: [] for name in found}
-    listening = heard(found, lambda name, spikes: kept[name].append(spikes.cpu()))
+
+    def keep(name: str, spikes: Tensor) -> None:
+        require_whole(name, spikes, images)
+        kept[name].append(spikes.cpu())
+
+    listening = heard(found, keep)
     with listening, from_rest(model), at_one_place(model, found):
         output = forward(model, inputs.to(device_of(model, inputs.device)))
     if silent := [name for name, parts in kept.items() if not parts]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isofire.adapters import Fired, Layout, batch_first, find_keepers, states_after
+from isofire.adapters import Fired, Layout, batch_first, find_keepers, require_whole, states_after
 from isofire.errors import ModelError
 from isofire.firing.cost.counting.repeated import Repeated
 from isofire.firing.cost.counting.row_sums import RowSums
@@ -170,6 +170,7 @@ class CostMeter(OfOnePass):
 
     def _fired(self, name: str, fired: Fired) -> Events:
         module, adapter, spikes = fired.module, fired.adapter, fired.spikes.detach().double()
+        require_whole(name, spikes, self._together)
         tally = self.spikes[name]
         if tally.calls and adapter.layout(module) is not Layout.STEP:
             raise called_again(self.model, name)

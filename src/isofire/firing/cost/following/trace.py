@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from isofire.adapters import Adapter, Fired, Layout, at_one_place, from_rest
+from isofire.adapters import Adapter, Fired, Layout, at_one_place, from_rest, require_plain
 from isofire.firing.cost.events.call import Call, is_new, name_of
 from isofire.firing.cost.events.events import (
     LEVELS,
@@ -375,6 +375,7 @@ class Trace(OfOnePass, TorchDispatchMode):
 
     def _leaving(self, name: str, adapter: Adapter) -> Any:
         def hook(module: nn.Module, _inputs: Any, output: Any) -> None:
+            require_plain(name, output)
             self._paused = True
             with _differentiable():
                 fired = Fired(module, adapter, output)
