@@ -123,6 +123,41 @@ def test_what_differs_by_rounding_alone_is_the_same(images: int, steps: int) -> 
         assert (found.macs_once, found.macs_every_step) == (products, steps * products)
 
 
+class Graph(nn.Module):
+    """A layer whose sums may be rounded otherwise from step to step (of 7 and 9 nodes, by AVX2), then fixed or made
+    weights, before any neuron."""
+
+    def __init__(self, nodes: int, spread: Callable[[Tensor, Tensor], Tensor], steps: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.spread, self.steps, self.into = spread, steps, nn.Linear(6, OUT)
+        self.register_buffer("ring", (torch.rand(nodes, nodes) < 0.5).float() / 3 + torch.eye(nodes))
+        self.fire, self.head = LIF(), nn.Linear(nodes * OUT, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.into(x.repeat(self.steps, 1, 1, 1))
+        return self.head(self.fire(self.spread(self.ring, x)).flatten(2))
+
+
+SPREADS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "from the left": lambda ring, x: ring @ x,
+    "by a linear map": lambda ring, x: nn.functional.linear(x.transpose(2, 3), ring).transpose(2, 3),
+    "normed": lambda ring, x: (ring / ring.sum(1, keepdim=True)) @ x,
+    "in batches": lambda ring, x: torch.bmm(ring.expand(x.shape[0] * x.shape[1], -1, -1), x.flatten(0, 1)).view_as(x),
+}
+
+
+@pytest.mark.parametrize("spread", SPREADS)
+@pytest.mark.parametrize("nodes", [6, 7, 9])
+@pytest.mark.parametrize("images", [1, 3, 10])
+def test_fixed_weights_behind_what_was_rounded_are_worked_on_once(spread: str, nodes: int, images: int) -> None:
+    net = Graph(nodes, SPREADS[spread], 4).eval()
+    x = torch.rand(images, nodes, 6, generator=torch.Generator().manual_seed(1)) * 2
+    cost = measure_cost(net, (x, torch.zeros(images, dtype=torch.int64)))
+    (found,) = (item for item in cost.synapses if item.name not in ("into", "head"))
+    assert (found.macs_once, found.macs_every_step) == (nodes * nodes * OUT, 4 * nodes * nodes * OUT)
+
+
 class TokensOfEach(Tokens):
     """Other tokens at each step, made of the image."""
 

@@ -44,8 +44,10 @@ def rows_of(model: nn.Module, inputs: Tensor, run: Run, *, frames: bool) -> tupl
         name: [call for image in tally.images for call in image if call.sums.shape[1] == meter.steps > 1]
         for name, tally in meter.sites.items()
     }
-    told = {} if frames else _of_images(model, inputs, run, rowed, strangers=bool(meter.strangers))
     repeated = {} if frames else _repeated(model, inputs, run, meter.repeated.ways)
+    # what is the same at each step but for rounding is repeated, and needs no asking
+    open_ = {name: calls for name, calls in rowed.items() if "steps" not in repeated.get(name, ())}
+    told = {} if frames else _of_images(model, inputs, run, open_, strangers=bool(meter.strangers))
     spiking = frozenset(name for name, calls in rowed.items() if any(map(_of_spikes, calls)))
     parts = {name for name, steps in told.items() if steps is False}
     parts |= _of_neurons(model, inputs, run, meter.steps, spiking) if spiking else set()
