@@ -214,7 +214,7 @@ def _check(name: str, places: list[Place], uses: Uses) -> None:
     one = None not in leads and len({layer for layer, _ in filter(None, leads)}) == 1
     if shared and (one or (on and not comes_back(name, spans)) or are_phases(name, spans, latest)):
         shared = []
-    turns = 0 if on else in_turn(spans)
+    turns = 0 if on else in_turn([span.of(leads[0][0]) for span in spans] if one and leads[0] else spans)
     if apart := max(shared, default=turns) or handed_on(leads, on):
         raise _two_places(name, f"was called at {apart} places in one forward")
 

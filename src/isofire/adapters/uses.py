@@ -42,6 +42,11 @@ class Span(NamedTuple):
     def layers(self) -> set[int]:
         return {run.layer for run in self.runs}
 
+    def of(self, layer: int) -> Span:
+        """One layer's runs."""
+        own = [at for at, run in enumerate(self.runs) if run.layer == layer]
+        return Span([self.runs[at] for at in own], [self.views[at] for at in own])
+
 
 class Uses:
     """What happened in a forward: layers that ran, neurons that were called, and what they gave."""
