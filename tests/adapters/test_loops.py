@@ -203,6 +203,15 @@ def half(net: Any, x: Tensor) -> Tensor:
     return o
 
 
+def experts(net: Any, x: Tensor) -> Tensor:
+    """What lies behind the neuron hangs on its spikes."""
+    out = torch.zeros(len(x), 3)
+    for step in range(net.T):
+        z = net.n(net.into(x))
+        out = out + net.out(net.other((net.back, net.between)[step % 2](z)))
+    return out
+
+
 TAKEN = [
     plain,
     after,
@@ -237,15 +246,6 @@ def test_each_call_is_a_step(loop: Any, steps: int) -> None:
     with FiringRecorder(net := Net(loop, steps).eval(), layers="n") as recorder, torch.no_grad():
         net(torch.rand(5, 8) * 2)
     assert recorder.counts.steps == steps
-
-
-def experts(net: Any, x: Tensor) -> Tensor:
-    """What lies behind the neuron hangs on its spikes."""
-    out = torch.zeros(len(x), 3)
-    for step in range(net.T):
-        z = net.n(net.into(x))
-        out = out + net.out(net.other((net.back, net.between)[step % 2](z)))
-    return out
 
 
 def in_a_row(net: Any, x: Tensor) -> Tensor:
