@@ -28,6 +28,7 @@ from isofire.adapters import (
 from isofire.adapters.own import only_looks
 from isofire.batches import require_count
 from isofire.errors import DataError, ModelError, SpecError
+from isofire.firing.as_given import require_images
 from isofire.firing.counts import SpikeCounts, no_counts
 from isofire.neurons.counting import add_counts, add_image_counts, zero_counts
 from isofire.running import refuse_statistics_of_the_batch, require_module, tensors_in
@@ -281,7 +282,7 @@ class FiringRecorder:
                     "neuron that sees single steps must be called once a step"
                 )
         self._check_loop()
-        self._check_images()
+        require_images(self._given, 0 if self._block_ids is None else self._block_ids.numel(), self._steps)
         if self._block_ids is not None:
             self._images_per_block += torch.bincount(self._block_ids, minlength=self._images_per_block.numel())
         self._in_forward = False
@@ -295,25 +296,6 @@ class FiringRecorder:
                 f"neuron {stepped[0]!r} saw one step in this forward, so the loop over time seems to be outside of the "
                 "model, which starts at rest each time; record isofire.adapters.OverTime(model, steps) instead, with "
                 "steps = 1 if that is all it runs"
-            )
-
-    def _check_images(self) -> None:
-        """No more images than the model was given, so that parts of them are not taken for images."""
-        images = 0 if self._block_ids is None else self._block_ids.numel()
-        shapes = [shape for shape in self._given if shape]
-        # images stand in what has most axes; several such may be images of their own, or become one batch
-        largest = [shape for shape in shapes if len(shape) == max(map(len, shapes))]
-        rows = sum(shape[0] for shape in largest if shape[1:] == largest[0][1:])
-        # fewer than rows, of [N * T, ...] or of events, are no parts
-        fits = images <= max(rows, 1) or any(
-            images == shape[0] or _holds(shape, images, self._steps) for shape in largest
-        )
-        if largest and not fits:
-            shown = " and ".join(str(list(shape)) for shape in self._given)
-            raise ModelError(
-                f"neurons must see [T, N, ...] with the batch's N: the model was given {shown}, its neurons saw "
-                f"N = {images} and T = {self._steps}; where it folds parts of an image into the batch (patches, "
-                "windows, views), or its steps, give those an axis of their own before the neurons, [T, N, parts, ...]"
             )
 
     def _neuron_hook(self, name: str, adapter: Adapter) -> Any:
@@ -387,17 +369,6 @@ class FiringRecorder:
     def _check_complete(self) -> None:
         if self._in_forward:
             raise ModelError("a recorded forward pass broke off, so the counts are incomplete; start a new recorder")
-
-
-def _holds(shape: tuple[int, ...], images: int, steps: int) -> bool:
-    """Whether an input has so many images on an axis behind the first.
-
-    Frames [T, N, ...] have, and not one image of so many parts, [1, parts, ...]. Parts of several images are a multiple
-    of the first axis, and may be as many as there are places on a later one.
-    """
-    if len(shape) < 2 or not shape[0]:
-        return False
-    return (images == shape[1] and (shape[0] > 1 or steps == 1)) or (images % shape[0] > 0 and images in shape[2:])
 
 
 def _choose(
